@@ -1,0 +1,95 @@
+"""Configuration: frozen pydantic records, read from TOML, overridden with dotted keys."""
+
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from open_exaone.base.errors import ConfigError
+
+
+class Config(BaseModel):
+    """A frozen record: unknown keys and wrong types are refused; a field's docstring is its help."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, a folder, not text or not TOML; names the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path}: is a folder; a TOML file is needed") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """Splits `"rl.group_size=16"` into its keys and its value, read as TOML, or as text failing that.
+
+    Raises:
+        ConfigError: there is no `=`, or a key is empty.
+    """
+    key, equals, value = text.partition("=")
+    keys = [part.strip() for part in key.split(".")]
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {text!r}: write it as stage.key=value, such as --set rl.group_size=16")
+    try:
+        return keys, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return keys, value.strip()
+
+
+def validate(schema: type[AnyConfig], values: dict[str, Any], source: str) -> AnyConfig:
+    """Builds the record.
+
+    Args:
+        source: what to call the values in an error: a file's name, or a flag.
+
+    Raises:
+        ConfigError: names the source, and for each mistake the key, the value and what is allowed.
+    """
+    try:
+        return schema.model_validate_json(json.dumps(values, default=str))  # JSON mode: a list is a tuple
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(schema, source, detail) for detail in error.errors())) from error
+
+
+def _explain(schema: type[Config], source: str, detail: Any) -> str:
+    location: tuple[str | int, ...] = detail["loc"]
+    where = ".".join(str(part) for part in location) or "the whole file"
+    if detail["type"] == "extra_forbidden":
+        owner = _owner(schema, location)
+        known = f"; known keys: {', '.join(sorted(owner.model_fields))}" if owner else ""
+        return f"{source}: {where}: unknown key{known}"
+    if detail["type"] == "missing":
+        return f"{source}: {where}: is missing"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{source}: {where} = {_short(detail['input'])}: {message}"
+
+
+def _owner(schema: type[Config], location: Iterable[str | int]) -> type[Config] | None:
+    """The record that the last key of `location` was looked up in, if it can be followed."""
+    owner: Any = schema
+    for part in list(location)[:-1]:
+        if isinstance(part, int) or part not in getattr(owner, "model_fields", {}):
+            return None
+        owner = owner.model_fields[part].annotation
+    return owner if isinstance(owner, type) and issubclass(owner, Config) else None
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,122 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.errors import DataError, RunFolderError
+
+
+@contextlib.contextmanager
+def explain_os_errors(path: Path) -> Iterator[None]:
+    """Turns "no space left", "read-only" and "not permitted" into an error that says the mend."""
+    try:
+        yield
+    except OSError as error:
+        mends = {
+            errno.ENOSPC: "the disk is full; free some space and run the same command again",
+            errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+            errno.EROFS: "the file system is read-only; choose another folder with --out",
+            errno.EACCES: "permission is denied; choose another folder with --out",
+            errno.ENOTDIR: "a file stands where a folder is needed; choose another folder with --out",
+        }
+        if error.errno not in mends:
+            raise
+        raise RunFolderError(f"{path}: cannot write: {mends[error.errno]}. What was saved before is kept.") from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write(temporary_path)`, flushes the file to disk and renames it to `path`.
+
+    A reader sees the old file or the new one, never a part; a failed write leaves the old one.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    with explain_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes indented UTF-8 JSON atomically; NaN and infinity are refused, as JSON has none."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[object]) -> None:
+    """Writes one JSON value a line, atomically."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def append_jsonl(path: Path, row: object) -> None:
+    """Appends one line; a cut last line is possible after a crash, and `read_jsonl` drops it."""
+    with explain_os_errors(path), open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        DataError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON: {error}") from error
+
+
+def read_jsonl(path: Path, *, drop_cut_tail: bool = False) -> list[Any]:
+    """Reads one JSON value a line, blank lines skipped.
+
+    Args:
+        drop_cut_tail: forget a last line that a crash cut in two.
+
+    Raises:
+        DataError: a line is not JSON; names the file and the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: {error}") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if drop_cut_tail and number == len(lines):
+                break
+            raise DataError(f"{path}: line {number}: not valid JSON: {error}") from error
+    return rows
+
+
+def replace_folder(temporary: Path, final: Path) -> None:
+    """Moves a folder that was fully written beside `final` into its place.
+
+    There is a moment with neither when `final` existed; callers that cannot bear it name folders
+    uniquely (`step-000120`) instead.
+    """
+    with explain_os_errors(final):
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)

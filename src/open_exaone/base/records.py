@@ -1,0 +1,116 @@
+"""Every record that crosses rooms: frozen, with shape or unit beside each field."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question whose answer a program can check."""
+
+    id: str  # unique in its run, such as "chain_sum/en/1000042"
+    task: str  # the family it belongs to, such as "chain_sum"
+    language: str  # "en" or "ko": the language of the question, and the one wanted in the reply
+    question: str  # what the user turn says
+    answer: str  # the gold answer
+    verifier: str  # how a reply is judged: a kind that `verify.judge_answer` knows
+    thought: str | None = None  # a worked thought written by code, where the family has one
+    reply: str | None = None  # the short self-contained answer that ends in \boxed{...}
+    metadata: Mapping[str, object] = field(default_factory=dict)  # what the verifier needs besides
+
+
+class StopReason(StrEnum):
+    """Why a generation ended."""
+
+    END = "end"  # the model produced its end-of-turn token
+    LENGTH = "length"  # max_new_tokens was reached
+    STOP_STRING = "stop_string"
+    BUDGET = "budget"  # the thinking budget was spent
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn. `temperature` 0 means greedy; then `top_p` plays no part."""
+
+    max_new_tokens: int
+    temperature: float = 0.6
+    top_p: float = 0.95
+    num_samples: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens = {self.max_new_tokens}: must be at least 1")
+        if not 0.0 <= self.temperature <= 100.0:
+            raise ValueError(f"temperature = {self.temperature}: must lie in 0 (greedy) to 100")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p = {self.top_p}: must lie above 0 and at most 1")
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples = {self.num_samples}: must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the engine produced for one sample of one prompt; T tokens, the end token included."""
+
+    ids: tuple[int, ...]  # [T]
+    logprobs: tuple[float, ...]  # [T] under the raw model at temperature 1
+    sampling_logprobs: tuple[float, ...]  # [T] under the distribution that was sampled from
+    stop: StopReason
+    policy_version: int  # which weights produced it; training counts up by one each step
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply, split. `finished` is False when a thought was opened and never closed."""
+
+    thought: str
+    answer: str
+    tool_calls: tuple[str, ...] = ()  # raw JSON texts between <tool_call> and </tool_call>
+    finished: bool = True
+
+
+class VerdictStatus(StrEnum):
+    """What a verifier found."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNPARSED = "unparsed"  # no answer could be extracted
+    TRUNCATED = "truncated"  # the thought was never closed, or the token limit cut the reply
+    TIMEOUT = "timeout"
+    ERROR = "error"  # the verifier itself failed on this input
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A verifier's finding on one reply."""
+
+    status: VerdictStatus
+    extracted: str | None  # the answer as found in the reply
+    why: str  # one short sentence
+
+    @property
+    def correct(self) -> bool:
+        return self.status is VerdictStatus.CORRECT
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion of one problem, judged."""
+
+    completion: Completion
+    reply: Reply
+    verdict: Verdict
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutGroup:
+    """G samples of one problem under one policy version."""
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]  # [T]
+    rollouts: tuple[Rollout, ...]  # [G]
