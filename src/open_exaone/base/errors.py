@@ -1,11 +1,11 @@
 """Every exception of our own, as a tree:
 
-    OpenExaoneError           anything a user can mend; the command line prints it and exits 1
-    ├── ConfigError           a recipe, flag or value is wrong; exits 2
-    ├── DataError             a data file or a set of problems is wrong
-    ├── CheckpointError       a model's folder or a saved state is wrong
-    ├── PromptTooLongError    a prompt does not fit the model's context
-    └── RunFolderError        a run's folder belongs to another recipe, is in use, or cannot be written
+OpenExaoneError           anything a user can mend; the command line prints it and exits 1
+├── ConfigError           a recipe, flag or value is wrong; exits 2
+├── DataError             a data file or a set of problems is wrong
+├── CheckpointError       a model's folder or a saved state is wrong
+├── PromptTooLongError    a prompt does not fit the model's context
+└── RunFolderError        a run's folder belongs to another recipe, is in use, or cannot be written
 """
 
 

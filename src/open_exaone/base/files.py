@@ -92,7 +92,7 @@ def read_jsonl(path: Path, *, drop_cut_tail: bool = False) -> list[Any]:
         DataError: a line is not JSON; names the file and the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
@@ -104,7 +104,7 @@ def read_jsonl(path: Path, *, drop_cut_tail: bool = False) -> list[Any]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
-            if drop_cut_tail and number == len(lines):
+            if drop_cut_tail and not any(rest.strip() for rest in lines[number:]):
                 break
             raise DataError(f"{path}: line {number}: not valid JSON: {error}") from error
     return rows

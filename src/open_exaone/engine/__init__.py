@@ -1,0 +1,1 @@
+"""Floor 3: token ids in, token ids out."""

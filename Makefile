@@ -1,0 +1,59 @@
+# `make story` on a fresh machine: creates .venv, installs, and trains a small reasoning model.
+#
+#   PYTHON=...       the interpreter that .venv is made from (3.11 or newer)
+#   TORCH_INDEX=...  a further package index, such as https://download.pytorch.org/whl/cpu
+#   ARGS="..."       further arguments for the command that a target runs
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help story quick test check format clean .venv
+
+RIGHT_PYTHON := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	if "$$python" $(RIGHT_PYTHON) >/dev/null 2>&1; then echo "$$python"; exit; fi; done; echo python3)
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+help: ## say what there is to make
+	@grep -hE '^[.a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "make %-8s %s\n", $$1, $$2 }'
+
+story: $(STAMP) ## train, evaluate and report the default recipe (minutes on two CPU cores)
+	$(BIN)/exaone story $(ARGS)
+
+quick: $(STAMP) ## the same story, cut down to two minutes
+	$(BIN)/exaone story --quick $(ARGS)
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## what CI asks for: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+format: $(STAMP) ## format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv: $(STAMP) ## create or refresh the virtual environment
+
+# The mark `.installing` is renamed to the stamp at the very end, so an install that was cut
+# short is seen by the next one, which then starts from nothing.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) $(RIGHT_PYTHON) || { \
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is not; try: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@if [ -e .venv/.installing ]; then echo "The last install was cut short; starting again."; rm -rf .venv; fi
+	@mkdir -p .venv && touch .venv/.installing
+	@echo "Installing into .venv; this takes a few minutes the first time."
+	$(PYTHON) -m venv .venv
+	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	$(PIP_INSTALL) --editable '.[dev]'
+	@mv .venv/.installing $(STAMP)
+
+clean: ## remove .venv, build output and caches; runs/ stays
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,88 @@
+"""The public Python API; `open_exaone` offers these names, and they stay. Everything else may move."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.records import Problem, Sampling, Verdict
+from open_exaone.checkpoint import folder as _folder
+from open_exaone.engine.engine import Engine
+from open_exaone.model.transformer import LanguageModel
+from open_exaone.rollout.run import judge_reply
+from open_exaone.story.folder import resolve_model
+from open_exaone.story.measure import measure
+from open_exaone.story.recipe import load_recipe
+from open_exaone.story.run import Machine
+from open_exaone.story.run import run_story as _run_story
+from open_exaone.text.split import split_reply
+from open_exaone.text.tokenizer import Tokenizer
+
+__all__ = ["Engine", "Sampling", "evaluate", "judge", "load_model", "load_tokenizer", "run_story"]
+
+
+def load_model(source: str | Path, dtype: str = "auto", device: str = "cpu") -> LanguageModel:
+    """Opens a model: `model(ids_BT)` gives `logits_BTV`, float32.
+
+    Args:
+        source: a model's folder, or a run's folder, which stands for its last model.
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device is fast at it.
+
+    Raises:
+        CheckpointError: a file is missing or broken.
+        ConfigError: `source` is neither.
+    """
+    return _folder.load_model(resolve_model(Path(source)), dtype=dtype, device=_folder.resolve_device(device))
+
+
+def load_tokenizer(source: str | Path) -> Tokenizer:
+    """Opens the tokenizer of a model's folder or of a run's folder.
+
+    Raises:
+        CheckpointError: the file is missing or broken.
+        ConfigError: `source` is neither.
+    """
+    return Tokenizer.load(resolve_model(Path(source)))
+
+
+def judge(
+    kind: str, reply: str, gold: str, *, thinking: bool = False, metadata: Mapping[str, object] | None = None
+) -> Verdict:
+    """Judges a reply against the gold answer: the answer alone counts, never the thought.
+
+    Args:
+        kind: how answers are compared: one of `open_exaone.verify.judge.KINDS`.
+        reply: the whole reply. It may open its thought itself, or (thinking=True) the prompt has.
+        metadata: what the kind needs besides; "reasoning_gym" needs the data set's entry.
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
+    problem = Problem("judged", "judged", "en", "", gold, kind, metadata=dict(metadata or {}))
+    return judge_reply(problem, split_reply(reply, thinking=thinking))
+
+
+def evaluate(
+    source: str | Path,
+    suite: str | None = None,
+    *,
+    num_samples: int | None = None,
+    out: str | Path = "runs/eval",
+    device: str = "auto",
+    dtype: str = "auto",
+) -> dict[str, Any]:
+    """Measures a run's or a folder's model; see `open_exaone.story.measure.measure`."""
+    return measure(Path(source), suite=suite, num_samples=num_samples, out=Path(out), device=device, dtype=dtype)
+
+
+def run_story(
+    recipe: str = "nano/exaone-deep",
+    out: str | Path = "runs/story",
+    *,
+    overrides: tuple[str, ...] = (),
+    quick: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> dict[str, Any]:
+    """Runs a whole recipe, or goes on with it, and returns its report; what `exaone story` does, untold."""
+    resolved = load_recipe(recipe, overrides, quick=quick)
+    return _run_story(resolved, Path(out), lambda event: None, Machine(device, dtype))

@@ -1,0 +1,47 @@
+"""What this machine can do, and how to ask it nicely. Loads no torch of its own accord."""
+
+import ctypes
+import os
+import platform
+import resource
+import sys
+
+
+def prepare_process() -> None:
+    """Sets the process up for fast tensor work on a CPU; call it before torch is first imported.
+
+    - GOMP_SPINCOUNT: torch's threads wait for each other by spinning. On a machine that does anything
+      else, a spinning thread keeps the one it waits for off its core, and each operation then takes a
+      whole slice of the scheduler (8 ms measured, for 0.1 ms of work). Spinning briefly costs nothing.
+    - mallopt: glibc hands each large freed block back to the kernel and asks for it again, page fault by
+      page fault. Keeping it halves the time of a training step here; memory stays at its peak.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        m_trim_threshold, m_mmap_threshold, keep_bytes = -1, -3, 1 << 30
+        libc = ctypes.CDLL(None)
+        libc.mallopt(m_mmap_threshold, keep_bytes)
+        libc.mallopt(m_trim_threshold, keep_bytes)
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts kibibytes
+
+
+def cpu_flags() -> frozenset[str]:
+    """The processor's instruction sets as Linux names them; empty elsewhere."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith(("flags", "Features")):
+                    return frozenset(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return frozenset()
+
+
+def has_fast_cpu_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices faster than float32 ones."""
+    return bool(cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16"})

@@ -1,0 +1,131 @@
+"""What each command does, once its arguments are parsed."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.files import read_json, read_jsonl
+from open_exaone.base.records import Problem
+from open_exaone.story.folder import RunFolder, is_run, resolve_model
+from open_exaone.story.measure import evaluation_of, find_model, measure
+from open_exaone.story.recipe import load_recipe
+
+
+def story(recipe: str, out: Path | None, overrides: list[str], quick: bool, device: str, dtype: str) -> int:
+    from open_exaone.present.card import write_card
+    from open_exaone.present.report import write_report
+    from open_exaone.present.terminal import Progress, closing_table_rich
+    from open_exaone.story.run import Machine, run_story
+
+    resolved = load_recipe(recipe, overrides, quick=quick)
+    out = out or Path("runs") / (resolved.name.replace("/", "-") + ("-quick" if quick else ""))
+    console = Console(highlight=False)
+    console.print(f"{resolved.name}: {resolved.model.num_parameters:,} parameters, into {out}")
+    with Progress(console) as progress:
+
+        def tell(event: dict[str, Any]) -> None:
+            progress(event)
+            if "measured" in event:
+                _tell_measured(progress, event["stage"], event["measured"])
+                for told in event["showcase"]:
+                    _show_replies(console, told)
+
+        report = run_story(resolved, out, tell, Machine(device, dtype))
+    page, card = write_report(out), write_card(out)
+    console.print(closing_table_rich(report, console.width))
+    console.print(f"{report['seconds'] / 60:.1f} minutes, {report['peak_rss_bytes'] / 2**30:.1f} GiB at most.")
+    console.print(f"The whole story: {page}\nThe model's card: {card}\nTalk to it: exaone chat {out}")
+    return 0
+
+
+def _tell_measured(progress: Any, stage: str, entry: dict[str, Any]) -> None:
+    low, high = entry["ci95"]
+    progress.message(
+        f"{stage}: pass@1 {entry['pass_at_1']:.1%} [{low:.1%}, {high:.1%}] on {entry['num_problems']} unseen problems "
+        f"x {entry['k']} samples, {entry['mode']} mode"
+    )
+
+
+def _show_replies(console: Console, told: dict[str, Any]) -> None:
+    from open_exaone.present.terminal import show_replies
+
+    show_replies(told["problem"], told["replies"], console)
+
+
+def evaluate(
+    source: Path, suite: str | None, stage: str | None, samples: int | None, out: Path | None, device: str, dtype: str
+) -> int:
+    from open_exaone.present.terminal import Progress
+
+    if samples is not None and samples < 1:
+        raise ConfigError(f"--samples {samples}: must be at least 1")
+    out = out or Path("runs") / "eval"
+    console = Console(highlight=False)
+    with Progress(console) as progress:
+        entry = measure(
+            source,
+            suite=suite,
+            stage=stage,
+            num_samples=samples,
+            out=out,
+            device=device,
+            dtype=dtype,
+            on_event=progress,
+        )
+        _tell_measured(progress, stage or source.name, entry)
+    stored = find_model(source, stage)[0].parent / "eval" / "report.json"
+    if suite is None and samples is None and stored.is_file():
+        same = read_json(stored) == entry
+        console.print(f"This {'is the same as' if same else 'differs from'} the story's own measurement, {stored}.")
+    console.print(f"Samples and report: {out}")
+    return 0
+
+
+def chat(source: Path, thinking: bool, temperature: float, seed: int, device: str, dtype: str) -> int:
+    from open_exaone.base.records import Reply, Sampling
+    from open_exaone.checkpoint.folder import load_model, resolve_device
+    from open_exaone.engine.engine import Engine
+    from open_exaone.rollout.run import judge_reply
+    from open_exaone.serve.chat import run_chat
+    from open_exaone.text.tokenizer import Tokenizer
+
+    folder = resolve_model(source)
+    tokenizer = Tokenizer.load(folder)
+    engine = Engine(load_model(folder, dtype=dtype, device=resolve_device(device)), tokenizer)
+    max_new_tokens = evaluation_of(source).max_new_tokens
+    turn = 0
+
+    def ask(messages: list[dict[str, str]], thinking: bool) -> Reply:
+        nonlocal turn
+        turn += 1
+        prompt = tokenizer.render(messages, thinking=thinking, generation_prompt=True)
+        sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed + turn)
+        [[completion]] = engine.generate([prompt], sampling)
+        return tokenizer.split(completion.ids, thinking=thinking)
+
+    run_chat(ask, judge_reply, _solved_problems(source, folder), thinking=thinking)
+    return 0
+
+
+def _solved_problems(source: Path, folder: Path) -> list[Problem]:
+    """Test problems that the model answered right greedily, one task after the other; none without a run."""
+    greedy = folder.parent / "eval" / "greedy.jsonl"
+    if not is_run(source) or not greedy.is_file():
+        return []
+    run = RunFolder(source)
+    solved = {row["problem"] for row in read_jsonl(greedy) if row["verdict"] == "correct"}
+    return [problem for problem in run.problems(run.recipe().evaluation.split) if problem.id in solved]
+
+
+def doctor() -> int:
+    from open_exaone.present.doctor import checks
+
+    console = Console(highlight=False)
+    marks = {"ok": "[green]ok     [/]", "missing": "[red]missing[/]", "note": "[yellow]note   [/]"}
+    results = checks()
+    for status, what, detail in results:
+        console.print(f"{marks[status]} {what}: ", end="")
+        console.print(detail, markup=False)
+    return 1 if any(status == "missing" for status, _, _ in results) else 0

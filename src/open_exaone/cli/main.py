@@ -1,0 +1,122 @@
+"""`exaone`: every command's flags and help; what it does stands in `cli/commands.py`, imported after parsing."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from open_exaone.base.errors import ConfigError, OpenExaoneError
+
+DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+
+app = App(
+    name="exaone",
+    help="Train a language model to reason, measure it, and talk to it.",
+    help_format="plaintext",
+    version_flags=["--version"],
+)
+
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], Parameter(help="Where to compute; auto takes a GPU if there is one.")
+]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16"], Parameter(help="How to compute; auto is bfloat16 where that is fast.")
+]
+Model = Annotated[Path, Parameter(help="A run's folder (its last finished model) or a model's folder.")]
+
+
+@app.command
+def story(
+    recipe: Annotated[str, Parameter(help="A shipped recipe's name, or a TOML file.")] = "nano/exaone-deep",
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="The run's folder; runs/<recipe's name> if left out.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        Parameter(name="--set", negative="", help="Override a value, such as --set rl.group_size=16; may be repeated."),
+    ] = None,
+    quick: Annotated[bool, Parameter(negative="", help="The same stages cut down to about two minutes.")] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> int:
+    """Run a whole recipe: train, measure and report every stage. The same command resumes a run that was cut."""
+    return _command("story")(recipe, out, set_ or [], quick, device, dtype)
+
+
+@app.command(name="eval")
+def eval_(
+    model: Model,
+    /,
+    *,
+    suite: Annotated[
+        str | None,
+        Parameter(help="A set of the run's problems, or a .jsonl file of problems; the recipe's if left out."),
+    ] = None,
+    stage: Annotated[str | None, Parameter(help="Which stage's model of the run; its last if left out.")] = None,
+    samples: Annotated[int | None, Parameter(help="Samples of each problem; the recipe's number if left out.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Where samples.jsonl and report.json go; runs/eval if left out.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> int:
+    """Measure a model: of a run's folder, repeat the measurement of the story."""
+    return _command("evaluate")(model, suite, stage, samples, out, device, dtype)
+
+
+@app.command
+def chat(
+    model: Model,
+    /,
+    *,
+    thinking: Annotated[bool, Parameter(help="Begin in reasoning mode.")] = True,
+    temperature: Annotated[float, Parameter(help="Of the samples; 0 is greedy.")] = 0.6,
+    seed: Annotated[int, Parameter(help="Of the samples.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> int:
+    """Talk to a model in the terminal; of a run's folder, it offers problems that the model can do."""
+    return _command("chat")(model, thinking, temperature, seed, device, dtype)
+
+
+@app.command
+def doctor() -> int:
+    """Say what this machine can do, and what is missing."""
+    return _command("doctor")()
+
+
+def _command(name: str) -> Callable[..., int]:
+    """A command's body, imported once its arguments are known to be good."""
+    from open_exaone.base.machine import prepare_process
+    from open_exaone.cli import commands
+
+    prepare_process()
+    body: Callable[..., int] = getattr(commands, name)
+    return body
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 failed, 2 misused, 130 interrupted."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        result: Any = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+        return result if isinstance(result, int) else DONE
+    except CycloptsError:
+        return MISUSED  # already explained
+    except ConfigError as error:
+        print(f"exaone: {error}", file=sys.stderr)
+        return MISUSED
+    except OpenExaoneError as error:
+        print(f"exaone: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("exaone: interrupted; what was done so far is saved. The same command goes on.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = None  # whoever read the output has left
+        return FAILED

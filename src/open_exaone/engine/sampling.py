@@ -1,0 +1,59 @@
+"""From logits to one token a row, and how likely it was."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from open_exaone.model.logprobs import token_logprobs
+
+
+class Drawn(NamedTuple):
+    """One token a row."""
+
+    ids_B: Tensor
+    logprobs_B: Tensor  # under the raw model at temperature 1
+    sampling_logprobs_B: Tensor  # under the distribution sampled from; 0 when greedy
+
+
+def draw(logits_BV: Tensor, temperature: float, top_p: float, uniforms_B: Tensor) -> Drawn:
+    """Draws by inverting the cumulative distribution at `uniforms_B`, so a row depends on its own number.
+
+    Args:
+        logits_BV: float32.
+        temperature: 0 means the most likely token.
+        top_p: keep the fewest most likely tokens whose probabilities reach it (Holtzman et al. 2020).
+        uniforms_B: in [0, 1).
+    """
+    if temperature == 0:
+        ids_B = logits_BV.argmax(-1)
+        return Drawn(ids_B, token_logprobs(logits_BV, ids_B), torch.zeros_like(uniforms_B))
+    probs_BV = torch.softmax(logits_BV / temperature, dim=-1)
+    ids_B = torch.empty(len(probs_BV), dtype=torch.long, device=probs_BV.device)
+    masses_B = torch.ones_like(uniforms_B)
+    if top_p < 1:
+        # Where one token alone reaches top_p there is nothing to sort and nothing to draw.
+        best_B, ids_B = probs_BV.max(-1)
+        masses_B = best_B.clone()
+        open_X = (best_B < top_p).nonzero().squeeze(-1)
+    else:
+        open_X = torch.arange(len(probs_BV), device=probs_BV.device)
+    if len(open_X):
+        kept_XV = nucleus(probs_BV[open_X], top_p)
+        cumulative_XV = kept_XV.cumsum(-1)
+        totals_X1 = cumulative_XV[:, -1:]
+        chosen_X1 = torch.searchsorted(cumulative_XV, uniforms_B[open_X, None] * totals_X1, right=True)
+        last_X1 = (kept_XV > 0).long().cumsum(-1).argmax(-1, keepdim=True)  # rounding must not pass the last one
+        ids_B[open_X] = torch.minimum(chosen_X1, last_X1).squeeze(-1)
+        masses_B[open_X] = totals_X1.squeeze(-1)
+    chosen_B = probs_BV.gather(-1, ids_B[:, None]).squeeze(-1)
+    return Drawn(ids_B, token_logprobs(logits_BV, ids_B), (chosen_B / masses_B).log())
+
+
+def nucleus(probs_BV: Tensor, top_p: float) -> Tensor:
+    """Sets to zero all but the fewest most likely tokens whose probabilities reach `top_p`."""
+    if top_p >= 1:
+        return probs_BV
+    sorted_BV, order_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
+    dropped_BV = sorted_BV.cumsum(-1) - sorted_BV >= top_p
+    return torch.zeros_like(probs_BV).scatter_(-1, order_BV, sorted_BV.masked_fill(dropped_BV, 0.0))

@@ -1,0 +1,91 @@
+"""Grouped-query attention, with RMSNorm on queries and keys where the family has it."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from open_exaone.model.cache import LayerCache
+from open_exaone.model.config import LayerKind, ModelConfig
+from open_exaone.model.rope import rotate
+
+
+class Attention(nn.Module):
+    """One layer's attention; weight names as published."""
+
+    def __init__(self, config: ModelConfig, kind: LayerKind) -> None:
+        super().__init__()
+        self.heads_NKH = (config.num_heads, config.num_kv_heads, config.head_width)
+        self.kind = kind
+        self.uses_rope = config.uses_rope(kind)
+        self.q_proj = nn.Linear(config.width, config.num_heads * config.head_width, bias=False)
+        self.k_proj = nn.Linear(config.width, config.num_kv_heads * config.head_width, bias=False)
+        self.v_proj = nn.Linear(config.width, config.num_kv_heads * config.head_width, bias=False)
+        self.o_proj = nn.Linear(config.num_heads * config.head_width, config.width, bias=False)
+        self.q_norm, self.k_norm = (
+            nn.RMSNorm(config.head_width, eps=config.norm_eps) if config.norm == "reorder" else nn.Identity()
+            for _ in range(2)
+        )
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask_B1TS: Tensor | None,
+        cache: LayerCache | None = None,
+        positions_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Attends.
+
+        Args:
+            rope: cos_BT1H and sin_BT1H of the tokens' positions.
+            mask_B1TS: what each query sees when nothing is cached; None means causal.
+            cache: stores keys and values, and then supplies the mask itself.
+        """
+        N, K, H = self.heads_NKH
+        B, T, _ = x_BTD.shape
+        q_BTNH = self.q_norm(self.q_proj(x_BTD).view(B, T, N, H))
+        k_BTKH = self.k_norm(self.k_proj(x_BTD).view(B, T, K, H))
+        v_BTKH = self.v_proj(x_BTD).view(B, T, K, H)
+        if self.uses_rope:
+            q_BTNH, k_BTKH = rotate(q_BTNH, *rope), rotate(k_BTKH, *rope)
+        if cache is None:
+            out_BTNH = attend(q_BTNH, k_BTKH.transpose(1, 2), v_BTKH.transpose(1, 2), mask_B1TS)
+        else:
+            assert positions_BT is not None
+            k_BKSH, v_BKSH, mask_BTS = cache.update(k_BTKH, v_BTKH, positions_BT)
+            padding_BT1 = (positions_BT < 0)[..., None]  # padding sees anything, as seeing nothing gives NaN
+            out_BTNH = attend(q_BTNH, k_BKSH, v_BKSH, (mask_BTS | padding_BT1)[:, None])
+        return self.o_proj(out_BTNH.reshape(B, T, N * H))
+
+
+def attend(q_BTNH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, mask_B1TS: Tensor | None) -> Tensor:
+    """softmax(q kᵀ / √H) v with grouped heads; causal without a mask. Returns out_BTNH."""
+    B, T, N, H = q_BTNH.shape
+    K = k_BKSH.shape[1]
+    if T == 1 and mask_B1TS is not None:  # a group's heads become queries: no key is read twice
+        q_BKGH = q_BTNH.view(B, K, N // K, H)
+        out_BKGH = F.scaled_dot_product_attention(q_BKGH, k_BKSH, v_BKSH, attn_mask=mask_B1TS)
+        return out_BKGH.reshape(B, 1, N, H)
+    out_BNTH = F.scaled_dot_product_attention(
+        q_BTNH.transpose(1, 2),
+        k_BKSH,
+        v_BKSH,
+        attn_mask=mask_B1TS,
+        is_causal=mask_B1TS is None,
+        enable_gqa=N != K,
+    )
+    return out_BNTH.transpose(1, 2)
+
+
+def visible(kind: LayerKind, window: int | None, positions_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+    """mask_B1TS for tokens that attend to each other: same document, not later, within a local window.
+
+    Padding, position -1, is seen by nobody and sees everything (seeing nothing would give NaN).
+    """
+    distance_BTS = positions_BT[:, :, None] - positions_BT[:, None, :]
+    mask_BTS = (distance_BTS >= 0) & (positions_BT[:, None, :] >= 0)
+    if kind is LayerKind.LOCAL:
+        assert window is not None
+        mask_BTS &= distance_BTS < window
+    if documents_BT is not None:
+        mask_BTS &= documents_BT[:, :, None] == documents_BT[:, None, :]
+    return (mask_BTS | (positions_BT < 0)[..., None])[:, None]

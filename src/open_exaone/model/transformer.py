@@ -1,0 +1,177 @@
+"""The decoder: EXAONE 4.0's reordered norms or EXAONE 3.x's and Llama's pre-norm, by its config."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from open_exaone.model.attention import Attention, visible
+from open_exaone.model.cache import Cache, LayerCache
+from open_exaone.model.config import LayerKind, ModelConfig
+from open_exaone.model.rope import rope_table
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.width, config.ffn_width, bias=False)
+        self.up_proj = nn.Linear(config.width, config.ffn_width, bias=False)
+        self.down_proj = nn.Linear(config.ffn_width, config.width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+
+
+class ReorderBlock(nn.Module):
+    """EXAONE 4.0's layer: the norm stands on each sublayer's output, before the residual add."""
+
+    def __init__(self, config: ModelConfig, kind: LayerKind) -> None:
+        super().__init__()
+        self.self_attn = Attention(config, kind)
+        self.mlp = FeedForward(config)
+        self.post_attention_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.post_feedforward_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask_B1TS: Tensor | None,
+        cache: LayerCache | None,
+        positions_BT: Tensor | None,
+    ) -> Tensor:
+        h_BTD = x_BTD + self.post_attention_layernorm(self.self_attn(x_BTD, rope, mask_B1TS, cache, positions_BT))
+        return h_BTD + self.post_feedforward_layernorm(self.mlp(h_BTD))
+
+
+class PreNormBlock(nn.Module):
+    """EXAONE 3.x's and Llama's layer: the norm stands on each sublayer's input."""
+
+    def __init__(self, config: ModelConfig, kind: LayerKind) -> None:
+        super().__init__()
+        self.self_attn = Attention(config, kind)
+        self.mlp = FeedForward(config)
+        self.input_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.post_attention_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask_B1TS: Tensor | None,
+        cache: LayerCache | None,
+        positions_BT: Tensor | None,
+    ) -> Tensor:
+        h_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, mask_B1TS, cache, positions_BT)
+        return h_BTD + self.mlp(self.post_attention_layernorm(h_BTD))
+
+
+class Decoder(nn.Module):
+    """Token embeddings, layers, final norm; weight names as in the published `exaone4` checkpoints."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        block = ReorderBlock if config.norm == "reorder" else PreNormBlock
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        self.layers = nn.ModuleList(block(config, kind) for kind in config.layer_kinds)
+        self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self._rope_P2H: Tensor | None = None  # float32 whatever the weights' dtype, so no buffer
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        x_BTD = self.embed_tokens(ids_BT)
+        rope = self._rope(x_BTD, positions_BT)
+        masks = {} if cache else self._masks(ids_BT, positions_BT, documents_BT)
+        for index, (layer, kind) in enumerate(zip(self.layers, self.config.layer_kinds, strict=True)):
+            x_BTD = layer(x_BTD, rope, masks.get(kind), cache.layers[index] if cache else None, positions_BT)
+        return self.norm(x_BTD)
+
+    def _rope(self, x_BTD: Tensor, positions_BT: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the tokens' positions, each _BT1H in the dtype of `x_BTD`."""
+        if self._rope_P2H is None or self._rope_P2H.device != x_BTD.device:
+            self._rope_P2H = rope_table(self.config).to(x_BTD.device)
+        if positions_BT is None:
+            rows_BT2H = self._rope_P2H[None, : x_BTD.shape[1]]
+        else:
+            rows_BT2H = self._rope_P2H[positions_BT.clamp(min=0)]
+        cos_BTH, sin_BTH = rows_BT2H.to(x_BTD.dtype).unbind(2)
+        return cos_BTH[:, :, None], sin_BTH[:, :, None]
+
+    def _masks(
+        self, ids_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None
+    ) -> dict[LayerKind, Tensor]:
+        """One mask a layer kind; plain causal attention over the whole row needs none."""
+        window, T = self.config.window, ids_BT.shape[1]
+        if positions_BT is None:
+            if LayerKind.LOCAL not in self.config.layer_kinds or (window is not None and T <= window):
+                return {}
+            row = torch.arange(T, device=ids_BT.device)[None]
+            return {LayerKind.LOCAL: visible(LayerKind.LOCAL, window, row)}
+        kinds = set(self.config.layer_kinds)
+        return {kind: visible(kind, window, positions_BT, documents_BT) for kind in kinds}
+
+
+class LanguageModel(nn.Module):
+    """The decoder and its output head: token ids to logits."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Makes the output head the embedding matrix where the config says so; `to_empty` parts them."""
+        if self.config.tied_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Computes the next token's logits at every position.
+
+        Args:
+            ids_BT: token ids.
+            positions_BT: each token's place in its document; -1 marks padding. Without it a row is one
+                document from position 0, and padding may only stand at its end.
+            documents_BT: which document each token belongs to, where a row holds several.
+            cache: what was read before; needs `positions_BT`.
+
+        Returns:
+            logits_BTV, float32.
+        """
+        return self.head(self.model(ids_BT, positions_BT, documents_BT, cache))
+
+    def head(self, x_BTD: Tensor) -> Tensor:
+        """Hidden states to logits, float32."""
+        return self.lm_head(x_BTD).float()
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.embed_tokens.weight.dtype
+
+    def reset_parameters(self, seed: int) -> None:
+        """Draws every weight anew: normal with `initializer_range`, norms at one, on any device alike."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if name.endswith("norm.weight"):
+                    weight.fill_(1.0)
+                else:
+                    weight.copy_(torch.randn(weight.shape, generator=generator) * self.config.initializer_range)

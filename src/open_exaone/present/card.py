@@ -1,0 +1,131 @@
+"""card.md: the model card of a run's last model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.files import write_text
+from open_exaone.present import figures
+from open_exaone.present.ladder import closing_rows, ladder, read_report
+
+FROM_SCRATCH = (
+    "This model was trained from random weights by Open-EXAONE, an open implementation of the EXAONE Deep and "
+    "EXAONE 4.0 recipes that is independent of LG AI Research. It is not a model of LG's, holds no weights or data of "
+    "LG's, and does not bear the EXAONE name; only its architecture follows the EXAONE 4.0 report (arXiv 2507.11407)."
+)
+POST_TRAINED = (
+    "This model was trained by Open-EXAONE from `{source}`. Open-EXAONE is independent of LG AI Research; the name "
+    "EXAONE is LG's."
+)
+LIMITS_FROM_SCRATCH = (
+    "It knows the families of problems named above and little else: no facts, no chat, no code.",
+    "The problems were made by programs. A score here says nothing about any public benchmark.",
+)
+LIMITS = (
+    "The intervals cover the choice of problems and samples for this one run; another seed trains another model.",
+    "It may state a wrong answer with a fluent thought, and a thought need not be how the answer came about.",
+)
+LICENCE_FROM_SCRATCH = (
+    "Open-EXAONE's code is under Apache-2.0. The weights come from that code and from problems that code made; "
+    "nothing of LG's is in them, and LG's model licences do not apply."
+)
+LICENCE_POST_TRAINED = (
+    "Open-EXAONE's code is under Apache-2.0. The weights derive from `{source}` and stay under its licence; LG's "
+    "published EXAONE models are for non-commercial use."
+)
+
+
+def write_card(run_folder: Path) -> Path:
+    """Writes `card.md` from `report.json`; returns its path.
+
+    Raises:
+        DataError: report.json is missing, is not JSON, or has no measured stage.
+    """
+    path = run_folder / "card.md"
+    write_text(path, render_card(read_report(run_folder)))
+    return path
+
+
+def render_card(report: dict[str, Any]) -> str:
+    """The card as Markdown. `report["model"]["source"]`, where set, names the checkpoint that training began from."""
+    model = report.get("model") or {}
+    source = model.get("source")
+    about, licence = (POST_TRAINED, LICENCE_POST_TRAINED) if source else (FROM_SCRATCH, LICENCE_FROM_SCRATCH)
+    limits = LIMITS if source else LIMITS_FROM_SCRATCH + LIMITS
+    sections = [
+        "# A reasoning model trained with Open-EXAONE",
+        f"{about.format(source=_cell(source))}\n\nRecipe: `{_cell(report.get('recipe', 'unknown'))}`.",
+        "## Model",
+        _table(["", ""], [[figures.words(str(name)), figures.setting(name, value)] for name, value in model.items()])
+        or "Not recorded.",
+        "## Training",
+        _training(report),
+        "## Results",
+        _results(report),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in limits),
+        "## Licence",
+        licence.format(source=_cell(source)),
+        "## Versions",
+        _table(["", ""], [[str(name), str(version)] for name, version in (report.get("versions") or {}).items()])
+        or "Not recorded.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _training(report: Mapping[str, Any]) -> str:
+    stages = {entry["name"]: entry for entry in reversed(report["stages"])}  # one per stage: its first entry
+    entries = [stages[name] for name in reversed(stages)]
+    columns = ["stage", "kind", "tokens", "time", "FLOPs (estimate)"]
+    rows = [
+        [
+            entry["name"],
+            entry.get("kind") or figures.NONE,
+            figures.number(entry.get("train_tokens")),
+            figures.duration(entry.get("train_seconds")),
+            f"{entry['train_flops']:.2e}" if entry.get("train_flops") else figures.NONE,
+        ]
+        for entry in entries
+    ]
+    facts = [f"seed {report['seed']}" if "seed" in report else "", f"settings `{report.get('config_hash', 'unknown')}`"]
+    if report.get("seconds"):
+        facts.append(f"{figures.duration(report['seconds'])} in all, evaluation included")
+    if report.get("peak_rss_bytes"):
+        facts.append(f"{figures.size(report['peak_rss_bytes'])} memory at most")
+    return f"{_table(columns, rows)}\n\nTokens are non-padding, prompt included. {_sentence(facts)}"
+
+
+def _results(report: dict[str, Any]) -> str:
+    rungs = ladder(report)
+    last = rungs[-1]
+    per_task = [
+        [figures.words(task), figures.percent(score["pass_at_1"]), figures.interval(score.get("ci95"))]
+        for task, score in sorted((last.get("per_task") or {}).items())
+    ]
+    told = [
+        _table(*closing_rows(report)),
+        f"Measured on {figures.number(last['num_problems'])} problems of the {_cell(last.get('split', 'test'))} split; "
+        "intervals are at 95%, clustered by problem.",
+        f"After `{_cell(last['name'])}`, by family:" if per_task else "",
+        _table(["family", "pass@1", "95% interval"], per_task),
+    ]
+    return "\n\n".join(part for part in told if part)
+
+
+def _sentence(facts: Sequence[str]) -> str:
+    text = "; ".join(fact for fact in facts if fact)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; empty text without rows."""
+    if not rows:
+        return ""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    """Text that cannot end a table cell, open a tag or a code span."""
+    text = " ".join(figures.plain(value).split())
+    return text.replace("|", "\\|").replace("`", "'").replace("<", "&lt;")

@@ -1,0 +1,88 @@
+"""What this machine can do, as a list of findings."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from open_exaone.base.machine import cpu_flags, has_fast_cpu_bfloat16
+
+Finding = tuple[Literal["ok", "missing", "note"], str, str]
+
+NEEDED_MEMORY_BYTES = 4 * 2**30
+NEEDED_DISK_BYTES = 2**30
+NEEDED = ("torch", "tokenizers", "safetensors", "reasoning-gym", "numpy", "pydantic", "rich", "cyclopts", "jinja2")
+
+
+def checks(folder: Path = Path()) -> list[Finding]:
+    """Looks at Python, libraries, processor, memory, disk and GPU; "missing" is what keeps the story from running."""
+    return [_python(), *_libraries(), *_processor(), _memory(), _disk(folder), _gpu()]
+
+
+def _python() -> Finding:
+    return ("ok" if sys.version_info >= (3, 11) else "missing"), "Python", sys.version.split()[0]
+
+
+def _libraries() -> list[Finding]:
+    findings: list[Finding] = []
+    for name in NEEDED:
+        try:
+            findings.append(("ok", name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            findings.append(("missing", name, f"not installed: pip install {name}"))
+    return findings
+
+
+def _processor() -> list[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    findings: list[Finding] = [
+        (
+            "ok" if cores >= 2 else "note",
+            "processor",
+            f"{cores} cores" + ("" if cores >= 2 else ": the story is slow on one"),
+        )
+    ]
+    if has_fast_cpu_bfloat16():
+        units = "matrix units (AMX)" if "amx_bf16" in cpu_flags() else "vector units"
+        findings.append(("ok", "bfloat16", f"fast on this processor, by its {units}: used"))
+    else:
+        findings.append(("note", "bfloat16", "not fast on this processor: float32 is used, about twice as slow"))
+    return findings
+
+
+def _memory() -> Finding:
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        return "note", "memory", "cannot be read here; the story needs up to 4 GB"
+    text = f"{free / 2**30:.1f} GiB free"
+    return (
+        ("ok", "memory", text)
+        if free >= NEEDED_MEMORY_BYTES
+        else ("note", "memory", f"{text}: the story needs up to 4 GB")
+    )
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 2**30:.1f} GiB free here"
+    return (
+        ("ok", "disk", text) if free >= NEEDED_DISK_BYTES else ("missing", "disk", f"{text}: a run needs up to 1 GiB")
+    )
+
+
+def _gpu() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return "note", "GPU", "unknown without torch"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "note", "GPU", "none that torch can use: the nano recipes need none"
+    properties = torch.cuda.get_device_properties(0)
+    return "ok", "GPU", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"

@@ -1,0 +1,86 @@
+"""Numbers as people read them, and foreign text made safe to show."""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+NONE = "–"  # where there is no number
+UNITS = ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # from where, the unit, its sign
+STEERING = frozenset({"Cc", "Cs"})  # Unicode categories: control, surrogate
+REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the bidirectional controls
+
+
+def percent(fraction: float | None) -> str:
+    """0.613 as `61.3%`."""
+    return NONE if fraction is None else f"{100 * fraction:.1f}%"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """[0.59, 0.63] as `59.0–63.0`, in percent."""
+    return NONE if bounds is None else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"
+
+
+def number(value: float | None) -> str:
+    """A quantity in four characters or so: 71.2, 5.4M, 0.0031, 2.0e-05."""
+    if value is None:
+        return NONE
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    for least, unit, sign in UNITS:
+        if size >= least:
+            return f"{value / unit:.1f}{sign}"
+    if isinstance(value, int) or value == int(value):
+        return f"{int(value):,}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.3g}" if size >= 1e-3 else f"{value:.1e}"
+
+
+def duration(seconds: float | None) -> str:
+    """70.4 as `1 min 10 s`."""
+    if seconds is None:
+        return NONE
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def size(num_bytes: float | None) -> str:
+    """Bytes as `1.9 GB` (decimal units)."""
+    if num_bytes is None:
+        return NONE
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
+
+
+def setting(name: str, value: object) -> str:
+    """A recorded value: seconds and bytes with their unit, a million and more also short, the rest as it is."""
+    if name.endswith("seconds") and isinstance(value, int | float):
+        return duration(value)
+    if name.endswith("bytes") and isinstance(value, int):
+        return size(value)
+    if isinstance(value, int) and value >= 1_000_000:
+        return f"{number(value)} ({value:,})"
+    return str(value)
+
+
+def words(name: str) -> str:
+    """`chain_sum` as `chain sum`."""
+    return name.replace("_", " ")
+
+
+def plain(text: object) -> str:
+    """Foreign text without what could steer a terminal, reorder a line or not be written as UTF-8.
+
+    A model's reply can hold anything: escape sequences, right-to-left overrides, half of a surrogate pair. Each
+    control or surrogate is drawn as U+FFFD; line ends and tabs stay.
+    """
+    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(sign) else sign for sign in str(text))
+
+
+def _steers(sign: str) -> bool:
+    return sign in REORDERING or (sign not in "\n\t" and unicodedata.category(sign) in STEERING)

@@ -1,0 +1,162 @@
+"""Plots as inline SVG, written by hand: no fonts, no scripts, the page's own colours, the same bytes each time.
+
+Colours are the page's CSS classes (`line`, `faint`, `grid`, …), so that a plot follows light and dark by itself.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import pairwise
+from typing import NamedTuple
+
+from open_exaone.present import figures
+
+MAX_POINTS = 240  # a curve is thinned to about this many points
+SMOOTH_SHARE = 0.05  # how far the moving mean reaches on either side, of the number of points
+WANDERS = 4.0  # a curve that travels farther than this many times its range is smoothed
+NUM_TICKS = 4
+
+
+class Point(NamedTuple):
+    """One stage's pass@1 with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+class Frame(NamedTuple):
+    """A plot's drawing area, and the data range that fills it."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    def x(self, value: float) -> float:
+        return self.left + (self.right - self.left) * _share(value, *self.x_range)
+
+    def y(self, value: float) -> float:
+        return self.bottom - (self.bottom - self.top) * _share(value, *self.y_range)
+
+
+def climb(points: Sequence[Point], others: Sequence[tuple[int, float]] = ()) -> str:
+    """pass@1 by stage, with 95% intervals; `others` are (stage index, pass@1) in another mode, drawn hollow."""
+    highest = max([point.high for point in points] + [value for _, value in others])
+    ticks = nice_ticks(0.0, min(1.0, max(0.05, highest * 1.05)))
+    frame = Frame(46, 26, 470, 250, (-0.45, len(points) - 0.55), (0.0, max(ticks[-1], highest)))
+    parts = [_grid(frame, ticks, [f"{100 * tick:.3g}%" for tick in ticks])]
+    parts.append(_path([(frame.x(i), frame.y(point.value)) for i, point in enumerate(points)], "line"))
+    for i, point in enumerate(points):
+        x = frame.x(i)
+        parts.append(_error_bar(x, frame.y(point.low), frame.y(point.high)))
+        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{frame.y(point.value):.1f}" r="5"/>')
+        rises = i + 1 < len(points) and points[i + 1].value > point.value  # then the line leaves to the right
+        side = (x + 3, "end") if rises else (x, "middle")
+        parts.append(_text(side[0], frame.y(point.high) - 9, figures.percent(point.value), "value", side[1]))
+        parts.append(_text(x, 274, _shorten(point.name, 64 // max(len(points), 4)), "name", "middle"))
+    parts += [f'<circle class="hollow" cx="{frame.x(i):.1f}" cy="{frame.y(y):.1f}" r="4"/>' for i, y in others]
+    told = "; ".join(f"{p.name} {figures.percent(p.value)} ({figures.interval((p.low, p.high))})" for p in points)
+    return _svg(480, 284, f"pass@1 by stage, with 95% intervals: {told}", parts)
+
+
+def curve(title: str, xs: Sequence[float], ys: Sequence[float], x_name: str = "step") -> str:
+    """One training series: thinned, the raw values faint, their moving mean over them."""
+    first_x, last_x = xs[0], xs[-1]
+    xs, ys = thin(xs), thin(ys)
+    ticks = nice_ticks(min(ys), max(ys))
+    y_range = (min(ticks[0], *ys), max(ticks[-1], *ys))
+    frame = Frame(54, 10, 310, 130, (xs[0], xs[-1]), y_range)
+    parts = [_grid(frame, ticks, tick_labels(ticks))]
+    smooth = moving_mean(ys, round(SMOOTH_SHARE * len(ys)) if wanders(ys) else 1)
+    if smooth != ys:
+        parts.append(_path([(frame.x(x), frame.y(y)) for x, y in zip(xs, ys, strict=True)], "faint"))
+    line = [(frame.x(x), frame.y(y)) for x, y in zip(xs, smooth, strict=True)]
+    parts.append(_path(line, "line"))
+    parts.append(f'<circle class="dot" cx="{line[-1][0]:.1f}" cy="{line[-1][1]:.1f}" r="3"/>')
+    parts.append(_text(54, 148, figures.number(first_x), "tick", "start"))
+    parts.append(_text(310, 148, f"{x_name} {figures.number(last_x)}", "tick", "end"))
+    ends = f"from {figures.number(smooth[0])} to {figures.number(smooth[-1])}"
+    return _svg(320, 156, f"{title}: {ends} by {x_name} {figures.number(last_x)}", parts)
+
+
+def nice_ticks(low: float, high: float, num_ticks: int = NUM_TICKS) -> list[float]:
+    """Round values (steps of 1, 2 or 5 times a power of ten) that span [low, high]."""
+    if not high > low:
+        pad = abs(low) / 2 or 0.5
+        low, high = low - pad, high + pad
+    rough = (high - low) / num_ticks
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next((nice * magnitude for nice in (1, 2, 5) if nice * magnitude >= rough), 10 * magnitude)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def thin(values: Sequence[float], max_points: int = MAX_POINTS) -> list[float]:
+    """At most `max_points` values: means of neighbours, the last ones included."""
+    width = -(-len(values) // max_points)
+    return [_mean(values[start : start + width]) for start in range(0, len(values), width)]
+
+
+def moving_mean(values: Sequence[float], reach: int) -> list[float]:
+    """Each value's mean with up to `reach - 1` neighbours on either side, those that there are."""
+    reach = max(1, reach)
+    return [_mean(values[max(0, i + 1 - reach) : i + reach]) for i in range(len(values))]
+
+
+def wanders(values: Sequence[float]) -> bool:
+    """Whether a curve goes up and down so much that a moving mean tells more."""
+    return sum(abs(b - a) for a, b in pairwise(values)) > WANDERS * (max(values) - min(values))
+
+
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """The ticks with as many digits as tell neighbours apart: 2.05e-5, 0.02, 12.5k."""
+    size, step = max(map(abs, ticks)), ticks[1] - ticks[0]
+    if size < 1e-3:
+        digits = max(0, math.floor(math.log10(size)) - math.floor(math.log10(step) + 1e-9))
+        return [f"{tick:.{digits}e}".replace("e-0", "e-") if tick else "0" for tick in ticks]
+    unit, sign = next(((unit, sign) for least, unit, sign in figures.UNITS if size >= least), (1.0, ""))
+    digits = max(0, -math.floor(math.log10(step / unit) + 1e-9))
+    return [f"{tick / unit:.{digits}f}{sign}" if tick else "0" for tick in ticks]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+def _grid(frame: Frame, ticks: Sequence[float], labels: Sequence[str]) -> str:
+    lines = []
+    for tick, label in zip(ticks, labels, strict=True):
+        y = frame.y(tick)
+        lines.append(f'<path class="grid" d="M{frame.left:.1f} {y:.1f}H{frame.right:.1f}"/>')
+        lines.append(_text(frame.left - 7, y + 4, label, "tick", "end"))
+    return "".join(lines)
+
+
+def _error_bar(x: float, low: float, high: float) -> str:
+    caps = f"M{x - 5:.1f} {low:.1f}h10M{x - 5:.1f} {high:.1f}h10"
+    return f'<path class="bar" d="M{x:.1f} {low:.1f}V{high:.1f}{caps}"/>'
+
+
+def _path(points: Iterable[tuple[float, float]], style: str) -> str:
+    return f'<path class="{style}" d="M' + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + '"/>'
+
+
+def _text(x: float, y: float, text: str, style: str, anchor: str) -> str:
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(figures.plain(text))}</text>'
+
+
+def _shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _svg(width: int, height: int, told: str, parts: Sequence[str]) -> str:
+    label = escape(figures.plain(told))
+    return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'

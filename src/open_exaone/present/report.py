@@ -1,0 +1,156 @@
+"""report.html: a run told on one page that stands alone: no scripts, no external loads, safe for any model text."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.files import read_jsonl, write_text
+from open_exaone.present import figures, plots
+from open_exaone.present.ladder import Entry, closing_rows, ladder, read_report, split_entries
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+AXES = frozenset({"step", "tokens", "epoch", "seconds", "time", "policy_version"})  # never plotted as a series
+SERIES = {  # metrics.jsonl key: what its plot is called; shown in this order, other series folded away
+    "loss": "loss",
+    "validation_loss": "validation loss",
+    "reward_mean": "mean reward",
+    "margin": "margin, chosen over rejected",
+    "accuracy": "pairs ranked right",
+    "entropy": "entropy (nats per token)",
+    "kl": "KL to the reference (nats per token)",
+    "mean_reply_tokens": "reply length (tokens)",
+    "truncated_share": "truncated share",
+    "logprob_gap": "log-probability gap to the engine",
+    "grad_norm": "gradient norm",
+    "learning_rate": "learning rate",
+    "tokens_per_second": "tokens per second",
+}
+MARKS = {"correct": "✓", "wrong": "✗", "truncated": "…", "unparsed": "?"}
+
+
+def write_report(run_folder: Path) -> Path:
+    """Writes `report.html` from `report.json` and each stage's `metrics.jsonl`; returns its path.
+
+    Raises:
+        DataError: report.json is missing, is not JSON, or has no measured stage.
+    """
+    path = run_folder / "report.html"
+    write_text(path, render(read_report(run_folder), stage_metrics(run_folder)))
+    return path
+
+
+def stage_metrics(run_folder: Path) -> Callable[[str], list[dict[str, Any]]]:
+    """A reader of a stage folder's metrics: its rows, none where the stage left no file."""
+
+    def rows(folder: str) -> list[dict[str, Any]]:
+        path = run_folder / folder / "metrics.jsonl"
+        return read_jsonl(path, drop_cut_tail=True) if path.is_file() else []
+
+    return rows
+
+
+def render(report: dict[str, Any], metrics: Callable[[str], list[dict[str, Any]]]) -> str:
+    """The page as text; the same report gives the same bytes."""
+    titles, rows = closing_rows(report)
+    rungs = ladder(report)
+    page: str = _template().render(
+        report=report,
+        rungs=rungs,
+        climb=_climb(report, rungs),
+        has_other_modes=len(split_entries(report)) > len(rungs),
+        titles=titles,
+        rows=rows,
+        heatmaps=[
+            ("By family of problems", "family", heatmap(rungs, "per_task")),
+            ("By language", "language", heatmap(rungs, "per_language")),
+        ],
+        curves=_curves(report["stages"], metrics),
+        settings=settings(report),
+    )
+    return page
+
+
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
+    def clean(value: Any) -> Any:
+        return figures.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=clean,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=figures.percent,
+        interval=figures.interval,
+        number=figures.number,
+        duration=figures.duration,
+        size=figures.size,
+        words=figures.words,
+        mark=lambda status: MARKS.get(status, "!"),
+        svg=Markup,
+    )
+    return environment.get_template("report.html.jinja")
+
+
+def _climb(report: dict[str, Any], rungs: Sequence[Entry]) -> str:
+    index = {rung["name"]: i for i, rung in enumerate(rungs)}
+    others = [(index[e["name"]], e["pass_at_1"]) for e in split_entries(report) if not any(e is rung for rung in rungs)]
+    points = [plots.Point(e["name"], e["pass_at_1"], *(e.get("ci95") or [e["pass_at_1"]] * 2)) for e in rungs]
+    return plots.climb(points, others)
+
+
+def heatmap(rungs: Sequence[Entry], field: str) -> list[tuple[str, list[Entry | None]]]:
+    """Per task or language, its score after each stage; None where the stage was not measured on it."""
+    names = sorted({name for rung in rungs for name in rung.get(field) or {}})
+    return [(name, [(rung.get(field) or {}).get(name) for rung in rungs]) for name in names]
+
+
+def _curves(
+    entries: Sequence[Entry], metrics: Callable[[str], list[dict[str, Any]]]
+) -> list[tuple[str, list[tuple[str, str]], list[tuple[str, str]]]]:
+    """Per trained stage: its name, and its plots as (title, SVG), the known series and then the others."""
+    folders = {entry["folder"]: entry["name"] for entry in entries if entry.get("folder")}
+    told = []
+    for folder, name in folders.items():
+        series = numeric_series(metrics(folder))
+        known = [(title, plots.curve(title, *series[key])) for key, title in SERIES.items() if key in series]
+        unknown = sorted(series.keys() - SERIES.keys())
+        others = [(figures.words(key), plots.curve(figures.words(key), *series[key])) for key in unknown]
+        if series:
+            told.append((name, known, others))
+    return told
+
+
+def numeric_series(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
+    """Per metric, the steps and the values at which it is a finite number; at least two of them."""
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for index, row in enumerate(rows, start=1):
+        for key, value in row.items():
+            if key not in AXES and is_number(value):
+                steps, values = series.setdefault(key, ([], []))
+                steps.append(row.get("step", index))
+                values.append(value)
+    return {key: pair for key, pair in series.items() if len(pair[0]) > 1}
+
+
+def is_number(value: object) -> bool:
+    """A finite int or float; a bool is not one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def settings(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The report's scalars, then its flat records (model, versions, …), as (title, [(name, value)])."""
+    told = {"stages", "showcase"}
+    scalars = {key: value for key, value in report.items() if key not in told and not isinstance(value, dict | list)}
+    records = {key: value for key, value in report.items() if key not in told and isinstance(value, dict)}
+    return [
+        (figures.words(title), [(figures.words(name), figures.setting(name, value)) for name, value in pairs.items()])
+        for title, pairs in {"run": scalars, **records}.items()
+    ]

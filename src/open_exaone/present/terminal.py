@@ -1,0 +1,217 @@
+"""What the terminal shows: live progress, the closing table, replies."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from open_exaone.present import figures
+from open_exaone.present.ladder import closing_rows, mode_name
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+TEXT_COLUMNS = frozenset({"stage", "mode", "split"})  # these stand left, numbers right
+GAP = 2  # cells between columns
+DROPPED_FIRST = ("train tokens", "greedy", "mode", "train time", "truncated", "cons@")
+SHOWN_FIELDS = ("loss", "reward_mean", "reward", "tokens_per_second", "truncated_share", "pass_at_1")
+MARKS = {"correct": ("✓", "green"), "wrong": ("✗", "red"), "truncated": ("…", "yellow"), "unparsed": ("?", "yellow")}
+
+
+def closing_table(report: Mapping[str, Any]) -> str:
+    """The closing table as plain, aligned text, every column whatever its width."""
+    from rich.cells import cell_len
+
+    titles, rows = closing_rows(report)
+    widths = [max(cell_len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = []
+        for title, cell, width in zip(titles, cells, widths, strict=True):
+            gap = " " * (width - cell_len(cell))
+            aligned.append(cell + gap if title in TEXT_COLUMNS else gap + cell)
+        return "  ".join(aligned).rstrip()
+
+    return "\n".join([line(titles), line(["─" * width for width in widths]), *map(line, rows)])
+
+
+def closing_table_rich(report: Mapping[str, Any], width: int | None = None) -> "Table":
+    """The closing table for a rich console of `width` cells: the columns that fit; all of them where None."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = _fitting(*closing_rows(report), width)
+    table = Table(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    for title, cells in columns.items():
+        side: Literal["left", "right"] = "left" if title in TEXT_COLUMNS else "right"
+        table.add_column(title, justify=side, width=_least_width(title, cells))
+    for row in zip(*columns.values(), strict=True):
+        styles = ["bold" if title == "pass@1" else "" for title in columns]
+        table.add_row(*(Text(cell, style=style, no_wrap=True) for cell, style in zip(row, styles, strict=True)))
+    return table
+
+
+def _fitting(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> dict[str, list[str]]:
+    """The table by columns, less the least telling ones until a line has room; headings break between words."""
+    columns = {title: list(cells) for title, *cells in zip(titles, *rows, strict=True)}
+    for start in DROPPED_FIRST:
+        needed = sum(_least_width(title, cells) + GAP for title, cells in columns.items())
+        if width is None or needed <= width:
+            break
+        columns = {title: cells for title, cells in columns.items() if not title.startswith(start)}
+    return columns
+
+
+def _least_width(title: str, cells: Sequence[str]) -> int:
+    """The cells that a column needs with its heading broken between words."""
+    from rich.cells import cell_len
+
+    return max(map(cell_len, (*title.split(), *cells)))
+
+
+def show_replies(
+    problem: Mapping[str, Any], replies: Sequence[Mapping[str, Any]], console: "Console | None" = None
+) -> None:
+    """Prints a showcase problem and, for each reply, its stage, the thought dimmed, the answer, the verdict.
+
+    Args:
+        problem: `question` and `answer`.
+        replies: `stage`, `thought`, `answer`, `verdict` (a status) and `why`, as in report.json's `showcase`.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    console.print(
+        Text.assemble((figures.plain(problem["question"]), "bold"), (f"   [{figures.plain(problem['answer'])}]", "dim"))
+    )
+    for reply in replies:
+        console.print(Text(figures.plain(f"{reply['stage']} {mode_name(reply)}"), style="cyan"))
+        for text, style in ((reply["thought"], "dim"), (reply["answer"], "")):
+            if text.strip():
+                console.print(Text(figures.plain(text).strip(), style=style))
+        console.print(verdict_line(reply["verdict"], reply.get("why", "")))
+    console.print()
+
+
+def verdict_line(status: str, why: str) -> "Text":
+    """`✓ correct: …`, coloured."""
+    from rich.text import Text
+
+    mark, color = MARKS.get(status, ("!", "magenta"))
+    return Text(figures.plain(f"{mark} {status}" + (f": {why}" if why else "")), style=color)
+
+
+class Progress:
+    """Live progress of a story: one moving line on a terminal, a plain line now and then elsewhere.
+
+    Use as a context manager. Calling it with an event is the hook that training takes:
+    `progress({"stage": "sft", "step": 10, "num_steps": 400, "loss": 1.23, "tokens_per_second": 9800.0})`.
+    An event without a step, `{"message": "..."}`, is a line of its own. Unknown fields are ignored.
+    """
+
+    def __init__(
+        self,
+        console: "Console | None" = None,
+        plain_every_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        from rich.console import Console
+
+        self._console = console or Console()
+        self._plain_every_s = plain_every_s
+        self._clock = clock
+        self._live: Any = None  # rich.live.Live, while a step line moves
+        self._stage: str | None = None
+        self._first = (0, 0.0)  # the step and the time at which this stage was first heard of
+        self._last_line_s = float("-inf")
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._rest()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if "message" in event:
+            self.message(str(event["message"]))
+        if {"stage", "step", "num_steps"} <= event.keys():
+            self.update(**event)
+
+    def message(self, text: str) -> None:
+        """Prints a line that stays."""
+        from rich.text import Text
+
+        self._console.print(Text(figures.plain(text)), soft_wrap=True)
+
+    def update(self, stage: str, step: int, num_steps: int, **fields: Any) -> None:
+        """Shows that `step` of `num_steps` is done. `fields`: loss, reward_mean, tokens_per_second, …"""
+        if stage != self._stage:
+            self._rest()
+            self._stage, self._first, self._last_line_s = stage, (step, self._clock()), float("-inf")
+        line = self._line(step, num_steps, fields)
+        if self._console.is_terminal:
+            self._show(line)
+        elif step >= num_steps or self._clock() - self._last_line_s >= self._plain_every_s:
+            self._last_line_s = self._clock()
+            self._console.print(line, soft_wrap=True)
+        if step >= num_steps:
+            self._rest()
+
+    def _line(self, step: int, num_steps: int, fields: Mapping[str, Any]) -> "Text":
+        from rich.text import Text
+
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(f"{figures.plain(self._stage):<10} ", "bold")
+        if self._console.is_terminal:
+            line.append(bar(step / max(num_steps, 1)) + " ", "cyan")
+        line.append(f"{step:>{len(str(num_steps))}}/{num_steps}")
+        for name in SHOWN_FIELDS:
+            if isinstance(fields.get(name), int | float):
+                line.append(f"  {FIELD_FORMATS.get(name, _named)(name, fields[name])}")
+        line.append(f"  {self._time(step, num_steps)}", "dim")
+        return line
+
+    def _time(self, step: int, num_steps: int) -> str:
+        """Time left, from this stage's steps since it was first heard of (so a resumed stage counts its own)."""
+        first_step, first_time = self._first
+        seconds = self._clock() - first_time
+        if step >= num_steps:
+            return f"done in {figures.duration(seconds)}"
+        if step <= first_step:
+            return "time left: …"
+        return f"about {figures.duration(seconds / (step - first_step) * (num_steps - step))} left"
+
+    def _show(self, line: "Text") -> None:
+        from rich.live import Live
+
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        self._live.update(line, refresh=True)
+
+    def _rest(self) -> None:
+        """Leaves the moving line where it stands."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def bar(share: float, num_cells: int = 24) -> str:
+    """A bar of `num_cells` cells, `share` of it heavy."""
+    filled = round(max(0.0, min(1.0, share)) * num_cells)
+    return "━" * filled + "╌" * (num_cells - filled)
+
+
+def _named(name: str, value: float) -> str:
+    return f"{figures.words(name)} {value:.3f}"
+
+
+FIELD_FORMATS: dict[str, Callable[[str, float], str]] = {
+    "tokens_per_second": lambda _, value: f"{figures.number(value)} tok/s",
+    "truncated_share": lambda _, value: f"truncated {figures.percent(value)}",
+    "pass_at_1": lambda _, value: f"pass@1 {figures.percent(value)}",
+    "reward_mean": lambda _, value: f"reward {value:.3f}",
+}

@@ -1,0 +1,163 @@
+"""The terminal chat: offers problems that the model can do, and shows its thought dimmed."""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from open_exaone.base.errors import OpenExaoneError
+from open_exaone.base.records import Problem, Reply, Verdict
+from open_exaone.text.split import Part, Piece, ReplySplitter
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Message = dict[str, str]  # {"role": "user" | "assistant", "content": …}
+Ask = Callable[[list[Message], bool], Reply | Iterable[str]]  # a split reply, or its raw text as it comes
+Judge = Callable[[Problem, Reply], Verdict]
+
+NUM_OFFERED = 3
+HELP = (
+    "/think on|off · /new forgets the conversation · /quit · a number asks that problem · an empty line offers others"
+)
+
+
+def run_chat(
+    ask: Ask,
+    judge: Judge,
+    problems: Sequence[Problem] = (),
+    *,
+    thinking: bool = True,
+    console: "Console | None" = None,
+    read_line: Callable[[str], str] = input,
+) -> None:
+    """Talks until /quit, the end of the input, or Ctrl-C.
+
+    Args:
+        ask: (messages, thinking) -> the reply, split already, or its raw text in chunks as it is generated. An
+            `OpenExaoneError` from it is shown, and the conversation goes on without that turn.
+        judge: the verdict on a reply to an offered problem.
+        problems: offered in this order, three at a time, from the start again after the last.
+        thinking: the mode to begin in.
+        read_line: (prompt) -> one line, or EOFError; `input` also reads a pipe.
+    """
+    from rich.console import Console
+
+    chat = Chat(ask, judge, problems, thinking, console or Console(highlight=False))
+    chat.say(HELP, "dim")
+    chat.offer()
+    try:
+        while chat.open:
+            chat.take(read_line("> ").strip())
+    except (EOFError, KeyboardInterrupt):
+        chat.console.print()
+
+
+class Chat:
+    """A conversation and the problems on offer. `open` turns False at /quit."""
+
+    def __init__(self, ask: Ask, judge: Judge, problems: Sequence[Problem], thinking: bool, console: "Console") -> None:
+        self.open = True
+        self.console = console
+        self._ask = ask
+        self._judge = judge
+        self._problems = problems
+        self._thinking = thinking
+        self._messages: list[Message] = []
+        self._next = 0  # where in `problems` the next offer begins
+        self._offered: list[Problem] = []
+
+    def take(self, line: str) -> None:
+        """Acts on one line: a command, a problem's number, a message, or nothing for a new offer."""
+        if not line:
+            self.offer()
+        elif line.startswith("/"):
+            self._command(line)
+        elif line.isascii() and line.isdigit() and 1 <= int(line) <= len(self._offered):
+            self._ask_problem(self._offered[int(line) - 1])
+        else:
+            self._turn(line)
+
+    def offer(self) -> None:
+        """Lists the next few problems."""
+        count = min(NUM_OFFERED, len(self._problems))
+        self._offered = [self._problems[(self._next + i) % len(self._problems)] for i in range(count)]
+        self._next += count
+        for number, problem in enumerate(self._offered, start=1):
+            self.say(f"[{number}] {problem.question.strip()}", "cyan")
+
+    def say(self, text: str, style: str = "", end: str = "\n") -> None:
+        """Prints foreign text: no markup, no control characters."""
+        from rich.text import Text
+
+        self.console.print(Text(_plain(text), style=style), soft_wrap=True, end=end)
+
+    def _command(self, line: str) -> None:
+        match line.split():
+            case ["/quit" | "/exit"]:
+                self.open = False
+            case ["/new"]:
+                self._messages.clear()
+                self.say("A new conversation.", "dim")
+            case ["/think"]:
+                self.say(f"thinking is {'on' if self._thinking else 'off'}", "dim")
+            case ["/think", "on" | "off" as choice]:
+                self._thinking = choice == "on"
+                self.say(f"thinking is {choice}", "dim")
+            case _:
+                self.say(HELP, "dim")
+
+    def _ask_problem(self, problem: Problem) -> None:
+        """A problem opens a new conversation, as it does when the model is measured."""
+        self._messages.clear()
+        self.say(problem.question.strip(), "bold")
+        reply = self._turn(problem.question)
+        if reply is not None:
+            verdict = self._judge(problem, reply)
+            gold = "" if verdict.correct else f" (the answer is {problem.answer})"
+            self.say(f"{verdict.status}: {verdict.why}{gold}", "green" if verdict.correct else "red")
+
+    def _turn(self, content: str) -> Reply | None:
+        """Asks, shows the reply and remembers its answer (not its thought); None where asking failed."""
+        messages: list[Message] = [*self._messages, {"role": "user", "content": content}]
+        try:
+            reply = self._show(self._ask(messages, self._thinking))
+        except OpenExaoneError as error:
+            self.say(f"{error} (/new begins a new conversation)", "red")
+            return None
+        self._messages = [*messages, {"role": "assistant", "content": reply.answer}]
+        return reply
+
+    def _show(self, reply: Reply | Iterable[str]) -> Reply:
+        """Prints the reply, its text as it comes; returns it whole."""
+        if isinstance(reply, Reply):
+            self._print_pieces([Piece(Part.THOUGHT, reply.thought), Piece(Part.ANSWER, reply.answer)])
+            return reply
+        splitter = ReplySplitter(thinking=self._thinking)
+        texts = self._print_pieces(_split(splitter, reply))
+        thought, answer = "".join(texts[Part.THOUGHT]), "".join(texts[Part.ANSWER])
+        return Reply(thought, answer, tuple(texts[Part.TOOL_CALL]), splitter.finished)
+
+    def _print_pieces(self, pieces: Iterable[Piece]) -> dict[Part, list[str]]:
+        """Prints the thought dimmed, and what follows it on a line of its own; returns each part's texts."""
+        texts: dict[Part, list[str]] = {part: [] for part in Part}
+        last = None
+        for part, text in (piece for piece in pieces if piece.text):
+            if last is not None and part is not last:
+                self.console.print()
+            self.say(text, "dim" if part is not Part.ANSWER else "", end="")
+            texts[part].append(text)
+            last = part
+        self.console.print()
+        return texts
+
+
+def _split(splitter: ReplySplitter, chunks: Iterable[str]) -> Iterator[Piece]:
+    for chunk in chunks:
+        yield from splitter.feed(chunk)
+    yield from splitter.finish()
+
+
+def _plain(text: str) -> str:
+    """Draws control characters, which could steer the terminal, as U+FFFD; line ends and tabs stay."""
+    hidden = {"Cc", "Cs"}
+    return "".join("\ufffd" if unicodedata.category(s) in hidden and s not in "\n\t" else s for s in text)

@@ -1,0 +1,137 @@
+"""A run's folder: what stands where, and whose it is."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from open_exaone.base.config import read_toml, validate
+from open_exaone.base.errors import ConfigError, DataError, RunFolderError
+from open_exaone.base.files import explain_os_errors, read_jsonl, write_jsonl, write_text
+from open_exaone.base.records import Problem
+from open_exaone.story.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """runs/NAME: recipe.toml, problems/, one folder a stage, report.json, report.html, card.md."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.json"
+
+    def stage(self, index: int, name: str) -> Path:
+        return self.path / f"{index + 1:02d}-{name}"
+
+    def claim(self, recipe: Recipe) -> None:
+        """Makes the folder this recipe's, or finds that it already is.
+
+        Raises:
+            RunFolderError: it holds another recipe's run, or something else.
+        """
+        if self.recipe_file.exists():
+            found = self.recipe()
+            if found != recipe:
+                keys = ", ".join(sorted(_differences(found.model_dump(mode="json"), recipe.model_dump(mode="json"))))
+                raise RunFolderError(
+                    f"{self.path}: holds a run of another recipe ({found.name}; it differs in {keys}): "
+                    f"choose another folder with --out, or remove this one"
+                )
+            return
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise RunFolderError(f"{self.path}: is not empty and holds no run: choose another folder with --out")
+        with explain_os_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.recipe_file, f"# open-exaone {metadata.version('open-exaone')}\n{recipe.to_toml()}")
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe of the run.
+
+        Raises:
+            RunFolderError: the folder is no run's.
+        """
+        if not self.recipe_file.is_file():
+            raise RunFolderError(f"{self.path}: is no run's folder (it has no recipe.toml): name one that `story` made")
+        return validate(Recipe, read_toml(self.recipe_file), str(self.recipe_file))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second process out; the lock goes with the process that holds it.
+
+        Raises:
+            RunFolderError: another process runs this story now.
+        """
+        import fcntl
+
+        with explain_os_errors(self.path), open(self.path / ".lock", "w", encoding="ascii") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFolderError(f"{self.path}: another process runs this story: wait for it or stop it") from error
+            file.write(str(os.getpid()))
+            yield
+
+    def save_problems(self, splits: dict[str, tuple[Problem, ...]]) -> None:
+        for name, problems in splits.items():
+            write_jsonl(self.path / "problems" / f"{name}.jsonl", (asdict(problem) for problem in problems))
+
+    def problems(self, split: str) -> list[Problem]:
+        """Reads one set of problems back.
+
+        Raises:
+            DataError: the file is missing, cut or has a wrong field.
+        """
+        path = self.path / "problems" / f"{split}.jsonl"
+        rows = read_jsonl(path)
+        try:
+            return [Problem(**row) for row in rows]
+        except TypeError as error:
+            raise DataError(f"{path}: a line is no problem: {error}") from error
+
+    def model_folders(self) -> list[Path]:
+        """The finished stages' models, in order."""
+        stages = self.recipe().stages
+        folders = [self.stage(index, stage.name) / "model" for index, stage in enumerate(stages)]
+        return [folder for folder in folders if folder.is_dir()]
+
+
+def is_run(source: Path) -> bool:
+    """Whether a folder is a run's."""
+    return (source / "recipe.toml").is_file()
+
+
+def resolve_model(source: Path) -> Path:
+    """A model's folder; for a run's folder, that of its last finished stage.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if (source / "config.json").is_file():
+        return source
+    if is_run(source):
+        folders = RunFolder(source).model_folders()
+        if folders:
+            return folders[-1]
+        raise ConfigError(f"{source}: no stage of this run has finished yet: run `exaone story --out {source}`")
+    if (source / "model" / "config.json").is_file():
+        return source / "model"
+    raise ConfigError(f"{source}: is neither a model's folder (config.json) nor a run's (recipe.toml)")
+
+
+def _differences(found: object, wanted: object, at: str = "") -> set[str]:
+    """The dotted keys in which two resolved recipes differ."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = found.keys() | wanted.keys()
+        return {d for key in keys for d in _differences(found.get(key), wanted.get(key), f"{at}.{key}".strip("."))}
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        pairs = enumerate(zip(found, wanted, strict=True))
+        return {d for index, (a, b) in pairs for d in _differences(a, b, f"{at}.{index}")}
+    return set() if found == wanted else {at}

@@ -1,0 +1,146 @@
+"""Measures a model by name: a run's own measurement repeated, another split, or a user's own problems."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from open_exaone.base import interrupt
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.files import read_jsonl
+from open_exaone.base.records import Completion, Problem, Sampling
+from open_exaone.evaluate.config import EvaluationConfig
+from open_exaone.evaluate.run import evaluate_problems
+from open_exaone.rollout.run import Generate
+from open_exaone.story.folder import RunFolder, is_run, resolve_model
+
+if TYPE_CHECKING:
+    from open_exaone.engine.engine import Engine
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+def measure(
+    source: Path,
+    *,
+    suite: str | None = None,
+    stage: str | None = None,
+    num_samples: int | None = None,
+    out: Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    on_event: OnEvent = lambda event: None,
+) -> dict[str, Any]:
+    """Measures a model and writes `out/samples.jsonl`, `out/greedy.jsonl` and `out/report.json`.
+
+    Args:
+        source: a run's folder, which brings its problems and its sampling, or a model's folder.
+        suite: a set of the run's problems, or a `.jsonl` file of problems; the recipe's own if left out.
+        stage: which stage's model of the run; the last finished one if left out.
+        num_samples: samples of each problem; the recipe's number if left out.
+
+    Returns:
+        what `evaluate.score.summarise` gives, with `mode` and `split`.
+
+    Raises:
+        ConfigError: there is no such model, stage or suite.
+        DataError: a line of the problems' file is wrong.
+    """
+    from open_exaone.checkpoint.folder import load_model, resolve_device
+    from open_exaone.engine.engine import Engine
+    from open_exaone.text.tokenizer import Tokenizer
+
+    folder, thinking = find_model(source, stage)
+    config = evaluation_of(source)
+    suite = suite or config.split
+    changes = {"split": suite} | ({"num_samples": num_samples} if num_samples is not None else {})
+    config = EvaluationConfig.model_validate(config.model_dump() | changes)
+    problems = find_problems(source, suite)
+    tokenizer = Tokenizer.load(folder)
+    num_slots = RunFolder(source).recipe().num_slots if is_run(source) else 128
+    engine = Engine(load_model(folder, dtype=dtype, device=resolve_device(device)), tokenizer, num_slots=num_slots)
+    generate = watched(engine, on_event, "measure")
+    return evaluate_problems(problems, generate, tokenizer, config, thinking=thinking, folder=out)
+
+
+def watched(engine: "Engine", on_event: OnEvent, label: str | None) -> Generate:
+    """The engine as a callable that heeds Ctrl-C and, given a label, tells its progress."""
+
+    def generate(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        total, done, tokens = len(prompts) * sampling.num_samples, 0, 0
+        started = time.perf_counter()
+        name = f"{label}, greedy" if sampling.temperature == 0 else label
+
+        def on_step(num_tokens: int, num_done: int) -> None:
+            nonlocal done, tokens
+            interrupt.check()
+            done, tokens = done + num_done, tokens + num_tokens
+            if label and num_done:
+                speed = tokens / (time.perf_counter() - started)
+                on_event({"stage": name, "step": done, "num_steps": total, "tokens_per_second": speed})
+
+        return engine.generate(prompts, sampling, on_step)
+
+    return generate
+
+
+def find_model(source: Path, stage: str | None = None) -> tuple[Path, bool]:
+    """The model's folder, and whether it is to be asked in reasoning mode.
+
+    Raises:
+        ConfigError: there is no such model or stage.
+    """
+    if not is_run(source):
+        if stage is not None:
+            raise ConfigError(f"--stage {stage}: {source} is not a run's folder, and only a run has stages")
+        return resolve_model(source), True
+    run = RunFolder(source)
+    folders = {config.name: run.stage(index, config.name) / "model" for index, config in enumerate(run.recipe().stages)}
+    if stage is not None and stage not in folders:
+        raise ConfigError(f"--stage {stage}: must be one of {', '.join(folders)}")
+    folder = folders[stage] if stage is not None else resolve_model(source)
+    if not folder.is_dir():
+        raise ConfigError(f"--stage {stage}: has not finished yet: run `exaone story --out {source}`")
+    thinking = {folders[config.name]: config.thinking for config in run.recipe().stages}
+    return folder, thinking[folder]
+
+
+def evaluation_of(source: Path) -> EvaluationConfig:
+    """The run's own way of measuring, or the reports' sampling for a model without a run."""
+    return RunFolder(source).recipe().evaluation if is_run(source) else EvaluationConfig(max_new_tokens=160)
+
+
+def find_problems(source: Path, suite: str) -> list[Problem]:
+    """A set of the run's problems, or a user's own file.
+
+    Raises:
+        ConfigError: there is no such set.
+        DataError: a line of the file is wrong.
+    """
+    if suite.endswith(".jsonl"):
+        return _read_problems(Path(suite))
+    if not is_run(source):
+        raise ConfigError(f"{source}: is not a run's folder: name a file of problems with --suite FILE.jsonl")
+    known = sorted(path.stem for path in (source / "problems").glob("*.jsonl"))
+    if suite not in known:
+        raise ConfigError(f"--suite {suite}: must be one of {', '.join(known)}, or a .jsonl file")
+    return RunFolder(source).problems(suite)
+
+
+def _read_problems(path: Path) -> list[Problem]:
+    """One JSON object a line with `question` and `answer`; other fields of a Problem may stand there too."""
+    fields = {field.name for field in dataclasses.fields(Problem)}
+    defaults = {"task": path.stem, "language": "en", "verifier": "exact"}
+    problems = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        wrong = f"{path}: line {number}: "
+        if not isinstance(row, dict):
+            raise DataError(f'{wrong}must be an object such as {{"question": "2+3?", "answer": "5"}}')
+        if unknown := row.keys() - fields:
+            raise DataError(f"{wrong}unknown field {min(unknown)!r}; known are {', '.join(sorted(fields))}")
+        for field in ("question", "answer"):
+            if not isinstance(row.get(field), str) or not row[field].strip():
+                raise DataError(f"{wrong}field {field!r} must be a text that is not empty")
+        problems.append(Problem(**{"id": f"{path.stem}/{number}", **defaults, **row}))
+    return problems

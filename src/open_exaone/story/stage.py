@@ -1,0 +1,130 @@
+"""Trains one stage: its starting weights, its objective, the shared loop, the model's folder."""
+
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from open_exaone.base.errors import DataError
+from open_exaone.base.files import read_jsonl, replace_folder, write_jsonl
+from open_exaone.base.machine import peak_rss_bytes
+from open_exaone.base.records import Sampling
+from open_exaone.checkpoint.folder import load_weights, resolve_device, resolve_dtype, save_model
+from open_exaone.data.document import Document, worked_documents
+from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.model.transformer import LanguageModel
+from open_exaone.rollout.run import run
+from open_exaone.rollout.select import preference_pairs
+from open_exaone.story.report import write_outcome
+from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage
+from open_exaone.train.loop import Objective, train
+from open_exaone.train.preference import Preference
+from open_exaone.train.rl import OnlineRl
+from open_exaone.train.supervised import Supervised
+
+if TYPE_CHECKING:
+    from open_exaone.story.run import _StageRun
+
+
+def train_stage(stage_run: "_StageRun") -> None:
+    """Trains from the stage before (or random weights) and leaves `model/`, whole or not at all."""
+    path, stage, recipe = stage_run.path, stage_run.stage, stage_run.recipe
+    path.mkdir(parents=True, exist_ok=True)
+    device = resolve_device(stage_run.machine.device)
+    dtype = resolve_dtype(stage_run.machine.dtype, device)
+    model = LanguageModel(recipe.model).to(device, dtype)
+    optimizer = MasterOptimizer(model, _starting_weights(stage_run, model), stage.optimizer)
+    objective = _objective(stage_run, model)
+    progress = train(model, optimizer, objective, path, lambda row: stage_run.on_event({"stage": stage.name, **row}))
+    write_outcome(
+        path / "outcome.json",
+        train_tokens=progress.tokens,
+        train_seconds=progress.seconds,
+        train_steps=progress.step,
+        skipped_steps=progress.skipped_steps,
+        peak_rss_bytes=peak_rss_bytes(),
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+    )
+    masters: dict[str, Tensor] = {name: master.detach() for name, master in optimizer.masters.items()}
+    sampling = {"temperature": recipe.evaluation.temperature, "top_p": recipe.evaluation.top_p}
+    partial = path / ".model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    save_model(partial, recipe.model, masters, stage_run.tokenizer, sampling)
+    replace_folder(partial, path / "model")
+
+
+def _starting_weights(stage_run: "_StageRun", model: LanguageModel) -> dict[str, Tensor]:
+    if stage_run.index == 0:
+        fresh = LanguageModel(stage_run.recipe.model)
+        fresh.reset_parameters(stage_run.recipe.seed)
+        return dict(fresh.named_parameters())
+    before = stage_run.recipe.stages[stage_run.index - 1]
+    weights = load_weights(stage_run.folder.stage(stage_run.index - 1, before.name) / "model")
+    return {name: weight.to(model.device) for name, weight in weights.items()}
+
+
+def _objective(stage_run: "_StageRun", model: LanguageModel) -> Objective:
+    stage, seed, tokenizer = stage_run.stage, stage_run.seed, stage_run.tokenizer
+    problems = stage_run.folder.problems(stage.split)
+    match stage:
+        case SupervisedStage():
+            documents = worked_documents(
+                problems,
+                tokenizer,
+                thinking=stage.thinking,
+                learn_prompts=stage.kind == "base",
+                max_tokens=stage_run.recipe.model.max_positions,
+            )
+            return Supervised(stage, documents, seed)
+        case PreferenceStage():
+            return Preference(stage, _pairs(stage_run, stage, model), seed)
+        case RlStage():
+            generate = stage_run.generate(stage_run.engine(model), None)
+            return OnlineRl(stage, problems, tokenizer, generate, stage_run.path, seed)
+
+
+def _pairs(stage_run: "_StageRun", stage: PreferenceStage, model: LanguageModel) -> list[tuple[Document, Document]]:
+    """The pairs of a preference stage: sampled once from the stage's starting model, then read from its folder."""
+    file = stage_run.path / "pairs.jsonl"
+    if not file.is_file():
+        started = time.perf_counter()
+        sampling = Sampling(
+            max_new_tokens=stage.max_new_tokens,
+            temperature=stage.temperature,
+            top_p=1.0,
+            num_samples=stage.num_samples,
+            seed=stage_run.seed,
+        )
+        generate = stage_run.generate(stage_run.engine(model), "sample")
+        problems = stage_run.folder.problems(stage.split)
+        groups = run(problems, generate, stage_run.tokenizer, sampling, thinking=True)
+        pairs = preference_pairs(groups, pairs_per_problem=stage.pairs_per_problem, seed=stage_run.seed)
+        rows = [
+            {
+                "problem": group.problem.id,
+                "prompt_ids": group.prompt_ids,
+                "chosen_ids": chosen.completion.ids,
+                "rejected_ids": rejected.completion.ids,
+                "rejected_because": rejected.verdict.status.value,
+            }
+            for group, chosen, rejected in pairs
+        ]
+        seconds = time.perf_counter() - started
+        write_outcome(stage_run.path / "sampling.json", sample_seconds=seconds, num_pairs=len(rows))
+        write_jsonl(file, rows)
+    rows = read_jsonl(file)
+    if not rows:
+        raise DataError(
+            f"{file}: no problem had both a correct and an incorrect sample, so there is nothing to prefer: "
+            f"raise {stage.name}.num_samples or give split {stage.split!r} more problems"
+        )
+    return [(_pair_document(row, "chosen_ids", +1.0), _pair_document(row, "rejected_ids", -1.0)) for row in rows]
+
+
+def _pair_document(row: dict[str, Any], key: str, advantage: float) -> Document:
+    prompt, reply = row["prompt_ids"], row[key]
+    return Document((*prompt, *reply), (False,) * len(prompt) + (True,) * len(reply), advantage)

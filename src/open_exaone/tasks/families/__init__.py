@@ -1,0 +1,1 @@
+"""Families of our own, one file each, in English and Korean."""

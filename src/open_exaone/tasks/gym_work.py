@@ -1,0 +1,98 @@
+"""How the problems of reasoning-gym are worked out: from an item's metadata to the steps of a thought."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from open_exaone.tasks.thoughts import Step, long_product, near_misses, swaps, work_out
+
+Metadata = Mapping[str, Any]
+
+
+def _chain_sum(item: Metadata) -> tuple[Step, ...]:
+    """`4 - 1 - 7`: `4-1=3`, `3-7=-4`."""
+    first, *rest = item["expression"].split()
+    total, steps = int(first), list[Step]()
+    for operator, term in zip(rest[::2], rest[1::2], strict=True):
+        steps.append(work_out(total, operator, int(term)))
+        total = int(steps[-1].result)
+    return tuple(steps)
+
+
+def _count_bits(item: Metadata) -> tuple[Step, ...]:
+    """Takes the greatest power of two away until nothing is left, and numbers the takings."""
+    rest, steps = item["number"], list[Step]()
+    while rest:
+        power = 1 << (rest.bit_length() - 1)
+        steps.append(work_out(rest, "-", power, label=f"{len(steps) + 1}:"))
+        rest -= power
+    return *steps, _count("ones", len(steps))
+
+
+def _count_primes(item: Metadata) -> tuple[Step, ...]:
+    """Numbers the primes from the first to the last."""
+    primes = item["primes"]
+    listed = [Step(f"{i}:", str(prime), near_misses(prime)) for i, prime in enumerate(primes, start=1)]
+    return *listed, _count("primes", len(primes))
+
+
+def _gcd(item: Metadata) -> tuple[Step, ...]:
+    """Euclid: the rest of the greater by the smaller, until the rest is 0 or 1."""
+    smaller, greater = sorted(item["numbers"])
+    steps = list[Step]()
+    while smaller > 1:
+        times = greater // smaller
+        if times > 1:
+            steps.append(work_out(times, "*", smaller))
+        steps.append(work_out(greater, "-", times * smaller))
+        smaller, greater = greater % smaller, smaller
+    return *steps, _count("gcd", smaller or greater)
+
+
+def _products(item: Metadata) -> tuple[Step, ...]:
+    left, right = map(int, item["expression"].split(" * "))
+    return tuple(long_product(left, right))
+
+
+def _simple_equations(item: Metadata) -> tuple[Step, ...]:
+    """`12 - 7*x = -37`: `-37-12=-49`, `-49/-7=7`."""
+    factor, constant, right = _linear(item["equation"], item["variable"])
+    steps = list[Step]()
+    if constant:
+        steps.append(work_out(right, "-" if constant > 0 else "+", abs(constant)))
+    if factor != 1:
+        steps.append(work_out(right - constant, "/", factor))
+    return tuple(steps) or (Step(f"{item['variable']}=", str(right), near_misses(right)),)
+
+
+def _linear(equation: str, variable: str) -> tuple[int, int, int]:
+    """`12 - 7*x = -37` is (-7, 12, -37)."""
+    left, right = equation.replace(" ", "").split("=")
+    factor = constant = 0
+    for term in re.findall(r"[+-]?[^+-]+", left):
+        if variable in term:
+            number = term.replace(variable, "").replace("*", "")
+            factor = int(f"{number}1" if number in ("", "+", "-") else number)
+        else:
+            constant = int(term)
+    return factor, constant, int(right)
+
+
+def _spell_backward(item: Metadata) -> tuple[Step, ...]:
+    """`crane`: `c,r,a,n,e`, `e,n,a,r,c`."""
+    return tuple(Step("", ",".join(word), swaps(word)) for word in (item["word"], item["word"][::-1]))
+
+
+def _count(label: str, number: int) -> Step:
+    return Step(f"{label}:", str(number), near_misses(number))
+
+
+WORK: Mapping[str, Callable[[Metadata], tuple[Step, ...]]] = {
+    "chain_sum": _chain_sum,
+    "count_bits": _count_bits,
+    "count_primes": _count_primes,
+    "gcd": _gcd,
+    "products": _products,
+    "simple_equations": _simple_equations,
+    "spell_backward": _spell_backward,
+}

@@ -1,0 +1,90 @@
+"""What a stage of a recipe may say. No torch here, so that recipes parse quickly."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from open_exaone.base.config import Config
+from open_exaone.learn.config import OptimizerConfig
+from open_exaone.verify.rubric import Rubric
+
+
+class StageConfig(Config):
+    """What every stage has."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Names the stage in its folder, in the report and in --set; unique in a recipe."""
+    split: str
+    """Which set of problems it learns from."""
+    optimizer: OptimizerConfig
+    """How weights move."""
+    micro_batch_tokens: int = Field(default=8192, gt=0)
+    """The most tokens, padding counted, in one forward and backward pass; changes memory, not the result."""
+    checkpoint_steps: int = Field(default=100, gt=0)
+    """Optimizer steps between saved states; a killed run loses at most as many."""
+
+
+class SupervisedStage(StageConfig):
+    """Learns worked replies: `base` in non-reasoning mode, `sft` in reasoning mode with worked thoughts."""
+
+    kind: Literal["base", "sft"]
+    """"base": direct answers, loss on whole conversations; "sft": thoughts and answers, loss on the reply."""
+    num_epochs: float = Field(gt=0, le=1000)
+    """Passes over the problems."""
+    batch_documents: int = Field(default=64, gt=0)
+    """Conversations in one optimizer step."""
+
+    @property
+    def thinking(self) -> bool:
+        return self.kind == "sft"
+
+
+class PreferenceStage(StageConfig):
+    """SimPER on pairs of the model's own judged samples."""
+
+    kind: Literal["preference"]
+    """"preference": sample, judge, pair a correct reply with an incorrect one, learn."""
+    num_epochs: float = Field(default=1.0, gt=0, le=1000)
+    """Passes over the pairs."""
+    batch_pairs: int = Field(default=32, gt=0)
+    """Pairs in one optimizer step."""
+    num_samples: int = Field(default=8, ge=2, le=1024)
+    """Samples of each problem."""
+    pairs_per_problem: int = Field(default=1, gt=0)
+    """The most pairs that one problem gives."""
+    temperature: float = Field(default=1.0, gt=0, le=10)
+    """Of the samples."""
+    max_new_tokens: int = Field(gt=0)
+    """The longest sample."""
+    thinking: Literal[True] = True
+    """Samples are drawn in reasoning mode."""
+
+
+class RlStage(StageConfig):
+    """Online reinforcement learning with GRPO: prompts with answers only, on-policy."""
+
+    kind: Literal["rl"]
+    """"rl": sample a group for each prompt, judge, push up what was better than its siblings."""
+    num_steps: int = Field(gt=0)
+    """Optimizer steps, each on fresh samples."""
+    batch_prompts: int = Field(default=32, gt=0)
+    """Prompts in one step."""
+    group_size: int = Field(default=8, ge=2, le=1024)
+    """G, samples of each prompt."""
+    temperature: float = Field(default=1.0, gt=0, le=10)
+    """Of the samples."""
+    max_new_tokens: int = Field(gt=0)
+    """The longest sample."""
+    divide_by_std: bool = True
+    """GRPO divides a group's centred rewards by their standard deviation; Dr. GRPO does not."""
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """How far below 1 the ratio of probabilities may push."""
+    clip_high: float = Field(default=0.28, gt=0)
+    """How far above 1."""
+    rubric: Rubric = Rubric()
+    """The reward of each verdict."""
+    thinking: Literal[True] = True
+    """Samples are drawn in reasoning mode."""
+
+
+AnyStage = Annotated[SupervisedStage | PreferenceStage | RlStage, Field(discriminator="kind")]

@@ -1,0 +1,66 @@
+"""Public names, commands and flags change on purpose only: here, and in the changelog."""
+
+from collections.abc import Iterator
+
+import pytest
+from cyclopts import App
+
+import open_exaone
+from open_exaone.cli.main import app
+
+PUBLIC_NAMES = [
+    "Engine",
+    "Sampling",
+    "evaluate",
+    "judge",
+    "load_model",
+    "load_tokenizer",
+    "run_story",
+]
+COMMANDS = {
+    "chat": ["MODEL", "--thinking", "--no-thinking", "--temperature", "--seed", "--device", "--dtype"],
+    "doctor": [],
+    "eval": ["MODEL", "--suite", "--stage", "--samples", "--out", "--device", "--dtype"],
+    "story": ["RECIPE", "--out", "--set", "--quick", "--device", "--dtype"],
+}
+
+
+def commands(app: App, path: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Each command, with the names of its arguments and flags in order of the signature."""
+    if path and app.default_command:
+        arguments = app.assemble_argument_collection()
+        yield path, [name for argument in arguments for name in argument.names]
+    for name in sorted(set(app) - {*app.help_flags, *app.version_flags}):
+        yield from commands(app[name], f"{path} {name}".strip())
+
+
+def test_public_names_are_frozen() -> None:
+    assert sorted(open_exaone.__all__) == PUBLIC_NAMES
+
+
+@pytest.mark.parametrize("name", PUBLIC_NAMES)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(open_exaone, name) is not None
+    assert name in dir(open_exaone)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = open_exaone.no_such_name
+
+
+def test_commands_and_flags_are_frozen() -> None:
+    assert dict(commands(app)) == COMMANDS
+
+
+def test_the_walk_sees_every_flag() -> None:
+    toy, inner = App(name="toy"), App(name="inner")
+    toy.command(inner)
+
+    @toy.command
+    def run(recipe: str = "", /, *, out: str = "", quick: bool = False) -> None: ...
+
+    @inner.command
+    def check(*, strict: int = 0) -> None: ...
+
+    assert dict(commands(toy)) == {"inner check": ["--strict"], "run": ["RECIPE", "--out", "--quick", "--no-quick"]}

@@ -1,0 +1,145 @@
+"""The page stands alone, tells what report.json says, and no model text can act in it."""
+
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from open_exaone.base.errors import DataError
+from open_exaone.present import ladder
+from open_exaone.present import report as page_of
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What a browser would see: the tags, their attributes, the visible text; fails on tags that do not pair."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID and not self.get_starttag_text().endswith("/>"):  # type: ignore[union-attr]
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def html(run_folder: Path) -> str:
+    return page_of.write_report(run_folder).read_text(encoding="utf-8")
+
+
+def test_hostile_text_is_shown_and_never_acts(html: str, report: dict[str, Any]) -> None:
+    page = Page(html)
+    assert page.tags["script"] == page.tags["img"] == 0
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert '<script>alert("x")</script><img src=x onerror=alert(1)>' in page.text  # as text, unabridged
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", html)
+    assert len(report["showcase"]) == page.tags["article"]
+
+
+def test_the_page_loads_nothing_from_outside(html: str) -> None:
+    page = Page(html)
+    assert not page.tags.keys() & {"link", "iframe", "script", "object", "embed", "use", "image"}
+    assert not [value for name, value in page.attributes if name in {"src", "href", "srcset", "action", "data"}]
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "default-src 'none'" in html
+
+
+def test_every_number_of_every_stage_is_on_the_page(html: str, report: dict[str, Any]) -> None:
+    text = Page(html).text
+    for row in ladder.closing_rows(report)[1]:
+        assert all(cell in text for cell in row)
+    for entry in report["stages"]:
+        for part in [*entry["per_task"].values(), *entry["per_language"].values()]:
+            assert f"{100 * part['pass_at_1']:.1f}%" in text
+    for item in report["showcase"][:2]:
+        assert all(reply["answer"] in text and reply["thought"].strip() in text for reply in item["replies"])
+    assert "18.3%→63.1%" in text
+    assert report["config_hash"] in text
+    assert "2.13.0" in text
+
+
+def test_thoughts_are_folded_and_plots_are_told_in_words(html: str, report: dict[str, Any]) -> None:
+    page = Page(html)
+    thoughts = [r for item in report["showcase"] for r in item["replies"] if r["thought"].strip()]
+    assert html.count("<summary>thought") == len(thoughts)
+    assert "open" not in dict(page.attributes)
+    labels = [value for name, value in page.attributes if name == "aria-label"]
+    assert "pass@1 by stage" in labels[0]
+    assert "prefer 54.4% (51.7–57.1)" in labels[0]
+    assert page.tags["svg"] == 1 + 3 * 5 + 6  # climb; four known series and one other in three stages; RL's six
+
+
+def test_the_same_run_gives_the_same_bytes(run_folder: Path, html: str) -> None:
+    assert page_of.write_report(run_folder).read_text(encoding="utf-8") == html
+
+
+def test_a_bare_report_without_metrics_is_enough(tmp_path: Path) -> None:
+    stages = [{"name": "sft", "pass_at_1": 0.5, "num_problems": 3}]
+    (tmp_path / "report.json").write_text(json.dumps({"stages": stages}), encoding="utf-8")
+    assert "50.0%→50.0%" in Page(page_of.write_report(tmp_path).read_text(encoding="utf-8")).text
+
+
+def test_half_a_surrogate_pair_can_be_written(run_folder: Path, report: dict[str, Any]) -> None:
+    report["showcase"][0]["replies"][0]["answer"] = "\ud800"
+    (run_folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    page_of.write_report(run_folder)
+
+
+def test_a_cut_metrics_line_and_odd_values_are_left_out(tmp_path: Path) -> None:
+    rows = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": NaN}\n{"step": 3, "loss": 1.0, "note": "x", "ok": true}\n{"st'
+    (tmp_path / "01-base").mkdir()
+    (tmp_path / "01-base" / "metrics.jsonl").write_text(rows, encoding="utf-8")
+    series = page_of.numeric_series(page_of.stage_metrics(tmp_path)("01-base"))
+    assert series == {"loss": ([1, 3], [2.0, 1.0])}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("[]", "no measured stage"),
+        ('{"stages": []}', "no measured stage"),
+        ('{"stages": [{"name": "sft", "pass_at_1": 1}]}', "sft: num_problems is missing"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_a_report_that_cannot_be_told_says_why(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "report.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        page_of.write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_stages_are_compared_on_test_in_the_last_stages_mode(report: dict[str, Any]) -> None:
+    base, sft, *_ = report["stages"]
+    both = [base, {**sft, "mode": "non_reasoning"}, sft, {**sft, "split": "validation"}]
+    assert ladder.ladder({"stages": both}) == [base, sft]
+    assert ladder.ladder({"stages": [{**sft, "split": "validation"}]}) == [{**sft, "split": "validation"}]
+    titles, rows = ladder.closing_rows({"stages": both})
+    assert titles[:3] == ["stage", "mode", "split"]
+    assert len(rows) == 4

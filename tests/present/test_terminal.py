@@ -1,0 +1,148 @@
+"""The terminal: aligned tables, progress on a terminal and in a pipe, replies that cannot steer it."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from open_exaone.present import terminal
+from open_exaone.present.ladder import closing_rows
+
+
+def console(*, is_terminal: bool = False, width: int = 160) -> Console:
+    return Console(file=io.StringIO(), force_terminal=is_terminal, width=width, color_system=None, legacy_windows=False)
+
+
+def printed(target: Console) -> str:
+    assert isinstance(target.file, io.StringIO)
+    return target.file.getvalue()
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_closing_table_lines_up_and_holds_each_stage(report: dict[str, Any]) -> None:
+    report["stages"][0]["name"] = "바탕"  # two cells a sign
+    lines = terminal.closing_table(report).splitlines()
+    assert len(lines) == 2 + len(report["stages"])
+    assert len({cell_len(line) for line in lines}) == 1
+    assert lines[-1].split()[:5] == ["rl", "reasoning", "63.1%", "60.5–65.7", "64.0%"]
+
+
+def test_the_rich_table_tells_the_same(report: dict[str, Any]) -> None:
+    target = console()
+    target.print(terminal.closing_table_rich(report))
+    for line in terminal.closing_table(report).splitlines()[2:]:
+        assert all(cell in printed(target) for cell in line.split("  ") if cell)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_the_rich_table_drops_columns_and_never_cuts_a_number(report: dict[str, Any], width: int) -> None:
+    target, table = console(is_terminal=True, width=width), terminal.closing_table_rich(report, width)
+    target.print(table)
+    lines = printed(target).splitlines()
+    assert all(cell_len(line) <= width for line in lines)
+    titles, rows = closing_rows(report)
+    kept = [titles.index(str(column.header)) for column in table.columns]
+    for line, row in zip(lines[-len(rows) :], rows, strict=True):
+        assert " ".join(line.split()) == " ".join(row[index] for index in kept)
+    assert {"stage", "pass@1", "95% interval"} <= {titles[index] for index in kept}
+    assert (len(kept) == len(titles)) == (width == 120)
+
+
+def test_in_a_pipe_progress_is_a_line_now_and_then_with_the_last_step_always() -> None:
+    target, clock = console(), Clock()
+    with terminal.Progress(target, plain_every_s=10, clock=clock) as progress:
+        for step in range(1, 101):
+            clock.now = step - 1.0
+            progress({"stage": "sft", "step": step, "num_steps": 100, "loss": 5 / step, "tokens_per_second": 12_345.0})
+    lines = printed(target).splitlines()
+    assert [line.split()[1] for line in lines] == [f"{step}/100" for step in [*range(1, 101, 10), 100]]
+    assert "loss 0.455  12.3k tok/s  about 1 min 29 s left" in lines[1]
+    assert lines[-1].endswith("done in 1 min 39 s")
+    assert "\x1b" not in printed(target)
+
+
+def test_time_left_counts_only_the_steps_done_since_a_stage_was_resumed() -> None:
+    target, clock = console(), Clock()
+    progress = terminal.Progress(target, plain_every_s=0, clock=clock)
+    for step in (500, 510):
+        progress.update("rl", step, 600)
+        clock.now += 20.0
+    first, second = printed(target).splitlines()
+    assert first.endswith("time left: …")
+    assert second.endswith("about 3 min 00 s left")
+
+
+def test_each_stage_starts_a_clock_of_its_own() -> None:
+    target, clock = console(), Clock()
+    with terminal.Progress(target, plain_every_s=1000, clock=clock) as progress:
+        for stage in ("base", "sft"):
+            for step in (0, 1, 2):
+                progress.update(stage, step, 2)
+                clock.now += 5
+    assert [line.split("  ")[0].split()[0] for line in printed(target).splitlines()] == ["base", "base", "sft", "sft"]
+    assert printed(target).count("done in 10 s") == 2
+
+
+def test_on_a_terminal_one_line_moves_and_the_finished_stage_stays() -> None:
+    target, clock = console(is_terminal=True, width=80), Clock()
+    with terminal.Progress(target, clock=clock) as progress:
+        for step in range(1, 6):
+            clock.now += 1
+            progress.update("base", step, 5, loss=1.0, reward_mean=None, learning_rate=0.1)
+        progress({"message": "measured [bold]\x1b[31m"})
+    shown = printed(target)
+    assert shown.count("\n") <= 3
+    assert "━" in shown
+    assert "5/5  loss 1.000  done in 4.0 s" in shown
+    assert "learning" not in shown
+    assert "measured [bold]�[31m" in shown
+
+
+def test_progress_takes_events_that_are_not_steps() -> None:
+    target = console()
+    with terminal.Progress(target) as progress:
+        progress({"stage": "sft", "note": 1})
+        progress({"message": "saved"})
+        progress({"stage": "sft", "step": 0, "num_steps": 0, "loss": float("nan"), "tokens_per_second": float("inf")})
+    assert printed(target).splitlines()[0] == "saved"
+    assert "0/0  loss nan  inf tok/s" in printed(target)
+
+
+@pytest.fixture
+def replies(report: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    return ((item["problem"], item["replies"]) for item in report["showcase"])
+
+
+def test_replies_are_shown_whole_and_steer_nothing(replies: Iterator[tuple[dict[str, Any], list[Any]]]) -> None:
+    for problem, told in replies:
+        target = console(width=2000)
+        terminal.show_replies(problem, told, target)
+        shown = printed(target)
+        assert "\x1b" not in shown
+        assert terminal.figures.plain(problem["question"]) in shown
+        for reply in told:
+            assert terminal.figures.plain(reply["answer"]) in shown
+            assert terminal.figures.plain(reply["thought"]).strip() in shown
+            assert reply["verdict"] in shown
+
+
+def test_the_thought_is_dimmed_and_the_answer_is_not(report: dict[str, Any]) -> None:
+    target = Console(file=io.StringIO(), force_terminal=True, width=200, color_system="standard")
+    terminal.show_replies(report["showcase"][0]["problem"], report["showcase"][0]["replies"][3:], target)
+    assert "\x1b[2m17 + 45 = 62." in printed(target)
+    assert "\n17 + 45 - 8 is \\boxed{54}." in printed(target)
+
+
+def test_a_bar_is_as_long_as_the_share() -> None:
+    assert [terminal.bar(share, 4) for share in (-1, 0, 0.5, 1, 2)] == ["╌╌╌╌", "╌╌╌╌", "━━╌╌", "━━━━", "━━━━"]

@@ -1,0 +1,179 @@
+"""The terminal chat, driven by lines as a pipe would."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+
+import pytest
+from rich.console import Console
+
+from open_exaone.base.errors import PromptTooLongError
+from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
+from open_exaone.serve.chat import NUM_OFFERED, Message, run_chat
+
+PROBLEMS = [Problem(f"sum/{i}", "sum", "en", f"What is {i} + {i}?", str(2 * i), "text") for i in range(1, 6)]
+
+
+class Model:
+    """Doubles the first number it is asked about; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[Message], bool]] = []
+
+    def __call__(self, messages: list[Message], thinking: bool) -> Reply:
+        self.asked.append((messages, thinking))
+        number = int(next((word for word in messages[-1]["content"].split() if word.isdecimal()), "0"))
+        return Reply(f"twice {number}" if thinking else "", f"It is {2 * number}.")
+
+
+def judge(problem: Problem, reply: Reply) -> Verdict:
+    correct = problem.answer in reply.answer
+    return Verdict(VerdictStatus.CORRECT if correct else VerdictStatus.WRONG, None, "compared")
+
+
+def talk(
+    ask: Callable[[list[Message], bool], Reply | Iterable[str]],
+    *lines: str | BaseException,
+    problems: list[Problem] = PROBLEMS,
+    thinking: bool = True,
+    color: bool = False,
+    judge: Callable[[Problem, Reply], Verdict] = judge,
+) -> str:
+    script = iter(lines)
+
+    def read_line(prompt: str) -> str:
+        line = next(script, EOFError())
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    file = io.StringIO()
+    console = Console(file=file, width=120, force_terminal=color, color_system="standard" if color else None)
+    run_chat(ask, judge, problems, thinking=thinking, console=console, read_line=read_line)
+    return file.getvalue()
+
+
+def test_a_number_asks_that_problem_and_shows_thought_answer_and_verdict() -> None:
+    model = Model()
+    shown = talk(model, "2")
+    assert model.asked == [([{"role": "user", "content": "What is 2 + 2?"}], True)]
+    assert shown.index("twice 2") < shown.index("It is 4.") < shown.index("correct: compared")
+
+
+def test_the_thought_is_dimmed_and_the_answer_is_not() -> None:
+    shown = talk(Model(), "2", color=True)
+    assert "\x1b[2mtwice 2\x1b[0m\nIt is 4.\n" in shown
+
+
+def test_a_wrong_answer_is_told_with_the_right_one() -> None:
+    assert "wrong: compared (the answer is 2)" in talk(lambda *_: Reply("", "no idea"), "1")
+
+
+def test_an_empty_line_offers_the_next_problems_and_begins_again_after_the_last() -> None:
+    model = Model()
+    shown = talk(model, "", "1", "3")
+    assert shown.count("[1]") == 2
+    assert [messages[-1]["content"] for messages, _ in model.asked] == ["What is 4 + 4?", "What is 1 + 1?"]
+
+
+def test_a_number_that_is_not_on_offer_is_a_message() -> None:
+    model = Model()
+    talk(model, str(NUM_OFFERED + 1), "²")
+    assert [messages[-1]["content"] for messages, _ in model.asked] == [str(NUM_OFFERED + 1), "²"]
+
+
+def test_the_conversation_is_kept_without_thoughts_until_new_or_a_problem() -> None:
+    model = Model()
+    talk(model, "add 1", "add 2", "/new", "add 3", "1")
+    kept = [[message["content"] for message in messages] for messages, _ in model.asked]
+    assert kept == [["add 1"], ["add 1", "It is 2.", "add 2"], ["add 3"], ["What is 1 + 1?"]]
+
+
+def test_thinking_is_turned_off_and_on() -> None:
+    model = Model()
+    shown = talk(model, "/think", "/think off", "a", "/think on", "b", "/think maybe", "c")
+    assert [thinking for _, thinking in model.asked] == [False, True, True]
+    assert "thinking is on\nthinking is off\n" in shown
+
+
+@pytest.mark.parametrize("end", ["/quit", EOFError(), KeyboardInterrupt()])
+def test_quit_end_of_input_and_ctrl_c_end_cleanly(end: str | BaseException) -> None:
+    model = Model()
+    talk(model, end, "never asked")
+    assert not model.asked
+
+
+def test_ctrl_c_during_a_reply_ends_cleanly() -> None:
+    def ask(messages: list[Message], thinking: bool) -> Iterable[str]:
+        yield "hm"
+        raise KeyboardInterrupt
+
+    assert "hm" in talk(ask, "a", "b")
+
+
+@pytest.mark.parametrize("width", [1, 3, 100])
+def test_raw_text_in_chunks_is_split_shown_remembered_and_judged_as_the_whole(width: int) -> None:
+    text, asked, judged = "twice 1\n</think>\n\nIt is 2.", [], []
+
+    def ask(messages: list[Message], thinking: bool) -> Iterable[str]:
+        asked.append(messages)
+        return (text[start : start + width] for start in range(0, len(text), width))
+
+    def listen(problem: Problem, reply: Reply) -> Verdict:
+        judged.append(reply)
+        return judge(problem, reply)
+
+    shown = talk(ask, "1", "and?", judge=listen)
+    assert "twice 1\nIt is 2.\ncorrect" in shown
+    assert asked[1][1] == {"role": "assistant", "content": "It is 2."}
+    assert judged == [Reply("twice 1", "It is 2.")]
+
+
+def test_a_thought_that_never_closes_is_judged_unfinished() -> None:
+    judged = []
+
+    def listen(problem: Problem, reply: Reply) -> Verdict:
+        judged.append(reply)
+        return Verdict(VerdictStatus.TRUNCATED, None, "the thought was never closed")
+
+    assert "truncated: the thought was never closed (the answer is 2)" in talk(lambda *_: iter("hm"), "1", judge=listen)
+    assert judged == [Reply("hm", "", finished=False)]
+
+
+def test_a_failed_turn_is_told_and_forgotten() -> None:
+    asked = []
+
+    def ask(messages: list[Message], thinking: bool) -> Reply:
+        asked.append(len(messages))
+        if len(asked) == 2:
+            raise PromptTooLongError("the prompt has 600 tokens; the context holds 512")
+        return Reply("", "ok")
+
+    shown = talk(ask, "a", "b", "c", "1")
+    assert asked == [1, 3, 3, 1]
+    assert "holds 512 (/new begins" in shown
+
+
+def test_model_text_cannot_steer_the_terminal_or_be_markup() -> None:
+    shown = talk(lambda *_: Reply("", "\x1b[2J[bold]x[/bold]\x07"), "a")
+    assert "\x1b" not in shown
+    assert "[bold]x[/bold]" in shown
+
+
+def test_without_problems_it_only_talks() -> None:
+    model = Model()
+    assert "[1]" not in talk(model, "", "1", problems=[])
+    assert len(model.asked) == 1
+
+
+def test_piped_standard_input_drives_it_without_torch() -> None:
+    code = (
+        "import sys; from open_exaone.serve.chat import run_chat; from open_exaone.base.records import Reply\n"
+        "run_chat(lambda messages, thinking: Reply('', messages[-1]['content'][::-1]), None)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input="abc\n값\n", capture_output=True, text=True, check=True)
+    assert "cba" in done.stdout
+    assert "값" in done.stdout
+    assert done.stderr == ""

@@ -1,0 +1,94 @@
+"""Worked thoughts: true line by line, slips and their corrections apart."""
+
+import random
+import re
+from itertools import pairwise
+
+import pytest
+
+from open_exaone.base.records import Problem
+from open_exaone.tasks.thoughts import (
+    CORRECTION,
+    SLIP_RATE,
+    long_product,
+    near_misses,
+    running_total,
+    swaps,
+    work_out,
+    write_thought,
+)
+
+Drawn = dict[tuple[str, str], tuple[Problem, ...]]
+
+SUM = re.compile(r"(-?\d+)([-+*/])(-?\d+)=(-?\d+)")
+
+
+def is_true(line: str) -> bool:
+    """Whether the sum that a line does comes out, if it does one."""
+    match = SUM.search(line)
+    if not match:
+        return True
+    left, operator, right, result = int(match[1]), match[2], int(match[3]), int(match[4])
+    done = {"+": left + right, "-": left - right, "*": left * right}
+    return result * right == left if operator == "/" else done[operator] == result
+
+
+def thoughts(drawn: Drawn) -> list[tuple[Problem, list[str]]]:
+    problems = [problem for problems in drawn.values() for problem in problems]
+    return [(problem, problem.thought.split("\n")) for problem in problems if problem.thought]
+
+
+def test_every_line_is_true_unless_the_next_one_mends_it(drawn: Drawn) -> None:
+    num_mended = 0
+    for problem, lines in thoughts(drawn):
+        for line, following in pairwise([*lines, ""]):
+            mended = following.startswith(CORRECTION[problem.language])
+            assert is_true(line) or mended, (problem.id, line)
+            if mended and SUM.search(line):
+                num_mended += 1
+                assert not is_true(line), (problem.id, line)  # nothing right is "mended"
+                assert is_true(following), (problem.id, following)
+    assert num_mended > 500
+
+
+def test_the_last_line_holds_the_answer(drawn: Drawn) -> None:
+    for problem, lines in thoughts(drawn):
+        last = lines[-1] if problem.task != "spell_backward" else lines[-1].replace(",", "")
+        assert re.search(rf"(^|[=: ]){re.escape(problem.answer)}$", last), (problem.id, last)
+
+
+def test_slips_happen_at_the_set_rate(drawn: Drawn) -> None:
+    num_steps = num_slips = 0
+    for problem, lines in thoughts(drawn):
+        corrections = [line for line in lines if line.startswith(CORRECTION[problem.language])]
+        num_slips += len(corrections)
+        num_steps += len(lines) - len(corrections)
+    assert num_steps > 10_000
+    assert num_slips / num_steps == pytest.approx(SLIP_RATE, abs=0.01)
+
+
+def test_a_slip_is_mended_on_the_next_line_in_the_thoughts_language() -> None:
+    steps = [work_out(17, "+", 8)]
+    for language, mended in (("en", "Wait, 17+8=25"), ("ko", "잠깐, 17+8=25")):
+        wrong, right = write_thought(steps, random.Random(0), language, slip_rate=1.0).split("\n")
+        assert right == mended
+        assert wrong in ("17+8=24", "17+8=26", "17+8=15", "17+8=35")
+
+
+def test_without_slips_a_thought_is_its_steps() -> None:
+    steps = long_product(47, 36)
+    thought = "40*30=1200\n40*6=240\n7*30=210\n7*6=42\n1200+240=1440\n1440+210=1650\n1650+42=1692"
+    assert write_thought(steps, random.Random(0), "en", slip_rate=0.0) == thought
+
+
+def test_a_running_total_adds_term_by_term() -> None:
+    assert [str(step) for step in running_total([4, 1, 7])] == ["4+1=5", "5+7=12"]
+    assert running_total([4]) == []
+
+
+def test_what_goes_wrong_is_wrong() -> None:
+    for number in range(-120, 120):
+        assert str(number) not in near_misses(number)
+        assert number < 0 or all(int(miss) >= 0 for miss in near_misses(number))
+    assert swaps("abb") == ("b,a,b",)
+    assert swaps("aa") == ()

@@ -1,0 +1,288 @@
+"""The chat format: golden renders, the loss mask, and equality with the templates that others run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from transformers import AutoTokenizer
+
+from open_exaone.base.errors import DataError
+from open_exaone.text.chat import jinja_template, render_segments
+from open_exaone.text.tokenizer import Tokenizer
+
+Message = dict[str, Any]
+TOOL = {"type": "function", "function": {"name": "roll", "description": "주사위를 던진다", "parameters": {}}}
+
+# White space, digits, Korean and broken tags, but no marker: a template can't tell a user's from its own.
+content = st.lists(
+    st.sampled_from([" ", "\n", "\t", "\r", "4", "a", "it's", "답", "<", "think", "</", "[|", "{", '"', "\\", "🙂"])
+).map("".join)
+json_value = st.none() | st.booleans() | st.integers() | content
+function = st.fixed_dictionaries(
+    {"name": content, "arguments": st.dictionaries(content, json_value, max_size=2) | st.just('{"n": 6}')}
+)
+calls = st.lists(function | st.fixed_dictionaries({"function": function}), max_size=2)
+inline_thought = st.builds(lambda thought, answer: f"<think>\n{thought}\n</think>\n\n{answer}", content, content)
+assistant = st.fixed_dictionaries(
+    {"role": st.just("assistant"), "content": content | inline_thought},
+    optional={"reasoning_content": content, "tool_calls": calls},
+)
+results = json_value.filter(lambda value: value is not None) | st.lists(json_value, max_size=2)
+tool = st.fixed_dictionaries({"role": st.just("tool"), "content": results})
+other = st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": content})
+conversations = st.lists(other | assistant | tool, min_size=1, max_size=5)
+tools = st.none() | st.lists(st.just(TOOL) | st.dictionaries(content, json_value, max_size=2), max_size=2)
+flags = st.booleans()
+
+
+def text_of(messages: list[Message], **options: Any) -> str:
+    return "".join(segment.text for segment in render_segments(messages, **options))
+
+
+def compiled(template: str) -> Callable[..., str]:
+    """A chat template as transformers and vLLM run it."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = lambda value, ensure_ascii=False: json.dumps(value, ensure_ascii=ensure_ascii)
+    return environment.from_string(template).render
+
+
+OUR_TEMPLATE = compiled(jinja_template())
+
+USER = {"role": "user", "content": "Q1"}
+REPLY = {"role": "assistant", "content": "A1"}
+THOUGHTFUL = {"role": "assistant", "content": "A1", "reasoning_content": "hm"}
+CALL = {"type": "function", "function": {"name": "roll", "arguments": {"n": 6}}}
+ROLLED: list[Message] = [
+    {"role": "user", "content": "Roll"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]},
+    {"role": "tool", "content": "3"},
+    {"role": "tool", "content": {"v": 5}},
+]
+OPEN, EMPTY = "[|assistant|]\n<think>\n", "[|assistant|]\n<think>\n\n</think>\n\n"
+ROLL = '<tool_call>{"name": "roll", "arguments": {"n": 6}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("messages", "options", "text"),
+    [
+        ([USER], {"generation_prompt": True}, f"[|user|]\nQ1[|endofturn|]\n{EMPTY}"),
+        ([USER], {"generation_prompt": True, "thinking": True}, f"[|user|]\nQ1[|endofturn|]\n{OPEN}"),
+        (
+            [USER, THOUGHTFUL, {"role": "user", "content": "Q2"}],
+            {"generation_prompt": True, "thinking": True},
+            f"[|user|]\nQ1[|endofturn|]\n{EMPTY}A1[|endofturn|]\n[|user|]\nQ2[|endofturn|]\n{OPEN}",
+        ),
+        (
+            ROLLED,
+            {"generation_prompt": True},
+            f"[|user|]\nRoll[|endofturn|]\n{EMPTY}{ROLL}\n{ROLL}[|endofturn|]\n"
+            '[|tool|]\n<tool_result>{"result": "3"}</tool_result>\n<tool_result>{"result": {"v": 5}}</tool_result>'
+            f"[|endofturn|]\n{EMPTY}",
+        ),
+        ([USER, THOUGHTFUL], {}, f"[|user|]\nQ1[|endofturn|]\n{EMPTY}A1[|endofturn|]\n"),
+        (
+            [{"role": "system", "content": "S"}, USER, THOUGHTFUL],
+            {"thinking": True},
+            f"[|system|]\nS[|endofturn|]\n[|user|]\nQ1[|endofturn|]\n{OPEN}hm\n</think>\n\nA1[|endofturn|]\n",
+        ),
+        (
+            [{"role": "assistant", "content": "<think>\nhm\n</think>\n\nA1", "tool_calls": [CALL]}],
+            {"thinking": True},
+            f"{OPEN}hm\n</think>\n\nA1\n{ROLL}[|endofturn|]\n",
+        ),
+        ([REPLY], {"thinking": True}, f"{EMPTY}A1[|endofturn|]\n"),
+    ],
+)
+def test_golden_renders(messages: list[Message], options: dict[str, bool], text: str, tokenizer: Tokenizer) -> None:
+    assert text_of(messages, **options) == text
+    assert tokenizer.decode(tokenizer.render(messages, **options)) == text
+
+
+def test_tools_stand_in_the_system_turn() -> None:
+    alone = text_of([USER], tools=[TOOL])
+    assert alone.startswith("[|system|]\n# Functions\n")
+    assert json.dumps(TOOL, ensure_ascii=False) + "\n" in alone
+    offer = alone.removeprefix("[|system|]\n").partition("[|endofturn|]")[0]
+    system = {"role": "system", "content": "S"}
+    assert text_of([system, USER], tools=[TOOL]).startswith(f"[|system|]\nS\n\n{offer}[|endofturn|]\n[|user|]")
+
+
+@given(messages=conversations, reply=assistant, thinking=flags, tools=tools)
+def test_a_prompt_and_the_learned_part_make_the_whole(
+    tokenizer: Tokenizer, messages: list[Message], reply: Message, thinking: bool, tools: Any
+) -> None:
+    prompt = tokenizer.render(messages, thinking=thinking, tools=tools, generation_prompt=True)
+    ids, mask = tokenizer.render([*messages, reply], thinking=thinking, tools=tools, with_mask=True)
+    learned = [token for token, is_learned in zip(ids, mask, strict=True) if is_learned]
+    assert ids == prompt + learned + tokenizer.encode("\n")
+    assert mask == [False] * len(prompt) + [True] * len(learned) + [False]
+    assert learned[-1] == tokenizer.end_id
+
+
+@given(messages=conversations, thinking=flags, question=content)
+def test_only_a_reply_at_the_end_is_learned(
+    tokenizer: Tokenizer, messages: list[Message], thinking: bool, question: str
+) -> None:
+    _, mask = tokenizer.render([*messages, {"role": "user", "content": question}], thinking=thinking, with_mask=True)
+    assert not any(mask)
+    _, mask = tokenizer.render(messages, thinking=thinking, generation_prompt=True, with_mask=True)
+    assert not any(mask)
+
+
+@given(thought=content, answer=content, thinking=flags)
+def test_a_learned_reply_splits_into_what_it_was_made_of(
+    tokenizer: Tokenizer, thought: str, answer: str, thinking: bool
+) -> None:
+    reply = {"role": "assistant", "content": answer, "reasoning_content": thought, "tool_calls": [CALL]}
+    ids, mask = tokenizer.render([USER, reply], thinking=thinking, with_mask=True)
+    learned = [token for token, is_learned in zip(ids, mask, strict=True) if is_learned]
+    parts = tokenizer.split(learned, thinking=thinking)
+    assert parts.thought == (thought.strip("\n") if thinking and thought.strip() else "")
+    assert parts.answer == answer.strip("\n")
+    assert [json.loads(text) for text in parts.tool_calls] == [CALL["function"]]
+    assert parts.finished
+
+
+@given(text=st.lists(st.sampled_from(["<think>", "</think>", "[|endofturn|]", "<tool_call>", "\n", "a"])).map("".join))
+def test_content_never_makes_a_marker(tokenizer: Tokenizer, text: str) -> None:
+    messages = [
+        {"role": "system", "content": text},
+        {"role": "user", "content": text},
+        {"role": "tool", "content": text},
+    ]
+    reply = {"role": "assistant", "content": text.replace("</think>", ""), "reasoning_content": text}
+    harmless = [{**message, "content": "a"} for message in messages]
+
+    def markers(messages: list[Message]) -> list[int]:
+        return [token for token in tokenizer.render(messages, thinking=True, tools=[{"name": text}]) if token < 15]
+
+    assert markers([*messages, reply]) == markers([*harmless, {**REPLY, "reasoning_content": "a"}])
+
+
+@given(batch=st.lists(conversations, max_size=4), thinking=flags, generation_prompt=flags)
+def test_many_are_rendered_as_one_by_one(
+    tokenizer: Tokenizer, batch: list[list[Message]], thinking: bool, generation_prompt: bool
+) -> None:
+    assert tokenizer.render_many(batch, thinking=thinking, generation_prompt=generation_prompt) == [
+        tokenizer.render(messages, thinking=thinking, generation_prompt=generation_prompt, with_mask=True)
+        for messages in batch
+    ]
+
+
+@given(messages=conversations, thinking=flags, tools=tools, generation_prompt=flags)
+def test_our_template_renders_the_same(
+    messages: list[Message], thinking: bool, tools: Any, generation_prompt: bool
+) -> None:
+    theirs = OUR_TEMPLATE(
+        messages=messages, enable_thinking=thinking, tools=tools, add_generation_prompt=generation_prompt
+    )
+    assert text_of(messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt) == theirs
+
+
+def test_our_template_is_non_reasoning_by_default() -> None:
+    assert OUR_TEMPLATE(messages=[USER], add_generation_prompt=True) == text_of([USER], generation_prompt=True)
+
+
+@pytest.fixture(scope="module")
+def in_transformers(saved: Path) -> Any:
+    return AutoTokenizer.from_pretrained(saved)
+
+
+@given(messages=conversations, thinking=flags, tools=tools, generation_prompt=flags)
+def test_transformers_makes_the_same_ids(
+    tokenizer: Tokenizer,
+    in_transformers: Any,
+    messages: list[Message],
+    thinking: bool,
+    tools: Any,
+    generation_prompt: bool,
+) -> None:
+    theirs = in_transformers.apply_chat_template(
+        messages, enable_thinking=thinking, tools=tools, add_generation_prompt=generation_prompt
+    )["input_ids"]
+    assert tokenizer.render(messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt) == theirs
+
+
+@pytest.fixture(scope="module")
+def exaone_template(exaone: Path) -> Callable[..., str]:
+    return compiled((exaone / "chat_template.jinja").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def exaone_tokenizer(exaone: Path) -> Tokenizer:
+    return Tokenizer.load(exaone)
+
+
+@pytest.fixture(scope="module")
+def exaone_in_transformers(exaone: Path) -> Any:
+    return AutoTokenizer.from_pretrained(exaone)
+
+
+@given(messages=conversations, thinking=flags, generation_prompt=flags)
+def test_the_published_template_renders_the_same(
+    exaone_template: Callable[..., str],
+    exaone_tokenizer: Tokenizer,
+    exaone_in_transformers: Any,
+    messages: list[Message],
+    thinking: bool,
+    generation_prompt: bool,
+) -> None:
+    """Without tools, and without what `as_published` takes away."""
+    messages = [as_published(message) for message in messages]
+    theirs = exaone_template(
+        messages=messages,
+        enable_thinking=thinking,
+        skip_think=not thinking or generation_prompt,
+        add_generation_prompt=generation_prompt,
+    )
+    assert text_of(messages, thinking=thinking, generation_prompt=generation_prompt) == theirs
+    ids = exaone_tokenizer.render(messages, thinking=thinking, generation_prompt=generation_prompt)
+    assert ids == exaone_in_transformers(theirs)["input_ids"]
+
+
+def as_published(message: Message) -> Message:
+    """The message less what the published template and ours differ on, the published one being wrong.
+
+    It cuts the beginning off a thought inside the content, puts a second pair of quotes around arguments given as
+    text, does not escape a function's name, and leaves the think block, which the prompt has opened, out of an
+    empty turn.
+    """
+    if message["role"] != "assistant":
+        return message
+    calls = [CALL for _ in message.get("tool_calls", [])]
+    answer = message["content"].rpartition("</think>")[2]
+    return {**message, "content": answer or ("" if calls else "a"), "tool_calls": calls}
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([], r"messages: is empty"),
+        (["Q"], r"messages\[0\]: must be a mapping .* not str"),
+        (
+            [USER, {"role": "bot", "content": "x"}],
+            r"messages\[1\]\.role = 'bot': unknown role; use one of system, user",
+        ),
+        ([{"content": "x"}], r"messages\[0\]\.role = None"),
+        ([USER, {"role": "user"}], r"messages\[1\]\.content: is missing; give"),
+        ([{"role": "assistant", "content": None}], r"messages\[0\]\.content: is missing"),
+        ([{"role": "user", "content": [{"type": "text"}]}], r"messages\[0\]\.content: must be a text, not list; join"),
+        ([{**REPLY, "reasoning_content": 3}], r"messages\[0\]\.reasoning_content: must be a text, not int"),
+        ([{"role": "tool"}], r"messages\[0\]\.content: is missing"),
+        ([{"role": "tool", "content": {1, 2}}], r"messages\[0\]\.content: cannot be written as JSON"),
+        ([{**REPLY, "tool_calls": ["f"]}], r"messages\[0\]\.tool_calls\[0\]: must be"),
+        ([{**REPLY, "tool_calls": [CALL, {"name": "f"}]}], r"messages\[0\]\.tool_calls\[1\]: must be"),
+        ([{**REPLY, "tool_calls": [{"name": "f", "arguments": "{"}]}], r"tool_calls\[0\]\.arguments: a text .* JSON"),
+        ([{**REPLY, "tool_calls": [{"name": "f", "arguments": {1j: 2}}]}], r"tool_calls\[0\]\.arguments: cannot be"),
+    ],
+)
+def test_malformed_messages_are_named(messages: list[Any], message: str, tokenizer: Tokenizer) -> None:
+    with pytest.raises(DataError, match=message):
+        tokenizer.render(messages)
