@@ -1,5 +1,26 @@
-"""Readies the process for tensor work before any test imports torch, as the command line does."""
+"""Readies the process for tensor work before any test imports torch, as the command line does; shared fixtures."""
 
 from open_exaone.base.machine import prepare_process
 
 prepare_process()
+
+import pytest  # noqa: E402
+from tiny_story import RECIPE  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def recipe_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def told_run(recipe_file, tmp_path_factory):
+    """A finished tiny run, and the events that told it; read only."""
+    from open_exaone.story.recipe import load_recipe
+    from open_exaone.story.run import run_story
+
+    folder, events = tmp_path_factory.mktemp("runs") / "tiny", []
+    run_story(load_recipe(str(recipe_file)), folder, events.append)
+    return folder, events

@@ -10,9 +10,8 @@ from open_exaone.engine.engine import Engine
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.run import judge_reply
 from open_exaone.story.folder import resolve_model
-from open_exaone.story.measure import measure
+from open_exaone.story.measure import Machine, measure
 from open_exaone.story.recipe import load_recipe
-from open_exaone.story.run import Machine
 from open_exaone.story.run import run_story as _run_story
 from open_exaone.text.split import split_reply
 from open_exaone.text.tokenizer import Tokenizer
@@ -71,7 +70,8 @@ def evaluate(
     dtype: str = "auto",
 ) -> dict[str, Any]:
     """Measures a run's or a folder's model; see `open_exaone.story.measure.measure`."""
-    return measure(Path(source), suite=suite, num_samples=num_samples, out=Path(out), device=device, dtype=dtype)
+    machine = Machine(device, dtype)
+    return measure(Path(source), suite=suite, num_samples=num_samples, out=Path(out), machine=machine)
 
 
 def run_story(

@@ -144,7 +144,7 @@ def test_a_learned_reply_splits_into_what_it_was_made_of(
     ids, mask = tokenizer.render([USER, reply], thinking=thinking, with_mask=True)
     learned = [token for token, is_learned in zip(ids, mask, strict=True) if is_learned]
     parts = tokenizer.split(learned, thinking=thinking)
-    assert parts.thought == (thought.strip("\n") if thinking and thought.strip() else "")
+    assert parts.thought == (thought.strip("\n") if thinking else "")
     assert parts.answer == answer.strip("\n")
     assert [json.loads(text) for text in parts.tool_calls] == [CALL["function"]]
     assert parts.finished
@@ -250,15 +250,16 @@ def test_the_published_template_renders_the_same(
 def as_published(message: Message) -> Message:
     """The message less what the published template and ours differ on, the published one being wrong.
 
-    It cuts the beginning off a thought inside the content, puts a second pair of quotes around arguments given as
-    text, does not escape a function's name, and leaves the think block, which the prompt has opened, out of an
-    empty turn.
+    It cuts the beginning off a thought inside the content, drops a thought that only calls follow, puts a second
+    pair of quotes around arguments given as text, does not escape a function's name, and leaves the think block,
+    which the prompt has opened, out of an empty turn.
     """
     if message["role"] != "assistant":
         return message
     calls = [CALL for _ in message.get("tool_calls", [])]
-    answer = message["content"].rpartition("</think>")[2]
-    return {**message, "content": answer or ("" if calls else "a"), "tool_calls": calls}
+    answer = message["content"].rpartition("</think>")[2] or ("" if calls else "a")
+    thought = message.get("reasoning_content", "") if answer else ""
+    return {"role": "assistant", "content": answer, "reasoning_content": thought, "tool_calls": calls}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.base.records import Problem
 from open_exaone.story.folder import RunFolder, is_run, resolve_model
-from open_exaone.story.measure import evaluation_of, find_model, measure
+from open_exaone.story.measure import Machine, evaluation_of, find_model, measure
 from open_exaone.story.recipe import load_recipe
 
 
@@ -17,7 +17,7 @@ def story(recipe: str, out: Path | None, overrides: list[str], quick: bool, devi
     from open_exaone.present.card import write_card
     from open_exaone.present.report import write_report
     from open_exaone.present.terminal import Progress, closing_table_rich
-    from open_exaone.story.run import Machine, run_story
+    from open_exaone.story.run import run_story
 
     resolved = load_recipe(recipe, overrides, quick=quick)
     out = out or Path("runs") / (resolved.name.replace("/", "-") + ("-quick" if quick else ""))
@@ -70,8 +70,7 @@ def evaluate(
             stage=stage,
             num_samples=samples,
             out=out,
-            device=device,
-            dtype=dtype,
+            machine=Machine(device, dtype),
             on_event=progress,
         )
         _tell_measured(progress, stage or source.name, entry)

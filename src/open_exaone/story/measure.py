@@ -1,8 +1,8 @@
 """Measures a model by name: a run's own measurement repeated, another split, or a user's own problems."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 OnEvent = Callable[[dict[str, Any]], None]
 
 
+@dataclass(frozen=True)
+class Machine:
+    """Where tensors are computed; not part of any recipe."""
+
+    device: str = "auto"  # "auto", "cpu", "cuda"
+    dtype: str = "auto"  # "auto", "float32", "bfloat16"
+
+
 def measure(
     source: Path,
     *,
@@ -28,8 +36,7 @@ def measure(
     stage: str | None = None,
     num_samples: int | None = None,
     out: Path,
-    device: str = "auto",
-    dtype: str = "auto",
+    machine: Machine | None = None,
     on_event: OnEvent = lambda event: None,
 ) -> dict[str, Any]:
     """Measures a model and writes `out/samples.jsonl`, `out/greedy.jsonl` and `out/report.json`.
@@ -59,7 +66,9 @@ def measure(
     problems = find_problems(source, suite)
     tokenizer = Tokenizer.load(folder)
     num_slots = RunFolder(source).recipe().num_slots if is_run(source) else 128
-    engine = Engine(load_model(folder, dtype=dtype, device=resolve_device(device)), tokenizer, num_slots=num_slots)
+    machine = machine or Machine()
+    model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
+    engine = Engine(model, tokenizer, num_slots=num_slots)
     generate = watched(engine, on_event, "measure")
     return evaluate_problems(problems, generate, tokenizer, config, thinking=thinking, folder=out)
 
@@ -130,15 +139,15 @@ def find_problems(source: Path, suite: str) -> list[Problem]:
 
 def _read_problems(path: Path) -> list[Problem]:
     """One JSON object a line with `question` and `answer`; other fields of a Problem may stand there too."""
-    fields = {field.name for field in dataclasses.fields(Problem)}
+    known = {field.name for field in fields(Problem)}
     defaults = {"task": path.stem, "language": "en", "verifier": "exact"}
     problems = []
     for number, row in enumerate(read_jsonl(path), start=1):
         wrong = f"{path}: line {number}: "
         if not isinstance(row, dict):
             raise DataError(f'{wrong}must be an object such as {{"question": "2+3?", "answer": "5"}}')
-        if unknown := row.keys() - fields:
-            raise DataError(f"{wrong}unknown field {min(unknown)!r}; known are {', '.join(sorted(fields))}")
+        if unknown := row.keys() - known:
+            raise DataError(f"{wrong}unknown field {min(unknown)!r}; known are {', '.join(sorted(known))}")
         for field in ("question", "answer"):
             if not isinstance(row.get(field), str) or not row[field].strip():
                 raise DataError(f"{wrong}field {field!r} must be a text that is not empty")

@@ -1,37 +1,17 @@
 """A story: every stage trained, measured and told; whatever is done already is not done again."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from open_exaone.base import interrupt
 from open_exaone.base.files import read_json
-from open_exaone.base.machine import peak_rss_bytes
-from open_exaone.evaluate.run import evaluate_problems
-from open_exaone.rollout.run import Generate
 from open_exaone.story.folder import RunFolder
-from open_exaone.story.measure import watched
+from open_exaone.story.measure import Machine, OnEvent
 from open_exaone.story.recipe import Recipe
 from open_exaone.story.report import build_report, stage_showcase, write_outcome
 from open_exaone.tasks.splits import build_splits
 from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.train.config import AnyStage
-
-if TYPE_CHECKING:
-    from open_exaone.engine.engine import Engine
-
-Event = dict[str, Any]
-OnEvent = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a story runs; not part of its recipe."""
-
-    device: str = "auto"  # "auto", "cpu", "cuda"
-    dtype: str = "auto"  # "auto", "float32", "bfloat16"
 
 
 def run_story(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | None = None) -> dict[str, Any]:
@@ -48,13 +28,15 @@ def run_story(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | N
         RunFolderError: the folder holds another recipe's run.
         Interrupted: after Ctrl-C or SIGTERM; the state is saved.
     """
+    from open_exaone.story.stage import StageRun
+
     folder = RunFolder(out)
     folder.claim(recipe)
     with folder.locked(), interrupt.deferred_interrupts():
         tokenizer = _prepare(folder, recipe, on_event)
         for index, stage in enumerate(recipe.stages):
             interrupt.check()
-            run = _StageRun(recipe, folder, index, stage, tokenizer, on_event, machine or Machine())
+            run = StageRun(recipe, folder, index, stage, tokenizer, on_event, machine or Machine())
             if not (run.path / "model").is_dir():
                 run.train()
             if not (run.path / "eval" / "report.json").is_file():
@@ -80,56 +62,3 @@ def _prepare(folder: RunFolder, recipe: Recipe, on_event: OnEvent) -> Tokenizer:
         sizes = {name: len(split) for name, split in splits.items()}
         write_outcome(done, seconds=time.perf_counter() - started, num_problems=sizes)
     return Tokenizer.load(tokenizer_folder)
-
-
-@dataclass(frozen=True)
-class _StageRun:
-    recipe: Recipe
-    folder: RunFolder
-    index: int
-    stage: AnyStage
-    tokenizer: Tokenizer
-    on_event: OnEvent
-    machine: Machine
-
-    @property
-    def path(self) -> Path:
-        return self.folder.stage(self.index, self.stage.name)
-
-    @property
-    def seed(self) -> int:
-        """Of this stage's data order and samples: stages and recipe seeds far apart."""
-        return self.recipe.seed * 1_000_000_000 + (self.index + 1) * 10_000_000
-
-    def train(self) -> None:
-        from open_exaone.story.stage import train_stage
-
-        train_stage(self)
-
-    def measure(self) -> None:
-        from open_exaone.checkpoint.folder import load_model, resolve_device
-
-        started = time.perf_counter()
-        device = resolve_device(self.machine.device)
-        model = load_model(self.path / "model", dtype=self.machine.dtype, device=device)
-        problems = self.folder.problems(self.recipe.evaluation.split)
-        evaluate_problems(
-            problems,
-            self.generate(self.engine(model), "measure"),
-            self.tokenizer,
-            self.recipe.evaluation,
-            thinking=self.stage.thinking,
-            folder=self.path / "eval",
-        )
-        write_outcome(
-            self.path / "eval" / "outcome.json", seconds=time.perf_counter() - started, peak_rss_bytes=peak_rss_bytes()
-        )
-
-    def engine(self, model: Any) -> "Engine":
-        from open_exaone.engine.engine import Engine
-
-        return Engine(model, self.tokenizer, num_slots=self.recipe.num_slots)
-
-    def generate(self, engine: "Engine", doing: str | None) -> Generate:
-        """The engine as a callable that heeds Ctrl-C and tells its progress, unless `doing` is None."""
-        return watched(engine, self.on_event, doing and f"{self.stage.name}: {doing}")

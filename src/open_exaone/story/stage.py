@@ -1,8 +1,10 @@
-"""Trains one stage: its starting weights, its objective, the shared loop, the model's folder."""
+"""One stage of a run: its starting weights, its objective, the shared loop, the model's folder, its measurement."""
 
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,25 +13,74 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_jsonl, replace_folder, write_jsonl
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.base.records import Sampling
-from open_exaone.checkpoint.folder import load_weights, resolve_device, resolve_dtype, save_model
+from open_exaone.checkpoint.folder import load_model, load_weights, resolve_device, resolve_dtype, save_model
 from open_exaone.data.document import Document, worked_documents
+from open_exaone.engine.engine import Engine
+from open_exaone.evaluate.run import evaluate_problems
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.rollout.run import run
+from open_exaone.rollout.run import Generate, run
 from open_exaone.rollout.select import preference_pairs
+from open_exaone.story.folder import RunFolder
+from open_exaone.story.measure import Machine, OnEvent, watched
+from open_exaone.story.recipe import Recipe
 from open_exaone.story.report import write_outcome
-from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage
+from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.supervised import Supervised
 
-if TYPE_CHECKING:
-    from open_exaone.story.run import _StageRun
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of one run: what it is made of, where it stands, and its two acts."""
+
+    recipe: Recipe
+    folder: RunFolder
+    index: int
+    stage: AnyStage
+    tokenizer: Tokenizer
+    on_event: OnEvent
+    machine: Machine
+
+    @property
+    def path(self) -> Path:
+        return self.folder.stage(self.index, self.stage.name)
+
+    @property
+    def seed(self) -> int:
+        """Of this stage's data order and samples: stages and recipe seeds far apart."""
+        return self.recipe.seed * 1_000_000_000 + (self.index + 1) * 10_000_000
+
+    def train(self) -> None:
+        """Trains from the stage before (or random weights) and leaves `model/`, whole or not at all."""
+        _train(self)
+
+    def measure(self) -> None:
+        """Measures `model/` and leaves `eval/`."""
+        started = time.perf_counter()
+        model = load_model(self.path / "model", dtype=self.machine.dtype, device=resolve_device(self.machine.device))
+        evaluate_problems(
+            self.folder.problems(self.recipe.evaluation.split),
+            self.generate(model, "measure"),
+            self.tokenizer,
+            self.recipe.evaluation,
+            thinking=self.stage.thinking,
+            folder=self.path / "eval",
+        )
+        write_outcome(
+            self.path / "eval" / "outcome.json", seconds=time.perf_counter() - started, peak_rss_bytes=peak_rss_bytes()
+        )
+
+    def generate(self, model: LanguageModel, doing: str | None) -> Generate:
+        """An engine as a callable that heeds Ctrl-C and tells its progress, unless `doing` is None."""
+        engine = Engine(model, self.tokenizer, num_slots=self.recipe.num_slots)
+        return watched(engine, self.on_event, doing and f"{self.stage.name}: {doing}")
 
 
-def train_stage(stage_run: "_StageRun") -> None:
-    """Trains from the stage before (or random weights) and leaves `model/`, whole or not at all."""
+def _train(stage_run: StageRun) -> None:
     path, stage, recipe = stage_run.path, stage_run.stage, stage_run.recipe
     path.mkdir(parents=True, exist_ok=True)
     device = resolve_device(stage_run.machine.device)
@@ -57,7 +108,7 @@ def train_stage(stage_run: "_StageRun") -> None:
     replace_folder(partial, path / "model")
 
 
-def _starting_weights(stage_run: "_StageRun", model: LanguageModel) -> dict[str, Tensor]:
+def _starting_weights(stage_run: StageRun, model: LanguageModel) -> dict[str, Tensor]:
     if stage_run.index == 0:
         fresh = LanguageModel(stage_run.recipe.model)
         fresh.reset_parameters(stage_run.recipe.seed)
@@ -67,7 +118,7 @@ def _starting_weights(stage_run: "_StageRun", model: LanguageModel) -> dict[str,
     return {name: weight.to(model.device) for name, weight in weights.items()}
 
 
-def _objective(stage_run: "_StageRun", model: LanguageModel) -> Objective:
+def _objective(stage_run: StageRun, model: LanguageModel) -> Objective:
     stage, seed, tokenizer = stage_run.stage, stage_run.seed, stage_run.tokenizer
     problems = stage_run.folder.problems(stage.split)
     match stage:
@@ -83,11 +134,11 @@ def _objective(stage_run: "_StageRun", model: LanguageModel) -> Objective:
         case PreferenceStage():
             return Preference(stage, _pairs(stage_run, stage, model), seed)
         case RlStage():
-            generate = stage_run.generate(stage_run.engine(model), None)
+            generate = stage_run.generate(model, None)
             return OnlineRl(stage, problems, tokenizer, generate, stage_run.path, seed)
 
 
-def _pairs(stage_run: "_StageRun", stage: PreferenceStage, model: LanguageModel) -> list[tuple[Document, Document]]:
+def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) -> list[tuple[Document, Document]]:
     """The pairs of a preference stage: sampled once from the stage's starting model, then read from its folder."""
     file = stage_run.path / "pairs.jsonl"
     if not file.is_file():
@@ -99,7 +150,7 @@ def _pairs(stage_run: "_StageRun", stage: PreferenceStage, model: LanguageModel)
             num_samples=stage.num_samples,
             seed=stage_run.seed,
         )
-        generate = stage_run.generate(stage_run.engine(model), "sample")
+        generate = stage_run.generate(model, "sample")
         problems = stage_run.folder.problems(stage.split)
         groups = run(problems, generate, stage_run.tokenizer, sampling, thinking=True)
         pairs = preference_pairs(groups, pairs_per_problem=stage.pairs_per_problem, seed=stage_run.seed)

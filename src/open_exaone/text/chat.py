@@ -170,8 +170,6 @@ def _assistant_turn(message: Message, *, thinking: bool, is_learned: bool) -> It
 def _parts(message: Message) -> tuple[str, str]:
     """An assistant message's thought and answer; a thought may also stand inside the content."""
     thought, content = message.get("reasoning_content") or "", message.get("content") or ""
-    if not thought.strip():
-        thought = ""  # as the published template has it
     if THINK_CLOSE not in content:
         return thought, content
     inline, _, answer = content.rpartition(THINK_CLOSE)

@@ -18,7 +18,7 @@ class StageConfig(Config):
     """Which set of problems it learns from."""
     optimizer: OptimizerConfig
     """How weights move."""
-    micro_batch_tokens: int = Field(default=8192, gt=0)
+    micro_batch_tokens: int = Field(default=4096, gt=0)
     """The most tokens, padding counted, in one forward and backward pass; changes memory, not the result."""
     checkpoint_steps: int = Field(default=100, gt=0)
     """Optimizer steps between saved states; a killed run loses at most as many."""

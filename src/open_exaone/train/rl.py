@@ -17,6 +17,7 @@ from open_exaone.data.batch import Batch, step_indices
 from open_exaone.data.document import Document, rollout_document
 from open_exaone.learn.advantage import group_relative
 from open_exaone.learn.policy import grpo
+from open_exaone.model.logprobs import entropy
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.records import sample_rows
 from open_exaone.rollout.run import Generate, run
@@ -83,7 +84,7 @@ class OnlineRl:
         )
         gap_M = (learned.logprobs_M.detach() - old_logprobs_M).abs()
         metrics = {
-            "entropy": float(learned.entropy_M.sum()) / denominator,
+            "entropy": float(entropy(learned.logits_MV.detach()).sum()) / denominator,
             "mean_logprob_gap": float(gap_M.sum()) / denominator,
             "max_logprob_gap": float(gap_M.max()),  # training and engine share weights: only rounding differs
         }

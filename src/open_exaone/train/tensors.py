@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from open_exaone.data.batch import Batch
-from open_exaone.model.logprobs import entropy, token_logprobs
+from open_exaone.model.logprobs import token_logprobs
 from open_exaone.model.transformer import LanguageModel
 
 
@@ -15,7 +15,7 @@ class Learned(NamedTuple):
 
     logprobs_M: Tensor  # float32, under the model being trained
     rows_M: Tensor  # which row each belongs to
-    entropy_M: Tensor  # of the distribution it was predicted with, in nats; no gradient
+    logits_MV: Tensor  # float32, what it was predicted with
 
 
 def learned_logprobs(model: LanguageModel, batch: Batch) -> Learned:
@@ -27,7 +27,5 @@ def learned_logprobs(model: LanguageModel, batch: Batch) -> Learned:
     predicts_BT = torch.zeros_like(is_learned_BT)
     predicts_BT[:, :-1] = is_learned_BT[:, 1:]  # the token before it predicts it
     logits_MV = model.head(x_BTD[predicts_BT])
-    with torch.no_grad():
-        entropy_M = entropy(logits_MV.detach())
     rows_M = is_learned_BT.nonzero()[:, 0]
-    return Learned(token_logprobs(logits_MV, ids_BT[is_learned_BT]), rows_M, entropy_M)
+    return Learned(token_logprobs(logits_MV, ids_BT[is_learned_BT]), rows_M, logits_MV)

@@ -1,0 +1,149 @@
+"""The engine against the plain loop, and its promises: streams, slots, shared prompts, log-probabilities."""
+
+import pytest
+import torch
+
+from doubles import SHAPES, make_model, make_tokenizer, random_ids
+from open_exaone.base.errors import PromptTooLongError
+from open_exaone.base.records import Sampling, StopReason
+from open_exaone.engine import engine as engine_module
+from open_exaone.engine.engine import Engine
+from open_exaone.engine.request import random_stream
+from open_exaone.engine.sampling import draw, nucleus
+from open_exaone.model.logprobs import token_logprobs
+
+PROMPTS = [random_ids(length, seed=length).tolist() for length in (3, 12, 7, 1, 9, 5, 12)]
+
+
+def make_engine(shape="exaone4-global", num_slots=4):
+    return Engine(make_model(SHAPES[shape]), make_tokenizer(), num_slots=num_slots)
+
+
+@pytest.mark.parametrize("shape", ["exaone4-global", "exaone4-hybrid", "llama"])
+@torch.no_grad()
+def test_greedy_equals_the_plain_loop(shape):
+    engine = make_engine(shape)
+    replies = engine.generate(PROMPTS, Sampling(max_new_tokens=20, temperature=0))
+    for prompt, [completion] in zip(PROMPTS, replies, strict=True):
+        ids = torch.tensor([prompt])
+        for token in completion.ids:
+            assert int(engine.model(ids)[0, -1].argmax()) == token
+            ids = torch.cat((ids, torch.tensor([[token]])), dim=1)
+        assert (completion.ids[-1] == make_tokenizer().end_id) == (completion.stop is StopReason.END)
+        assert len(completion.ids) == 20 or completion.stop is StopReason.END
+
+
+@pytest.mark.parametrize("shape", ["exaone4-global", "exaone4-hybrid"])
+def test_a_sample_depends_on_seed_prompt_and_index_alone(shape):
+    """Not on the number of slots, its neighbours, or their order."""
+    sampling = Sampling(max_new_tokens=16, temperature=1.0, top_p=0.9, num_samples=3, seed=5)
+    whole = make_engine(shape, num_slots=16).generate(PROMPTS, sampling)
+    narrow = make_engine(shape, num_slots=2).generate(PROMPTS, sampling)
+    backwards = make_engine(shape, num_slots=5).generate(PROMPTS[::-1], sampling)[::-1]
+    alone = [make_engine(shape).generate([prompt], sampling)[0] for prompt in PROMPTS]
+    ids = [[completion.ids for completion in group] for group in whole]
+    for other in (narrow, backwards, alone):
+        assert ids == [[completion.ids for completion in group] for group in other]
+    more = make_engine(shape).generate(PROMPTS[:1], Sampling(16, 1.0, 0.9, num_samples=5, seed=5))
+    assert [completion.ids for completion in more[0][:3]] == ids[0]
+    assert len({completion.ids for completion in more[0]}) > 1
+    changed = make_engine(shape).generate(PROMPTS, Sampling(16, 1.0, 0.9, num_samples=3, seed=6))
+    assert ids != [[completion.ids for completion in group] for group in changed]
+
+
+@torch.no_grad()
+def test_logprobs_are_those_of_the_full_forward():
+    engine = make_engine("exaone4-hybrid")
+    sampling = Sampling(max_new_tokens=16, temperature=0.7, top_p=0.8, num_samples=2)
+    for prompt, group in zip(PROMPTS, engine.generate(PROMPTS, sampling), strict=True):
+        for completion in group:
+            ids = torch.tensor([*prompt, *completion.ids])
+            logits_TV = engine.model(ids[None])[0, len(prompt) - 1 : -1]
+            new_T = ids[len(prompt) :]
+            raw_T = token_logprobs(logits_TV, new_T)
+            torch.testing.assert_close(torch.tensor(completion.logprobs), raw_T, rtol=1e-4, atol=1e-4)
+            kept_TV = nucleus(torch.softmax(logits_TV / 0.7, -1), 0.8)
+            sampled_T = (kept_TV / kept_TV.sum(-1, keepdim=True)).gather(-1, new_T[:, None])[:, 0].log()
+            torch.testing.assert_close(torch.tensor(completion.sampling_logprobs), sampled_T, rtol=1e-3, atol=1e-4)
+
+
+def test_a_groups_prompt_is_computed_once(monkeypatch):
+    engine = make_engine(num_slots=3)
+    lengths = []
+    original = engine.model.model.forward
+
+    def counting(ids_BT, *args, **kwargs):
+        lengths.append(ids_BT.shape)
+        return original(ids_BT, *args, **kwargs)
+
+    monkeypatch.setattr(engine.model.model, "forward", counting)
+    engine.generate(PROMPTS[1:2], Sampling(max_new_tokens=6, num_samples=8))
+    assert [shape for shape in lengths if shape[1] > 1] == [(1, 12)]
+
+
+def test_slots_are_refilled_while_others_run():
+    """Seven prompts of unlike lengths of reply through two slots take fewer steps than batch after batch."""
+    engine = make_engine(num_slots=2)
+    steps = []
+    replies = engine.generate(
+        PROMPTS, Sampling(max_new_tokens=24, temperature=1.5, top_p=1.0), lambda tokens, done: steps.append(tokens)
+    )
+    lengths = [len(completion.ids) for [completion] in replies]
+    assert sum(steps) == sum(lengths)
+    in_batches = sum(max(lengths[start : start + 2]) for start in range(0, 7, 2))
+    assert len(steps) < in_batches or len(set(lengths)) == 1
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 0.95), (1.3, 0.5)])
+def test_draws_follow_the_distribution(temperature, top_p):
+    num_draws = 40_000
+    logits_V = torch.randn(12, generator=torch.Generator().manual_seed(1)) * 2
+    uniforms = torch.rand(num_draws, generator=torch.Generator().manual_seed(2))
+    drawn = draw(logits_V.expand(num_draws, -1), temperature, top_p, uniforms)
+    wanted = nucleus(torch.softmax(logits_V / temperature, -1)[None], top_p)[0]
+    wanted = wanted / wanted.sum()
+    found = torch.bincount(drawn.ids_B, minlength=12) / num_draws
+    assert ((found - wanted).abs() < 5 * (wanted * (1 - wanted) / num_draws).sqrt() + 1e-9).all()
+    assert (found[wanted == 0] == 0).all()
+
+
+def test_nucleus_keeps_the_fewest_that_reach_top_p():
+    probs = torch.tensor([[0.5, 0.2, 0.2, 0.1]])
+    assert (nucleus(probs, 0.5) > 0).tolist() == [[True, False, False, False]]
+    assert (nucleus(probs, 0.51) > 0).tolist() == [[True, True, False, False]]
+    assert (nucleus(probs, 0.95) > 0).tolist() == [[True, True, True, True]]
+
+
+def test_a_uniform_number_just_below_one_stays_inside_the_nucleus():
+    drawn = draw(torch.tensor([[5.0, 4.9, -30.0, -1e9]]), 1.0, 0.9, torch.tensor([0.99999994]))
+    assert drawn.ids_B.item() in (0, 1)
+
+
+def test_random_streams_are_their_own():
+    assert random_stream(0, [1, 2], 0, 8).tolist() == random_stream(0, [1, 2], 0, 16)[:8].tolist()
+    streams = {tuple(random_stream(*key, 4)) for key in [(0, [1, 2], 0), (1, [1, 2], 0), (0, [1, 2], 1), (0, [12], 0)]}
+    assert len(streams) == 4
+
+
+def test_prompts_that_cannot_be_completed_are_refused():
+    with pytest.raises(PromptTooLongError, match="prompt 1 has 120 tokens.*context of 128"):
+        make_engine().generate([[5], [5] * 120], Sampling(max_new_tokens=20))
+    with pytest.raises(ValueError, match="prompt 0 is empty"):
+        make_engine().generate([[]], Sampling(max_new_tokens=2))
+    assert make_engine().generate([], Sampling(max_new_tokens=2)) == []
+
+
+def test_stopping_midway_leaves_nothing_behind():
+    engine = make_engine()
+
+    class Stop(Exception):
+        pass
+
+    def stop(num_tokens, num_done):
+        raise Stop
+
+    with pytest.raises(Stop):
+        engine.generate(PROMPTS, Sampling(max_new_tokens=8), stop)
+    fresh = make_engine().generate(PROMPTS, Sampling(max_new_tokens=8))
+    assert engine.generate(PROMPTS, Sampling(max_new_tokens=8)) == fresh
+    assert not hasattr(engine_module, "_cache")

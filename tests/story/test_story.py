@@ -1,0 +1,248 @@
+"""A whole story in seconds: what it leaves, that it resumes bit for bit, and that it can be measured again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import open_exaone as ox
+from open_exaone.base.errors import CheckpointError, ConfigError, DataError, PromptTooLongError, RunFolderError
+from open_exaone.base.files import read_json, read_jsonl
+from open_exaone.rollout.run import judge_reply
+from open_exaone.story.folder import RunFolder, resolve_model
+from open_exaone.story.measure import find_problems, measure
+from open_exaone.story.recipe import load_recipe
+from open_exaone.story.run import run_story
+
+STAGES = ["01-base", "02-sft", "03-prefer", "04-rl"]
+
+
+def weights_of(run):
+    return {stage: load_file(run / stage / "model" / "model.safetensors") for stage in STAGES}
+
+
+def start_command(*arguments):
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "open_exaone", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def test_the_report_tells_every_stage(told_run):
+    run, events = told_run
+    report = read_json(run / "report.json")
+    assert [entry["name"] for entry in report["stages"]] == ["base", "sft", "prefer", "rl"]
+    assert [entry["mode"] for entry in report["stages"]] == ["non-reasoning"] + ["reasoning"] * 3
+    for entry in report["stages"]:
+        assert entry["num_problems"] == 12 and entry["k"] == 2 and entry["split"] == "test"
+        assert entry["ci95"][0] <= entry["pass_at_1"] <= entry["ci95"][1]
+        samples = read_jsonl(run / entry["folder"] / "eval" / "samples.jsonl")
+        assert sum(row["verdict"] == "correct" for row in samples) / 24 == pytest.approx(entry["pass_at_1"])
+        metrics = read_jsonl(run / entry["folder"] / "metrics.jsonl")
+        assert metrics[-1]["tokens"] == entry["train_tokens"] > 0
+        assert len(metrics) == entry["train_steps"] == metrics[-1]["num_steps"]
+    assert len({told["problem"]["id"] for told in report["showcase"]}) == len(report["showcase"]) >= 2
+    assert all([r["stage"] for r in told["replies"]] == ["base", "sft", "prefer", "rl"] for told in report["showcase"])
+    told_stages = [event["stage"] for event in events if "measured" in event]
+    assert told_stages == ["base", "sft", "prefer", "rl"]
+
+
+def test_train_tokens_are_the_tokens_of_the_documents(told_run):
+    run, _ = told_run
+    tokenizer = ox.load_tokenizer(run)
+    lengths = []
+    for problem in RunFolder(run).problems("base"):
+        turns = [{"role": "user", "content": problem.question}, {"role": "assistant", "content": problem.reply}]
+        lengths.append(len(tokenizer.render(turns)))
+    assert read_json(run / "report.json")["stages"][0]["train_tokens"] == 4 * sum(lengths)
+
+
+def test_every_stage_moves_the_weights_and_starts_from_the_one_before(told_run):
+    weights = weights_of(told_run[0])
+    for before, after in zip(STAGES, STAGES[1:], strict=False):
+        distance = sum(float((weights[after][name] - weights[before][name]).norm()) for name in weights[before])
+        assert 0 < distance < sum(float(weight.norm()) for weight in weights[before].values())
+
+
+def test_rl_never_sees_an_answer_of_sft_and_saves_its_samples_first(told_run):
+    run, _ = told_run
+    asked = {name: {problem.question for problem in RunFolder(run).problems(name)} for name in
+             ("test", "rl", "preference", "sft", "base")}
+    names = sorted(asked)
+    assert all(not asked[a] & asked[b] for index, a in enumerate(names) for b in names[index + 1 :])
+    rows = [row for path in sorted((run / "04-rl" / "rollouts").iterdir()) for row in read_jsonl(path)]
+    assert len(rows) == 3 * 4 * 4
+    assert {row["question"] for row in rows} <= asked["rl"]
+    assert all((row["reward"] == 1.0) == (row["verdict"] == "correct") for row in rows)
+
+
+def test_the_same_story_in_another_folder_is_the_same(told_run, recipe_file, tmp_path):
+    """Killed with SIGKILL again and again, wherever it happens to be, it ends in the same weights and report."""
+    run, _ = told_run
+    delays = iter([4.0, 5.5, 7.0, 8.5])
+    while not (tmp_path / "killed" / "report.json").exists():
+        process = start_command("story", recipe_file, "--out", tmp_path / "killed")
+        delay = next(delays, None)
+        try:
+            output, _ = process.communicate(timeout=delay)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        else:
+            assert process.returncode == 0, output
+    wanted, found = weights_of(run), weights_of(tmp_path / "killed")
+    assert all(torch.equal(found[stage][name], wanted[stage][name]) for stage in STAGES for name in wanted[stage])
+    changing = {"train_seconds", "eval_seconds", "sample_seconds", "peak_rss_bytes", "threads"}
+    entries = [
+        [{k: v for k, v in entry.items() if k not in changing} for entry in read_json(folder / "report.json")["stages"]]
+        for folder in (run, tmp_path / "killed")
+    ]
+    assert entries[0] == entries[1]
+    assert (tmp_path / "killed" / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_story_says_so_and_has_saved_its_state(number, recipe_file, tmp_path):
+    process = start_command("story", recipe_file, "--out", tmp_path / "run", "--set", "base.num_epochs=1000")
+    while not (tmp_path / "run" / "01-base" / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "The same command goes on" in output
+    assert list((tmp_path / "run" / "01-base" / "checkpoints").glob("step-*"))
+
+
+def test_measuring_again_gives_the_same(told_run, tmp_path):
+    run, _ = told_run
+    for stage in ("base", None):
+        again = measure(run, stage=stage, out=tmp_path)
+        assert again == read_json(run / ("01-base" if stage else "04-rl") / "eval" / "report.json")
+    other = measure(run, suite="rl", num_samples=1, out=tmp_path)
+    assert (other["split"], other["k"], other["num_problems"]) == ("rl", 1, 24)
+
+
+def test_a_users_own_problems_can_be_measured(told_run, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"question": "How much is 2 + 3?", "answer": "5"}\n', encoding="utf-8")
+    report = ox.evaluate(resolve_model(told_run[0]), str(file), num_samples=2, out=tmp_path / "out")
+    assert report["num_problems"] == 1 and (tmp_path / "out" / "samples.jsonl").is_file()
+    for line, wrong in [
+        ("[]", "line 2: must be an object"),
+        ('{"question": "x"}', "line 2: field 'answer'"),
+        ('{"question": "", "answer": "5"}', "line 2: field 'question'"),
+        ('{"question": "x", "answer": "5", "points": 3}', "line 2: unknown field 'points'"),
+        ("{", "line 2: not valid JSON"),
+    ]:
+        file.write_text(f'{{"question": "x", "answer": "5"}}\n{line}\n', encoding="utf-8")
+        with pytest.raises(DataError, match=wrong):
+            find_problems(told_run[0], str(file))
+
+
+def test_the_public_api_generates_judges_and_splits(told_run):
+    run, _ = told_run
+    model, tokenizer = ox.load_model(run, dtype="float32"), ox.load_tokenizer(run)
+    problem = RunFolder(run).problems("test")[0]
+    prompt = tokenizer.render([{"role": "user", "content": problem.question}], thinking=True, generation_prompt=True)
+    assert model(torch.tensor([prompt])).shape == (1, len(prompt), 512)
+    sampling = ox.Sampling(max_new_tokens=64, num_samples=4, seed=1)
+    [completions] = ox.Engine(model, tokenizer).generate([prompt], sampling)
+    assert len(completions) == 4
+    for completion in completions:
+        reply = tokenizer.split(completion.ids, thinking=True)
+        judged = ox.judge("exact", tokenizer.decode(completion.ids), problem.answer, thinking=True)
+        if reply.finished and completion.stop == "end":
+            assert judged.status == judge_reply(problem, reply, completion.stop).status
+    assert ox.judge("exact", "<think>\n\\boxed{5}", "5").status == "truncated"
+    assert ox.judge("exact", "2+3=5\n</think>\n\nIt is \\boxed{5}.", "5", thinking=True).correct
+    assert ox.judge("exact", "\\boxed{5}\n</think>\n\nIt is \\boxed{6}.", "5", thinking=True).status == "wrong"
+
+
+def test_a_finished_story_does_nothing_twice(told_run, recipe_file):
+    run, _ = told_run
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
+    events = []
+    run_story(load_recipe(str(recipe_file)), run, events.append)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")} == before
+    assert not any("step" in event for event in events)
+
+
+def test_folders_that_are_not_ours_are_left_alone(told_run, recipe_file, tmp_path):
+    run, _ = told_run
+    with pytest.raises(RunFolderError, match=r"another recipe.*seed.*--out"):
+        run_story(load_recipe(str(recipe_file), ["seed=7"]), run, lambda event: None)
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"is not empty and holds no run.*--out"):
+        run_story(load_recipe(str(recipe_file)), tmp_path, lambda event: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="a file stands where a folder is needed"):
+        run_story(load_recipe(str(recipe_file)), tmp_path / "file" / "run", lambda event: None)
+
+
+def test_two_processes_do_not_share_a_run(told_run, recipe_file):
+    run, _ = told_run
+    with RunFolder(run).locked(), pytest.raises(RunFolderError, match="another process"):
+        run_story(load_recipe(str(recipe_file)), run, lambda event: None)
+
+
+def test_no_space_left_is_said_and_nothing_is_lost(recipe_file, tmp_path, monkeypatch):
+    from open_exaone.base import files
+
+    recipe = load_recipe(str(recipe_file))
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    def stop_at_sft(event):
+        if event.get("stage") == "sft":
+            monkeypatch.setattr(files.os, "fsync", full)
+
+    with pytest.raises(RunFolderError, match=r"disk is full.*is kept"):
+        run_story(recipe, tmp_path / "run", stop_at_sft)
+    monkeypatch.undo()
+    kept = load_file(tmp_path / "run" / "01-base" / "model" / "model.safetensors")
+    assert kept and not list((tmp_path / "run").rglob("*.partial"))
+
+
+def test_a_prompt_longer_than_the_context_is_named(recipe_file, tmp_path):
+    recipe = load_recipe(str(recipe_file), ["model.max_positions=40", "evaluation.max_new_tokens=8"])
+    with pytest.raises(PromptTooLongError, match=r"tokens exceed the model's context of 40.*model.max_positions"):
+        run_story(recipe, tmp_path / "run", lambda event: None)
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "nan", "shape", "extra", "config"])
+def test_a_broken_model_is_refused_by_name(damage, told_run, tmp_path):
+    import shutil
+
+    from safetensors.torch import save_file
+
+    shutil.copytree(told_run[0] / "04-rl" / "model", tmp_path / "model")
+    file, config = tmp_path / "model" / "model.safetensors", tmp_path / "model" / "config.json"
+    weights = load_file(file)
+    name = "model.layers.1.mlp.up_proj.weight"
+    match damage:
+        case "cut":
+            file.write_bytes(file.read_bytes()[:5000])
+        case "missing":
+            del weights[name]
+        case "nan":
+            weights[name][0, 0] = float("nan")
+        case "shape":
+            weights[name] = weights[name][:-1].clone()
+        case "extra":
+            weights["evil"] = torch.ones(2)
+        case "config":
+            config.write_text(json.dumps({**read_json(config), "hidden_size": 65}))
+    if damage not in ("cut", "config"):
+        save_file(weights, file)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        ox.load_model(tmp_path / "model")
+    with pytest.raises(ConfigError, match="neither a model's folder"):
+        ox.load_model(tmp_path)

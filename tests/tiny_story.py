@@ -1,0 +1,71 @@
+"""A recipe with every kind of stage that runs in seconds; it teaches the model little."""
+
+RECIPE = """
+name = "tiny"
+num_slots = 32
+
+[model]
+vocab_size = 512
+width = 64
+num_layers = 2
+num_heads = 2
+num_kv_heads = 1
+head_width = 32
+ffn_width = 128
+max_positions = 256
+
+[problems.splits]
+test = { num_problems = 12, families = ["height_order", "bus_ride"] }
+rl = { num_problems = 24, families = ["height_order"] }
+preference = { num_problems = 24, families = ["height_order"] }
+sft = { num_problems = 80, families = ["height_order"], with_thoughts_only = true }
+base = { num_problems = 160, families = ["height_order", "bus_ride"] }
+
+[evaluation]
+num_samples = 2
+max_new_tokens = 64
+
+[[stages]]
+kind = "base"
+name = "base"
+split = "base"
+num_epochs = 4
+batch_documents = 16
+checkpoint_steps = 5
+optimizer = { learning_rate = 5e-3 }
+
+[[stages]]
+kind = "sft"
+name = "sft"
+split = "sft"
+num_epochs = 24
+batch_documents = 16
+checkpoint_steps = 20
+optimizer = { learning_rate = 5e-3 }
+
+[[stages]]
+kind = "preference"
+name = "prefer"
+split = "preference"
+max_new_tokens = 64
+batch_pairs = 1
+num_samples = 8
+checkpoint_steps = 1
+optimizer = { learning_rate = 1e-4, matrix_learning_rate = 1e-3 }
+
+[[stages]]
+kind = "rl"
+name = "rl"
+split = "rl"
+num_steps = 3
+batch_prompts = 4
+group_size = 4
+max_new_tokens = 64
+checkpoint_steps = 1
+rubric = { wrong = 0.1 }
+optimizer = { learning_rate = 1e-4, matrix_learning_rate = 1e-3 }
+
+[quick]
+"sft.num_epochs" = 1
+"problems.splits.test.num_problems" = 6
+"""
