@@ -1,11 +1,11 @@
 """Readies the process for tensor work before any test imports torch, as the command line does; shared fixtures."""
 
+import pytest
+
 from open_exaone.base.machine import prepare_process
+from tiny_story import RECIPE
 
 prepare_process()
-
-import pytest  # noqa: E402
-from tiny_story import RECIPE  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A whole story in seconds: what it leaves, that it resumes bit for bit, and that it can be measured again."""
 
+import itertools
 import json
 import os
 import signal
@@ -64,15 +65,17 @@ def test_train_tokens_are_the_tokens_of_the_documents(told_run):
 
 def test_every_stage_moves_the_weights_and_starts_from_the_one_before(told_run):
     weights = weights_of(told_run[0])
-    for before, after in zip(STAGES, STAGES[1:], strict=False):
+    for before, after in itertools.pairwise(STAGES):
         distance = sum(float((weights[after][name] - weights[before][name]).norm()) for name in weights[before])
         assert 0 < distance < sum(float(weight.norm()) for weight in weights[before].values())
 
 
 def test_rl_never_sees_an_answer_of_sft_and_saves_its_samples_first(told_run):
     run, _ = told_run
-    asked = {name: {problem.question for problem in RunFolder(run).problems(name)} for name in
-             ("test", "rl", "preference", "sft", "base")}
+    asked = {
+        name: {problem.question for problem in RunFolder(run).problems(name)}
+        for name in ("test", "rl", "preference", "sft", "base")
+    }
     names = sorted(asked)
     assert all(not asked[a] & asked[b] for index, a in enumerate(names) for b in names[index + 1 :])
     rows = [row for path in sorted((run / "04-rl" / "rollouts").iterdir()) for row in read_jsonl(path)]

@@ -124,6 +124,8 @@ def test_a_killed_run_ends_in_the_same_weights(kind, killed_at, tmp_path):
     if kind == "rl":
         folders = [sorted((tmp_path / f / "rollouts").iterdir()) for f in ("whole", "cut")]
         assert [path.read_text() for path in folders[0]] == [path.read_text() for path in folders[1]]
+        versions = [{json.loads(line)["policy_version"] for line in path.open()} for path in folders[0]]
+        assert versions == [{step} for step in range(8)]
 
 
 @pytest.mark.parametrize("name", ["master.safetensors", "optimizer.safetensors", "state.json"])

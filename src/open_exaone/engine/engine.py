@@ -18,18 +18,14 @@ from open_exaone.text.tokenizer import Tokenizer
 class Engine:
     """Generates with one model. Nothing is kept between calls, so new weights need no notice."""
 
-    def __init__(
-        self, model: LanguageModel, tokenizer: Tokenizer, *, num_slots: int = 128, policy_version: int = 0
-    ) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, *, num_slots: int = 128) -> None:
         """Args:
         tokenizer: says which token ends a turn, and so a completion.
         num_slots: the most samples that decode together.
-        policy_version: written on every completion; training counts it up.
         """
         self.model = model
         self.end_ids = frozenset({tokenizer.end_id})
         self.num_slots = num_slots
-        self.policy_version = policy_version
 
     @torch.inference_mode()
     def generate(
@@ -55,7 +51,7 @@ class Engine:
         groups = [Group.make(index, prompt, sampling) for index, prompt in enumerate(prompts)]
         self.model.eval()
         _Run(self, groups, sampling).decode_all(on_step)
-        return [[sample.completion(self.policy_version) for sample in group.samples] for group in groups]
+        return [[sample.completion(self.model.version) for sample in group.samples] for group in groups]
 
     def _check(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
         context = self.model.config.max_positions

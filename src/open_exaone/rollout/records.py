@@ -18,6 +18,7 @@ def sample_rows(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
             "thought": rollout.reply.thought,
             "answer": rollout.reply.answer,
             "stop": rollout.completion.stop.value,
+            "policy_version": rollout.completion.policy_version,
             "num_tokens": len(rollout.completion.ids),
             "verdict": rollout.verdict.status.value,
             "extracted": rollout.verdict.extracted,

@@ -71,6 +71,7 @@ def train(
     skipped_in_a_row = 0
     while progress.step < objective.num_steps:
         started = time.perf_counter()
+        model.version = progress.step
         row = _step(model, optimizer, objective, progress)
         skipped_in_a_row = skipped_in_a_row + 1 if row["skipped"] else 0
         progress.step += 1
