@@ -33,7 +33,7 @@ SHAPES = {
 
 
 def make_model(config: ModelConfig = TINY, seed: int = 0) -> LanguageModel:
-    """A model of random weights, float32, norms away from one so that a misplaced one shows."""
+    """A model of random weights, float32, norms all different so that a misplaced one shows."""
     model = LanguageModel(config)
     model.reset_parameters(seed)
     generator = torch.Generator().manual_seed(seed + 1)

@@ -1,5 +1,6 @@
 """The command line: exit codes, and messages that name what is wrong and the mend."""
 
+import io
 import re
 import sys
 
@@ -27,7 +28,7 @@ def run(capsys, *arguments):
         (["story", "--set", "rll.group_size=4"], "'rll' is neither a stage (base, sft, prefer, rl) nor one of"),
         (["story", "--set", "problems.splits.test.num_problems=0"], "should be greater than or equal to 1"),
         (["story", "--set", "evaluation.split=exam"], "evaluation.split = 'exam': must be one of test"),
-        (["story", "--set", "model.num_kv_heads=2"], "num_kv_heads = 2 must divide num_heads = 3"),
+        (["story", "--set", "model.num_kv_heads=3"], "num_kv_heads = 3 must divide num_heads = 4"),
         (["story", "--set", 'problems.splits.test.families=["sudoku"]'], "sudoku"),
         (["story", "--speed", "9"], "--speed"),
         (["story", "--device", "tpu"], "tpu"),
@@ -59,8 +60,7 @@ def test_doctor_finds_what_it_needs(capsys):
 
 def test_chat_and_eval_work_on_a_finished_run(capsys, told_run, monkeypatch, tmp_path):
     folder, _ = told_run
-    lines = iter(["Who is the tallest?", "/think off", "1", "/quit"])
-    monkeypatch.setattr("builtins.input", lambda prompt="": next(lines))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who is the tallest?\n/think off\n1\n/quit\nnever read\n"))
     code, text = run(capsys, "chat", folder, "--device", "cpu")
     assert code == 0
     assert "thinking is off" in text

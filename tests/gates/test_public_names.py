@@ -1,11 +1,13 @@
 """Public names, commands and flags change on purpose only: here, and in the changelog."""
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 from cyclopts import App
 
 import open_exaone
+import open_exaone.api
 from open_exaone.cli.main import app
 
 PUBLIC_NAMES = [
@@ -40,7 +42,9 @@ def test_public_names_are_frozen() -> None:
 
 @pytest.mark.parametrize("name", PUBLIC_NAMES)
 def test_every_public_name_is_there(name: str) -> None:
-    assert getattr(open_exaone, name) is not None
+    """And is not hidden by a room of the same name, which Python binds to the package when it is imported."""
+    assert not isinstance(getattr(open_exaone, name), ModuleType)
+    assert getattr(open_exaone, name) is getattr(open_exaone.api, name)
     assert name in dir(open_exaone)
 
 

@@ -15,7 +15,7 @@ SMALL = ProblemsConfig(
         "test": SplitConfig(num_problems=210),
         "base": SplitConfig(num_problems=2_100),
         "sft": SplitConfig(num_problems=360, with_thoughts_only=True),
-        "rl": SplitConfig(num_problems=100, families=("products", "bus_ride")),
+        "rl": SplitConfig(num_problems=100, families=("gcd", "bus_ride")),
     }
 )
 
@@ -38,8 +38,8 @@ def test_neighbouring_seeds_share_items_and_splits_do_not(monkeypatch: pytest.Mo
 def test_families_and_languages_have_equal_shares_in_turn() -> None:
     built = build_splits(SMALL)
     pairs = [(family.name, language) for family in FAMILIES.values() for language in family.languages]
-    assert [(problem.task, problem.language) for problem in built["test"]] == (pairs * 10)[:210]
-    assert Counter(problem.task for problem in built["rl"]) == {"products": 34, "bus_ride": 66}
+    assert [(problem.task, problem.language) for problem in built["test"]] == (pairs * 12)[:210]
+    assert Counter(problem.task for problem in built["rl"]) == {"gcd": 34, "bus_ride": 66}
 
 
 def test_only_families_with_thoughts_when_asked() -> None:

@@ -10,7 +10,6 @@ from open_exaone.base.records import Problem
 from open_exaone.tasks.thoughts import (
     CORRECTION,
     SLIP_RATE,
-    long_product,
     near_misses,
     running_total,
     swaps,
@@ -76,8 +75,8 @@ def test_a_slip_is_mended_on_the_next_line_in_the_thoughts_language() -> None:
 
 
 def test_without_slips_a_thought_is_its_steps() -> None:
-    steps = long_product(47, 36)
-    thought = "40*30=1200\n40*6=240\n7*30=210\n7*6=42\n1200+240=1440\n1440+210=1650\n1650+42=1692"
+    steps = [work_out(4, "*", 3, label="cups:"), work_out(2, "*", 7, label="pens:"), *running_total([12, 14])]
+    thought = "cups:4*3=12\npens:2*7=14\n12+14=26"
     assert write_thought(steps, random.Random(0), "en", slip_rate=0.0) == thought
 
 

@@ -67,7 +67,7 @@ class ModelConfig(Config):
     tied_embeddings: bool = True
     """Whether the output head is the embedding matrix."""
     initializer_range: float = Field(default=0.02, gt=0)
-    """Standard deviation of random weights."""
+    """Standard deviation of random embeddings."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -168,11 +168,20 @@ class LanguageModel(nn.Module):
         return self.model.embed_tokens.weight.dtype
 
     def reset_parameters(self, seed: int) -> None:
-        """Draws every weight anew: normal with `initializer_range`, norms at one, on any device alike."""
+        """Draws every weight anew, for training from scratch; the same on any device.
+
+        Matrices keep the size of what they are given (deviation 1 / √fan-in), embeddings have deviation
+        `initializer_range`. A reordered norm writes its sublayer's output into the residual stream at the norm's
+        own size; at 1 it would drown an embedding of 0.02 to 0.1, and the model would be slow to learn which token
+        it reads. So these norms begin at `initializer_range` too, all others at 1.
+        """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, weight in self.named_parameters():
-                if name.endswith("norm.weight"):
-                    weight.fill_(1.0)
+                if weight.ndim == 2:
+                    is_embedding = "embed_tokens" in name or "lm_head" in name
+                    deviation = self.config.initializer_range if is_embedding else weight.shape[1] ** -0.5
+                    weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
                 else:
-                    weight.copy_(torch.randn(weight.shape, generator=generator) * self.config.initializer_range)
+                    writes_residual = self.config.norm == "reorder" and ".post_" in name
+                    weight.fill_(self.config.initializer_range if writes_residual else 1.0)

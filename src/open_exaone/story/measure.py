@@ -74,7 +74,10 @@ def measure(
 
 
 def watched(engine: "Engine", on_event: OnEvent, label: str | None) -> Generate:
-    """The engine as a callable that heeds Ctrl-C and, given a label, tells its progress."""
+    """The engine as a callable that tells its progress under `label` and heeds Ctrl-C midway.
+
+    Without a label it does neither: a training step is finished first, and the loop saves its state.
+    """
 
     def generate(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         total, done, tokens = len(prompts) * sampling.num_samples, 0, 0
@@ -85,11 +88,11 @@ def watched(engine: "Engine", on_event: OnEvent, label: str | None) -> Generate:
             nonlocal done, tokens
             interrupt.check()
             done, tokens = done + num_done, tokens + num_tokens
-            if label and num_done:
+            if num_done:
                 speed = tokens / (time.perf_counter() - started)
                 on_event({"stage": name, "step": done, "num_steps": total, "tokens_per_second": speed})
 
-        return engine.generate(prompts, sampling, on_step)
+        return engine.generate(prompts, sampling, on_step if label else None)
 
     return generate
 

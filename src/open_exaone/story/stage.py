@@ -75,7 +75,7 @@ class StageRun:
         )
 
     def generate(self, model: LanguageModel, doing: str | None) -> Generate:
-        """An engine as a callable that heeds Ctrl-C and tells its progress, unless `doing` is None."""
+        """An engine as a callable; told and interruptible midway unless `doing` is None."""
         engine = Engine(model, self.tokenizer, num_slots=self.recipe.num_slots)
         return watched(engine, self.on_event, doing and f"{self.stage.name}: {doing}")
 

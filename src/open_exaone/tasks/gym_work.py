@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from open_exaone.tasks.thoughts import Step, long_product, near_misses, swaps, work_out
+from open_exaone.tasks.thoughts import Step, near_misses, swaps, work_out
 
 Metadata = Mapping[str, Any]
 
@@ -19,23 +19,6 @@ def _chain_sum(item: Metadata) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _count_bits(item: Metadata) -> tuple[Step, ...]:
-    """Takes the greatest power of two away until nothing is left, and numbers the takings."""
-    rest, steps = item["number"], list[Step]()
-    while rest:
-        power = 1 << (rest.bit_length() - 1)
-        steps.append(work_out(rest, "-", power, label=f"{len(steps) + 1}:"))
-        rest -= power
-    return *steps, _count("ones", len(steps))
-
-
-def _count_primes(item: Metadata) -> tuple[Step, ...]:
-    """Numbers the primes from the first to the last."""
-    primes = item["primes"]
-    listed = [Step(f"{i}:", str(prime), near_misses(prime)) for i, prime in enumerate(primes, start=1)]
-    return *listed, _count("primes", len(primes))
-
-
 def _gcd(item: Metadata) -> tuple[Step, ...]:
     """Euclid: the rest of the greater by the smaller, until the rest is 0 or 1."""
     smaller, greater = sorted(item["numbers"])
@@ -47,11 +30,6 @@ def _gcd(item: Metadata) -> tuple[Step, ...]:
         steps.append(work_out(greater, "-", times * smaller))
         smaller, greater = greater % smaller, smaller
     return *steps, _count("gcd", smaller or greater)
-
-
-def _products(item: Metadata) -> tuple[Step, ...]:
-    left, right = map(int, item["expression"].split(" * "))
-    return tuple(long_product(left, right))
 
 
 def _simple_equations(item: Metadata) -> tuple[Step, ...]:
@@ -89,10 +67,7 @@ def _count(label: str, number: int) -> Step:
 
 WORK: Mapping[str, Callable[[Metadata], tuple[Step, ...]]] = {
     "chain_sum": _chain_sum,
-    "count_bits": _count_bits,
-    "count_primes": _count_primes,
     "gcd": _gcd,
-    "products": _products,
     "simple_equations": _simple_equations,
     "spell_backward": _spell_backward,
 }

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from open_exaone.base.errors import ConfigError
-from open_exaone.tasks.families import bus_ride, clock, grid_walk, height_order, secret_number, shopping
+from open_exaone.tasks.families import bus_ride, grid_walk, height_order, secret_number, shopping
 from open_exaone.tasks.family import Family
 from open_exaone.tasks.gym import SETTINGS, gym_family
 
-_OURS = (bus_ride, clock, grid_walk, height_order, secret_number, shopping)
+_OURS = (bus_ride, grid_walk, height_order, secret_number, shopping)
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {name: gym_family(name) for name in SETTINGS} | {module.FAMILY.name: module.FAMILY for module in _OURS}

@@ -60,18 +60,6 @@ def running_total(terms: Iterable[int]) -> list[Step]:
     return steps
 
 
-def long_product(left: int, right: int) -> list[Step]:
-    """Multiplies by tens and ones: the partial products, then their running total."""
-    if left < 10 and right < 10:
-        return [work_out(left, "*", right)]
-    parts = [(a, b) for a in _tens_and_ones(left) for b in _tens_and_ones(right)]
-    return [work_out(a, "*", b) for a, b in parts] + running_total(a * b for a, b in parts)
-
-
-def _tens_and_ones(number: int) -> list[int]:
-    return [part for part in (number // 10 * 10, number % 10) if part]
-
-
 def swaps(items: str | list[str]) -> tuple[str, ...]:
     """The items listed with two neighbours swapped, in each way that shows."""
     swapped = [[*items[:i], items[i + 1], items[i], *items[i + 2 :]] for i in range(len(items) - 1)]

@@ -1,12 +1,12 @@
 """The one loop of all stages: take a step's documents, add up gradients, move, write down, save."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from open_exaone.base import interrupt
@@ -49,7 +49,10 @@ class Objective(Protocol):
         ...
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
-        """The micro-batch's share of the step's loss, and metrics that add up over micro-batches."""
+        """The micro-batch's share of the step's loss, and metrics.
+
+        Metrics add up over micro-batches; of those named `max_…` the greatest stands.
+        """
         ...
 
 
@@ -105,23 +108,21 @@ def _step(model: LanguageModel, optimizer: MasterOptimizer, objective: Objective
         num_tokens += batch.num_tokens
         for name, value in {"loss": float(loss.detach()), **metrics}.items():
             totals[name] = (
-                max(totals[name], value)
-                if name.startswith("max_") and name in totals
-                else (value if name.startswith("max_") else totals.get(name, 0.0) + value)
+                max(totals.get(name, value), value) if name.startswith("max_") else totals.get(name, 0.0) + value
             )
     rate = rate_at(objective.config.optimizer, progress.step, objective.num_steps)
     norm = optimizer.step(rate)
     progress.tokens += num_tokens
-    finite = torch.isfinite(torch.tensor(norm)).item()
-    return {
+    values = {
         "tokens": progress.tokens,
         "tokens_per_second": num_tokens / (time.perf_counter() - started),
         "learning_rate": rate * objective.config.optimizer.learning_rate,
-        "gradient_norm": norm if finite else None,
-        "skipped": not finite,
+        "gradient_norm": norm,
         **data.metrics,
         **totals,
     }
+    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+    return {**finite, "skipped": not math.isfinite(norm)}
 
 
 def _forget_metrics_after(path: Path, step: int) -> None:

@@ -9,11 +9,11 @@ GET_OFF = ("내리고", "내리면", "내렸습니다")
 
 
 def compose(rng: random.Random, language: str) -> Draft:
-    """A bus with 9 to 40 people and 1 to 4 stops."""
-    aboard = start = rng.randint(9, 40)
+    """A bus with 9 to 30 people and 1 to 4 stops."""
+    aboard = start = rng.randint(9, 30)
     stops = list[int]()
     for _ in range(rng.randint(1, 4)):
-        stops.append(rng.choice([-1, 1]) * rng.randint(2, min(19, aboard)))
+        stops.append(rng.choice([-1, 1]) * rng.randint(2, min(9, aboard)))
         aboard += stops[-1]
         if aboard < 2:
             break

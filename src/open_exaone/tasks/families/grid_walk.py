@@ -13,9 +13,9 @@ MOVES = {  # name -> (axis, sign)
 
 
 def compose(rng: random.Random, language: str) -> Draft:
-    """Two to five moves of 2 to 15 from a point between (10,10) and (40,40)."""
-    start = [rng.randint(10, 40), rng.randint(10, 40)]
-    walk = [(rng.choice(list(MOVES[language])), rng.randint(2, 15)) for _ in range(rng.randint(2, 5))]
+    """Two to four moves of 2 to 9 from a point between (10,10) and (30,30)."""
+    start = [rng.randint(10, 30), rng.randint(10, 30)]
+    walk = [(rng.choice(list(MOVES[language])), rng.randint(2, 9)) for _ in range(rng.randint(2, 4))]
     place, steps = list(start), list[Step]()
     for name, distance in walk:
         axis, sign = MOVES[language][name]

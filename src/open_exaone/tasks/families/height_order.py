@@ -12,8 +12,8 @@ ORDINALS = {"en": ("", "second ", "third "), "ko": ("가장", "두 번째로", "
 
 
 def compose(rng: random.Random, language: str) -> Draft:
-    """Three to five people, asked for the tallest, second or third."""
-    people = rng.sample(NAMES[language], rng.randint(3, 5))
+    """Three or four people, asked for the tallest, second or third."""
+    people = rng.sample(NAMES[language], rng.randint(3, 4))
     rank = rng.randrange(3)
     pairs = list(pairwise(people))
     rng.shuffle(pairs)

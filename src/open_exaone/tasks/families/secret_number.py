@@ -6,7 +6,7 @@ from open_exaone.tasks.family import Draft, our_family
 from open_exaone.tasks.korean import attach
 from open_exaone.tasks.thoughts import work_out
 
-MAX_VALUE = 150
+MAX_VALUE = 60
 UNDO = {"+": "-", "-": "+", "*": "/", "/": "*"}
 ENGLISH = {"+": "add {}", "-": "subtract {}", "*": "multiply by {}", "/": "divide by {}"}
 KOREAN = {"+": ("을/를", "더하"), "-": ("을/를", "빼"), "*": ("을/를", "곱하"), "/": ("으로/로", "나누")}
@@ -15,10 +15,10 @@ Operation = tuple[str, int]
 
 
 def compose(rng: random.Random, language: str) -> Draft:
-    """A number of 2 to 12 and one to four operations, its values between 2 and 150 on the way."""
+    """A number of 2 to 12 and one to three operations, its values between 2 and 60 on the way."""
     value = secret = rng.randint(2, 12)
     operations = list[Operation]()
-    for _ in range(rng.randint(1, 4)):
+    for _ in range(rng.randint(1, 3)):
         operations.append(_operation(rng, value))
         value = _apply(value, *operations[-1])
     korean = language == "ko"
@@ -33,8 +33,6 @@ def compose(rng: random.Random, language: str) -> Draft:
 def _operation(rng: random.Random, value: int) -> Operation:
     """An operation that keeps the value whole, above 1 and small; adding a little always does."""
     operator, number = rng.choice("+-*/"), rng.randint(2, 9)
-    if operator in "+-":
-        number = rng.randint(2, 20)
     whole = operator != "/" or value % number == 0
     if whole and 2 <= _apply(value, operator, number) <= MAX_VALUE:
         return operator, number

@@ -10,15 +10,15 @@ NAMES = {"en": ("Tom", "Mia", "Ben"), "ko": ("민수", "유나", "하늘")}
 THINGS = {"en": ("pen", "cup", "apple", "book"), "ko": ("연필", "컵", "사과", "책")}
 COUNTERS = {"연필": "자루", "컵": "개", "사과": "개", "책": "권"}  # Korean counts each thing in its own unit
 CHANGE_SHARE = 0.3  # how often the question asks for the change instead of the total
-BANKNOTES = (50, 100, 200, 500)
+BANKNOTES = (20, 50, 100)
 
 Purchase = tuple[str, int, int]  # thing, number, price of one
 
 
 def compose(rng: random.Random, language: str) -> Draft:
-    """One to three things, 2 to 9 of each, at 2 to 12 dollars or won."""
-    things = rng.sample(THINGS[language], rng.choice([1, 2, 2, 3]))
-    bought = [(thing, rng.randint(2, 9), rng.randint(2, 12)) for thing in things]
+    """One or two things, 2 to 5 of each, at 2 to 9 dollars or won."""
+    things = rng.sample(THINGS[language], rng.choice([1, 2, 2]))
+    bought = [(thing, rng.randint(2, 5), rng.randint(2, 9)) for thing in things]
     costs = [number * price for _, number, price in bought]
     total = sum(costs)
     paid = next(note for note in BANKNOTES if note > total) if rng.random() < CHANGE_SHARE else None
