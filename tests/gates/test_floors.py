@@ -14,7 +14,7 @@ FLOORS = (
     ("text", "model", "verify"),
     ("data", "tasks", "engine", "learn", "checkpoint"),
     ("rollout",),
-    ("train", "evaluate", "serve", "present"),
+    ("train", "evaluation", "serve", "present"),
     ("story",),
     ("cli", "api", "__init__", "__main__"),
 )

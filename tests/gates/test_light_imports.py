@@ -20,7 +20,7 @@ HEAVY = (
     "tokenizers",
     "huggingface_hub",
 )
-LIGHT_ROOMS = ("base", "text", "verify", "data", "tasks", "rollout", "evaluate", "serve", "present", "story", "cli")
+LIGHT_ROOMS = ("base", "text", "verify", "data", "tasks", "rollout", "evaluation", "serve", "present", "story", "cli")
 HEAVY_MODULES = {"open_exaone.story.stage"}  # wires the trainers; imported when a stage begins
 LIGHT_MODULES = ("open_exaone.engine.request", "open_exaone.engine.scheduler")
 

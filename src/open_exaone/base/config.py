@@ -4,7 +4,7 @@ import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -84,10 +84,24 @@ def _owner(schema: type[Config], location: Iterable[str | int]) -> type[Config] 
     """The record that the last key of `location` was looked up in, if it can be followed."""
     owner: Any = schema
     for part in list(location)[:-1]:
-        if isinstance(part, int) or part not in getattr(owner, "model_fields", {}):
-            return None
-        owner = owner.model_fields[part].annotation
-    return owner if isinstance(owner, type) and issubclass(owner, Config) else None
+        records = _records(owner)
+        if len(records) == 1 and part in records[0].model_fields:
+            owner = records[0].model_fields[str(part)].annotation
+        elif isinstance(part, str):  # the tag of a union; a number is a place in a list, and says nothing
+            owner = next((record for record in records if part in get_args(_kind(record))), None)
+    records = _records(owner)
+    return records[0] if len(records) == 1 else None
+
+
+def _records(annotation: Any) -> list[type[Config]]:
+    """The records in a field's type: `tuple[A | B, ...]` holds A and B."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [record for argument in get_args(annotation) for record in _records(argument)]
+
+
+def _kind(record: type[Config]) -> Any:
+    return record.model_fields["kind"].annotation if "kind" in record.model_fields else None
 
 
 def _short(value: object, limit: int = 80) -> str:

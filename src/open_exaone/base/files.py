@@ -4,12 +4,17 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from open_exaone.base.errors import DataError, RunFolderError
+
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @contextlib.contextmanager
@@ -17,7 +22,8 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     """Turns "no space left", "read-only" and "not permitted" into an error that says the mend."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        number = error.errno if isinstance(error, OSError) else _number(error)
         mends = {
             errno.ENOSPC: "the disk is full; free some space and run the same command again",
             errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
@@ -25,9 +31,15 @@ def explain_os_errors(path: Path) -> Iterator[None]:
             errno.EACCES: "permission is denied; choose another folder with --out",
             errno.ENOTDIR: "a file stands where a folder is needed; choose another folder with --out",
         }
-        if error.errno not in mends:
+        if number not in mends:
             raise
-        raise RunFolderError(f"{path}: cannot write: {mends[error.errno]}. What was saved before is kept.") from error
+        raise RunFolderError(f"{path}: cannot write: {mends[number]}. What was saved before is kept.") from error
+
+
+def _number(error: Exception) -> int | None:
+    """The system's number of an error that safetensors, written in Rust, only says in words."""
+    match = OS_ERROR.search(str(error))
+    return int(match[1]) if match else None
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,6 +1,5 @@
 """Reads and writes a model's folder: config, weights, tokenizer, generation settings."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +125,3 @@ def _check_tensors(path: Path, weights: dict[str, Tensor], expected: dict[str, t
             raise CheckpointError(f"{path}: {name} has shape {found}; config.json asks for {tuple(shape)}")
         if not torch.isfinite(weights[name]).all():
             raise CheckpointError(f"{path}: {name} holds NaN or infinity: the model is broken")
-
-
-def read_generation_config(folder: Path) -> dict[str, Any]:
-    """The recommended sampling of a folder; empty where it has none."""
-    try:
-        values = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -16,6 +16,7 @@ app = App(
     help="Train a language model to reason, measure it, and talk to it.",
     help_format="plaintext",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # `_run` says what was saved
 )
 
 Device = Annotated[

@@ -10,8 +10,8 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.files import read_jsonl
 from open_exaone.base.records import Completion, Problem, Sampling
-from open_exaone.evaluate.config import EvaluationConfig
-from open_exaone.evaluate.run import evaluate_problems
+from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.evaluation.run import evaluate_problems
 from open_exaone.rollout.run import Generate
 from open_exaone.story.folder import RunFolder, is_run, resolve_model
 
@@ -48,7 +48,7 @@ def measure(
         num_samples: samples of each problem; the recipe's number if left out.
 
     Returns:
-        what `evaluate.score.summarise` gives, with `mode` and `split`.
+        what `evaluation.score.summarise` gives, with `mode` and `split`.
 
     Raises:
         ConfigError: there is no such model, stage or suite.

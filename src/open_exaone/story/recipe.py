@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from open_exaone.base.config import Config, parse_override, read_toml, validate
 from open_exaone.base.errors import ConfigError
-from open_exaone.evaluate.config import EvaluationConfig
+from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
 from open_exaone.tasks.splits import ProblemsConfig
 from open_exaone.train.config import AnyStage

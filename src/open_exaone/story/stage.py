@@ -16,7 +16,7 @@ from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import load_model, load_weights, resolve_device, resolve_dtype, save_model
 from open_exaone.data.document import Document, worked_documents
 from open_exaone.engine.engine import Engine
-from open_exaone.evaluate.run import evaluate_problems
+from open_exaone.evaluation.run import evaluate_problems
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.run import Generate, run

@@ -31,7 +31,7 @@ def compose(rng: random.Random, language: str) -> Draft:
 
 
 def _operation(rng: random.Random, value: int) -> Operation:
-    """An operation that keeps the value whole, above 1 and small; adding a little always does."""
+    """An operation that keeps the value whole, above 1 and small; adding or taking away a little always does."""
     operator, number = rng.choice("+-*/"), rng.randint(2, 9)
     whole = operator != "/" or value % number == 0
     if whole and 2 <= _apply(value, operator, number) <= MAX_VALUE:

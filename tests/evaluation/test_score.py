@@ -20,7 +20,7 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
-from open_exaone.evaluate import score
+from open_exaone.evaluation import score
 
 RIGHT, WRONG = VerdictStatus.CORRECT, VerdictStatus.WRONG
 

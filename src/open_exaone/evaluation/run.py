@@ -7,8 +7,8 @@ from typing import Any
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import write_json, write_jsonl
 from open_exaone.base.records import Problem, RolloutGroup, Sampling
-from open_exaone.evaluate.config import EvaluationConfig
-from open_exaone.evaluate.score import summarise
+from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.evaluation.score import summarise
 from open_exaone.rollout.records import sample_rows
 from open_exaone.rollout.run import Generate, run
 from open_exaone.text.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ def evaluate_problems(
         folder: gets `samples.jsonl`, `greedy.jsonl` and, last, `report.json`.
 
     Returns:
-        the fields of `evaluate.score.summarise`, with `mode` and `split`.
+        the fields of `evaluation.score.summarise`, with `mode` and `split`.
 
     Raises:
         DataError: there are no problems.

@@ -1,0 +1,32 @@
+"""What README shows is run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_python_snippet_runs_as_printed(told_run, tmp_path):
+    [snippet] = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "nano-exaone-deep").symlink_to(told_run[0])
+    done = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_every_command_shown_is_one_that_exists():
+    from open_exaone.cli.main import app
+
+    shown = set(re.findall(r"^exaone (\w+)", README.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert shown
+    assert shown <= set(app)
+
+
+def test_every_room_in_the_tree_exists():
+    text = README.read_text(encoding="utf-8")
+    rooms = set(re.findall(r"^  (\w+)/ ", text, flags=re.MULTILINE))
+    package = README.parent / "src" / "open_exaone"
+    assert rooms == {path.name for path in package.iterdir() if path.is_dir() and not path.name.startswith("_")}
