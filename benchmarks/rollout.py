@@ -1,12 +1,13 @@
 """Sampled completions a second: our engine against transformers' generate, same weights, prompts and sampling.
 
-    python benchmarks/rollout.py
+    python benchmarks/rollout.py RUN
 
-The model is the nano recipe's shape with random weights, in bfloat16 where that is fast. Both count the tokens that
-they return; transformers decodes a batch to the longest completion, ours gives a finished one's slot to the next.
+RUN is a finished story's folder: its last model answers its test prompts, in bfloat16 where that is fast. Both count
+the tokens up to the end of each completion; transformers decodes a batch until its longest completion ends, ours gives
+a finished one's slot to the next.
 """
 
-import tempfile
+import sys
 from pathlib import Path
 
 from open_exaone.base.machine import prepare_process
@@ -17,29 +18,22 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from open_exaone.base.records import Sampling
-from open_exaone.checkpoint.folder import resolve_dtype, save_model
+from open_exaone.checkpoint.folder import load_model, resolve_dtype
+from open_exaone.data.document import prompt_ids
 from open_exaone.engine.engine import Engine
-from open_exaone.model.transformer import LanguageModel
-from open_exaone.story.recipe import load_recipe
+from open_exaone.story.folder import RunFolder, resolve_model
 from open_exaone.text.tokenizer import Tokenizer
 from side_by_side import compare
 
-NUM_PROMPTS, NUM_SAMPLES, MAX_NEW_TOKENS = 64, 4, 64
+NUM_PROMPTS, NUM_SAMPLES, MAX_NEW_TOKENS = 256, 4, 160
 
 
-def main() -> None:
-    config = load_recipe().model
-    tokenizer = Tokenizer.train(["random weights need no training text"], config.vocab_size)
-    model = LanguageModel(config)
-    model.reset_parameters(0)
-    model.model.embed_tokens.weight.data[tokenizer.end_id] *= 3  # so that some completions end early
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(Path(folder), config, dict(model.named_parameters()), tokenizer, {})
-        reference = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype())
-    engine = Engine(model.to(resolve_dtype()), tokenizer, num_slots=128)
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.randint(15, 60, (NUM_PROMPTS,), generator=generator).tolist()
-    prompts = [torch.randint(300, config.vocab_size, (n,), generator=generator).tolist() for n in lengths]
+def main(run: Path) -> None:
+    folder = resolve_model(run)
+    tokenizer = Tokenizer.load(folder)
+    reference = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype())
+    engine = Engine(load_model(folder), tokenizer, num_slots=128)
+    prompts = prompt_ids(RunFolder(run).problems("test")[:NUM_PROMPTS], tokenizer, thinking=True)
 
     def ours() -> float:
         sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS, num_samples=NUM_SAMPLES)
@@ -58,6 +52,8 @@ def main() -> None:
                 temperature=0.6,
                 top_p=0.95,
                 top_k=0,
+                eos_token_id=tokenizer.end_id,
+                pad_token_id=tokenizer.pad_id,
                 num_return_sequences=NUM_SAMPLES,
                 max_new_tokens=MAX_NEW_TOKENS,
             )
@@ -69,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

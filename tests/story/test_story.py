@@ -44,8 +44,9 @@ def start_command():
 
     yield start
     for process in processes:
-        process.kill()
-        process.communicate()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def wait_for_lines(process, file, num_lines):
