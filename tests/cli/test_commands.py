@@ -30,6 +30,13 @@ def run(capsys, *arguments):
         (["story", "--set", "evaluation.split=exam"], "evaluation.split = 'exam': must be one of test"),
         (["story", "--set", "model.num_kv_heads=3"], "num_kv_heads = 3 must divide num_heads = 4"),
         (["story", "--set", 'problems.splits.test.families=["sudoku"]'], "sudoku"),
+        (
+            ["story", "--set", "rl.max_new_tokens=400"],
+            "rl.max_new_tokens = 400: must lie below model.max_positions = 384",
+        ),
+        (["story", "--set", "stages=5", "--set", "rl.num_steps=3"], "'rl' is neither a stage"),
+        (["eval", "nowhere", "--samples", "0"], "--samples 0: must be at least 1"),
+        (["chat", "nowhere", "--temperature", "-1"], "--temperature -1.0: must lie in 0"),
         (["story", "--speed", "9"], "--speed"),
         (["story", "--device", "tpu"], "tpu"),
         (["eval", "nowhere"], "nowhere: is neither a model's folder (config.json) nor a run's (recipe.toml)"),

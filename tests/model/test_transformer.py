@@ -156,3 +156,11 @@ def test_logprobs_and_entropy_equal_torch_distributions():
     reference = torch.distributions.Categorical(logits=logits)
     torch.testing.assert_close(token_logprobs(logits, ids), reference.log_prob(ids))
     torch.testing.assert_close(entropy(logits), reference.entropy())
+
+
+def test_a_model_that_has_generated_can_still_be_trained():
+    """What the engine leaves in the model under inference mode must not break the backward pass, in float32 too."""
+    model = make_model()
+    with torch.inference_mode():
+        model(random_ids(1, 5))
+    model(random_ids(1, 5)).mean().backward()

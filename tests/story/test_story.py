@@ -171,6 +171,9 @@ def test_a_users_own_problems_can_be_measured(told_run, tmp_path):
         ('{"question": "x"}', "line 2: field 'answer'"),
         ('{"question": "", "answer": "5"}', "line 2: field 'question'"),
         ('{"question": "x", "answer": "5", "points": 3}', "line 2: unknown field 'points'"),
+        ('{"question": "x", "answer": "5", "task": null}', "line 2: field 'task' must be a text"),
+        ('{"question": "x", "answer": "5", "verifier": "taste"}', "line 2: field 'verifier' must be one of"),
+        ('{"question": "x", "answer": "5", "metadata": 5}', "line 2: field 'metadata' must be an object"),
         ("{", "line 2: not valid JSON"),
     ]:
         file.write_text(f'{{"question": "x", "answer": "5"}}\n{line}\n', encoding="utf-8")
@@ -253,9 +256,14 @@ def test_no_space_left_is_said_and_nothing_is_lost(writer, recipe_file, tmp_path
 
 
 def test_a_prompt_longer_than_the_context_is_named(recipe_file, tmp_path):
-    recipe = load_recipe(str(recipe_file), ["model.max_positions=40", "evaluation.max_new_tokens=8"])
-    with pytest.raises(PromptTooLongError, match=r"tokens exceed the model's context of 40.*model.max_positions"):
+    """Before anything is trained, and the folder is free for the mended recipe."""
+    recipe = load_recipe(str(recipe_file), ["model.max_positions=70"])
+    with pytest.raises(PromptTooLongError, match=r"split 'test' has a prompt of \d+ tokens.*model.max_positions = 70"):
         run_story(recipe, tmp_path / "run", lambda event: None)
+    limits = [f"{reader}.max_new_tokens=2" for reader in ("evaluation", "prefer", "rl")]
+    mended = load_recipe(str(recipe_file), ["model.max_positions=64", *limits, "sft.num_epochs=1"])
+    with pytest.raises(PromptTooLongError, match=r"tokens exceed the model's context of 64.*model.max_positions"):
+        run_story(mended, tmp_path / "run", lambda event: None)
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "nan", "shape", "extra", "config"])

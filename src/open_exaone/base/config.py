@@ -77,6 +77,8 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
     if detail["type"] == "missing":
         return f"{source}: {where}: is missing"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not location:
+        return f"{source}: {message}"
     return f"{source}: {where} = {_short(detail['input'])}: {message}"
 
 

@@ -29,6 +29,8 @@ def explain_os_errors(path: Path) -> Iterator[None]:
             errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
             errno.EROFS: "the file system is read-only; choose another folder with --out",
             errno.EACCES: "permission is denied; choose another folder with --out",
+            errno.EEXIST: "a file stands where a folder is needed; choose another folder with --out",
+            errno.ENOENT: "no folder can be made there; choose another folder with --out",
             errno.ENOTDIR: "a file stands where a folder is needed; choose another folder with --out",
         }
         if number not in mends:

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from open_exaone.base.errors import CheckpointError, DataError
+from open_exaone.base.errors import CheckpointError, ConfigError, DataError
 from open_exaone.base.files import read_json, write_atomically, write_json
 from open_exaone.base.machine import has_fast_cpu_bfloat16
 from open_exaone.model.config import ModelConfig
@@ -19,8 +19,16 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """ "auto" is CUDA where there is a GPU, else the CPU."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    """`auto` is CUDA where there is a GPU, else the CPU.
+
+    Raises:
+        ConfigError: CUDA is asked for and not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device {name}: torch finds no GPU here: leave it out, or see `exaone doctor`")
+    return torch.device(name)
 
 
 def resolve_dtype(name: str = "auto", device: torch.device | str = "cpu") -> torch.dtype:

@@ -14,12 +14,14 @@ from open_exaone.story.recipe import load_recipe
 
 
 def story(recipe: str, out: Path | None, overrides: list[str], quick: bool, device: str, dtype: str) -> int:
+    from open_exaone.checkpoint.folder import resolve_device
     from open_exaone.present.card import write_card
     from open_exaone.present.report import write_report
     from open_exaone.present.terminal import Progress, closing_table_rich
     from open_exaone.story.run import run_story
 
     resolved = load_recipe(recipe, overrides, quick=quick)
+    resolve_device(device)
     out = out or Path("runs") / (resolved.name.replace("/", "-") + ("-quick" if quick else ""))
     console = Console(highlight=False)
     console.print(f"{resolved.name}: {resolved.model.num_parameters:,} parameters, into {out}")
@@ -90,6 +92,8 @@ def chat(source: Path, thinking: bool, temperature: float, seed: int, device: st
     from open_exaone.serve.chat import run_chat
     from open_exaone.text.tokenizer import Tokenizer
 
+    if not 0 <= temperature <= 100:
+        raise ConfigError(f"--temperature {temperature}: must lie in 0 (greedy) to 100")
     folder = resolve_model(source)
     tokenizer = Tokenizer.load(folder)
     engine = Engine(load_model(folder, dtype=dtype, device=resolve_device(device)), tokenizer)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from open_exaone.base.errors import ConfigError, OpenExaoneError
+from open_exaone.base.interrupt import Interrupted
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -115,8 +116,11 @@ def _run(arguments: list[str] | None) -> int:
     except OpenExaoneError as error:
         print(f"exaone: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
+    except Interrupted:
         print("exaone: interrupted; what was done so far is saved. The same command goes on.", file=sys.stderr)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        print("exaone: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         sys.stdout = None  # whoever read the output has left

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from open_exaone.base.errors import PromptTooLongError
+from open_exaone.base.errors import CheckpointError, PromptTooLongError
 from open_exaone.base.records import Completion, Sampling
 from open_exaone.engine.request import Group
 from open_exaone.engine.sampling import Drawn, draw
@@ -22,7 +22,15 @@ class Engine:
         """Args:
         tokenizer: says which token ends a turn, and so a completion.
         num_slots: the most samples that decode together.
+
+        Raises:
+            CheckpointError: the tokenizer has more ids than the model.
         """
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.config.vocab_size}: "
+                f"they do not belong together"
+            )
         self.model = model
         self.end_ids = frozenset({tokenizer.end_id})
         self.num_slots = num_slots

@@ -23,7 +23,10 @@ class MasterOptimizer:
         """
         self.config = config
         self.weights: dict[str, nn.Parameter] = dict(model.named_parameters())
-        self.masters = {name: nn.Parameter(masters[name].detach().float().clone()) for name in self.weights}
+        self.masters = {
+            name: nn.Parameter(masters[name].detach().to(weight.device, torch.float32, copy=True))
+            for name, weight in self.weights.items()
+        }
         self.optimizers = _build(self.masters, config)
         self._write_back()
 

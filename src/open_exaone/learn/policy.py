@@ -20,7 +20,7 @@ def grpo(
 
     Args:
         logprobs_M: of the M sampled tokens under the policy being trained.
-        old_logprobs_M: under the policy that sampled them, at the temperature that it sampled with.
+        old_logprobs_M: under the policy that sampled them, which did so at temperature 1.
         advantages_M: each token carries its completion's advantage.
         denominator: how many tokens the whole optimizer step has.
         clip_low: how far below 1 a ratio may push.

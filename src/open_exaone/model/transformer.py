@@ -96,7 +96,8 @@ class Decoder(nn.Module):
     def _rope(self, x_BTD: Tensor, positions_BT: Tensor | None) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the tokens' positions, each _BT1H in the dtype of `x_BTD`."""
         if self._rope_P2H is None or self._rope_P2H.device != x_BTD.device:
-            self._rope_P2H = rope_table(self.config).to(x_BTD.device)
+            with torch.inference_mode(False):  # the engine may come first, and training needs a plain tensor
+                self._rope_P2H = rope_table(self.config).to(x_BTD.device)
         if positions_BT is None:
             rows_BT2H = self._rope_P2H[None, : x_BTD.shape[1]]
         else:

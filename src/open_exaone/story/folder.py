@@ -28,6 +28,11 @@ class RunFolder:
     def report_file(self) -> Path:
         return self.path / "report.json"
 
+    @property
+    def prepared_file(self) -> Path:
+        """There once the problems are drawn and the tokenizer is trained."""
+        return self.path / "problems" / "outcome.json"
+
     def stage(self, index: int, name: str) -> Path:
         return self.path / f"{index + 1:02d}-{name}"
 
@@ -39,7 +44,9 @@ class RunFolder:
         """
         if self.recipe_file.exists():
             found = self.recipe()
-            if found != recipe:
+            if found != recipe and not self.prepared_file.exists():  # it failed before it began: nothing is lost
+                write_text(self.recipe_file, _with_version(recipe))
+            elif found != recipe:
                 keys = ", ".join(sorted(_differences(found.model_dump(mode="json"), recipe.model_dump(mode="json"))))
                 raise RunFolderError(
                     f"{self.path}: holds a run of another recipe ({found.name}; it differs in {keys}): "
@@ -50,7 +57,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: is not empty and holds no run: choose another folder with --out")
         with explain_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.recipe_file, f"# open-exaone {metadata.version('open-exaone')}\n{recipe.to_toml()}")
+        write_text(self.recipe_file, _with_version(recipe))
 
     def recipe(self) -> Recipe:
         """The resolved recipe of the run.
@@ -101,6 +108,10 @@ class RunFolder:
         stages = self.recipe().stages
         folders = [self.stage(index, stage.name) / "model" for index, stage in enumerate(stages)]
         return [folder for folder in folders if folder.is_dir()]
+
+
+def _with_version(recipe: Recipe) -> str:
+    return f"# open-exaone {metadata.version('open-exaone')}\n{recipe.to_toml()}"
 
 
 def is_run(source: Path) -> bool:

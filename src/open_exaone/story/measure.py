@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from open_exaone.base import interrupt
+from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.files import read_jsonl
+from open_exaone.base.files import explain_os_errors, read_jsonl
 from open_exaone.base.records import Completion, Problem, Sampling
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.evaluation.run import evaluate_problems
 from open_exaone.rollout.run import Generate
 from open_exaone.story.folder import RunFolder, is_run, resolve_model
+from open_exaone.verify.judge import KINDS
 
 if TYPE_CHECKING:
     from open_exaone.engine.engine import Engine
@@ -62,7 +64,9 @@ def measure(
     config = evaluation_of(source)
     suite = suite or config.split
     changes = {"split": suite} | ({"num_samples": num_samples} if num_samples is not None else {})
-    config = EvaluationConfig.model_validate(config.model_dump() | changes)
+    config = validate(EvaluationConfig, config.model_dump() | changes, "evaluation")
+    with explain_os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
     problems = find_problems(source, suite)
     tokenizer = Tokenizer.load(folder)
     num_slots = RunFolder(source).recipe().num_slots if is_run(source) else 128
@@ -154,5 +158,12 @@ def _read_problems(path: Path) -> list[Problem]:
         for field in ("question", "answer"):
             if not isinstance(row.get(field), str) or not row[field].strip():
                 raise DataError(f"{wrong}field {field!r} must be a text that is not empty")
+        for field in ("id", "task", "language"):
+            if not isinstance(row.get(field, ""), str):
+                raise DataError(f"{wrong}field {field!r} must be a text")
+        if row.get("verifier", "exact") not in KINDS:
+            raise DataError(f"{wrong}field 'verifier' must be one of {', '.join(KINDS)}")
+        if not isinstance(row.get("metadata", {}), dict):
+            raise DataError(f"{wrong}field 'metadata' must be an object")
         problems.append(Problem(**{"id": f"{path.stem}/{number}", **defaults, **row}))
     return problems

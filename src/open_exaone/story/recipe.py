@@ -49,6 +49,12 @@ class Recipe(Config):
         for reader, split in [("evaluation", self.evaluation.split)] + [(s.name, s.split) for s in self.stages]:
             if split not in splits:
                 raise ValueError(f"{reader}.split = {split!r}: must be one of {', '.join(splits)}")
+        for reader, limit in [("evaluation", self.evaluation.max_new_tokens)] + [
+            (stage.name, stage.max_new_tokens) for stage in self.stages if stage.kind in ("preference", "rl")
+        ]:
+            if limit >= self.model.max_positions:
+                context = self.model.max_positions
+                raise ValueError(f"{reader}.max_new_tokens = {limit}: must lie below model.max_positions = {context}")
         for stage in self.stages:
             if stage.kind == "sft" and not splits[stage.split].with_thoughts_only:
                 raise ValueError(
@@ -82,7 +88,7 @@ def load_recipe(source: str = DEFAULT_RECIPE, overrides: Sequence[str] = (), *, 
     values = read_toml(path)
     shortcuts = values.pop("quick", {})
     if quick:
-        if not shortcuts:
+        if not shortcuts or not isinstance(shortcuts, dict):
             raise ConfigError(f"{path}: has no [quick] table: run it without --quick")
         for key, value in shortcuts.items():
             _override(values, key.split("."), value, f"{path}: [quick]")
@@ -108,7 +114,8 @@ def _find(source: str) -> Path:
 
 def _override(values: dict[str, Any], keys: list[str], value: Any, source: str) -> None:
     """Sets one value in the raw recipe."""
-    stages = {str(stage.get("name")): stage for stage in values.get("stages", []) if isinstance(stage, dict)}
+    rows = values.get("stages")
+    stages = {str(row.get("name")): row for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)}
     owner: Any = stages.get(keys[0], values)
     path = keys[1:] if keys[0] in stages else keys
     if not path or (keys[0] not in stages and keys[0] not in Recipe.model_fields):

@@ -26,7 +26,7 @@ def read_outcome(path: Path) -> dict[str, Any]:
 
 def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
     """Gathers the stages' files and writes report.json; everything in it can be gathered again."""
-    prepared = read_outcome(folder.path / "problems" / "outcome.json")
+    prepared = read_outcome(folder.prepared_file)
     stages = [_stage_entry(folder, recipe, index) for index in range(len(recipe.stages))]
     seconds = prepared.get("seconds", 0.0)
     seconds += sum(e["train_seconds"] + e["sample_seconds"] + e["eval_seconds"] for e in stages)

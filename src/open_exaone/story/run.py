@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base import interrupt
+from open_exaone.base.errors import PromptTooLongError
 from open_exaone.base.files import read_json
+from open_exaone.base.records import Problem
+from open_exaone.data.document import prompt_ids
 from open_exaone.story.folder import RunFolder
 from open_exaone.story.measure import Machine, OnEvent
 from open_exaone.story.recipe import Recipe
@@ -49,8 +52,7 @@ def run_story(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | N
 def _prepare(folder: RunFolder, recipe: Recipe, on_event: OnEvent) -> Tokenizer:
     """Draws the problems and trains the tokenizer on the text that training reads, unless both are there."""
     tokenizer_folder = folder.stage(0, recipe.stages[0].name) / "tokenizer"
-    done = folder.path / "problems" / "outcome.json"
-    if not done.is_file():
+    if not folder.prepared_file.is_file():
         started = time.perf_counter()
         on_event({"message": "drawing problems, training the tokenizer …"})
         splits = build_splits(recipe.problems)
@@ -58,7 +60,22 @@ def _prepare(folder: RunFolder, recipe: Recipe, on_event: OnEvent) -> Tokenizer:
         learned = {stage.split for stage in recipe.stages if stage.kind in ("base", "sft")}
         problems = [problem for name in recipe.problems.splits if name in learned for problem in splits[name]]
         texts = (text for p in problems for text in (p.question, p.thought, p.reply) if text)
-        Tokenizer.train(texts, recipe.model.vocab_size).save(tokenizer_folder)
+        tokenizer = Tokenizer.train(texts, recipe.model.vocab_size)
+        _check_prompts(recipe, splits, tokenizer)
+        tokenizer.save(tokenizer_folder)
         sizes = {name: len(split) for name, split in splits.items()}
-        write_outcome(done, seconds=time.perf_counter() - started, num_problems=sizes)
+        write_outcome(folder.prepared_file, seconds=time.perf_counter() - started, num_problems=sizes)
     return Tokenizer.load(tokenizer_folder)
+
+
+def _check_prompts(recipe: Recipe, splits: dict[str, tuple[Problem, ...]], tokenizer: Tokenizer) -> None:
+    """Finds a prompt that leaves too little of the context for its reply before anything is trained."""
+    readers = [("evaluation", recipe.evaluation.split, recipe.evaluation.max_new_tokens)]
+    readers += [(s.name, s.split, s.max_new_tokens) for s in recipe.stages if s.kind in ("preference", "rl")]
+    for reader, split, max_new_tokens in readers:
+        longest = max(map(len, prompt_ids(splits[split], tokenizer, thinking=True)))
+        if longest + max_new_tokens > recipe.model.max_positions:
+            raise PromptTooLongError(
+                f"split {split!r} has a prompt of {longest} tokens; with {reader}.max_new_tokens = {max_new_tokens} "
+                f"that exceeds model.max_positions = {recipe.model.max_positions}: lower the one or raise the other"
+            )

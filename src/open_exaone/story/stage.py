@@ -86,7 +86,7 @@ def _train(stage_run: StageRun) -> None:
     device = resolve_device(stage_run.machine.device)
     dtype = resolve_dtype(stage_run.machine.dtype, device)
     model = LanguageModel(recipe.model).to(device, dtype)
-    optimizer = MasterOptimizer(model, _starting_weights(stage_run, model), stage.optimizer)
+    optimizer = MasterOptimizer(model, _starting_weights(stage_run), stage.optimizer)
     objective = _objective(stage_run, model)
     progress = train(model, optimizer, objective, path, lambda row: stage_run.on_event({"stage": stage.name, **row}))
     write_outcome(
@@ -108,14 +108,13 @@ def _train(stage_run: StageRun) -> None:
     replace_folder(partial, path / "model")
 
 
-def _starting_weights(stage_run: StageRun, model: LanguageModel) -> dict[str, Tensor]:
+def _starting_weights(stage_run: StageRun) -> dict[str, Tensor]:
     if stage_run.index == 0:
         fresh = LanguageModel(stage_run.recipe.model)
         fresh.reset_parameters(stage_run.recipe.seed)
         return dict(fresh.named_parameters())
     before = stage_run.recipe.stages[stage_run.index - 1]
-    weights = load_weights(stage_run.folder.stage(stage_run.index - 1, before.name) / "model")
-    return {name: weight.to(model.device) for name, weight in weights.items()}
+    return load_weights(stage_run.folder.stage(stage_run.index - 1, before.name) / "model")
 
 
 def _objective(stage_run: StageRun, model: LanguageModel) -> Objective:

@@ -70,9 +70,7 @@ class RlStage(StageConfig):
     batch_prompts: int = Field(default=32, gt=0)
     """Prompts in one step."""
     group_size: int = Field(default=8, ge=2, le=1024)
-    """G, samples of each prompt."""
-    temperature: float = Field(default=1.0, gt=0, le=10)
-    """Of the samples."""
+    """G, samples of each prompt, drawn at temperature 1: from the very distribution that is trained."""
     max_new_tokens: int = Field(gt=0)
     """The longest sample."""
     divide_by_std: bool = True

@@ -47,7 +47,7 @@ class OnlineRl:
         problems = [self.problems[index] for index in indices]
         sampling = Sampling(
             max_new_tokens=self.config.max_new_tokens,
-            temperature=self.config.temperature,
+            temperature=1.0,
             top_p=1.0,
             num_samples=self.config.group_size,
             seed=self.seed + step,

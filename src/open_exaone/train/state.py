@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from open_exaone.base.errors import DataError
+from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.base.files import explain_os_errors, read_json, write_json
 from open_exaone.base.log import logger
 from open_exaone.learn.optimizer import MasterOptimizer
@@ -57,19 +57,25 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def load_state(folder: Path, optimizer: MasterOptimizer) -> Progress | None:
-    """Restores the newest readable state into `optimizer`; None where there is none.
+    """Restores the newest readable state into `optimizer`; None where nothing was saved.
 
     A state that cannot be read is named in a warning and the one before it is used.
+
+    Raises:
+        CheckpointError: states were saved and none can be read.
     """
     for path in reversed(checkpoints(folder)):
         try:
             masters = load_file(path / "master.safetensors")
             tensors = load_file(path / "optimizer.safetensors")
             values = read_json(path / "state.json")
+            progress = Progress(**values["progress"])
             optimizer.restore(masters, _unflatten(tensors, values["optimizer"]))
-            return Progress(**values["progress"])
+            return progress
         except (SafetensorError, DataError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            logger.warning("%s: this saved state cannot be read (%s); the one before it is used", path, error)
+            logger.warning("%s: this saved state cannot be read (%s); the one before it is tried", path, error)
+    if checkpoints(folder):
+        raise CheckpointError(f"{folder}: no saved state can be read; to train this stage anew, remove the folder")
     return None
 
 

@@ -43,7 +43,7 @@ def _judge_reasoning_gym(found: str, gold: str, metadata: Mapping[str, object]) 
     """Asks the data set's own scorer; part of a score is no success."""
     try:
         name = str(metadata["source_dataset"])
-        score = _scorer(name)(found, metadata["entry"])
+        score = float(_scorer(name)(found, metadata["entry"]))
     except Exception as error:  # other people's scorers raise whatever they like; the verdict records it
         why = f"The scorer raised {type(error).__name__}: {_short(str(error))}."
         return Verdict(VerdictStatus.ERROR, found, why)
