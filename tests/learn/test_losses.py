@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from open_exaone.learn.advantage import group_relative
-from open_exaone.learn.cross_entropy import cross_entropy
+from open_exaone.learn.likelihood import cross_entropy
 from open_exaone.learn.policy import grpo
 from open_exaone.learn.preference import simper
 
@@ -68,3 +68,10 @@ def test_grpo_clips_only_what_has_gone_far_enough(ratio, advantage, moves):
     assert bool(logprobs.grad.abs() > 0) == moves
     clipped = min(max(ratio, 0.8), 1.28)
     assert float(loss.detach()) == pytest.approx(-min(ratio * advantage, clipped * advantage), rel=1e-5)
+
+
+def test_the_functions_have_their_public_names():
+    from open_exaone import learn
+
+    assert (learn.simper, learn.grpo) == (simper, grpo)
+    assert (learn.cross_entropy, learn.group_relative) == (cross_entropy, group_relative)

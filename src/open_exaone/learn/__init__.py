@@ -1,1 +1,20 @@
-"""Floor 3: losses, advantages and optimizers: pure functions of tensors, named as in the field."""
+"""Floor 3: losses, advantages and optimizers: pure functions of tensors, named as in the field.
+
+The names are loaded when first used: recipes read `learn.config`, and need no torch for it.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "cross_entropy": "open_exaone.learn.likelihood",
+    "group_relative": "open_exaone.learn.advantage",
+    "grpo": "open_exaone.learn.policy",
+    "simper": "open_exaone.learn.preference",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'open_exaone.learn' has no attribute {name!r}")

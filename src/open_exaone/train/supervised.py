@@ -7,7 +7,7 @@ from torch import Tensor
 
 from open_exaone.data.batch import Batch, step_indices
 from open_exaone.data.document import Document
-from open_exaone.learn.cross_entropy import cross_entropy
+from open_exaone.learn.likelihood import cross_entropy
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import SupervisedStage
 from open_exaone.train.loop import Metrics, StepData
