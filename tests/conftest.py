@@ -1,11 +1,17 @@
 """Readies the process for tensor work before any test imports torch, as the command line does; shared fixtures."""
 
+import os
+from pathlib import Path
+
 import pytest
+from hypothesis import settings
 
 from open_exaone.base.machine import prepare_process
 from tiny_story import RECIPE
 
 prepare_process()
+settings.register_profile("patient", deadline=None)  # a loaded machine is no failure
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +30,12 @@ def told_run(recipe_file, tmp_path_factory):
     folder, events = tmp_path_factory.mktemp("runs") / "tiny", []
     run_story(load_recipe(str(recipe_file)), folder, events.append)
     return folder, events
+
+
+@pytest.fixture(scope="session")
+def exaone():
+    """The folder of EXAONE 4.0's own tokenizer and template; their licence keeps them out of here."""
+    data = Path(os.environ.get("OPEN_EXAONE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (data / "tokenizer-exaone" / "tokenizer.json").exists():
+        pytest.skip(f"{data} isn't here; set OPEN_EXAONE_DATA to where tokenizer-exaone/ stands")
+    return data / "tokenizer-exaone"

@@ -27,7 +27,7 @@ SHAPES = {
     ),
     "exaone4-untied": TINY.model_copy(update={"tied_embeddings": False}),
     "llama": TINY.model_copy(
-        update={"norm": "pre", "rope_scaling": RopeScaling(factor=8.0, original_max_positions=32)}
+        update={"family": "llama", "rope_scaling": RopeScaling(factor=8.0, original_max_positions=32)}
     ),
 }
 

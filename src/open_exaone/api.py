@@ -6,7 +6,9 @@ from typing import Any
 
 from open_exaone.base.records import Problem, Sampling, Verdict
 from open_exaone.checkpoint import folder as _folder
+from open_exaone.checkpoint.convert import convert as _convert
 from open_exaone.engine.engine import Engine
+from open_exaone.model.config import ModelConfig
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.run import judge_reply
 from open_exaone.story.folder import resolve_model
@@ -16,31 +18,60 @@ from open_exaone.story.run import run_story as _run_story
 from open_exaone.text.split import split_reply
 from open_exaone.text.tokenizer import Tokenizer
 
-__all__ = ["Engine", "Sampling", "evaluate", "judge", "load_model", "load_tokenizer", "run_story"]
+__all__ = ["Engine", "Sampling", "convert", "evaluate", "judge", "load_model", "load_tokenizer", "run_story"]
 
 
-def load_model(source: str | Path, dtype: str = "auto", device: str = "cpu") -> LanguageModel:
+def load_model(
+    source: str | Path, dtype: str = "auto", device: str = "cpu", *, revision: str | None = None
+) -> LanguageModel:
     """Opens a model: `model(ids_BT)` gives `logits_BTV`, float32.
 
     Args:
-        source: a model's folder, or a run's folder, which stands for its last model.
+        source: a model's folder of family exaone, exaone4, llama, qwen2 or qwen3; a run's folder, which stands for its
+            last model; or a name on the Hugging Face hub, such as "LGAI-EXAONE/EXAONE-4.0-1.2B".
         dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device is fast at it.
+        revision: of a model on the hub: a branch, a tag or a commit.
 
     Raises:
-        CheckpointError: a file is missing or broken.
-        ConfigError: `source` is neither.
+        CheckpointError: a file is missing or broken, or the hub has no such model or cannot be reached.
+        ConfigError: `source` is none of these.
     """
-    return _folder.load_model(resolve_model(Path(source)), dtype=dtype, device=_folder.resolve_device(device))
+    folder = _resolve(source, revision)
+    return _folder.load_model(folder, dtype=dtype, device=_folder.resolve_device(device))
 
 
-def load_tokenizer(source: str | Path) -> Tokenizer:
-    """Opens the tokenizer of a model's folder or of a run's folder.
+def load_tokenizer(source: str | Path, *, chat_format: str | None = None, revision: str | None = None) -> Tokenizer:
+    """Opens the tokenizer of a model's folder, of a run's folder, or of a model on the Hugging Face hub.
+
+    Args:
+        chat_format: how conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0" or "template", the
+            checkpoint's own chat template; the checkpoint's own way if left out.
+        revision: of a model on the hub: a branch, a tag or a commit.
 
     Raises:
-        CheckpointError: the file is missing or broken.
-        ConfigError: `source` is neither.
+        CheckpointError: a file is missing or broken, or the hub has no such model or cannot be reached.
+        ConfigError: `source` is none of these.
     """
-    return Tokenizer.load(resolve_model(Path(source)))
+    return _folder.load_tokenizer(_resolve(source, revision), chat_format=chat_format)
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    to: str | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
+) -> ModelConfig:
+    """Converts a model into another family's layout, another dtype, or llama.cpp's GGUF.
+
+    See `open_exaone.checkpoint.convert.convert`.
+    """
+    return _convert(_resolve(source, revision), Path(target), to=to, dtype=dtype)
+
+
+def _resolve(source: str | Path, revision: str | None) -> Path:
+    return resolve_model(Path(f"{source}@{revision}" if revision else source))
 
 
 def judge(

@@ -13,6 +13,7 @@ from open_exaone.cli.main import app
 PUBLIC_NAMES = [
     "Engine",
     "Sampling",
+    "convert",
     "evaluate",
     "judge",
     "load_model",
@@ -20,9 +21,14 @@ PUBLIC_NAMES = [
     "run_story",
 ]
 COMMANDS = {
-    "chat": ["MODEL", "--thinking", "--no-thinking", "--temperature", "--seed", "--device", "--dtype"],
+    "chat": [
+        *("MODEL", "--thinking", "--no-thinking", "--temperature", "--max-new-tokens", "--seed"),
+        *("--device", "--dtype"),
+    ],
+    "convert": ["SOURCE", "TARGET", "--to", "--dtype"],
     "doctor": [],
     "eval": ["MODEL", "--suite", "--stage", "--samples", "--out", "--device", "--dtype"],
+    "models": [],
     "story": ["RECIPE", "--out", "--set", "--quick", "--device", "--dtype"],
 }
 

@@ -7,7 +7,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from doubles import SHAPES, make_model, make_tokenizer, random_ids
 from open_exaone.checkpoint.folder import load_model, save_model
 from open_exaone.model.cache import Cache
-from open_exaone.model.config import LayerKind, ModelConfig
+from open_exaone.model.config import LayerKind
+from open_exaone.model.hf import config_from_hf, config_to_hf
 from open_exaone.model.logprobs import entropy, token_logprobs
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
@@ -136,9 +137,9 @@ def test_a_local_layer_forgets_and_needs_no_more_memory():
     ],
 )
 def test_layer_kinds_are_read_in_every_spelling(fields, pattern):
-    hf = SHAPES["exaone4-global"].to_hf(bos_id=1, end_id=2, pad_id=0, dtype="float32")
+    hf = config_to_hf(SHAPES["exaone4-global"], dtype="float32")
     del hf["layer_types"]
-    config = ModelConfig.from_hf({**hf, "num_hidden_layers": 6, "sliding_window": 8, **fields})
+    config = config_from_hf({**hf, "num_hidden_layers": 6, "sliding_window": 8, **fields})
     full = SHAPES["exaone4-global"].model_copy(update={"num_layers": 6, "pattern": pattern})
     assert config.layer_kinds == full.layer_kinds
     assert config.uses_rope(LayerKind.GLOBAL) == ("L" not in pattern)

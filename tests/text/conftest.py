@@ -1,17 +1,10 @@
-"""A small trained tokenizer, and where present the real one of EXAONE 4.0 (its licence keeps it out of here)."""
+"""A small trained tokenizer."""
 
-import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from open_exaone.text.tokenizer import Tokenizer
-
-settings.register_profile("text", deadline=None)  # a loaded machine is no failure
-settings.load_profile("text")
-
-ROOT = Path(__file__).parents[2]
 
 
 def corpus() -> list[str]:
@@ -32,13 +25,4 @@ def tokenizer() -> Tokenizer:
 def saved(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def exaone() -> Path:
-    """The folder of EXAONE 4.0's own tokenizer and template."""
-    folder = Path(os.environ.get("OPEN_EXAONE_DATA", ROOT.parent / "shared" / "data")) / "tokenizer-exaone"
-    if not (folder / "tokenizer.json").exists():
-        pytest.skip(f"{folder} isn't here; set OPEN_EXAONE_DATA to where tokenizer-exaone/ stands")
     return folder

@@ -114,7 +114,7 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path, content: str | None) 
 def test_a_tokenizer_of_another_family_is_not_rendered_with(tmp_path: Path, saved: Path) -> None:
     text = (saved / "tokenizer.json").read_text(encoding="utf-8").replace("<think>", "<thought>")
     (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
-    other = Tokenizer.load(tmp_path)
+    other = Tokenizer.load(tmp_path, chat_format="exaone-4.0")
     assert other.encode("42")
     with pytest.raises(CheckpointError, match="has no token '<think>'"):
         other.render([{"role": "user", "content": "Q"}], generation_prompt=True)

@@ -14,7 +14,9 @@ from open_exaone.base.errors import ConfigError
 class Config(BaseModel):
     """A frozen record: unknown keys and wrong types are refused; a field's docstring is its help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -82,17 +82,25 @@ def append_jsonl(path: Path, row: object) -> None:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, max_bytes: int = 100_000_000) -> Any:
     """Reads a JSON file.
 
     Raises:
-        DataError: the file is missing or is not JSON.
+        DataError: the file is missing, is not JSON, or is larger than `max_bytes`.
     """
     try:
+        if (size := path.stat().st_size) > max_bytes:
+            raise DataError(f"{path}: has {size:,} bytes; at most {max_bytes:,} are read")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except IsADirectoryError as error:
+        raise DataError(f"{path}: is a folder; a JSON file is needed") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: is nested too deeply") from error
+    except ValueError as error:  # JSON's and Unicode's errors, and numbers of too many digits
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path}: not valid JSON: {error}") from error
 
 

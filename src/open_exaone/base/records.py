@@ -64,12 +64,22 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that a reply calls. Where the JSON is malformed, `error` says in one sentence what is wrong."""
+
+    text: str  # the raw JSON text between <tool_call> and </tool_call>
+    name: str | None = None
+    arguments: Mapping[str, object] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A reply, split. `finished` is False when a thought was opened and never closed."""
 
     thought: str
     answer: str
-    tool_calls: tuple[str, ...] = ()  # raw JSON texts between <tool_call> and </tool_call>
+    tool_calls: tuple[ToolCall, ...] = ()  # malformed ones too
     finished: bool = True
 
 

@@ -1,17 +1,19 @@
 """Reads and writes a model's folder: config, weights, tokenizer, generation settings."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError
-from open_exaone.base.files import read_json, write_atomically, write_json
+from open_exaone.base.files import read_json, write_json
 from open_exaone.base.machine import has_fast_cpu_bfloat16
+from open_exaone.checkpoint.licence import licence_of, tell
+from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weights
 from open_exaone.model.config import ModelConfig
+from open_exaone.model.hf import config_from_hf, config_to_hf
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -46,90 +48,122 @@ def resolve_dtype(name: str = "auto", device: torch.device | str = "cpu") -> tor
 
 
 def save_model(
-    folder: Path, config: ModelConfig, weights: dict[str, Tensor], tokenizer: Tokenizer, sampling: dict[str, Any]
+    folder: Path,
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    sampling: Mapping[str, Any],
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Writes a folder that transformers' Auto classes open; each file appears whole.
 
     Args:
-        weights: by published name; a tied head is left out.
+        weights: by our names; a tied head is left out.
         sampling: recommended temperature and top_p, for `generation_config.json`.
+        max_shard_bytes: more than this goes into several files, with an index.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ids = {"bos_id": tokenizer.bos_id, "end_id": tokenizer.end_id, "pad_id": tokenizer.pad_id}
+    save_weights(folder, config, weights, max_shard_bytes=max_shard_bytes)
+    end_ids = tokenizer.end_id if len(tokenizer.end_ids) == 1 else list(tokenizer.end_ids)
+    tokens = {"bos_token_id": tokenizer.bos_id, "eos_token_id": end_ids, "pad_token_id": tokenizer.pad_id}
     dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
-    contiguous = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    write_atomically(folder / "model.safetensors", lambda path: save_file(contiguous, path, metadata={"format": "pt"}))
-    write_json(folder / "config.json", config.to_hf(**ids, dtype=dtype))
-    tokens = {"bos_token_id": ids["bos_id"], "eos_token_id": ids["end_id"], "pad_token_id": ids["pad_id"]}
-    write_json(folder / "generation_config.json", {**tokens, "do_sample": True, **sampling})
+    write_json(folder / "config.json", config_to_hf(config, dtype=dtype) | tokens)
     tokenizer.save(folder)
+    write_json(folder / "generation_config.json", {**tokens, "do_sample": True, **sampling})
 
 
 def load_config(folder: Path) -> ModelConfig:
     """Reads `config.json`.
 
     Raises:
-        CheckpointError: it is missing, not JSON, or describes no model that we have.
+        CheckpointError: it is missing, not JSON, or describes no model that we have; names the key.
     """
+    return _read_config(folder)[0]
+
+
+def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """The config, and the whole of config.json."""
     path = folder / "config.json"
     try:
-        return ModelConfig.from_hf(read_json(path))
+        values = read_json(path)
     except DataError as error:
         raise CheckpointError(f"{error}; a model's folder holds config.json") from error
-    except KeyError as error:
-        raise CheckpointError(f"{path}: field {error} is missing") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: must hold an object")
+    try:
+        return config_from_hf(values), values
+    except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def load_weights(folder: Path) -> dict[str, Tensor]:
-    """Reads `model.safetensors` as stored.
+def load_weights(folder: Path) -> Weights:
+    """A folder's weights by our names, as stored; each is mapped when asked for.
 
     Raises:
-        CheckpointError: it is missing, cut or not a safetensors file.
+        CheckpointError: a file is missing or broken, or a tensor is missing, unknown or of another shape.
     """
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; only safetensors are read, never .bin or pickle")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}. Copy or download it again") from error
+    return Weights(folder, load_config(folder))
 
 
 def load_model(folder: Path, *, dtype: str | torch.dtype = "auto", device: str | torch.device = "cpu") -> LanguageModel:
-    """Opens a model's folder.
+    """Opens a model's folder of any family.
+
+    On the CPU, weights already stored as `dtype` stay in the files that they are mapped from: opening takes no memory
+    of its own, until training writes to them.
 
     Raises:
-        CheckpointError: a file is missing or broken, or a tensor is missing, extra or of another shape.
+        CheckpointError: a file is missing or broken, a tensor is missing, unknown, of another shape or not finite, or
+            the tokenizer beside them has more ids than the model.
     """
     config = load_config(folder)
-    weights = load_weights(folder)
+    check_vocabulary(folder, config)
+    tell(licence_of(folder), folder.name)
+    target = dtype if isinstance(dtype, torch.dtype) else resolve_dtype(dtype, device)
+    weights = Weights(folder, config, target)
     with torch.device("meta"):
         model = LanguageModel(config)
-    expected = {name: weight.shape for name, weight in model.named_parameters()}
-    if config.tied_embeddings:
-        weights.pop("lm_head.weight", None)
-    _check_tensors(folder / "model.safetensors", weights, expected)
-    target = dtype if isinstance(dtype, torch.dtype) else resolve_dtype(dtype, device)
-    model.to_empty(device=device).to(target)
+    model.load_state_dict({name: weight.to(device) for name, weight in weights.items()}, strict=False, assign=True)
     model.tie_weights()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
     return model
 
 
-def _check_tensors(path: Path, weights: dict[str, Tensor], expected: dict[str, torch.Size]) -> None:
-    for problem, names in (
-        ("missing", expected.keys() - weights.keys()),
-        ("unknown", weights.keys() - expected.keys()),
-    ):
-        if names:
-            raise CheckpointError(f"{path}: {len(names)} tensors are {problem}, such as {min(names)}")
-    for name, shape in expected.items():
-        if weights[name].shape != shape:
-            found = tuple(weights[name].shape)
-            raise CheckpointError(f"{path}: {name} has shape {found}; config.json asks for {tuple(shape)}")
-        if not torch.isfinite(weights[name]).all():
-            raise CheckpointError(f"{path}: {name} holds NaN or infinity: the model is broken")
+def load_tokenizer(folder: Path, *, chat_format: str | None = None) -> Tokenizer:
+    """Opens the tokenizer of a model's folder.
+
+    Args:
+        chat_format: how conversations are rendered; the folder's own way if left out. See `Tokenizer.load`.
+
+    Raises:
+        CheckpointError: a file is missing or broken, or it has more ids than the model beside it.
+    """
+    if (folder / "config.json").is_file():
+        check_vocabulary(folder, load_config(folder))
+    tell(licence_of(folder), folder.name)
+    return Tokenizer.load(folder, chat_format=chat_format)
+
+
+def check_vocabulary(folder: Path, config: ModelConfig) -> None:
+    """Refuses a tokenizer with ids that the embedding has no row for.
+
+    Raises:
+        CheckpointError: names both files and both numbers.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return
+    try:
+        values = read_json(path)
+        vocab = values["model"]["vocab"]
+        ids = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
+        highest = max((*ids, *(token["id"] for token in values.get("added_tokens") or ())), default=-1)
+        too_many = highest >= config.vocab_size
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: is no tokenizer: model.vocab or added_tokens is missing or wrong") from error
+    if too_many:
+        raise CheckpointError(
+            f"{path}: has ids up to {highest}, and the embedding of {folder / 'config.json'} has {config.vocab_size} "
+            f"rows (vocab_size): they do not belong together"
+        )

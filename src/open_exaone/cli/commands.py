@@ -84,27 +84,37 @@ def evaluate(
     return 0
 
 
-def chat(source: Path, thinking: bool, temperature: float, seed: int, device: str, dtype: str) -> int:
+def chat(
+    source: Path,
+    thinking: bool,
+    temperature: float,
+    max_new_tokens: int | None,
+    seed: int,
+    device: str,
+    dtype: str,
+) -> int:
     from open_exaone.base.records import Reply, Sampling
-    from open_exaone.checkpoint.folder import load_model, resolve_device
+    from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
     from open_exaone.engine.engine import Engine
     from open_exaone.rollout.run import judge_reply
     from open_exaone.serve.chat import run_chat
-    from open_exaone.text.tokenizer import Tokenizer
 
     if not 0 <= temperature <= 100:
         raise ConfigError(f"--temperature {temperature}: must lie in 0 (greedy) to 100")
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise ConfigError(f"--max-new-tokens {max_new_tokens}: must be at least 1")
     folder = resolve_model(source)
-    tokenizer = Tokenizer.load(folder)
-    engine = Engine(load_model(folder, dtype=dtype, device=resolve_device(device)), tokenizer)
-    max_new_tokens = evaluation_of(source).max_new_tokens
+    tokenizer = load_tokenizer(folder)
+    model = load_model(folder, dtype=dtype, device=resolve_device(device))
+    engine = Engine(model, tokenizer)
+    limit = evaluation_of(source).max_new_tokens if is_run(source) else min(4096, model.config.max_positions // 2)
     turn = 0
 
     def ask(messages: list[dict[str, str]], thinking: bool) -> Reply:
         nonlocal turn
         turn += 1
         prompt = tokenizer.render(messages, thinking=thinking, generation_prompt=True)
-        sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed + turn)
+        sampling = Sampling(max_new_tokens=max_new_tokens or limit, temperature=temperature, seed=seed + turn)
         [[completion]] = engine.generate([prompt], sampling)
         return tokenizer.split(completion.ids, thinking=thinking)
 
@@ -120,6 +130,22 @@ def _solved_problems(source: Path, folder: Path) -> list[Problem]:
     run = RunFolder(source)
     solved = {row["problem"] for row in read_jsonl(greedy) if row["verdict"] == "correct"}
     return [problem for problem in run.problems(run.recipe().evaluation.split) if problem.id in solved]
+
+
+def convert(source: Path, target: Path, to: str | None, dtype: str | None) -> int:
+    from open_exaone.checkpoint.convert import convert
+
+    config = convert(resolve_model(source), target, to=to, dtype=dtype)
+    layout = "GGUF" if to == "gguf" else config.family
+    print(f"{target}: {config.num_parameters:,} parameters in {config.num_layers} layers, as {layout}")
+    return 0
+
+
+def models() -> int:
+    from open_exaone.present.models import published_table
+
+    Console(highlight=False).print(published_table())
+    return 0
 
 
 def doctor() -> int:

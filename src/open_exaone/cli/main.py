@@ -26,7 +26,10 @@ Device = Annotated[
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16"], Parameter(help="How to compute; auto is bfloat16 where that is fast.")
 ]
-Model = Annotated[Path, Parameter(help="A run's folder (its last finished model) or a model's folder.")]
+Model = Annotated[
+    Path,
+    Parameter(help="A run's folder (its last finished model), a model's folder, or owner/name[@revision] on the hub."),
+]
 
 
 @app.command
@@ -75,12 +78,40 @@ def chat(
     *,
     thinking: Annotated[bool, Parameter(help="Begin in reasoning mode.")] = True,
     temperature: Annotated[float, Parameter(help="Of the samples; 0 is greedy.")] = 0.6,
+    max_new_tokens: Annotated[
+        int | None, Parameter(help="The longest reply, thought included; the run's own limit, or 4096, if left out.")
+    ] = None,
     seed: Annotated[int, Parameter(help="Of the samples.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> int:
     """Talk to a model in the terminal; of a run's folder, it offers problems that the model can do."""
-    return _command("chat")(model, thinking, temperature, seed, device, dtype)
+    return _command("chat")(model, thinking, temperature, max_new_tokens, seed, device, dtype)
+
+
+@app.command
+def convert(
+    source: Model,
+    target: Annotated[Path, Parameter(help="A new folder; with --to gguf also a new file that ends in .gguf.")],
+    /,
+    *,
+    to: Annotated[
+        Literal["exaone", "exaone4", "llama", "qwen2", "qwen3", "gguf"] | None,
+        Parameter(help="exaone and llama name the same layers; gguf is llama.cpp's format; the same if left out."),
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        Parameter(help="How to store weights; as they are if left out."),
+    ] = None,
+) -> int:
+    """Rewrite a model's folder in another layout or dtype; its tokenizer and its licence come along."""
+    return _command("convert")(source, target, to, dtype)
+
+
+@app.command
+def models() -> int:
+    """List the published EXAONE models that can be opened by name, with what their context costs."""
+    return _command("models")()
 
 
 @app.command

@@ -32,7 +32,7 @@ class Engine:
                 f"they do not belong together"
             )
         self.model = model
-        self.end_ids = frozenset({tokenizer.end_id})
+        self.end_ids = frozenset(tokenizer.end_ids)
         self.num_slots = num_slots
 
     @torch.inference_mode()

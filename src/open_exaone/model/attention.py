@@ -17,13 +17,12 @@ class Attention(nn.Module):
         self.heads_NKH = (config.num_heads, config.num_kv_heads, config.head_width)
         self.kind = kind
         self.uses_rope = config.uses_rope(kind)
-        self.q_proj = nn.Linear(config.width, config.num_heads * config.head_width, bias=False)
-        self.k_proj = nn.Linear(config.width, config.num_kv_heads * config.head_width, bias=False)
-        self.v_proj = nn.Linear(config.width, config.num_kv_heads * config.head_width, bias=False)
+        self.q_proj = nn.Linear(config.width, config.num_heads * config.head_width, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.width, config.num_kv_heads * config.head_width, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.width, config.num_kv_heads * config.head_width, bias=config.qkv_bias)
         self.o_proj = nn.Linear(config.num_heads * config.head_width, config.width, bias=False)
         self.q_norm, self.k_norm = (
-            nn.RMSNorm(config.head_width, eps=config.norm_eps) if config.norm == "reorder" else nn.Identity()
-            for _ in range(2)
+            nn.RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity() for _ in range(2)
         )
 
     def forward(

@@ -8,9 +8,9 @@ from torch import Tensor
 from open_exaone.model.config import ModelConfig, RopeScaling
 
 
-def inverse_frequencies(config: ModelConfig) -> Tensor:
+def inverse_frequencies(config: ModelConfig, device: torch.device | str = "cpu") -> Tensor:
     """Radians a position for each pair of a head's channels: [H/2], float32."""
-    exponents = torch.arange(0, config.head_width, 2, dtype=torch.float32) / config.head_width
+    exponents = torch.arange(0, config.head_width, 2, dtype=torch.float32, device=device) / config.head_width
     frequencies = 1.0 / config.rope_theta**exponents
     return _scaled(frequencies, config.rope_scaling) if config.rope_scaling else frequencies
 
@@ -22,11 +22,11 @@ def _scaled(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
     return frequencies * ((1 - smooth) / scaling.factor + smooth)
 
 
-def rope_table(config: ModelConfig) -> Tensor:
-    """Cosines and sines of every position: [positions, 2, H], float32."""
-    angles = torch.outer(torch.arange(config.max_positions, dtype=torch.float32), inverse_frequencies(config))
-    angles = torch.cat((angles, angles), dim=-1)
-    return torch.stack((angles.cos(), angles.sin()), dim=1)
+def turns(config: ModelConfig, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the positions' angles, each _BT1H; the angles themselves are float32."""
+    angles_BTH = positions_BT[..., None] * inverse_frequencies(config, positions_BT.device)
+    angles_BT1H = torch.cat((angles_BTH, angles_BTH), dim=-1)[:, :, None]
+    return angles_BT1H.cos().to(dtype), angles_BT1H.sin().to(dtype)
 
 
 def rotate(x_BTNH: Tensor, cos_BT1H: Tensor, sin_BT1H: Tensor) -> Tensor:

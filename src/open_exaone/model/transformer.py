@@ -1,4 +1,4 @@
-"""The decoder: EXAONE 4.0's reordered norms or EXAONE 3.x's and Llama's pre-norm, by its config."""
+"""The decoder: EXAONE 4.0's reordered norms or the pre-norm of EXAONE 3.x, Llama and Qwen, by its config."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from open_exaone.model.attention import Attention, visible
 from open_exaone.model.cache import Cache, LayerCache
 from open_exaone.model.config import LayerKind, ModelConfig
-from open_exaone.model.rope import rope_table
+from open_exaone.model.rope import turns
 
 
 class FeedForward(nn.Module):
@@ -46,7 +46,7 @@ class ReorderBlock(nn.Module):
 
 
 class PreNormBlock(nn.Module):
-    """EXAONE 3.x's and Llama's layer: the norm stands on each sublayer's input."""
+    """EXAONE 3.x's, Llama's and Qwen's layer: the norm stands on each sublayer's input."""
 
     def __init__(self, config: ModelConfig, kind: LayerKind) -> None:
         super().__init__()
@@ -74,10 +74,11 @@ class Decoder(nn.Module):
         super().__init__()
         block = ReorderBlock if config.norm == "reorder" else PreNormBlock
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        # Given its weight, it draws none: on the meta device that would load a compiler, which takes a second or two.
+        empty = torch.empty(config.vocab_size, config.width)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.width, _weight=empty)
         self.layers = nn.ModuleList(block(config, kind) for kind in config.layer_kinds)
         self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
-        self._rope_P2H: Tensor | None = None  # float32 whatever the weights' dtype, so no buffer
 
     def forward(
         self,
@@ -87,23 +88,12 @@ class Decoder(nn.Module):
         cache: Cache | None = None,
     ) -> Tensor:
         x_BTD = self.embed_tokens(ids_BT)
-        rope = self._rope(x_BTD, positions_BT)
+        row_1T = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
+        rope = turns(self.config, row_1T if positions_BT is None else positions_BT, x_BTD.dtype)
         masks = {} if cache else self._masks(ids_BT, positions_BT, documents_BT)
         for index, (layer, kind) in enumerate(zip(self.layers, self.config.layer_kinds, strict=True)):
             x_BTD = layer(x_BTD, rope, masks.get(kind), cache.layers[index] if cache else None, positions_BT)
         return self.norm(x_BTD)
-
-    def _rope(self, x_BTD: Tensor, positions_BT: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the tokens' positions, each _BT1H in the dtype of `x_BTD`."""
-        if self._rope_P2H is None or self._rope_P2H.device != x_BTD.device:
-            with torch.inference_mode(False):  # the engine may come first, and training needs a plain tensor
-                self._rope_P2H = rope_table(self.config).to(x_BTD.device)
-        if positions_BT is None:
-            rows_BT2H = self._rope_P2H[None, : x_BTD.shape[1]]
-        else:
-            rows_BT2H = self._rope_P2H[positions_BT.clamp(min=0)]
-        cos_BTH, sin_BTH = rows_BT2H.to(x_BTD.dtype).unbind(2)
-        return cos_BTH[:, :, None], sin_BTH[:, :, None]
 
     def _masks(
         self, ids_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None
@@ -111,7 +101,7 @@ class Decoder(nn.Module):
         """One mask a layer kind; plain causal attention over the whole row needs none."""
         window, T = self.config.window, ids_BT.shape[1]
         if positions_BT is None:
-            if LayerKind.LOCAL not in self.config.layer_kinds or (window is not None and T <= window):
+            if not self.config.is_hybrid or (window is not None and T <= window):
                 return {}
             row = torch.arange(T, device=ids_BT.device)[None]
             return {LayerKind.LOCAL: visible(LayerKind.LOCAL, window, row)}
@@ -183,6 +173,8 @@ class LanguageModel(nn.Module):
                     is_embedding = "embed_tokens" in name or "lm_head" in name
                     deviation = self.config.initializer_range if is_embedding else weight.shape[1] ** -0.5
                     weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
+                elif name.endswith(".bias"):
+                    weight.zero_()
                 else:
                     writes_residual = self.config.norm == "reorder" and ".post_" in name
                     weight.fill_(self.config.initializer_range if writes_residual else 1.0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.records import Problem, Reply, Verdict
-from open_exaone.text.split import Part, Piece, ReplySplitter
+from open_exaone.text.split import Part, Piece, ReplySplitter, join_pieces
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,22 +133,23 @@ class Chat:
             self._print_pieces([Piece(Part.THOUGHT, reply.thought), Piece(Part.ANSWER, reply.answer)])
             return reply
         splitter = ReplySplitter(thinking=self._thinking)
-        texts = self._print_pieces(_split(splitter, reply))
-        thought, answer = "".join(texts[Part.THOUGHT]), "".join(texts[Part.ANSWER])
-        return Reply(thought, answer, tuple(texts[Part.TOOL_CALL]), splitter.finished)
+        pieces = self._print_pieces(_split(splitter, reply))
+        return join_pieces(pieces, finished=splitter.finished)
 
-    def _print_pieces(self, pieces: Iterable[Piece]) -> dict[Part, list[str]]:
-        """Prints the thought dimmed, and what follows it on a line of its own; returns each part's texts."""
-        texts: dict[Part, list[str]] = {part: [] for part in Part}
+    def _print_pieces(self, pieces: Iterable[Piece]) -> list[Piece]:
+        """Prints the thought dimmed, and what follows it on a line of its own; returns the pieces."""
+        printed: list[Piece] = []
         last = None
-        for part, text in (piece for piece in pieces if piece.text):
+        for part, text in pieces:
+            printed.append(Piece(part, text))
+            if not text:
+                continue
             if last is not None and part is not last:
                 self.console.print()
             self.say(text, "dim" if part is not Part.ANSWER else "", end="")
-            texts[part].append(text)
             last = part
         self.console.print()
-        return texts
+        return printed
 
 
 def _split(splitter: ReplySplitter, chunks: Iterable[str]) -> Iterator[Piece]:

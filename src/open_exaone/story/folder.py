@@ -120,11 +120,14 @@ def is_run(source: Path) -> bool:
 
 
 def resolve_model(source: Path) -> Path:
-    """A model's folder; for a run's folder, that of its last finished stage.
+    """A model's folder: itself, that of a run's last finished stage, or that of a model of the hub.
 
     Raises:
         ConfigError: there is none.
+        CheckpointError: the hub has no such model, or cannot be reached.
     """
+    from open_exaone.checkpoint.hub import download, is_hub_name
+
     if (source / "config.json").is_file():
         return source
     if is_run(source):
@@ -134,7 +137,12 @@ def resolve_model(source: Path) -> Path:
         raise ConfigError(f"{source}: no stage of this run has finished yet: run `exaone story --out {source}`")
     if (source / "model" / "config.json").is_file():
         return source / "model"
-    raise ConfigError(f"{source}: is neither a model's folder (config.json) nor a run's (recipe.toml)")
+    if not source.exists() and is_hub_name(source):
+        return download(source)
+    raise ConfigError(
+        f"{source}: is neither a model's folder (config.json) nor a run's (recipe.toml), "
+        f"nor a name on the hub (owner/name)"
+    )
 
 
 def _differences(found: object, wanted: object, at: str = "") -> set[str]:

@@ -56,9 +56,9 @@ def measure(
         ConfigError: there is no such model, stage or suite.
         DataError: a line of the problems' file is wrong.
     """
-    from open_exaone.checkpoint.folder import load_model, resolve_device
+    from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
+    from open_exaone.checkpoint.licence import licence_of, tell_before_generating
     from open_exaone.engine.engine import Engine
-    from open_exaone.text.tokenizer import Tokenizer
 
     folder, thinking = find_model(source, stage)
     config = evaluation_of(source)
@@ -68,7 +68,8 @@ def measure(
     with explain_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     problems = find_problems(source, suite)
-    tokenizer = Tokenizer.load(folder)
+    tokenizer = load_tokenizer(folder)
+    tell_before_generating(licence_of(folder), folder.name)
     num_slots = RunFolder(source).recipe().num_slots if is_run(source) else 128
     machine = machine or Machine()
     model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))

@@ -114,7 +114,7 @@ def _starting_weights(stage_run: StageRun) -> dict[str, Tensor]:
         fresh.reset_parameters(stage_run.recipe.seed)
         return dict(fresh.named_parameters())
     before = stage_run.recipe.stages[stage_run.index - 1]
-    return load_weights(stage_run.folder.stage(stage_run.index - 1, before.name) / "model")
+    return dict(load_weights(stage_run.folder.stage(stage_run.index - 1, before.name) / "model"))
 
 
 def _objective(stage_run: StageRun, model: LanguageModel) -> Objective:

@@ -1,21 +1,13 @@
-"""EXAONE 4.0's chat format, in both modes: messages -> segments of text -> (by the tokenizer) ids and loss mask.
+"""What every chat format shares: messages, the segments they are rendered to, and the words between formats.
 
-A turn is `[|role|]\\n`, its content, `[|endofturn|]\\n`; there is no default system turn. An assistant turn opens
-with a think block. Only the reply itself, an assistant message that ends the conversation, may hold a thought
-there; the block of every other one is empty, so the cost of past thoughts is never paid again. The generation
-prompt ends inside the block (reasoning mode) or right behind an empty one (non-reasoning mode):
-
-    [|user|]\\nQ[|endofturn|]\\n[|assistant|]\\n<think>\\n        thought \\n</think>\\n\\n answer [|endofturn|]
-    [|user|]\\nQ[|endofturn|]\\n[|assistant|]\\n<think>\\n\\n</think>\\n\\n                    answer [|endofturn|]
-    `---------------- the prompt -------------------------´ `----------- learned (the loss mask) ---------´
-
-`chat_template.jinja` beside this file says the same for programs that open our models; a test holds them equal.
+A chat format turns messages into segments of text, the tokenizer turns those into ids and a loss mask. `exaone4`,
+`exaone3` and `template` are the formats; `formats` says which one a folder's model speaks.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from open_exaone.base.errors import DataError
 
@@ -23,17 +15,11 @@ Message = Mapping[str, Any]  # "role", "content"; an assistant's may hold "reaso
 Tool = Mapping[str, Any]  # a function's description, usually as a JSON schema
 
 ROLES = ("system", "user", "assistant", "tool")
+THOUGHT_TAGS = ("think", "thought")  # the names between "<" and ">"
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
 RESULT_OPEN, RESULT_CLOSE = "<tool_result>", "</tool_result>"
 END = "[|endofturn|]"
-
-EMPTY_BLOCK = f"{THINK_OPEN}\n\n{THINK_CLOSE}\n\n"
-OFFER_HEAD = "# Functions\nYou may call these functions. Each line describes one of them in JSON:\n"
-OFFER_TAIL = (
-    "\nTo call functions, write one line for each call, with the function's name and its arguments in JSON:\n"
-    f'{CALL_OPEN}{{"name": "NAME", "arguments": {{"ARGUMENT": "VALUE"}}}}{CALL_CLOSE}'
-)
 
 
 class Segment(NamedTuple):
@@ -44,54 +30,48 @@ class Segment(NamedTuple):
     is_learned: bool = False  # True: what the model must produce after the generation prompt
 
 
-def render_segments(
-    messages: Sequence[Message],
-    *,
-    thinking: bool = False,
-    tools: Sequence[Tool] | None = None,
-    generation_prompt: bool = False,
-) -> list[Segment]:
+class Render(Protocol):
     """Renders a conversation.
 
     A last assistant message, without a generation prompt behind it, is the reply: it alone is learned, and with
-    `thinking` it keeps its thought (`reasoning_content`, or what stands before the last `</think>` of its content).
+    `thinking` it keeps its thought (`reasoning_content`, or what stands before the last closing tag of its content).
     To learn from each turn of a conversation, render each of its beginnings.
 
+    `with_mask=False` says that nobody asks what is learned: a format that must search for it leaves that out.
+
     Raises:
-        DataError: a message is malformed; names its index and field.
+        DataError: a message is malformed (names its index and field), or the format can't say it.
+        CheckpointError: the checkpoint's own template is broken.
     """
-    check_messages(messages)
-    offer = list(_offer(tools)) if tools else []
-    segments: list[Segment] = []
-    if offer and messages[0]["role"] != "system":
-        segments += [_format("[|system|]\n"), *offer, _format(f"{END}\n")]
-    for index, message in enumerate(messages):
-        is_last = index == len(messages) - 1
-        match message["role"]:
-            case "assistant":
-                is_reply = is_last and not generation_prompt
-                segments += _assistant_turn(message, thinking=thinking and is_reply, is_learned=is_reply)
-            case "tool":
-                opens = index == 0 or messages[index - 1]["role"] != "tool"
-                closes = is_last or messages[index + 1]["role"] != "tool"
-                segments += _tool_result(message, opens=opens, closes=closes)
-            case role:
-                segments += [_format(f"[|{role}|]\n"), _content(message["content"])]
-                if offer and index == 0 and role == "system":
-                    segments += [_format("\n\n"), *offer]
-                segments.append(_format(f"{END}\n"))
-    if generation_prompt:
-        segments.append(_format(_opening(thinking)))
-    return segments
+
+    def __call__(
+        self,
+        messages: Sequence[Message],
+        *,
+        thinking: bool = ...,
+        tools: Sequence[Tool] | None = ...,
+        generation_prompt: bool = ...,
+        with_mask: bool = ...,
+    ) -> list[Segment]: ...
 
 
-def jinja_template() -> str:
-    """The format as a chat template, for programs that open our models (`enable_thinking`, off by default)."""
-    return resources.files("open_exaone.text").joinpath("chat_template.jinja").read_text(encoding="utf-8")
+@dataclass(frozen=True, slots=True)
+class ChatFormat:
+    """How a family of models speaks."""
+
+    name: str  # one of `formats.NAMES`
+    thought_tag: str  # what a thought stands in: one of `THOUGHT_TAGS`
+    opens_thought: Callable[[bool], bool]  # (thinking) -> does the generation prompt leave a thought open?
+    segments: Render
+    markers: tuple[str, ...] = ()  # must be tokens where the format's own text holds them
 
 
 def check_messages(messages: Sequence[Message]) -> None:
-    """Raises a DataError that names the index and field of the first malformed message."""
+    """Looks at every message before any is rendered.
+
+    Raises:
+        DataError: a message is malformed; names the index and field of the first.
+    """
     if not messages:
         raise DataError("messages: is empty; give at least one message, such as {'role': 'user', 'content': 'Hi'}")
     for index, message in enumerate(messages):
@@ -104,14 +84,58 @@ def check_messages(messages: Sequence[Message]) -> None:
         if role == "tool":
             if message.get("content") is None:
                 raise DataError(f"{where}.content: is missing; give the tool's result, a text or any JSON value")
-            _json(message["content"], f"{where}.content")
+            json_text(message["content"], f"{where}.content")
         elif not (role == "assistant" and message.get("tool_calls") and message.get("content") is None):
             _check_text(message, "content", where)
         if role == "assistant":
-            if message.get("reasoning_content") is not None:
-                _check_text(message, "reasoning_content", where)
-            for number, call in enumerate(message.get("tool_calls") or ()):
-                _check_call(call, f"{where}.tool_calls[{number}]")
+            _check_reply(message, where)
+
+
+def refuse_tools(messages: Sequence[Message], tools: Sequence[Tool] | None, name: str) -> None:
+    """For formats that have no words for tools.
+
+    Raises:
+        DataError: tools are offered, called or answered.
+    """
+    mend = f"the chat format {name} has no tools; leave it out, or take a model whose format has them"
+    if tools:
+        raise DataError(f"tools: {mend}")
+    for index, message in enumerate(messages):
+        if message["role"] == "tool":
+            raise DataError(f"messages[{index}].role = 'tool': {mend}")
+        if message["role"] == "assistant" and message.get("tool_calls"):
+            raise DataError(f"messages[{index}].tool_calls: {mend}")
+
+
+def thought_and_answer(message: Message, tag: str) -> tuple[str, str]:
+    """An assistant message's thought and answer; a thought may also stand inside the content, in `tag`."""
+    thought, content = message.get("reasoning_content") or "", message.get("content") or ""
+    inline, close, answer = content.rpartition(f"</{tag}>")
+    if not close:
+        return thought, content
+    return thought or inline.split(f"<{tag}>", 1)[-1].strip(), answer
+
+
+def json_text(value: object, where: str) -> str:
+    """JSON as every format writes it.
+
+    Raises:
+        DataError: it cannot be written; names `where` it stands.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError as error:
+        raise DataError(f"{where}: cannot be written as JSON: it is nested too deeply; make it flatter") from error
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: cannot be written as JSON: {error}") from error
+
+
+def format_text(text: str, is_learned: bool = False) -> Segment:
+    return Segment(text, True, is_learned)
+
+
+def content_text(text: str, is_learned: bool = False) -> Segment:
+    return Segment(text, False, is_learned)
 
 
 def _check_text(message: Message, field: str, where: str) -> None:
@@ -122,86 +146,27 @@ def _check_text(message: Message, field: str, where: str) -> None:
         raise DataError(f"{where}.{field}: must be a text, not {type(value).__name__}; join its parts into one string")
 
 
+def _check_reply(message: Message, where: str) -> None:
+    if message.get("reasoning_content") is not None:
+        _check_text(message, "reasoning_content", where)
+    calls = message.get("tool_calls") or ()
+    if not isinstance(calls, Sequence) or isinstance(calls, str):
+        raise DataError(f"{where}.tool_calls: must be a list of calls, not {type(calls).__name__}")
+    for number, call in enumerate(calls):
+        _check_call(call, f"{where}.tool_calls[{number}]")
+
+
 def _check_call(call: Any, where: str) -> None:
     function = (call.get("function") or call) if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or "arguments" not in function:
         raise DataError(f'{where}: must be {{"name": a text, "arguments": {{…}}}}, bare or under "function"')
     arguments = function["arguments"]
     if not isinstance(arguments, str):
-        _json(arguments, f"{where}.arguments")
+        json_text(arguments, f"{where}.arguments")
         return
     try:
         json.loads(arguments)
-    except json.JSONDecodeError as error:
+    except RecursionError as error:
+        raise DataError(f"{where}.arguments: is nested too deeply; make it flatter") from error
+    except ValueError as error:
         raise DataError(f"{where}.arguments: a text here must be JSON: {error}") from error
-
-
-def _offer(tools: Sequence[Tool]) -> Iterator[Segment]:
-    """The words, our own, in which the system turn offers its functions."""
-    yield _format(OFFER_HEAD)
-    for number, tool in enumerate(tools):
-        yield _content(_json(tool, f"tools[{number}]"))
-        yield _format("\n")
-    yield _format(OFFER_TAIL)
-
-
-def _opening(thinking: bool) -> str:
-    """How an assistant turn begins; the generation prompt is nothing else."""
-    return "[|assistant|]\n" + (f"{THINK_OPEN}\n" if thinking else EMPTY_BLOCK)
-
-
-def _assistant_turn(message: Message, *, thinking: bool, is_learned: bool) -> Iterator[Segment]:
-    thought, answer = _parts(message)
-    yield _format(_opening(thinking))
-    if thinking:
-        yield _content(thought, is_learned)
-        yield _format(f"\n{THINK_CLOSE}\n\n", is_learned)
-    yield _content(answer, is_learned)
-    newline = "\n" if answer else ""
-    for call in message.get("tool_calls") or ():
-        yield _format(newline + CALL_OPEN, is_learned)
-        yield _content(_call_json(call), is_learned)
-        yield _format(CALL_CLOSE, is_learned)
-        newline = "\n"
-    yield _format(END, is_learned)
-    yield _format("\n")
-
-
-def _parts(message: Message) -> tuple[str, str]:
-    """An assistant message's thought and answer; a thought may also stand inside the content."""
-    thought, content = message.get("reasoning_content") or "", message.get("content") or ""
-    if THINK_CLOSE not in content:
-        return thought, content
-    inline, _, answer = content.rpartition(THINK_CLOSE)
-    return thought or inline.split(THINK_OPEN, 1)[-1].strip(), answer.strip()
-
-
-def _call_json(call: Mapping[str, Any]) -> str:
-    function = call.get("function") or call
-    arguments = function["arguments"]  # a text is JSON already: the OpenAI API's form
-    text = arguments if isinstance(arguments, str) else _json(arguments, "arguments")
-    return f'{{"name": {_json(function["name"], "name")}, "arguments": {text}}}'
-
-
-def _tool_result(message: Message, *, opens: bool, closes: bool) -> Iterator[Segment]:
-    """One result; neighbours share one tool turn, a line each."""
-    yield _format(("[|tool|]\n" if opens else "\n") + RESULT_OPEN)
-    yield _content(_json({"result": message["content"]}, "content"))
-    yield _format(RESULT_CLOSE)
-    if closes:
-        yield _format(f"{END}\n")
-
-
-def _format(text: str, is_learned: bool = False) -> Segment:
-    return Segment(text, True, is_learned)
-
-
-def _content(text: str, is_learned: bool = False) -> Segment:
-    return Segment(text, False, is_learned)
-
-
-def _json(value: object, where: str) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: cannot be written as JSON: {error}") from error

@@ -1,45 +1,54 @@
 """The tokenizer: byte-level BPE with EXAONE's markers, its training, its files; and chat through it."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-from open_exaone.base.errors import CheckpointError, ConfigError, DataError
-from open_exaone.base.files import write_json, write_text
+from open_exaone.base.errors import CheckpointError, ConfigError
+from open_exaone.base.files import write_atomically, write_json, write_text
 from open_exaone.base.records import Reply
-from open_exaone.text import chat
-from open_exaone.text.split import split_reply
+from open_exaone.text import exaone4
+from open_exaone.text.chat import END, THINK_CLOSE, THINK_OPEN, ChatFormat, Message, Segment, Tool
+from open_exaone.text.encode import PieceEncoder, with_ordinary_tags, without_markers
+from open_exaone.text.formats import NATIVE, check_name, choose_format
+from open_exaone.text.source import BACKEND_FILE, BOS, EOS, PAD, UNK, ChatTemplates, Source
+from open_exaone.text.split import ReplySplitter, split_reply
+from open_exaone.text.template import Template
 
-PAD, BOS, EOS, UNK = "[PAD]", "[BOS]", "[EOS]", "[UNK]"
-
-# The tags inside a reply aren't "special": they survive `skip_special`, since whoever reads a reply needs them.
-_TAGS = (
-    *(chat.CALL_CLOSE, chat.CALL_OPEN),
-    *(chat.RESULT_CLOSE, chat.RESULT_OPEN),
-    *(chat.THINK_CLOSE, chat.THINK_OPEN),
-)
 # In the order of their ids, EXAONE 4.0's order.
-_MARKERS = (PAD, BOS, EOS, UNK, *_TAGS, "[|system|]", "[|tool|]", "[|assistant|]", "[|user|]", chat.END)
+_MARKERS = (PAD, BOS, EOS, UNK, *exaone4.TAGS, *exaone4.TURNS)
 _MIN_VOCAB_SIZE = len(_MARKERS) + 256  # and every byte
 
 # A digit is always a token of its own, as in EXAONE's vocabulary. So is a newline: then text may be cut behind
 # the format's newlines and tokenised in pieces, and the ids are those of the whole.
 _ALONE = r"\p{N}|\n"
 
-_NUM_TEXTS_AT_ONCE = 1000  # an encoding takes some hundred bytes a token until its ids are read off
+# The format's own texts are few and short, and each is tokenised once; a template's are whole conversations.
+_MAX_KEPT_TEXTS, _MAX_KEPT_CHARS = 1000, 1000
 
 
 class Tokenizer:
-    """Text to ids and back, over a Hugging Face tokenizer with EXAONE 4.0's markers."""
+    """Text to ids and back, over a Hugging Face tokenizer; and conversations to ids, in the model's chat format.
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        self._backend = backend
-        self._plain = _without_markers(backend)
-        self._format_ids: dict[str, list[int]] = {}  # the format's own texts are few: each is tokenised once
+    Args:
+        source: the folder it was loaded from; None for one of our own, with EXAONE 4.0's markers.
+        chat_format: the format by name; None leaves it to the folder.
+    """
+
+    def __init__(
+        self, backend: tokenizers.Tokenizer, *, source: Source | None = None, chat_format: str | None = None
+    ) -> None:
+        self.backend = backend
+        self._source = source
+        self._chat_format_name = chat_format
+        self._format_ids: dict[tuple[str, bool], list[int]] = {}
+        said = source or Source(Path("the tokenizer"), {})
+        self._path = said.folder / BACKEND_FILE
+        self._special = said.special_ids(backend.token_to_id, lambda number: backend.id_to_token(number) is not None)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -71,26 +80,48 @@ class Tokenizer:
         backend.train_from_iterator(texts, trainer)
         num_missing = vocab_size - backend.get_vocab_size()
         backend.add_special_tokens([f"[unused{number}]" for number in range(num_missing)])
-        return cls(_with_ordinary_tags(backend))
+        return cls(with_ordinary_tags(backend, exaone4.TAGS))
 
     @classmethod
-    def load(cls, folder: Path) -> "Tokenizer":
-        """Opens a model's folder; of the files, `tokenizer.json` alone is read.
+    def load(cls, folder: Path, *, chat_format: str | None = None) -> "Tokenizer":
+        """Opens the tokenizer of a model's folder, of any family; `tokenizer.json` alone must be there.
+
+        Args:
+            chat_format: how conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0", or "template",
+                the folder's own. None leaves it to the folder: a native format where its template says the same as
+                that one (but tools always in the template's words), else its template.
 
         Raises:
-            CheckpointError: the file is missing or is not a tokenizer.
+            CheckpointError: a file is missing, too large or broken; names the file and the field.
+            ConfigError: there is no such chat format.
         """
-        path = folder / "tokenizer.json"
+        check_name(chat_format)
+        source = Source.read(folder)
+        if chat_format == "template" and source.chat_templates() is None:
+            raise CheckpointError(f"{folder}: has no chat template; leave chat_format='template' out, or add one")
+        path = folder / BACKEND_FILE
         try:
-            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{path}: no such file; a model's folder holds its tokenizer there") from error
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise CheckpointError(f"{path}: cannot be read as a tokenizer: {error}") from error
+            backend = tokenizers.Tokenizer.from_str(source.text(BACKEND_FILE) or "")
+            backend.no_truncation()  # a training's leftovers, which would cut what is encoded
+            backend.no_padding()
+        except CheckpointError:
+            raise
+        except BaseException as error:  # tokenizers raises nothing narrower, and Rust's panics aren't even Exceptions
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise CheckpointError(f"{path}: cannot be read as a tokenizer: {str(error)[:1000]}") from error
+        return cls(backend, source=source, chat_format=chat_format)
 
     def save(self, folder: Path) -> None:
-        """Writes what transformers, vLLM and llama.cpp look for; each file appears whole."""
-        names = {"bos_token": BOS, "eos_token": chat.END, "pad_token": PAD, "unk_token": UNK}
+        """Writes what transformers, vLLM and llama.cpp look for; each file appears whole.
+
+        A tokenizer that was loaded from a folder is written as it stood there, byte for byte.
+        """
+        if self._source is not None:
+            for name, content in self._source.files.items():
+                _write_bytes(folder / name, content)
+            return
+        names = {"bos_token": BOS, "eos_token": END, "pad_token": PAD, "unk_token": UNK}
         settings = {
             **names,
             "add_bos_token": False,
@@ -98,35 +129,66 @@ class Tokenizer:
             "clean_up_tokenization_spaces": False,
             "tokenizer_class": "PreTrainedTokenizerFast",  # others bring a pre-tokenizer of their own
         }
-        write_text(folder / "tokenizer.json", self._backend.to_str(pretty=True))
+        write_text(folder / BACKEND_FILE, self.backend.to_str(pretty=True))
         write_json(folder / "tokenizer_config.json", settings)
         write_json(folder / "special_tokens_map.json", names)
-        write_text(folder / "chat_template.jinja", chat.jinja_template())
+        write_text(folder / "chat_template.jinja", exaone4.jinja_template())
+
+    @cached_property
+    def chat_format(self) -> ChatFormat:
+        """How conversations are rendered. Found out when first needed: a foreign template has to be tried.
+
+        Raises:
+            CheckpointError: the folder's template is broken.
+        """
+        if self._source is None:
+            return NATIVE[self._chat_format_name or exaone4.EXAONE_4.name]
+        return choose_format(self._source, self._chat_format_name, self._make_template)
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the highest id; where ids have holes, more than there are tokens."""
+        return max(self.backend.get_vocab().values(), default=-1) + 1
 
     @property
-    def vocab_size(self) -> int:
-        return self._backend.get_vocab_size()
+    def bos_id(self) -> int | None:
+        return self._special.bos
 
     @property
     def pad_id(self) -> int:
-        return self._marker_id(PAD)
+        """Padding; where a folder names none, the end of a turn.
 
-    @property
-    def bos_id(self) -> int:
-        return self._marker_id(BOS)
+        Raises:
+            CheckpointError: the folder names neither.
+        """
+        return self.end_id if self._special.pad is None else self._special.pad
 
     @property
     def end_id(self) -> int:
-        """The end of a turn: where a generation stops."""
-        return self._marker_id(chat.END)
+        """The end of a turn: where a generation stops.
+
+        Raises:
+            CheckpointError: the folder names none.
+        """
+        if not self._special.ends:
+            raise CheckpointError(
+                f"{self._path.parent}: names no token that ends a generation; add eos_token to tokenizer_config.json "
+                f"or eos_token_id to generation_config.json"
+            )
+        return self._special.ends[0]
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every id that ends a generation, `end_id` first."""
+        return self._special.ends
 
     @property
     def think_open_id(self) -> int:
-        return self._marker_id(chat.THINK_OPEN)
+        return self._marker_id(THINK_OPEN)
 
     @property
     def think_close_id(self) -> int:
-        return self._marker_id(chat.THINK_CLOSE)
+        return self._marker_id(THINK_CLOSE)
 
     def encode(self, text: str) -> list[int]:
         """Tokenises plain text: a marker's name in it is text like any other."""
@@ -134,16 +196,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenises many plain texts, on all cores."""
-        try:
-            return [
-                encoding.ids
-                for start in range(0, len(texts), _NUM_TEXTS_AT_ONCE)
-                for encoding in self._plain.encode_batch_fast(
-                    list(texts[start : start + _NUM_TEXTS_AT_ONCE]), add_special_tokens=False
-                )
-            ]
-        except TypeError as error:
-            raise DataError("cannot tokenise: not a Unicode text (half of a surrogate pair, perhaps)") from error
+        return self._plain.encode([(text, False) for text in texts])
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of ids; bytes that are no UTF-8 show as U+FFFD.
@@ -151,15 +204,15 @@ class Tokenizer:
         Args:
             skip_special: leave out turn markers and padding. `<think>` and the tool tags stay.
         """
-        return self._backend.decode(list(ids), skip_special_tokens=skip_special)
+        return self.backend.decode(list(ids), skip_special_tokens=skip_special)
 
     @overload
     def render(
         self,
-        messages: Sequence[chat.Message],
+        messages: Sequence[Message],
         *,
         thinking: bool = ...,
-        tools: Sequence[chat.Tool] | None = ...,
+        tools: Sequence[Tool] | None = ...,
         generation_prompt: bool = ...,
         with_mask: Literal[False] = ...,
     ) -> list[int]: ...
@@ -167,104 +220,139 @@ class Tokenizer:
     @overload
     def render(
         self,
-        messages: Sequence[chat.Message],
+        messages: Sequence[Message],
         *,
         thinking: bool = ...,
-        tools: Sequence[chat.Tool] | None = ...,
+        tools: Sequence[Tool] | None = ...,
         generation_prompt: bool = ...,
         with_mask: Literal[True],
     ) -> tuple[list[int], list[bool]]: ...
 
     def render(
         self,
-        messages: Sequence[chat.Message],
+        messages: Sequence[Message],
         *,
         thinking: bool = False,
-        tools: Sequence[chat.Tool] | None = None,
+        tools: Sequence[Tool] | None = None,
         generation_prompt: bool = False,
         with_mask: bool = False,
     ) -> list[int] | tuple[list[int], list[bool]]:
-        """Renders a conversation to ids, as `chat.render_segments` says.
+        """Renders a conversation to ids, in `chat_format`; what is learned, `chat.Render` says.
 
-        The ids of a prompt (`generation_prompt=True`) begin the ids of the same conversation with its reply.
+        The ids of a prompt (`generation_prompt=True`) begin the ids of the same conversation with its reply, where
+        the format renders the reply with what the prompt ends in.
 
         Returns:
             ids [T]; with `with_mask`, also the loss mask [T], True on what the model is to produce.
+
+        Raises:
+            DataError: a message is malformed (names its index and field), the format can't say it, or (with a mask)
+                what is learned can't be found.
+            CheckpointError: the folder has no chat template, or a broken one, or lacks the format's markers.
         """
-        [(ids, mask)] = self.render_many(
-            [messages], thinking=thinking, tools=tools, generation_prompt=generation_prompt
+        segments = self.chat_format.segments(
+            messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt, with_mask=with_mask
         )
+        [(ids, mask)] = self._encode_segments([segments])
         return (ids, mask) if with_mask else ids
 
     def render_many(
         self,
-        conversations: Iterable[Sequence[chat.Message]],
+        conversations: Iterable[Sequence[Message]],
         *,
         thinking: bool = False,
-        tools: Sequence[chat.Tool] | None = None,
+        tools: Sequence[Tool] | None = None,
         generation_prompt: bool = False,
     ) -> list[tuple[list[int], list[bool]]]:
         """Renders conversations, faster than one by one.
 
         Returns:
             for each, its ids [T] and its loss mask [T].
+
+        Raises:
+            DataError, CheckpointError: as `render` with a mask.
         """
-        rendered = [
-            chat.render_segments(messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt)
-            for messages in conversations
-        ]
-        contents = [segment.text for segments in rendered for segment in segments if not segment.is_format]
-        content_ids = iter(self.encode_batch(contents))
-        return [self._join(segments, content_ids) for segments in rendered]
+        render = self.chat_format.segments
+        return self._encode_segments(
+            [
+                render(messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt)
+                for messages in conversations
+            ]
+        )
 
     def split(self, reply: str | Sequence[int], *, thinking: bool) -> Reply:
         """Splits a reply, text or ids, into thought, answer and tool calls.
 
         Args:
-            thinking: the prompt has opened the thought.
+            thinking: as the prompt was rendered; whether that left a thought open, the format knows.
         """
         text = reply if isinstance(reply, str) else self.decode(reply, skip_special=True)
-        return split_reply(text, thinking=thinking)
+        return split_reply(
+            text, thinking=self.chat_format.opens_thought(thinking), thought_tags=(self.chat_format.thought_tag,)
+        )
 
-    def _join(self, segments: Iterable[chat.Segment], content_ids: Iterator[list[int]]) -> tuple[list[int], list[bool]]:
-        """Puts a conversation's ids together; takes the next of `content_ids` for each content."""
-        ids: list[int] = []
-        mask: list[bool] = []
-        for segment in segments:
-            piece = self._encode_format(segment.text) if segment.is_format else next(content_ids)
-            ids += piece
-            mask += [segment.is_learned] * len(piece)
-        return ids, mask
+    def splitter(self, *, thinking: bool) -> ReplySplitter:
+        """The same for a reply that streams in; see `split`."""
+        opened = self.chat_format.opens_thought(thinking)
+        return ReplySplitter(thinking=opened, thought_tags=(self.chat_format.thought_tag,))
 
-    def _encode_format(self, text: str) -> list[int]:
-        """Tokenises the format's own text, in which markers' names are markers."""
-        if text not in self._format_ids:
-            for marker in _MARKERS:
+    def _encode_segments(self, rendered: Sequence[Sequence[Segment]]) -> list[tuple[list[int], list[bool]]]:
+        """Tokenises each segment alone; for each conversation, its ids and its loss mask."""
+        placed = [(segment, place > 0) for segments in rendered for place, segment in enumerate(segments)]
+        contents = iter(self._plain.encode([(item.text, inside) for item, inside in placed if not item.is_format]))
+        formats = self._encode_formats({(item.text, inside) for item, inside in placed if item.is_format})
+
+        def join(segments: Sequence[Segment]) -> tuple[list[int], list[bool]]:
+            ids: list[int] = []
+            mask: list[bool] = []
+            for place, segment in enumerate(segments):
+                piece = formats[segment.text, place > 0] if segment.is_format else next(contents)
+                ids += piece
+                mask += [segment.is_learned] * len(piece)
+            return ids, mask
+
+        return [join(segments) for segments in rendered]
+
+    def _encode_formats(self, placed: set[tuple[str, bool]]) -> dict[tuple[str, bool], list[int]]:
+        """Tokenises the format's own texts, in which markers' names are markers."""
+        missing = [key for key in placed if key not in self._format_ids]
+        for text, _ in missing:
+            for marker in self.chat_format.markers:
                 if marker in text:
                     self._marker_id(marker)  # a tokenizer without it would take it for text
-            self._format_ids[text] = self._backend.encode(text, add_special_tokens=False).ids
-        return self._format_ids[text]
+        found = dict(zip(missing, self._marked.encode(missing), strict=True))
+        short = {key: ids for key, ids in found.items() if len(key[0]) <= _MAX_KEPT_CHARS}
+        if len(self._format_ids) + len(short) <= _MAX_KEPT_TEXTS:
+            self._format_ids.update(short)
+        return found | {key: self._format_ids[key] for key in placed if key in self._format_ids}
+
+    def _make_template(self, templates: ChatTemplates) -> Template:
+        added = [token for token in self.backend.get_added_tokens_decoder().values() if not token.content.isspace()]
+        normalizer = self.backend.normalizer if any(token.normalized for token in added) else None
+        return Template(
+            templates,
+            markers=[token.content for token in added if token.content],
+            end_markers=list(filter(None, (self.backend.decode([number], False) for number in self.end_ids))),
+            normalize=None if normalizer is None else normalizer.normalize_str,
+        )
+
+    @cached_property
+    def _marked(self) -> PieceEncoder:
+        """For the format's own texts."""
+        return PieceEncoder(self.backend)
+
+    @cached_property
+    def _plain(self) -> PieceEncoder:
+        """For all others."""
+        return PieceEncoder(without_markers(self.backend))
 
     def _marker_id(self, name: str) -> int:
-        marker_id = self._backend.token_to_id(name)
+        marker_id = self.backend.token_to_id(name)
         if marker_id is None:
-            raise CheckpointError(f"tokenizer.json: has no token {name!r}; EXAONE 4.0's chat format needs it")
+            wanted = self.chat_format.name
+            raise CheckpointError(f"{self._path}: has no token {name!r}; the chat format {wanted} needs it")
         return marker_id
 
 
-def _without_markers(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The same tokenizer, for plain text: of the added tokens only runs of white space are left.
-
-    The backend's own `encode_special_tokens` would spare `<think>` and the tool tags, which aren't "special".
-    """
-    state: dict[str, Any] = json.loads(backend.to_str())
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"].isspace()]
-    return tokenizers.Tokenizer.from_str(json.dumps(state))
-
-
-def _with_ordinary_tags(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """Takes the "special" mark, which training puts on every marker, off the tags."""
-    state: dict[str, Any] = json.loads(backend.to_str())
-    for token in state["added_tokens"]:
-        token["special"] = token["content"] not in _TAGS
-    return tokenizers.Tokenizer.from_str(json.dumps(state))
+def _write_bytes(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))

@@ -1,4 +1,4 @@
-"""The chat format: golden renders, the loss mask, and equality with the templates that others run."""
+"""EXAONE 4.0's chat format: golden renders, the loss mask, and equality with the templates that others run."""
 
 import json
 from collections.abc import Callable
@@ -8,57 +8,29 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import AutoTokenizer
 
 from open_exaone.base.errors import DataError
-from open_exaone.text.chat import jinja_template, render_segments
+from open_exaone.text.exaone4 import jinja_template, segments
 from open_exaone.text.tokenizer import Tokenizer
-
-Message = dict[str, Any]
-TOOL = {"type": "function", "function": {"name": "roll", "description": "주사위를 던진다", "parameters": {}}}
-
-# White space, digits, Korean and broken tags, but no marker: a template can't tell a user's from its own.
-content = st.lists(
-    st.sampled_from([" ", "\n", "\t", "\r", "4", "a", "it's", "답", "<", "think", "</", "[|", "{", '"', "\\", "🙂"])
-).map("".join)
-json_value = st.none() | st.booleans() | st.integers() | content
-function = st.fixed_dictionaries(
-    {"name": content, "arguments": st.dictionaries(content, json_value, max_size=2) | st.just('{"n": 6}')}
+from text.conversations import (
+    CALL,
+    REPLY,
+    THOUGHTFUL,
+    TOOL,
+    USER,
+    Message,
+    assistant,
+    compiled,
+    content,
+    conversations,
+    flags,
+    text_of,
+    tools,
 )
-calls = st.lists(function | st.fixed_dictionaries({"function": function}), max_size=2)
-inline_thought = st.builds(lambda thought, answer: f"<think>\n{thought}\n</think>\n\n{answer}", content, content)
-assistant = st.fixed_dictionaries(
-    {"role": st.just("assistant"), "content": content | inline_thought},
-    optional={"reasoning_content": content, "tool_calls": calls},
-)
-results = json_value.filter(lambda value: value is not None) | st.lists(json_value, max_size=2)
-tool = st.fixed_dictionaries({"role": st.just("tool"), "content": results})
-other = st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": content})
-conversations = st.lists(other | assistant | tool, min_size=1, max_size=5)
-tools = st.none() | st.lists(st.just(TOOL) | st.dictionaries(content, json_value, max_size=2), max_size=2)
-flags = st.booleans()
-
-
-def text_of(messages: list[Message], **options: Any) -> str:
-    return "".join(segment.text for segment in render_segments(messages, **options))
-
-
-def compiled(template: str) -> Callable[..., str]:
-    """A chat template as transformers and vLLM run it."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = lambda value, ensure_ascii=False: json.dumps(value, ensure_ascii=ensure_ascii)
-    return environment.from_string(template).render
-
 
 OUR_TEMPLATE = compiled(jinja_template())
 
-USER = {"role": "user", "content": "Q1"}
-REPLY = {"role": "assistant", "content": "A1"}
-THOUGHTFUL = {"role": "assistant", "content": "A1", "reasoning_content": "hm"}
-CALL = {"type": "function", "function": {"name": "roll", "arguments": {"n": 6}}}
 ROLLED: list[Message] = [
     {"role": "user", "content": "Roll"},
     {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]},
@@ -101,17 +73,19 @@ ROLL = '<tool_call>{"name": "roll", "arguments": {"n": 6}}</tool_call>'
     ],
 )
 def test_golden_renders(messages: list[Message], options: dict[str, bool], text: str, tokenizer: Tokenizer) -> None:
-    assert text_of(messages, **options) == text
+    assert text_of(segments, messages, **options) == text
     assert tokenizer.decode(tokenizer.render(messages, **options)) == text
 
 
 def test_tools_stand_in_the_system_turn() -> None:
-    alone = text_of([USER], tools=[TOOL])
+    alone = text_of(segments, [USER], tools=[TOOL])
     assert alone.startswith("[|system|]\n# Functions\n")
     assert json.dumps(TOOL, ensure_ascii=False) + "\n" in alone
     offer = alone.removeprefix("[|system|]\n").partition("[|endofturn|]")[0]
     system = {"role": "system", "content": "S"}
-    assert text_of([system, USER], tools=[TOOL]).startswith(f"[|system|]\nS\n\n{offer}[|endofturn|]\n[|user|]")
+    assert text_of(segments, [system, USER], tools=[TOOL]).startswith(
+        f"[|system|]\nS\n\n{offer}[|endofturn|]\n[|user|]"
+    )
 
 
 @given(messages=conversations, reply=assistant, thinking=flags, tools=tools)
@@ -146,7 +120,7 @@ def test_a_learned_reply_splits_into_what_it_was_made_of(
     parts = tokenizer.split(learned, thinking=thinking)
     assert parts.thought == (thought.strip("\n") if thinking else "")
     assert parts.answer == answer.strip("\n")
-    assert [json.loads(text) for text in parts.tool_calls] == [CALL["function"]]
+    assert [{"name": call.name, "arguments": call.arguments} for call in parts.tool_calls] == [CALL["function"]]
     assert parts.finished
 
 
@@ -183,11 +157,13 @@ def test_our_template_renders_the_same(
     theirs = OUR_TEMPLATE(
         messages=messages, enable_thinking=thinking, tools=tools, add_generation_prompt=generation_prompt
     )
-    assert text_of(messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt) == theirs
+    assert text_of(segments, messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt) == theirs
 
 
 def test_our_template_is_non_reasoning_by_default() -> None:
-    assert OUR_TEMPLATE(messages=[USER], add_generation_prompt=True) == text_of([USER], generation_prompt=True)
+    assert OUR_TEMPLATE(messages=[USER], add_generation_prompt=True) == text_of(
+        segments, [USER], generation_prompt=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +218,7 @@ def test_the_published_template_renders_the_same(
         skip_think=not thinking or generation_prompt,
         add_generation_prompt=generation_prompt,
     )
-    assert text_of(messages, thinking=thinking, generation_prompt=generation_prompt) == theirs
+    assert text_of(segments, messages, thinking=thinking, generation_prompt=generation_prompt) == theirs
     ids = exaone_tokenizer.render(messages, thinking=thinking, generation_prompt=generation_prompt)
     assert ids == exaone_in_transformers(theirs)["input_ids"]
 

@@ -1,0 +1,152 @@
+"""Whose licence a model is under, and what follows: said before use, carried along, kept in the name.
+
+EXAONE models and their tokenizers are LG AI Research's, under agreements of their own; a model trained from scratch
+here is under none of them. What a licence says is told in one line; the agreement itself is what counts.
+"""
+
+import functools
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.files import read_json
+from open_exaone.base.log import logger
+
+CARRIED = ("LICENSE*", "LICENCE*", "NOTICE*")
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """One agreement, and what it asks of whoever uses, changes or distils a model."""
+
+    name: str
+    use: str
+    training_data: str
+    prefix: str = "EXAONE"  # what the name of a derived model must begin with
+
+
+LG_1_1 = Licence(
+    "EXAONE AI Model License Agreement 1.1 - NC",
+    "research only, no commercial use",
+    "forbids using its output to develop or improve any other model, and its output belongs to LG",
+)
+LG_1_2 = Licence(
+    "EXAONE AI Model License Agreement 1.2 - NC",
+    "research and education only, no commercial use",
+    "forbids using its output to develop or improve models that compete with LG's",
+)
+K_EXAONE = Licence(
+    "K-EXAONE AI Model License Agreement",
+    "commercial use is allowed; passing it on commercially needs an agreement",
+    "sets terms of its own for training with its output: read it first",
+    prefix="K-EXAONE",
+)
+
+# By how a model's name begins.
+_BY_NAME = (
+    (re.compile(r"k-exaone", re.IGNORECASE), K_EXAONE),
+    (re.compile(r"exaone[-_]?(3\.|deep)", re.IGNORECASE), LG_1_1),
+    (re.compile(r"exaone[-_]?4(\.|-|_|$)", re.IGNORECASE), LG_1_2),
+)
+_LICENCES = (LG_1_1, LG_1_2, K_EXAONE)
+# The end of a turn is id 361 in LG's tokenizers of 3.x and 4.0, and in no other.
+_LG_END = re.compile(rb'"id":\s*361,\s*"content":\s*"\[\|endofturn\|\]"')
+_MAX_TOKENIZER_BYTES = 100_000_000
+
+
+def licence_of(folder: Path) -> Licence | None:
+    """The EXAONE licence that a model's folder is under, or None.
+
+    Judged by its name (the folder's, the hub's, or the one that its config.json tells), by its LICENSE file, and by
+    its tokenizer, which is part of the licensed model.
+    """
+    if (by_name := licence_by_name(_names(folder))) is not None:
+        return by_name
+    for file in (path for pattern in CARRIED for path in sorted(folder.glob(pattern))):
+        with open(file, encoding="utf-8", errors="replace") as text:
+            head = " ".join(text.read(2000).split()).lower()
+        for licence in _LICENCES:
+            if licence.name.lower() in head:
+                return licence
+    return _by_tokenizer(folder)
+
+
+def licence_by_name(names: Iterable[str]) -> Licence | None:
+    """The licence of the first of the names that is an EXAONE model's; an owner before a slash plays no part."""
+    for name in names:
+        for pattern, licence in _BY_NAME:
+            if pattern.match(name.rpartition("/")[2]):
+                return licence
+    return None
+
+
+@functools.cache
+def tell(licence: Licence | None, name: str) -> None:
+    """Says, once in a process, what a model's licence asks for."""
+    if licence is not None:
+        logger.warning(
+            "%s is under the %s: %s. Pass it or a derived model on only with a copy of the agreement, and name a "
+            "derived model %s….",
+            *(name, licence.name, licence.use, licence.prefix),
+        )
+
+
+@functools.cache
+def tell_before_generating(licence: Licence | None, name: str) -> None:
+    """Says, once in a process, what a model's licence says of training with what the model writes."""
+    if licence is not None:
+        logger.warning("Before you train with what %s writes: the %s %s.", name, licence.name, licence.training_data)
+
+
+def check_derived_name(licence: Licence | None, name: str) -> None:
+    """Holds a derived model's name to its licence.
+
+    Raises:
+        ConfigError: it does not begin as the licence asks.
+    """
+    if licence is not None and not name.startswith(licence.prefix):
+        raise ConfigError(
+            f"{name}: the {licence.name} asks that a derived model's name begin with {licence.prefix}: "
+            f"call it {licence.prefix}-{name}"
+        )
+
+
+def carry_licence(source: Path, folder: Path) -> None:
+    """Copies the licence and notice files of a model's folder into one derived from it."""
+    files = [path for pattern in CARRIED for path in source.glob(pattern) if path.is_file()]
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
+    if not files and (licence := licence_of(source)) is not None:
+        logger.warning(
+            "%s holds no LICENSE file: put a copy of the %s into %s before you pass it on.",
+            *(source, licence.name, folder),
+        )
+
+
+def _names(folder: Path) -> list[str]:
+    """What the model in a folder may be called; in the hub's cache a folder's grandparent is `models--owner--name`.
+
+    A folder's own name counts only in LG's capitals: a run of ours may well be called exaone-deep.
+    """
+    resolved = folder.resolve()
+    names = [name for name in (folder.name, resolved.name) if name.lstrip("K-").startswith("EXAONE")]
+    if resolved.parent.name == "snapshots":
+        names.append(resolved.parent.parent.name.rpartition("--")[2])
+    try:
+        told = read_json(folder / "config.json").get("_name_or_path")
+    except (DataError, AttributeError):
+        told = None
+    return [*names, told] if isinstance(told, str) else names
+
+
+def _by_tokenizer(folder: Path) -> Licence | None:
+    path = folder / "tokenizer.json"
+    if not path.is_file() or path.stat().st_size > _MAX_TOKENIZER_BYTES:
+        return None
+    text = path.read_bytes()
+    if not _LG_END.search(text):
+        return None
+    return LG_1_2 if b'"<think>"' in text else LG_1_1

@@ -1,0 +1,231 @@
+"""A folder's weights: safetensors, in one file or in shards with an index; mapped from disk, not copied."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from open_exaone.base.errors import CheckpointError, DataError
+from open_exaone.base.files import read_json, write_atomically, write_json
+from open_exaone.base.machine import advise_huge_pages
+from open_exaone.model.config import ModelConfig
+from open_exaone.model.family import published_name
+from open_exaone.model.transformer import LanguageModel
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+# Tables of RoPE's angles, which old versions of transformers stored with the weights; everyone computes them anew.
+DERIVED = (".rotary_emb.inv_freq", ".rotary.inv_freq")
+MAX_SHARD_BYTES = 5_000_000_000
+
+
+class Weights(Mapping[str, Tensor]):
+    """A folder's weights under our names, checked against the config; each is mapped from its file when asked for.
+
+    A tensor's pages are the file's own until something writes to them, so that a model costs no memory of its own
+    before it is trained; the file must not be cut or overwritten in place meanwhile (whole-file replacement, as
+    everything here writes, is safe).
+
+    Raises:
+        CheckpointError: names the file and the tensor that is missing, unknown, of another shape or dtype, or, when
+            it is read, not finite.
+    """
+
+    def __init__(self, folder: Path, config: ModelConfig, dtype: torch.dtype | None = None) -> None:
+        """Args:
+        dtype: what to read the weights as; each as it is stored if left out.
+        """
+        self._config, self._dtype = config, dtype
+        self._handles: dict[str, tuple[Path, Any]] = {}  # by published name: the file, and safetensors' handle to it
+        for path, names in _files(folder).items():
+            handle = _open(path)
+            stored = [name for name in list(handle.keys()) if not name.endswith(DERIVED)]
+            if names is not None and (strangers := sorted(set(stored) ^ names)):
+                place = "missing there" if strangers[0] in names else f"not in {INDEX}"
+                raise CheckpointError(f"{path}: {len(strangers)} tensors are {place}, such as {strangers[0]}")
+            self._handles |= dict.fromkeys(stored, (path, handle))
+        self._names = {name: published_name(config.family, name) for name in expected_shapes(config)}
+        self._drop_tied_head()
+        self._check_headers(folder)
+
+    def __getitem__(self, name: str) -> Tensor:
+        path, handle = self._handles[self._names[name]]
+        tensor: Tensor = handle.get_tensor(self._names[name])
+        if not is_finite(tensor):
+            raise CheckpointError(
+                f"{path}: {self._names[name]} holds NaN or infinity: the model is broken; copy or download it again"
+            )
+        try:
+            return cast(tensor, self._dtype or tensor.dtype)
+        except OverflowError as error:
+            raise CheckpointError(f"{path}: {self._names[name]} {error}") from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _drop_tied_head(self) -> None:
+        """A tied head may be stored once more; then it must be the embedding."""
+        head = published_name(self._config.family, "lm_head.weight")
+        if not self._config.tied_embeddings or head not in self._handles:
+            return
+        path, handle = self._handles.pop(head)
+        embedding = self._names["model.embed_tokens.weight"]
+        if embedding in self._handles:
+            found = self._handles[embedding][1].get_tensor(embedding)
+            if not torch.equal(found, handle.get_tensor(head)):
+                raise CheckpointError(
+                    f"{path}: {head} differs from {embedding}, and config.json ties them: "
+                    f'set "tie_word_embeddings": false there'
+                )
+
+    def _check_headers(self, folder: Path) -> None:
+        wanted = set(self._names.values())
+        for problem, names in (("missing", wanted - self._handles.keys()), ("unknown", self._handles.keys() - wanted)):
+            if names:
+                whole = folder / (INDEX if (folder / INDEX).exists() and not (folder / SINGLE).exists() else SINGLE)
+                where = whole if problem == "missing" else self._handles[min(names)][0]
+                raise CheckpointError(
+                    f"{where}: {len(names)} tensors are {problem}, such as {min(names)}: "
+                    f"config.json describes another model"
+                )
+        for name, shape in expected_shapes(self._config).items():
+            path, handle = self._handles[self._names[name]]
+            header = handle.get_slice(self._names[name])
+            if tuple(header.get_shape()) != shape:
+                raise CheckpointError(
+                    f"{path}: {self._names[name]} has shape {tuple(header.get_shape())}; config.json asks for {shape}"
+                )
+            if header.get_dtype() not in DTYPES:
+                raise CheckpointError(
+                    f"{path}: {self._names[name]} is stored as {header.get_dtype()}; only {', '.join(DTYPES)} are "
+                    f"read: take the model's unquantised weights"
+                )
+
+
+@functools.cache
+def expected_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
+    """The shape of each weight of a model, by our name; a tied head is left out."""
+    with torch.device("meta"):
+        model = LanguageModel(config)
+    return MappingProxyType({name: tuple(weight.shape) for name, weight in model.named_parameters()})
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no element is NaN or infinite, in one pass without a copy: both survive a minimum and maximum."""
+    low, high = tensor.aminmax()
+    return bool(torch.isfinite(low) and torch.isfinite(high))
+
+
+def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A CPU tensor in another dtype, or itself if that is its own.
+
+    Raises:
+        OverflowError: it holds values that the dtype is too narrow for.
+    """
+    if tensor.dtype == dtype:
+        return tensor
+    fresh = torch.empty(tensor.shape, dtype=dtype)
+    advise_huge_pages(fresh.data_ptr(), fresh.numel() * fresh.element_size())
+    if not is_finite(fresh.copy_(tensor)):
+        raise OverflowError(f"does not fit into {str(dtype).removeprefix('torch.')}: choose bfloat16 or float32")
+    return fresh
+
+
+def save_weights(
+    folder: Path, config: ModelConfig, weights: Mapping[str, Tensor], *, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> int:
+    """Writes a model's weights in its family's own layout, one shard in memory at a time; each file appears whole.
+
+    Args:
+        weights: by our names; each is read once.
+
+    Returns:
+        how many bytes of weights were written.
+    """
+    shards: list[tuple[Path, list[str]]] = []  # each file, and the published names in it
+    shard: dict[str, Tensor] = {}
+    total = shard_bytes = 0
+
+    def write_shard() -> None:
+        path = folder / f"model-{len(shards) + 1:05d}.safetensors"
+        write_atomically(path, lambda partial: save_file(shard, partial, metadata={"format": "pt"}))
+        shards.append((path, list(shard)))
+
+    for stale in folder.glob("model*.safetensors*"):  # what an earlier model left would be opened as well, or instead
+        stale.unlink()
+    for name in expected_shapes(config):
+        tensor = weights[name].detach().cpu().contiguous()
+        num_bytes = tensor.numel() * tensor.element_size()
+        if shard and shard_bytes + num_bytes > max_shard_bytes:
+            write_shard()
+            shard, shard_bytes = {}, 0
+        shard[published_name(config.family, name)] = tensor
+        total, shard_bytes = total + num_bytes, shard_bytes + num_bytes
+    write_shard()
+    if len(shards) == 1:
+        shards[0][0].rename(folder / SINGLE)
+        return total
+    weight_map: dict[str, str] = {}
+    for number, (path, names) in enumerate(shards, start=1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        path.rename(folder / file)
+        weight_map |= dict.fromkeys(names, file)
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    return total
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}. Copy or download it again") from error
+
+
+def _files(folder: Path) -> dict[Path, set[str] | None]:
+    """The files of weights, and which tensors the index says are in each (None without an index)."""
+    if (folder / SINGLE).exists() or (folder / SINGLE).is_symlink():
+        return {_inside(folder, SINGLE, SINGLE): None}
+    index = folder / INDEX
+    if not index.exists():
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
+        beside = f" ({pickles[0]} is a pickle, which may run code)" if pickles else ""
+        raise CheckpointError(f"{folder / SINGLE}: no such file; only safetensors are read{beside}")
+    try:
+        weight_map = read_json(index)["weight_map"]
+        pairs = {name: file for name, file in weight_map.items() if not name.endswith(DERIVED)}
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f'{index}: weight_map: must be an object {{"tensor": "file", …}}') from error
+    files: dict[Path, set[str] | None] = {}
+    for name, file in pairs.items():
+        if not isinstance(file, str):
+            raise CheckpointError(f"{index}: weight_map.{name} = {file!r}: must be a file's name")
+    for file in dict.fromkeys(pairs.values()):
+        files[_inside(folder, file, f"{INDEX}: weight_map")] = {name for name, at in pairs.items() if at == file}
+    return files
+
+
+def _inside(folder: Path, file: str, said_by: str) -> Path:
+    """A file of weights that stands in the folder itself, or, in the hub's cache, in the same model's blobs."""
+    path = folder / file
+    if Path(file).name != file or not file.endswith(".safetensors"):
+        raise CheckpointError(
+            f"{folder / said_by}: {file!r} must be the name of a .safetensors file in the same folder"
+        )
+    if path.is_symlink():
+        blobs = folder.parent.parent / "blobs"
+        if folder.parent.name != "snapshots" or path.resolve().parent != blobs.resolve():
+            raise CheckpointError(f"{path}: is a link to {path.resolve()}: copy the file itself into the folder")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file, though {folder / said_by} names it: copy or download it again")
+    return path

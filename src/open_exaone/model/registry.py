@@ -1,0 +1,87 @@
+"""The shapes that LG AI Research published, by model name. No weights: those come from a folder or the hub."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from open_exaone.model.config import ModelConfig, RopeScaling
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One published model: its shape, and how many tokens it was pretrained on."""
+
+    hub_name: str
+    config: ModelConfig
+    training_tokens: int  # pretraining; EXAONE Deep's are those of the 3.5 model that it was trained from
+
+
+def _exaone3(**changes: object) -> ModelConfig:
+    """EXAONE 3.x of 7.8B; the others differ from it in a few numbers (arXiv 2412.04862, table 1)."""
+    shape: dict[str, object] = {
+        "family": "exaone",
+        "vocab_size": 102_400,
+        "width": 4096,
+        "num_layers": 32,
+        "num_heads": 32,
+        "num_kv_heads": 8,
+        "head_width": 128,
+        "ffn_width": 14_336,
+        "max_positions": 32_768,
+        "rope_theta": 1e6,
+        "rope_scaling": RopeScaling(factor=8.0),
+        "tied_embeddings": False,
+    }
+    return ModelConfig.model_validate(shape | changes)
+
+
+_2_4B = _exaone3(width=2560, num_layers=30, head_width=80, ffn_width=7168, tied_embeddings=True)
+_7_8B = _exaone3()
+_32B = _exaone3(width=5120, num_layers=64, num_heads=40, ffn_width=27_392)
+_4_SCALING = RopeScaling(factor=16.0)
+
+PUBLISHED: Mapping[str, Published] = MappingProxyType(
+    {
+        hub_name.removeprefix("LGAI-EXAONE/"): Published(hub_name, config, training_tokens)
+        for hub_name, config, training_tokens in (
+            (
+                "LGAI-EXAONE/EXAONE-3.0-7.8B-Instruct",
+                _exaone3(max_positions=4096, rope_theta=5e5, rope_scaling=None),
+                8_000_000_000_000,
+            ),
+            ("LGAI-EXAONE/EXAONE-3.5-2.4B-Instruct", _2_4B, 6_500_000_000_000),
+            ("LGAI-EXAONE/EXAONE-3.5-7.8B-Instruct", _7_8B, 9_000_000_000_000),
+            ("LGAI-EXAONE/EXAONE-3.5-32B-Instruct", _32B, 6_500_000_000_000),
+            ("LGAI-EXAONE/EXAONE-Deep-2.4B", _2_4B, 6_500_000_000_000),
+            ("LGAI-EXAONE/EXAONE-Deep-7.8B", _7_8B, 9_000_000_000_000),
+            ("LGAI-EXAONE/EXAONE-Deep-32B", _32B, 6_500_000_000_000),
+            (
+                "LGAI-EXAONE/EXAONE-4.0-1.2B",
+                _exaone3(
+                    family="exaone4",
+                    width=2048,
+                    num_layers=30,
+                    head_width=64,
+                    ffn_width=4096,
+                    max_positions=65_536,
+                    rope_scaling=_4_SCALING,
+                    tied_embeddings=True,
+                ),
+                12_000_000_000_000,
+            ),
+            (
+                "LGAI-EXAONE/EXAONE-4.0-32B",
+                _32B.model_copy(
+                    update={
+                        "family": "exaone4",
+                        "pattern": "LLLG",
+                        "window": 4096,
+                        "max_positions": 131_072,
+                        "rope_scaling": _4_SCALING,
+                    }
+                ),
+                14_000_000_000_000,
+            ),
+        )
+    }
+)

@@ -1,0 +1,106 @@
+"""Text to ids, with markers' names as markers or as plain text, and in pieces."""
+
+import json
+import secrets
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from typing import Any
+
+import tokenizers
+
+from open_exaone.base.errors import CheckpointError, DataError
+
+_NUM_TEXTS_AT_ONCE = 1000  # an encoding takes some hundred bytes a token until its ids are read off
+_LEAD = "\n"  # a piece inside a text is encoded behind it
+
+
+class PieceEncoder:
+    """Encodes the pieces of a text.
+
+    SentencePiece's tokenizers put a space before a text; a piece from within one must have none. It is encoded behind
+    a newline, whose ids are then taken off.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self._backend = backend
+
+    def encode(self, pieces: Sequence[tuple[str, bool]]) -> list[list[int]]:
+        """The ids of pieces, each with whether it stands inside a text, behind another piece.
+
+        Raises:
+            DataError: a piece is no Unicode text.
+            CheckpointError: the tokenizer can't say it, as one without an unknown token can't say everything.
+        """
+        lead_ids = self._lead_ids
+        if not lead_ids:
+            return self._encode([text for text, _ in pieces])
+        encoded = self._encode([_LEAD + text if inside else text for text, inside in pieces])
+        for place, (text, inside) in enumerate(pieces):
+            if inside and encoded[place][: len(lead_ids)] == lead_ids:
+                encoded[place] = encoded[place][len(lead_ids) :]
+            elif inside:
+                [encoded[place]] = self._encode([text])
+        return encoded
+
+    @cached_property
+    def _lead_ids(self) -> list[int]:
+        """The ids to take off; empty where a text gets no space put before it."""
+        [ids] = self._encode(["a"])
+        name = self._backend.id_to_token(ids[0]) if ids else None
+        return self._encode([_LEAD])[0] if name and name.startswith(("▁", "Ġ")) else []
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        try:
+            return [
+                encoding.ids
+                for start in range(0, len(texts), _NUM_TEXTS_AT_ONCE)
+                for encoding in self._backend.encode_batch_fast(
+                    list(texts[start : start + _NUM_TEXTS_AT_ONCE]), add_special_tokens=False
+                )
+            ]
+        except TypeError as error:
+            raise DataError("cannot tokenise: not a Unicode text (half of a surrogate pair, perhaps)") from error
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise CheckpointError(f"tokenizer.json: cannot tokenise this text: {error}; mend its model") from error
+
+
+def without_markers(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same tokenizer, for plain text: of the added tokens only runs of white space are left.
+
+    The backend's own `encode_special_tokens` would spare `<think>` and the tool tags, which aren't "special". Added
+    tokens are numbered in order, so those that stand in no vocabulary keep their places, under names nobody knows.
+
+    Raises:
+        CheckpointError: the tokens that are left would get other ids.
+    """
+    state: dict[str, Any] = json.loads(backend.to_str())
+    vocab = state["model"]["vocab"]
+    names = {token["content"] for token in state["added_tokens"] if not token["content"].isspace()}
+    known = set(vocab) if isinstance(vocab, dict) else {piece for piece, _ in vocab}
+    hidden = f"\U0010fffd{secrets.token_hex(16)}"
+    kept = []
+    for token in state["added_tokens"]:
+        if token["content"] not in names:
+            kept.append(token)
+        elif token["content"] not in known:
+            kept.append({**token, "content": f"{hidden}{token['id']}", "normalized": False})
+    state["added_tokens"] = kept
+    if isinstance(vocab, list):  # Unigram finds its pieces in any text, markers' names too
+        unknown = state["model"].get("unk_id")
+        state["model"]["vocab"] = [
+            [f"{hidden}{number}" if piece in names and number != unknown else piece, score]
+            for number, (piece, score) in enumerate(vocab)
+        ]
+    plain = tokenizers.Tokenizer.from_str(json.dumps(state))
+    for token in kept:
+        if token["content"].isspace() and plain.token_to_id(token["content"]) != token["id"]:
+            raise CheckpointError(f"tokenizer.json: added_tokens: {token['content']!r} has no id of its own; mend it")
+    return plain
+
+
+def with_ordinary_tags(backend: tokenizers.Tokenizer, tags: Collection[str]) -> tokenizers.Tokenizer:
+    """Takes the "special" mark, which training puts on every marker, off some."""
+    state: dict[str, Any] = json.loads(backend.to_str())
+    for token in state["added_tokens"]:
+        token["special"] = token["content"] not in tags
+    return tokenizers.Tokenizer.from_str(json.dumps(state))

@@ -1,0 +1,236 @@
+"""What a model's folder says about its tokenizer: its files, its special tokens, its chat templates.
+
+Only `tokenizer.json` must be there. Every file may be hostile: none is read beyond its limit, none but regular
+files is opened, and what is read is checked before it is used.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.errors import CheckpointError
+from open_exaone.text.chat import END
+
+BACKEND_FILE, SETTINGS_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+TEMPLATE_FILE, TOOL_TEMPLATE_FILE = "chat_template.jinja", "additional_chat_templates/tool_use.jinja"
+MODEL_FILES = ("generation_config.json", "config.json")  # the model's, not the tokenizer's: never saved again
+
+# The tokenizer's own files, with the most bytes that are read of each.
+_MAX_BYTES = {
+    **{BACKEND_FILE: 100_000_000, SETTINGS_FILE: 10_000_000, MAP_FILE: 10_000_000, "added_tokens.json": 10_000_000},
+    **{"vocab.json": 50_000_000, "merges.txt": 50_000_000, "vocab.txt": 50_000_000, "tokenizer.model": 50_000_000},
+    **{TEMPLATE_FILE: 1_000_000, TOOL_TEMPLATE_FILE: 1_000_000},
+}
+_MAX_MODEL_BYTES = 10_000_000
+
+PAD, BOS, EOS, UNK = "[PAD]", "[BOS]", "[EOS]", "[UNK]"
+_OURS = {"bos": BOS, "pad": PAD, "eos": END}  # EXAONE's names, where a folder says nothing
+_TEMPLATE_VARIABLES = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialIds:
+    """The ids with a meaning to whoever runs the model."""
+
+    bos: int | None
+    pad: int | None
+    ends: tuple[int, ...]  # every id that ends a generation
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplates:
+    """The templates that came with a checkpoint, by name: "default" and perhaps "tool_use"."""
+
+    sources: Mapping[str, str]
+    paths: Mapping[str, Path]
+    variables: Mapping[str, str]  # "bos_token" and the like
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder that a tokenizer was loaded from; nothing is read from it again."""
+
+    folder: Path
+    files: Mapping[str, bytes]  # the tokenizer's own, as they stand
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the JSON files beside tokenizer.json
+
+    @classmethod
+    def read(cls, folder: Path) -> "Source":
+        """Reads what there is.
+
+        Raises:
+            CheckpointError: tokenizer.json is missing, or a file is too large, unreadable or no JSON object.
+        """
+        files = {name: _read(folder / name, limit) for name, limit in _MAX_BYTES.items()}
+        if files[BACKEND_FILE] is None:
+            raise CheckpointError(f"{folder / BACKEND_FILE}: no such file; a model's folder holds its tokenizer there")
+        sides = {name: _read(folder / name, _MAX_MODEL_BYTES) for name in MODEL_FILES}
+        sides |= {name: files[name] for name in (SETTINGS_FILE, MAP_FILE)}
+        values = {name: _object(folder / name, text) for name, text in sides.items() if text is not None}
+        return cls(folder, {name: text for name, text in files.items() if text is not None}, values)
+
+    def text(self, name: str) -> str | None:
+        """A file's text; None where there is no such file.
+
+        Raises:
+            CheckpointError: it is no UTF-8.
+        """
+        if name not in self.files:
+            return None
+        return _decoded(self.folder / name, self.files[name])
+
+    def value(self, name: str, key: str) -> Any:
+        """A field of a JSON file; None where either is missing."""
+        return self.values.get(name, {}).get(key)
+
+    def special_ids(self, id_of: Callable[[str], int | None], has_id: Callable[[int], bool]) -> SpecialIds:
+        """Finds each where it is said first: by id beside the model, by name beside the tokenizer, by our names.
+
+        What ends a generation is what either of them says: a model's list often lacks the end of a turn.
+
+        Raises:
+            CheckpointError: a file names an id or a token that the tokenizer doesn't have; names file and field.
+        """
+        ids, names = _Ids(self, has_id), _Names(self, id_of)
+        ends = dict.fromkeys([*ids.of("eos"), *names.of("eos")]) or dict.fromkeys(names.ours("eos"))
+        [bos, *_] = [*ids.one("bos"), *names.of("bos"), *names.ours("bos"), None]
+        [pad, *_] = [*ids.one("pad"), *names.of("pad"), *names.ours("pad"), *ends, None]
+        return SpecialIds(bos, pad, tuple(ends))
+
+    def chat_templates(self) -> ChatTemplates | None:
+        """The templates, a file of their own before the tokenizer's settings; None where there is none.
+
+        Raises:
+            CheckpointError: a template is no text, or none is the default one.
+        """
+        sources = {"default": self.text(TEMPLATE_FILE), "tool_use": self.text(TOOL_TEMPLATE_FILE)}
+        found = {name: text for name, text in sources.items() if text is not None}
+        paths = {"default": self.folder / TEMPLATE_FILE, "tool_use": self.folder / TOOL_TEMPLATE_FILE}
+        if not found:
+            found = self._templates_in_settings()
+            paths = dict.fromkeys(found, self.folder / SETTINGS_FILE)
+        if not found:
+            return None
+        if "default" not in found:
+            [path, *_] = [paths[name] for name in found]
+            raise CheckpointError(f"{path}: chat_template: has no template named 'default'; add one")
+        variables = {key: self._token_text(key) for key in _TEMPLATE_VARIABLES}
+        return ChatTemplates(found, paths, {key: text for key, text in variables.items() if text is not None})
+
+    def _templates_in_settings(self) -> dict[str, str]:
+        value = self.value(SETTINGS_FILE, "chat_template")
+        if value is None:
+            return {}
+        named = [{"name": "default", "template": value}] if isinstance(value, str) else value
+        where = f"{self.folder / SETTINGS_FILE}: chat_template"
+        mend = 'must be a text or a list of {"name": a text, "template": a text}'
+        if not isinstance(named, list):
+            raise CheckpointError(f"{where}: {mend}, not {type(named).__name__}")
+        templates = {}
+        for item in named:
+            name, text = (item.get("name"), item.get("template")) if isinstance(item, dict) else (None, None)
+            if not isinstance(name, str) or not isinstance(text, str):
+                raise CheckpointError(f"{where}: {mend}")
+            if len(text) > _MAX_BYTES[TEMPLATE_FILE]:
+                raise CheckpointError(f"{where}: has more than {_MAX_BYTES[TEMPLATE_FILE]:,} characters; shorten it")
+            templates[name] = text
+        return templates
+
+    def _token_text(self, key: str) -> str | None:
+        """What a special token is written as."""
+        for name in (SETTINGS_FILE, MAP_FILE):
+            value = self.value(name, key)
+            text = value.get("content") if isinstance(value, dict) else value
+            if isinstance(text, str):
+                return text
+            if value is not None:
+                raise CheckpointError(f'{self.folder / name}: {key}: must be a text or {{"content": a text}}; mend it')
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ids:
+    """Special tokens by their ids, as the model's files give them."""
+
+    source: Source
+    has_id: Callable[[int], bool]
+
+    def of(self, kind: str) -> list[int]:
+        for name in MODEL_FILES:
+            value = self.source.value(name, f"{kind}_token_id")
+            if value is None or value == -1:  # -1 is an old way to say "none"
+                continue
+            where = f"{self.source.folder / name}: {kind}_token_id = {str(value)[:100]}"
+            ids = value if isinstance(value, list) else [value]
+            for each in ids:
+                if type(each) is not int:
+                    raise CheckpointError(f"{where}: must be an id, or a list of ids; mend it or leave it out")
+                if not 0 <= each < 1 << 31 or not self.has_id(each):
+                    raise CheckpointError(f"{where}: {BACKEND_FILE} has no such id; mend it or leave it out")
+            if ids:
+                return ids
+        return []
+
+    def one(self, kind: str) -> list[int]:
+        return self.of(kind)[:1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Special tokens by their texts, as the tokenizer's files give them."""
+
+    source: Source
+    id_of: Callable[[str], int | None]
+
+    def of(self, kind: str) -> list[int]:
+        key = f"{kind}_token"
+        text = self.source._token_text(key)
+        if text is None:
+            return []
+        found = self.id_of(text)
+        if found is None:
+            name = SETTINGS_FILE if self.source.value(SETTINGS_FILE, key) is not None else MAP_FILE
+            path = self.source.folder / name
+            raise CheckpointError(f"{path}: {key} = {text[:100]!r}: {BACKEND_FILE} has no such token; mend either file")
+        return [found]
+
+    def ours(self, kind: str) -> list[int]:
+        found = self.id_of(_OURS[kind])
+        return [] if found is None else [found]
+
+
+def _read(path: Path, limit: int) -> bytes | None:
+    """A file's bytes; None where there is none."""
+    try:
+        if not path.exists():
+            return None
+        if not path.is_file():
+            raise CheckpointError(f"{path}: is no ordinary file; put the model's own file there")
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(content) > limit:
+        raise CheckpointError(f"{path}: is larger than {limit:,} bytes: no tokenizer's file is; download it again")
+    return content
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: is no UTF-8 text: {error}; download it again") from error
+
+
+def _object(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(_decoded(path, content))
+    except RecursionError as error:
+        raise CheckpointError(f"{path}: is nested too deeply; download it again") from error
+    except ValueError as error:  # also a number of thousands of digits
+        raise CheckpointError(f"{path}: not valid JSON: {error}; download it again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: must be a JSON object, not {type(value).__name__}; download it again")
+    return value

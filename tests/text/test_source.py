@@ -1,0 +1,260 @@
+"""What a folder says about its tokenizer: special ids from whichever file, and broken files named."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer
+
+from open_exaone.base.errors import CheckpointError, ConfigError
+from open_exaone.text import source
+from open_exaone.text.tokenizer import Tokenizer
+
+MARKERS = ["<s>", "</s>", "<pad>", "<eot>"]  # ids 256 to 259
+
+
+def backend(markers: list[str]) -> tokenizers.Tokenizer:
+    vocab = {symbol: number for number, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    made = tokenizers.Tokenizer(models.BPE(vocab, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([AddedToken(marker, special=True, normalized=False) for marker in markers])
+    return made
+
+
+def write(folder: Path, markers: list[str] = MARKERS, **files: Any) -> Path:
+    (folder / "tokenizer.json").write_text(backend(markers).to_str())
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(value if isinstance(value, str) else json.dumps(value))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "bos", "pad", "ends"),
+    [
+        ({"generation_config": {"eos_token_id": [259, 257], "bos_token_id": 256}}, 256, 259, (259, 257)),
+        ({"generation_config": {"eos_token_id": 257}, "config": {"eos_token_id": 259}}, None, 257, (257,)),
+        ({"config": {"eos_token_id": 259, "pad_token_id": 258, "bos_token_id": None}}, None, 258, (259,)),
+        ({"config": {"eos_token_id": 259, "pad_token_id": -1}}, None, 259, (259,)),
+        ({"tokenizer_config": {"eos_token": "</s>", "bos_token": {"content": "<s>"}}}, 256, 257, (257,)),
+        ({"special_tokens_map": {"eos_token": {"content": "<eot>"}, "pad_token": "<pad>"}}, None, 258, (259,)),
+        ({"tokenizer_config": {"eos_token": "</s>"}, "special_tokens_map": {"eos_token": "<eot>"}}, None, 257, (257,)),
+        # What a model's list lacks, the tokenizer's own end of a turn, ends a generation too.
+        ({"config": {"eos_token_id": 257}, "tokenizer_config": {"eos_token": "<eot>"}}, None, 257, (257, 259)),
+        ({"config": {"eos_token_id": [259]}, "tokenizer_config": {"eos_token": "<eot>"}}, None, 259, (259,)),
+    ],
+)
+def test_special_ids(tmp_path: Path, files: dict[str, Any], bos: int | None, pad: int, ends: tuple[int, ...]) -> None:
+    tokenizer = Tokenizer.load(write(tmp_path, **files))
+    assert (tokenizer.bos_id, tokenizer.pad_id, tokenizer.end_ids) == (bos, pad, ends)
+    assert tokenizer.end_id == ends[0]
+
+
+def test_exaones_own_markers_come_last(tmp_path: Path) -> None:
+    folder = write(tmp_path, ["[PAD]", "[BOS]", "[|endofturn|]", "</s>"])
+    tokenizer = Tokenizer.load(folder)
+    assert (tokenizer.pad_id, tokenizer.bos_id, tokenizer.end_ids) == (256, 257, (258,))
+    write(folder, ["[PAD]", "[BOS]", "[|endofturn|]", "</s>"], tokenizer_config={"eos_token": "</s>"})
+    assert Tokenizer.load(folder).end_ids == (259,)
+
+
+def test_a_folder_that_names_no_end_opens_and_says_so_when_asked(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(write(tmp_path))
+    assert tokenizer.decode(tokenizer.encode("<s>답")) == "<s>답"
+    assert (tokenizer.bos_id, tokenizer.end_ids) == (None, ())
+    for name in ("end_id", "pad_id"):
+        with pytest.raises(CheckpointError, match="names no token that ends a generation; add eos_token"):
+            getattr(tokenizer, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("generation_config", {"eos_token_id": 999}, "eos_token_id = 999: tokenizer.json has no such id; mend"),
+        ("generation_config", {"eos_token_id": [256, 1 << 40]}, "eos_token_id = .*: tokenizer.json has no such id"),
+        ("config", {"eos_token_id": "</s>"}, "eos_token_id = </s>: must be an id, or a list of ids; mend"),
+        ("config", {"bos_token_id": True}, "bos_token_id = True: must be an id"),
+        ("config", {"pad_token_id": -2}, "pad_token_id = -2: tokenizer.json has no such id"),
+        ("tokenizer_config", {"eos_token": "<no>"}, "eos_token = '<no>': tokenizer.json has no such token; mend"),
+        ("special_tokens_map", {"pad_token": {"content": "<no>"}}, "pad_token = '<no>': tokenizer.json has no such"),
+        ("tokenizer_config", {"eos_token": 3}, "eos_token: must be a text or"),
+        ("tokenizer_config", {"bos_token": {"text": "<s>"}}, "bos_token: must be a text or|no such"),
+        ("tokenizer_config", "{", "not valid JSON"),
+        ("config", "[]", "must be a JSON object, not list"),
+        ("config", '{"a": ' + "9" * 5000 + "}", "not valid JSON"),
+        ("generation_config", "[" * 100_000, "is nested too deeply"),
+        ("special_tokens_map", "\ud83d", "is no UTF-8 text"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_field(tmp_path: Path, name: str, content: Any, why: str) -> None:
+    folder = write(tmp_path)
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / f"{name}.json").write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(CheckpointError, match=rf"{name}\.json: ({why})"):
+        Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json", "chat_template.jinja"])
+def test_what_is_too_large_or_no_file_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path)
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)  # reading it would wait for ever
+    with pytest.raises(CheckpointError, match=f"{name}: is no ordinary file"):
+        Tokenizer.load(folder)
+    (folder / name).unlink()
+    with open(folder / name, "wb") as file:
+        file.truncate(200_000_000)
+    with pytest.raises(CheckpointError, match=f"{name}: is larger than"):
+        Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        (3, "must be a text or a list"),
+        ([{"name": "default"}], "must be a text or a list"),
+        ([3], "must be a text or a list"),
+        ([{"name": "rag", "template": "x"}], "has no template named 'default'"),
+        ("x" * 1_000_001, "has more than 1,000,000 characters"),
+    ],
+)
+def test_a_broken_template_field_is_named(tmp_path: Path, template: Any, why: str) -> None:
+    tokenizer = Tokenizer.load(write(tmp_path, tokenizer_config={"chat_template": template}))
+    with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json: chat_template: {why}"):
+        tokenizer.render([{"role": "user", "content": "Q"}])
+
+
+def test_templates_in_the_settings(tmp_path: Path) -> None:
+    named = [{"name": "default", "template": "d{{ eos_token }}"}, {"name": "tool_use", "template": "t"}]
+    folder = write(tmp_path, tokenizer_config={"chat_template": named, "eos_token": {"content": "<eot>"}})
+    messages = [{"role": "user", "content": "Q"}]
+    tokenizer = Tokenizer.load(folder)
+    assert tokenizer.decode(tokenizer.render(messages)) == "d<eot>"
+    assert tokenizer.decode(tokenizer.render(messages, tools=[{}])) == "t"
+    (folder / "chat_template.jinja").write_text("j")  # a file of its own comes first
+    assert tokenizer.decode(tokenizer.render(messages)) == "d<eot>"  # what was loaded stays
+    assert tokenizer.decode(Tokenizer.load(folder).render(messages, tools=[{}])) == "j"
+
+
+def test_saving_keeps_every_file_byte_for_byte(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    folder = write(tmp_path / "a", tokenizer_config={"x": 1})
+    (folder / "chat_template.jinja").write_bytes("d\r\n답".encode())
+    (folder / "merges.txt").write_bytes(b"#version\n")
+    (folder / "special_tokens_map.json").write_bytes(b'{ "pad_token":"<pad>" }')
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("t")
+    (folder / "config.json").write_text("{}")
+    (folder / "weights.bin").write_text("no")
+    kept = {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("config.json", "weights.bin")
+    }
+    tokenizer = Tokenizer.load(folder)
+    for path in kept:
+        (folder / path).unlink()  # what was loaded is enough
+    tokenizer.save(tmp_path / "b")
+    saved = {path.relative_to(tmp_path / "b"): path for path in (tmp_path / "b").rglob("*") if path.is_file()}
+    assert {name: path.read_bytes() for name, path in saved.items()} == kept
+
+
+def test_the_real_files_are_kept(exaone: Path, tmp_path: Path) -> None:
+    Tokenizer.load(exaone).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "chat_template.jinja",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (exaone / path.name).read_bytes()
+
+
+def test_ids_may_have_holes(tmp_path: Path) -> None:
+    state = json.loads(backend([]).to_str())
+    state["model"]["vocab"] = {**state["model"]["vocab"], "xyz": 5000}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.vocab_size == 5001
+    assert tokenizer.decode([4000]) == ""
+
+
+def test_leftover_truncation_and_padding_cut_nothing(tmp_path: Path) -> None:
+    made = backend(MARKERS)
+    made.enable_truncation(3)
+    made.enable_padding(length=10, pad_id=258, pad_token="<pad>")
+    (tmp_path / "tokenizer.json").write_text(made.to_str())
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.decode(tokenizer.encode("abcdef")) == "abcdef"
+    assert len(tokenizer.encode("ab")) == 2
+
+
+def test_white_space_keeps_its_ids_among_added_tokens(tmp_path: Path) -> None:
+    """Behind markers that stand in no vocabulary, as in GPT-NeoX's and Phi's."""
+    made = backend(MARKERS)
+    made.add_tokens([AddedToken("  ", normalized=False), "<x>", AddedToken("    ", normalized=False)])
+    (tmp_path / "tokenizer.json").write_text(made.to_str())
+    tokenizer = Tokenizer.load(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.encode("a  b    c") == theirs("a  b    c", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(tokenizer.encode("<s><x>  </s>")) == "<s><x>  </s>"
+    assert not {*range(256, 260), 261} & set(tokenizer.encode("<s><x>  </s>"))
+
+
+def test_a_unigram_model_finds_no_marker_in_plain_text(tmp_path: Path) -> None:
+    pieces = [("<unk>", 0.0), ("<s>", 0.0), ("▁", -2.0), ("<", -3.0), ("s", -3.0), (">", -3.0), ("a", -2.5)]
+    made = tokenizers.Tokenizer(models.Unigram(pieces, 0, False))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.decoder = decoders.Metaspace()
+    made.add_special_tokens(["<s>"])
+    (tmp_path / "tokenizer.json").write_text(made.to_str())
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.encode("a<s>") == [2, 6, 3, 4, 5]
+
+
+def test_sentencepiece_pieces_get_no_space_before_them(tmp_path: Path) -> None:
+    pieces = [("<unk>", 0.0), ("<s>", 0.0), ("▁", -2.0), ("<", -3.0), ("s", -3.0), (">", -3.0), ("a", -2.5), ("\n", -3)]
+    made = tokenizers.Tokenizer(models.Unigram(pieces, 0, False))
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    made.decoder = decoders.Metaspace()
+    made.add_special_tokens(["<s>"])
+    (tmp_path / "tokenizer.json").write_text(made.to_str())
+    (tmp_path / "chat_template.jinja").write_text("<s>{% for m in messages %}{{ m.content }}a<s>{% endfor %}")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<s>"}))
+    messages = [{"role": "user", "content": "a<s>a"}, {"role": "assistant", "content": "aa"}]
+    ids, mask = Tokenizer.load(tmp_path).render(messages, with_mask=True)
+    assert ids == [1, 6, 3, 4, 5, 6, 6, 1, 6, 6, 6, 1]
+    assert mask == [False] * 8 + [True] * 4
+
+
+def test_a_tokenizer_that_makes_rust_panic_is_refused(tmp_path: Path) -> None:
+    state = json.loads(backend([]).to_str())
+    state["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: cannot be read as a tokenizer"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_text_that_the_model_has_no_words_for_is_refused(tmp_path: Path) -> None:
+    made = tokenizers.Tokenizer(models.WordLevel({"a": 0}, "[UNK]"))
+    (tmp_path / "tokenizer.json").write_text(made.to_str())
+    assert Tokenizer.load(tmp_path).encode("a") == [0]
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: cannot tokenise this text: .*UNK"):
+        Tokenizer.load(tmp_path).encode("b")
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="chat_format = 'chatml': must be one of exaone-3.5, exaone-deep"):
+        Tokenizer.load(write(tmp_path), chat_format="chatml")
+    with pytest.raises(CheckpointError, match="has no chat template; leave chat_format='template' out"):
+        Tokenizer.load(tmp_path, chat_format="template")
+
+
+def test_the_limits_are_those_of_the_issue() -> None:
+    assert source._MAX_BYTES["tokenizer.json"] == 100_000_000
+    assert source._MAX_BYTES["chat_template.jinja"] == 1_000_000

@@ -1,0 +1,399 @@
+"""A checkpoint's own template: transformers' ids, the loss mask by marks, and markers in contents broken."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, normalizers
+from transformers import AutoTokenizer
+
+from open_exaone.base.errors import CheckpointError, DataError
+from open_exaone.text.tokenizer import Tokenizer
+from text.conversations import (
+    CALL,
+    REPLY,
+    THOUGHTFUL,
+    TOOL,
+    USER,
+    Message,
+    assistant,
+    content,
+    conversations,
+    flags,
+    function,
+    other,
+    tool,
+    tools,
+)
+from text.families import (
+    DEEPSEEK_TEMPLATE,
+    GENERATION_TEMPLATE,
+    LLAMA_TEMPLATE,
+    QWEN_MARKERS,
+    QWEN_TEMPLATE,
+    make_backend,
+    write_deepseek,
+    write_family,
+    write_llama,
+    write_qwen,
+)
+
+Q2 = {"role": "user", "content": "Q2"}
+SYSTEM = {"role": "system", "content": "S"}
+INLINE = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nA1"}
+CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("families")
+    return {
+        "llama": write_llama(root / "llama"),
+        "qwen": write_qwen(root / "qwen"),
+        "deepseek": write_deepseek(root / "deepseek"),
+        "generation": write_qwen(root / "generation", GENERATION_TEMPLATE),
+    }
+
+
+@pytest.fixture(scope="module")
+def ours(folders: dict[str, Path]) -> dict[str, Tokenizer]:
+    return {name: Tokenizer.load(folder) for name, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def theirs(folders: dict[str, Path]) -> dict[str, Any]:
+    return {name: AutoTokenizer.from_pretrained(folder) for name, folder in folders.items()}
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen"])
+@given(messages=conversations, thinking=flags, tools=tools, prompt=flags)
+def test_transformers_makes_the_same_ids(
+    ours: dict[str, Tokenizer],
+    theirs: dict[str, Any],
+    name: str,
+    messages: list[Message],
+    thinking: bool,
+    tools: Any,
+    prompt: bool,
+) -> None:
+    ids = theirs[name].apply_chat_template(
+        messages, enable_thinking=thinking, tools=tools, add_generation_prompt=prompt
+    )["input_ids"]
+    assert ours[name].render(messages, thinking=thinking, tools=tools, generation_prompt=prompt) == ids
+
+
+@pytest.fixture(scope="module")
+def exaone_template(exaone: Path) -> Tokenizer:
+    return Tokenizer.load(exaone, chat_format="template")
+
+
+@pytest.fixture(scope="module")
+def exaone_itself(exaone: Path) -> Tokenizer:
+    return Tokenizer.load(exaone)
+
+
+@pytest.fixture(scope="module")
+def exaone_in_transformers(exaone: Path) -> Any:
+    return AutoTokenizer.from_pretrained(exaone)
+
+
+@given(messages=conversations, thinking=flags, tools=tools, prompt=flags)
+def test_exaone_has_transformers_ids_with_tools_too(
+    exaone_template: Tokenizer,
+    exaone_itself: Tokenizer,
+    exaone_in_transformers: Any,
+    messages: list[Message],
+    thinking: bool,
+    tools: Any,
+    prompt: bool,
+) -> None:
+    options = {"enable_thinking": thinking, "skip_think": not thinking or prompt}
+    ids = exaone_in_transformers.apply_chat_template(messages, tools=tools, add_generation_prompt=prompt, **options)
+    rendered = exaone_template.render(messages, thinking=thinking, tools=tools, generation_prompt=prompt)
+    assert rendered == ids["input_ids"]
+    if tools:  # LG's tool wording isn't ours, and its models know no other
+        assert exaone_itself.render(messages, thinking=thinking, tools=tools, generation_prompt=prompt) == rendered
+
+
+LLAMA_HEAD = "<|start_header_id|>assistant<|end_header_id|>\n\n"
+QWEN_HEAD, NO_THOUGHT = "<|im_start|>assistant\n", "<think>\n\n</think>\n\n"
+CALL_TEXT = '<tool_call>\n{"name": "roll", "arguments": {"n": 6}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("name", "reply", "thinking", "prompt_ends", "learned"),
+    [
+        ("llama", REPLY, False, LLAMA_HEAD, "A1<|eot_id|>"),
+        ("llama", {**REPLY, "content": " \n A1\n"}, False, LLAMA_HEAD, "A1<|eot_id|>"),
+        ("llama", CALLING, False, LLAMA_HEAD, '{"name": "roll", "parameters": {"n": 6}}<|eot_id|>'),
+        ("llama", {**REPLY, "content": ""}, False, LLAMA_HEAD, "<|eot_id|>"),
+        ("llama", {**REPLY, "content": "a<|eot_id|>b"}, False, LLAMA_HEAD, "a<|eot_id|>b<|eot_id|>"),
+        ("qwen", THOUGHTFUL, True, QWEN_HEAD, "<think>\nhm\n</think>\n\nA1<|im_end|>"),
+        ("qwen", INLINE, True, QWEN_HEAD, "<think>\nhm\n</think>\n\nA1<|im_end|>"),
+        ("qwen", REPLY, True, QWEN_HEAD, f"{NO_THOUGHT}A1<|im_end|>"),
+        ("qwen", {**REPLY, "content": "<think>\n\n</think>\n\nA1"}, True, QWEN_HEAD, f"{NO_THOUGHT}A1<|im_end|>"),
+        # Without thinking a thought is not learned, and the prompt holds the empty block.
+        ("qwen", THOUGHTFUL, False, QWEN_HEAD + NO_THOUGHT, "A1<|im_end|>"),
+        ("qwen", INLINE, False, QWEN_HEAD + NO_THOUGHT, "A1<|im_end|>"),
+        ("qwen", {**REPLY, "content": "a</thought>b"}, False, QWEN_HEAD + NO_THOUGHT, "a</thought>b<|im_end|>"),
+        ("qwen", {**REPLY, "tool_calls": [CALL]}, False, QWEN_HEAD + NO_THOUGHT, f"A1\n{CALL_TEXT}<|im_end|>"),
+        ("qwen", CALLING, False, QWEN_HEAD + NO_THOUGHT, f"{CALL_TEXT}<|im_end|>"),
+        # The whole does not begin as the prompt: learned from the reply's first part on.
+        ("deepseek", INLINE, False, "<|assistant|>", "A1<|end|>"),
+        ("deepseek", {**REPLY, "content": "<think></think>A1"}, True, "<|assistant|>", "A1<|end|>"),
+        ("generation", REPLY, False, QWEN_HEAD, "A1<|im_end|>"),
+    ],
+)
+def test_what_is_learned(
+    ours: dict[str, Tokenizer], name: str, reply: Message, thinking: bool, prompt_ends: str, learned: str
+) -> None:
+    tokenizer = ours[name]
+    messages = [USER, REPLY, Q2]
+    ids, mask = tokenizer.render([*messages, reply], thinking=thinking, with_mask=True)
+    start = mask.index(True)
+    assert tokenizer.decode(ids[:start]).endswith(prompt_ends)
+    assert tokenizer.decode([token for token, is_learned in zip(ids, mask, strict=True) if is_learned]) == learned
+    end = start + sum(mask)
+    assert mask == [False] * start + [True] * (end - start) + [False] * (len(ids) - end)
+    assert ids[end - 1] == tokenizer.end_id
+    if name != "deepseek":
+        assert ids[:start] == tokenizer.render(messages, thinking=thinking, generation_prompt=True)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen"])
+@given(messages=conversations, reply=assistant, thinking=flags, tools=tools)
+def test_a_prompt_and_the_learned_part_make_the_whole(
+    ours: dict[str, Tokenizer], name: str, messages: list[Message], reply: Message, thinking: bool, tools: Any
+) -> None:
+    messages = [*messages, Q2]  # Qwen's template keeps thoughts only behind the last question
+    reply = {**reply, "content": reply["content"].rpartition("</think>")[2]}
+    if name == "llama":  # whose template has no thoughts, and drops what stands before a call
+        reply = {"role": "assistant", "content": reply["content"]}
+    tokenizer = ours[name]
+    prompt = tokenizer.render(messages, thinking=thinking, tools=tools, generation_prompt=True)
+    ids, mask = tokenizer.render([*messages, reply], thinking=thinking, tools=tools, with_mask=True)
+    learned = [token for token, is_learned in zip(ids, mask, strict=True) if is_learned]
+    assert ids[: len(prompt) + len(learned)] == prompt + learned
+    assert mask == [False] * len(prompt) + [True] * len(learned) + [False] * (len(ids) - len(prompt) - len(learned))
+    assert learned[-1] == tokenizer.end_id
+
+
+@given(answer=content, thought=content, calls=st.lists(function, max_size=2), thinking=flags)
+def test_a_learned_reply_splits_into_what_it_was_made_of(
+    exaone_itself: Tokenizer, answer: str, thought: str, calls: list[Any], thinking: bool
+) -> None:
+    answer = answer or "a"  # LG's template drops a thought that only calls follow
+    reply = {"role": "assistant", "content": answer, "reasoning_content": thought, "tool_calls": calls}
+    ids, mask = exaone_itself.render([USER, reply], tools=[TOOL], thinking=thinking, with_mask=True)
+    learned = [token for token, is_learned in zip(ids, mask, strict=True) if is_learned]
+    prompt = exaone_itself.render([USER], tools=[TOOL], thinking=thinking, generation_prompt=True)
+    assert ids[: len(prompt)] == prompt
+    parts = exaone_itself.split(learned, thinking=thinking)
+    assert (parts.thought, parts.answer) == (thought.strip("\n") if thinking else "", answer.strip("\n"))
+    assert len(parts.tool_calls) == len(calls)
+
+
+@given(messages=st.lists(other | tool, max_size=3), learns=flags)
+def test_only_a_reply_at_the_end_is_learned(ours: dict[str, Tokenizer], messages: list[Message], learns: bool) -> None:
+    for name in ("llama", "qwen", "generation"):
+        last = [REPLY] if learns else [REPLY, Q2]
+        plain = [{**message, "role": "user", "content": "Q"} for message in messages]
+        _, mask = ours[name].render([*plain, REPLY, Q2, *last], with_mask=True)
+        assert any(mask) == learns
+
+
+def test_earlier_generation_blocks_are_not_learned(ours: dict[str, Tokenizer]) -> None:
+    tokenizer = ours["generation"]
+    ids, mask = tokenizer.render([USER, REPLY, {**REPLY, "content": "A2"}, {**REPLY, "content": "A3"}], with_mask=True)
+    assert tokenizer.decode([token for token, is_learned in zip(ids, mask, strict=True) if is_learned]) == (
+        "A3<|im_end|>"
+    )
+
+
+def test_generation_blocks_may_stand_in_each_other(tmp_path: Path) -> None:
+    inner = "{% generation %}{{ messages[-1].content }}{% endgeneration %}"
+    template = "Q{% generation %}a" + inner + "b{% endgeneration %}<|im_end|>"
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+    ids, mask = tokenizer.render([REPLY], with_mask=True)
+    assert tokenizer.decode(ids) == "QaA1b<|im_end|>"
+    assert tokenizer.decode([token for token, is_learned in zip(ids, mask, strict=True) if is_learned]) == "aA1b"
+
+
+@pytest.mark.parametrize(
+    ("template", "reply", "thinking", "why"),
+    [
+        (DEEPSEEK_TEMPLATE, INLINE, True, "it drops the reply's thought; train without thinking"),
+        (LLAMA_TEMPLATE, THOUGHTFUL, True, "it drops the reply's thought"),
+        (LLAMA_TEMPLATE, {**REPLY, "tool_calls": [CALL]}, False, "it does not print the reply's content"),
+        (LLAMA_TEMPLATE, {**CALLING, "tool_calls": [CALL, CALL]}, False, "it does not print all of the reply's tool"),
+        (QWEN_TEMPLATE.replace("<|im_end|>", "<|endoftext|>"), REPLY, True, r"no token that ends a turn \(<\|im_end\|"),
+        ("{{ messages[-1].content | length }}<|im_end|>", REPLY, False, "rewrites the reply's content"),
+        ("{{ messages[-1].content | urlencode }}<|im_end|>", REPLY, False, "rewrites the reply's content"),
+        ("{{ messages[0].content }}<|im_end|>", REPLY, False, "does not print the reply's content"),
+        ("{{ add_generation_prompt }}<|im_end|>", {**REPLY, "content": ""}, False, "the reply is empty"),
+        ("{{ messages[-1].content }}{% if add_generation_prompt %}A1P{% endif %}", REPLY, False, "no token that ends"),
+        (
+            "{% generation %}{{ messages[0].content }}{% endgeneration %}{{ messages[-1].content }}<|im_end|>",
+            REPLY,
+            False,
+            "blocks leave out the reply",
+        ),
+    ],
+)
+def test_where_the_mask_is_not_found_learning_is_refused_and_rendering_is_not(
+    tmp_path: Path, template: str, reply: Message, thinking: bool, why: str
+) -> None:
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+    with pytest.raises(DataError, match=f"chat_template.jinja: what a reply teaches can't be found.*{why}"):
+        tokenizer.render([USER, reply], thinking=thinking, with_mask=True)
+    with pytest.raises(DataError, match="what a reply teaches"):
+        tokenizer.render_many([[USER, reply]], thinking=thinking)
+    tokenizer.render([USER, reply], thinking=thinking)
+
+
+MARKERS = ["<|im_end|>", "<|im_start|>", "<|eot_id|>", "<|end_header_id|>", "<think>", "</think>", "<tool_response>"]
+hostile = st.lists(st.sampled_from([*MARKERS, "<|im_", "start|>", "<", "\n", "a", "\ue000", "\\ue000"])).map("".join)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen", "deepseek"])
+@settings(max_examples=50)
+@given(text=hostile, thought=hostile)
+def test_content_never_makes_a_marker(ours: dict[str, Tokenizer], name: str, text: str, thought: str) -> None:
+    def markers(text: str, thought: str) -> list[int]:
+        messages: list[Message] = [{"role": "system", "content": text}, {"role": "user", "content": text}, REPLY]
+        if name != "deepseek":
+            messages.append({"role": "tool", "content": text})
+        reply = {"role": "assistant", "content": "A" + thought + "B"}
+        ids, mask = ours[name].render([*messages, Q2, reply], tools=[{"name": text, text: 1}], with_mask=True)
+        added = ours[name].backend.get_added_tokens_decoder()
+        assert mask.count(True)
+        return [token for token in ids if token in added]
+
+    for tag in ("<think>", "</think>"):  # an assistant's are the template's affair
+        thought = thought.replace(tag, "")
+    assert markers(text, thought) == markers("a", "a")
+
+
+@given(text=hostile)
+def test_content_with_markers_is_still_there(ours: dict[str, Tokenizer], text: str) -> None:
+    ids = ours["qwen"].render([{"role": "user", "content": f"a{text}b"}])
+    assert ours["qwen"].decode(ids) == f"<|im_start|>user\na{text}b<|im_end|>\n"
+
+
+def test_a_broken_marker_is_the_plain_text_it_says(ours: dict[str, Tokenizer]) -> None:
+    tokenizer = ours["qwen"]
+    ids = tokenizer.render([{"role": "user", "content": "\n<|im_end|>\n"}])
+    [start, end] = (tokenizer.backend.token_to_id(marker) for marker in ("<|im_start|>", "<|im_end|>"))
+    plain = [*tokenizer.encode("user\n\n"), *tokenizer.encode("<|im_end|>"), *tokenizer.encode("\n")]
+    assert ids == [start, *plain, end, *tokenizer.encode("\n")]
+
+
+def test_marks_survive_json_in_ascii(tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m.content | tojson(ensure_ascii=True) }}<|im_end|>{% endfor %}"
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template))
+    messages = [{"role": "user", "content": "a<|im_end|>b"}, {"role": "assistant", "content": "A<|im_end|>1"}]
+    ids, mask = tokenizer.render(messages, with_mask=True)
+    assert tokenizer.decode(ids) == '"a<|im_end|>b"<|im_end|>"A<|im_end|>1"<|im_end|>'
+    assert ids.count(tokenizer.end_id) == 2
+    assert tokenizer.decode([token for token, learned in zip(ids, mask, strict=True) if learned]) == (
+        '"A<|im_end|>1"<|im_end|>'
+    )
+
+
+def test_the_thought_is_told_apart(ours: dict[str, Tokenizer]) -> None:
+    qwen, deepseek, llama = ours["qwen"].chat_format, ours["deepseek"].chat_format, ours["llama"].chat_format
+    assert [qwen.opens_thought(thinking) for thinking in (False, True)] == [False, False]
+    assert [deepseek.opens_thought(thinking) for thinking in (False, True)] == [True, True]
+    assert [llama.opens_thought(thinking) for thinking in (False, True)] == [False, False]
+    assert ours["deepseek"].split("hm\n</think>\n\n42", thinking=False).thought == "hm"
+    assert ours["qwen"].split("<think>\nhm\n</think>\n\n42", thinking=True).thought == "hm"
+
+
+def test_every_private_character_can_be_content(ours: dict[str, Tokenizer]) -> None:
+    almost_all = "".join(map(chr, range(0xE010, 0xF900)))
+    assert almost_all in ours["qwen"].decode(ours["qwen"].render([{"role": "user", "content": almost_all}]))
+    with pytest.raises(DataError, match="every private-use character"):
+        ours["qwen"].render([{"role": "user", "content": "".join(map(chr, range(0xE000, 0xF900)))}])
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([], "messages: is empty"),
+        ([{"role": "bot", "content": "x"}], r"messages\[0\]\.role = 'bot': unknown role"),
+        ([USER, {"role": "user"}], r"messages\[1\]\.content: is missing"),
+        ([{**USER, "extra": {1, 2}}], "messages: cannot be written as JSON"),
+        ([{"role": "user", "content": "\ud83d"}], "not a Unicode text"),
+    ],
+)
+def test_malformed_messages_are_named(ours: dict[str, Tokenizer], messages: list[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        ours["qwen"].render(messages)
+
+
+def test_deep_messages_are_refused(ours: dict[str, Tokenizer]) -> None:
+    deep: Any = "x"
+    for _ in range(100_000):
+        deep = [deep]
+    for messages in ([{"role": "tool", "content": deep}], [{**USER, "extra": deep}]):
+        with pytest.raises(DataError, match="nested too deeply"):
+            ours["qwen"].render(messages)
+
+
+def test_a_normalizer_makes_no_marker_of_content(tmp_path: Path) -> None:
+    backend = make_backend(QWEN_MARKERS)
+    backend.normalizer = normalizers.NFKC()
+    backend.add_tokens([AddedToken("<stop>", special=False, normalized=True)])
+    template = "{{ messages[0].content }}<stop><|im_end|>"
+    tokenizer = Tokenizer.load(write_family(tmp_path, template, backend, eos_token="<|im_end|>"))
+    for text in ("a＜stop＞b", "a<stop>b"):
+        ids = tokenizer.render([{"role": "user", "content": text}])
+        assert ids.count(tokenizer.backend.token_to_id("<stop>")) == 1
+        assert tokenizer.decode(ids) == "a<stop>b<stop><|im_end|>"
+
+
+def test_tool_templates_are_their_own(tmp_path: Path) -> None:
+    folder = write_qwen(tmp_path, "plain {{ messages[0].content }}")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("tools {{ tools[0].name }}")
+    tokenizer = Tokenizer.load(folder)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    for offered, text in ((None, "plain Q1"), ([{"name": "f"}], "tools f")):
+        ids = tokenizer.render([USER], tools=offered)
+        assert ids == theirs.apply_chat_template([USER], tools=offered)["input_ids"]
+        assert tokenizer.decode(ids) == text
+
+
+def test_a_template_may_use_what_transformers_gives_it(tmp_path: Path) -> None:
+    template = (
+        "{{ bos_token }}|{{ eos_token }}|{{ unk_token }}|{{ strftime_now('%Y') }}|{{ documents is none }}|"
+        "{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}{{ m | tojson(indent=1) }}{% endfor %}|"
+        "{{ dict(a=1).a }}{% set ns = namespace(b=2) %}{% set ns.b = 3 %}{{ ns.b }}{{ namespace({'c': 4}).c }}\n"
+        "    {% if true %}\nx\n    {% endif %}\ny\n"
+    )
+    folder = write_qwen(tmp_path, template)
+    ids = AutoTokenizer.from_pretrained(folder).apply_chat_template([USER, REPLY])["input_ids"]
+    assert Tokenizer.load(folder).render([USER, REPLY]) == ids
+
+
+def test_what_is_none_is_left_out_as_transformers_does_it(tmp_path: Path) -> None:
+    folder = write_qwen(tmp_path, "{{ messages[0].content is defined }}{{ messages[0].reasoning_content is defined }}")
+    messages = [{**CALLING, "reasoning_content": None}]
+    ids = AutoTokenizer.from_pretrained(folder).apply_chat_template(messages)["input_ids"]
+    assert Tokenizer.load(folder).render(messages) == ids
+
+
+def test_raise_exception_is_a_data_error(tmp_path: Path) -> None:
+    folder = write_qwen(tmp_path, "{{ raise_exception('give ' ~ messages|length ~ ' more') }}")
+    with pytest.raises(
+        DataError, match="chat_template.jinja: the chat template refuses this conversation: give 1 more"
+    ):
+        Tokenizer.load(folder).render([USER])
+
+
+def test_a_broken_template_is_named_with_its_line(tmp_path: Path) -> None:
+    folder = write_qwen(tmp_path, "\n{% if %}")
+    with pytest.raises(CheckpointError, match="chat_template.jinja: the chat template cannot be used: line 2: "):
+        Tokenizer.load(folder).render([USER])
