@@ -25,20 +25,6 @@ def prepare_process() -> None:
         libc.mallopt(m_trim_threshold, keep_bytes)
 
 
-def advise_huge_pages(address: int, num_bytes: int) -> None:
-    """Asks the kernel to back fresh memory with pages of 2 MiB, which it hands out several times as fast as 4 KiB ones.
-
-    A hint: nothing happens where the system has no such call.
-    """
-    if sys.platform != "linux":
-        return
-    page, madv_hugepage = 1 << 21, 14
-    start = -(-address // page) * page
-    length = (address + num_bytes - start) // page * page
-    if length > 0:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), madv_hugepage)
-
-
 def peak_rss_bytes() -> int:
     """The most memory this process has held, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

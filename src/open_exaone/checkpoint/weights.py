@@ -13,7 +13,6 @@ from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.base.files import read_json, write_atomically, write_json
-from open_exaone.base.machine import advise_huge_pages
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.family import published_name
 from open_exaone.model.transformer import LanguageModel
@@ -126,18 +125,16 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A CPU tensor in another dtype, or itself if that is its own.
+    """A tensor in another dtype, or itself if that is its own.
 
     Raises:
         OverflowError: it holds values that the dtype is too narrow for.
     """
-    if tensor.dtype == dtype:
-        return tensor
-    fresh = torch.empty(tensor.shape, dtype=dtype)
-    advise_huge_pages(fresh.data_ptr(), fresh.numel() * fresh.element_size())
-    if not is_finite(fresh.copy_(tensor)):
+    fitted = tensor.to(dtype)
+    is_narrower = torch.finfo(dtype).max < torch.finfo(tensor.dtype).max
+    if is_narrower and not is_finite(fitted):
         raise OverflowError(f"does not fit into {str(dtype).removeprefix('torch.')}: choose bfloat16 or float32")
-    return fresh
+    return fitted
 
 
 def save_weights(
