@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem, Sampling, Verdict
 from open_exaone.checkpoint import folder as _folder
 from open_exaone.checkpoint.convert import convert as _convert
@@ -71,7 +72,11 @@ def convert(
 
 
 def _resolve(source: str | Path, revision: str | None) -> Path:
-    return resolve_model(Path(f"{source}@{revision}" if revision else source))
+    if revision is None:
+        return resolve_model(Path(source))
+    if "@" in str(source) or Path(source).exists():
+        raise ConfigError(f"revision = {revision!r}: is for names on the hub, and given once; {source} needs none")
+    return resolve_model(Path(f"{source}@{revision}"))
 
 
 def judge(

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from doubles import TINY, make_model, make_tokenizer, random_ids
 from open_exaone.base.errors import CheckpointError, ConfigError, RunFolderError
-from open_exaone.base.files import read_json
+from open_exaone.base.files import locked, read_json
 from open_exaone.checkpoint import weights as weights_module
 from open_exaone.checkpoint.convert import convert
 from open_exaone.checkpoint.folder import load_config, load_model, load_weights, save_model
@@ -140,6 +141,63 @@ def test_a_target_in_use_is_refused(tmp_path):
     load_model(tmp_path / "empty")
 
 
+def test_a_target_is_a_new_name(tmp_path, monkeypatch):
+    source = save(tmp_path / "source")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="link: is a link or a mount point: name a new folder inside it"):
+        convert(source, tmp_path / "link")
+    with pytest.raises(ConfigError, match="x.gguf: a name that ends in .gguf is for --to gguf"):
+        convert(source, tmp_path / "x.gguf")
+    with pytest.raises(ConfigError, match="cannot be taken: File name too long"):
+        convert(source, tmp_path / ("a" * 300))
+    with pytest.raises(ConfigError, match="--dtype auto: must be one of"):
+        convert(source, tmp_path / "target", dtype="auto")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    convert(source, Path("."))
+    load_model(tmp_path / "here")
+
+
+def test_two_conversions_into_one_place_do_not_meet(tmp_path):
+    source = save(tmp_path / "source")
+    (tmp_path / ".target.partial").mkdir()
+    with locked(tmp_path / ".target.partial" / ".lock", "busy"):
+        with pytest.raises(RunFolderError, match="target: another process converts into it: wait for it or stop it"):
+            convert(source, tmp_path / "target")
+        assert not (tmp_path / "target").exists()
+    convert(source, tmp_path / "target")
+    assert not (tmp_path / "target" / ".lock").exists()
+
+
+def test_a_licence_beside_a_gguf_file_takes_no_other_s_place(tmp_path):
+    pytest.importorskip("gguf")
+    source = save(tmp_path / "source")
+    (source / "LICENSE").write_text("the model's")
+    (tmp_path / "LICENSE").write_text("the project's")
+    convert(source, tmp_path / "x.gguf", to="gguf")
+    convert(source, source / "y.gguf", to="gguf")  # into the model's own folder
+    assert (tmp_path / "LICENSE").read_text() == "the project's"
+    assert (tmp_path / "x.gguf.LICENSE").read_text() == (source / "y.gguf.LICENSE").read_text() == "the model's"
+
+
+def test_vectors_in_gguf_keep_their_precision(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    source = save(tmp_path / "source")
+    convert(source, tmp_path / "x.gguf", to="gguf", dtype="bfloat16")
+    [norm] = [tensor for tensor in gguf.GGUFReader(tmp_path / "x.gguf").tensors if tensor.name == "output_norm.weight"]
+    assert torch.equal(torch.from_numpy(norm.data.copy()), load_weights(source)["model.norm.weight"])
+
+
+@pytest.mark.parametrize("name", ["NOTICE", "tokenizer_config.json"])
+def test_a_link_brings_no_file_of_this_machine_along(tmp_path, name):
+    source = save(tmp_path / "source")
+    (source / name).unlink(missing_ok=True)
+    (source / name).symlink_to("/etc/passwd")
+    with pytest.raises(CheckpointError, match=f"{name}: is a link to /etc/passwd: copy the file itself"):
+        convert(source, tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
 @pytest.mark.parametrize("fails_at", [1, 3])
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, fails_at):
     source, calls = save(tmp_path / "source"), itertools.count(1)
@@ -179,7 +237,9 @@ def test_gguf_as_a_file_or_in_a_folder(tmp_path, target):
     convert(source, tmp_path / target, to="gguf", dtype="bfloat16")
     path = tmp_path / target if target.endswith(".gguf") else tmp_path / target / f"{target}.gguf"
     assert {tensor.name for tensor in gguf.GGUFReader(path).tensors} >= {"token_embd.weight", "blk.0.attn_q.weight"}
-    assert (path.parent / "LICENSE").read_text() == "some licence"
+    licence = "file.gguf.LICENSE" if target.endswith(".gguf") else "LICENSE"
+    assert (path.parent / licence).read_text() == "some licence"
+    assert not [left.name for left in path.parent.iterdir() if left.name.startswith(".")]
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_why_the_system_refuses_to_write_is_not_hidden(folder):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):  # as a full disk would be "No space left"
+        with pytest.raises(RunFolderError, match="the file is too large for this disk or for the limits set"):
             export(BASE, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -56,6 +56,32 @@ def test_a_cached_model_opens_offline(cache, name):
     assert model.config == make_model().config and tokenizer.end_id == make_tokenizer().end_id
 
 
+def test_a_snapshot_opens_from_within_and_through_a_link(cache, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(cache)
+    assert ox.load_model(tmp_path / "link").config == make_model().config
+    monkeypatch.chdir(cache)
+    assert ox.load_model(".").config == make_model().config
+
+
+def test_a_snapshot_without_weights_says_that_the_download_was_cut(cache):
+    for path in cache.glob("model*"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match="or the download was cut: name the model again, with a network"):
+        ox.load_model("someone/EXAONE-4.0-tiny")
+
+
+@pytest.mark.parametrize("source", ["someone/EXAONE-4.0-tiny@v1", "."])
+def test_a_revision_is_for_names_and_given_once(cache, source):
+    with pytest.raises(ConfigError, match="revision = 'main': is for names on the hub, and given once"):
+        ox.load_model(source, revision="main")
+
+
+def test_the_model_is_called_by_its_name(cache, caplog):
+    with caplog.at_level(logging.WARNING):
+        ox.load_model("someone/EXAONE-4.0-tiny")
+    assert [record.args[0] for record in caplog.records] == ["someone/EXAONE-4.0-tiny"]
+
+
 def test_a_revision_pins_the_files(cache):
     assert ox.load_model("someone/EXAONE-4.0-tiny", revision="v1").config == make_model().config
     with pytest.raises(
@@ -104,6 +130,8 @@ RESPONSE = Response(404, request=Request("GET", "https://huggingface.co/x/y"))
         (errors.HFValidationError("bad"), "x/y: is no name of a model: bad"),
         (errors.LocalEntryNotFoundError("no network"), r"the hub cannot be reached \(no network\)"),
         (OSError(28, "No space left on device"), r"No space left on device"),
+        (ValueError("403 Forbidden"), r"the hub cannot be reached \(403 Forbidden\)"),  # what a proxy answers
+        (RuntimeError(), r"the hub cannot be reached \(RuntimeError\)"),
     ],
 )
 def test_what_the_hub_says_is_explained(monkeypatch, error, message):
@@ -142,7 +170,8 @@ def test_the_licence_is_named_before_anything_is_fetched(monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("runs/no-such-run", "runs/no-such-run: is neither a model's folder"),
+        ("runs/no-such-run", "runs/no-such-run: is neither .* nor looked up on the hub, as runs/ is a folder here"),
+        ("a" * 5000, "a{100}: cannot be opened: File name too long"),
         ("no-such-folder", "no-such-folder: is neither a model's folder"),
         ("./a/b/c", "is neither a model's folder .* nor a name on the hub"),
         ("../owner/name", "is neither a model's folder .* nor a name on the hub"),

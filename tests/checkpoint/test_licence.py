@@ -37,6 +37,7 @@ def save(folder):
         ("EXAONE-4.0.1-32B", LG_1_2),
         ("LGAI-EXAONE/EXAONE-4.5-33B", LG_1_2),
         ("LGAI-EXAONE/K-EXAONE-236B-A23B", K_EXAONE),
+        ("LGAI-EXAONE/K-EXAONE-2.0-750B-A37B", None),  # reported to be Apache-2.0
         ("LGAI-EXAONE/something-else", None),
         ("nano-exaone-deep", None),
         ("meta-llama/Llama-3.1-8B", None),
@@ -64,6 +65,11 @@ def test_by_the_folder_and_what_its_config_tells(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "_name_or_path": "LGAI-EXAONE/EXAONE-3.5-2.4B-Instruct"}))
     assert licence_of(folder) is LG_1_1
+
+
+def test_a_folder_of_licences_is_no_licence(tmp_path):
+    (save(tmp_path) / "LICENSES").mkdir()
+    assert licence_of(tmp_path) is None
 
 
 @pytest.mark.parametrize(("version", "expected"), [("1.1", LG_1_1), ("1.2", LG_1_2)])

@@ -92,7 +92,7 @@ def test_what_is_not_said_is_as_in_transformers(family):
     assert ours.norm_eps == theirs.rms_norm_eps
     assert ours.rope_theta == theirs.rope_parameters["rope_theta"]
     assert ours.tied_embeddings == theirs.tie_word_embeddings
-    assert ours.head_width == getattr(theirs, "head_dim", None) or ours.head_width == 16
+    assert ours.head_width == (getattr(theirs, "head_dim", None) or 16)
     layer_types = getattr(theirs, "layer_types", None) or ["full_attention"] * 8
     assert [kind is LayerKind.LOCAL for kind in ours.layer_kinds] == [name[0] == "s" for name in layer_types]
     assert ours.window == (theirs.sliding_window if ours.is_hybrid else None)
@@ -171,6 +171,7 @@ def test_names_of_exaone_3_are_the_published_ones():
 
 GOOD = config_to_hf(SHAPES["exaone4-hybrid"], dtype="float32")
 LLAMA = config_to_hf(SHAPES["llama"], dtype="float32")
+QWEN = {**LLAMA, "model_type": "qwen2"}
 
 
 @pytest.mark.parametrize(
@@ -183,22 +184,29 @@ LLAMA = config_to_hf(SHAPES["llama"], dtype="float32")
         ({**GOOD, "hidden_size": "48"}, "hidden_size = '48': must be a whole number from 1"),
         ({**GOOD, "num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000: must be at most 1024"),
         ({**GOOD, "num_attention_heads": 0}, "num_attention_heads = 0: must be a whole number from 1"),
-        ({**GOOD, "num_key_value_heads": 3}, "num_kv_heads = 3 must divide num_heads = 4"),
+        ({**GOOD, "num_key_value_heads": 3}, "num_key_value_heads = 3 must divide num_attention_heads = 4"),
         (
             {**GOOD, "head_dim": 10**30},
             "head_dim = 1000000000000000000000000000000: should be less than or equal to 1048576",
         ),
-        ({**GOOD, "head_dim": 15}, "head_width = 15 must be even"),
+        ({**GOOD, "head_dim": 15}, "head_dim = 15 must be even"),
         ({**GOOD, "rms_norm_eps": float("nan")}, "rms_norm_eps = nan: should be a finite number"),
         ({**GOOD, "hidden_act": "gelu"}, "hidden_act = 'gelu': must be 'silu'"),
         ({**GOOD, "layer_types": ["full_attention"]}, "layer_types: has 1 entries for 5 layers"),
         ({**GOOD, "layer_types": ["chunked_attention"] * 5}, r"layer_types\[0\] = 'chunked_attention': must be one of"),
         ({**GOOD, "layer_types": [{}] * 5}, r"layer_types\[0\] = \{\}: must be one of"),
-        ({**GOOD, "sliding_window": None}, "sliding_window = None: must be a number, as layer_types has sliding"),
+        ({**GOOD, "sliding_window": None}, "sliding_window = None: must be a number, as there are local layers"),
         ({**GOOD, "layer_types": None, "sliding_window_pattern": "LLX"}, "sliding_window_pattern = 'LLX': must be"),
         ({**GOOD, "layer_types": None, "sliding_window_pattern": -4}, "sliding_window_pattern = -4: must be"),
         ({**GOOD, "rope_parameters": {"rope_type": "yarn"}}, "rope_type = 'yarn': must be 'default' or 'llama3'"),
         ({**GOOD, "rope_parameters": [1]}, r"rope_parameters = \[1\]: must be an object"),
+        ({**GOOD, "rope_parameters": {"full_attention": {}}}, "rope_parameters.full_attention: is not computed here"),
+        ({**GOOD, "rope_parameters": None, "rope_theta": 1e-300}, "rope_theta = 1e-300: should be greater than or"),
+        ({**QWEN, "use_sliding_window": "false"}, "use_sliding_window = 'false': must be true or false"),
+        (
+            {**LLAMA, "rope_scaling": {**LLAMA["rope_scaling"], "low_freq_factor": 4.0}, "rope_parameters": None},
+            "low_freq_factor = 4.0 must be below rope_parameters.high_freq_factor = 4.0",
+        ),
         ({**GOOD, "rope_theta": 5.0}, "rope_parameters.rope_theta = 1000000.0 contradicts 5.0 beside it"),
         (
             {**LLAMA, "rope_scaling": None, "rope_parameters": {"rope_type": "llama3"}},

@@ -27,15 +27,36 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         mends = {
             errno.ENOSPC: "the disk is full; free some space and run the same command again",
             errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
-            errno.EROFS: "the file system is read-only; choose another folder with --out",
-            errno.EACCES: "permission is denied; choose another folder with --out",
-            errno.EEXIST: "a file stands where a folder is needed; choose another folder with --out",
-            errno.ENOENT: "no folder can be made there; choose another folder with --out",
-            errno.ENOTDIR: "a file stands where a folder is needed; choose another folder with --out",
+            errno.EFBIG: "the file is too large for this disk or for the limits set; choose another place",
+            errno.EROFS: "the file system is read-only; choose another place",
+            errno.EACCES: "permission is denied; choose another place",
+            errno.EEXIST: "a file stands where a folder is needed; choose another place",
+            errno.ENOENT: "no folder can be made there; choose another place",
+            errno.ENOTDIR: "a file stands where a folder is needed; choose another place",
+            errno.ENOTEMPTY: "it has been filled meanwhile; choose another place",
+            errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
         }
         if number not in mends:
             raise
         raise RunFolderError(f"{path}: cannot write: {mends[number]}. What was saved before is kept.") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Keeps other processes out, by a lock on the file `path`; it goes with the process that holds it.
+
+    Raises:
+        RunFolderError: another process holds it; says `busy`.
+    """
+    import fcntl
+
+    with explain_os_errors(path.parent), open(path, "w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunFolderError(busy) from error
+        file.write(str(os.getpid()))
+        yield
 
 
 def _number(error: Exception) -> int | None:
@@ -89,13 +110,19 @@ def read_json(path: Path, *, max_bytes: int = 100_000_000) -> Any:
         DataError: the file is missing, is not JSON, or is larger than `max_bytes`.
     """
     try:
-        if (size := path.stat().st_size) > max_bytes:
-            raise DataError(f"{path}: has {size:,} bytes; at most {max_bytes:,} are read")
-        return json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise DataError(f"{path}: is a device or a pipe; a JSON file is needed")
+        with open(path, "rb") as file:
+            text = file.read(max_bytes + 1)
+        if len(text) > max_bytes:
+            raise DataError(f"{path}: is larger than {max_bytes:,} bytes; no such file is read")
+        return json.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise DataError(f"{path}: is a folder; a JSON file is needed") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except RecursionError as error:
         raise DataError(f"{path}: is nested too deeply") from error
     except ValueError as error:  # JSON's and Unicode's errors, and numbers of too many digits

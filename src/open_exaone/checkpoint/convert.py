@@ -1,7 +1,9 @@
 """Converts a model's folder: into another family's layout, another dtype, or llama.cpp's GGUF."""
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import torch
 from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, ConfigError
-from open_exaone.base.files import explain_os_errors, read_json, write_json
-from open_exaone.checkpoint.folder import load_config, resolve_dtype
+from open_exaone.base.files import explain_os_errors, locked, read_json, write_json
+from open_exaone.checkpoint.folder import DTYPES, load_config
 from open_exaone.checkpoint.gguf import export_gguf
-from open_exaone.checkpoint.licence import carry_licence, check_derived_name, licence_of, tell
+from open_exaone.checkpoint.licence import carry_licence, check_derived_name, licence_of, model_name, tell
+from open_exaone.checkpoint.links import own_file
 from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weights
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.hf import config_to_hf
@@ -40,7 +43,8 @@ def convert(
     licence come along. Without a `dtype` every tensor keeps its bits.
 
     Args:
-        target: a folder that is not there yet, or with `to="gguf"` also a file that ends in `.gguf`.
+        target: a folder that is not there yet or empty, or with `to="gguf"` also a file that ends in `.gguf`; beside
+            a file the licence is called FILE.LICENSE.
         to: "exaone" and "llama" name the same computation and may stand for each other; "gguf" is llama.cpp's format;
             any other family only for itself. The source's own family if left out.
         dtype: "float32", "bfloat16" or "float16".
@@ -52,33 +56,83 @@ def convert(
         ConfigError: the pair is illegal, `target` is in use, or its name is not what the licence asks for.
         CheckpointError: the source is broken, or cannot be said in the target's layout; names the file and why.
     """
-    config = load_config(source)
+    target = Path(os.path.abspath(target))
     licence = licence_of(source)
-    tell(licence, source.name)
+    tell(licence, model_name(source))
     check_derived_name(licence, target.name)
-    if target.exists() and (target.is_file() or any(target.iterdir())):
-        raise ConfigError(f"{target}: is there already and not empty: name another, or remove it")
-    chosen = resolve_dtype(dtype) if dtype is not None else None
-    weights = Weights(source, config, chosen)
-    if to == "gguf" and target.suffix == ".gguf":
-        _write_gguf(config, weights, source, target, chosen)
+    _check_target(target, to)
+    chosen = None if dtype is None else _dtype(dtype)
+    config = load_config(source)
+    if to == "gguf":
+        weights = Weights(source, config)  # vectors stay as exact as they are; the export casts the matrices
+        with explain_os_errors(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".gguf":
+            lock = target.with_name(f".{target.name}.lock")
+            with _alone(lock, target):
+                carry_licence(source, target.parent, prefix=f"{target.name}.")
+                export_gguf(config, weights, source, target, dtype=chosen or _stored_dtype(weights))
+            lock.unlink()
+            return config
+        with _appearing(target) as folder:
+            carry_licence(source, folder)
+            path = folder / f"{target.name}.gguf"
+            export_gguf(config, weights, source, path, dtype=chosen or _stored_dtype(weights))
         return config
-    converted = config if to == "gguf" else converted_config(config, to or config.family, source)
+    converted = converted_config(config, to or config.family, source)
+    with _appearing(target) as folder:
+        _write_folder(converted, Weights(source, config, chosen), source, folder, max_shard_bytes)
+    return converted
+
+
+@contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """A folder to fill, beside `target`, whose name it gets at the end; what was cut is begun anew.
+
+    Raises:
+        RunFolderError: another process fills it, or the disk is full.
+    """
     partial = target.with_name(f".{target.name}.partial")
     with explain_os_errors(target):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            if to == "gguf":
-                _write_gguf(config, weights, source, partial / f"{target.name}.gguf", chosen)
-            else:
-                _write_folder(converted, weights, source, partial, max_shard_bytes)
-            if target.exists():
-                target.rmdir()
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return converted
+        partial.mkdir(parents=True, exist_ok=True)
+        with _alone(partial / ".lock", target):
+            try:
+                for leftover in set(partial.iterdir()) - {partial / ".lock"}:
+                    leftover.unlink()
+                yield partial
+                partial.replace(target)  # takes an empty folder's place, and no other's
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+        (target / ".lock").unlink()
+
+
+def _alone(lock: Path, target: Path) -> AbstractContextManager[None]:
+    return locked(lock, f"{target}: another process converts into it: wait for it or stop it")
+
+
+def _check_target(target: Path, to: str | None) -> None:
+    """Refuses a place that cannot be taken, before anything is read."""
+    if to != "gguf" and target.suffix == ".gguf":
+        raise ConfigError(f"{target}: a name that ends in .gguf is for --to gguf")
+    try:
+        if target.is_symlink() or os.path.ismount(target):
+            raise ConfigError(f"{target}: is a link or a mount point: name a new folder inside it")
+        in_use = target.exists() and (not target.is_dir() or target.suffix == ".gguf" or any(target.iterdir()))
+    except OSError as error:
+        raise ConfigError(f"{str(target)[:200]}: cannot be taken: {error.strerror}") from error
+    if in_use:
+        raise ConfigError(f"{target}: is there already and not empty: name another, or remove it")
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise ConfigError(f"--dtype {name}: must be one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _stored_dtype(weights: Mapping[str, Tensor]) -> torch.dtype:
+    return next(iter(weights.values())).dtype
 
 
 def converted_config(config: ModelConfig, to: str, source: Path) -> ModelConfig:
@@ -106,21 +160,15 @@ def converted_config(config: ModelConfig, to: str, source: Path) -> ModelConfig:
 def _write_folder(
     config: ModelConfig, weights: Mapping[str, Tensor], source: Path, folder: Path, max_shard_bytes: int
 ) -> None:
+    carry_licence(source, folder)
     save_weights(folder, config, weights, max_shard_bytes=max_shard_bytes)
+    for path in (own_file(source / name) for name in CARRIED if (source / name).is_file()):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+        (folder / path.name).write_bytes(content)
     original: dict[str, Any] = read_json(source / "config.json")
     ids = {key: original[key] for key in SPECIAL_IDS if key in original}
-    dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+    dtype = str(_stored_dtype(weights)).removeprefix("torch.")
     write_json(folder / "config.json", config_to_hf(config, dtype=dtype) | ids)
-    for name in CARRIED:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
-    carry_licence(source, folder)
-
-
-def _write_gguf(
-    config: ModelConfig, weights: Mapping[str, Tensor], source: Path, path: Path, dtype: torch.dtype | None
-) -> None:
-    stored = next(iter(weights.values())).dtype
-    path.parent.mkdir(parents=True, exist_ok=True)
-    export_gguf(config, weights, source, path, dtype=dtype or stored)
-    carry_licence(source, path.parent)

@@ -10,7 +10,7 @@ from torch import Tensor
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError
 from open_exaone.base.files import read_json, write_json
 from open_exaone.base.machine import has_fast_cpu_bfloat16
-from open_exaone.checkpoint.licence import licence_of, tell
+from open_exaone.checkpoint.licence import licence_of, model_name, tell
 from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weights
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.hf import config_from_hf, config_to_hf
@@ -24,13 +24,16 @@ def resolve_device(name: str = "auto") -> torch.device:
     """`auto` is CUDA where there is a GPU, else the CPU.
 
     Raises:
-        ConfigError: CUDA is asked for and not there.
+        ConfigError: CUDA is asked for and not there, or torch knows no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device {name}: torch finds no GPU here: leave it out, or see `exaone doctor`")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device {name}: torch knows no such device: use 'auto', 'cpu' or 'cuda'") from error
 
 
 def resolve_dtype(name: str = "auto", device: torch.device | str = "cpu") -> torch.dtype:
@@ -63,12 +66,13 @@ def save_model(
         sampling: recommended temperature and top_p, for `generation_config.json`.
         max_shard_bytes: more than this goes into several files, with an index.
     """
+    dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+    values = config_to_hf(config, dtype=dtype)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder, config, weights, max_shard_bytes=max_shard_bytes)
     end_ids = tokenizer.end_id if len(tokenizer.end_ids) == 1 else list(tokenizer.end_ids)
     tokens = {"bos_token_id": tokenizer.bos_id, "eos_token_id": end_ids, "pad_token_id": tokenizer.pad_id}
-    dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
-    write_json(folder / "config.json", config_to_hf(config, dtype=dtype) | tokens)
+    write_json(folder / "config.json", values | tokens)
     tokenizer.save(folder)
     write_json(folder / "generation_config.json", {**tokens, "do_sample": True, **sampling})
 
@@ -116,9 +120,9 @@ def load_model(folder: Path, *, dtype: str | torch.dtype = "auto", device: str |
         CheckpointError: a file is missing or broken, a tensor is missing, unknown, of another shape or not finite, or
             the tokenizer beside them has more ids than the model.
     """
+    tell(licence_of(folder), model_name(folder))
     config = load_config(folder)
     check_vocabulary(folder, config)
-    tell(licence_of(folder), folder.name)
     target = dtype if isinstance(dtype, torch.dtype) else resolve_dtype(dtype, device)
     weights = Weights(folder, config, target)
     with torch.device("meta"):
@@ -137,9 +141,9 @@ def load_tokenizer(folder: Path, *, chat_format: str | None = None) -> Tokenizer
     Raises:
         CheckpointError: a file is missing or broken, or it has more ids than the model beside it.
     """
+    tell(licence_of(folder), model_name(folder))
     if (folder / "config.json").is_file():
         check_vocabulary(folder, load_config(folder))
-    tell(licence_of(folder), folder.name)
     return Tokenizer.load(folder, chat_format=chat_format)
 
 

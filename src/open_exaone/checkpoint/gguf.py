@@ -16,15 +16,13 @@ from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, ConfigError
 from open_exaone.base.files import write_atomically
-from open_exaone.checkpoint.gguf_tokenizer import add_tokenizer
+from open_exaone.checkpoint.gguf_tokenizer import MEND, add_tokenizer
 from open_exaone.checkpoint.weights import expected_shapes
 from open_exaone.model.config import LayerKind, ModelConfig
 from open_exaone.model.rope import inverse_frequencies
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
-
-_MEND = "Keep the model as safetensors, for exaone, transformers or vLLM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ def export_gguf(
     except ImportError as error:
         raise ConfigError("GGUF needs one more package: pip install 'open-exaone[gguf]'") from error
     for objection in _objections(config):
-        raise CheckpointError(f"{folder}: cannot become GGUF: {objection}. {_MEND}")
+        raise CheckpointError(f"{folder}: cannot become GGUF: {objection}. {MEND}")
     writer = gguf.GGUFWriter(None, config.family)
     writer.add_name(path.stem)
     _add_shape(writer, config, dtype)

@@ -16,7 +16,7 @@ from open_exaone.base.files import read_json
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-_MEND = "Keep the model as safetensors, for exaone, transformers or vLLM"
+MEND = "Keep the model as safetensors, for exaone, transformers or vLLM"
 
 
 def _byte_level(*, use_regex: bool) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def add_tokenizer(writer: "GGUFWriter", folder: Path, vocab_size: int) -> None:
         raise CheckpointError(f"{path}: cannot be read as a tokenizer: {error}") from error
     state = json.loads(backend.to_str())  # in today's spelling, whatever the file's
     for objection in _objections_to_tokenizer(state):
-        raise CheckpointError(f"{path}: llama.cpp cannot tokenise as it does: {objection}. {_MEND}")
+        raise CheckpointError(f"{path}: llama.cpp cannot tokenise as it does: {objection}. {MEND}")
     writer.add_tokenizer_model("gpt2")
     name = _pre_tokenizer_name(state)
     assert name is not None
@@ -116,7 +116,7 @@ def _add_tokens(writer: "GGUFWriter", backend: tokenizers.Tokenizer, path: Path,
         types[token_id] = TokenType.CONTROL if token.special else TokenType.USER_DEFINED
     tokens = [texts.get(token_id, f"[PAD{token_id}]") for token_id in range(vocab_size)]
     if len(set(tokens)) < vocab_size:  # would end llama.cpp's process
-        raise CheckpointError(f"{path}: two ids have the same text; llama.cpp takes each text once. {_MEND}")
+        raise CheckpointError(f"{path}: two ids have the same text; llama.cpp takes each text once. {MEND}")
     writer.add_token_list(tokens)
     writer.add_token_types(types)
 
@@ -128,8 +128,7 @@ def _add_special_tokens(writer: "GGUFWriter", backend: tokenizers.Tokenizer, fol
         CheckpointError: nothing says what ends a reply; llama.cpp would take id 11 for it.
     """
     settings, *configs = (
-        read_json(folder / name) if (folder / name).exists() else {}
-        for name in ("tokenizer_config.json", "generation_config.json", "config.json")
+        _object(folder / name) for name in ("tokenizer_config.json", "generation_config.json", "config.json")
     )
 
     def ids(kind: str) -> list[int]:
@@ -159,3 +158,11 @@ def _add_special_tokens(writer: "GGUFWriter", backend: tokenizers.Tokenizer, fol
     text = template.read_text(encoding="utf-8") if template.exists() else settings.get("chat_template")
     if text:
         writer.add_chat_template(text)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is no such file."""
+    values = read_json(path) if path.exists() else {}
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: must hold an object")
+    return values

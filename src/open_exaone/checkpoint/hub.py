@@ -13,9 +13,8 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 
 
 def is_hub_name(source: str | Path) -> bool:
-    """Whether a source reads as `owner/name` or `owner/name@revision` rather than as a path on this machine."""
-    text = str(source)
-    return bool(_NAME.fullmatch(text)) and not Path(text.split("/")[0]).exists()
+    """Whether a source reads as `owner/name` or `owner/name@revision`."""
+    return bool(_NAME.fullmatch(str(source)))
 
 
 def download(source: str | Path, revision: str | None = None) -> Path:
@@ -52,8 +51,9 @@ def download(source: str | Path, revision: str | None = None) -> Path:
         raise CheckpointError(f"{at}: the model has no such revision: name a branch, a tag or a commit") from error
     except HFValidationError as error:
         raise CheckpointError(f"{at}: is no name of a model: {error}") from error
-    except OSError as error:  # what the hub raises without a network, offline, and on a full disk
+    except Exception as error:  # the border to a network: no connection, a proxy's word, a full disk, a broken answer
+        said = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise CheckpointError(
-            f"{at}: is no folder here and not whole in the hub's cache, and the hub cannot be reached "
-            f"({str(error).splitlines()[0]}): check the network, or copy the model's folder here and name that"
+            f"{at}: is no folder here and not whole in the hub's cache, and the hub cannot be reached ({said}): "
+            f"check the network, or copy the model's folder here and name that"
         ) from error

@@ -14,8 +14,9 @@ from pathlib import Path
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.files import read_json
 from open_exaone.base.log import logger
+from open_exaone.checkpoint.links import own_file
 
-CARRIED = ("LICENSE*", "LICENCE*", "NOTICE*")
+LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ K_EXAONE = Licence(
 
 # By how a model's name begins.
 _BY_NAME = (
-    (re.compile(r"k-exaone", re.IGNORECASE), K_EXAONE),
+    (re.compile(r"k-exaone(?![-_]?2\.)", re.IGNORECASE), K_EXAONE),
     (re.compile(r"exaone[-_]?(3\.|deep)", re.IGNORECASE), LG_1_1),
     (re.compile(r"exaone[-_]?4(\.|-|_|$)", re.IGNORECASE), LG_1_2),
 )
@@ -65,8 +66,8 @@ def licence_of(folder: Path) -> Licence | None:
     """
     if (by_name := licence_by_name(_names(folder))) is not None:
         return by_name
-    for file in (path for pattern in CARRIED for path in sorted(folder.glob(pattern))):
-        with open(file, encoding="utf-8", errors="replace") as text:
+    for path in licence_files(folder):
+        with open(path, encoding="utf-8", errors="replace") as text:
             head = " ".join(text.read(2000).split()).lower()
         for licence in _LICENCES:
             if licence.name.lower() in head:
@@ -114,16 +115,35 @@ def check_derived_name(licence: Licence | None, name: str) -> None:
         )
 
 
-def carry_licence(source: Path, folder: Path) -> None:
-    """Copies the licence and notice files of a model's folder into one derived from it."""
-    files = [path for pattern in CARRIED for path in source.glob(pattern) if path.is_file()]
+def licence_files(folder: Path) -> list[Path]:
+    """The licence and notice files of a model's folder.
+
+    Raises:
+        CheckpointError: one is a link that leads elsewhere.
+    """
+    found = sorted({path for pattern in LICENCE_FILES for path in folder.glob(pattern)})
+    return [own_file(path) for path in found if path.is_file()]
+
+
+def carry_licence(source: Path, folder: Path, prefix: str = "") -> None:
+    """Copies the licence and notice files of a model's folder into one derived from it.
+
+    Args:
+        prefix: put before the files' names, where other things stand in the folder too.
+    """
+    files = licence_files(source)
     for path in files:
-        shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(path, folder / f"{prefix}{path.name}")
     if not files and (licence := licence_of(source)) is not None:
         logger.warning(
             "%s holds no LICENSE file: put a copy of the %s into %s before you pass it on.",
             *(source, licence.name, folder),
         )
+
+
+def model_name(folder: Path) -> str:
+    """What to call the model in a folder."""
+    return _names(folder)[-1] if _names(folder) else folder.resolve().name
 
 
 def _names(folder: Path) -> list[str]:
@@ -134,12 +154,12 @@ def _names(folder: Path) -> list[str]:
     resolved = folder.resolve()
     names = [name for name in (folder.name, resolved.name) if name.lstrip("K-").startswith("EXAONE")]
     if resolved.parent.name == "snapshots":
-        names.append(resolved.parent.parent.name.rpartition("--")[2])
+        names.append("/".join(resolved.parent.parent.name.split("--")[1:]))
     try:
         told = read_json(folder / "config.json").get("_name_or_path")
     except (DataError, AttributeError):
         told = None
-    return [*names, told] if isinstance(told, str) else names
+    return [told, *names] if isinstance(told, str) and told else names
 
 
 def _by_tokenizer(folder: Path) -> Licence | None:

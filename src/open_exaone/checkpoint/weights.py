@@ -1,6 +1,7 @@
 """A folder's weights: safetensors, in one file or in shards with an index; mapped from disk, not copied."""
 
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.base.files import read_json, write_atomically, write_json
+from open_exaone.checkpoint.links import own_file
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.family import published_name
 from open_exaone.model.transformer import LanguageModel
@@ -22,6 +24,7 @@ DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 # Tables of RoPE's angles, which old versions of transformers stored with the weights; everyone computes them anew.
 DERIVED = (".rotary_emb.inv_freq", ".rotary.inv_freq")
 MAX_SHARD_BYTES = 5_000_000_000
+_WRITTEN = re.compile(r"model(-\d{5}(-of-\d{5})?)?\.safetensors(\.index\.json)?")
 
 
 class Weights(Mapping[str, Tensor]):
@@ -46,8 +49,8 @@ class Weights(Mapping[str, Tensor]):
             handle = _open(path)
             stored = [name for name in list(handle.keys()) if not name.endswith(DERIVED)]
             if names is not None and (strangers := sorted(set(stored) ^ names)):
-                place = "missing there" if strangers[0] in names else f"not in {INDEX}"
-                raise CheckpointError(f"{path}: {len(strangers)} tensors are {place}, such as {strangers[0]}")
+                place = "missing there" if strangers[0] in names else f"there, where {INDEX} has them elsewhere or not"
+                raise CheckpointError(f"{path}: tensors are {place} ({len(strangers)}), such as {strangers[0]}")
             self._handles |= dict.fromkeys(stored, (path, handle))
         self._names = {name: published_name(config.family, name) for name in expected_shapes(config)}
         self._drop_tied_head()
@@ -93,7 +96,7 @@ class Weights(Mapping[str, Tensor]):
                 whole = folder / (INDEX if (folder / INDEX).exists() and not (folder / SINGLE).exists() else SINGLE)
                 where = whole if problem == "missing" else self._handles[min(names)][0]
                 raise CheckpointError(
-                    f"{where}: {len(names)} tensors are {problem}, such as {min(names)}: "
+                    f"{where}: tensors are {problem} ({len(names)}), such as {min(names)}: "
                     f"config.json describes another model"
                 )
         for name, shape in expected_shapes(self._config).items():
@@ -133,7 +136,7 @@ def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     fitted = tensor.to(dtype)
     is_narrower = torch.finfo(dtype).max < torch.finfo(tensor.dtype).max
     if is_narrower and not is_finite(fitted):
-        raise OverflowError(f"does not fit into {str(dtype).removeprefix('torch.')}: choose bfloat16 or float32")
+        raise OverflowError(f"does not fit into {str(dtype).removeprefix('torch.')}: choose a wider dtype")
     return fitted
 
 
@@ -157,8 +160,8 @@ def save_weights(
         write_atomically(path, lambda partial: save_file(shard, partial, metadata={"format": "pt"}))
         shards.append((path, list(shard)))
 
-    for stale in folder.glob("model*.safetensors*"):  # what an earlier model left would be opened as well, or instead
-        stale.unlink()
+    for stale in filter(lambda path: _WRITTEN.fullmatch(path.name), list(folder.iterdir())):
+        stale.unlink()  # what an earlier model left would be opened as well, or instead
     for name in expected_shapes(config):
         tensor = weights[name].detach().cpu().contiguous()
         num_bytes = tensor.numel() * tensor.element_size()
@@ -195,6 +198,8 @@ def _files(folder: Path) -> dict[Path, set[str] | None]:
     if not index.exists():
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
         beside = f" ({pickles[0]} is a pickle, which may run code)" if pickles else ""
+        if folder.resolve().parent.name == "snapshots":
+            beside += "; or the download was cut: name the model again, with a network"
         raise CheckpointError(f"{folder / SINGLE}: no such file; only safetensors are read{beside}")
     try:
         weight_map = read_json(index)["weight_map"]
@@ -203,13 +208,12 @@ def _files(folder: Path) -> dict[Path, set[str] | None]:
         raise CheckpointError(str(error)) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f'{index}: weight_map: must be an object {{"tensor": "file", …}}') from error
-    files: dict[Path, set[str] | None] = {}
+    tensors_of: dict[str, set[str]] = {}
     for name, file in pairs.items():
         if not isinstance(file, str):
             raise CheckpointError(f"{index}: weight_map.{name} = {file!r}: must be a file's name")
-    for file in dict.fromkeys(pairs.values()):
-        files[_inside(folder, file, f"{INDEX}: weight_map")] = {name for name, at in pairs.items() if at == file}
-    return files
+        tensors_of.setdefault(file, set()).add(name)
+    return {_inside(folder, file, f"{INDEX}: weight_map"): names for file, names in tensors_of.items()}
 
 
 def _inside(folder: Path, file: str, said_by: str) -> Path:
@@ -219,10 +223,7 @@ def _inside(folder: Path, file: str, said_by: str) -> Path:
         raise CheckpointError(
             f"{folder / said_by}: {file!r} must be the name of a .safetensors file in the same folder"
         )
-    if path.is_symlink():
-        blobs = folder.parent.parent / "blobs"
-        if folder.parent.name != "snapshots" or path.resolve().parent != blobs.resolve():
-            raise CheckpointError(f"{path}: is a link to {path.resolve()}: copy the file itself into the folder")
+    own_file(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file, though {folder / said_by} names it: copy or download it again")
     return path

@@ -144,7 +144,8 @@ def convert(source: Path, target: Path, to: str | None, dtype: str | None) -> in
 def models() -> int:
     from open_exaone.present.models import published_table
 
-    Console(highlight=False).print(published_table())
+    console = Console(highlight=False)
+    console.print(published_table(), width=max(console.width, 80))
     return 0
 
 

@@ -32,6 +32,14 @@ class RopeScaling(Config):
     original_max_positions: int = Field(default=8192, gt=0)
     """The context in tokens before scaling."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low_freq_factor >= self.high_freq_factor:
+            raise ValueError(
+                f"low_freq_factor = {self.low_freq_factor} must be below high_freq_factor = {self.high_freq_factor}"
+            )
+        return self
+
 
 class ModelConfig(Config):
     """A decoder's shape.
@@ -65,7 +73,7 @@ class ModelConfig(Config):
     """Layer kinds, L local and G global, repeated over the layers: "LLLG" is EXAONE 4.0 32B's."""
     window: int | None = Field(default=None, gt=0, le=MAX_POSITIONS)
     """W, how many positions a local layer sees, its own included; needed where the pattern has an L."""
-    rope_theta: float = Field(default=1e6, gt=0)
+    rope_theta: float = Field(default=1e6, ge=1)
     """RoPE's base."""
     rope_scaling: RopeScaling | None = None
     """Llama 3 scaling, or none."""

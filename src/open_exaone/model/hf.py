@@ -1,5 +1,6 @@
 """Hugging Face's `config.json`, read and written: every family, old spellings and new."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ ROPE_KEYS = {
     "high_freq_factor": "high_freq_factor",
     "original_max_positions": "original_max_position_embeddings",
 }
+ROPE_KNOWN = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *ROPE_KEYS.values()}
 LAYER_TYPES = {LayerKind.LOCAL: "sliding_attention", LayerKind.GLOBAL: "full_attention"}
 LETTERS = {"sliding_attention": "L", "full_attention": "G"}
 
@@ -154,7 +156,10 @@ def _layers(values: Mapping[str, Any], num_layers: int) -> tuple[str, int | None
             window = values.get("sliding_window", 4096)
             letters = _letters(values.get("sliding_window_pattern", 4)) if window is not None else "G"
         case "qwen2" | "qwen3":
-            window = values.get("sliding_window", 4096) if values.get("use_sliding_window", False) else None
+            is_used = values.get("use_sliding_window", False)
+            if not isinstance(is_used, bool):
+                raise ValueError(f"use_sliding_window = {_short(is_used)}: must be true or false")
+            window = values.get("sliding_window", 4096) if is_used else None
             first_local = values.get("max_window_layers", 28) if window is not None else num_layers
             if not isinstance(first_local, int):
                 raise ValueError(f"max_window_layers = {_short(first_local)}: must be a number")
@@ -167,7 +172,7 @@ def _layers(values: Mapping[str, Any], num_layers: int) -> tuple[str, int | None
     if "L" not in letters:
         return "G", None
     if not isinstance(window, int):
-        raise ValueError(f"sliding_window = {window!r}: must be a number, as layer_types has sliding_attention")
+        raise ValueError(f"sliding_window = {_short(window)}: must be a number, as there are local layers")
     period = next(n for n in range(1, num_layers + 1) if (letters[:n] * num_layers)[:num_layers] == letters)
     return letters[:period], window
 
@@ -205,6 +210,10 @@ def _rope(values: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
         if old[key] != new[key]:
             raise ValueError(f"rope_parameters.{key} = {_short(new[key])} contradicts {_short(old[key])} beside it")
     rope = {**old, **new}
+    if unknown := sorted(rope.keys() - ROPE_KNOWN):
+        raise ValueError(
+            f"rope_parameters.{unknown[0]}: is not computed here; known are {', '.join(sorted(ROPE_KNOWN))}"
+        )
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise ValueError(f"partial_rotary_factor = {_short(rope['partial_rotary_factor'])}: must be 1")
     rope_type = rope.get("rope_type", rope.get("type", "default"))
@@ -228,7 +237,7 @@ def _explain(error: ValidationError, keys: Mapping[str, str]) -> str:
     detail = error.errors()[0]
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not detail["loc"]:
-        return message
+        return re.sub(r"\w+", lambda word: keys.get(word[0], word[0]), message)
     field = str(detail["loc"][0])
     return f"{keys.get(field, field)} = {_short(detail['input'])}: {message}"
 

@@ -1,6 +1,5 @@
 """A run's folder: what stands where, and whose it is."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from open_exaone.base.config import read_toml, validate
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
-from open_exaone.base.files import explain_os_errors, read_jsonl, write_jsonl, write_text
+from open_exaone.base.files import explain_os_errors, locked, read_jsonl, write_jsonl, write_text
 from open_exaone.base.records import Problem
 from open_exaone.story.recipe import Recipe
 
@@ -76,14 +75,7 @@ class RunFolder:
         Raises:
             RunFolderError: another process runs this story now.
         """
-        import fcntl
-
-        with explain_os_errors(self.path), open(self.path / ".lock", "w", encoding="ascii") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunFolderError(f"{self.path}: another process runs this story: wait for it or stop it") from error
-            file.write(str(os.getpid()))
+        with locked(self.path / ".lock", f"{self.path}: another process runs this story: wait for it or stop it"):
             yield
 
     def save_problems(self, splits: dict[str, tuple[Problem, ...]]) -> None:
@@ -128,6 +120,10 @@ def resolve_model(source: Path) -> Path:
     """
     from open_exaone.checkpoint.hub import download, is_hub_name
 
+    try:
+        is_there = source.exists()
+    except OSError as error:  # a name too long, or a folder that may not be looked into
+        raise ConfigError(f"{str(source)[:100]}: cannot be opened: {error.strerror}") from error
     if (source / "config.json").is_file():
         return source
     if is_run(source):
@@ -137,11 +133,12 @@ def resolve_model(source: Path) -> Path:
         raise ConfigError(f"{source}: no stage of this run has finished yet: run `exaone story --out {source}`")
     if (source / "model" / "config.json").is_file():
         return source / "model"
-    if not source.exists() and is_hub_name(source):
+    hides = source.parts[:1] if len(source.parts) == 2 and Path(source.parts[0]).exists() else ()
+    if not is_there and is_hub_name(source) and not hides:
         return download(source)
+    beside = f", nor looked up on the hub, as {hides[0]}/ is a folder here" if hides else ", nor a name on the hub"
     raise ConfigError(
-        f"{source}: is neither a model's folder (config.json) nor a run's (recipe.toml), "
-        f"nor a name on the hub (owner/name)"
+        f"{source}: is neither a model's folder (config.json) nor a run's (recipe.toml){beside} (owner/name)"
     )
 
 

@@ -57,7 +57,7 @@ def measure(
         DataError: a line of the problems' file is wrong.
     """
     from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
-    from open_exaone.checkpoint.licence import licence_of, tell_before_generating
+    from open_exaone.checkpoint.licence import licence_of, model_name, tell_before_generating
     from open_exaone.engine.engine import Engine
 
     folder, thinking = find_model(source, stage)
@@ -69,7 +69,7 @@ def measure(
         out.mkdir(parents=True, exist_ok=True)
     problems = find_problems(source, suite)
     tokenizer = load_tokenizer(folder)
-    tell_before_generating(licence_of(folder), folder.name)
+    tell_before_generating(licence_of(folder), model_name(folder))
     num_slots = RunFolder(source).recipe().num_slots if is_run(source) else 128
     machine = machine or Machine()
     model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
