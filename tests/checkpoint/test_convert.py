@@ -160,13 +160,12 @@ def test_a_target_is_a_new_name(tmp_path, monkeypatch):
 
 def test_two_conversions_into_one_place_do_not_meet(tmp_path):
     source = save(tmp_path / "source")
-    (tmp_path / ".target.partial").mkdir()
-    with locked(tmp_path / ".target.partial" / ".lock", "busy"):
+    with locked(tmp_path / ".target.lock", "busy"):
         with pytest.raises(RunFolderError, match="target: another process converts into it: wait for it or stop it"):
             convert(source, tmp_path / "target")
         assert not (tmp_path / "target").exists()
     convert(source, tmp_path / "target")
-    assert not (tmp_path / "target" / ".lock").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "target"}
 
 
 def test_a_licence_beside_a_gguf_file_takes_no_other_s_place(tmp_path):

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,52 +63,44 @@ def convert(
     _check_target(target, to)
     chosen = None if dtype is None else _dtype(dtype)
     config = load_config(source)
-    if to == "gguf":
-        weights = Weights(source, config)  # vectors stay as exact as they are; the export casts the matrices
-        with explain_os_errors(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
+    converted = config if to == "gguf" else converted_config(config, to or config.family, source)
+    with explain_os_errors(target), _alone(target):
         if target.suffix == ".gguf":
-            lock = target.with_name(f".{target.name}.lock")
-            with _alone(lock, target):
-                carry_licence(source, target.parent, prefix=f"{target.name}.")
-                export_gguf(config, weights, source, target, dtype=chosen or _stored_dtype(weights))
-            lock.unlink()
-            return config
+            carry_licence(source, target.parent, prefix=f"{target.name}.")
+            _write_gguf(config, source, target, chosen)
+            return converted
         with _appearing(target) as folder:
             carry_licence(source, folder)
-            path = folder / f"{target.name}.gguf"
-            export_gguf(config, weights, source, path, dtype=chosen or _stored_dtype(weights))
-        return config
-    converted = converted_config(config, to or config.family, source)
-    with _appearing(target) as folder:
-        _write_folder(converted, Weights(source, config, chosen), source, folder, max_shard_bytes)
+            if to == "gguf":
+                _write_gguf(config, source, folder / f"{target.name}.gguf", chosen)
+            else:
+                _write_folder(converted, Weights(source, config, chosen), source, folder, max_shard_bytes)
     return converted
 
 
 @contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Keeps a second conversion out of the same place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = target.with_name(f".{target.name}.lock")
+    with locked(lock, f"{target}: another process converts into it: wait for it or stop it"):
+        try:
+            yield
+        finally:
+            lock.unlink()
+
+
+@contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
-    """A folder to fill, beside `target`, whose name it gets at the end; what was cut is begun anew.
-
-    Raises:
-        RunFolderError: another process fills it, or the disk is full.
-    """
+    """A folder to fill, beside `target`, whose name it gets at the end; what a kill left there is removed."""
     partial = target.with_name(f".{target.name}.partial")
-    with explain_os_errors(target):
-        partial.mkdir(parents=True, exist_ok=True)
-        with _alone(partial / ".lock", target):
-            try:
-                for leftover in set(partial.iterdir()) - {partial / ".lock"}:
-                    leftover.unlink()
-                yield partial
-                partial.replace(target)  # takes an empty folder's place, and no other's
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-        (target / ".lock").unlink()
-
-
-def _alone(lock: Path, target: Path) -> AbstractContextManager[None]:
-    return locked(lock, f"{target}: another process converts into it: wait for it or stop it")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        partial.replace(target)  # takes an empty folder's place, and no other's
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_target(target: Path, to: str | None) -> None:
@@ -129,6 +121,12 @@ def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ConfigError(f"--dtype {name}: must be one of {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def _write_gguf(config: ModelConfig, source: Path, path: Path, dtype: torch.dtype | None) -> None:
+    """Vectors are written as exact as they are stored; `dtype` is the matrices'."""
+    weights = Weights(source, config)
+    export_gguf(config, weights, source, path, dtype=dtype or _stored_dtype(weights))
 
 
 def _stored_dtype(weights: Mapping[str, Tensor]) -> torch.dtype:
@@ -160,7 +158,6 @@ def converted_config(config: ModelConfig, to: str, source: Path) -> ModelConfig:
 def _write_folder(
     config: ModelConfig, weights: Mapping[str, Tensor], source: Path, folder: Path, max_shard_bytes: int
 ) -> None:
-    carry_licence(source, folder)
     save_weights(folder, config, weights, max_shard_bytes=max_shard_bytes)
     for path in (own_file(source / name) for name in CARRIED if (source / name).is_file()):
         try:

@@ -53,8 +53,11 @@ class Weights(Mapping[str, Tensor]):
                 raise CheckpointError(f"{path}: tensors are {place} ({len(strangers)}), such as {strangers[0]}")
             self._handles |= dict.fromkeys(stored, (path, handle))
         self._names = {name: published_name(config.family, name) for name in expected_shapes(config)}
-        self._drop_tied_head()
+        head = published_name(config.family, "lm_head.weight")
+        tied_head = self._handles.pop(head, None) if config.tied_embeddings else None
         self._check_headers(folder)
+        if tied_head is not None:
+            self._check_tied_head(*tied_head, head)
 
     def __getitem__(self, name: str) -> Tensor:
         path, handle = self._handles[self._names[name]]
@@ -74,20 +77,14 @@ class Weights(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._names)
 
-    def _drop_tied_head(self) -> None:
+    def _check_tied_head(self, path: Path, handle: Any, head: str) -> None:
         """A tied head may be stored once more; then it must be the embedding."""
-        head = published_name(self._config.family, "lm_head.weight")
-        if not self._config.tied_embeddings or head not in self._handles:
-            return
-        path, handle = self._handles.pop(head)
-        embedding = self._names["model.embed_tokens.weight"]
-        if embedding in self._handles:
-            found = self._handles[embedding][1].get_tensor(embedding)
-            if not torch.equal(found, handle.get_tensor(head)):
-                raise CheckpointError(
-                    f"{path}: {head} differs from {embedding}, and config.json ties them: "
-                    f'set "tie_word_embeddings": false there'
-                )
+        name = self._names["model.embed_tokens.weight"]
+        embedding, stored = self._handles[name][1].get_tensor(name), handle.get_tensor(head)
+        if stored.dtype != embedding.dtype or not torch.equal(stored, embedding):
+            raise CheckpointError(
+                f'{path}: {head} differs from {name}, and config.json ties them: set "tie_word_embeddings": false there'
+            )
 
     def _check_headers(self, folder: Path) -> None:
         wanted = set(self._names.values())
