@@ -1,16 +1,18 @@
 """The engine against the plain loop, and its promises: streams, slots, shared prompts, log-probabilities."""
 
 import pytest
+import tokenizers
 import torch
 
 from doubles import SHAPES, make_model, make_tokenizer, random_ids
-from open_exaone.base.errors import PromptTooLongError
+from open_exaone.base.errors import CheckpointError, PromptTooLongError
 from open_exaone.base.records import Sampling, StopReason
 from open_exaone.engine import engine as engine_module
 from open_exaone.engine.engine import Engine
 from open_exaone.engine.request import random_stream
 from open_exaone.engine.sampling import draw, nucleus
 from open_exaone.model.logprobs import token_logprobs
+from open_exaone.text.tokenizer import Tokenizer
 
 PROMPTS = [random_ids(length, seed=length).tolist() for length in (3, 12, 7, 1, 9, 5, 12)]
 
@@ -131,6 +133,12 @@ def test_prompts_that_cannot_be_completed_are_refused():
     with pytest.raises(ValueError, match="prompt 0 is empty"):
         make_engine().generate([[]], Sampling(max_new_tokens=2))
     assert make_engine().generate([], Sampling(max_new_tokens=2)) == []
+
+
+def test_a_tokenizer_that_names_no_end_is_refused():
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a"))
+    with pytest.raises(CheckpointError, match="names no token that ends a generation"):
+        Engine(make_model(SHAPES["llama"]), Tokenizer(backend))
 
 
 def test_stopping_midway_leaves_nothing_behind():

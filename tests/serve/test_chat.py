@@ -3,13 +3,13 @@
 import io
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
 from open_exaone.base.errors import PromptTooLongError
-from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
+from open_exaone.base.records import Problem, Reply, ToolCall, Verdict, VerdictStatus
 from open_exaone.serve.chat import NUM_OFFERED, Message, run_chat
 
 PROBLEMS = [Problem(f"sum/{i}", "sum", "en", f"What is {i} + {i}?", str(2 * i), "text") for i in range(1, 6)]
@@ -33,7 +33,7 @@ def judge(problem: Problem, reply: Reply) -> Verdict:
 
 
 def talk(
-    ask: Callable[[list[Message], bool], Reply | Iterable[str]],
+    ask: Callable[[list[Message], bool], Reply],
     *lines: str | BaseException,
     problems: list[Problem] = PROBLEMS,
     thinking: bool = True,
@@ -105,40 +105,19 @@ def test_quit_end_of_input_and_ctrl_c_end_cleanly(end: str | BaseException) -> N
 
 
 def test_ctrl_c_during_a_reply_ends_cleanly() -> None:
-    def ask(messages: list[Message], thinking: bool) -> Iterable[str]:
-        yield "hm"
+    asked = []
+
+    def ask(messages: list[Message], thinking: bool) -> Reply:
+        asked.append(messages)
         raise KeyboardInterrupt
 
-    assert "hm" in talk(ask, "a", "b")
+    talk(ask, "a", "b")
+    assert len(asked) == 1
 
 
-@pytest.mark.parametrize("width", [1, 3, 100])
-def test_raw_text_in_chunks_is_split_shown_remembered_and_judged_as_the_whole(width: int) -> None:
-    text, asked, judged = "twice 1\n</think>\n\nIt is 2.", [], []
-
-    def ask(messages: list[Message], thinking: bool) -> Iterable[str]:
-        asked.append(messages)
-        return (text[start : start + width] for start in range(0, len(text), width))
-
-    def listen(problem: Problem, reply: Reply) -> Verdict:
-        judged.append(reply)
-        return judge(problem, reply)
-
-    shown = talk(ask, "1", "and?", judge=listen)
-    assert "twice 1\nIt is 2.\ncorrect" in shown
-    assert asked[1][1] == {"role": "assistant", "content": "It is 2."}
-    assert judged == [Reply("twice 1", "It is 2.")]
-
-
-def test_a_thought_that_never_closes_is_judged_unfinished() -> None:
-    judged = []
-
-    def listen(problem: Problem, reply: Reply) -> Verdict:
-        judged.append(reply)
-        return Verdict(VerdictStatus.TRUNCATED, None, "the thought was never closed")
-
-    assert "truncated: the thought was never closed (the answer is 2)" in talk(lambda *_: iter("hm"), "1", judge=listen)
-    assert judged == [Reply("hm", "", finished=False)]
+def test_tool_calls_are_shown_with_what_is_wrong_with_them() -> None:
+    calls = (ToolCall('{"name": "roll"}', "roll", {}), ToolCall("{", error="This is not valid JSON."))
+    assert 'hm\n{"name": "roll"}\n{\nThis is not valid JSON.\n' in talk(lambda *_: Reply("hm", "", calls), "a")
 
 
 def test_a_failed_turn_is_told_and_forgotten() -> None:

@@ -76,6 +76,7 @@ def test_other_families_speak_by_their_template(tmp_path: Path) -> None:
         ("EXAONE-Deep-2.4B", {"model_type": "exaone"}, "exaone-deep"),
         ("my-exaone-DEEP", {"model_type": "exaone"}, "exaone-deep"),
         ("model", {"model_type": "exaone", "_name_or_path": "LGAI-EXAONE/EXAONE-Deep-7.8B"}, "exaone-deep"),
+        ("exaone-3.5-deepspeed-sft", {"model_type": "exaone"}, "exaone-3.5"),
         ("EXAONE-3.5-2.4B", {"model_type": "exaone", "_name_or_path": ""}, "exaone-3.5"),
     ],
 )

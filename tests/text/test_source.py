@@ -1,7 +1,9 @@
 """What a folder says about its tokenizer: special ids from whichever file, and broken files named."""
 
+import copy
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from open_exaone.base.errors import CheckpointError, ConfigError
-from open_exaone.text import source
 from open_exaone.text.tokenizer import Tokenizer
 
 MARKERS = ["<s>", "</s>", "<pad>", "<eot>"]  # ids 256 to 259
@@ -44,8 +45,10 @@ def write(folder: Path, markers: list[str] = MARKERS, **files: Any) -> Path:
         ({"special_tokens_map": {"eos_token": {"content": "<eot>"}, "pad_token": "<pad>"}}, None, 258, (259,)),
         ({"tokenizer_config": {"eos_token": "</s>"}, "special_tokens_map": {"eos_token": "<eot>"}}, None, 257, (257,)),
         # What a model's list lacks, the tokenizer's own end of a turn, ends a generation too.
-        ({"config": {"eos_token_id": 257}, "tokenizer_config": {"eos_token": "<eot>"}}, None, 257, (257, 259)),
+        ({"config": {"eos_token_id": 257}, "tokenizer_config": {"eos_token": "<eot>"}}, None, 259, (259, 257)),
         ({"config": {"eos_token_id": [259]}, "tokenizer_config": {"eos_token": "<eot>"}}, None, 259, (259,)),
+        # Of a list, what the tokenizer lacks is left out.
+        ({"generation_config": {"eos_token_id": [2000, 257, 1 << 40, -3]}}, None, 257, (257,)),
     ],
 )
 def test_special_ids(tmp_path: Path, files: dict[str, Any], bos: int | None, pad: int, ends: tuple[int, ...]) -> None:
@@ -65,8 +68,8 @@ def test_exaones_own_markers_come_last(tmp_path: Path) -> None:
 def test_a_folder_that_names_no_end_opens_and_says_so_when_asked(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(write(tmp_path))
     assert tokenizer.decode(tokenizer.encode("<s>답")) == "<s>답"
-    assert (tokenizer.bos_id, tokenizer.end_ids) == (None, ())
-    for name in ("end_id", "pad_id"):
+    assert tokenizer.bos_id is None
+    for name in ("end_id", "end_ids", "pad_id"):
         with pytest.raises(CheckpointError, match="names no token that ends a generation; add eos_token"):
             getattr(tokenizer, name)
 
@@ -75,7 +78,7 @@ def test_a_folder_that_names_no_end_opens_and_says_so_when_asked(tmp_path: Path)
     ("name", "content", "why"),
     [
         ("generation_config", {"eos_token_id": 999}, "eos_token_id = 999: tokenizer.json has no such id; mend"),
-        ("generation_config", {"eos_token_id": [256, 1 << 40]}, "eos_token_id = .*: tokenizer.json has no such id"),
+        ("generation_config", {"eos_token_id": [999, 1 << 40]}, "eos_token_id = .*: tokenizer.json has no such id"),
         ("config", {"eos_token_id": "</s>"}, "eos_token_id = </s>: must be an id, or a list of ids; mend"),
         ("config", {"bos_token_id": True}, "bos_token_id = True: must be an id"),
         ("config", {"pad_token_id": -2}, "pad_token_id = -2: tokenizer.json has no such id"),
@@ -83,7 +86,27 @@ def test_a_folder_that_names_no_end_opens_and_says_so_when_asked(tmp_path: Path)
         ("special_tokens_map", {"pad_token": {"content": "<no>"}}, "pad_token = '<no>': tokenizer.json has no such"),
         ("tokenizer_config", {"eos_token": 3}, "eos_token: must be a text or"),
         ("tokenizer_config", {"bos_token": {"text": "<s>"}}, "bos_token: must be a text or|no such"),
+    ],
+)
+def test_a_field_that_fits_nothing_is_named_when_it_is_asked_for(
+    tmp_path: Path, name: str, content: Any, why: str
+) -> None:
+    tokenizer = Tokenizer.load(write(tmp_path, **{name: content}))
+    assert tokenizer.decode(tokenizer.encode("a")) == "a"
+    [field] = content
+    with pytest.raises(CheckpointError, match=rf"{name}\.json: ({why})"):
+        getattr(tokenizer, {"bos": "bos_id", "pad": "pad_id", "eos": "end_ids"}[field[:3]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
         ("tokenizer_config", "{", "not valid JSON"),
+        ("tokenizer_config", {"added_tokens_decoder": []}, "added_tokens_decoder: must be a JSON object, not list"),
+        ("tokenizer_config", {"added_tokens_decoder": {"x": {"content": "x"}}}, "added_tokens_decoder: 'x': must be"),
+        ("tokenizer_config", {"added_tokens_decoder": {"300": "x"}}, "added_tokens_decoder: '300': must be an id"),
+        ("added_tokens", {"<x>": "300"}, "'<x>': must have an id"),
+        ("added_tokens", "[]", "must be a JSON object, not list"),
         ("config", "[]", "must be a JSON object, not list"),
         ("config", '{"a": ' + "9" * 5000 + "}", "not valid JSON"),
         ("generation_config", "[" * 100_000, "is nested too deeply"),
@@ -255,6 +278,71 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path, chat_format="template")
 
 
-def test_the_limits_are_those_of_the_issue() -> None:
-    assert source._MAX_BYTES["tokenizer.json"] == 100_000_000
-    assert source._MAX_BYTES["chat_template.jinja"] == 1_000_000
+def write_with_missing(folder: Path, *, in_settings: bool, first: int = 258) -> Path:
+    """A folder whose tokenizer.json has two of four markers."""
+    named = {"<pad>": first, "<eot>": first + 1}
+    flags = {"special": True, "normalized": False, "lstrip": False, "rstrip": False, "single_word": False}
+    decoder = {str(number): {"content": name, **flags} for name, number in reversed(named.items())}
+    settings: dict[str, Any] = {"eos_token": "<eot>", "pad_token": "<pad>"}
+    if in_settings:
+        return write(folder, MARKERS[:2], tokenizer_config={**settings, "added_tokens_decoder": decoder})
+    return write(folder, MARKERS[:2], tokenizer_config=settings, added_tokens=named)
+
+
+@pytest.mark.parametrize("in_settings", [False, True])
+def test_tokens_beside_tokenizer_json_are_tokens(tmp_path: Path, in_settings: bool) -> None:
+    folder = write_with_missing(tmp_path, in_settings=in_settings)
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}<eot>")
+    tokenizer, theirs = Tokenizer.load(folder), AutoTokenizer.from_pretrained(folder)
+    messages = [{"role": "user", "content": "a"}]
+    assert tokenizer.render(messages) == theirs.apply_chat_template(messages)["input_ids"] == [64, 259]
+    assert (tokenizer.pad_id, tokenizer.end_ids) == (theirs.pad_token_id, (theirs.eos_token_id,)) == (258, (259,))
+    assert tokenizer.decode([64, 259], skip_special=True) == theirs.decode([64, 259], skip_special_tokens=True) == "a"
+    assert 259 not in tokenizer.encode("<eot>")
+
+
+@pytest.mark.parametrize("in_settings", [False, True])
+def test_a_token_that_cannot_have_its_id_is_refused(tmp_path: Path, in_settings: bool) -> None:
+    folder = write_with_missing(tmp_path, in_settings=in_settings, first=300)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: lacks the token '<pad>', .* the id 300"):
+        Tokenizer.load(folder)
+
+
+def write_state(folder: Path, **changes: Any) -> Path:
+    state = {**json.loads(backend(MARKERS).to_str()), **changes}
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    return folder
+
+
+def test_a_panic_while_encoding_is_an_error_of_the_file(tmp_path: Path) -> None:
+    split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    tokenizer = Tokenizer.load(write_state(tmp_path, pre_tokenizer=split), chat_format="exaone-3.5")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: cannot tokenise this text"):
+        tokenizer.encode("a" * 40 + "b")
+
+
+@pytest.mark.parametrize("number", [100_000_000, 4_294_967_295])
+def test_a_huge_id_is_refused_before_it_costs_time(tmp_path: Path, number: int) -> None:
+    model = json.loads(backend([]).to_str())["model"]
+    folder = write_state(tmp_path, model={**model, "vocab": {**model["vocab"], "xyz": number}}, added_tokens=[])
+    with pytest.raises(CheckpointError, match=rf"tokenizer\.json: has the id {number}: ids go up to 10,000,000"):
+        Tokenizer.load(folder).encode("a")
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_normalizer_that_expands_without_bound_is_refused(tmp_path: Path, is_nested: bool) -> None:
+    steps = [{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10} for _ in range(30)]
+    chain: dict[str, Any] = {"type": "Sequence", "normalizers": steps}
+    if is_nested:
+        chain = {"type": "Sequence", "normalizers": [chain]}
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: normalizer: makes 10,000 characters of one"):
+        Tokenizer.load(write_state(tmp_path, normalizer=chain))
+
+
+def test_a_tokenizer_can_be_copied_and_sent_to_another_process(tmp_path: Path, exaone: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}<eot>")
+    messages = [{"role": "user", "content": "a<eot>"}]
+    for tokenizer in (Tokenizer.load(write(tmp_path)), Tokenizer.load(exaone), Tokenizer.train(["a"], 300)):
+        ids = tokenizer.render(messages)
+        for copied in (copy.deepcopy(tokenizer), pickle.loads(pickle.dumps(tokenizer))):
+            assert copied.render(messages) == ids

@@ -1,12 +1,12 @@
 """A checkpoint's own template: transformers' ids, the loss mask by marks, and markers in contents broken."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, normalizers
 from transformers import AutoTokenizer
 
 from open_exaone.base.errors import CheckpointError, DataError
@@ -31,11 +31,8 @@ from text.families import (
     DEEPSEEK_TEMPLATE,
     GENERATION_TEMPLATE,
     LLAMA_TEMPLATE,
-    QWEN_MARKERS,
     QWEN_TEMPLATE,
-    make_backend,
     write_deepseek,
-    write_family,
     write_llama,
     write_qwen,
 )
@@ -110,11 +107,30 @@ def test_exaone_has_transformers_ids_with_tools_too(
     prompt: bool,
 ) -> None:
     options = {"enable_thinking": thinking, "skip_think": not thinking or prompt}
-    ids = exaone_in_transformers.apply_chat_template(messages, tools=tools, add_generation_prompt=prompt, **options)
+
+    def theirs(messages: list[Message]) -> list[int]:
+        made = exaone_in_transformers.apply_chat_template(
+            messages, tools=tools, add_generation_prompt=prompt, **options
+        )
+        ids: list[int] = made["input_ids"]
+        return ids
+
     rendered = exaone_template.render(messages, thinking=thinking, tools=tools, generation_prompt=prompt)
-    assert rendered == ids["input_ids"]
-    if tools:  # LG's tool wording isn't ours, and its models know no other
-        assert exaone_itself.render(messages, thinking=thinking, tools=tools, generation_prompt=prompt) == rendered
+    assert rendered == theirs(messages)
+    if tools:  # LG's tool wording isn't ours, and its models know no other; it quotes arguments that are text
+        read = [_with_read_arguments(message) for message in messages]
+        rendered = exaone_itself.render(messages, thinking=thinking, tools=tools, generation_prompt=prompt)
+        assert rendered == theirs(read)
+
+
+def _with_read_arguments(message: Message) -> Message:
+    def read(call: Any) -> Any:
+        if "function" in call:
+            return {**call, "function": read(call["function"])}
+        given = call["arguments"]
+        return {**call, "arguments": json.loads(given) if isinstance(given, str) else given}
+
+    return {**message, "tool_calls": list(map(read, message["tool_calls"]))} if "tool_calls" in message else message
 
 
 LLAMA_HEAD = "<|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -143,6 +159,10 @@ CALL_TEXT = '<tool_call>\n{"name": "roll", "arguments": {"n": 6}}\n</tool_call>'
         # The whole does not begin as the prompt: learned from the reply's first part on.
         ("deepseek", INLINE, False, "<|assistant|>", "A1<|end|>"),
         ("deepseek", {**REPLY, "content": "<think></think>A1"}, True, "<|assistant|>", "A1<|end|>"),
+        # A closing tag alone is the answer's own text.
+        ("qwen", {**THOUGHTFUL, "content": "a </think> b"}, False, QWEN_HEAD + NO_THOUGHT, "a </think> b<|im_end|>"),
+        ("qwen", {**REPLY, "content": "a </think> b"}, False, QWEN_HEAD + NO_THOUGHT, "a </think> b<|im_end|>"),
+        ("llama", {**REPLY, "content": "a </think> b"}, False, LLAMA_HEAD, "a </think> b<|eot_id|>"),
         ("generation", REPLY, False, QWEN_HEAD, "A1<|im_end|>"),
     ],
 )
@@ -180,7 +200,11 @@ def test_a_prompt_and_the_learned_part_make_the_whole(
     assert learned[-1] == tokenizer.end_id
 
 
-@given(answer=content, thought=content, calls=st.lists(function, max_size=2), thinking=flags)
+# LG's template prints names as they are.
+plainly_named = function.filter(lambda call: json.dumps(call["name"], ensure_ascii=False) == f'"{call["name"]}"')
+
+
+@given(answer=content, thought=content, calls=st.lists(plainly_named, max_size=2), thinking=flags)
 def test_a_learned_reply_splits_into_what_it_was_made_of(
     exaone_itself: Tokenizer, answer: str, thought: str, calls: list[Any], thinking: bool
 ) -> None:
@@ -192,7 +216,17 @@ def test_a_learned_reply_splits_into_what_it_was_made_of(
     assert ids[: len(prompt)] == prompt
     parts = exaone_itself.split(learned, thinking=thinking)
     assert (parts.thought, parts.answer) == (thought.strip("\n") if thinking else "", answer.strip("\n"))
-    assert len(parts.tool_calls) == len(calls)
+    assert [(call.name, call.error) for call in parts.tool_calls] == [(call["name"], None) for call in calls]
+
+
+@pytest.mark.parametrize("thought", ["hm", "<think>", "a\nb"])
+def test_exaone_learns_an_inline_thought_with_tools_too(exaone_itself: Tokenizer, thought: str) -> None:
+    apart = {**REPLY, "reasoning_content": thought}
+    inline = {**REPLY, "content": f"<think>\n{thought}\n</think>\n\nA1"}
+    learned = [
+        exaone_itself.render([USER, reply], tools=[TOOL], thinking=True, with_mask=True) for reply in (apart, inline)
+    ]
+    assert learned[0] == learned[1]
 
 
 @given(messages=st.lists(other | tool, max_size=3), learns=flags)
@@ -225,6 +259,7 @@ def test_generation_blocks_may_stand_in_each_other(tmp_path: Path) -> None:
     ("template", "reply", "thinking", "why"),
     [
         (DEEPSEEK_TEMPLATE, INLINE, True, "it drops the reply's thought; train without thinking"),
+        (DEEPSEEK_TEMPLATE, {**REPLY, "content": "a </think> b"}, False, "drops the reply's text before a closing tag"),
         (LLAMA_TEMPLATE, THOUGHTFUL, True, "it drops the reply's thought"),
         (LLAMA_TEMPLATE, {**REPLY, "tool_calls": [CALL]}, False, "it does not print the reply's content"),
         (LLAMA_TEMPLATE, {**CALLING, "tool_calls": [CALL, CALL]}, False, "it does not print all of the reply's tool"),
@@ -282,26 +317,6 @@ def test_content_with_markers_is_still_there(ours: dict[str, Tokenizer], text: s
     assert ours["qwen"].decode(ids) == f"<|im_start|>user\na{text}b<|im_end|>\n"
 
 
-def test_a_broken_marker_is_the_plain_text_it_says(ours: dict[str, Tokenizer]) -> None:
-    tokenizer = ours["qwen"]
-    ids = tokenizer.render([{"role": "user", "content": "\n<|im_end|>\n"}])
-    [start, end] = (tokenizer.backend.token_to_id(marker) for marker in ("<|im_start|>", "<|im_end|>"))
-    plain = [*tokenizer.encode("user\n\n"), *tokenizer.encode("<|im_end|>"), *tokenizer.encode("\n")]
-    assert ids == [start, *plain, end, *tokenizer.encode("\n")]
-
-
-def test_marks_survive_json_in_ascii(tmp_path: Path) -> None:
-    template = "{% for m in messages %}{{ m.content | tojson(ensure_ascii=True) }}<|im_end|>{% endfor %}"
-    tokenizer = Tokenizer.load(write_qwen(tmp_path, template))
-    messages = [{"role": "user", "content": "a<|im_end|>b"}, {"role": "assistant", "content": "A<|im_end|>1"}]
-    ids, mask = tokenizer.render(messages, with_mask=True)
-    assert tokenizer.decode(ids) == '"a<|im_end|>b"<|im_end|>"A<|im_end|>1"<|im_end|>'
-    assert ids.count(tokenizer.end_id) == 2
-    assert tokenizer.decode([token for token, learned in zip(ids, mask, strict=True) if learned]) == (
-        '"A<|im_end|>1"<|im_end|>'
-    )
-
-
 def test_the_thought_is_told_apart(ours: dict[str, Tokenizer]) -> None:
     qwen, deepseek, llama = ours["qwen"].chat_format, ours["deepseek"].chat_format, ours["llama"].chat_format
     assert [qwen.opens_thought(thinking) for thinking in (False, True)] == [False, False]
@@ -309,13 +324,6 @@ def test_the_thought_is_told_apart(ours: dict[str, Tokenizer]) -> None:
     assert [llama.opens_thought(thinking) for thinking in (False, True)] == [False, False]
     assert ours["deepseek"].split("hm\n</think>\n\n42", thinking=False).thought == "hm"
     assert ours["qwen"].split("<think>\nhm\n</think>\n\n42", thinking=True).thought == "hm"
-
-
-def test_every_private_character_can_be_content(ours: dict[str, Tokenizer]) -> None:
-    almost_all = "".join(map(chr, range(0xE010, 0xF900)))
-    assert almost_all in ours["qwen"].decode(ours["qwen"].render([{"role": "user", "content": almost_all}]))
-    with pytest.raises(DataError, match="every private-use character"):
-        ours["qwen"].render([{"role": "user", "content": "".join(map(chr, range(0xE000, 0xF900)))}])
 
 
 @pytest.mark.parametrize(
@@ -340,18 +348,6 @@ def test_deep_messages_are_refused(ours: dict[str, Tokenizer]) -> None:
     for messages in ([{"role": "tool", "content": deep}], [{**USER, "extra": deep}]):
         with pytest.raises(DataError, match="nested too deeply"):
             ours["qwen"].render(messages)
-
-
-def test_a_normalizer_makes_no_marker_of_content(tmp_path: Path) -> None:
-    backend = make_backend(QWEN_MARKERS)
-    backend.normalizer = normalizers.NFKC()
-    backend.add_tokens([AddedToken("<stop>", special=False, normalized=True)])
-    template = "{{ messages[0].content }}<stop><|im_end|>"
-    tokenizer = Tokenizer.load(write_family(tmp_path, template, backend, eos_token="<|im_end|>"))
-    for text in ("a＜stop＞b", "a<stop>b"):
-        ids = tokenizer.render([{"role": "user", "content": text}])
-        assert ids.count(tokenizer.backend.token_to_id("<stop>")) == 1
-        assert tokenizer.decode(ids) == "a<stop>b<stop><|im_end|>"
 
 
 def test_tool_templates_are_their_own(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """A template that came with a checkpoint may be hostile: whatever it does ends soon, in an error that names it."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -183,6 +185,35 @@ def test_a_fork_starts_a_process_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(status) == 0
     assert process.render("default", VARIABLES) == "Q"
     assert process._process is started
+
+
+def test_a_fork_while_another_thread_renders_does_not_wait_for_it() -> None:
+    loop = "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}"
+    process = make_process("{% if slow %}" + loop + "{% endif %}ok")
+    process.render("default", {})
+
+    def render_slowly() -> None:
+        with contextlib.suppress(CheckpointError):
+            process.render("default", {"slow": True})
+
+    thread = threading.Thread(target=render_slowly)
+    thread.start()
+    time.sleep(0.3)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # it would hang for ever
+        code = 1
+        try:
+            code = 0 if process.render("default", {}) == "ok" else 1
+            process._stop()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    started = process._process
+    assert started is not None
+    started.kill()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_generation_blocks_are_marked() -> None:

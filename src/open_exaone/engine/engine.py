@@ -20,11 +20,11 @@ class Engine:
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, *, num_slots: int = 128) -> None:
         """Args:
-        tokenizer: says which token ends a turn, and so a completion.
+        tokenizer: says which tokens end a completion.
         num_slots: the most samples that decode together.
 
         Raises:
-            CheckpointError: the tokenizer has more ids than the model.
+            CheckpointError: the tokenizer has more ids than the model, or names no token that ends a completion.
         """
         if tokenizer.vocab_size > model.config.vocab_size:
             raise CheckpointError(

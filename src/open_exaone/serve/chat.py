@@ -1,18 +1,17 @@
 """The terminal chat: offers problems that the model can do, and shows its thought dimmed."""
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.records import Problem, Reply, Verdict
-from open_exaone.text.split import Part, Piece, ReplySplitter, join_pieces
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Message = dict[str, str]  # {"role": "user" | "assistant", "content": …}
-Ask = Callable[[list[Message], bool], Reply | Iterable[str]]  # a split reply, or its raw text as it comes
+Ask = Callable[[list[Message], bool], Reply]
 Judge = Callable[[Problem, Reply], Verdict]
 
 NUM_OFFERED = 3
@@ -33,8 +32,8 @@ def run_chat(
     """Talks until /quit, the end of the input, or Ctrl-C.
 
     Args:
-        ask: (messages, thinking) -> the reply, split already, or its raw text in chunks as it is generated. An
-            `OpenExaoneError` from it is shown, and the conversation goes on without that turn.
+        ask: (messages, thinking) -> the reply. An `OpenExaoneError` from it is shown, and the conversation goes on
+            without that turn.
         judge: the verdict on a reply to an offered problem.
         problems: offered in this order, three at a time, from the start again after the last.
         thinking: the mode to begin in.
@@ -120,42 +119,22 @@ class Chat:
         """Asks, shows the reply and remembers its answer (not its thought); None where asking failed."""
         messages: list[Message] = [*self._messages, {"role": "user", "content": content}]
         try:
-            reply = self._show(self._ask(messages, self._thinking))
+            reply = self._ask(messages, self._thinking)
         except OpenExaoneError as error:
             self.say(f"{error} (/new begins a new conversation)", "red")
             return None
+        self._show(reply)
         self._messages = [*messages, {"role": "assistant", "content": reply.answer}]
         return reply
 
-    def _show(self, reply: Reply | Iterable[str]) -> Reply:
-        """Prints the reply, its text as it comes; returns it whole."""
-        if isinstance(reply, Reply):
-            self._print_pieces([Piece(Part.THOUGHT, reply.thought), Piece(Part.ANSWER, reply.answer)])
-            return reply
-        splitter = ReplySplitter(thinking=self._thinking)
-        pieces = self._print_pieces(_split(splitter, reply))
-        return join_pieces(pieces, finished=splitter.finished)
-
-    def _print_pieces(self, pieces: Iterable[Piece]) -> list[Piece]:
-        """Prints the thought dimmed, and what follows it on a line of its own; returns the pieces."""
-        printed: list[Piece] = []
-        last = None
-        for part, text in pieces:
-            printed.append(Piece(part, text))
-            if not text:
-                continue
-            if last is not None and part is not last:
-                self.console.print()
-            self.say(text, "dim" if part is not Part.ANSWER else "", end="")
-            last = part
-        self.console.print()
-        return printed
-
-
-def _split(splitter: ReplySplitter, chunks: Iterable[str]) -> Iterator[Piece]:
-    for chunk in chunks:
-        yield from splitter.feed(chunk)
-    yield from splitter.finish()
+    def _show(self, reply: Reply) -> None:
+        """Prints the thought dimmed, then the answer, then each tool call with what is wrong with it."""
+        shown = [(reply.thought, "dim"), (reply.answer, "")]
+        for call in reply.tool_calls:
+            shown += [(call.text, "dim"), (call.error or "", "red")]
+        for text, style in shown:
+            if text:
+                self.say(text, style)
 
 
 def _plain(text: str) -> str:

@@ -59,7 +59,7 @@ class Render(Protocol):
 class ChatFormat:
     """How a family of models speaks."""
 
-    name: str  # one of `formats.NAMES`
+    name: str  # one of `formats.NAMES`, or "none"
     thought_tag: str  # what a thought stands in: one of `THOUGHT_TAGS`
     opens_thought: Callable[[bool], bool]  # (thinking) -> does the generation prompt leave a thought open?
     segments: Render
@@ -89,6 +89,19 @@ def check_messages(messages: Sequence[Message]) -> None:
             _check_text(message, "content", where)
         if role == "assistant":
             _check_reply(message, where)
+
+
+def check_tools(tools: Any) -> None:
+    """Looks at the tools on offer.
+
+    Raises:
+        DataError: they are no list, or one is no mapping; names its index.
+    """
+    if tools is not None and (not isinstance(tools, Sequence) or isinstance(tools, str)):
+        raise DataError(f"tools: must be a list of mappings, one for each function, not {type(tools).__name__}")
+    for index, tool in enumerate(tools or ()):
+        if not isinstance(tool, Mapping):
+            raise DataError(f"tools[{index}]: must be a mapping that describes a function, not {type(tool).__name__}")
 
 
 def refuse_tools(messages: Sequence[Message], tools: Sequence[Tool] | None, name: str) -> None:

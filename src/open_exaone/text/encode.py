@@ -1,17 +1,40 @@
 """Text to ids, with markers' names as markers or as plain text, and in pieces."""
 
+import contextlib
 import json
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import tokenizers
 
-from open_exaone.base.errors import CheckpointError, DataError
+from open_exaone.base.errors import CheckpointError, DataError, OpenExaoneError
 
+MAX_ID = 10_000_000  # ten times the largest vocabulary there is; tokenizers writes a line for each id up to the last
+_MAX_GROWTH = 1000  # characters that a normalizer may make of one
 _NUM_TEXTS_AT_ONCE = 1000  # an encoding takes some hundred bytes a token until its ids are read off
 _LEAD = "\n"  # a piece inside a text is encoded behind it
+
+
+@contextlib.contextmanager
+def named_failure(what: str, folder: Path = Path()) -> Iterator[None]:
+    """Whatever tokenizers fails with becomes an error that says what failed.
+
+    It raises nothing narrower than Exception, and Rust's panics aren't even that. A wrong type is the caller's.
+
+    Raises:
+        CheckpointError: tokenizers failed.
+    """
+    try:
+        yield
+    except (OpenExaoneError, TypeError):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(f"{folder / 'tokenizer.json'}: {what}: {str(error)[:1000]}; mend the file") from error
 
 
 class PieceEncoder:
@@ -51,17 +74,38 @@ class PieceEncoder:
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         try:
-            return [
-                encoding.ids
-                for start in range(0, len(texts), _NUM_TEXTS_AT_ONCE)
-                for encoding in self._backend.encode_batch_fast(
-                    list(texts[start : start + _NUM_TEXTS_AT_ONCE]), add_special_tokens=False
-                )
-            ]
+            with named_failure("cannot tokenise this text"):
+                return [
+                    encoding.ids
+                    for start in range(0, len(texts), _NUM_TEXTS_AT_ONCE)
+                    for encoding in self._backend.encode_batch_fast(
+                        list(texts[start : start + _NUM_TEXTS_AT_ONCE]), add_special_tokens=False
+                    )
+                ]
         except TypeError as error:
             raise DataError("cannot tokenise: not a Unicode text (half of a surrogate pair, perhaps)") from error
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise CheckpointError(f"tokenizer.json: cannot tokenise this text: {error}; mend its model") from error
+
+
+def check_growth(normalizer: Any) -> None:
+    """Applies a normalizer to one character, step by step.
+
+    Raises:
+        CheckpointError: it makes so much of it that a text of some pages would fill the memory.
+    """
+    text = "a"
+    for step in _steps(json.loads(normalizer.__getstate__())):
+        one = tokenizers.normalizers.Sequence([])
+        one.__setstate__(json.dumps(step).encode())
+        text = one.normalize_str(text)
+        if len(text) > _MAX_GROWTH:
+            raise CheckpointError(f"tokenizer.json: normalizer: makes {len(text):,} characters of one; mend the file")
+
+
+def _steps(state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if state["type"] != "Sequence":
+        yield state
+    for step in state.get("normalizers", ()):
+        yield from _steps(step)
 
 
 def without_markers(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
@@ -71,8 +115,16 @@ def without_markers(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     tokens are numbered in order, so those that stand in no vocabulary keep their places, under names nobody knows.
 
     Raises:
-        CheckpointError: the tokens that are left would get other ids.
+        CheckpointError: the tokens that are left would get other ids, or an id is far too large.
     """
+    top = max(backend.get_vocab().values(), default=0)
+    if top > MAX_ID:
+        raise CheckpointError(f"tokenizer.json: has the id {top}: ids go up to {MAX_ID:,}; mend its vocabulary")
+    with named_failure("cannot be read as plain text's tokenizer"):
+        return _without_markers(backend)
+
+
+def _without_markers(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     state: dict[str, Any] = json.loads(backend.to_str())
     vocab = state["model"]["vocab"]
     names = {token["content"] for token in state["added_tokens"] if not token["content"].isspace()}

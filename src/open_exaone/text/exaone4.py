@@ -29,6 +29,7 @@ from open_exaone.text.chat import (
     Segment,
     Tool,
     check_messages,
+    check_tools,
     content_text,
     format_text,
     json_text,
@@ -61,6 +62,7 @@ def segments(
         DataError: a message is malformed; names its index and field.
     """
     check_messages(messages)
+    check_tools(tools)
     offer = list(_offer(tools)) if tools else []
     rendered: list[Segment] = []
     if offer and messages[0]["role"] != "system":

@@ -1,10 +1,13 @@
 """Which chat format a folder's model speaks: the one asked for, or what its template and config.json show."""
 
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError
-from open_exaone.text.chat import ChatFormat, Message, Segment, Tool
+from open_exaone.text.chat import ChatFormat, Message, Segment, Tool, check_messages, thought_and_answer
 from open_exaone.text.exaone3 import EXAONE_35, EXAONE_DEEP
 from open_exaone.text.exaone4 import EXAONE_4, jinja_template
 from open_exaone.text.source import ChatTemplates, Source
@@ -102,12 +105,38 @@ def _with_own_tools(native: ChatFormat, template: Template) -> ChatFormat:
         generation_prompt: bool = False,
         with_mask: bool = True,
     ) -> list[Segment]:
-        render = template.segments if tools and native is EXAONE_4 else native.segments
+        render = native.segments
+        if tools and native is EXAONE_4:
+            check_messages(messages)
+            render, messages = template.segments, [_with_read_arguments(message) for message in messages]
+            if with_mask and thinking and not generation_prompt:
+                messages = [*messages[:-1], _with_thought_apart(messages[-1], native.thought_tag)]
         return render(
             messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt, with_mask=with_mask
         )
 
     return replace(native, segments=segments)
+
+
+def _with_read_arguments(message: Message) -> Message:
+    """Reads arguments that are JSON text, as the OpenAI API has them: EXAONE's template would quote it once more."""
+
+    def read(call: Mapping[str, Any]) -> dict[str, Any]:
+        if call.get("function"):
+            return {**call, "function": read(call["function"])}
+        given = call["arguments"]
+        return {**call, "arguments": json.loads(given) if isinstance(given, str) else given}
+
+    calls = message.get("tool_calls") if message["role"] == "assistant" else None
+    return {**message, "tool_calls": [read(call) for call in calls]} if calls else message
+
+
+def _with_thought_apart(message: Message, tag: str) -> Message:
+    """A reply's thought in a field of its own: EXAONE's template cuts letters off one that stands in the content."""
+    if message["role"] != "assistant" or f"</{tag}>" not in (message.get("content") or ""):
+        return message
+    thought, answer = thought_and_answer(message, tag)
+    return {**message, "reasoning_content": thought, "content": answer.lstrip("\n")}
 
 
 def _by_config(source: Source) -> ChatFormat:
@@ -119,7 +148,7 @@ def _by_config(source: Source) -> ChatFormat:
         folder = source.folder.absolute()
         named = folder.parents[1] if folder.parent.name == "snapshots" else folder  # so the hub's cache lays it out
         names = f"{named.name} {source.value('config.json', '_name_or_path')}"
-        return EXAONE_DEEP if "deep" in names.lower() else EXAONE_35
+        return EXAONE_DEEP if re.search(r"(?<![a-z])deep(?![a-z])", names.lower()) else EXAONE_35
     return _no_format(source)
 
 

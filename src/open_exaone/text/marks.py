@@ -1,7 +1,8 @@
 """Private-use characters that stand nowhere in a conversation, put into its texts to find them again when rendered.
 
 Around and inside the name of a marker in a text that isn't the format's: the template can't take it for a marker,
-and the tokenizer is told to read it as plain text. Around the parts of a reply: they show what is learned.
+and the tokenizer is told to read it as plain text. At the edge of a text that could make up a marker together with
+its neighbour: there the rendered text is cut. Around the parts of a reply: they show what is learned.
 """
 
 import random
@@ -14,6 +15,10 @@ from open_exaone.text.chat import THOUGHT_TAGS, Message, Segment
 
 _PRIVATE = [chr(code) for code in range(0xE000, 0xF900)]
 _ESCAPED = re.compile(r"\\u(e[0-9a-f]{3}|f[0-8][0-9a-f]{2})", re.IGNORECASE)  # one of them in JSON of ASCII only
+# Keys that templates look up in messages and tools: they stay as they are.
+_LOOKED_UP = frozenset(
+    ("role", "content", "reasoning_content", "thinking", "tool_calls", "function", "name", "arguments", "parameters")
+) | {"description", "type", "id"}
 THOUGHT_MARKERS = frozenset(f"<{slash}{tag}>" for slash in ("", "/") for tag in THOUGHT_TAGS)
 
 _random = random.SystemRandom()  # a template can't guess what will be drawn
@@ -25,6 +30,7 @@ class Marks(NamedTuple):
     start: str  # before a broken marker's name,
     middle: str  # behind its first character,
     end: str  # and behind it
+    edge: str  # where a text begins or ends with part of a marker's name
     thought: str  # before and behind the reply's thought
     answer: str  # before and behind its answer
     call: str  # before and behind the name of each function it calls
@@ -57,19 +63,30 @@ class Marks(NamedTuple):
         if not found:
             return text
         names = "|".join(map(re.escape, found))
-        return re.sub(names, lambda match: self._broken(match[0]), text)
+        return re.sub(names, lambda match: self.broken(match[0]), text)
 
-    def break_all(self, text: str) -> str:
+    def broken(self, name: str) -> str:
         """Breaks a whole text: the tokenizer is to read all of it as plain."""
-        return self._broken(text)
-
-    def _broken(self, name: str) -> str:
         return f"{self.start}{name[:1]}{self.middle}{name[1:]}{self.end}"
 
-    def segments(self, rendered: str, is_learned: bool) -> Iterator[Segment]:
-        """Cuts at broken markers, whose names are content; a lone piece of one only cuts."""
-        others = f"[^{self.start}{self.middle}{self.end}]*"
-        broken = f"{self.start}({others}){self.middle}({others}){self.end}|[{self.start}{self.middle}{self.end}]"
+    def with_edges(self, text: str, markers: Sequence[str], normalize: Callable[[str], str] = str) -> str:
+        """Marks the edges of a text, inside the white space around it, where it may be part of a marker."""
+        body = text.strip()
+        bodies = {body, normalize(body)} if markers else set()
+        before = self.edge if any(_may_end(form, marker) for form in bodies for marker in markers) else ""
+        behind = self.edge if any(_may_begin(form, marker) for form in bodies for marker in markers) else ""
+        return text.replace(body, f"{before}{body}{behind}", 1) if body and (before or behind) else text
+
+    def segments(self, rendered: str, is_learned: bool, markers: Sequence[str] | None) -> Iterator[Segment]:
+        """Cuts at broken markers, whose names are content; a lone piece of one only cuts.
+
+        Args:
+            markers: an edge cuts where one of these stands across it; None: every edge cuts.
+        """
+        rendered = self._without_whole_edges(rendered, markers)
+        others = f"[^{self.start}{self.middle}{self.end}{self.edge}]*"
+        lone = f"[{self.start}{self.middle}{self.end}{self.edge}]"
+        broken = f"{self.start}({others}){self.middle}({others}){self.end}|{lone}"
         done = 0
         for match in re.finditer(broken, rendered):
             yield Segment(rendered[done : match.start()], True, is_learned)
@@ -77,6 +94,20 @@ class Marks(NamedTuple):
                 yield Segment(match[1] + match[2], False, is_learned)
             done = match.end()
         yield Segment(rendered[done:], True, is_learned)
+
+    def _without_whole_edges(self, rendered: str, markers: Sequence[str] | None) -> str:
+        """Takes out the edges that no marker stands across: the text there is tokenised in one piece."""
+        if markers is None or self.edge not in rendered:
+            return rendered
+        pieces = rendered.split(self.edge)
+        plain = "".join(pieces)
+        found = [marker for marker in markers if marker in plain]
+        kept, place = [pieces[0]], len(pieces[0])
+        for piece in pieces[1:]:
+            is_across = any(m in plain[max(0, place - len(m) + 1) : place + len(m) - 1] for m in found)
+            kept += [self.edge, piece] if is_across else [piece]
+            place += len(piece)
+        return "".join(kept)
 
     def around_reply(self, message: Message, tag: str) -> dict[str, Any]:
         """Puts marks around the parts of a reply, inside the white space around them.
@@ -102,7 +133,7 @@ class Marks(NamedTuple):
 
 
 def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with all its texts changed, keys too; mappings become dicts, so that it can be written.
+    """A JSON value with all its texts changed, most keys too; mappings become dicts, so that it can be written.
 
     Raises:
         RecursionError: the value is nested too deeply.
@@ -112,12 +143,23 @@ def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
             return change(value)
         case Mapping():
             return {
-                change(key) if isinstance(key, str) else key: mapped_texts(item, change) for key, item in value.items()
+                change(key) if isinstance(key, str) and key not in _LOOKED_UP else key: mapped_texts(item, change)
+                for key, item in value.items()
             }
         case list() | tuple():
             return [mapped_texts(item, change) for item in value]
         case _:
             return value
+
+
+def _may_end(text: str, marker: str) -> bool:
+    """Whether a marker may begin before a text and end in it, or behind it."""
+    return text in marker[1:] or any(text.startswith(marker[cut:]) for cut in range(1, len(marker)))
+
+
+def _may_begin(text: str, marker: str) -> bool:
+    """Whether a marker may begin in a text, or before it, and end behind it."""
+    return text in marker[:-1] or any(text.endswith(marker[:cut]) for cut in range(1, len(marker)))
 
 
 def _around(text: str, mark: str) -> str:

@@ -14,12 +14,13 @@ from open_exaone.base.errors import CheckpointError
 from open_exaone.text.chat import END
 
 BACKEND_FILE, SETTINGS_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+ADDED_FILE = "added_tokens.json"
 TEMPLATE_FILE, TOOL_TEMPLATE_FILE = "chat_template.jinja", "additional_chat_templates/tool_use.jinja"
 MODEL_FILES = ("generation_config.json", "config.json")  # the model's, not the tokenizer's: never saved again
 
 # The tokenizer's own files, with the most bytes that are read of each.
 _MAX_BYTES = {
-    **{BACKEND_FILE: 100_000_000, SETTINGS_FILE: 10_000_000, MAP_FILE: 10_000_000, "added_tokens.json": 10_000_000},
+    **{BACKEND_FILE: 100_000_000, SETTINGS_FILE: 10_000_000, MAP_FILE: 10_000_000, ADDED_FILE: 10_000_000},
     **{"vocab.json": 50_000_000, "merges.txt": 50_000_000, "vocab.txt": 50_000_000, "tokenizer.model": 50_000_000},
     **{TEMPLATE_FILE: 1_000_000, TOOL_TEMPLATE_FILE: 1_000_000},
 }
@@ -30,13 +31,7 @@ _OURS = {"bos": BOS, "pad": PAD, "eos": END}  # EXAONE's names, where a folder s
 _TEMPLATE_VARIABLES = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 
 
-@dataclass(frozen=True, slots=True)
-class SpecialIds:
-    """The ids with a meaning to whoever runs the model."""
-
-    bos: int | None
-    pad: int | None
-    ends: tuple[int, ...]  # every id that ends a generation
+_FLAGS = ("special", "normalized", "lstrip", "rstrip", "single_word")  # of an added token
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ class Source:
         if files[BACKEND_FILE] is None:
             raise CheckpointError(f"{folder / BACKEND_FILE}: no such file; a model's folder holds its tokenizer there")
         sides = {name: _read(folder / name, _MAX_MODEL_BYTES) for name in MODEL_FILES}
-        sides |= {name: files[name] for name in (SETTINGS_FILE, MAP_FILE)}
+        sides |= {name: files[name] for name in (SETTINGS_FILE, MAP_FILE, ADDED_FILE)}
         values = {name: _object(folder / name, text) for name, text in sides.items() if text is not None}
         return cls(folder, {name: text for name, text in files.items() if text is not None}, values)
 
@@ -85,19 +80,27 @@ class Source:
         """A field of a JSON file; None where either is missing."""
         return self.values.get(name, {}).get(key)
 
-    def special_ids(self, id_of: Callable[[str], int | None], has_id: Callable[[int], bool]) -> SpecialIds:
-        """Finds each where it is said first: by id beside the model, by name beside the tokenizer, by our names.
-
-        What ends a generation is what either of them says: a model's list often lacks the end of a turn.
+    def added_tokens(self) -> list[tuple[int, str, dict[str, bool]]]:
+        """The tokens that the files beside tokenizer.json add: each one's id, name and flags, in order of ids.
 
         Raises:
-            CheckpointError: a file names an id or a token that the tokenizer doesn't have; names file and field.
+            CheckpointError: a file is malformed; names the field.
         """
-        ids, names = _Ids(self, has_id), _Names(self, id_of)
-        ends = dict.fromkeys([*ids.of("eos"), *names.of("eos")]) or dict.fromkeys(names.ours("eos"))
-        [bos, *_] = [*ids.one("bos"), *names.of("bos"), *names.ours("bos"), None]
-        [pad, *_] = [*ids.one("pad"), *names.of("pad"), *names.ours("pad"), *ends, None]
-        return SpecialIds(bos, pad, tuple(ends))
+        tokens: dict[str, tuple[int, str, dict[str, bool]]] = {}
+        named = self.value(SETTINGS_FILE, "added_tokens_decoder")
+        for key, token in _mapping(named, f"{self.folder / SETTINGS_FILE}: added_tokens_decoder").items():
+            name = token.get("content") if isinstance(token, dict) else None
+            if not isinstance(name, str) or not (key.isascii() and key.isdigit() and len(key) < 10):
+                where = f"{self.folder / SETTINGS_FILE}: added_tokens_decoder: {key[:100]!r}"
+                raise CheckpointError(f'{where}: must be an id, with {{"content": a text}}; mend it')
+            tokens[name] = (int(key), name, {flag: token[flag] is True for flag in _FLAGS if flag in token})
+        special = {self._token_text(key) for key in _TEMPLATE_VARIABLES} if ADDED_FILE in self.values else set()
+        for name, number in self.values.get(ADDED_FILE, {}).items():
+            if type(number) is not int:
+                raise CheckpointError(f"{self.folder / ADDED_FILE}: {name[:100]!r}: must have an id; mend it")
+            flags = {"special": name in special, "normalized": name not in special}
+            tokens.setdefault(name, (number, name, flags))
+        return sorted((token for token in tokens.values() if token[1]), key=lambda token: token[:2])
 
     def chat_templates(self) -> ChatTemplates | None:
         """The templates, a file of their own before the tokenizer's settings; None where there is none.
@@ -151,40 +154,49 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ids:
-    """Special tokens by their ids, as the model's files give them."""
+class SpecialIds:
+    """The ids with a meaning to whoever runs the model.
+
+    Each is what is said first: by id beside the model, by name beside the tokenizer, by our names. Files often name
+    ids that the tokenizer lacks, so each is looked for when asked.
+
+    All raise:
+        CheckpointError: a file names an id or a token that the tokenizer doesn't have; names file and field.
+    """
 
     source: Source
+    id_of: Callable[[str], int | None]
     has_id: Callable[[int], bool]
 
-    def of(self, kind: str) -> list[int]:
+    def bos(self) -> int | None:
+        return next(iter(self._by_id("bos") or self._by_name("bos") or self._ours("bos")), None)
+
+    def pad(self) -> int | None:
+        return next(iter(self._by_id("pad") or self._by_name("pad") or self._ours("pad")), None)
+
+    def ends(self) -> tuple[int, ...]:
+        """Every id that ends a generation, the tokenizer's own first: a model's list often lacks the end of a turn."""
+        return tuple(dict.fromkeys([*self._by_name("eos"), *self._by_id("eos")]) or self._ours("eos"))
+
+    def _by_id(self, kind: str) -> list[int]:
+        """As the model's files give them; of a list, those that the tokenizer has."""
         for name in MODEL_FILES:
             value = self.source.value(name, f"{kind}_token_id")
             if value is None or value == -1:  # -1 is an old way to say "none"
                 continue
             where = f"{self.source.folder / name}: {kind}_token_id = {str(value)[:100]}"
             ids = value if isinstance(value, list) else [value]
-            for each in ids:
-                if type(each) is not int:
-                    raise CheckpointError(f"{where}: must be an id, or a list of ids; mend it or leave it out")
-                if not 0 <= each < 1 << 31 or not self.has_id(each):
-                    raise CheckpointError(f"{where}: {BACKEND_FILE} has no such id; mend it or leave it out")
-            if ids:
-                return ids
+            if any(type(each) is not int for each in ids):
+                raise CheckpointError(f"{where}: must be an id, or a list of ids; mend it or leave it out")
+            known = [each for each in ids if 0 <= each < 1 << 31 and self.has_id(each)]
+            if ids and not known:
+                raise CheckpointError(f"{where}: {BACKEND_FILE} has no such id; mend it or leave it out")
+            if known:
+                return known
         return []
 
-    def one(self, kind: str) -> list[int]:
-        return self.of(kind)[:1]
-
-
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """Special tokens by their texts, as the tokenizer's files give them."""
-
-    source: Source
-    id_of: Callable[[str], int | None]
-
-    def of(self, kind: str) -> list[int]:
+    def _by_name(self, kind: str) -> list[int]:
+        """As the tokenizer's files give it."""
         key = f"{kind}_token"
         text = self.source._token_text(key)
         if text is None:
@@ -196,9 +208,15 @@ class _Names:
             raise CheckpointError(f"{path}: {key} = {text[:100]!r}: {BACKEND_FILE} has no such token; mend either file")
         return [found]
 
-    def ours(self, kind: str) -> list[int]:
+    def _ours(self, kind: str) -> list[int]:
         found = self.id_of(_OURS[kind])
         return [] if found is None else [found]
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise CheckpointError(f"{where}: must be a JSON object, not {type(value).__name__}; mend it")
+    return value or {}
 
 
 def _read(path: Path, limit: int) -> bytes | None:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import tokenizers
 from tokenizers.decoders import DecodeStream
 
+from open_exaone.base.errors import CheckpointError
+from open_exaone.text.encode import named_failure
+
 if TYPE_CHECKING:
     from open_exaone.text.tokenizer import Tokenizer
 
@@ -125,14 +128,16 @@ class _Other:
         if self._stream is None:
             return ""
         try:
-            text = self._stream.step(self._backend, token_id) or ""
-        except Exception:  # it can't go on, and has no narrower error: the rest is given at the end
+            with named_failure("cannot decode this id"):
+                text = self._stream.step(self._backend, token_id) or ""
+        except CheckpointError:  # it can't go on: the rest is given at the end
             self._stream, text = None, ""
         self._given += len(text)
         return text
 
     def finish(self) -> str:
-        text = self._backend.decode(self._ids, skip_special_tokens=False)[self._given :]
+        with named_failure("cannot decode these ids"):
+            text = self._backend.decode(self._ids, skip_special_tokens=False)[self._given :]
         self._given += len(text)
         return text
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from open_exaone.base.errors import DataError
-from open_exaone.text.chat import ChatFormat, Message, Segment, Tool, check_messages, json_text
+from open_exaone.text.chat import ChatFormat, Message, Segment, Tool, check_messages, check_tools, json_text
 from open_exaone.text.marks import THOUGHT_MARKERS, Marks, mapped_texts
 from open_exaone.text.source import ChatTemplates
 from open_exaone.text.template_process import TemplateProcess
@@ -67,14 +67,28 @@ class Template:
         thinking: bool = False,
         tools: Sequence[Tool] | None = None,
         generation_prompt: bool = False,
+        around: tuple[str, str] | None = None,
     ) -> str:
-        """What the template makes of a conversation, as it is.
+        """What the template makes of a conversation, as it is, with the variables that transformers gives it.
+
+        Args:
+            around: marks to put around what `{% generation %}` blocks print.
 
         Raises:
             DataError: the template refuses the conversation.
             CheckpointError: the template is broken.
         """
-        return self._render(messages, tools, thinking=thinking, generation_prompt=generation_prompt)
+        variables = {
+            **self._templates.variables,
+            "messages": [_as_transformers(message) for message in messages],
+            "tools": tools,
+            "documents": None,
+            "add_generation_prompt": generation_prompt,
+            "enable_thinking": thinking,
+            "skip_think": not thinking or generation_prompt,
+        }
+        has_own = tools is not None and "tool_use" in self._templates.sources
+        return self._process.render("tool_use" if has_own else "default", variables, around)
 
     def segments(
         self,
@@ -93,24 +107,32 @@ class Template:
             CheckpointError: the template is broken, reaches for what is forbidden, or exceeds a limit.
         """
         check_messages(messages)
+        check_tools(tools)
         is_learned = with_mask and messages[-1]["role"] == "assistant" and not generation_prompt
         if is_learned and not thinking:
             messages = [*messages[:-1], _without_thought(messages[-1], self._tag)]
         given = json_text(_plain(messages), "messages") + json_text(_plain(tools), "tools")
         marks = Marks.draw(given + "".join(self._templates.sources.values()))
-        broken_messages = [self._broken_message(message, marks) for message in messages]
-        broken_tools = None if tools is None else self._broken(tools, marks)
+        broken = self._broken(marks)
+        messages, tools = _changed(messages, broken, self._markers), _changed_tools(tools, broken, self._markers)
 
         def render(messages: Sequence[Message], prompt: bool = False, generation: bool = False) -> str:
             around = (marks.opens, marks.closes) if generation else None
-            text = self._render(messages, broken_tools, thinking=thinking, generation_prompt=prompt, around=around)
+            text = self.text(messages, thinking=thinking, tools=tools, generation_prompt=prompt, around=around)
             return marks.restore(text)
 
-        whole = render(broken_messages, generation_prompt)
-        if not is_learned:
-            return _cut(whole, marks, [])
-        learned = self._learned(whole, broken_messages, marks, render, thinking)
-        return _cut(whole, marks, learned)
+        whole = render(messages, generation_prompt)
+        names = self._markers_in(whole)
+
+        def with_edges(text: str, markers: Sequence[str]) -> str:
+            return marks.with_edges(text, markers, self._normalize or str)
+
+        edged = _changed(messages, with_edges, names), _changed_tools(tools, with_edges, names)
+        if edged != (messages, tools):
+            messages, tools = edged
+            whole = render(messages, generation_prompt)
+        learned = self._learned(whole, messages, marks, render, thinking) if is_learned else []
+        return _cut(whole, marks, learned, None if self._normalize else self._markers)
 
     def _learned(
         self,
@@ -128,8 +150,11 @@ class Template:
         given = str(marked_reply.get("reasoning_content")) + str(marked_reply.get("content"))
         if text != whole:
             raise self._no_mask("it rewrites the reply's content, or prints something else because of it")
-        if thinking and marks.thought in given and not places[marks.thought]:
-            raise self._no_mask("it drops the reply's thought; train without thinking")
+        if marks.thought in given and not places[marks.thought]:
+            what = (
+                "the reply's thought; train without thinking" if thinking else "the reply's text before a closing tag"
+            )
+            raise self._no_mask(f"it drops {what}")
         if marks.answer in given and not places[marks.answer]:
             raise self._no_mask("it does not print the reply's content")
         if len(places[marks.call]) < 2 * _num_named_calls(reply):
@@ -174,59 +199,61 @@ class Template:
         path = self._templates.paths["default"]
         return DataError(f"{path}: what a reply teaches can't be found in what this chat template prints: {why}")
 
-    def _render(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Tool] | None,
-        *,
-        thinking: bool,
-        generation_prompt: bool,
-        around: tuple[str, str] | None = None,
-    ) -> str:
-        """Gives the template the variables that transformers gives it."""
-        variables = {
-            **self._templates.variables,
-            "messages": [_as_transformers(message) for message in messages],
-            "tools": tools,
-            "documents": None,
-            "add_generation_prompt": generation_prompt,
-            "enable_thinking": thinking,
-            "skip_think": not thinking or generation_prompt,
-        }
-        has_own = tools is not None and "tool_use" in self._templates.sources
-        return self._process.render("tool_use" if has_own else "default", variables, around)
+    def _broken(self, marks: Marks) -> Callable[[str, Sequence[str]], str]:
+        """Breaks markers' names; a text that the normalizer would make a marker of is broken as a whole."""
 
-    def _broken_message(self, message: Message, marks: Marks) -> dict[str, Any]:
-        """Breaks the markers in a message's texts; an assistant's think tags are the template's affair."""
-        spared = THOUGHT_MARKERS if message["role"] == "assistant" else frozenset()
-        markers = [marker for marker in self._markers if marker not in spared]
-        broken = {key: self._broken(value, marks) for key, value in message.items() if key != "role"}
-        for key in ("content", "reasoning_content"):
-            if isinstance(message.get(key), str):
-                broken[key] = self._broken(message[key], marks, markers)
-        return {"role": message["role"], **broken}
-
-    def _broken(self, value: Any, marks: Marks, markers: Sequence[str] | None = None) -> Any:
-        markers = self._markers if markers is None else markers
-
-        def broken(text: str) -> str:
+        def broken(text: str, markers: Sequence[str]) -> str:
             if self._normalize is not None and _makes_more(self._normalize, text, markers):
-                return marks.break_all(text)
+                return marks.broken(text)
             return marks.break_markers(text, markers)
 
-        return mapped_texts(value, broken)
+        return broken
+
+    def _markers_in(self, rendered: str) -> list[str]:
+        """The markers that the tokenizer will find in a text, wherever they came from."""
+        if self._normalize is None:
+            return [marker for marker in self._markers if marker in rendered]
+        try:
+            normalized = self._normalize(rendered)
+        except TypeError:  # no Unicode text: the tokenizer will refuse it
+            return []
+        both = {name: self._normalize(name) for name in self._markers}
+        names = {form for name, normal in both.items() for form in (name, normal)}
+        return [name for name in names if name in rendered or name in normalized]
 
 
-def _cut(whole: str, marks: Marks, learned: Sequence[tuple[int, int]]) -> list[Segment]:
-    """Cuts the rendered text where learning begins and ends, and around broken markers."""
+def _changed(
+    messages: Sequence[Message], change: Callable[[str, Sequence[str]], str], markers: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Changes the texts of messages; an assistant's think tags are the template's affair."""
+    changed = []
+    for message in messages:
+        others = {key: value for key, value in message.items() if key != "role"}
+        texts = mapped_texts(others, lambda text: change(text, markers))
+        if message["role"] == "assistant":
+            spared = [marker for marker in markers if marker not in THOUGHT_MARKERS]
+            own = {key: message[key] for key in ("content", "reasoning_content") if message.get(key)}
+            texts |= {key: change(text, spared) for key, text in own.items()}
+        changed.append({"role": message["role"], **texts})
+    return changed
+
+
+def _changed_tools(
+    tools: Sequence[Tool] | None, change: Callable[[str, Sequence[str]], str], markers: Sequence[str]
+) -> Any:
+    return mapped_texts(tools, lambda text: change(text, markers))
+
+
+def _cut(whole: str, marks: Marks, learned: Sequence[tuple[int, int]], markers: Sequence[str] | None) -> list[Segment]:
+    """Cuts the rendered text where learning begins and ends, around broken markers, and across accidental ones."""
 
     def pieces() -> Iterator[Segment]:
         done = 0
         for start, end in learned:
-            yield from marks.segments(whole[done:start], False)
-            yield from marks.segments(whole[max(start, done) : end], True)
+            yield from marks.segments(whole[done:start], False, markers)
+            yield from marks.segments(whole[max(start, done) : end], True, markers)
             done = end
-        yield from marks.segments(whole[done:], False)
+        yield from marks.segments(whole[done:], False, markers)
 
     return [piece for piece in pieces() if piece.text]
 
@@ -254,10 +281,18 @@ def _as_transformers(message: Message) -> dict[str, Any]:
 
 
 def _without_thought(reply: Message, tag: str) -> dict[str, Any]:
-    """Without `thinking` a reply is learned without its thought, in every format."""
-    _, close, answer = (reply.get("content") or "").rpartition(f"</{tag}>")
+    """Without `thinking` a reply is learned without its thought, in every format.
+
+    A closing tag alone is the answer's own text. The template is told that there is no thought: it would look for one.
+    """
     kept = {key: value for key, value in reply.items() if key not in ("reasoning_content", "thinking")}
-    return {**kept, "content": answer.lstrip("\n")} if close else kept
+    content = reply.get("content") or ""
+    _, close, answer = content.rpartition(f"</{tag}>")
+    if not close:
+        return kept
+    if reply.get("reasoning_content") is None and content.lstrip().startswith(f"<{tag}>"):
+        return {**kept, "content": answer.lstrip("\n")}
+    return {**kept, "reasoning_content": ""}
 
 
 def _num_named_calls(reply: Message) -> int:
@@ -271,8 +306,7 @@ def _makes_more(normalize: Callable[[str], str], text: str, markers: Sequence[st
         normalized = normalize(text)
     except TypeError:  # no Unicode text: the tokenizer will refuse it
         return False
-    names = {normalize(marker) for marker in markers} if normalized != text else ()
-    return any(normalized.count(name) > text.count(name) for name in names if name)
+    return any(normalized.count(normalize(marker)) > text.count(marker) for marker in markers)
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,10 @@ _MEND = "mend the file, or name one of Open-EXAONE's own formats with chat_forma
 _FAULTS = ("syntax", "security", "recursion", "memory", "length")
 
 
+_LIVE: "weakref.WeakSet[TemplateProcess]" = weakref.WeakSet()
+_INHERITED: list[object] = []  # a parent's pipes, never to be closed here: a thread that is gone may hold their locks
+
+
 class TemplateProcess:
     """Renders the templates of one checkpoint. Safe to use from several threads, and after a fork.
 
@@ -39,8 +43,8 @@ class TemplateProcess:
         self._sources = dict(sources)
         self._paths = dict(paths)
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0  # the id of the process that started it: a fork must not share its pipes
         self._lock = threading.Lock()
+        _LIVE.add(self)
 
     def render(self, name: str, variables: Mapping[str, Any], generation: tuple[str, str] | None = None) -> str:
         """The text of one conversation.
@@ -66,7 +70,7 @@ class TemplateProcess:
 
     def _ask(self, name: str, request: bytes) -> dict[str, Any]:
         """Sends a request and waits, not for ever, for the reply."""
-        is_fresh = self._process is None or self._owner != os.getpid() or self._process.poll() is not None
+        is_fresh = self._process is None or self._process.poll() is not None
         if is_fresh:
             request = self._start() + request
         process = self._process
@@ -98,13 +102,21 @@ class TemplateProcess:
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)])
         command = [sys.executable, "-P", "-m", "open_exaone.text.template_worker"]
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
-        self._owner = os.getpid()
-        self._end = weakref.finalize(self, _end, self._process, self._owner)
+        self._end = weakref.finalize(self, _end, process, os.getpid())
+        self._process = process
         limits = {"memory_bytes": MEMORY_BYTES, "max_chars": MAX_CHARS, "timeout_s": TIMEOUT_S}
         return json.dumps({"templates": self._sources, **limits}).encode() + b"\n"
+
+    def _forget(self) -> None:
+        """Lets go of what belongs to the parent, in a process that was just forked."""
+        self._lock = threading.Lock()
+        if self._process is not None:
+            _INHERITED.append(self._process)
+            self._end.detach()
+            self._process = None
 
     def _stop(self) -> None:
         self._end()
@@ -121,6 +133,15 @@ def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
         with contextlib.suppress(OSError):  # what was not sent any more
             assert pipe is not None
             pipe.close()
+
+
+def _forget_all() -> None:
+    for process in list(_LIVE):
+        process._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _how_it_ended(code: int | None) -> str:

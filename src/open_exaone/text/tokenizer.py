@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from open_exaone.base.errors import CheckpointError, ConfigError
 from open_exaone.base.files import write_atomically, write_json, write_text
 from open_exaone.base.records import Reply
 from open_exaone.text import exaone4
 from open_exaone.text.chat import END, THINK_CLOSE, THINK_OPEN, ChatFormat, Message, Segment, Tool
-from open_exaone.text.encode import PieceEncoder, with_ordinary_tags, without_markers
+from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, with_ordinary_tags, without_markers
 from open_exaone.text.formats import NATIVE, check_name, choose_format
-from open_exaone.text.source import BACKEND_FILE, BOS, EOS, PAD, UNK, ChatTemplates, Source
+from open_exaone.text.source import BACKEND_FILE, BOS, EOS, PAD, UNK, ChatTemplates, Source, SpecialIds
 from open_exaone.text.split import ReplySplitter, split_reply
 from open_exaone.text.template import Template
 
@@ -46,9 +46,11 @@ class Tokenizer:
         self._source = source
         self._chat_format_name = chat_format
         self._format_ids: dict[tuple[str, bool], list[int]] = {}
-        said = source or Source(Path("the tokenizer"), {})
-        self._path = said.folder / BACKEND_FILE
-        self._special = said.special_ids(backend.token_to_id, lambda number: backend.id_to_token(number) is not None)
+        self._path = (source.folder if source else Path("the tokenizer")) / BACKEND_FILE
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is found out again when needed, some of which no copy can have."""
+        return {name: value for name, value in vars(self).items() if name not in ("chat_format", "_marked", "_plain")}
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -99,17 +101,13 @@ class Tokenizer:
         source = Source.read(folder)
         if chat_format == "template" and source.chat_templates() is None:
             raise CheckpointError(f"{folder}: has no chat template; leave chat_format='template' out, or add one")
-        path = folder / BACKEND_FILE
-        try:
+        with named_failure("cannot be read as a tokenizer", folder):
             backend = tokenizers.Tokenizer.from_str(source.text(BACKEND_FILE) or "")
             backend.no_truncation()  # a training's leftovers, which would cut what is encoded
             backend.no_padding()
-        except CheckpointError:
-            raise
-        except BaseException as error:  # tokenizers raises nothing narrower, and Rust's panics aren't even Exceptions
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            raise CheckpointError(f"{path}: cannot be read as a tokenizer: {str(error)[:1000]}") from error
+            if backend.normalizer is not None:
+                check_growth(backend.normalizer)
+            _add_missing(backend, source)
         return cls(backend, source=source, chat_format=chat_format)
 
     def save(self, folder: Path) -> None:
@@ -152,7 +150,12 @@ class Tokenizer:
 
     @property
     def bos_id(self) -> int | None:
-        return self._special.bos
+        """What begins a text.
+
+        Raises:
+            CheckpointError: a file names an id or a token that tokenizer.json lacks; so do `pad_id` and `end_ids`.
+        """
+        return self._special.bos()
 
     @property
     def pad_id(self) -> int:
@@ -161,26 +164,28 @@ class Tokenizer:
         Raises:
             CheckpointError: the folder names neither.
         """
-        return self.end_id if self._special.pad is None else self._special.pad
+        pad_id = self._special.pad()
+        return self.end_id if pad_id is None else pad_id
 
     @property
     def end_id(self) -> int:
-        """The end of a turn: where a generation stops.
+        """The end of a turn as the tokenizer's own files say it, else the first of `end_ids`."""
+        return self.end_ids[0]
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every id that ends a generation, `end_id` first.
 
         Raises:
             CheckpointError: the folder names none.
         """
-        if not self._special.ends:
+        end_ids = self._special.ends()
+        if not end_ids:
             raise CheckpointError(
                 f"{self._path.parent}: names no token that ends a generation; add eos_token to tokenizer_config.json "
                 f"or eos_token_id to generation_config.json"
             )
-        return self._special.ends[0]
-
-    @property
-    def end_ids(self) -> tuple[int, ...]:
-        """Every id that ends a generation, `end_id` first."""
-        return self._special.ends
+        return end_ids
 
     @property
     def think_open_id(self) -> int:
@@ -204,7 +209,8 @@ class Tokenizer:
         Args:
             skip_special: leave out turn markers and padding. `<think>` and the tool tags stay.
         """
-        return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        with named_failure("cannot decode these ids"):
+            return self.backend.decode(list(ids), skip_special_tokens=skip_special)
 
     @overload
     def render(
@@ -329,12 +335,27 @@ class Tokenizer:
     def _make_template(self, templates: ChatTemplates) -> Template:
         added = [token for token in self.backend.get_added_tokens_decoder().values() if not token.content.isspace()]
         normalizer = self.backend.normalizer if any(token.normalized for token in added) else None
+
+        def normalize(text: str) -> str:
+            assert normalizer is not None
+            with named_failure("cannot normalise this text"):
+                return normalizer.normalize_str(text)
+
+        try:
+            end_ids = self.end_ids
+        except CheckpointError:  # rendering alone needs none
+            end_ids = ()
         return Template(
             templates,
             markers=[token.content for token in added if token.content],
-            end_markers=list(filter(None, (self.backend.decode([number], False) for number in self.end_ids))),
-            normalize=None if normalizer is None else normalizer.normalize_str,
+            end_markers=list(filter(None, (self.backend.decode([number], False) for number in end_ids))),
+            normalize=None if normalizer is None else normalize,
         )
+
+    @property
+    def _special(self) -> SpecialIds:
+        source = self._source or Source(Path("the tokenizer"), {})
+        return SpecialIds(source, self.backend.token_to_id, lambda number: self.backend.id_to_token(number) is not None)
 
     @cached_property
     def _marked(self) -> PieceEncoder:
@@ -352,6 +373,23 @@ class Tokenizer:
             wanted = self.chat_format.name
             raise CheckpointError(f"{self._path}: has no token {name!r}; the chat format {wanted} needs it")
         return marker_id
+
+
+def _add_missing(backend: tokenizers.Tokenizer, source: Source) -> None:
+    """Adds the tokens that stand in the files beside tokenizer.json alone.
+
+    Raises:
+        CheckpointError: one can't have the id that its file gives it.
+    """
+    for number, name, flags in source.added_tokens():
+        if backend.token_to_id(name) is not None:
+            continue
+        backend.add_tokens([AddedToken(name, **flags)])
+        if backend.token_to_id(name) != number:
+            raise CheckpointError(
+                f"{source.folder / BACKEND_FILE}: lacks the token {name[:100]!r}, which a file beside it gives the id "
+                f"{number}, and has no room for it there; add it with the ids before it"
+            )
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
