@@ -346,7 +346,7 @@ def test_deep_messages_are_refused(ours: dict[str, Tokenizer]) -> None:
     for _ in range(100_000):
         deep = [deep]
     for messages in ([{"role": "tool", "content": deep}], [{**USER, "extra": deep}]):
-        with pytest.raises(DataError, match="nested too deeply"):
+        with pytest.raises(DataError, match="nested (too deeply|more than 200 deep)"):
             ours["qwen"].render(messages)
 
 

@@ -19,6 +19,7 @@ _ESCAPED = re.compile(r"\\u(e[0-9a-f]{3}|f[0-8][0-9a-f]{2})", re.IGNORECASE)  # 
 _LOOKED_UP = frozenset(
     ("role", "content", "reasoning_content", "thinking", "tool_calls", "function", "name", "arguments", "parameters")
 ) | {"description", "type", "id"}
+MAX_DEPTH = 200  # of what a conversation holds; Python's own limit depends on who calls
 THOUGHT_MARKERS = frozenset(f"<{slash}{tag}>" for slash in ("", "/") for tag in THOUGHT_TAGS)
 
 _random = random.SystemRandom()  # a template can't guess what will be drawn
@@ -132,22 +133,26 @@ class Marks(NamedTuple):
         return {**call, "name": _around(call["name"], self.call)}
 
 
-def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
+def mapped_texts(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:
     """A JSON value with all its texts changed, most keys too; mappings become dicts, so that it can be written.
 
     Raises:
-        RecursionError: the value is nested too deeply.
+        DataError: the value is nested too deeply.
     """
+    if depth > MAX_DEPTH:
+        raise DataError(f"messages or tools: are nested more than {MAX_DEPTH} deep; make them flatter")
     match value:
         case str():
             return change(value)
         case Mapping():
             return {
-                change(key) if isinstance(key, str) and key not in _LOOKED_UP else key: mapped_texts(item, change)
+                change(key) if isinstance(key, str) and key not in _LOOKED_UP else key: mapped_texts(
+                    item, change, depth + 1
+                )
                 for key, item in value.items()
             }
         case list() | tuple():
-            return [mapped_texts(item, change) for item in value]
+            return [mapped_texts(item, change, depth + 1) for item in value]
         case _:
             return value
 

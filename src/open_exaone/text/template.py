@@ -111,7 +111,7 @@ class Template:
         is_learned = with_mask and messages[-1]["role"] == "assistant" and not generation_prompt
         if is_learned and not thinking:
             messages = [*messages[:-1], _without_thought(messages[-1], self._tag)]
-        given = json_text(_plain(messages), "messages") + json_text(_plain(tools), "tools")
+        given = json_text(mapped_texts(messages, str), "messages") + json_text(mapped_texts(tools, str), "tools")
         marks = Marks.draw(given + "".join(self._templates.sources.values()))
         broken = self._broken(marks)
         messages, tools = _changed(messages, broken, self._markers), _changed_tools(tools, broken, self._markers)
@@ -307,11 +307,3 @@ def _makes_more(normalize: Callable[[str], str], text: str, markers: Sequence[st
     except TypeError:  # no Unicode text: the tokenizer will refuse it
         return False
     return any(normalized.count(normalize(marker)) > text.count(marker) for marker in markers)
-
-
-def _plain(value: Any) -> Any:
-    """Plain dicts and lists, as JSON needs them."""
-    try:
-        return mapped_texts(value, str)
-    except RecursionError as error:
-        raise DataError("messages: are nested too deeply; make them flatter") from error
