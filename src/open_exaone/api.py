@@ -45,6 +45,7 @@ def load_tokenizer(source: str | Path, *, chat_format: str | None = None, revisi
     """Opens the tokenizer of a model's folder, of a run's folder, or of a model on the Hugging Face hub.
 
     Args:
+        source: any of these, or a folder with a `tokenizer.json` and no model.
         chat_format: how conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0" or "template", the
             checkpoint's own chat template; the checkpoint's own way if left out.
         revision: of a model on the hub: a branch, a tag or a commit.
@@ -53,7 +54,9 @@ def load_tokenizer(source: str | Path, *, chat_format: str | None = None, revisi
         CheckpointError: a file is missing or broken, or the hub has no such model or cannot be reached.
         ConfigError: `source` is none of these.
     """
-    return _folder.load_tokenizer(_resolve(source, revision), chat_format=chat_format)
+    has_one = revision is None and (Path(source) / "tokenizer.json").is_file()
+    folder = Path(source) if has_one else _resolve(source, revision)
+    return _folder.load_tokenizer(folder, chat_format=chat_format)
 
 
 def convert(
