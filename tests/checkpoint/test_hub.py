@@ -9,7 +9,8 @@ import sys
 import huggingface_hub
 import pytest
 from httpx2 import Request, Response
-from huggingface_hub import errors
+from huggingface_hub import constants, errors
+from huggingface_hub.utils import filter_repo_objects
 
 import open_exaone as ox
 from doubles import make_model, make_tokenizer
@@ -30,8 +31,8 @@ def nothing_told_yet():
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """The hub's cache with one model in it, laid out as huggingface_hub does: links into blobs."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--someone--EXAONE-4.0-tiny"
     snapshot = repository / "snapshots" / COMMIT
     model = make_model()
@@ -154,9 +155,7 @@ def test_only_harmless_files_are_asked_for(monkeypatch):
         *("model.safetensors", "config.json", "chat_template.jinja", "merges.txt", "LICENSE"),
         *("modeling_exaone.py", "pytorch_model.bin", "x.pkl", "model.gguf", "original/consolidated.safetensors"),
     ]
-    taken = huggingface_hub.utils.filter_repo_objects(
-        files, allow_patterns=asked["allow_patterns"], ignore_patterns=asked["ignore_patterns"]
-    )
+    taken = filter_repo_objects(files, allow_patterns=asked["allow_patterns"], ignore_patterns=asked["ignore_patterns"])
     assert list(taken) == files[:5]
 
 
