@@ -346,3 +346,19 @@ def test_a_tokenizer_can_be_copied_and_sent_to_another_process(tmp_path: Path, e
         ids = tokenizer.render(messages)
         for copied in (copy.deepcopy(tokenizer), pickle.loads(pickle.dumps(tokenizer))):
             assert copied.render(messages) == ids
+
+
+@pytest.mark.parametrize("kind", ["WordLevel", "BPE"])
+def test_a_vocabulary_of_whole_words_makes_no_marker_of_plain_text(kind: str) -> None:
+    vocab = {"<s>": 0, "?": 1, "a": 2, "<": 3, "s": 4, ">": 5}
+    model = (
+        tokenizers.models.WordLevel(vocab, unk_token="?")
+        if kind == "WordLevel"
+        else tokenizers.models.BPE(vocab, [], unk_token="?", ignore_merges=True)
+    )
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    backend.add_special_tokens(["<s>"])
+    assert backend.encode("a <s>").ids == [2, 0]
+    ids = Tokenizer(backend).encode("a <s>")
+    assert ids[0] == 2 and 0 not in ids

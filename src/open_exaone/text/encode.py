@@ -143,6 +143,11 @@ def _without_markers(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
             [f"{hidden}{number}" if piece in names and number != unknown else piece, score]
             for number, (piece, score) in enumerate(vocab)
         ]
+    elif state["model"]["type"] == "WordLevel" or state["model"].get("ignore_merges"):  # so do these, of whole words
+        merges = (text for pair in state["model"].get("merges", ()) for text in (*pair, "".join(pair)))
+        found = names & vocab.keys()
+        found -= {state["model"].get("unk_token"), *(merges if found else ())}
+        state["model"]["vocab"] = {f"{hidden}{i}" if piece in found else piece: i for piece, i in vocab.items()}
     plain = tokenizers.Tokenizer.from_str(json.dumps(state))
     for token in kept:
         if token["content"].isspace() and plain.token_to_id(token["content"]) != token["id"]:
