@@ -81,7 +81,7 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not location:
         return f"{source}: {message}"
-    return f"{source}: {where} = {_short(detail['input'])}: {message}"
+    return f"{source}: {where} = {short(detail['input'])}: {message}"
 
 
 def _owner(schema: type[Config], location: Iterable[str | int]) -> type[Config] | None:
@@ -108,6 +108,7 @@ def _kind(record: type[Config]) -> Any:
     return record.model_fields["kind"].annotation if "kind" in record.model_fields else None
 
 
-def _short(value: object, limit: int = 80) -> str:
+def short(value: object, limit: int = 80) -> str:
+    """A value as an error shows it, cut to `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -18,9 +18,10 @@ from open_exaone.checkpoint.licence import carry_licence, check_derived_name, li
 from open_exaone.checkpoint.links import own_file
 from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weights
 from open_exaone.model.config import ModelConfig
+from open_exaone.model.family import FAMILIES
 from open_exaone.model.hf import config_to_hf
 
-TARGETS = ("exaone", "exaone4", "llama", "qwen2", "qwen3", "gguf")
+TARGETS = (*FAMILIES, "gguf")
 INTERCHANGEABLE = {"exaone", "llama"}  # the same computation under two sets of names
 CARRIED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),

@@ -83,11 +83,6 @@ def load_config(folder: Path) -> ModelConfig:
     Raises:
         CheckpointError: it is missing, not JSON, or describes no model that we have; names the key.
     """
-    return _read_config(folder)[0]
-
-
-def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
-    """The config, and the whole of config.json."""
     path = folder / "config.json"
     try:
         values = read_json(path)
@@ -96,7 +91,7 @@ def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: must hold an object")
     try:
-        return config_from_hf(values), values
+        return config_from_hf(values)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
 

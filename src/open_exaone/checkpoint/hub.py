@@ -17,14 +17,14 @@ def is_hub_name(source: str | Path) -> bool:
     return bool(_NAME.fullmatch(str(source)))
 
 
-def download(source: str | Path, revision: str | None = None) -> Path:
+def download(source: str | Path) -> Path:
     """The folder of a model of the hub, in the cache; only what is missing there is fetched.
 
     Set HF_HUB_OFFLINE=1 to use the cache alone, HF_HOME to move it, and HF_TOKEN for models behind a form.
 
     Args:
-        source: `owner/name`, or `owner/name@revision`.
-        revision: a branch, a tag or a commit, which alone pins the files for good.
+        source: `owner/name`, or `owner/name@revision`: a branch, a tag, or a commit, which alone pins the files for
+            good.
 
     Raises:
         CheckpointError: there is no such model or revision, it needs a token, or it cannot be reached and is not in
@@ -33,13 +33,14 @@ def download(source: str | Path, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-    name, _, pinned = str(source).partition("@")
-    revision = revision or pinned or None
+    name, _, revision = str(source).partition("@")
     tell(licence_by_name([name]), name)
     at = f"{name} at revision {revision}" if revision else name
     try:
         return Path(
-            snapshot_download(name, revision=revision, allow_patterns=list(WANTED), ignore_patterns=list(UNWANTED))
+            snapshot_download(
+                name, revision=revision or None, allow_patterns=list(WANTED), ignore_patterns=list(UNWANTED)
+            )
         )
     except GatedRepoError as error:
         raise CheckpointError(

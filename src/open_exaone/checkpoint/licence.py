@@ -143,7 +143,7 @@ def carry_licence(source: Path, folder: Path, prefix: str = "") -> None:
 
 def model_name(folder: Path) -> str:
     """What to call the model in a folder."""
-    return _names(folder)[-1] if _names(folder) else folder.resolve().name
+    return [folder.resolve().name, *_names(folder)][-1]
 
 
 def _names(folder: Path) -> list[str]:
@@ -152,7 +152,7 @@ def _names(folder: Path) -> list[str]:
     A folder's own name counts only in LG's capitals: a run of ours may well be called exaone-deep.
     """
     resolved = folder.resolve()
-    names = [name for name in (folder.name, resolved.name) if name.lstrip("K-").startswith("EXAONE")]
+    names = [name for name in (folder.name, resolved.name) if name.startswith(("EXAONE", "K-EXAONE"))]
     if resolved.parent.name == "snapshots":
         names.append("/".join(resolved.parent.parent.name.split("--")[1:]))
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from open_exaone.base.config import short
 from open_exaone.model.config import MAX_LAYERS, LayerKind, ModelConfig, RopeScaling
 from open_exaone.model.family import FAMILIES
 
@@ -67,7 +68,7 @@ def config_from_hf(values: Mapping[str, Any]) -> ModelConfig:
         if field not in found:
             raise ValueError(f"{keys[field]}: is missing")
         if not isinstance(found[field], int) or isinstance(found[field], bool) or found[field] < 1:
-            raise ValueError(f"{keys[field]} = {_short(found[field])}: must be a whole number from 1")
+            raise ValueError(f"{keys[field]} = {short(found[field])}: must be a whole number from 1")
     num_layers, num_heads = found["num_layers"], found["num_heads"]
     if num_layers > MAX_LAYERS:
         raise ValueError(f"{keys['num_layers']} = {num_layers}: must be at most {MAX_LAYERS}")
@@ -144,7 +145,7 @@ def _own_keys(config: ModelConfig) -> dict[str, Any]:
 def _refuse_what_is_not_computed(values: Mapping[str, Any], activation: str) -> None:
     for key, only in FIXED.items():
         if values.get(key) not in (None, only):
-            raise ValueError(f"{key} = {_short(values[key])}: only {only} can be computed here")
+            raise ValueError(f"{key} = {short(values[key])}: only {only} can be computed here")
     if values.get(activation, "silu") not in ("silu", "swish"):
         raise ValueError(f"{activation} = {values[activation]!r}: must be 'silu'")
 
@@ -158,11 +159,11 @@ def _layers(values: Mapping[str, Any], num_layers: int) -> tuple[str, int | None
         case "qwen2" | "qwen3":
             is_used = values.get("use_sliding_window", False)
             if not isinstance(is_used, bool):
-                raise ValueError(f"use_sliding_window = {_short(is_used)}: must be true or false")
+                raise ValueError(f"use_sliding_window = {short(is_used)}: must be true or false")
             window = values.get("sliding_window", 4096) if is_used else None
             first_local = values.get("max_window_layers", 28) if window is not None else num_layers
             if not isinstance(first_local, int):
-                raise ValueError(f"max_window_layers = {_short(first_local)}: must be a number")
+                raise ValueError(f"max_window_layers = {short(first_local)}: must be a number")
             letters = "".join("L" if index >= first_local else "G" for index in range(num_layers))
         case _:
             return "G", None
@@ -172,7 +173,7 @@ def _layers(values: Mapping[str, Any], num_layers: int) -> tuple[str, int | None
     if "L" not in letters:
         return "G", None
     if not isinstance(window, int):
-        raise ValueError(f"sliding_window = {_short(window)}: must be a number, as there are local layers")
+        raise ValueError(f"sliding_window = {short(window)}: must be a number, as there are local layers")
     period = next(n for n in range(1, num_layers + 1) if (letters[:n] * num_layers)[:num_layers] == letters)
     return letters[:period], window
 
@@ -185,16 +186,16 @@ def _letters(pattern: object) -> str:
         return "L" * (pattern - 1) + "G"
     if isinstance(pattern, str) and 0 < len(pattern) <= MAX_LAYERS and set(pattern) <= {"L", "G"}:
         return pattern
-    raise ValueError(f"sliding_window_pattern = {_short(pattern)}: must be a number, letters such as 'LLLG', or null")
+    raise ValueError(f"sliding_window_pattern = {short(pattern)}: must be a number, letters such as 'LLLG', or null")
 
 
 def _letters_of_types(layer_types: object, num_layers: int) -> str:
     if not isinstance(layer_types, list) or len(layer_types) != num_layers:
-        found = len(layer_types) if isinstance(layer_types, list) else _short(layer_types)
+        found = len(layer_types) if isinstance(layer_types, list) else short(layer_types)
         raise ValueError(f"layer_types: has {found} entries for {num_layers} layers")
     for index, layer_type in enumerate(layer_types):
         if not isinstance(layer_type, str) or layer_type not in LETTERS:
-            raise ValueError(f"layer_types[{index}] = {_short(layer_type)}: must be one of {', '.join(LETTERS)}")
+            raise ValueError(f"layer_types[{index}] = {short(layer_type)}: must be one of {', '.join(LETTERS)}")
     return "".join(LETTERS[layer_type] for layer_type in layer_types)
 
 
@@ -203,25 +204,25 @@ def _rope(values: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
     old, new = (values.get(key) or {} for key in ("rope_scaling", "rope_parameters"))
     for key, rope in (("rope_scaling", old), ("rope_parameters", new)):
         if not isinstance(rope, dict):
-            raise ValueError(f"{key} = {_short(rope)}: must be an object")
+            raise ValueError(f"{key} = {short(rope)}: must be an object")
     if values.get("rope_theta") is not None:
         old = {"rope_theta": values["rope_theta"], **old}
     for key in old.keys() & new.keys():
         if old[key] != new[key]:
-            raise ValueError(f"rope_parameters.{key} = {_short(new[key])} contradicts {_short(old[key])} beside it")
+            raise ValueError(f"rope_parameters.{key} = {short(new[key])} contradicts {short(old[key])} beside it")
     rope = {**old, **new}
     if unknown := sorted(rope.keys() - ROPE_KNOWN):
         raise ValueError(
             f"rope_parameters.{unknown[0]}: is not computed here; known are {', '.join(sorted(ROPE_KNOWN))}"
         )
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise ValueError(f"partial_rotary_factor = {_short(rope['partial_rotary_factor'])}: must be 1")
+        raise ValueError(f"partial_rotary_factor = {short(rope['partial_rotary_factor'])}: must be 1")
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     theta = rope.get("rope_theta", 10_000.0)
     if rope_type == "default":
         return theta, None
     if rope_type != "llama3":
-        raise ValueError(f"rope_type = {_short(rope_type)}: must be 'default' or 'llama3'")
+        raise ValueError(f"rope_type = {short(rope_type)}: must be 'default' or 'llama3'")
     if missing := [key for key in ROPE_KEYS.values() if rope.get(key) is None]:
         raise ValueError(f"rope_parameters.{missing[0]}: is missing")
     try:
@@ -239,9 +240,4 @@ def _explain(error: ValidationError, keys: Mapping[str, str]) -> str:
     if not detail["loc"]:
         return re.sub(r"\w+", lambda word: keys.get(word[0], word[0]), message)
     field = str(detail["loc"][0])
-    return f"{keys.get(field, field)} = {_short(detail['input'])}: {message}"
-
-
-def _short(value: object, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return f"{keys.get(field, field)} = {short(detail['input'])}: {message}"

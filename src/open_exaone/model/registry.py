@@ -16,8 +16,8 @@ class Published:
     training_tokens: int  # pretraining; EXAONE Deep's are those of the 3.5 model that it was trained from
 
 
-def _exaone3(**changes: object) -> ModelConfig:
-    """EXAONE 3.x of 7.8B; the others differ from it in a few numbers (arXiv 2412.04862, table 1)."""
+def _shape(**changes: object) -> ModelConfig:
+    """EXAONE 3.5 of 7.8B; all others differ from it in a few numbers (arXiv 2412.04862, table 1)."""
     shape: dict[str, object] = {
         "family": "exaone",
         "vocab_size": 102_400,
@@ -35,9 +35,9 @@ def _exaone3(**changes: object) -> ModelConfig:
     return ModelConfig.model_validate(shape | changes)
 
 
-_2_4B = _exaone3(width=2560, num_layers=30, head_width=80, ffn_width=7168, tied_embeddings=True)
-_7_8B = _exaone3()
-_32B = _exaone3(width=5120, num_layers=64, num_heads=40, ffn_width=27_392)
+_2_4B = _shape(width=2560, num_layers=30, head_width=80, ffn_width=7168, tied_embeddings=True)
+_7_8B = _shape()
+_32B = _shape(width=5120, num_layers=64, num_heads=40, ffn_width=27_392)
 _4_SCALING = RopeScaling(factor=16.0)
 
 PUBLISHED: Mapping[str, Published] = MappingProxyType(
@@ -46,7 +46,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
         for hub_name, config, training_tokens in (
             (
                 "LGAI-EXAONE/EXAONE-3.0-7.8B-Instruct",
-                _exaone3(max_positions=4096, rope_theta=5e5, rope_scaling=None),
+                _shape(max_positions=4096, rope_theta=5e5, rope_scaling=None),
                 8_000_000_000_000,
             ),
             ("LGAI-EXAONE/EXAONE-3.5-2.4B-Instruct", _2_4B, 6_500_000_000_000),
@@ -57,7 +57,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
             ("LGAI-EXAONE/EXAONE-Deep-32B", _32B, 6_500_000_000_000),
             (
                 "LGAI-EXAONE/EXAONE-4.0-1.2B",
-                _exaone3(
+                _shape(
                     family="exaone4",
                     width=2048,
                     num_layers=30,
