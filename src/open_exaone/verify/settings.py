@@ -1,0 +1,37 @@
+"""What judging may cost, and what it may do."""
+
+from pydantic import Field
+
+from open_exaone.base.config import Config
+
+
+class Endpoint(Config):
+    """A language model behind an OpenAI-compatible endpoint, asked only where rules say wrong."""
+
+    base_url: str
+    """Such as "http://localhost:8000/v1"."""
+    model: str
+    """The model's name there."""
+    api_key_variable: str | None = None
+    """The environment variable that holds the key; the key itself is never written down."""
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    """The longest that one question may take, its retries included."""
+    max_attempts: int = Field(default=3, gt=0, le=10)
+    """How often one question is asked before the verdict is an error."""
+
+
+class JudgeSettings(Config):
+    """The limits of every verdict; none of them depends on what the reply says."""
+
+    time_limit_s: float = Field(default=5.0, gt=0, le=600)
+    """The longest that one comparison of formulas, or one call of a reward of your own, may take, by the clock."""
+    memory_bytes: int = Field(default=1 << 30, ge=1 << 28)
+    """The most that its process may allocate."""
+    program_time_limit_s: float = Field(default=6.0, gt=0, le=600)
+    """The longest that a generated program may take for one test, by the clock (LiveCodeBench: 6)."""
+    program_memory_bytes: int = Field(default=1 << 30, ge=1 << 26)
+    """The most that a generated program may allocate."""
+    unsafe_code_execution: bool = False
+    """Run generated programs even where this machine cannot isolate them: they may then do whatever you may."""
+    endpoint: Endpoint | None = None
+    """The model that looks again at answers that the rules say are wrong ("rule_then_judge")."""
