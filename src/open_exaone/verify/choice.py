@@ -1,0 +1,300 @@
+"""Multiple choice: which option a reply settles on, and whether it is the right one.
+
+A box decides; without one, the last phrase that announces an answer; without one, a reply that is little more than a
+label. A label in passing is no answer, and a reply that settles on two options has settled on none.
+docs/judging-choice-language.md holds the rules and what was measured.
+"""
+
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.verify.choice_words import (
+    BEHIND_CUE,
+    BEHIND_LABEL,
+    BOX_JOIN,
+    CUE,
+    DENIED,
+    DOUBTED,
+    FILLERS,
+    FORMS,
+    RETRACTED,
+    SUPPOSED,
+    Patterns,
+    flatten,
+    label_in,
+    label_patterns,
+)
+from open_exaone.verify.extract import box_spans
+from open_exaone.verify.settings import JudgeSettings
+
+NUM_LETTERS = 10  # without options and labels, A to J
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MAX_STATEMENT = 4000  # characters that are read as one answer, more where an option is longer
+_MAX_ANNOUNCED = 100_000  # characters at the end of a reply without a box that are searched for a cue,
+_MAX_ALONE = 10_000  # and for a lone label
+_MAX_GAP = 80  # characters that are read before a cue, and between answers that are joined
+_OUTER_FONT = re.compile(r"\A\\text[a-z]{0,2}\{(.*)\}\Z", re.DOTALL)
+_NUM_CUES = 16  # the last ones are looked at
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a statement settles on: something else than an option (no label), one option, or several."""
+
+    labels: frozenset[str]
+    text: str  # as it stands in the reply
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """The labels and options of one problem."""
+
+    labels: tuple[str, ...]
+    options: tuple[str, ...]  # none, or as many as labels
+    patterns: Patterns
+    texts: tuple[Mapping[str, frozenset[str]], ...]  # the labels of each option's text: exactly, undressed, folded
+    flat_texts: Mapping[str, frozenset[str]]  # and as it looks once `flatten` has gone over it
+    max_chars: int  # what is longer names no option
+
+    def with_text(self, *texts: str) -> frozenset[str]:
+        """The labels of the options with one of these texts: exactly, else undressed, else however written."""
+        found = (
+            labels.get(form(text)) for labels, form in zip(self.texts, FORMS, strict=True) for text in texts if text
+        )
+        return next(filter(None, found), frozenset())
+
+    def are_same(self, labels: frozenset[str]) -> bool:
+        """Whether the options of these labels say the very same."""
+        return any(labels <= same for same in self.texts[0].values())
+
+
+def judge_choice(answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
+    """Whether a reply settles on the gold option.
+
+    Args:
+        answer: the reply without its thought.
+        gold: a label; or, where options are given and it is no label, an option's text.
+        metadata: "options": the options' texts (optional); "labels": what they are called (optional: A, B, ... for as
+            many as there are options; without options A to J).
+        settings: plays no part.
+
+    Raises:
+        ValueError: the labels or options are malformed, or gold is none of them.
+    """
+    choices = _read_choices(metadata)
+    wanted = _gold_labels(gold, choices)
+    reading = _find(answer, choices)
+    if reading is None:
+        return Verdict(VerdictStatus.UNPARSED, None, "The reply settles on none of the options.")
+    found = _short(reading.text)
+    if not reading.labels:
+        return Verdict(VerdictStatus.WRONG, found, f"{found} is none of {choices.labels[0]} to {choices.labels[-1]}.")
+    if len(reading.labels) > 1 and not choices.are_same(reading.labels):
+        both = " and ".join(sorted(reading.labels, key=choices.labels.index)[:3])
+        return Verdict(VerdictStatus.WRONG, found, f"The reply does not settle on one of {both}.")
+    label = min(reading.labels & wanted or reading.labels)
+    if label in wanted:
+        return Verdict(VerdictStatus.CORRECT, label, f"{label} is the gold option.")
+    return Verdict(VerdictStatus.WRONG, label, f"{label} is not the gold option {_short(gold)}.")
+
+
+def _read_choices(metadata: Mapping[str, object]) -> _Choices:
+    options = _texts(metadata, "options")
+    labels = _texts(metadata, "labels") or tuple(_ALPHABET[: len(options) or NUM_LETTERS])
+    if options and len(options) != len(labels):
+        raise ValueError(f"metadata: {len(options)} options but {len(labels)} labels; give each option its label")
+    return _choices(labels, options)
+
+
+@lru_cache(maxsize=256)
+def _choices(labels: tuple[str, ...], options: tuple[str, ...]) -> _Choices:
+    """
+    Raises:
+        ValueError: the labels can't be told apart.
+    """
+    if len(set(labels)) < len(labels) or not all(re.fullmatch(r"\w{1,4}", label) for label in labels):
+        raise ValueError(f"metadata 'labels': {labels!r:.80}: must be different, of one to four letters or digits each")
+    texts = tuple(_index(labels, list(map(form, options))) for form in FORMS)
+    flat_texts = _index(labels, [_key(flatten(option, labels)) for option in options])
+    max_chars = max([_MAX_STATEMENT, *(2 * len(option) + 200 for option in options)])
+    return _Choices(labels, options, label_patterns(labels), texts, flat_texts, max_chars)
+
+
+def _index(labels: tuple[str, ...], texts: list[str]) -> dict[str, frozenset[str]]:
+    return {
+        text: frozenset(label for label, other in zip(labels, texts, strict=False) if other == text) for text in texts
+    }
+
+
+def _texts(metadata: Mapping[str, object], field: str) -> tuple[str, ...]:
+    value = metadata.get(field)
+    if value is None:
+        return ()
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"metadata {field!r}: must be a list of texts, not {value!r:.80}")
+    if not 1 <= len(value) <= len(_ALPHABET):
+        raise ValueError(f"metadata {field!r}: must hold 1 to {len(_ALPHABET)} texts, not {len(value)}")
+    return tuple(value)
+
+
+def _gold_labels(gold: str, choices: _Choices) -> frozenset[str]:
+    """The right label; where gold is a text that several options share, all of theirs."""
+    pure = choices.patterns.pure.fullmatch(flatten(gold, choices.labels))
+    found = frozenset([label_in(pure)]) if pure else choices.with_text(gold)
+    if not found or (len(found) > 1 and not choices.are_same(found)):
+        known = ", ".join(choices.labels)
+        raise ValueError(f"gold {_short(gold)!r}: must be one of the labels {known}, or the text of one option")
+    return found
+
+
+def _find(answer: str, choices: _Choices) -> _Reading | None:
+    """What the reply settles on at its end; None where it does not."""
+    spans = box_spans(answer)
+    opened = answer.rfind("\\boxed")
+    if opened > (spans[-1][1] if spans else -1) and re.match(r"\\boxed\s{0,9}\{", answer[opened : opened + 20]):
+        return None  # the reply was cut in its last box
+    filled = [span for span in spans if answer[slice(*span)].strip()]
+    if filled:
+        return _in_boxes(answer, filled, choices)
+    return _announced(answer[-_MAX_ANNOUNCED:], choices) or _alone(answer[-_MAX_ALONE:], choices)
+
+
+def _in_boxes(answer: str, spans: list[tuple[int, int]], choices: _Choices) -> _Reading:
+    """The last box, with those that only "or" and the like stand between, and with a label joined to it."""
+    first, end = spans[-1]
+    labels = _box_labels(answer[first:end], choices)
+    for before in reversed(spans[-_NUM_CUES:-1]):
+        if first - before[1] > _MAX_GAP or not BOX_JOIN.fullmatch(answer, before[1], first):
+            break
+        labels, first = labels | _box_labels(answer[slice(*before)], choices), before[0]
+    further = choices.patterns.joined.match(flatten(answer[end + 1 : end + _MAX_GAP], choices.labels))
+    if further:
+        labels |= {label_in(further)}
+    return _Reading(labels, answer[first:end].strip())
+
+
+def _box_labels(content: str, choices: _Choices) -> frozenset[str]:
+    reading = _read(content, choices) if len(content) <= choices.max_chars else None
+    return reading.labels if reading else frozenset()
+
+
+def _announced(answer: str, choices: _Choices) -> _Reading | None:
+    """What the last phrase that announces an answer says; one that names no option leaves the word to another."""
+    cues = deque(CUE.finditer(answer), maxlen=_NUM_CUES)
+    judged = deque(choices.patterns.judged.finditer(answer), maxlen=_NUM_CUES)
+    for cue in sorted((*cues, *judged), key=re.Match.start, reverse=True):
+        clause = re.split(r"[.;:!?\n。]", answer[max(0, cue.start() - _MAX_GAP) : cue.start()])[-1]
+        if SUPPOSED.search(clause):
+            continue
+        if cue.re is choices.patterns.judged:
+            reading = _judged(answer, cue, clause, choices)
+        else:
+            statement = BEHIND_CUE.match(answer, cue.end(), cue.end() + choices.max_chars)
+            assert statement is not None  # it matches the empty string
+            reading = _read(statement[1], choices, is_prose=True)
+            if reading is None and DENIED.match(statement[1]):
+                return None  # what was said before is taken back
+        if reading:
+            return None if DOUBTED.search(clause.rpartition(",")[2]) else reading
+    return None
+
+
+def _judged(answer: str, found: re.Match[str], clause: str, choices: _Choices) -> _Reading | None:
+    if RETRACTED.match(answer, found.end()):
+        return None
+    reading = _read(found.group().partition(" ")[0], choices)
+    before = choices.patterns.joined_before.search(flatten(clause, choices.labels) + " ")
+    if reading is None or before is None:
+        return reading
+    return _Reading(reading.labels | {label_in(before)}, found.group())
+
+
+def _alone(answer: str, choices: _Choices) -> _Reading | None:
+    """A label, with or without its option, as a reply or as its first or last line; a list of several is no answer."""
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    readings = [_alone_in_line(line, choices, is_reply=len(lines) == 1) for line in lines]
+    if len({reading.labels for reading in readings if reading}) != 1:
+        return None
+    return readings[-1] or readings[0]
+
+
+def _alone_in_line(line: str, choices: _Choices, *, is_reply: bool) -> _Reading | None:
+    if len(line) > choices.max_chars:
+        return None
+    flat = flatten(line, choices.labels)
+    pure = choices.patterns.pure.fullmatch(flat)
+    if pure:
+        return _Reading(frozenset([label_in(pure)]), line)
+    labels = choices.with_text(line) if is_reply else frozenset[str]()
+    found = None if labels else choices.patterns.leading.match(flat)
+    if found:
+        label, rest = label_in(found), flat[found.end() :]
+        goes_on = is_reply and re.match(r"[.):]\s(?:it|the|this|that|because|since|as)\s", rest, re.IGNORECASE)
+        if goes_on or label in choices.flat_texts.get(_key(rest), ()):
+            labels = frozenset([label])
+    if is_reply and len(hedge := _leading_labels(flat, choices)) > 1:
+        labels = hedge
+    return _Reading(labels, line) if labels else None
+
+
+def _read(statement: str, choices: _Choices, *, is_prose: bool = False) -> _Reading | None:
+    """The labels that a box, or the text behind a cue, names; None where it names none.
+
+    Args:
+        is_prose: the statement may go on behind the answer, and a letter that is no label is an answer too.
+    """
+    flat = flatten(statement, choices.labels)
+    pure = choices.patterns.pure.fullmatch(flat)
+    if pure:
+        return _Reading(frozenset([label_in(pure)]), statement)
+    text = statement.strip()
+    texts = [text, _OUTER_FONT.sub(r"\1", text)]
+    if is_prose:
+        texts += [text.removesuffix("."), text.rstrip(".。 ")]
+    sentence = re.split(r"[.!。]\s", text)[0]
+    if is_prose and len(sentence) > 2:  # a shorter one may be a label, with its option behind it
+        texts.append(sentence)
+    labels = choices.with_text(*texts)
+    if not labels and re.fullmatch(r"\W*[a-z]\W*", flat):
+        upper = choices.patterns.pure.fullmatch(flat.upper())
+        labels = frozenset([label_in(upper)]) if upper else labels
+    labels = labels or _leading_labels(flat, choices)
+    outside = re.match(r"[(\[]?[A-Z](?:[)\]]?[\s.]*$|[)\]])", flat) if is_prose else None
+    return _Reading(labels, statement) if labels or outside else None
+
+
+def _leading_labels(flat: str, choices: _Choices) -> frozenset[str]:
+    """The label at the start of a statement, with any that it is joined to."""
+    fillers = FILLERS.match(flat)
+    for start in (0, fillers.end() if fillers else 0):
+        found = choices.patterns.leading.match(flat, start)
+        if found and not RETRACTED.match(flat, found.end()):
+            return _with_joined(label_in(found), flat[found.end() :], choices)
+    return frozenset()
+
+
+def _with_joined(label: str, rest: str, choices: _Choices) -> frozenset[str]:
+    """A label, with one that "or" or the like joins to it, and with that of the option whose text follows it."""
+    named = choices.flat_texts.get(_key(rest)) if _key(rest) else None
+    if named:
+        return frozenset([label]) | (frozenset() if label in named else named)
+    if choices.options:
+        option = flatten(choices.options[choices.labels.index(label)], choices.labels)
+        text = BEHIND_LABEL.sub("", rest, count=1)
+        rest = text.removeprefix(option) if option and text.startswith(option) else rest
+    further = choices.patterns.joined.match(rest)
+    return frozenset([label, label_in(further)]) if further else frozenset([label])
+
+
+def _key(flat: str) -> str:
+    """What stands behind a label, to be looked up in `flat_texts`."""
+    return "".join(BEHIND_LABEL.sub("", flat, count=1).casefold().rstrip(". ").split())
+
+
+def _short(text: str, limit: int = 40) -> str:
+    text = " ".join(text[: 10 * limit].split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

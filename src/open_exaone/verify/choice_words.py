@@ -1,0 +1,166 @@
+"""The words around a choice: what announces, joins or takes back an answer, what makes a letter a label, and markup.
+
+Nothing here looks further than a bounded number of characters or the next one of its kind, so all of it is linear.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from itertools import count
+
+from open_exaone.verify.extract import CUES
+
+_CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩"
+
+# Undressing. None of it looks further than the next character that it doesn't match.
+_FONT = r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|operatorname|bf|rm)(?![a-z])"
+_FONTS = re.compile(_FONT)
+_FONT_GROUPS = re.compile(_FONT + r"\s{0,9}\{([^{}]*)\}")
+_MAX_FONTS = 3  # one in another
+_WIDE = re.compile(r"\\[ ,;:!]|\\q?quad(?![a-z])")
+_SPACES = re.compile(rf"{_WIDE.pattern}|\s+")
+_MARKUP = re.compile(r"\\[()\[\]]|[{}$*`\"“”‘’]|(?<!\w)_+|_+(?!\w)|\\(?=[%#&])|\\(?:left|right)(?![a-z])")
+_DRESS = re.compile(r"\\[()\[\]]|[$`\"“”‘’]|\*\*|(?<!\w)_+|_+(?!\w)|\\(?=[%#&])|\\(?:left|right)(?![a-z])")
+_NUMBERED = re.compile(r"(?<!\d)(\d{1,2})(?=\s?번(?!째))")  # 2번: the second option
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?", re.ASCII)
+_NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?", re.ASCII)
+
+# What may stand between a cue, or the start of a box, and the label.
+FILLERS = re.compile(
+    r"(?:[\s:,*]|(?:for sure|definitely|clearly|certainly|probably|(?:most )?likely|indeed|simply|just|thus|therefore"
+    r"|both|either|the|correct|right|best|final|answer|option|choice|letter|number|is|i (?:think|believe)"
+    r"|opci[óo]n|letra|la|선택지|보기|바로|아마도?)(?![A-Za-z가-힣])){1,12}",
+    re.IGNORECASE,
+)
+# What joins two answers, so that together they are a hedge.
+_AND = (
+    r"(?:(?:and/or|and|or|nor|as\s+well\s+as|plus|alternatively|y|o|u|또는|혹은|아니면|및|그리고|이나|이거나|와|과|랑|하고)"
+    r"(?![A-Za-z])|[/&+|]|나(?=\s))"
+)
+_MAYBE = r"(?:[\s,(\[]|(?:maybe|perhaps|possibly|also|even|either|else|option|choice|answer|아마도?)(?![A-Za-z])){0,8}"
+# What must follow a bare label: other words would make it a word of the sentence, as in "a vitamin" or "I think".
+_FOLLOW = (
+    r"(?=\s*(?:$|[.,;:!)\]\n—–→=]|[(\[-]\s)"
+    r"|\s*(?:입니다|이다|이에요|예요|임|이므로|이고|가|이|을|를|로|으로|와|과|나|이나|라고|이라고|또는|혹은|아니면|및)(?![가-힣])"
+    r"|\s+(?:because|since|as|for|is|which|and|or|due|given|with|by|based|option|choice|it|the|this|that|we|not|but"
+    r"|while|so|from|in|on|per|according|although|porque|ya|y|o|pues|[/&+])(?![A-Za-z]))"
+)
+_NO_WORD = r"(?![A-Za-z0-9_'’%^]|[.,:/+-]\d|-[A-Za-z]|[+#]{2})"  # not C++, 3.5 or B-cell
+
+BEHIND_CUE = re.compile(r"[\s:：*_`\"“”‘’]*([^\n]*)")
+BEHIND_LABEL = re.compile(r"[\s~.):\],]*(?:[-–—]\s+)?")
+
+# Cues of choice, besides those that every verifier knows.
+_CHOICE_CUES = (
+    r"answer\s(?:must|should|has\sto|can\sonly|will|could\sonly)\sbe(?![A-Za-z])",
+    r"(?:correct|right|best)\s(?:answer|choice|option|letter|statement)\s?(?:is|:|would\sbe)(?![A-Za-z])",
+    r"(?<![A-Za-z])(?:i|we)(?:\s(?:choose|pick|select|would\schoose|will\schoose|(?:would\s)?go\swith)|['’]d\sgo\swith)",
+    r"(?:my|our|final)\s(?:choice|pick|selection)\s?(?:is|:)(?![A-Za-z])",
+    r"(?:정답|답)\s?번호\s?(?:는|은|:)",
+    r"(?:옳은|맞는|알맞은)\s(?:것|답|선택지|보기)(?:은|는)",
+    r"(?:opci[óo]n|alternativa)\scorrecta\s(?:es|:)",
+)
+CUE = re.compile("|".join(f"(?:{cue})" for cue in (*sum(CUES.values(), ()), *_CHOICE_CUES)), re.IGNORECASE)
+SUPPOSED = re.compile(  # right before a cue: it is supposed or asked, not said
+    r"(?:\bif|\bwhether|\bsuppose|\bassum(?:e|ing)|\bsay|\bunless|\bwhy|\bhow|\bwhen|\bsi|만약|만일)\s+(?:that\s+)?"
+    r"(?:(?:the|la|correct|final|right|best|option|choice)\s+){0,3}[(\[]?$",
+    re.IGNORECASE,
+)
+DOUBTED = re.compile(  # before a cue in its clause: it is denied or doubted
+    r"(?:\bnot\b|n['’]t\b|\bnever\b|\bneither\b|\bdoubt|\bunsure\b|\bunclear\b|\bunlikely\b|\bno\s+creo\b)",
+    re.IGNORECASE,
+)
+DENIED = re.compile(r"\s*(?:not|neither|none|no)(?![A-Za-z])", re.IGNORECASE)  # right behind a cue
+RETRACTED = re.compile(  # behind a label
+    r"\s*[)\]]?\s*(?:번\s*)?(?:\?|(?:이|가|은|는)?\s*(?:아니|아닙|아닐|아닌)|이?라면|인지|인가|일까|일지|일\s수도)"
+)
+# Between two boxes that are one answer.
+BOX_JOIN = re.compile(
+    rf"\}}?[$\s*)\]\\.,]*(?:{_AND}{_MAYBE})?[$\s*(\[\\]*\\(?:boxed|fbox|framebox)\s*\{{?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """What finds a problem's labels. The groups of a label are `label0`, `label1`, ...: see `label_in`."""
+
+    pure: re.Pattern[str]  # a label and nothing else
+    leading: re.Pattern[str]  # a label, and what makes it one
+    joined: re.Pattern[str]  # a further label at the start of what follows one
+    joined_before: re.Pattern[str]  # a label at the end of what comes before one
+    judged: re.Pattern[str]  # "C is the correct answer"
+
+
+def label_patterns(labels: tuple[str, ...]) -> Patterns:
+    """The patterns of one label set."""
+    any_label = "(?:" + "|".join(map(re.escape, sorted(labels, key=len, reverse=True))) + ")"
+    label = f"(?P<label>{any_label})"
+    ends = r"\s*(?:$|[.)\]}\n])"
+    goes_on = rf"(?:번|이|가|을|를|은|는|와|과|나|{ends}|\s*(?:{_AND}|[,;:]|both|are|is|could|may|all|둘|모두))"
+    patterns = {
+        "pure": rf"[\s(\[<']*{label}(?:번|입니다|이다|이에요|예요|임|[\s.,;:!)\]>'。])*",
+        "leading": rf"[(\[]\s*{label}\s*[)\]](?!\w*[=^])|{label}\s?번(?!째)|{label}(?=\s*[):\]])(?!\s*:\d)"
+        rf"|{label}(?=\s*[.,])(?![.,]\d)|{label}{_NO_WORD}{_FOLLOW}",
+        "joined": rf"번?[.)\]}}]*\s*(?:,?\s*{_AND}{_MAYBE}"
+        rf"(?:(?![AI](?![A-Za-z])){label}(?![A-Za-z0-9])|{label}(?={goes_on}))"
+        rf"|,\s*[(\[]?{label}(?={ends}|\s*[)\]]?,?\s*(?:{_AND}|,\s*[(\[]?{any_label}(?![A-Za-z0-9]))))",
+        "joined_before": rf"(?<![A-Za-z0-9]){label}\s?[)\]]?\s*{_AND}{_MAYBE}$",
+        "judged": rf"(?<![A-Za-z0-9])(?P<label>{any_label}|[{_CIRCLED}]|\d(?=번))\s?(?:번\s?)?[)\].]?"
+        r"(?:\s?(?:is|must\sbe|would\sbe)\s(?:indeed\s|clearly\s)?the\s(?:only\s|most\s)?(?:correct|right|best|appropriate|accurate)\s(?:answer|option|choice|one)(?![A-Za-z])"
+        r"|\s?(?:이|가)\s?(?:바로\s)?(?:정답|답)(?:입니다|이다|이에요|임|\.))",
+    }
+    return Patterns(**{name: re.compile(_numbered(pattern)) for name, pattern in patterns.items()})
+
+
+def _numbered(pattern: str) -> str:
+    """With a name of its own for each group of a label."""
+    numbers = count()
+    return re.sub(r"\?P<label>", lambda _: f"?P<label{next(numbers)}>", pattern)
+
+
+def label_in(found: re.Match[str]) -> str:
+    """The label in a match, however deep."""
+    return next(label for label in found.groups() if label is not None)
+
+
+def flatten(text: str, labels: tuple[str, ...]) -> str:
+    """Without markup, in plain letters, and with circled digits as the labels that they stand for."""
+    for index, digit in enumerate(_CIRCLED):
+        if digit in text:
+            number = str(index + 1)
+            name = number if number in labels or index >= len(labels) else labels[index]
+            text = text.replace(digit, f"({name})")
+    if labels[0].isalpha() and "번" in text:
+        text = _NUMBERED.sub(lambda found: _nth(found[1], labels), text)
+    return unicodedata.normalize("NFKC", _MARKUP.sub("", _FONTS.sub("", _SPACES.sub(" ", text)))).strip()
+
+
+def _nth(number: str, labels: tuple[str, ...]) -> str:
+    return labels[int(number) - 1] if 1 <= int(number) <= len(labels) else number
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _bare(text: str) -> str:
+    """An option's text without markup and white space."""
+    text = _WIDE.sub("", text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac"))
+    for _ in range(_MAX_FONTS):
+        text = _FONT_GROUPS.sub(r"\1", text)
+    return "".join(_DRESS.sub("", text).split())
+
+
+def _folded(text: str) -> str:
+    """Without regard to case, to a final stop and to how a number is written, too."""
+    text = _bare(unicodedata.normalize("NFKC", text)).casefold().removesuffix(".").replace("\N{MINUS SIGN}", "-")
+    if _GROUPED.fullmatch(text):
+        text = text.replace(",", "")
+    number = _NUMBER.fullmatch(text)
+    if number is None:
+        return text
+    sign, whole, fraction = number.groups(default="")
+    return f"{sign.replace('+', '')}{whole.lstrip('0') or '0'}.{fraction.rstrip('0')}"
+
+
+FORMS = (_spaced, _bare, _folded)
