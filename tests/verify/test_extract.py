@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_exaone.verify.extract import last_boxed
+from open_exaone.verify.extract import after_cue, boxes, last_boxed
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,59 @@ def test_a_million_hostile_characters_cost_linear_time(text: str) -> None:
     start = time.process_time()
     last_boxed(text)
     assert time.process_time() - start < 2.0  # quadratic would take minutes
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (r"\boxed{1} or \boxed{2}", ["1", "2"]),
+        (r"\boxed{840} \boxed{840}", ["840", "840"]),
+        (r"\boxed{\boxed{5}}", ["5"]),
+        (r"\boxed{\boxed{2}, \boxed{3}}", ["2", "3"]),
+        (r"$\boxed 7$ and \fbox{8}", ["7", "8"]),
+        (r"\boxed{\{1, 2\}}", [r"\{1, 2\}"]),
+        (r"\\boxed{004}", ["004"]),
+        (r"\boxed{1} \boxed{2", ["1"]),
+        (r"\boxed{}", [""]),
+        (r"\boxedx{3}", []),
+        ("}" * 9 + r"\boxed{3}", ["3"]),
+    ],
+)
+def test_every_closed_box_is_found_in_order(text: str, found: list[str]) -> None:
+    assert boxes(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is 5.", "5"),
+        ("The answer is 1.5, I think.", "1.5, I think"),
+        ("Answer: 4. No: the final answer is $28 \\%$. I hope it is correct.", "$28 \\%$"),
+        ("**Answer:** B", "B"),
+        ("**Final answer: B**", "B"),
+        ("The answer is:\n\n\\[ 5 \\]\nas wanted", "\\[ 5 \\]"),
+        ("The correct option is (C)!", "(C)"),
+        ("정답은 ③번이다", "③번"),
+        ("답은 5개입니다.", "5개"),
+        ("**정답: 3**", "3"),
+        ("따라서 정답은 $-3$이다.", "$-3$"),
+        ("La respuesta final es **12**.", "12"),
+        ("So the answer is", None),
+        ("The answerer is 5", None),
+        ("", None),
+    ],
+)
+def test_what_a_cue_announces(text: str, answer: str | None) -> None:
+    assert after_cue(text) == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\\" * 1_000_000, "answer is " * 100_000, "answer of " * 100_000, "답은 " * 300_000, "answer:" + "*" * 1_000_000],
+    ids=["escapes", "cues", "half cues", "Korean", "marks"],
+)
+def test_boxes_and_cues_cost_linear_time_too(text: str) -> None:
+    start = time.process_time()
+    boxes(text)
+    after_cue(text)
+    assert time.process_time() - start < 2.0

@@ -1,0 +1,186 @@
+"""One spelling for what mathematics and people write in many. Every step is a row of a table; all are linear."""
+
+import re
+import unicodedata
+
+_UNICODE = str.maketrans(
+    {
+        "²": "^{2}",
+        "³": "^{3}",
+        "⁴": "^{4}",
+        "°": r"^\circ ",
+        "℃": r"^\circ ",
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "×": r"\times ",
+        "·": r"\cdot ",
+        "⋅": r"\cdot ",
+        "∙": r"\cdot ",
+        "÷": "/",
+        "⁄": "/",
+        "π": r"\pi ",
+        "∞": r"\infty ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "≠": r"\ne ",
+        "≈": r"\approx ",
+        "±": r"\pm ",
+        "∪": r"\cup ",
+        "∩": r"\cap ",
+        "∈": r"\in ",
+        "θ": r"\theta ",
+        "α": r"\alpha ",
+        "β": r"\beta ",
+        "、": ",",
+        "，": ",",
+        "\u200b": None,
+        "\u200e": None,
+        "\ufeff": None,
+    }
+)
+_ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z]|\((?P<group>[^()]*)\))")
+_MARKUP = re.compile(r"\*\*|__(?=\S)|\\\\(?=[A-Za-z])")  # bold; a backslash that was escaped twice
+
+_TEXT = re.compile(
+    r"\\(?P<name>text(?:bf|it|rm|sf|normal)?|mbox|mathrm|mathbf|mathit|operatorname|rm|bf)(?![A-Za-z])\s*"
+    r"\{(?P<content>[^{}]*)\}(?P<power>\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?"
+)
+_ONLY_AND = re.compile(r"[\s,;]*(?:and|or|y|o|및|또는|그리고)[\s,]*")
+_NUMBER_BEFORE = re.compile(r"[\d}).%]\s*$|\\circ\s*\}?\s*$|[\d})]\s*(?:\\[,;:! ]|~)*\s*$|\\pi\s*$")
+
+# What a command of LaTeX is written as; one that is not here stays.
+_COMMANDS: dict[str, str] = {
+    **dict.fromkeys(("dfrac", "tfrac", "cfrac"), r"\frac"),
+    **dict.fromkeys(("big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "!"), ""),
+    **dict.fromkeys(("displaystyle", "textstyle", "limits", "hfill", "newline", "quad", "qquad"), " "),
+    **dict.fromkeys((",", ";", ":", ">", " ", "\n", "$", "(", ")", "[", "]", '"'), " "),
+    **dict.fromkeys(("le", "leq", "leqslant"), "≤"),
+    **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
+    **dict.fromkeys(("ne", "neq"), "≠"),
+    **dict.fromkeys(("approx", "simeq", "thickapprox", "sim", "fallingdotseq"), "≈"),
+    **dict.fromkeys(("cdot", "times", "ast", "bullet"), "*"),
+    **dict.fromkeys(("cup", "bigcup"), "∪"),
+    **dict.fromkeys(("lbrace", "{"), "⦃"),
+    **dict.fromkeys(("rbrace", "}"), "⦄"),
+    **dict.fromkeys(("mid", "vert", "lvert", "rvert"), "|"),
+    **{"lt": "<", "gt": ">", "div": "/", "pm": "±", "in": "∈", "infty": "∞", "pi": "π", "colon": ":"},
+    **{"\\": "⏎", "%": "%", "degree": ""},
+}
+_COMMAND = re.compile(r"\\(?:(left|right)(?![A-Za-z])\s{0,3}(?:\.(?!\d))?|([A-Za-z]+|.))", re.DOTALL)
+
+# What needs more than a look at one command: (a text without which nothing is to be done, pattern, replacement).
+_Steps = tuple[tuple[str, re.Pattern[str], str], ...]
+_FIRST: _Steps = tuple(
+    (trigger, re.compile(pattern), replacement)
+    for trigger, pattern, replacement in (
+        (r"\begin{", r"\\begin\{(?:align|equation|gather|displaymath)\*?\}", " "),
+        (r"\end{", r"\\end\{(?:align|equation|gather|displaymath)\*?\}", " "),
+        (",", r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)", ","),  # 1{,}234
+        (r",\!", r"(?<=\d),\s*\\!\s*(?=\d)", ","),  # 1,\!234
+        ("\\", r"(?<=\d)\\[,;: !](?=\d{3}(?!\d))", ""),  # 1\,234
+        (r"\circ", r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", ""),
+        (r"\not", r"\\not\s*=", "≠"),
+        ("^", r"(?<=\d)\s*\^\s*\{\s*(?:st|nd|rd|th)\s*\}", ""),  # 12^{\text{th}}
+    )
+)
+_LAST: _Steps = tuple(
+    (trigger, re.compile(pattern), replacement)
+    for trigger, pattern, replacement in (
+        ("degree", r"(?<=\d)\s*degrees?\b", ""),
+        ("percent", r"(?<=[\d\s}])percent(?:age)?\b", "%"),
+        ("pct", r"(?<=[\d\s}])pct\b", "%"),
+        ("퍼센트", "퍼센트", "%"),
+        ("프로", r"프로(?![가-힣])", "%"),
+        ("<=", "<=", "≤"),
+        (">=", ">=", "≥"),
+        ("!=", "!=", "≠"),
+        ("pi", r"(?<![A-Za-z\\])pi\b", "π"),
+        ("inf", r"(?<![A-Za-z\\])inf(?:inity)?\b", "∞"),
+        ("sqrt", r"(?<![A-Za-z\\])sqrt(?=\s*\()", r"\\sqrt"),
+        ("and", r",?\s*\band\b\s*,?", "∧"),
+        ("or", r",?\s*\bor\b\s*,?", "∧"),
+        ("or", r"(?<=\d)or(?=[A-Za-z])", "∧"),
+        ("및", r"\s*및\s*", "∧"),
+        ("또는", r"\s*또는\s*", "∧"),
+        ("와", r"(?<=[\d})])\s*와\s*(?=\S)", "∧"),
+        ("과", r"(?<=[\d})])\s*과\s*(?=\S)", "∧"),
+        ("그리고", r"\s*그리고\s*", "∧"),
+        ("  ", r"\s+", " "),
+    )
+)
+_CURRENCY = str.maketrans(dict.fromkeys("$€£¥₩₹~\n\t\r\f", " "))
+_WRAPPED = re.compile(r"\\(?:text\w*|math\w+|mbox|boldsymbol|bm)\s*\{(.*)\}", re.DOTALL)
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_MAX_WRAPPERS = 4
+_BEFORE = " \t\n,;:*\"'"
+_BEHIND = _BEFORE + "."
+_PLAIN = re.compile(r"-?\d+(?:\.\d+|/\d+)?|-?\\frac\{\d+\}\{\d+\}", re.ASCII)  # as it should be
+
+
+def to_latex(text: str) -> str:
+    """The text as LaTeX in ASCII, as far as it is mathematics; other scripts stay as they are."""
+    if not text.isascii():
+        text = _ROOT_SIGN.sub(lambda root: rf"\sqrt{{{root['group'] or root[1]}}}", text)
+        text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
+    if r"\begin{" in text:
+        return text.replace("**", "")
+    return _MARKUP.sub(lambda mark: "\\" if mark.group().startswith("\\") else "", text)
+
+
+def canonical(text: str) -> str:
+    """The compact spelling that is compared and parsed; it is LaTeX no more (`≤`, `∪`, `⦃`, and `∧` for "and")."""
+    if _PLAIN.fullmatch(text):
+        return text
+    text = _unwrap(to_latex(text))
+    if "\\" in text or "{" in text:
+        text = _COMMAND.sub(_written, _run(_FIRST, _drop_text(text)))
+    return _run(_LAST, text.translate(_CURRENCY)).lstrip(_BEFORE).rstrip(_BEHIND)
+
+
+def _unwrap(text: str) -> str:
+    """Without a font around the whole, such as `\\mathbf{\\frac{1}{2}}`."""
+    for _ in range(_MAX_WRAPPERS):
+        wrapped = _WRAPPED.fullmatch(text.strip(" $"))
+        depth, low = 0, 0
+        for brace in _BRACE.findall(wrapped[1]) if wrapped else ():
+            depth += {"{": 1, "}": -1}.get(brace, 0)
+            low = min(low, depth)
+        if wrapped is None or low < 0 or "{" not in wrapped[1]:
+            break
+        text = wrapped[1]
+    return text
+
+
+def _written(command: "re.Match[str]") -> str:
+    return "" if command[1] else _COMMANDS.get(command[2], command.group())
+
+
+def _run(steps: _Steps, text: str) -> str:
+    for trigger, pattern, replacement in steps:
+        if trigger in text:
+            text = pattern.sub(replacement, text)
+    return text
+
+
+def _drop_text(text: str) -> str:
+    """Opens `\\text{...}`: a connective becomes "and", a unit behind a number goes, words stay."""
+    pieces: list[str] = []
+    end = 0
+    for found in _TEXT.finditer(text):
+        start = found.start()
+        pieces.append(text[end:start])
+        end = found.end()
+        content = found["content"]
+        if _ONLY_AND.fullmatch(content):
+            pieces.append(" and ")
+        elif "%" in content or "percent" in content:
+            pieces.append("%")
+        elif not (_is_unit(found["name"], content) and _NUMBER_BEFORE.search(text[max(0, start - 12) : start])):
+            pieces.append(content + (found["power"] or ""))
+    return "".join(pieces) + text[end:] if end else text
+
+
+def _is_unit(name: str, content: str) -> bool:
+    word = content.strip()
+    return word not in ("", "e", "i") and (len(word) > 1 or name.startswith(("text", "mbox"))) and not word.isdigit()

@@ -1,0 +1,287 @@
+"""What an answer is made of: numbers, lists, tuples, sets, intervals, matrices, relations and words."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from open_exaone.verify.math import algebra, parse
+from open_exaone.verify.math.algebra import Ratio, TooLarge, Unknown
+
+MAX_ITEMS = 200  # of one list, set or matrix; a longer one is compared as text alone
+_MAX_DEPTH = 8  # of lists within lists
+_MAX_BRACKETS = 40  # that are open at once
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """An expression. `places` counts the decimals of a plain decimal number, and is None for any other."""
+
+    value: Ratio
+    places: int | None = None
+    is_percent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Infinity:
+    is_negative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A tuple, interval or list. `brackets` is "" for a bare list, "⦃⦄" for a set, "∪" for a union, ":" for a ratio."""
+
+    brackets: str
+    items: "tuple[Value, ...]"
+    decimal: Number | None = None  # what "1,22" is where the comma is a decimal one
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    rows: "tuple[tuple[Value, ...], ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A chain such as 1 < x <= 2: one operator between each two sides. `name` is what an assignment defines."""
+
+    operators: tuple[str, ...]
+    sides: "tuple[Value, ...]"
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Letters alone, in lower case."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Mathematics that is not understood here."""
+
+    text: str
+
+
+Value = Number | Infinity | Sequence | Matrix | Relation | Words | Other
+
+_GROUPED = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+)(\.\d*)?(?:\s*[^\W\d_][^\d,;()=\\]*)?")
+_DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)", re.ASCII)
+_CUT = re.compile(r"[()\[\]{}⦃⦄;∧,:∪=≤≥<>≠≈]|\\begin|\\end")
+_BRACKET = re.compile(r"[()\[\]{}⦃⦄]|\\begin\{|\\end\{")
+_MATRIX = re.compile(
+    r"\(?\s*\[?\s*\\begin\{([pbvBV]?matrix|array)\}(?:\{[clr| ]*\})?((?:(?!\\begin).)*)\\end\{\1\}\s*\]?\s*\)?",
+    re.DOTALL,
+)
+_NAME = r"\|?\\?[A-Za-z]+'?(?:_(?:\{[^{}]*\}|\w))?(?:\([A-Za-z0-9, ]*\))?\|?"
+_NAMES = re.compile(rf"\(?\s*{_NAME}(?:\s*[,:/]\s*{_NAME})*\s*\)?")
+_HEAD = re.compile(r"\([^()]*\)$")
+_MEMBER = re.compile(rf"{_NAME}\s*∈\s*")
+_UNIT = re.compile(
+    r"(.*[\d}π)!⦄])\s*(?:(?:[A-Za-zµ]{2,}|[msgLAVNJWCFK])\.?(?:\s*\^\s*\{?[23]\}?)?(?:\s*/\s*[A-Za-z]+|\s[A-Za-z]+){0,4}"
+    r"|\s*[가-힣]{1,6}(?:\s[가-힣]{1,6})?)",
+    re.DOTALL,
+)
+_SHORT_UNIT = re.compile(
+    r"(.*[\d}π)])\s*(?:[cmk]m|kg|mg|lbs?|oz|ft|yd|sec|min|hrs?|hours?|mL|ml|kW|mph|km/h|m/s|cm/s|[cmk]m\^\{?[23]\}?)",
+    re.DOTALL,
+)
+_NEGATED = re.compile(r"-\s*(?:\(.*\)|\\begin\{.*\\end\{\w+\})$", re.DOTALL)
+_ABOUT = re.compile(r"(?:약|대략|about|approximately|around|roughly|≈)\s*", re.IGNORECASE)
+_WORD = re.compile(
+    r"(?<![\\A-Za-z])(?!(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|arcsin|arccos|arctan)(?![a-z]))[^\W\d_]{4,}"
+)
+_LETTERS = re.compile(r"[^\W\d_]")
+_WORDLIKE = re.compile(r"\(?[^\W\d_](?:[^\W\d_]|[\s'.-])*\)?")
+
+
+def read(text: str, depth: int = 0) -> Value:
+    """The value of an answer in its canonical spelling.
+
+    Raises:
+        TooLarge: it is out of all proportion: a tower of powers, deep nesting.
+    """
+    text = text.lstrip(" ,;").rstrip(" .,;")
+    if (value := parse.number(text)) is not None:
+        return _plain(value, text)
+    if grouped := _GROUPED.fullmatch(text):
+        digits = re.sub("[, ]", "", grouped[2]) + (grouped[3] or "")
+        return _number(grouped[1] + digits)
+    if depth > _MAX_DEPTH:
+        raise TooLarge("nested too deeply")
+    if about := _ABOUT.match(text):
+        text = text[about.end() :]
+    if text.endswith("%"):
+        return _percent(text)
+    return _compound(text, depth)
+
+
+def _compound(text: str, depth: int) -> Value:
+    cuts = _cuts(text)
+    for separator in ";∧,":
+        if separator in cuts:
+            return _list(text, cuts, separator, depth)
+    if matrix := _MATRIX.fullmatch(text):
+        return _matrix(matrix[2], depth)
+    if "∪" in cuts:
+        return _sequence("∪", _split(text, cuts["∪"]), depth)
+    if "=" in cuts:
+        return _relation(text, cuts["="], depth)
+    if member := _MEMBER.match(text):
+        return read(text[member.end() :], depth + 1)
+    if text[:1] in "([⦃" and text[-1:] in ")]⦄" and _is_enclosed(text):
+        return _bracketed(text, depth)
+    if ":" in cuts:
+        return _sequence(":", _split(text, cuts[":"]), depth)
+    return _atom(text, depth)
+
+
+def _atom(text: str, depth: int) -> Value:
+    """An expression, with its ± and its unit, or words."""
+    bare = text.strip(" +")
+    if bare in ("∞", "-∞"):
+        return Infinity(bare == "-∞")
+    if "±" in text and text.count("±") == 1:
+        return _sequence("", [text.replace("±", "+"), text.replace("±", "-")], depth)
+    if _WORDLIKE.fullmatch(text) and len(_LETTERS.findall(text)) > 3:
+        return Words(words(text))
+    if unit := _SHORT_UNIT.fullmatch(text):  # "3 cm" is no product
+        return read(unit[1], depth + 1)
+    try:
+        if not _WORD.search(text):
+            return Number(parse.expression(text))
+    except Unknown:
+        pass
+    if _NEGATED.match(text) and (negative := _negative(read(text[1:], depth + 1))):
+        return negative
+    unit = _UNIT.fullmatch(text)
+    if unit and not unit[1].endswith("\\"):
+        return read(unit[1], depth + 1)
+    return Words(words(text)) if _WORDLIKE.fullmatch(text) else Other(text)
+
+
+def _negative(value: Value) -> Value | None:
+    """A tuple or a matrix times -1."""
+    if isinstance(value, Number):
+        return Number(algebra.negative(value.value), value.places, value.is_percent)
+    if isinstance(value, Sequence) and value.brackets == "()":
+        items = [_negative(item) for item in value.items]
+        return None if None in items else Sequence("()", tuple(item for item in items if item))
+    if isinstance(value, Matrix):
+        rows = [[_negative(cell) for cell in row] for row in value.rows]
+        return None if any(None in row for row in rows) else Matrix(tuple(tuple(c for c in row if c) for row in rows))
+    return None
+
+
+def words(text: str) -> str:
+    """The letters and digits of a text, for comparing words."""
+    return "".join(character for character in text.casefold() if character.isalnum())
+
+
+def _number(text: str) -> Value:
+    value = parse.number(text)
+    assert value is not None
+    return _plain(value, text)
+
+
+def _plain(value: Fraction, text: str) -> Number:
+    return Number(algebra.constant(value), len(text.partition(".")[2]) if "." in text else None)
+
+
+def _percent(text: str) -> Value:
+    value = read(text[:-1].rstrip(" \\"), 1)
+    return Number(value.value, value.places, is_percent=True) if isinstance(value, Number) else value
+
+
+def _cuts(text: str) -> dict[str, list[tuple[int, int]]]:
+    """Where the text may be cut, outside of all brackets: by ";", "∧", ",", ":", "∪", and "=" for any relation."""
+    cuts: dict[str, list[tuple[int, int]]] = {}
+    depth = 0
+    for token in _CUT.finditer(text):
+        mark = token.group()
+        if mark in "([{⦃" or mark == r"\begin":
+            depth += 1
+            if depth > _MAX_BRACKETS:
+                raise TooLarge("nested too deeply")
+        elif mark in ")]}⦄" or mark == r"\end":
+            depth -= 1
+        elif depth == 0:
+            cuts.setdefault("=" if mark in "=≤≥<>≠≈" else mark, []).append(token.span())
+    return cuts
+
+
+def _split(text: str, cuts: list[tuple[int, int]]) -> list[str]:
+    if len(cuts) >= MAX_ITEMS:
+        raise TooLarge("too many items")
+    starts = [0, *(end for _, end in cuts)]
+    ends = [*(start for start, _ in cuts), len(text)]
+    return [text[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+
+
+def _list(text: str, cuts: dict[str, list[tuple[int, int]]], separator: str, depth: int) -> Value:
+    parts = [part for part in _split(text, cuts[separator]) if part]
+    if len(parts) == 1:
+        return read(parts[0], depth + 1)
+    if separator == "∧" and "," in cuts and len({len(_cuts(part).get(",", ())) for part in parts}) > 1:
+        parts = [part for part in _split(text, sorted(cuts["∧"] + cuts[","])) if part]  # "19, 46, and 82"
+    comma = _DECIMAL_COMMA.fullmatch(text)
+    decimal = _number(f"{comma[1]}.{comma[2]}") if comma else None
+    sequence = _sequence("", parts, depth)
+    return Sequence("", sequence.items, decimal if isinstance(decimal, Number) else None)
+
+
+def _sequence(brackets: str, parts: list[str], depth: int) -> Sequence:
+    return Sequence(brackets, tuple(read(part, depth + 1) for part in parts))
+
+
+def _bracketed(text: str, depth: int) -> Value:
+    """(1,2), [0,1), a set, or just an expression in brackets."""
+    brackets, inner = text[0] + text[-1], text[1:-1].strip()
+    cuts = _cuts(inner)
+    if "," in cuts or "∧" in cuts or ";" in cuts:
+        separator = next(mark for mark in (",", ";", "∧") if mark in cuts)
+        return _sequence(brackets, _split(inner, cuts[separator]), depth)
+    if brackets == "⦃⦄":
+        return _sequence(brackets, [inner] if inner else [], depth)
+    if "=" in cuts or (brackets == "()" and _WORDLIKE.fullmatch(inner)):
+        return read(inner, depth + 1)
+    return _atom(text, depth)
+
+
+def _is_enclosed(text: str) -> bool:
+    """Whether the first bracket closes at the very end; intervals close with any bracket."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text):
+        depth += 1 if bracket.group() in ("(", "[", "{", "⦃", r"\begin{") else -1
+        if depth <= 0:
+            return bracket.end() == len(text)
+    return False
+
+
+def _matrix(body: str, depth: int) -> Value:
+    rows = [row for row in body.replace(r"\hline", "").split("⏎") if row.strip()]
+    cells = [[cell.strip() for cell in row.split("&")] for row in rows]
+    if sum(map(len, cells)) > MAX_ITEMS:
+        raise TooLarge("too many items")
+    return Matrix(tuple(tuple(read(cell, depth + 1) for cell in row) for row in cells))
+
+
+def _relation(text: str, cuts: list[tuple[int, int]], depth: int) -> Value:
+    """A chain. An assignment x = ... = 7 is x = 7, and what is only approximate does not count beside what is exact."""
+    sides = _split(text, cuts)
+    operators = [text[start:end] for start, end in cuts]
+    if "≈" in operators:
+        at = operators.index("≈")
+        last = max(at, 1 if _NAMES.fullmatch(sides[0]) else 0)
+        sides, operators = sides[: last + 1], operators[:at] + ["="] * (last - at)
+    if not operators:
+        return read(sides[0], depth + 1)
+    name = None
+    if set(operators) == {"="}:
+        name = _HEAD.sub("", "".join(sides[0].split())) if _NAMES.fullmatch(sides[0]) else None
+        if name is not None:
+            sides, operators = [sides[0], sides[-1]], ["="]
+        elif len(sides) > 2 and not any(character.isalpha() for character in sides[0]):
+            return read(sides[-1], depth + 1)
+    first = Other(sides[0]) if name is not None and "(" in sides[0] else read(sides[0], depth + 1)
+    return Relation(tuple(operators), (first, *(read(side, depth + 1) for side in sides[1:])), name)
