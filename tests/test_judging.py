@@ -20,7 +20,7 @@ CASES = [  # kind, reply, gold, further arguments, the status it must have
     ("math", r"\boxed{x^2+2x+1}", "(x+1)^2", {}, "correct"),
     ("math", r"\boxed{x^2+2x+2}", "(x+1)^2", {}, "wrong"),
     ("math", "정답은 ③번이다.", "3", {"language": "ko"}, "correct"),
-    ("math", "I do not know.", "3", {}, "unparsed"),
+    ("math", "Let us see what the 3 means here, and then go on to the other", "4", {}, "unparsed"),
     ("math", r"<think>\boxed{3}", "3", {}, "truncated"),
     ("math", r"\boxed{3}", "3", {"thinking": True}, "truncated"),
     ("math", r"maybe \boxed{4}</think>\boxed{3}", "3", {"thinking": True}, "correct"),

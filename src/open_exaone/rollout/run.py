@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TypeVar
 
 from open_exaone.base.records import (
@@ -34,7 +33,7 @@ class Judging:
     """How replies are judged and rewarded; by default 1 for correct and 0 for the rest."""
 
     settings: JudgeSettings = field(default_factory=JudgeSettings)
-    weights: Mapping[str, float] = MappingProxyType({"correct": 1.0})
+    weights: Mapping[str, float] = field(default_factory=lambda: {"correct": 1.0})
     rubric: Rubric = field(default_factory=Rubric)
 
 

@@ -18,7 +18,7 @@ from open_exaone.verify.extract import last_boxed
 from open_exaone.verify.language import judge_language
 from open_exaone.verify.math.judge import judge_math
 from open_exaone.verify.own import is_own, judge_own
-from open_exaone.verify.rule_then_judge import judge_rule_then_model
+from open_exaone.verify.rule_then_judge import judge_rule_then_model, rule_kind
 from open_exaone.verify.settings import JudgeSettings
 from open_exaone.verify.terms import judge_length
 
@@ -87,8 +87,7 @@ def _judge_reasoning_gym(answer: str, gold: str, metadata: Mapping[str, object],
 
 def _judge_rule_then_judge(answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
     """The rules of metadata["rule"] first; a model behind `settings.endpoint` where they say wrong."""
-    rule = find_judge(str(metadata.get("rule", "math")))
-    return judge_rule_then_model(answer, gold, metadata, settings, rule=rule)
+    return judge_rule_then_model(answer, gold, metadata, settings, rule=_JUDGES[rule_kind(metadata)])
 
 
 @cache

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from open_exaone.base.config import Config
 from open_exaone.base.records import Problem, Reply, Verdict
-from open_exaone.verify.endpoint import preference
 from open_exaone.verify.own import is_own, own_score
+from open_exaone.verify.rule_then_judge import preference
 from open_exaone.verify.settings import JudgeSettings
 from open_exaone.verify.terms import concise_term, format_term, language_term, overlong_term
 
