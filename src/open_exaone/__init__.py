@@ -7,16 +7,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from open_exaone.api import Engine, Sampling, convert, evaluate, judge, load_model, load_tokenizer, run_story
+    from open_exaone.api import Engine, Sampling, convert, evaluate, load_model, load_tokenizer, run_story
+    from open_exaone.judging import JudgeSettings, judge, run_program
 
-__all__ = ["Engine", "Sampling", "convert", "evaluate", "judge", "load_model", "load_tokenizer", "run_story"]
+__all__ = [
+    "Engine",
+    "JudgeSettings",
+    "Sampling",
+    "convert",
+    "evaluate",
+    "judge",
+    "load_model",
+    "load_tokenizer",
+    "run_program",
+    "run_story",
+]
+_WITHOUT_TORCH = ("JudgeSettings", "judge", "run_program")
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("open-exaone")
     if name in __all__:
-        return getattr(import_module("open_exaone.api"), name)
+        return getattr(import_module("open_exaone.judging" if name in _WITHOUT_TORCH else "open_exaone.api"), name)
     raise AttributeError(f"module 'open_exaone' has no attribute {name!r}")
 
 

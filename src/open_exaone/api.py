@@ -1,25 +1,22 @@
-"""The public Python API; `open_exaone` offers these names, and they stay. Everything else may move."""
+"""The part of the public Python API that computes; `open_exaone` offers these names, and they stay."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Problem, Sampling, Verdict
+from open_exaone.base.records import Sampling
 from open_exaone.checkpoint import folder as _folder
 from open_exaone.checkpoint.convert import convert as _convert
 from open_exaone.engine.engine import Engine
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.rollout.run import judge_reply
 from open_exaone.story.folder import resolve_model
 from open_exaone.story.measure import Machine, measure
 from open_exaone.story.recipe import load_recipe
 from open_exaone.story.run import run_story as _run_story
-from open_exaone.text.split import split_reply
 from open_exaone.text.tokenizer import Tokenizer
 
-__all__ = ["Engine", "Sampling", "convert", "evaluate", "judge", "load_model", "load_tokenizer", "run_story"]
+__all__ = ["Engine", "Sampling", "convert", "evaluate", "load_model", "load_tokenizer", "run_story"]
 
 
 def load_model(
@@ -82,23 +79,6 @@ def _resolve(source: str | Path, revision: str | None) -> Path:
     return resolve_model(Path(f"{source}@{revision}"))
 
 
-def judge(
-    kind: str, reply: str, gold: str, *, thinking: bool = False, metadata: Mapping[str, object] | None = None
-) -> Verdict:
-    """Judges a reply against the gold answer: the answer alone counts, never the thought.
-
-    Args:
-        kind: how answers are compared: one of `open_exaone.verify.judge.KINDS`.
-        reply: the whole reply. It may open its thought itself, or (thinking=True) the prompt has.
-        metadata: what the kind needs besides; "reasoning_gym" needs the data set's entry.
-
-    Raises:
-        ValueError: the kind is unknown.
-    """
-    problem = Problem("judged", "judged", "en", "", gold, kind, metadata=dict(metadata or {}))
-    return judge_reply(problem, split_reply(reply, thinking=thinking))
-
-
 def evaluate(
     source: str | Path,
     suite: str | None = None,
@@ -107,9 +87,10 @@ def evaluate(
     out: str | Path = "runs/eval",
     device: str = "auto",
     dtype: str = "auto",
+    unsafe_code_execution: bool = False,
 ) -> dict[str, Any]:
     """Measures a run's or a folder's model; see `open_exaone.story.measure.measure`."""
-    machine = Machine(device, dtype)
+    machine = Machine(device, dtype, unsafe_code_execution)
     return measure(Path(source), suite=suite, num_samples=num_samples, out=Path(out), machine=machine)
 
 
@@ -121,7 +102,8 @@ def run_story(
     quick: bool = False,
     device: str = "auto",
     dtype: str = "auto",
+    unsafe_code_execution: bool = False,
 ) -> dict[str, Any]:
     """Runs a whole recipe, or goes on with it, and returns its report; what `exaone story` does, untold."""
     resolved = load_recipe(recipe, overrides, quick=quick)
-    return _run_story(resolved, Path(out), lambda event: None, Machine(device, dtype))
+    return _run_story(resolved, Path(out), lambda event: None, Machine(device, dtype, unsafe_code_execution))

@@ -16,7 +16,7 @@ FLOORS = (
     ("rollout",),
     ("train", "evaluation", "serve", "present"),
     ("story",),
-    ("cli", "api", "__init__", "__main__"),
+    ("cli", "api", "judging", "__init__", "__main__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 TOP = len(FLOORS) - 1

@@ -8,16 +8,19 @@ from cyclopts import App
 
 import open_exaone
 import open_exaone.api
+import open_exaone.judging
 from open_exaone.cli.main import app
 
 PUBLIC_NAMES = [
     "Engine",
+    "JudgeSettings",
     "Sampling",
     "convert",
     "evaluate",
     "judge",
     "load_model",
     "load_tokenizer",
+    "run_program",
     "run_story",
 ]
 COMMANDS = {
@@ -27,9 +30,10 @@ COMMANDS = {
     ],
     "convert": ["SOURCE", "TARGET", "--to", "--dtype"],
     "doctor": [],
-    "eval": ["MODEL", "--suite", "--stage", "--samples", "--out", "--device", "--dtype"],
+    "eval": ["MODEL", "--suite", "--stage", "--samples", "--out", "--device", "--dtype", "--unsafe-code-execution"],
+    "judge": ["FILE", "--kind", "--out", "--unsafe-code-execution"],
     "models": [],
-    "story": ["RECIPE", "--out", "--set", "--quick", "--device", "--dtype"],
+    "story": ["RECIPE", "--out", "--set", "--quick", "--device", "--dtype", "--unsafe-code-execution"],
 }
 
 
@@ -50,7 +54,8 @@ def test_public_names_are_frozen() -> None:
 def test_every_public_name_is_there(name: str) -> None:
     """And is not hidden by a room of the same name, which Python binds to the package when it is imported."""
     assert not isinstance(getattr(open_exaone, name), ModuleType)
-    assert getattr(open_exaone, name) is getattr(open_exaone.api, name)
+    owners = [module for module in (open_exaone.api, open_exaone.judging) if name in module.__all__]
+    assert [getattr(module, name) for module in owners] == [getattr(open_exaone, name)]
     assert name in dir(open_exaone)
 
 

@@ -7,11 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_exaone.base.records import VerdictStatus
+from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.verify.judge import KINDS, judge_answer
+from open_exaone.verify.settings import Endpoint, JudgeSettings
 
 ENTRY = {"question": "4 - 1 =", "answer": "3", "metadata": {}}
 CHAIN_SUM = {"source_dataset": "chain_sum", "entry": ENTRY}
+NEEDED = {  # by a kind: a gold answer and its metadata; "3" and CHAIN_SUM where a kind is not named
+    "choice": ("B", {"options": ["two", "three", "four"]}),
+    "code": ('[{"input": "3", "output": "3"}]', {}),
+    "constraints": ("", {"instruction_id_list": ["keywords:existence"], "kwargs": [{"keywords": ["gold"]}]}),
+    "language": ("ko", {}),
+    "length": ("", {"min_words": 5}),
+    "rule_then_judge": ("3", {"rule": "exact", "question": "What is 1 + 2?"}),
+}
+SETTINGS = JudgeSettings(endpoint=Endpoint(base_url="http://127.0.0.1:9", model="none", timeout_s=0.5))
+
+
+def judge(kind: str, text: str) -> Verdict:
+    gold, metadata = NEEDED.get(kind, ("3", CHAIN_SUM))
+    return judge_answer(kind, text, gold, metadata, SETTINGS)
 
 
 def status(answer: str, gold: str, kind: str = "exact", metadata: dict[str, Any] = CHAIN_SUM) -> VerdictStatus:
@@ -73,10 +88,10 @@ def test_numbers_are_the_same_when_they_are_equal(found: int, gold: int) -> None
     assert (status(f"{found:,}", str(gold)) is VerdictStatus.CORRECT) == (found == gold)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["exact", "reasoning_gym", "rule_then_judge"])
 def test_without_a_closed_box_nothing_is_parsed(kind: str) -> None:
     for text in ("", "46", r"\boxed{3"):
-        verdict = judge_answer(kind, text, "3", CHAIN_SUM)
+        verdict = judge(kind, text)
         assert (verdict.status, verdict.extracted) == (VerdictStatus.UNPARSED, None)
 
 
@@ -84,9 +99,9 @@ def test_without_a_closed_box_nothing_is_parsed(kind: str) -> None:
 @settings(deadline=None)
 @given(text=st.text() | st.text().map("\\boxed{{{}}}".format))
 def test_no_reply_makes_it_raise_and_every_verdict_says_why(kind: str, text: str) -> None:
-    why = judge_answer(kind, text, "3", CHAIN_SUM).why
-    assert why.endswith(".")
-    assert len(why) < 150
+    verdict = judge(kind, text)
+    assert not verdict.correct or kind in ("language", "length")  # random text may hold to both
+    assert verdict.why.endswith(".") and len(verdict.why) < 400
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,14 +109,14 @@ def test_no_reply_makes_it_raise_and_every_verdict_says_why(kind: str, text: str
     "answer", ["9" * 1_000_000, "1," * 500_000, r"\text{" * 100_000 + "}" * 100_000, "$" * 1_000_000, "1e999999999"]
 )
 def test_hostile_answers_are_judged_in_linear_time(kind: str, answer: str) -> None:
-    status("3", "3", kind)  # imports reasoning-gym before the clock starts
+    judge(kind, "3")  # imports what is imported late before the clock starts
     start = time.process_time()
-    assert status(answer, "3", kind) is VerdictStatus.WRONG
+    assert not judge(kind, f"It is \\boxed{{{answer}}}.").correct or kind == "language"
     assert time.process_time() - start < 2.0
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'maths': unknown; the kinds are exact, reasoning_gym"):
+    with pytest.raises(ValueError, match=r"'maths': unknown; the kinds are exact, math, .*reasoning_gym"):
         judge_answer("maths", "", "", {})
 
 

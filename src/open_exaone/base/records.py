@@ -114,7 +114,8 @@ class Rollout:
     completion: Completion
     reply: Reply
     verdict: Verdict
-    reward: float
+    reward: float  # the weighted sum of the terms
+    terms: Mapping[str, float | None] = field(default_factory=dict)  # each by itself; None: could not be found out
 
 
 @dataclass(frozen=True, slots=True)

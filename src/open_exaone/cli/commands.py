@@ -1,5 +1,7 @@
 """What each command does, once its arguments are parsed."""
 
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from open_exaone.story.measure import Machine, evaluation_of, find_model, measur
 from open_exaone.story.recipe import load_recipe
 
 
-def story(recipe: str, out: Path | None, overrides: list[str], quick: bool, device: str, dtype: str) -> int:
+def story(
+    recipe: str, out: Path | None, overrides: list[str], quick: bool, device: str, dtype: str, unsafe: bool
+) -> int:
     from open_exaone.checkpoint.folder import resolve_device
     from open_exaone.present.card import write_card
     from open_exaone.present.report import write_report
@@ -34,7 +38,7 @@ def story(recipe: str, out: Path | None, overrides: list[str], quick: bool, devi
                 for told in event["showcase"]:
                     _show_replies(console, told)
 
-        report = run_story(resolved, out, tell, Machine(device, dtype))
+        report = run_story(resolved, out, tell, Machine(device, dtype, unsafe))
     page, card = write_report(out), write_card(out)
     console.print(closing_table_rich(report, console.width))
     console.print(f"{report['seconds'] / 60:.1f} minutes, {report['peak_rss_bytes'] / 2**30:.1f} GiB at most.")
@@ -57,7 +61,14 @@ def _show_replies(console: Console, told: dict[str, Any]) -> None:
 
 
 def evaluate(
-    source: Path, suite: str | None, stage: str | None, samples: int | None, out: Path | None, device: str, dtype: str
+    source: Path,
+    suite: str | None,
+    stage: str | None,
+    samples: int | None,
+    out: Path | None,
+    device: str,
+    dtype: str,
+    unsafe: bool,
 ) -> int:
     from open_exaone.present.terminal import Progress
 
@@ -72,7 +83,7 @@ def evaluate(
             stage=stage,
             num_samples=samples,
             out=out,
-            machine=Machine(device, dtype),
+            machine=Machine(device, dtype, unsafe),
             on_event=progress,
         )
         _tell_measured(progress, stage or source.name, entry)
@@ -81,6 +92,20 @@ def evaluate(
         same = read_json(stored) == entry
         console.print(f"This {'is the same as' if same else 'differs from'} the story's own measurement, {stored}.")
     console.print(f"Samples and report: {out}")
+    return 0
+
+
+def judge(file: Path, kind: str, out: Path | None, unsafe: bool) -> int:
+    from open_exaone.base.files import write_jsonl
+    from open_exaone.judging import judge_rows
+    from open_exaone.verify.settings import JudgeSettings
+
+    out = out or file.with_suffix(".verdicts.jsonl")
+    verdicts = judge_rows(read_jsonl(file), kind, JudgeSettings(unsafe_code_execution=unsafe), str(file))
+    write_jsonl(out, (asdict(verdict) for verdict in verdicts))
+    for status, number in Counter(verdict.status.value for verdict in verdicts).most_common():
+        print(f"{status:10} {number:7,} {number / len(verdicts):7.1%}")
+    print(f"Verdicts: {out}")
     return 0
 
 

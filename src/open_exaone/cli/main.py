@@ -26,6 +26,9 @@ Device = Annotated[
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16"], Parameter(help="How to compute; auto is bfloat16 where that is fast.")
 ]
+UnsafeCodeExecution = Annotated[
+    bool, Parameter(negative="", help="Run generated programs even where this machine cannot isolate them.")
+]
 Model = Annotated[
     Path,
     Parameter(help="A run's folder (its last finished model), a model's folder, or owner/name[@revision] on the hub."),
@@ -45,9 +48,10 @@ def story(
     quick: Annotated[bool, Parameter(negative="", help="The same stages cut down to about two minutes.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    unsafe_code_execution: UnsafeCodeExecution = False,
 ) -> int:
     """Run a whole recipe: train, measure and report every stage. The same command resumes a run that was cut."""
-    return _command("story")(recipe, out, set_ or [], quick, device, dtype)
+    return _command("story")(recipe, out, set_ or [], quick, device, dtype, unsafe_code_execution)
 
 
 @app.command(name="eval")
@@ -57,7 +61,10 @@ def eval_(
     *,
     suite: Annotated[
         str | None,
-        Parameter(help="A set of the run's problems, or a .jsonl file of problems; the recipe's if left out."),
+        Parameter(
+            help="A set of the run's problems, a .jsonl file of problems, or a function of yours that gives them, "
+            "FILE.py:name; the recipe's if left out."
+        ),
     ] = None,
     stage: Annotated[str | None, Parameter(help="Which stage's model of the run; its last if left out.")] = None,
     samples: Annotated[int | None, Parameter(help="Samples of each problem; the recipe's number if left out.")] = None,
@@ -66,9 +73,23 @@ def eval_(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    unsafe_code_execution: UnsafeCodeExecution = False,
 ) -> int:
     """Measure a model: of a run's folder, repeat the measurement of the story."""
-    return _command("evaluate")(model, suite, stage, samples, out, device, dtype)
+    return _command("evaluate")(model, suite, stage, samples, out, device, dtype, unsafe_code_execution)
+
+
+@app.command
+def judge(
+    file: Annotated[Path, Parameter(help="One JSON object a line: reply, gold, and what else `ox.judge` takes.")],
+    /,
+    *,
+    kind: Annotated[str, Parameter(help="How answers are compared, where a line does not say.")] = "math",
+    out: Annotated[Path | None, Parameter(help="Gets the verdicts; FILE.verdicts.jsonl if left out.")] = None,
+    unsafe_code_execution: UnsafeCodeExecution = False,
+) -> int:
+    """Judge recorded replies: math, choice, code, constraints and more."""
+    return _command("judge")(file, kind, out, unsafe_code_execution)
 
 
 @app.command

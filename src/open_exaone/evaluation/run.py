@@ -10,8 +10,9 @@ from open_exaone.base.records import Problem, RolloutGroup, Sampling
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.evaluation.score import summarise
 from open_exaone.rollout.records import sample_rows
-from open_exaone.rollout.run import Generate, run
+from open_exaone.rollout.run import Generate, Judging, run
 from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.verify.settings import JudgeSettings
 
 
 def evaluate_problems(
@@ -19,6 +20,7 @@ def evaluate_problems(
     generate: Generate,
     tokenizer: Tokenizer,
     config: EvaluationConfig,
+    settings: JudgeSettings | None = None,
     *,
     thinking: bool,
     folder: Path,
@@ -36,8 +38,9 @@ def evaluate_problems(
     """
     if not problems:
         raise DataError(f"{folder}: there are no problems to measure on: give the split at least one")
-    samples = _sample(problems, generate, tokenizer, config, thinking, greedy=False)
-    greedy = _sample(problems, generate, tokenizer, config, thinking, greedy=True)
+    judging = Judging(settings or JudgeSettings())
+    samples = _sample(problems, generate, tokenizer, config, judging, thinking, greedy=False)
+    greedy = _sample(problems, generate, tokenizer, config, judging, thinking, greedy=True)
     summary = {
         "mode": "reasoning" if thinking else "non-reasoning",
         "split": config.split,
@@ -55,6 +58,7 @@ def _sample(
     generate: Generate,
     tokenizer: Tokenizer,
     config: EvaluationConfig,
+    judging: Judging,
     thinking: bool,
     greedy: bool,
 ) -> list[RolloutGroup]:
@@ -65,4 +69,4 @@ def _sample(
         num_samples=1 if greedy else config.num_samples,
         seed=config.seed,
     )
-    return run(problems, generate, tokenizer, sampling, thinking=thinking)
+    return run(problems, generate, tokenizer, sampling, thinking=thinking, judging=judging)

@@ -9,17 +9,30 @@ from pathlib import Path
 from typing import Literal
 
 from open_exaone.base.machine import cpu_flags, has_fast_cpu_bfloat16
+from open_exaone.verify.sandbox.isolation import findings
 
 Finding = tuple[Literal["ok", "missing", "note"], str, str]
 
 NEEDED_MEMORY_BYTES = 4 * 2**30
 NEEDED_DISK_BYTES = 2**30
-NEEDED = ("torch", "tokenizers", "safetensors", "reasoning-gym", "numpy", "pydantic", "rich", "cyclopts", "jinja2")
+NEEDED = (
+    "torch",
+    "tokenizers",
+    "safetensors",
+    "reasoning-gym",
+    "numpy",
+    "pydantic",
+    "rich",
+    "cyclopts",
+    "jinja2",
+    "math-verify",
+    "langdetect",
+)
 
 
 def checks(folder: Path = Path()) -> list[Finding]:
-    """Looks at Python, libraries, processor, memory, disk and GPU; "missing" is what keeps the story from running."""
-    return [_python(), *_libraries(), *_processor(), _memory(), _disk(folder), _gpu()]
+    """Looks at Python, libraries, processor, memory, disk, GPU and isolation; "missing" is what keeps the story from running."""
+    return [_python(), *_libraries(), *_processor(), _memory(), _disk(folder), _gpu(), *findings()]
 
 
 def _python() -> Finding:

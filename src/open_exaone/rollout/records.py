@@ -24,6 +24,7 @@ def sample_rows(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
             "extracted": rollout.verdict.extracted,
             "why": rollout.verdict.why,
             "reward": rollout.reward,
+            "terms": dict(rollout.terms),
         }
         for group in groups
         for index, rollout in enumerate(group.rollouts)

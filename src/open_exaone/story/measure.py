@@ -2,20 +2,22 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from open_exaone.base import interrupt
 from open_exaone.base.config import validate
-from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.files import explain_os_errors, read_jsonl
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.files import explain_os_errors
 from open_exaone.base.records import Completion, Problem, Sampling
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.evaluation.run import evaluate_problems
 from open_exaone.rollout.run import Generate
 from open_exaone.story.folder import RunFolder, is_run, resolve_model
-from open_exaone.verify.judge import KINDS
+from open_exaone.tasks.own import own_problems
+from open_exaone.verify.own import is_own
+from open_exaone.verify.settings import JudgeSettings
 
 if TYPE_CHECKING:
     from open_exaone.engine.engine import Engine
@@ -25,10 +27,15 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Machine:
-    """Where tensors are computed; not part of any recipe."""
+    """Where tensors are computed and programs run; not part of any recipe."""
 
     device: str = "auto"  # "auto", "cpu", "cuda"
     dtype: str = "auto"  # "auto", "float32", "bfloat16"
+    unsafe_code_execution: bool = False  # run generated programs even where they cannot be isolated
+
+    def judge(self, settings: JudgeSettings) -> JudgeSettings:
+        """A recipe's settings on this machine."""
+        return settings.model_copy(update={"unsafe_code_execution": self.unsafe_code_execution})
 
 
 def measure(
@@ -45,7 +52,7 @@ def measure(
 
     Args:
         source: a run's folder, which brings its problems and its sampling, or a model's folder.
-        suite: a set of the run's problems, or a `.jsonl` file of problems; the recipe's own if left out.
+        suite: a set of the run's problems, or a `.jsonl` file of problems, or a function, "FILE.py:name"; the recipe's own if left out.
         stage: which stage's model of the run; the last finished one if left out.
         num_samples: samples of each problem; the recipe's number if left out.
 
@@ -70,12 +77,14 @@ def measure(
     problems = find_problems(source, suite)
     tokenizer = load_tokenizer(folder)
     tell_before_generating(licence_of(folder), model_name(folder))
-    num_slots = RunFolder(source).recipe().num_slots if is_run(source) else 128
+    recipe = RunFolder(source).recipe() if is_run(source) else None
+    num_slots = recipe.num_slots if recipe else 128
     machine = machine or Machine()
+    settings = machine.judge(recipe.judge if recipe else JudgeSettings())
     model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
     engine = Engine(model, tokenizer, num_slots=num_slots)
     generate = watched(engine, on_event, "measure")
-    return evaluate_problems(problems, generate, tokenizer, config, thinking=thinking, folder=out)
+    return evaluate_problems(problems, generate, tokenizer, config, settings, thinking=thinking, folder=out)
 
 
 def watched(engine: "Engine", on_event: OnEvent, label: str | None) -> Generate:
@@ -129,42 +138,17 @@ def evaluation_of(source: Path) -> EvaluationConfig:
 
 
 def find_problems(source: Path, suite: str) -> list[Problem]:
-    """A set of the run's problems, or a user's own file.
+    """A set of the run's problems, or the user's own.
 
     Raises:
         ConfigError: there is no such set.
         DataError: a line of the file is wrong.
     """
-    if suite.endswith(".jsonl"):
-        return _read_problems(Path(suite))
+    if suite.endswith(".jsonl") or is_own(suite):
+        return own_problems(suite)
     if not is_run(source):
         raise ConfigError(f"{source}: is not a run's folder: name a file of problems with --suite FILE.jsonl")
     known = sorted(path.stem for path in (source / "problems").glob("*.jsonl"))
     if suite not in known:
-        raise ConfigError(f"--suite {suite}: must be one of {', '.join(known)}, or a .jsonl file")
+        raise ConfigError(f"--suite {suite}: must be one of {', '.join(known)}, a .jsonl file, or FILE.py:function")
     return RunFolder(source).problems(suite)
-
-
-def _read_problems(path: Path) -> list[Problem]:
-    """One JSON object a line with `question` and `answer`; other fields of a Problem may stand there too."""
-    known = {field.name for field in fields(Problem)}
-    defaults = {"task": path.stem, "language": "en", "verifier": "exact"}
-    problems = []
-    for number, row in enumerate(read_jsonl(path), start=1):
-        wrong = f"{path}: line {number}: "
-        if not isinstance(row, dict):
-            raise DataError(f'{wrong}must be an object such as {{"question": "2+3?", "answer": "5"}}')
-        if unknown := row.keys() - known:
-            raise DataError(f"{wrong}unknown field {min(unknown)!r}; known are {', '.join(sorted(known))}")
-        for field in ("question", "answer"):
-            if not isinstance(row.get(field), str) or not row[field].strip():
-                raise DataError(f"{wrong}field {field!r} must be a text that is not empty")
-        for field in ("id", "task", "language"):
-            if not isinstance(row.get(field, ""), str):
-                raise DataError(f"{wrong}field {field!r} must be a text")
-        if row.get("verifier", "exact") not in KINDS:
-            raise DataError(f"{wrong}field 'verifier' must be one of {', '.join(KINDS)}")
-        if not isinstance(row.get("metadata", {}), dict):
-            raise DataError(f"{wrong}field 'metadata' must be an object")
-        problems.append(Problem(**{"id": f"{path.stem}/{number}", **defaults, **row}))
-    return problems

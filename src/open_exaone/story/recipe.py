@@ -16,6 +16,7 @@ from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
 from open_exaone.tasks.splits import ProblemsConfig
 from open_exaone.train.config import AnyStage
+from open_exaone.verify.settings import JudgeSettings
 
 DEFAULT_RECIPE = "nano/exaone-deep"
 
@@ -33,6 +34,8 @@ class Recipe(Config):
     """The sets of problems, disjoint."""
     evaluation: EvaluationConfig
     """How each stage's model is measured."""
+    judge: JudgeSettings = JudgeSettings()
+    """What judging may cost."""
     num_slots: int = Field(default=128, gt=0, le=4096)
     """Samples that decode together."""
     stages: tuple[AnyStage, ...] = Field(min_length=1)
@@ -45,6 +48,10 @@ class Recipe(Config):
             raise ValueError(f"stages have the names {names}: give each its own")
         if self.stages[0].kind != "base":
             raise ValueError(f"the first stage has kind {self.stages[0].kind!r}: random weights need a 'base' stage")
+        if self.judge.unsafe_code_execution:
+            raise ValueError(
+                "judge.unsafe_code_execution: no recipe may say this: give --unsafe-code-execution yourself"
+            )
         splits = self.problems.splits
         for reader, split in [("evaluation", self.evaluation.split)] + [(s.name, s.split) for s in self.stages]:
             if split not in splits:

@@ -19,7 +19,7 @@ from open_exaone.engine.engine import Engine
 from open_exaone.evaluation.run import evaluate_problems
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.rollout.run import Generate, run
+from open_exaone.rollout.run import Generate, Judging, run
 from open_exaone.rollout.select import preference_pairs
 from open_exaone.story.folder import RunFolder
 from open_exaone.story.measure import Machine, OnEvent, watched
@@ -31,6 +31,7 @@ from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.supervised import Supervised
+from open_exaone.verify.settings import JudgeSettings
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class StageRun:
         """Of this stage's data order and samples: stages and recipe seeds far apart."""
         return self.recipe.seed * 1_000_000_000 + (self.index + 1) * 10_000_000
 
+    @property
+    def settings(self) -> JudgeSettings:
+        return self.machine.judge(self.recipe.judge)
+
     def train(self) -> None:
         """Trains from the stage before (or random weights) and leaves `model/`, whole or not at all."""
         _train(self)
@@ -67,6 +72,7 @@ class StageRun:
             self.generate(model, "measure"),
             self.tokenizer,
             self.recipe.evaluation,
+            self.settings,
             thinking=self.stage.thinking,
             folder=self.path / "eval",
         )
@@ -134,7 +140,7 @@ def _objective(stage_run: StageRun, model: LanguageModel) -> Objective:
             return Preference(stage, _pairs(stage_run, stage, model), seed)
         case RlStage():
             generate = stage_run.generate(model, None)
-            return OnlineRl(stage, problems, tokenizer, generate, stage_run.path, seed)
+            return OnlineRl(stage, problems, tokenizer, generate, stage_run.path, seed, stage_run.settings)
 
 
 def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) -> list[tuple[Document, Document]]:
@@ -151,7 +157,8 @@ def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) ->
         )
         generate = stage_run.generate(model, "sample")
         problems = stage_run.folder.problems(stage.split)
-        groups = run(problems, generate, stage_run.tokenizer, sampling, thinking=True)
+        judging = Judging(stage_run.settings)
+        groups = run(problems, generate, stage_run.tokenizer, sampling, thinking=True, judging=judging)
         pairs = preference_pairs(groups, pairs_per_problem=stage.pairs_per_problem, seed=stage_run.seed)
         rows = [
             {

@@ -1,5 +1,6 @@
 """Sets of problems that share no question: training, validation, test, and the prompts of each stage."""
 
+import random
 from collections.abc import Iterator, Mapping
 from itertools import cycle, islice
 
@@ -9,6 +10,7 @@ from open_exaone.base.config import Config
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem
 from open_exaone.tasks.family import Family
+from open_exaone.tasks.own import own_problems
 from open_exaone.tasks.registry import FAMILIES, get_family
 
 MAX_PROBLEMS = 100_000  # of one split
@@ -26,8 +28,10 @@ class SplitConfig(Config):
     """How many problems; every family and language has an equal share."""
     families: tuple[str, ...] | None = None
     """The families to draw from; all of them when left out."""
+    source: str | None = None
+    """Problems of your own instead: a .jsonl file, or a function that gives them ("my_task.py:problems")."""
     with_thoughts_only: bool = False
-    """Leave out the families that have no worked thought."""
+    """Leave out the families, or the problems of your own, that have no worked thought."""
 
     @field_validator("families")
     @classmethod
@@ -38,6 +42,8 @@ class SplitConfig(Config):
 
     @model_validator(mode="after")
     def _some_family(self) -> "SplitConfig":
+        if self.source is not None and self.families is not None:
+            raise ValueError("source and families: give one of them")
         if not self.chosen():
             raise ValueError("no family is left: name one, with a worked thought where with_thoughts_only is set")
         return self
@@ -67,7 +73,8 @@ def build_splits(config: ProblemsConfig) -> dict[str, tuple[Problem, ...]]:
     splits = {}
     for index, (name, split) in enumerate(config.splits.items()):
         first_seed = (config.seed * MAX_SPLITS + index) * BLOCK
-        splits[name] = tuple(_draw_split(name, split, first_seed, used))
+        draw = _draw_split if split.source is None else _take_split
+        splits[name] = tuple(draw(name, split, first_seed, used))
     assert_disjoint(splits)
     return splits
 
@@ -92,6 +99,22 @@ def _draw_split(name: str, split: SplitConfig, first_seed: int, used: set[str]) 
     quota = -(-split.num_problems // len(pairs))
     shares = [_draw_share(name, family, language, first_seed, quota, used) for family, language in pairs]
     return (next(share) for share in islice(cycle(shares), split.num_problems))
+
+
+def _take_split(name: str, split: SplitConfig, seed: int, used: set[str]) -> Iterator[Problem]:
+    """Takes a user's own problems whose question is new, shuffled by the seed."""
+    assert split.source is not None
+    found = [p for p in own_problems(split.source) if not split.with_thoughts_only or (p.thought and p.reply)]
+    fresh = {question: p for p in reversed(found) if (question := normalise_question(p.question)) not in used}
+    if len(fresh) < split.num_problems:
+        raise DataError(
+            f"split {name!r}: {split.source} has {len(fresh)} different questions that no split listed before it "
+            f"has{', with thought and reply' * split.with_thoughts_only}: num_problems = {split.num_problems} is more"
+        )
+    questions = sorted(fresh)
+    random.Random(seed).shuffle(questions)
+    used.update(questions[: split.num_problems])
+    return (fresh[question] for question in questions[: split.num_problems])
 
 
 def _draw_share(

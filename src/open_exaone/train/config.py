@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from open_exaone.base.config import Config
 from open_exaone.learn.config import OptimizerConfig
-from open_exaone.verify.rubric import Rubric
+from open_exaone.verify.rubric import Reward, Rubric, weights_of
 
 
 class StageConfig(Config):
@@ -79,10 +79,18 @@ class RlStage(StageConfig):
     """How far below 1 the ratio of probabilities may push."""
     clip_high: float = Field(default=0.28, gt=0)
     """How far above 1."""
+    reward: Reward = "correct"
+    """What is rewarded: a term, a function of your own ("my_rewards.py:score"), or a table of them with weights."""
     rubric: Rubric = Rubric()
-    """The reward of each verdict."""
+    """What each verdict earns in the term "correct"."""
     thinking: Literal[True] = True
     """Samples are drawn in reasoning mode."""
+
+    @field_validator("reward")
+    @classmethod
+    def _known(cls, reward: Reward) -> Reward:
+        weights_of(reward)
+        return reward
 
 
 AnyStage = Annotated[SupervisedStage | PreferenceStage | RlStage, Field(discriminator="kind")]

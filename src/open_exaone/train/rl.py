@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from open_exaone.base.errors import DataError
 from open_exaone.base.files import write_jsonl
-from open_exaone.base.records import Problem, RolloutGroup, Sampling, StopReason
+from open_exaone.base.records import Problem, Rollout, RolloutGroup, Sampling, StopReason
 from open_exaone.data.batch import Batch, step_indices
 from open_exaone.data.document import Document, rollout_document
 from open_exaone.learn.advantage import group_relative
@@ -20,11 +21,13 @@ from open_exaone.learn.policy import grpo
 from open_exaone.model.logprobs import entropy
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.records import sample_rows
-from open_exaone.rollout.run import Generate, run
+from open_exaone.rollout.run import Generate, Judging, run
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import RlStage
 from open_exaone.train.loop import Metrics, StepData
 from open_exaone.train.tensors import learned_logprobs
+from open_exaone.verify.rubric import weights_of
+from open_exaone.verify.settings import JudgeSettings
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,15 @@ class OnlineRl:
     generate: Generate
     folder: Path  # gets rollouts/step-N.jsonl, written before the update that they cause
     seed: int
+    settings: JudgeSettings
 
     @property
     def num_steps(self) -> int:
         return self.config.num_steps
+
+    @property
+    def judging(self) -> Judging:
+        return Judging(self.settings, weights_of(self.config.reward), self.config.rubric)
 
     def step_data(self, step: int) -> StepData:
         indices = step_indices(len(self.problems), self.config.batch_prompts, self.seed, step)
@@ -52,7 +60,7 @@ class OnlineRl:
             num_samples=self.config.group_size,
             seed=self.seed + step,
         )
-        groups = run(problems, self.generate, self.tokenizer, sampling, thinking=True, rubric=self.config.rubric)
+        groups = run(problems, self.generate, self.tokenizer, sampling, thinking=True, judging=self.judging)
         write_jsonl(self.folder / "rollouts" / f"step-{step + 1:06d}.jsonl", sample_rows(groups))
         documents = self._documents(groups)
         num_learned = sum(sum(document.is_learned) for document in documents)
@@ -98,8 +106,28 @@ def _group_metrics(groups: list[RolloutGroup]) -> Metrics:
     sizes = [len(group.rollouts) for group in groups]
     return {
         "reward_mean": math.fsum(means) / len(groups),
+        **_term_metrics(rollouts),
         "all_correct_groups": sum(c == n for c, n in zip(correct, sizes, strict=True)),
         "all_wrong_groups": sum(c == 0 for c in correct),
         "mean_reply_tokens": sum(len(r.completion.ids) for r in rollouts) / len(rollouts),
         "truncated_share": sum(r.completion.stop is StopReason.LENGTH for r in rollouts) / len(rollouts),
     }
+
+
+def _term_metrics(rollouts: list[Rollout]) -> Metrics:
+    """The mean of each term of the reward by itself, and how often one could not be found out.
+
+    Raises:
+        DataError: a term could never be found out.
+    """
+    metrics: Metrics = {}
+    num_failed = 0
+    for name in rollouts[0].terms:
+        found = [value for rollout in rollouts if (value := rollout.terms[name]) is not None]
+        if not found:
+            raise DataError(
+                f"reward {name!r}: failed on every reply of this step: see why in rollouts/, or leave it out"
+            )
+        metrics[f"reward_{name}"] = math.fsum(found) / len(found)
+        num_failed += len(rollouts) - len(found)
+    return {**metrics, "failed_terms": num_failed}

@@ -1,13 +1,28 @@
-"""From a verdict to a reward: the policy is a table in the recipe."""
+"""From a judged reply to a reward: named terms, each reported by itself, and their weighted sum.
+
+A term is a row of `TERMS` or a function of the user's own, named by its path, such as "my_rewards.py:score". The
+papers' hybrid reward (EXAONE 4.0, section 3.3: verifiable, preference, language consistency, conciseness) is one table
+of weights among others.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from pydantic import Field
 
 from open_exaone.base.config import Config
-from open_exaone.base.records import Verdict
+from open_exaone.base.records import Problem, Reply, Verdict
+from open_exaone.verify.own import is_own, own_score
+from open_exaone.verify.rule_then_judge import preference
+from open_exaone.verify.settings import JudgeSettings
+from open_exaone.verify.terms import concise_term, format_term, language_term, overlong_term
+
+Reward = str | dict[str, float]  # one term by its name, or the weight of each
 
 
 class Rubric(Config):
-    """The reward of each verdict; a verifier that fails says nothing about the reply, so it earns nothing."""
+    """What each verdict earns in the term "correct"; a verifier that fails says nothing about the reply."""
 
     correct: float = Field(default=1.0, ge=-10, le=10)
     """The answer is right."""
@@ -21,7 +36,92 @@ class Rubric(Config):
     """The verifier took too long."""
     error: float = Field(default=0.0, ge=-10, le=10)
     """The verifier failed."""
+    overlong_share: float = Field(default=0.2, gt=0, le=1)
+    """The last part of the token limit, in which the term "overlong" falls from 0 to -1 (DAPO: 4,096 of 20,480)."""
 
     def reward(self, verdict: Verdict) -> float:
         """The number for a verdict."""
         return float(getattr(self, verdict.status.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One reply as the terms see it."""
+
+    problem: Problem
+    reply: Reply
+    verdict: Verdict
+    num_tokens: int  # of the completion, its end token included
+    max_tokens: int  # the limit it was sampled under
+    thinking: bool  # asked in reasoning mode
+
+
+def score(
+    judged: Judged, weights: Mapping[str, float], rubric: Rubric, settings: JudgeSettings
+) -> tuple[float, dict[str, float | None]]:
+    """A reply's reward and its terms.
+
+    Returns:
+        the weighted sum, and each term by itself, unweighted; None where it could not be found out, which counts as 0.
+    """
+    terms = {name: _term(name, judged, rubric, settings) for name in weights}
+    return sum(weight * (terms[name] or 0.0) for name, weight in weights.items()), terms
+
+
+def weights_of(reward: Reward) -> Mapping[str, float]:
+    """The weights that a recipe's `reward` stands for.
+
+    Raises:
+        ValueError: a term is unknown; names the known ones.
+    """
+    weights = {reward: 1.0} if isinstance(reward, str) else reward
+    if not weights:
+        raise ValueError("reward = {}: name at least one term")
+    for name in weights:
+        if name not in TERMS and not is_own(name):
+            known = ", ".join(TERMS)
+            raise ValueError(f'reward {name!r}: must be one of {known}, or a function of yours, "FILE.py:function"')
+    return MappingProxyType(weights)
+
+
+def _term(name: str, judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | None:
+    if name in TERMS:
+        return TERMS[name](judged, rubric, settings)
+    return own_score(name, judged.problem, judged.reply, judged.verdict, judged.num_tokens, settings)
+
+
+def _correct(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
+    return rubric.reward(judged.verdict)
+
+
+def _format(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
+    return format_term(judged.reply, judged.thinking)
+
+
+def _language(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
+    return language_term(judged.reply, judged.problem.language)
+
+
+def _concise(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
+    return concise_term(judged.num_tokens, judged.max_tokens, judged.verdict.correct)
+
+
+def _overlong(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
+    buffer_tokens = max(1, round(judged.max_tokens * rubric.overlong_share))
+    return overlong_term(judged.num_tokens, judged.max_tokens, buffer_tokens)
+
+
+def _preference(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | None:
+    return preference(settings.endpoint, judged.problem.question, judged.reply.answer) if settings.endpoint else None
+
+
+TERMS: Mapping[str, Callable[[Judged, Rubric, JudgeSettings], float | None]] = MappingProxyType(
+    {
+        "correct": _correct,  # the verdict, by the rubric
+        "format": _format,  # 1 where the reply is well formed
+        "language": _language,  # 1 where thought and answer are in the problem's language
+        "concise": _concise,  # towards 1 for a short correct reply
+        "overlong": _overlong,  # 0, falling to -1 at the token limit
+        "preference": _preference,  # 0 to 1, by the model behind [judge.endpoint]
+    }
+)

@@ -1,0 +1,72 @@
+"""A user's own problems: a file of them, or a Python function that gives them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.files import read_jsonl
+from open_exaone.base.records import Problem
+from open_exaone.verify.judge import find_judge
+from open_exaone.verify.own import call_own, is_own
+from open_exaone.verify.settings import JudgeSettings
+
+TASK_TIME_LIMIT_S = 600.0  # that a function may take to give all its problems
+_FIELDS = {field.name for field in fields(Problem)}
+_TEXTS = ("id", "task", "language", "verifier", "thought", "reply")
+
+
+def own_problems(source: str) -> list[Problem]:
+    """The problems of a `.jsonl` file, or of a function named by file, such as "my_task.py:problems".
+
+    A problem is an object with `question` and `answer`; `id`, `task`, `language` ("en"), `verifier` ("exact"),
+    `metadata`, and for supervised stages `thought` and `reply`, may stand there too. The function takes nothing and
+    returns a list of such objects; it runs in a process of its own.
+
+    Raises:
+        ConfigError: there is no such file.
+        DataError: a problem is wrong; names its place and field. Or the function failed.
+    """
+    if is_own(source):
+        result = call_own(source, None, JudgeSettings(), time_limit_s=TASK_TIME_LIMIT_S)
+        if result.status != "ok":
+            raise DataError(f"{source}: gives no problems: {result.why}")
+        if not isinstance(result.value, list):
+            raise DataError(f"{source}: must return a list of problems, not {type(result.value).__name__}")
+        name = source.rpartition(":")[2]
+        return _problems(result.value, name, lambda number: f"{source}: problem {number}")
+    if not source.endswith(".jsonl"):
+        raise ConfigError(f'{source}: must be a .jsonl file of problems, or a function, "FILE.py:function"')
+    return _problems(read_jsonl(Path(source)), Path(source).stem, lambda number: f"{source}: line {number}")
+
+
+def _problems(rows: Iterable[Any], name: str, place: Callable[[int], str]) -> list[Problem]:
+    problems: dict[str, Problem] = {}
+    for number, row in enumerate(rows, start=1):
+        problem = _problem(row, name, number, place(number))
+        if problem.id in problems:
+            raise DataError(f"{place(number)}: field 'id': {problem.id!r} is another problem's: give each its own")
+        problems[problem.id] = problem
+    return list(problems.values())
+
+
+def _problem(row: Any, name: str, number: int, place: str) -> Problem:
+    if not isinstance(row, dict):
+        raise DataError(f'{place}: must be an object such as {{"question": "2+3?", "answer": "5"}}')
+    if unknown := row.keys() - _FIELDS:
+        raise DataError(f"{place}: unknown field {min(unknown)!r}; known are {', '.join(sorted(_FIELDS))}")
+    for field in ("question", "answer"):
+        if not isinstance(row.get(field), str) or not row[field].strip():
+            raise DataError(f"{place}: field {field!r} must be a text that is not empty")
+    for field in _TEXTS:
+        if not isinstance(row.get(field, ""), str):
+            raise DataError(f"{place}: field {field!r} must be a text")
+    if not isinstance(row.get("metadata", {}), dict):
+        raise DataError(f"{place}: field 'metadata' must be an object")
+    problem = Problem(**{"id": f"{name}/{number}", "task": name, "language": "en", "verifier": "exact", **row})
+    try:
+        find_judge(problem.verifier)
+    except ValueError as error:
+        raise DataError(f"{place}: field 'verifier': {error}") from error
+    return problem

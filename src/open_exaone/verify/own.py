@@ -1,0 +1,96 @@
+"""A user's own functions, named by file: run in a process of their own under the judge's limits.
+
+`my_rewards.py:score` is the function `score` of the file `my_rewards.py`, found from the current folder. A reward gets
+one dictionary and returns a number:
+
+    def score(sample: dict) -> float: ...
+
+    sample = {"question", "gold", "language", "task", "metadata",             of the problem
+              "thought", "answer", "num_tokens",                              of the reply
+              "verdict", "extracted"}                                         of the verifier that the problem names
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
+from open_exaone.verify.sandbox.workers import CallResult, call
+from open_exaone.verify.settings import JudgeSettings
+
+_OWN = re.compile(r"(.+\.py):([^\W\d]\w*)")
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is a function's in a file, such as "my_rewards.py:score"."""
+    return _OWN.fullmatch(name) is not None
+
+
+def call_own(name: str, argument: Any, settings: JudgeSettings, *, time_limit_s: float | None = None) -> CallResult:
+    """Calls a function of the user's own with one JSON value.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    match = _OWN.fullmatch(name)
+    if match is None or not Path(match[1]).is_file():
+        raise ConfigError(f'{name}: no such file: write it as "FILE.py:function", seen from the current folder')
+    return call(
+        name,
+        argument,
+        time_limit_s=time_limit_s or settings.time_limit_s,
+        memory_bytes=settings.memory_bytes,
+        confined=False,
+    )
+
+
+def own_score(
+    name: str, problem: Problem, reply: Reply, verdict: Verdict, num_tokens: int, settings: JudgeSettings
+) -> float | None:
+    """What a reward of the user's own says of a reply; None where it ran over its time or memory.
+
+    Raises:
+        DataError: it raised, or returned no finite number: a mistake in it must not pass as a low reward.
+    """
+    result = call_own(name, _sample(problem, reply, verdict, num_tokens), settings)
+    if result.status in ("timeout", "memory"):
+        return None
+    if result.status == "failed":
+        raise DataError(f"{name}: fails on a reply to {problem.id}: {result.why}")
+    if not isinstance(result.value, bool | int | float) or not math.isfinite(result.value):
+        raise DataError(f"{name}: returned {_short(result.value)} for a reply to {problem.id}, and no finite number")
+    return float(result.value)
+
+
+def judge_own(name: str, answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
+    """A verifier of the user's own: gets {"answer", "gold", "metadata"}; correct is what it gives True or 1."""
+    result = call_own(name, {"answer": answer, "gold": gold, "metadata": dict(metadata)}, settings)
+    if result.status == "timeout":
+        return Verdict(VerdictStatus.TIMEOUT, None, f"{name} took longer than {settings.time_limit_s:g} s.")
+    if result.status != "ok" or not isinstance(result.value, bool | int | float):
+        why = result.why if result.status != "ok" else f"it returned {_short(result.value)}, and no number"
+        return Verdict(VerdictStatus.ERROR, None, f"{name} failed: {why}")
+    status = VerdictStatus.CORRECT if result.value == 1 else VerdictStatus.WRONG
+    return Verdict(status, None, f"{name} gives {result.value}.")
+
+
+def _sample(problem: Problem, reply: Reply, verdict: Verdict, num_tokens: int) -> dict[str, Any]:
+    return {
+        "question": problem.question,
+        "gold": problem.answer,
+        "language": problem.language,
+        "task": problem.task,
+        "metadata": dict(problem.metadata),
+        "thought": reply.thought,
+        "answer": reply.answer,
+        "num_tokens": num_tokens,
+        "verdict": verdict.status.value,
+        "extracted": verdict.extracted,
+    }
+
+
+def _short(value: object) -> str:
+    return repr(value)[:60]

@@ -1,0 +1,84 @@
+"""A user's own problems: a file of them, or a function."""
+
+import json
+
+import pytest
+
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.tasks.own import own_problems
+from open_exaone.tasks.splits import ProblemsConfig, build_splits
+
+ROWS = [{"question": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(20)]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in ROWS), encoding="utf-8")
+    return path
+
+
+def test_a_line_needs_a_question_and_an_answer_and_gets_the_rest(file) -> None:
+    first = own_problems(str(file))[0]
+    assert (first.id, first.task, first.language, first.verifier) == ("mine/1", "mine", "en", "exact")
+
+
+def test_a_function_gives_the_same_problems_as_a_file(file, tmp_path) -> None:
+    code = f"import json\ndef mine():\n    return [json.loads(line) for line in open({str(file)!r})]\n"
+    (tmp_path / "task.py").write_text(code, encoding="utf-8")
+    assert own_problems(f"{tmp_path / 'task.py'}:mine") == own_problems(str(file))
+
+
+def test_one_file_can_be_cut_into_sets_that_share_no_question(file) -> None:
+    split = {"source": str(file)}
+    config = {"splits": {"test": {**split, "num_problems": 8}, "rl": {**split, "num_problems": 12}}}
+    splits = build_splits(ProblemsConfig.model_validate(config))
+    questions = [{problem.question for problem in problems} for problems in splits.values()]
+    assert [len(found) for found in questions] == [8, 12] and not questions[0] & questions[1]
+    assert splits == build_splits(ProblemsConfig.model_validate(config))
+
+
+def test_too_few_questions_are_counted(file) -> None:
+    config = {"splits": {"rl": {"source": str(file), "num_problems": 21}}}
+    with pytest.raises(DataError, match=r"split 'rl': .*mine.jsonl has 20 different questions .* num_problems = 21"):
+        build_splits(ProblemsConfig.model_validate(config))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (["question"], "must be an object"),
+        ({"question": "2+3?"}, "field 'answer'"),
+        ({"question": " ", "answer": "5"}, "field 'question'"),
+        ({"question": "2+3?", "answer": 5}, "field 'answer'"),
+        ({"question": "2+3?", "answer": "5", "anwser": "5"}, "unknown field 'anwser'"),
+        ({"question": "2+3?", "answer": "5", "verifier": "maths"}, "field 'verifier'.*math"),
+        ({"question": "2+3?", "answer": "5", "language": 7}, "field 'language'"),
+        ({"question": "2+3?", "answer": "5", "metadata": []}, "field 'metadata'"),
+        ({"question": "2+3?", "answer": "5", "id": "mine/1"}, "field 'id'.*another problem's"),
+    ],
+)
+def test_a_wrong_line_is_named(file, row, said) -> None:
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write("\n" + json.dumps(row))
+    with pytest.raises(DataError, match=rf"mine\.jsonl: line 21: .*{said}"):
+        own_problems(str(file))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return 7", "must return a list"),
+        ("raise OSError('gone')", "gone"),
+        ("return [{}]", "problem 1: field 'question'"),
+    ],
+)
+def test_a_wrong_function_is_named(tmp_path, body, said) -> None:
+    (tmp_path / "task.py").write_text(f"def mine():\n    {body}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"task\.py:mine.*{said}"):
+        own_problems(f"{tmp_path / 'task.py'}:mine")
+
+
+def test_what_is_neither_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"must be a .jsonl file"):
+        own_problems("mine.csv")

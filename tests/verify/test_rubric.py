@@ -1,0 +1,89 @@
+"""Rewards: named terms, each by itself, and their weighted sum."""
+
+import pytest
+
+from open_exaone.base.errors import DataError
+from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
+from open_exaone.verify.rubric import TERMS, Judged, Rubric, score, weights_of
+from open_exaone.verify.settings import JudgeSettings
+
+PROBLEM = Problem("p/1", "p", "en", "What is two and two?", "4", "math")
+REPLY = Reply("Two and two are four.", r"The answer is \boxed{4}.")
+
+
+def judged(status: VerdictStatus = VerdictStatus.CORRECT, num_tokens: int = 20, reply: Reply = REPLY) -> Judged:
+    return Judged(PROBLEM, reply, Verdict(status, "4", "It is."), num_tokens, max_tokens=100, thinking=True)
+
+
+@pytest.mark.parametrize("status", VerdictStatus)
+def test_the_policy_turns_each_status_into_its_own_number(status: VerdictStatus) -> None:
+    rubric = Rubric(**{name.value: number / 8 for number, name in enumerate(VerdictStatus)})
+    reward, terms = score(judged(status), {"correct": 1.0}, rubric, JudgeSettings())
+    assert reward == terms["correct"] == list(VerdictStatus).index(status) / 8
+
+
+def test_the_reward_is_the_weighted_sum_of_terms_reported_unweighted() -> None:
+    weights = {"correct": 2.0, "format": 0.5, "language": 0.25, "concise": 0.125, "overlong": 4.0}
+    reward, terms = score(judged(num_tokens=90), weights, Rubric(), JudgeSettings())
+    assert set(terms) == set(weights)
+    assert reward == pytest.approx(sum(weights[name] * value for name, value in terms.items()))
+    assert terms["correct"] == terms["format"] == terms["language"] == 1.0
+    assert terms["overlong"] == pytest.approx(-0.5)  # half way through the last fifth
+
+
+def test_a_korean_thought_about_an_english_problem_loses_the_language_term() -> None:
+    reply = Reply("둘에 둘을 더하면 넷이므로 답은 넷이다.", r"The answer is \boxed{4}.")
+    assert score(judged(reply=reply), {"language": 1.0}, Rubric(), JudgeSettings())[0] == 0.0
+
+
+def test_what_cannot_be_found_out_counts_as_nothing_and_is_reported_as_such() -> None:
+    reward, terms = score(judged(), {"correct": 1.0, "preference": 1.0}, Rubric(), JudgeSettings())  # no endpoint
+    assert (reward, terms) == (1.0, {"correct": 1.0, "preference": None})
+
+
+@pytest.mark.parametrize("name", [*TERMS, "my_rewards.py:score", "a folder/r.py:f"])
+def test_a_term_alone_has_weight_one(name: str) -> None:
+    assert dict(weights_of(name)) == {name: 1.0}
+
+
+@pytest.mark.parametrize("reward", ["corect", "score", "my_rewards:score", "my_rewards.py", {"correct": 1.0, "x": 1.0}])
+def test_an_unknown_term_is_refused_with_the_known_ones(reward: object) -> None:
+    with pytest.raises(ValueError, match=r"must be one of correct, format, language, .* or a function of yours"):
+        weights_of(reward)
+
+
+def test_an_empty_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one term"):
+        weights_of({})
+
+
+def own(tmp_path, body: str) -> str:
+    (tmp_path / "mine.py").write_text(f"import os, sys, time\ndef score(sample):\n    {body}\n", encoding="utf-8")
+    return f"{tmp_path / 'mine.py'}:score"
+
+
+def test_a_function_of_the_users_own_is_a_term_and_sees_the_whole_sample(tmp_path) -> None:
+    keys = "question gold language task metadata thought answer num_tokens verdict extracted".split()
+    name = own(tmp_path, f"return len(sample['thought']) if set(sample) == set({keys}) else -1")
+    assert score(judged(), {name: 0.5}, Rubric(), JudgeSettings())[0] == 0.5 * len(REPLY.thought)
+
+
+@pytest.mark.parametrize(
+    "body", ["raise KeyError('x')", "return 'high'", "return float('nan')", "return None", "sys.exit(0)"]
+)
+def test_a_mistake_in_it_stops_the_run_and_is_named(tmp_path, body: str) -> None:
+    with pytest.raises(DataError, match=r"mine\.py:score.*p/1"):
+        score(judged(), {own(tmp_path, body): 1.0}, Rubric(), JudgeSettings())
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path) -> None:
+    with pytest.raises(ValueError, match="no_such.py:score: no such file"):
+        score(judged(), {"no_such.py:score": 1.0}, Rubric(), JudgeSettings())
+
+
+@pytest.mark.parametrize("body", ["time.sleep(60)", "return len(bytearray(1 << 34))"])
+def test_its_time_and_memory_end(tmp_path, body: str) -> None:
+    name = own(tmp_path, body)
+    reward, terms = score(judged(), {name: 1.0}, Rubric(), JudgeSettings(time_limit_s=1.0))
+    assert (reward, terms) == (0.0, {name: None})
+    assert score(judged(), {own(tmp_path, "return 0.75"): 1.0}, Rubric(), JudgeSettings())[0] == 0.75  # as ever
