@@ -63,8 +63,9 @@ def own(tmp_path, body: str) -> str:
 
 
 def test_a_function_of_the_users_own_is_a_term_and_sees_the_whole_sample(tmp_path) -> None:
-    keys = "question gold language task metadata thought answer num_tokens verdict extracted".split()
-    name = own(tmp_path, f"return len(sample['thought']) if set(sample) == set({keys}) else -1")
+    of_problem, of_reply = ["question", "gold", "language", "task", "metadata"], ["thought", "answer", "num_tokens"]
+    keys = {*of_problem, *of_reply, "verdict", "extracted"}
+    name = own(tmp_path, f"return len(sample['thought']) if set(sample) == {keys} else -1")
     assert score(judged(), {name: 0.5}, Rubric(), JudgeSettings())[0] == 0.5 * len(REPLY.thought)
 
 

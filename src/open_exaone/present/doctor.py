@@ -31,7 +31,7 @@ NEEDED = (
 
 
 def checks(folder: Path = Path()) -> list[Finding]:
-    """Looks at Python, libraries, processor, memory, disk, GPU and isolation; "missing" is what keeps the story from running."""
+    """Looks at what the story and the judge need; "missing" is what keeps the story from running."""
     return [_python(), *_libraries(), *_processor(), _memory(), _disk(folder), _gpu(), *findings()]
 
 

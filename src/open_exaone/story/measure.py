@@ -52,7 +52,8 @@ def measure(
 
     Args:
         source: a run's folder, which brings its problems and its sampling, or a model's folder.
-        suite: a set of the run's problems, or a `.jsonl` file of problems, or a function, "FILE.py:name"; the recipe's own if left out.
+        suite: a set of the run's problems, a `.jsonl` file of problems, or a function that gives them ("FILE.py:name");
+            the recipe's own if left out.
         stage: which stage's model of the run; the last finished one if left out.
         num_samples: samples of each problem; the recipe's number if left out.
 

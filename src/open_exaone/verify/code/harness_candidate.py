@@ -1,0 +1,85 @@
+"""The program's side of the wire: it runs the reply's program, then answers the calls of the tests.
+
+It shares its interpreter with the program, so nothing it says is more than the program's word.
+"""
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from open_exaone.verify.code.harness_wire import FIXED, Graph, Wire, kind_of, parts_of
+
+
+def serve(program: str) -> None:
+    """Runs a program as the module `solution`, says whether that went well, and answers calls until the tests end."""
+    wire, module = Wire(), ModuleType("solution")
+    sys.modules["solution"] = module
+    objects: list[Any] = []  # what the tests hold by number
+    numbers: dict[int, int] = {}  # by id
+
+    def close(value: Any) -> Any:
+        if hasattr(value, "item") and type(value).__module__ == "numpy" and not getattr(value, "shape", True):
+            return Graph(close, open).closed(value.item())  # a numpy scalar is as good as Python's
+        if id(value) not in numbers:
+            numbers[id(value)] = len(objects)
+            objects.append(value)
+        return ["h", numbers[id(value)]]
+
+    def open(value: Any) -> Any:
+        return objects[value[1]]
+
+    def load() -> None:
+        exec(compile(program, "solution.py", "exec"), vars(module))
+
+    wire.send(_answer(load, (), Graph(close, open), []))
+    while True:
+        request = wire.receive()
+        graph = Graph(close, open)
+        graph.unpack(request["nodes"])
+        sent = [node for node in request["nodes"] if node[1] not in FIXED]
+        wire.send(_answer(_operations(module)[request["do"]], graph.opened(request["with"]), graph, sent))
+
+
+def _operations(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """What the tests may ask for, by name."""
+
+    def name(key: str) -> Any:
+        if key not in vars(module):
+            raise NameError(f"name {key!r} is not defined")
+        return vars(module)[key]
+
+    def method(key: str) -> Any:
+        solution: Any = vars(module).get("Solution")
+        return getattr(solution(), key) if hasattr(solution, key) else name(key)
+
+    return {
+        "name": name,
+        "method": method,
+        "call": lambda function, args, kwargs: function(*args, **kwargs),
+        "get": getattr,
+        "set": setattr,
+        "item": lambda value, key: value[key],
+        "put": lambda value, key, item: value.__setitem__(key, item),
+        "iter": iter,
+        "next": next,
+        "len": len,
+        "bool": bool,
+        "str": str,
+        "repr": repr,
+    }
+
+
+def _answer(function: Callable[..., Any], args: tuple[Any, ...], graph: Graph, sent: list[Any]) -> dict[str, Any]:
+    """Calls a function; tells what it returned or raised, and how it changed its arguments."""
+    key, value, names = "value", None, None
+    try:
+        value = function(*args)
+    except BaseException as error:  # whatever a program raises is its answer
+        key, value = "raised", error.args
+        names = [kind.__name__ for kind in type(error).__mro__]
+    told = [graph.objects[number] for number, _, _ in sent]
+    nodes = graph.pack(value, *(part for target in told for part in parts_of(target, kind_of(target) or "l")))
+    now = [graph.node(target, kind_of(target) or "l") for target in told]
+    changed = [new for new, old in zip(now, sent, strict=True) if new != old]
+    return {"nodes": nodes, "changed": changed, key: graph.closed(value), "names": names}
