@@ -29,7 +29,7 @@ def own_problems(source: str) -> list[Problem]:
         DataError: a problem is wrong; names its place and field. Or the function failed.
     """
     if is_own(source):
-        result = call_own(source, None, JudgeSettings(), time_limit_s=TASK_TIME_LIMIT_S)
+        result = call_own(source, settings=JudgeSettings(), time_limit_s=TASK_TIME_LIMIT_S)
         if result.status != "ok":
             raise DataError(f"{source}: gives no problems: {result.why}")
         if not isinstance(result.value, list):

@@ -5,7 +5,7 @@ loss averaged over tokens of the whole step, no KL term, groups that teach nothi
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -40,7 +40,7 @@ class OnlineRl:
     generate: Generate
     folder: Path  # gets rollouts/step-N.jsonl, written before the update that they cause
     seed: int
-    settings: JudgeSettings
+    settings: JudgeSettings = field(default_factory=JudgeSettings)
 
     @property
     def num_steps(self) -> int:

@@ -29,8 +29,8 @@ def is_own(name: str) -> bool:
     return _OWN.fullmatch(name) is not None
 
 
-def call_own(name: str, argument: Any, settings: JudgeSettings, *, time_limit_s: float | None = None) -> CallResult:
-    """Calls a function of the user's own with one JSON value.
+def call_own(name: str, *arguments: Any, settings: JudgeSettings, time_limit_s: float | None = None) -> CallResult:
+    """Calls a function of the user's own with JSON values.
 
     Raises:
         ConfigError: there is no such file.
@@ -40,7 +40,7 @@ def call_own(name: str, argument: Any, settings: JudgeSettings, *, time_limit_s:
         raise ConfigError(f'{name}: no such file: write it as "FILE.py:function", seen from the current folder')
     return call(
         name,
-        argument,
+        *arguments,
         time_limit_s=time_limit_s or settings.time_limit_s,
         memory_bytes=settings.memory_bytes,
         confined=False,
@@ -55,7 +55,7 @@ def own_score(
     Raises:
         DataError: it raised, or returned no finite number: a mistake in it must not pass as a low reward.
     """
-    result = call_own(name, _sample(problem, reply, verdict, num_tokens), settings)
+    result = call_own(name, _sample(problem, reply, verdict, num_tokens), settings=settings)
     if result.status in ("timeout", "memory"):
         return None
     if result.status == "failed":
@@ -67,7 +67,7 @@ def own_score(
 
 def judge_own(name: str, answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
     """A verifier of the user's own: gets {"answer", "gold", "metadata"}; correct is what it gives True or 1."""
-    result = call_own(name, {"answer": answer, "gold": gold, "metadata": dict(metadata)}, settings)
+    result = call_own(name, {"answer": answer, "gold": gold, "metadata": dict(metadata)}, settings=settings)
     if result.status == "timeout":
         return Verdict(VerdictStatus.TIMEOUT, None, f"{name} took longer than {settings.time_limit_s:g} s.")
     if result.status != "ok" or not isinstance(result.value, bool | int | float):

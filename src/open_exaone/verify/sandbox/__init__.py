@@ -1,0 +1,1 @@
+"""Programs and calls that nobody vouches for, run where they can do no harm and within hard limits."""

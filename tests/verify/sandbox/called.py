@@ -1,0 +1,43 @@
+"""Functions that the tests have workers call."""
+
+import os
+import time
+from typing import Any
+
+CALLS: list[Any] = []
+
+
+def preload() -> None:
+    """Called once, before workers are forked."""
+    CALLS.append("preloaded")
+
+
+def act(argument: dict[str, Any]) -> Any:
+    """Does what the argument says."""
+    CALLS.append(argument)
+    return {
+        "echo": lambda: argument["value"],
+        "calls": lambda: CALLS[0],
+        "pid": os.getpid,
+        "environment": lambda: dict(os.environ),
+        "folder": os.getcwd,
+        "read": lambda: open(argument["value"]).read(),
+        "loop": lambda: [None for _ in iter(int, 1)],
+        "sleep": lambda: time.sleep(argument["value"]),
+        "memory": lambda: len(bytearray(1 << 40)),
+        "exit": lambda: os._exit(3),
+        "fork": os.fork,
+        "raise": lambda: [1][argument["value"]],
+        "object": lambda: object(),
+        "many": lambda: "x" * argument["value"],
+        "deep": lambda: deep(argument["value"]),
+        "print": lambda: print("printed"),
+    }[argument["do"]]()
+
+
+def deep(depth: int) -> Any:
+    """A list in a list, and so on."""
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found

@@ -1,0 +1,213 @@
+"""Programs run as python runs them, within limits."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from open_exaone.verify.sandbox import programs
+from open_exaone.verify.sandbox.client import Server
+from open_exaone.verify.sandbox.programs import Limits, ProgramStatus, run_pair, run_program
+
+needs_confinement = pytest.mark.skipif(
+    not programs.server().greeting()["is_confined"], reason="programs cannot be confined on this machine"
+)
+SHORT = Limits(time_s=0.5, memory_bytes=1 << 28, output_bytes=1 << 16, file_bytes=1 << 20)
+
+LIKE_PYTHON = {
+    "input and output": "a, b = map(int, input().split())\nprint(a + b)",
+    "all of stdin": "import sys\nprint(sys.stdin.read().split()[::-1])",
+    "lines": "import sys\nfor line in sys.stdin: print(line.strip() + '!')",
+    "open(0)": "print(open(0).read())",
+    "bytes": "import sys\nsys.stdout.buffer.write(sys.stdin.buffer.read())",
+    "end of input": "input()\ninput()\ninput()",
+    "main": "def main(): print(__name__)\nif __name__ == '__main__': main()",
+    "arguments": "import sys\nprint(sys.argv)",
+    "exit code": "import sys\nprint(1)\nsys.exit(7)",
+    "exit text": "raise SystemExit('가나다')",
+    "exit nothing": "raise SystemExit",
+    "exit negative": "raise SystemExit(-1)",
+    "an error": "def f(x):\n    return 1 / x\nf(0)",
+    "an error in an error": "try: 1 / 0\nexcept ZeroDivisionError: int('x')",
+    "a syntax error": "print('a')\nx = (1,\nprint(",
+    "an assertion": "assert 1 == 2, 'different'",
+    "a group of errors": "raise ExceptionGroup('two', [ValueError(1), KeyError(2)])",
+    "atexit": "import atexit\natexit.register(print, 'bye')\nprint('hello')",
+    "threads end": "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.1), print('late'))).start()",
+    "threads": "from threading import Thread\nt = Thread(target=lambda: 1)\nt.start(); t.join(); print(t.is_alive())",
+    "pools": "from concurrent.futures import ThreadPoolExecutor as P\nwith P(3) as p: print(*p.map(abs, [-1, -2]))",
+    "asyncio": "import asyncio\nasync def f(): await asyncio.sleep(0.01); print('done')\nasyncio.run(f())",
+    "destructors": "class A:\n    def __del__(self): print('gone')\na = A()",
+    "recursion": "import sys\nsys.setrecursionlimit(10**6)\ndef f(n): return n and 1 + f(n - 1)\nprint(f(50000))",
+    "recursion error": "def f(): f()\ntry: f()\nexcept RecursionError: print('too deep')",
+    "unicode": "print('정답은 4', input())",
+    "files": "open('x.txt', 'w').write('a')\nprint(open('x.txt').read())",
+    "temporary files": "import tempfile\nwith tempfile.NamedTemporaryFile() as f: f.write(b'x'); print(f.tell())",
+    "source": "import inspect\ndef f(): return 1\nprint(inspect.getsource(f))",
+    "dataclasses": "from dataclasses import dataclass\n@dataclass\nclass P: x: int = 1\nprint(P())",
+    "pickle": "import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))))",
+    "imports": "import numpy, decimal, statistics, hashlib, queue, uuid, sqlite3\nprint(numpy.arange(3).sum())",
+    "excepthook": "import sys\nsys.excepthook = lambda *a: print('mine', a[0].__name__)\n1 / 0",
+    "coding": "# coding: latin-1\nprint('x')",
+    "future": "from __future__ import annotations\ndef f(x: nothing): pass\nprint(f.__annotations__)",
+    "stdout closed": "import sys\nprint('a')\nsys.stdout.flush()\nsys.stdout.close()",
+}
+
+
+@needs_confinement
+@pytest.mark.parametrize("name", LIKE_PYTHON)
+def test_as_python_does(name: str, tmp_path: Path) -> None:
+    stdin = "3 4\n둘째 줄\n"
+    (tmp_path / "main.py").write_text(LIKE_PYTHON[name], encoding="utf-8")
+    plain = subprocess.run(
+        [sys.executable, "-X", "utf8", "main.py"], input=stdin.encode(), capture_output=True, cwd=tmp_path, check=False
+    )
+    result = run_program(LIKE_PYTHON[name], stdin)
+    assert result.stdout == plain.stdout.decode()
+    assert result.exit_code == plain.returncode
+    assert (result.status == ProgramStatus.OK) == (plain.returncode == 0)
+    stderr = plain.stderr.decode().replace(str(tmp_path) + "/", "")
+    assert result.stderr.splitlines()[-1:] == stderr.splitlines()[-1:]
+    assert ('File "main.py", line' in result.stderr) == ('File "main.py", line' in stderr)
+
+
+@needs_confinement
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        ("while True: pass", ProgramStatus.TIMEOUT),
+        ("import time\ntime.sleep(9)", ProgramStatus.TIMEOUT),
+        ("x = bytearray(1 << 30)", ProgramStatus.MEMORY),
+        ("print('x' * 100_000)", ProgramStatus.OUTPUT),
+        ("1 / 0", ProgramStatus.FAILED),
+        ("import os\nos.abort()", ProgramStatus.FAILED),
+        ("open('f', 'w').write('x' * (2 << 20))", ProgramStatus.FAILED),
+    ],
+)
+def test_limits(source: str, status: ProgramStatus) -> None:
+    result = run_program(source, limits=SHORT)
+    assert result.status == status and result.why.endswith(".")
+
+
+@needs_confinement
+def test_limits_leave_room() -> None:
+    assert run_program("x = bytearray(200 << 20)\nprint(len(x))", limits=SHORT).status == "ok"
+    assert run_program("print('x' * 65_000)", limits=SHORT).status == "ok"
+    assert run_program("open('f', 'w').write('x' * 900_000)", limits=SHORT).status == "ok"
+    assert run_program("import time\ntime.sleep(0.2)", limits=SHORT).seconds >= 0.2
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Limits)])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_limits_that_are_none(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=field):
+        Limits(**{field: value})
+
+
+@needs_confinement
+def test_no_program_finds_files_of_another() -> None:
+    assert run_program("open('left', 'w').write('x')").status == "ok"
+    for _ in range(4):
+        assert run_program("import os\nprint(os.listdir('.'))").stdout == "[]\n"
+
+
+@needs_confinement
+def test_each_program_has_its_own_chance() -> None:
+    drawn = {run_program("import random\nprint(random.random())").stdout for _ in range(6)}
+    assert len(drawn) == 6
+    orders = {run_program("print(list({'a', 'b', 'c', 'd', 'e'}))").stdout for _ in range(6)}
+    assert len(orders) == 1  # or verdicts on programs that lean on it would not repeat
+
+
+ASK = "import os\nlink = os.fdopen(3, 'r+b', 0)\nlink.write(b'2 + 2\\n')\nprint(link.readline().decode().strip())\n"
+ANSWER = "import os\nlink = os.fdopen(3, 'r+b', 0)\nlink.readline()\nlink.write(b'4\\n')\n"
+
+
+@needs_confinement
+def test_a_pair_talks() -> None:
+    for _ in range(3):
+        tester, candidate = run_pair(ASK, ANSWER)
+        assert (tester.status, tester.stdout) == ("ok", "4\n")
+        assert candidate.stdout == ""
+
+
+@needs_confinement
+@pytest.mark.parametrize(
+    ("candidate", "tester_status"),
+    [
+        (ANSWER + "import time\ntime.sleep(99)", "ok"),
+        ("import socket\nlink = socket.socket(fileno=3)\nlink.recv(9)\nlink.sendall(b'4\\n')", "ok"),
+        ("1 / 0", "failed"),
+        ("import os\nos.close(3)", "failed"),
+        ("while True: pass", "timeout"),
+        ("import os\nos.kill(1, 9); os.kill(-1, 9)", "failed"),
+        ("import os\nwhile True: os.write(3, b'x' * 65536)", "timeout"),
+    ],
+)
+def test_a_pair_ends_with_its_tester(candidate: str, tester_status: str) -> None:
+    start = time.monotonic()
+    source = ASK + "assert True"
+    tester, other = run_pair(source, candidate, SHORT)
+    assert time.monotonic() - start < SHORT.time_s + 1
+    if tester_status == "failed":  # the tester sees that the other end is closed
+        assert tester.status == "failed" or tester.stdout == "\n"
+    else:
+        assert tester.status.value == tester_status
+    assert other.status != ProgramStatus.REFUSED
+    assert run_pair(ASK, ANSWER)[0].stdout == "4\n"
+
+
+@needs_confinement
+def test_a_pair_shares_nothing_else() -> None:
+    look = "import os\nprint(sorted(os.listdir('.')))\nopen('f', 'w').close()\n"
+    tester, candidate = run_pair(look + ASK, look + ANSWER)
+    assert tester.stdout.startswith("[]\n") and candidate.stdout.startswith("[]\n")
+
+
+@needs_confinement
+def test_a_killed_keeper_is_replaced() -> None:
+    assert run_program("print(1)").status == "ok"
+    process = programs.server()._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    assert [run_program("print(1)").stdout for _ in range(3)] == ["1\n"] * 3
+
+
+def test_refused_where_nothing_confines(use_without: Callable[..., Server]) -> None:
+    use_without("seccomp")
+    result = run_program("print(1)")
+    assert result.status == ProgramStatus.REFUSED and "exaone doctor" in result.why
+    assert run_pair(ASK, ANSWER)[0].status == ProgramStatus.REFUSED
+
+
+def test_unsafe_runs_where_nothing_confines(use_without: Callable[..., Server]) -> None:
+    use_without("seccomp")
+    assert run_program("print(int(input()) + 1)", "41\n", unsafe=True).stdout == "42\n"
+    assert run_program("while True: pass", limits=SHORT, unsafe=True).status == "timeout"
+    assert run_program("open('f', 'w').close()\nimport os\nprint(os.listdir('.'))", unsafe=True).stdout == "['f']\n"
+    assert run_program("import subprocess\nsubprocess.Popen(['sleep', '99'])", unsafe=True).status == "ok"
+    assert run_pair(ASK, ANSWER, unsafe=True)[0].stdout == "4\n"
+
+
+@pytest.mark.parametrize("missing", ["namespaces", "landlock"])
+def test_one_mechanism_is_enough(missing: str, use_without: Callable[..., Server]) -> None:
+    if not use_without(missing).greeting()["is_confined"]:
+        pytest.skip(f"without {missing} this machine confines nothing")
+    assert run_program("print(int(input()) + 1)", "41\n").stdout == "42\n"
+    for source in (
+        "import os\nos.fork()",
+        "open('/etc/passwd')",
+        "import os\nos.listdir('/')\nos.listdir('/etc')",
+        "import socket\nsocket.socket()",
+        "import os\nos.kill(os.getppid(), 9)",
+        "open('/tmp/escaped', 'w')\nimport os\nos.chmod('/etc', 0o755)",
+        "import os\nopen(f'/proc/{os.getppid()}/environ')",
+    ):
+        assert run_program(source, limits=SHORT).status == ProgramStatus.FAILED, source
+    assert run_program("while True: pass", limits=SHORT).status == ProgramStatus.TIMEOUT
+    assert run_program("import numpy, uuid\nprint(numpy.ones(2).sum())").stdout == "2.0\n"

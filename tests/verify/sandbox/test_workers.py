@@ -1,0 +1,138 @@
+"""Calls in processes that may be killed."""
+
+import os
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from open_exaone.verify.sandbox import workers
+from open_exaone.verify.sandbox.client import num_cores
+from open_exaone.verify.sandbox.programs import server
+from open_exaone.verify.sandbox.workers import CallResult, call, warm
+
+CALLED = str(Path(__file__).with_name("called.py"))
+MEMORY = 1 << 29
+
+needs_confinement = pytest.mark.skipif(
+    not server().greeting()["is_confined"], reason="workers cannot be confined on this machine"
+)
+
+
+def act(do: str, value: Any = None, *, time_limit_s: float = 5.0) -> CallResult:
+    """Has a worker with the user's rights do something."""
+    argument = {"do": do, "value": value}
+    return call(f"{CALLED}:act", argument, time_limit_s=time_limit_s, memory_bytes=MEMORY, confined=False)
+
+
+@pytest.mark.parametrize("value", [None, 1.5, "가나다", "\ud800", [1, {"a": []}], "x" * 3_000_000])
+def test_values_come_back(value: Any) -> None:
+    assert act("echo", value) == CallResult("ok", value, "")
+
+
+def test_a_worker_is_kept() -> None:
+    warm(f"{CALLED}:act", memory_bytes=MEMORY, confined=False)
+    assert act("pid").value == act("pid").value != os.getpid()
+    assert act("calls").value == "preloaded"
+
+
+def test_a_worker_is_replaced_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "MAX_CALLS", 3)
+    assert 3 <= len({act("pid").value for _ in range(10)}) <= 5
+
+
+@pytest.mark.parametrize(
+    ("do", "value", "status", "why"),
+    [
+        ("loop", None, "timeout", "longer than 0.5 seconds"),
+        ("sleep", 9, "timeout", "longer than 0.5 seconds"),
+        ("memory", None, "memory", "memory"),
+        ("exit", None, "failed", "died"),
+        ("raise", 7, "failed", "called.py, line .*: IndexError: list index out of range"),
+        ("object", None, "failed", "not JSON serializable"),
+        ("many", 70_000_000, "failed", "TooLongError"),
+        ("deep", 100_000, "failed", "RecursionError"),
+    ],
+)
+def test_what_goes_wrong_is_told_and_passes(do: str, value: Any, status: str, why: str) -> None:
+    start = time.monotonic()
+    result = act(do, value, time_limit_s=0.5 if status == "timeout" else 10.0)
+    assert result.status == status and result.value is None
+    assert result.why.endswith(".")
+    assert re.search(why, result.why), result.why
+    if status == "timeout":
+        assert time.monotonic() - start < 1.5
+    assert act("echo", 1).value == 1
+
+
+def test_a_users_function_has_the_users_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPEN_EXAONE_TEST", "seen")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "helper.py").write_text("BASE = 40\n")
+    (tmp_path / "my_rewards.py").write_text(
+        "import os\nfrom helper import BASE\n\ndef score(x):\n"
+        "    return [BASE + x, os.environ['OPEN_EXAONE_TEST'], open('data.txt').read()]\n"
+    )
+    (tmp_path / "data.txt").write_text("data")
+    result = call("my_rewards.py:score", 2, time_limit_s=5, memory_bytes=MEMORY, confined=False)
+    assert result == CallResult("ok", [42, "seen", "data"], "")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "why"),
+    [
+        ("import os\nx = nothing\n", "score", "broken.py, line 2: NameError: name 'nothing' is not defined"),
+        ("def score(x:\n", "score", "broken.py, line 1: SyntaxError"),
+        ("import no_such_module\n", "score", "broken.py, line 1: ModuleNotFoundError"),
+        ("raise SystemExit(3)\n", "score", "broken.py, line 1: SystemExit: 3"),
+        ("x = 1\n", "score", "broken.py has no function 'score'"),
+        ("score = 1\n", "score", "broken.py has no function 'score'"),
+        (None, "score", "there is no file"),
+    ],
+)
+def test_a_users_file_that_cannot_be_used(tmp_path: Path, text: str | None, name: str, why: str) -> None:
+    path = tmp_path / "broken.py"
+    if text is not None:
+        path.write_text(text)
+    for _ in range(2):
+        result = call(f"{path}:{name}", 1, time_limit_s=5, memory_bytes=MEMORY, confined=False)
+        assert result.status == "failed" and why in result.why
+
+
+def test_a_users_file_may_be_called_as_a_module_is(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("def score(x):\n    return x + 1\n")
+    result = call(f"{tmp_path}/json.py:score", 1, time_limit_s=5, memory_bytes=MEMORY, confined=False)
+    assert result == CallResult("ok", 2, "")
+
+
+@needs_confinement
+def test_a_confined_worker_sees_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPEN_EXAONE_TEST", "secret")
+    limits = {"time_limit_s": 5.0, "memory_bytes": MEMORY}
+    assert call("math:factorial", 5, **limits) == CallResult("ok", 120, "")
+    assert "secret" not in str(call("os:getenv", "OPEN_EXAONE_TEST", **limits))
+    for function, argument in (
+        ("os:listdir", "/etc"),
+        ("os:listdir", str(tmp_path)),
+        ("os:getpgid", 10**9),
+        ("os:remove", str(tmp_path)),
+        ("socket:gethostbyname", "localhost"),
+        ("socket:create_server", ["127.0.0.1", 0]),
+    ):
+        assert call(function, argument, **limits).status == "failed", function
+    assert call("os:system", "true", **limits).value != 0
+
+
+def test_calls_run_side_by_side_and_waiting_is_free() -> None:
+    count = 3 * num_cores()
+    start = time.monotonic()
+    with ThreadPoolExecutor(count) as threads:
+        results = list(threads.map(lambda _: act("sleep", 0.4, time_limit_s=0.9), range(count)))
+    seconds = time.monotonic() - start
+    assert [result.status for result in results] == ["ok"] * count  # the last of them waited for 0.8 s
+    assert seconds > 1.0
+    if num_cores() > 1:
+        assert seconds < 0.4 * count
