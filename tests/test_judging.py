@@ -10,7 +10,9 @@ import pytest
 
 import open_exaone as ox
 from open_exaone.cli.main import main
+from open_exaone.verify.sandbox.isolation import isolation
 
+pytestmark = pytest.mark.skipif(not isolation().is_enough, reason="programs can't be isolated here; see exaone doctor")
 ADD = "```python\na, b = map(int, input().split())\nprint(a + b)\n```"
 ADD_TESTS = [{"input": "1 2\n", "output": "3\n"}, {"input": "5 -7\n", "output": "-2\n"}]
 SUBTRACT = ADD.replace("+", "-")
@@ -47,6 +49,21 @@ def expected(cases=CASES) -> list[str]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[-1]}")
 def test_every_kind_is_reachable(case) -> None:
     assert statuses([case]) == expected([case])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"gold": None}, "gold: must be the right answer"),
+        ({"gold": "1", "thinking": "no"}, "thinking: must be true or false"),
+        ({"gold": "1", "options": "Rome"}, "options: must be a list"),
+        ({"gold": "1", "metadata": [1]}, "metadata: must be an object"),
+        ({"gold": "1", "settings": {"time_limit_s": 1}}, "settings: must be a JudgeSettings"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        ox.judge("math", r"\boxed{1}", **arguments)
 
 
 def test_a_program_runs_alone() -> None:
@@ -105,15 +122,46 @@ def test_recorded_replies_are_judged_from_the_command_line(tmp_path, capsys) -> 
         ({"reply": "1"}, "field 'gold' is missing"),
         ({"reply": 1, "gold": "1"}, "reply: must be a text"),
         ({"reply": "1", "gold": "1", "kind": "maths"}, "verifier 'maths'"),
-        ({"reply": "1", "gold": "1", "thnking": True}, "thnking"),
-        ([], "line 2"),
+        ({"reply": "1", "gold": "1", "thnking": True}, "unknown field 'thnking'; known are gold, kind"),
+        ([], "must be an object"),
     ],
 )
 def test_a_wrong_line_is_named_and_judges_nothing(row, said, tmp_path, capsys) -> None:
     file = tmp_path / "replies.jsonl"
-    file.write_text('{"reply": "1", "gold": "1"}\n' + json.dumps(row) + "\n", encoding="utf-8")
+    file.write_text('\n{"reply": "1", "gold": "1"}\n\n' + json.dumps(row) + "\n", encoding="utf-8")  # blank lines count
     with pytest.raises(SystemExit) as ended:
         main(["judge", str(file)])
     error = capsys.readouterr().err
-    assert ended.value.code == 1 and "replies.jsonl: line 2" in error and said in error
+    assert ended.value.code == 1 and "replies.jsonl: line 4" in error and said in error
     assert os.listdir(tmp_path) == ["replies.jsonl"]
+
+
+def test_verdicts_never_replace_what_was_judged(tmp_path, capsys) -> None:
+    file = tmp_path / "replies.jsonl"
+    file.write_text('{"reply": "1", "gold": "1"}\n', encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["judge", str(file), "--out", str(tmp_path / "." / "replies.jsonl")])
+    assert ended.value.code == 2 and "choose another" in capsys.readouterr().err
+    assert file.read_text() == '{"reply": "1", "gold": "1"}\n'
+
+
+def test_half_a_surrogate_pair_costs_nobody_a_verdict(tmp_path) -> None:
+    file = tmp_path / "replies"
+    file.write_text(r'{"reply": "\\boxed{\ud800}", "gold": "5", "kind": "exact"}', encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["judge", str(file)])
+    assert json.loads((tmp_path / "replies.verdicts.jsonl").read_text())["status"] == "wrong"
+
+
+def test_limits_come_from_a_table_of_a_recipe(tmp_path, capsys) -> None:
+    file, table = tmp_path / "replies.jsonl", tmp_path / "limits.toml"
+    rows = [{"kind": "code", "reply": "```python\nwhile True: pass\n```", "gold": ADD_TESTS}]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    table.write_text("[judge]\nprogram_time_limit_s = 0.5\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["judge", str(file), "--settings", str(table)])
+    assert "longer than 0.5 seconds" in (tmp_path / "replies.verdicts.jsonl").read_text()
+    table.write_text("[judge]\nunsafe_code_execution = true\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["judge", str(file), "--settings", str(table)])
+    assert ended.value.code == 2 and "--unsafe-code-execution" in capsys.readouterr().err

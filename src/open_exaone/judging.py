@@ -1,7 +1,7 @@
 """The part of the public Python API that judges: it loads no torch."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from open_exaone.base.errors import DataError
@@ -14,11 +14,14 @@ from open_exaone.verify.settings import JudgeSettings
 
 __all__ = ["JudgeSettings", "judge", "run_program"]
 
+WITHOUT_GOLD = ("code", "constraints", "language", "length")  # these may find all that they need in their metadata
+ROW_FIELDS = {"kind", "reply", "gold", "thinking", "options", "language", "metadata"}
+
 
 def judge(
     kind: str,
     reply: str,
-    gold: object,
+    gold: object = None,
     *,
     thinking: bool = False,
     options: Sequence[str] | None = None,
@@ -33,7 +36,8 @@ def judge(
             "FILE.py:function".
         reply: the whole reply. It may open its thought itself, or (thinking=True) the prompt has.
         gold: the right answer: a text or a number; for "code" the tests and for "constraints" the row that holds the
-            instructions, as an object or as JSON; for "language" the language's code, also given by `language`.
+            instructions, as an object or as JSON; for "language" the language's code, unless `language` gives it. Kinds
+            that can read their metadata alone need none.
         options: the texts of a multiple choice, in order.
         language: the problem's: "en", "ko" or "es".
         metadata: what the kind needs besides; "reasoning_gym" needs the data set's entry.
@@ -42,14 +46,30 @@ def judge(
     Raises:
         ValueError: the kind is unknown, or the gold answer is not what the kind needs.
     """
+    _check_arguments(kind, reply, gold, thinking, options, metadata, settings)
     extra = dict(metadata or {}) | ({"options": list(options)} if options is not None else {})
-    if kind == "language":
-        gold = gold or language
-    if not isinstance(reply, str):
-        raise ValueError(f"reply: must be a text, not {type(reply).__name__}")
-    answer = gold if isinstance(gold, str) else json.dumps(gold, ensure_ascii=False)
+    if gold is None:
+        gold = language if kind == "language" else ""
+    answer = gold if isinstance(gold, str) else json.dumps(gold, ensure_ascii=False, default=str)
     problem = Problem("judged", "judged", language or "en", "", answer, kind, metadata=extra)
     return judge_reply(problem, split_reply(reply, thinking=thinking), settings=settings)
+
+
+def _check_arguments(
+    kind: object, reply: object, gold: object, thinking: object, options: object, metadata: object, settings: object
+) -> None:
+    needs = [
+        ("kind", kind, isinstance(kind, str), "a text"),
+        ("reply", reply, isinstance(reply, str), "a text"),
+        ("gold", gold, gold is not None or kind in WITHOUT_GOLD, "the right answer"),
+        ("thinking", thinking, isinstance(thinking, bool), "true or false"),
+        ("options", options, options is None or isinstance(options, list | tuple), "a list of texts"),
+        ("metadata", metadata, metadata is None or isinstance(metadata, Mapping), "an object"),
+        ("settings", settings, settings is None or isinstance(settings, JudgeSettings), "a JudgeSettings"),
+    ]
+    for name, value, is_good, needed in needs:
+        if not is_good:
+            raise ValueError(f"{name}: must be {needed}, not {str(value)[:40]!r}")
 
 
 def run_program(
@@ -75,11 +95,12 @@ def run_program(
 
 
 def judge_rows(
-    rows: Sequence[Any], kind: str = "math", settings: JudgeSettings | None = None, source: str = "rows"
+    rows: Iterable[tuple[int, Any]], kind: str = "math", settings: JudgeSettings | None = None, source: str = "rows"
 ) -> list[Verdict]:
-    """Judges recorded replies side by side: objects with `reply`, `gold`, and what else `judge` takes.
+    """Judges recorded replies side by side.
 
     Args:
+        rows: each with its line: objects with `reply`, `gold`, and what else `judge` takes but for `settings`.
         kind: of the rows that name none.
         source: where they come from, for errors.
 
@@ -90,11 +111,20 @@ def judge_rows(
     def verdict(numbered: tuple[int, Any]) -> Verdict:
         number, row = numbered
         try:
-            known = {"kind": kind, **row}
-            return judge(known.pop("kind"), known.pop("reply"), known.pop("gold"), **known, settings=settings)
-        except KeyError as error:
-            raise DataError(f"{source}: line {number}: field {error} is missing") from error
-        except (TypeError, ValueError) as error:
+            return judge(**_arguments(row, kind), settings=settings)
+        except ValueError as error:
             raise DataError(f"{source}: line {number}: {error}") from error
 
-    return side_by_side(verdict, list(enumerate(rows, start=1)))
+    return side_by_side(verdict, list(rows))
+
+
+def _arguments(row: Any, kind: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise ValueError('must be an object such as {"reply": "...", "gold": "5"}')
+    if unknown := row.keys() - ROW_FIELDS:
+        raise ValueError(f"unknown field {min(unknown)!r}; known are {', '.join(sorted(ROW_FIELDS))}")
+    needed = ("reply",) if row.get("kind", kind) in WITHOUT_GOLD else ("reply", "gold")
+    for field in needed:
+        if field not in row:
+            raise ValueError(f"field {field!r} is missing")
+    return {"kind": kind, **row}

@@ -23,6 +23,7 @@ PUBLIC_NAMES = [
     "run_program",
     "run_story",
 ]
+OF_MACHINE = ("--device", "--dtype", "--unsafe-code-execution")
 COMMANDS = {
     "chat": [
         *("MODEL", "--thinking", "--no-thinking", "--temperature", "--max-new-tokens", "--seed"),
@@ -30,10 +31,10 @@ COMMANDS = {
     ],
     "convert": ["SOURCE", "TARGET", "--to", "--dtype"],
     "doctor": [],
-    "eval": ["MODEL", "--suite", "--stage", "--samples", "--out", "--device", "--dtype", "--unsafe-code-execution"],
-    "judge": ["FILE", "--kind", "--out", "--unsafe-code-execution"],
+    "eval": ["MODEL", "--suite", "--stage", "--samples", "--out", "--settings", *OF_MACHINE],
+    "judge": ["FILE", "--kind", "--out", "--settings", "--unsafe-code-execution"],
     "models": [],
-    "story": ["RECIPE", "--out", "--set", "--quick", "--device", "--dtype", "--unsafe-code-execution"],
+    "story": ["RECIPE", "--out", "--set", "--quick", *OF_MACHINE],
 }
 
 

@@ -172,7 +172,7 @@ def test_a_users_own_problems_can_be_measured(told_run, tmp_path):
         ('{"question": "", "answer": "5"}', "line 2: field 'question'"),
         ('{"question": "x", "answer": "5", "points": 3}', "line 2: unknown field 'points'"),
         ('{"question": "x", "answer": "5", "task": null}', "line 2: field 'task' must be a text"),
-        ('{"question": "x", "answer": "5", "verifier": "taste"}', "line 2: field 'verifier' must be one of"),
+        ('{"question": "x", "answer": "5", "verifier": "taste"}', "line 2: verifier 'taste': unknown"),
         ('{"question": "x", "answer": "5", "metadata": 5}', "line 2: field 'metadata' must be an object"),
         ("{", "line 2: not valid JSON"),
     ]:

@@ -324,12 +324,12 @@ def test_hostile_answers_cost_linear_time(judge: Judge, unit: str) -> None:
 )
 def test_a_grade_is_a_whole_number_alone(judge: Judge, reply: str, grade: float | None) -> None:
     judge.reply = reply
-    assert preference(judge.endpoint, "Say hello.", "Hello!") == grade
+    assert preference(judge.endpoint, "Say hello.", "Hello!") == ("judge-1 gave no grade." if grade is None else grade)
 
 
-def test_a_grade_that_was_not_got_is_none(judge: Judge) -> None:
+def test_a_grade_that_was_not_got_says_why(judge: Judge) -> None:
     judge.reply, judge.status = "7", 503
-    assert preference(judge.endpoint, "Say hello.", "Hello!") is None
+    assert "it answers 503" in str(preference(judge.endpoint, "Say hello.", "Hello!"))
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

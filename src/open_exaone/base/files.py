@@ -31,6 +31,7 @@ def explain_os_errors(path: Path) -> Iterator[None]:
             errno.EROFS: "the file system is read-only; choose another place",
             errno.EACCES: "permission is denied; choose another place",
             errno.EEXIST: "a file stands where a folder is needed; choose another place",
+            errno.EISDIR: "a folder stands where a file is needed; choose another place",
             errno.ENOENT: "no folder can be made there; choose another place",
             errno.ENOTDIR: "a file stands where a folder is needed; choose another place",
             errno.ENOTEMPTY: "it has been filled meanwhile; choose another place",
@@ -94,13 +95,22 @@ def write_json(path: Path, value: object) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[object]) -> None:
     """Writes one JSON value a line, atomically."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(map(_json_line, rows)))
 
 
 def append_jsonl(path: Path, row: object) -> None:
     """Appends one line; a cut last line is possible after a crash, and `read_jsonl` drops it."""
     with explain_os_errors(path), open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(_json_line(row))
+
+
+def _json_line(row: object) -> str:
+    line = json.dumps(row, ensure_ascii=False) + "\n"
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which a reply may hold, is written as an escape
+        return json.dumps(row) + "\n"
+    return line
 
 
 def read_json(path: Path, *, max_bytes: int = 100_000_000) -> Any:
@@ -109,26 +119,12 @@ def read_json(path: Path, *, max_bytes: int = 100_000_000) -> Any:
     Raises:
         DataError: the file is missing, is not JSON, or is larger than `max_bytes`.
     """
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise DataError(f"{path}: is a device or a pipe; a JSON file is needed")
+    with _explained_reading(path, "a JSON file"):
         with open(path, "rb") as file:
             text = file.read(max_bytes + 1)
         if len(text) > max_bytes:
             raise DataError(f"{path}: is larger than {max_bytes:,} bytes; no such file is read")
         return json.loads(text.decode("utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path}: is a folder; a JSON file is needed") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: is nested too deeply") from error
-    except ValueError as error:  # JSON's and Unicode's errors, and numbers of too many digits
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not valid JSON: {error}") from error
 
 
 def read_jsonl(path: Path, *, drop_cut_tail: bool = False) -> list[Any]:
@@ -140,23 +136,48 @@ def read_jsonl(path: Path, *, drop_cut_tail: bool = False) -> list[Any]:
     Raises:
         DataError: a line is not JSON; names the file and the line.
     """
-    try:
+    return [row for _, row in read_numbered_jsonl(path, drop_cut_tail=drop_cut_tail)]
+
+
+def read_numbered_jsonl(path: Path, *, drop_cut_tail: bool = False) -> list[tuple[int, Any]]:
+    """As `read_jsonl`, each value with the number of its line."""
+    with _explained_reading(path, "a file of JSON lines"):
         lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: {error}") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            rows.append((number, json.loads(line)))
+        except RecursionError as error:
+            raise DataError(f"{path}: line {number}: is nested too deeply") from error
+        except ValueError as error:  # not JSON, or a number of too many digits
             if drop_cut_tail and not any(rest.strip() for rest in lines[number:]):
                 break
             raise DataError(f"{path}: line {number}: not valid JSON: {error}") from error
     return rows
+
+
+@contextlib.contextmanager
+def _explained_reading(path: Path, kind: str) -> Iterator[None]:
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise DataError(f"{path}: is a device or a pipe; {kind} is needed")
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path}: is a folder; {kind} is needed") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: {error}") from error
+    except ValueError as error:  # JSON's errors, and numbers of too many digits
+        raise DataError(f"{path}: not valid JSON: {error}") from error
 
 
 def replace_folder(temporary: Path, final: Path) -> None:

@@ -94,6 +94,9 @@ class VerdictStatus(StrEnum):
     ERROR = "error"  # the verifier itself failed on this input
 
 
+NO_FINDING = frozenset({VerdictStatus.ERROR, VerdictStatus.TIMEOUT})  # these say nothing about the reply
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A verifier's finding on one reply."""
@@ -115,7 +118,7 @@ class Rollout:
     reply: Reply
     verdict: Verdict
     reward: float  # the weighted sum of the terms
-    terms: Mapping[str, float | None] = field(default_factory=dict)  # each by itself; None: could not be found out
+    terms: Mapping[str, float | str] = field(default_factory=dict)  # each by itself, or why it could not be found out
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ from typing import Any
 
 from rich.console import Console
 
+from open_exaone.base.config import read_toml, validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.base.records import Problem
 from open_exaone.story.folder import RunFolder, is_run, resolve_model
 from open_exaone.story.measure import Machine, evaluation_of, find_model, measure
 from open_exaone.story.recipe import load_recipe
+from open_exaone.verify.settings import JudgeSettings
 
 
 def story(
@@ -48,9 +50,10 @@ def story(
 
 def _tell_measured(progress: Any, stage: str, entry: dict[str, Any]) -> None:
     low, high = entry["ci95"]
+    not_judged = f"; {entry['error_share']:.1%} could not be judged" if entry["error_share"] else ""
     progress.message(
-        f"{stage}: pass@1 {entry['pass_at_1']:.1%} [{low:.1%}, {high:.1%}] on {entry['num_problems']} unseen problems "
-        f"x {entry['k']} samples, {entry['mode']} mode"
+        f"{stage}: pass@1 {entry['pass_at_1']:.1%} [{low:.1%}, {high:.1%}] on {entry['num_problems']} problems "
+        f"x {entry['k']} samples, {entry['mode']} mode{not_judged}"
     )
 
 
@@ -66,6 +69,7 @@ def evaluate(
     stage: str | None,
     samples: int | None,
     out: Path | None,
+    settings: Path | None,
     device: str,
     dtype: str,
     unsafe: bool,
@@ -84,6 +88,7 @@ def evaluate(
             num_samples=samples,
             out=out,
             machine=Machine(device, dtype, unsafe),
+            settings=_judge_settings(settings),
             on_event=progress,
         )
         _tell_measured(progress, stage or source.name, entry)
@@ -95,18 +100,30 @@ def evaluate(
     return 0
 
 
-def judge(file: Path, kind: str, out: Path | None, unsafe: bool) -> int:
-    from open_exaone.base.files import write_jsonl
+def judge(file: Path, kind: str, out: Path | None, settings: Path | None, unsafe: bool) -> int:
+    from open_exaone.base.files import read_numbered_jsonl, write_jsonl
     from open_exaone.judging import judge_rows
-    from open_exaone.verify.settings import JudgeSettings
 
-    out = out or file.with_suffix(".verdicts.jsonl")
-    verdicts = judge_rows(read_jsonl(file), kind, JudgeSettings(unsafe_code_execution=unsafe), str(file))
+    out = out or file.with_name(file.name.removesuffix(".jsonl") + ".verdicts.jsonl")
+    if out.resolve() == file.resolve():
+        raise ConfigError(f"--out {out}: is the file that is judged: choose another")
+    limits = Machine(unsafe_code_execution=unsafe).judge(_judge_settings(settings) or JudgeSettings())
+    verdicts = judge_rows(read_numbered_jsonl(file), kind, limits, str(file))
     write_jsonl(out, (asdict(verdict) for verdict in verdicts))
     for status, number in Counter(verdict.status.value for verdict in verdicts).most_common():
         print(f"{status:10} {number:7,} {number / len(verdicts):7.1%}")
-    print(f"Verdicts: {out}")
+    print(f"{len(verdicts):,} verdicts: {out}")
     return 0
+
+
+def _judge_settings(file: Path | None) -> JudgeSettings | None:
+    """The table [judge] of a TOML file, such as a recipe."""
+    if file is None:
+        return None
+    table = read_toml(file).get("judge", {})
+    if not isinstance(table, dict) or "unsafe_code_execution" in table:
+        raise ConfigError(f"{file}: [judge] must be a table of limits; isolation is lifted by --unsafe-code-execution")
+    return validate(JudgeSettings, table, f"{file}: [judge]")
 
 
 def chat(

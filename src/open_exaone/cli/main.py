@@ -26,6 +26,9 @@ Device = Annotated[
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16"], Parameter(help="How to compute; auto is bfloat16 where that is fast.")
 ]
+Settings = Annotated[
+    Path | None, Parameter(help="A TOML file, such as a recipe, whose table [judge] says what judging may cost.")
+]
 UnsafeCodeExecution = Annotated[
     bool, Parameter(negative="", help="Run generated programs even where this machine cannot isolate them.")
 ]
@@ -71,12 +74,13 @@ def eval_(
     out: Annotated[
         Path | None, Parameter(help="Where samples.jsonl and report.json go; runs/eval if left out.")
     ] = None,
+    settings: Settings = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     unsafe_code_execution: UnsafeCodeExecution = False,
 ) -> int:
     """Measure a model: of a run's folder, repeat the measurement of the story."""
-    return _command("evaluate")(model, suite, stage, samples, out, device, dtype, unsafe_code_execution)
+    return _command("evaluate")(model, suite, stage, samples, out, settings, device, dtype, unsafe_code_execution)
 
 
 @app.command
@@ -86,10 +90,11 @@ def judge(
     *,
     kind: Annotated[str, Parameter(help="How answers are compared, where a line does not say.")] = "math",
     out: Annotated[Path | None, Parameter(help="Gets the verdicts; FILE.verdicts.jsonl if left out.")] = None,
+    settings: Settings = None,
     unsafe_code_execution: UnsafeCodeExecution = False,
 ) -> int:
     """Judge recorded replies: math, choice, code, constraints and more."""
-    return _command("judge")(file, kind, out, unsafe_code_execution)
+    return _command("judge")(file, kind, out, settings, unsafe_code_execution)
 
 
 @app.command

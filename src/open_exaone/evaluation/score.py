@@ -10,7 +10,7 @@ from statistics import NormalDist, fmean, variance
 from typing import Any, TypeVar
 
 from open_exaone.base.errors import DataError
-from open_exaone.base.records import Rollout, RolloutGroup, Verdict, VerdictStatus
+from open_exaone.base.records import NO_FINDING, Rollout, RolloutGroup, Verdict, VerdictStatus
 
 Correct = Sequence[Sequence[bool]]  # [P, k]: was this sample of this problem judged correct
 
@@ -18,7 +18,6 @@ Item = TypeVar("Item")
 
 MIN_EXPECTED = 10  # fewest successes, and failures, for which the normal interval is trusted
 NO_VOTE = frozenset({VerdictStatus.UNPARSED, VerdictStatus.TRUNCATED})
-NO_FINDING = frozenset({VerdictStatus.ERROR, VerdictStatus.TIMEOUT})
 
 
 def pass_at_1(correct: Correct) -> float:

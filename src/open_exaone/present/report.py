@@ -22,11 +22,15 @@ SERIES = {  # metrics.jsonl key: what its plot is called; shown in this order, o
     "kl": "KL to the reference (nats per token)",
     "mean_reply_tokens": "reply length (tokens)",
     "truncated_share": "truncated share",
+    "error_share": "share that could not be judged",
+    "failed_terms": "terms of the reward not found out",
     "logprob_gap": "log-probability gap to the engine",
     "grad_norm": "gradient norm",
     "learning_rate": "learning rate",
     "tokens_per_second": "tokens per second",
 }
+FAULTS = frozenset({"error_share", "failed_terms"})  # shown where there are any
+Series = dict[str, tuple[list[float], list[float]]]  # per metric, its steps and its values
 MARKS = {"correct": "✓", "wrong": "✗", "truncated": "…", "unparsed": "?"}
 
 
@@ -120,17 +124,25 @@ def _curves(
     told = []
     for folder, name in folders.items():
         series = numeric_series(metrics(folder))
-        known = [(title, plots.curve(title, *series[key])) for key, title in SERIES.items() if key in series]
-        unknown = sorted(series.keys() - SERIES.keys())
+        titles = _titles(series)
+        known = [(title, plots.curve(title, *series[key])) for key, title in titles.items()]
+        unknown = sorted(series.keys() - titles.keys())
         others = [(figures.words(key), plots.curve(figures.words(key), *series[key])) for key in unknown]
         if series:
             told.append((name, known, others))
     return told
 
 
-def numeric_series(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
+def _titles(series: Series) -> dict[str, str]:
+    """The series that are shown at once, with their titles: a reward's terms where there are several, faults if any."""
+    terms = [key for key in series if key.startswith("reward_") and key not in SERIES]
+    titles = {**SERIES, **{key: f"reward: {key.removeprefix('reward_')}" for key in terms if len(terms) > 1}}
+    return {key: titles[key] for key in titles if key in series and (key not in FAULTS or any(series[key][1]))}
+
+
+def numeric_series(rows: Sequence[Mapping[str, Any]]) -> Series:
     """Per metric, the steps and the values at which it is a finite number; at least two of them."""
-    series: dict[str, tuple[list[float], list[float]]] = {}
+    series: Series = {}
     for index, row in enumerate(rows, start=1):
         for key, value in row.items():
             if key not in AXES and is_number(value):

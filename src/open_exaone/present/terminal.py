@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TEXT_COLUMNS = frozenset({"stage", "mode", "split"})  # these stand left, numbers right
 GAP = 2  # cells between columns
 DROPPED_FIRST = ("train tokens", "greedy", "mode", "train time", "truncated", "cons@")
-SHOWN_FIELDS = ("loss", "reward_mean", "reward", "tokens_per_second", "truncated_share", "pass_at_1")
+SHOWN_FIELDS = ("loss", "reward_mean", "reward", "tokens_per_second", "truncated_share", "error_share", "pass_at_1")
 MARKS = {"correct": ("✓", "green"), "wrong": ("✗", "red"), "truncated": ("…", "yellow"), "unparsed": ("?", "yellow")}
 
 
@@ -169,7 +169,7 @@ class Progress:
             line.append(bar(step / max(num_steps, 1)) + " ", "cyan")
         line.append(f"{step:>{len(str(num_steps))}}/{num_steps}")
         for name in SHOWN_FIELDS:
-            if isinstance(fields.get(name), int | float):
+            if isinstance(fields.get(name), int | float) and (fields[name] or name != "error_share"):
                 line.append(f"  {FIELD_FORMATS.get(name, _named)(name, fields[name])}")
         line.append(f"  {self._time(step, num_steps)}", "dim")
         return line
@@ -211,6 +211,7 @@ def _named(name: str, value: float) -> str:
 
 FIELD_FORMATS: dict[str, Callable[[str, float], str]] = {
     "tokens_per_second": lambda _, value: f"{figures.number(value)} tok/s",
+    "error_share": lambda _, value: f"not judged {figures.percent(value)}",
     "truncated_share": lambda _, value: f"truncated {figures.percent(value)}",
     "pass_at_1": lambda _, value: f"pass@1 {figures.percent(value)}",
     "reward_mean": lambda _, value: f"reward {value:.3f}",

@@ -1,11 +1,14 @@
 """The one way from problems to judged samples; training and evaluation both take it."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
+from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.records import (
     Completion,
     Problem,
@@ -19,10 +22,11 @@ from open_exaone.base.records import (
 )
 from open_exaone.data.document import prompt_ids
 from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.verify.judge import judge_answer
+from open_exaone.verify.judge import judge_answer, judged_with
 from open_exaone.verify.rubric import Judged, Rubric, score
 from open_exaone.verify.settings import JudgeSettings
 
+MIN_ERRORS = 8  # fewer may be chance
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Generate = Callable[[Sequence[Sequence[int]], Sampling], list[list[Completion]]]
@@ -65,16 +69,36 @@ def run(
 
     def judge(sample: tuple[Problem, Completion, Reply]) -> Rollout:
         problem, completion, reply = sample
-        verdict = judge_reply(problem, reply, completion.stop, settings=judging.settings)
-        judged = Judged(problem, reply, verdict, len(completion.ids), sampling.max_new_tokens, thinking)
-        reward, terms = score(judged, judging.weights, judging.rubric, judging.settings)
+        try:
+            verdict = judge_reply(problem, reply, completion.stop, settings=judging.settings)
+            judged = Judged(problem, reply, verdict, len(completion.ids), sampling.max_new_tokens, thinking)
+            reward, terms = score(judged, judging.weights, judging.rubric, judging.settings)
+        except OpenExaoneError:
+            raise
+        except ValueError as error:
+            raise DataError(f"problem {problem.id}: {error}") from error
         return Rollout(completion, reply, verdict, reward, terms)
 
-    rollouts = iter(side_by_side(judge, samples))
+    rollouts = side_by_side(judge, samples)
+    _check_verdicts([rollout.verdict for rollout in rollouts])
+    rest = iter(rollouts)
     return [
-        RolloutGroup(problem, tuple(prompt), tuple(next(rollouts) for _ in range(sampling.num_samples)))
+        RolloutGroup(problem, tuple(prompt), tuple(islice(rest, sampling.num_samples)))
         for problem, prompt in zip(problems, prompts, strict=True)
     ]
+
+
+def _check_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """A verifier that fails on every reply must not pass for a model that fails.
+
+    Raises:
+        DataError: no verdict says whether a reply is right, and many say that the verifier failed.
+    """
+    statuses = Counter(verdict.status for verdict in verdicts)
+    if statuses[VerdictStatus.ERROR] < MIN_ERRORS or statuses[VerdictStatus.CORRECT] or statuses[VerdictStatus.WRONG]:
+        return
+    why = next(verdict.why for verdict in verdicts if verdict.status is VerdictStatus.ERROR)
+    raise DataError(f"no reply could be judged: {statuses[VerdictStatus.ERROR]} verdicts are errors; the first: {why}")
 
 
 def judge_reply(
@@ -85,8 +109,7 @@ def judge_reply(
         return Verdict(VerdictStatus.TRUNCATED, None, "The reply reached the token limit.")
     if not reply.finished:
         return Verdict(VerdictStatus.TRUNCATED, None, "The thought was never closed.")
-    metadata = {"question": problem.question, "thought": reply.thought, **problem.metadata}
-    return judge_answer(problem.verifier, reply.answer, problem.answer, metadata, settings)
+    return judge_answer(problem.verifier, reply.answer, problem.answer, judged_with(problem, reply), settings)
 
 
 def side_by_side(judge: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

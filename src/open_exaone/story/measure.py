@@ -46,6 +46,7 @@ def measure(
     num_samples: int | None = None,
     out: Path,
     machine: Machine | None = None,
+    settings: JudgeSettings | None = None,
     on_event: OnEvent = lambda event: None,
 ) -> dict[str, Any]:
     """Measures a model and writes `out/samples.jsonl`, `out/greedy.jsonl` and `out/report.json`.
@@ -56,6 +57,7 @@ def measure(
             the recipe's own if left out.
         stage: which stage's model of the run; the last finished one if left out.
         num_samples: samples of each problem; the recipe's number if left out.
+        settings: what judging may cost; the recipe's if left out.
 
     Returns:
         what `evaluation.score.summarise` gives, with `mode` and `split`.
@@ -75,13 +77,13 @@ def measure(
     config = validate(EvaluationConfig, config.model_dump() | changes, "evaluation")
     with explain_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    problems = find_problems(source, suite)
+    recipe = RunFolder(source).recipe() if is_run(source) else None
+    machine = machine or Machine()
+    settings = machine.judge(settings or (recipe.judge if recipe else JudgeSettings()))
+    problems = find_problems(source, suite, settings)
     tokenizer = load_tokenizer(folder)
     tell_before_generating(licence_of(folder), model_name(folder))
-    recipe = RunFolder(source).recipe() if is_run(source) else None
     num_slots = recipe.num_slots if recipe else 128
-    machine = machine or Machine()
-    settings = machine.judge(recipe.judge if recipe else JudgeSettings())
     model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
     engine = Engine(model, tokenizer, num_slots=num_slots)
     generate = watched(engine, on_event, "measure")
@@ -138,7 +140,7 @@ def evaluation_of(source: Path) -> EvaluationConfig:
     return RunFolder(source).recipe().evaluation if is_run(source) else EvaluationConfig(max_new_tokens=160)
 
 
-def find_problems(source: Path, suite: str) -> list[Problem]:
+def find_problems(source: Path, suite: str, settings: JudgeSettings | None = None) -> list[Problem]:
     """A set of the run's problems, or the user's own.
 
     Raises:
@@ -146,7 +148,7 @@ def find_problems(source: Path, suite: str) -> list[Problem]:
         DataError: a line of the file is wrong.
     """
     if suite.endswith(".jsonl") or is_own(suite):
-        return own_problems(suite)
+        return own_problems(suite, settings)
     if not is_run(source):
         raise ConfigError(f"{source}: is not a run's folder: name a file of problems with --suite FILE.jsonl")
     known = sorted(path.stem for path in (source / "problems").glob("*.jsonl"))

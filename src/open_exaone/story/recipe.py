@@ -16,6 +16,7 @@ from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
 from open_exaone.tasks.splits import ProblemsConfig
 from open_exaone.train.config import AnyStage
+from open_exaone.verify.rubric import weights_of
 from open_exaone.verify.settings import JudgeSettings
 
 DEFAULT_RECIPE = "nano/exaone-deep"
@@ -52,6 +53,10 @@ class Recipe(Config):
             raise ValueError(
                 "judge.unsafe_code_execution: no recipe may say this: give --unsafe-code-execution yourself"
             )
+        if self.judge.endpoint is None and any(
+            "preference" in weights_of(s.reward) for s in self.stages if s.kind == "rl"
+        ):
+            raise ValueError("reward 'preference' needs a model: give [judge.endpoint] its base_url and model")
         splits = self.problems.splits
         for reader, split in [("evaluation", self.evaluation.split)] + [(s.name, s.split) for s in self.stages]:
             if split not in splits:

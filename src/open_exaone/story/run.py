@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base import interrupt
-from open_exaone.base.errors import PromptTooLongError
+from open_exaone.base.errors import ConfigError, PromptTooLongError
 from open_exaone.base.files import read_json
 from open_exaone.base.records import Problem
 from open_exaone.data.document import prompt_ids
@@ -15,6 +15,9 @@ from open_exaone.story.recipe import Recipe
 from open_exaone.story.report import build_report, stage_showcase, write_outcome
 from open_exaone.tasks.splits import build_splits
 from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.verify.language import LANGUAGES
+from open_exaone.verify.own import check_own, is_own
+from open_exaone.verify.rubric import weights_of
 
 
 def run_story(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | None = None) -> dict[str, Any]:
@@ -55,7 +58,8 @@ def _prepare(folder: RunFolder, recipe: Recipe, on_event: OnEvent) -> Tokenizer:
     if not folder.prepared_file.is_file():
         started = time.perf_counter()
         on_event({"message": "drawing problems, training the tokenizer …"})
-        splits = build_splits(recipe.problems)
+        splits = build_splits(recipe.problems, recipe.judge)
+        _check_rewards(recipe, splits)
         folder.save_problems(splits)
         learned = {stage.split for stage in recipe.stages if stage.kind in ("base", "sft")}
         problems = [problem for name in recipe.problems.splits if name in learned for problem in splits[name]]
@@ -66,6 +70,22 @@ def _prepare(folder: RunFolder, recipe: Recipe, on_event: OnEvent) -> Tokenizer:
         sizes = {name: len(split) for name, split in splits.items()}
         write_outcome(folder.prepared_file, seconds=time.perf_counter() - started, num_problems=sizes)
     return Tokenizer.load(tokenizer_folder)
+
+
+def _check_rewards(recipe: Recipe, splits: dict[str, tuple[Problem, ...]]) -> None:
+    """Finds a reward that cannot be given before anything is trained."""
+    for stage in recipe.stages:
+        if stage.kind != "rl":
+            continue
+        weights = weights_of(stage.reward)
+        for name in filter(is_own, weights):
+            check_own(name, recipe.judge)
+        languages = {problem.language for problem in splits[stage.split]} - set(LANGUAGES)
+        if "language" in weights and languages:
+            known = ", ".join(LANGUAGES)
+            raise ConfigError(
+                f"{stage.name}.reward: 'language' knows {known}; split {stage.split!r} has {min(languages)!r}"
+            )
 
 
 def _check_prompts(recipe: Recipe, splits: dict[str, tuple[Problem, ...]], tokenizer: Tokenizer) -> None:

@@ -1,15 +1,15 @@
 """A user's own problems: a file of them, or a Python function that gives them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.files import read_jsonl
-from open_exaone.base.records import Problem
-from open_exaone.verify.judge import find_judge
-from open_exaone.verify.own import call_own, is_own
+from open_exaone.base.files import read_numbered_jsonl
+from open_exaone.base.records import Problem, Reply
+from open_exaone.verify.judge import judge_answer, judged_with
+from open_exaone.verify.own import call_own, check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
 
 TASK_TIME_LIMIT_S = 600.0  # that a function may take to give all its problems
@@ -17,7 +17,7 @@ _FIELDS = {field.name for field in fields(Problem)}
 _TEXTS = ("id", "task", "language", "verifier", "thought", "reply")
 
 
-def own_problems(source: str) -> list[Problem]:
+def own_problems(source: str, settings: JudgeSettings | None = None) -> list[Problem]:
     """The problems of a `.jsonl` file, or of a function named by file, such as "my_task.py:problems".
 
     A problem is an object with `question` and `answer`; `id`, `task`, `language` ("en"), `verifier` ("exact"),
@@ -26,27 +26,38 @@ def own_problems(source: str) -> list[Problem]:
 
     Raises:
         ConfigError: there is no such file.
-        DataError: a problem is wrong; names its place and field. Or the function failed.
+        DataError: a problem is wrong, or could not be judged under these settings; names its place and field. Or the
+            function failed.
     """
+    settings = settings or JudgeSettings()
     if is_own(source):
-        result = call_own(source, settings=JudgeSettings(), time_limit_s=TASK_TIME_LIMIT_S)
+        result = call_own(source, settings=settings, time_limit_s=TASK_TIME_LIMIT_S)
         if result.status != "ok":
             raise DataError(f"{source}: gives no problems: {result.why}")
         if not isinstance(result.value, list):
             raise DataError(f"{source}: must return a list of problems, not {type(result.value).__name__}")
         name = source.rpartition(":")[2]
-        return _problems(result.value, name, lambda number: f"{source}: problem {number}")
+        return _problems(enumerate(result.value, start=1), name, f"{source}: problem", settings)
     if not source.endswith(".jsonl"):
         raise ConfigError(f'{source}: must be a .jsonl file of problems, or a function, "FILE.py:function"')
-    return _problems(read_jsonl(Path(source)), Path(source).stem, lambda number: f"{source}: line {number}")
+    return _problems(read_numbered_jsonl(Path(source)), Path(source).stem, f"{source}: line", settings)
 
 
-def _problems(rows: Iterable[Any], name: str, place: Callable[[int], str]) -> list[Problem]:
+def _problems(rows: Iterable[tuple[int, Any]], name: str, place: str, settings: JudgeSettings) -> list[Problem]:
     problems: dict[str, Problem] = {}
-    for number, row in enumerate(rows, start=1):
-        problem = _problem(row, name, number, place(number))
+    loaded: set[str] = set()
+    for number, row in rows:
+        problem = _problem(row, name, number, f"{place} {number}")
         if problem.id in problems:
-            raise DataError(f"{place(number)}: field 'id': {problem.id!r} is another problem's: give each its own")
+            raise DataError(f"{place} {number}: field 'id': {problem.id!r} is another problem's: give each its own")
+        try:
+            if problem.verifier not in loaded and is_own(problem.verifier):
+                check_own(problem.verifier, settings)
+                loaded.add(problem.verifier)
+            elif problem.verifier not in loaded:
+                judge_answer(problem.verifier, "", problem.answer, judged_with(problem, Reply("", "")), settings)
+        except ValueError as error:
+            raise DataError(f"{place} {number}: {error}") from error
         problems[problem.id] = problem
     return list(problems.values())
 
@@ -64,9 +75,4 @@ def _problem(row: Any, name: str, number: int, place: str) -> Problem:
             raise DataError(f"{place}: field {field!r} must be a text")
     if not isinstance(row.get("metadata", {}), dict):
         raise DataError(f"{place}: field 'metadata' must be an object")
-    problem = Problem(**{"id": f"{name}/{number}", "task": name, "language": "en", "verifier": "exact", **row})
-    try:
-        find_judge(problem.verifier)
-    except ValueError as error:
-        raise DataError(f"{place}: field 'verifier': {error}") from error
-    return problem
+    return Problem(**{"id": f"{name}/{number}", "task": name, "language": "en", "verifier": "exact", **row})

@@ -12,6 +12,7 @@ from open_exaone.base.records import Problem
 from open_exaone.tasks.family import Family
 from open_exaone.tasks.own import own_problems
 from open_exaone.tasks.registry import FAMILIES, get_family
+from open_exaone.verify.settings import JudgeSettings
 
 MAX_PROBLEMS = 100_000  # of one split
 MAX_SPLITS = 100
@@ -63,18 +64,20 @@ class ProblemsConfig(Config):
     """Another seed draws other problems."""
 
 
-def build_splits(config: ProblemsConfig) -> dict[str, tuple[Problem, ...]]:
+def build_splits(config: ProblemsConfig, settings: JudgeSettings | None = None) -> dict[str, tuple[Problem, ...]]:
     """Draws every split; the same config gives the same problems anywhere.
 
     Raises:
-        DataError: a family cannot give as many different questions as a split wants of it.
+        DataError: a user's own problem is wrong, or a family cannot give as many different questions as a split wants.
     """
     used: set[str] = set()
     splits = {}
     for index, (name, split) in enumerate(config.splits.items()):
         first_seed = (config.seed * MAX_SPLITS + index) * BLOCK
-        draw = _draw_split if split.source is None else _take_split
-        splits[name] = tuple(draw(name, split, first_seed, used))
+        if split.source is None:
+            splits[name] = tuple(_draw_split(name, split, first_seed, used))
+        else:
+            splits[name] = tuple(_take_split(name, split, own_problems(split.source, settings), first_seed, used))
     assert_disjoint(splits)
     return splits
 
@@ -101,10 +104,9 @@ def _draw_split(name: str, split: SplitConfig, first_seed: int, used: set[str]) 
     return (next(share) for share in islice(cycle(shares), split.num_problems))
 
 
-def _take_split(name: str, split: SplitConfig, seed: int, used: set[str]) -> Iterator[Problem]:
+def _take_split(name: str, split: SplitConfig, problems: list[Problem], seed: int, used: set[str]) -> Iterator[Problem]:
     """Takes a user's own problems whose question is new, shuffled by the seed."""
-    assert split.source is not None
-    found = [p for p in own_problems(split.source) if not split.with_thoughts_only or (p.thought and p.reply)]
+    found = [p for p in problems if not split.with_thoughts_only or (p.thought and p.reply)]
     fresh = {question: p for p in reversed(found) if (question := normalise_question(p.question)) not in used}
     if len(fresh) < split.num_problems:
         raise DataError(

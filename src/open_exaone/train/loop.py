@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from open_exaone.base import interrupt
-from open_exaone.base.errors import OpenExaoneError
+from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.files import append_jsonl, read_jsonl, write_jsonl
 from open_exaone.data.batch import Batch, fold
 from open_exaone.data.document import Document
@@ -67,6 +67,7 @@ def train(
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
+        DataError: what a step learns from cannot be had, with the state saved.
         OpenExaoneError: too many steps in a row had a gradient that was not finite.
     """
     progress = load_state(folder / "checkpoints", optimizer) or Progress()
@@ -75,7 +76,12 @@ def train(
     while progress.step < objective.num_steps:
         started = time.perf_counter()
         model.version = progress.step
-        row = _step(model, optimizer, objective, progress)
+        try:
+            row = _step(model, optimizer, objective, progress)
+        except DataError:  # what the step learns from cannot be had; the weights are as they were
+            if progress.step:
+                save_state(folder / "checkpoints", optimizer, progress)
+            raise
         skipped_in_a_row = skipped_in_a_row + 1 if row["skipped"] else 0
         progress.step += 1
         progress.seconds += time.perf_counter() - started

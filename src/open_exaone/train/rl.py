@@ -13,7 +13,7 @@ from torch import Tensor
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import write_jsonl
-from open_exaone.base.records import Problem, Rollout, RolloutGroup, Sampling, StopReason
+from open_exaone.base.records import NO_FINDING, Problem, Rollout, RolloutGroup, Sampling, StopReason
 from open_exaone.data.batch import Batch, step_indices
 from open_exaone.data.document import Document, rollout_document
 from open_exaone.learn.advantage import group_relative
@@ -111,6 +111,7 @@ def _group_metrics(groups: list[RolloutGroup]) -> Metrics:
         "all_wrong_groups": sum(c == 0 for c in correct),
         "mean_reply_tokens": sum(len(r.completion.ids) for r in rollouts) / len(rollouts),
         "truncated_share": sum(r.completion.stop is StopReason.LENGTH for r in rollouts) / len(rollouts),
+        "error_share": sum(r.verdict.status in NO_FINDING for r in rollouts) / len(rollouts),
     }
 
 
@@ -123,11 +124,10 @@ def _term_metrics(rollouts: list[Rollout]) -> Metrics:
     metrics: Metrics = {}
     num_failed = 0
     for name in rollouts[0].terms:
-        found = [value for rollout in rollouts if (value := rollout.terms[name]) is not None]
+        terms = [rollout.terms[name] for rollout in rollouts]
+        found = [term for term in terms if not isinstance(term, str)]
         if not found:
-            raise DataError(
-                f"reward {name!r}: failed on every reply of this step: see why in rollouts/, or leave it out"
-            )
+            raise DataError(f"reward {name!r}: says nothing of any reply of this step: {terms[0]}")
         metrics[f"reward_{name}"] = math.fsum(found) / len(found)
-        num_failed += len(rollouts) - len(found)
+        num_failed += len(terms) - len(found)
     return {**metrics, "failed_terms": num_failed}

@@ -9,7 +9,7 @@ from functools import cache, partial
 from threading import Lock
 from typing import Any
 
-from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
 from open_exaone.verify.choice import judge_choice
 from open_exaone.verify.code.judge import judge_code
 from open_exaone.verify.constraints.judge import judge_constraints
@@ -43,6 +43,11 @@ def judge_answer(
         ValueError: there is no such kind, or the gold answer or the metadata is not what the kind needs.
     """
     return find_judge(kind)(answer, gold, metadata, settings or JudgeSettings())
+
+
+def judged_with(problem: Problem, reply: Reply) -> dict[str, object]:
+    """The metadata that a problem's verifier gets: its own, and what some kinds look at besides the answer."""
+    return {"question": problem.question, "thought": reply.thought, **problem.metadata}
 
 
 def find_judge(kind: str) -> Judge:

@@ -18,9 +18,10 @@ from typing import Any
 
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
-from open_exaone.verify.sandbox.workers import CallResult, call
+from open_exaone.verify.sandbox.workers import CallResult, call, warm
 from open_exaone.verify.settings import JudgeSettings
 
+MAX_REWARD = 1_000_000
 _OWN = re.compile(r"(.+\.py):([^\W\d]\w*)")
 
 
@@ -35,9 +36,7 @@ def call_own(name: str, *arguments: Any, settings: JudgeSettings, time_limit_s: 
     Raises:
         ConfigError: there is no such file.
     """
-    match = _OWN.fullmatch(name)
-    if match is None or not Path(match[1]).is_file():
-        raise ConfigError(f'{name}: no such file: write it as "FILE.py:function", seen from the current folder')
+    _check_file(name)
     return call(
         name,
         *arguments,
@@ -47,21 +46,41 @@ def call_own(name: str, *arguments: Any, settings: JudgeSettings, time_limit_s: 
     )
 
 
+def check_own(name: str, settings: JudgeSettings) -> None:
+    """Finds out whether a function of the user's own can be called at all.
+
+    Raises:
+        ConfigError: there is no such file or function, or the file fails to load.
+    """
+    _check_file(name)
+    if why := warm(name, memory_bytes=settings.memory_bytes, confined=False):
+        raise ConfigError(f"{name}: cannot be loaded: {why}")
+
+
+def _check_file(name: str) -> None:
+    match = _OWN.fullmatch(name)
+    if match is None or not Path(match[1]).is_file():
+        raise ConfigError(f'{name}: no such file: write it as "FILE.py:function", seen from the current folder')
+
+
 def own_score(
     name: str, problem: Problem, reply: Reply, verdict: Verdict, num_tokens: int, settings: JudgeSettings
-) -> float | None:
-    """What a reward of the user's own says of a reply; None where it ran over its time or memory.
+) -> float | str:
+    """What a reward of the user's own says of a reply; why it says nothing, where it ran over its time or memory.
 
     Raises:
         DataError: it raised, or returned no finite number: a mistake in it must not pass as a low reward.
     """
     result = call_own(name, _sample(problem, reply, verdict, num_tokens), settings=settings)
     if result.status in ("timeout", "memory"):
-        return None
+        return result.why
     if result.status == "failed":
         raise DataError(f"{name}: fails on a reply to {problem.id}: {result.why}")
-    if not isinstance(result.value, bool | int | float) or not math.isfinite(result.value):
-        raise DataError(f"{name}: returned {_short(result.value)} for a reply to {problem.id}, and no finite number")
+    if not _is_number(result.value) or abs(result.value) > MAX_REWARD:
+        found = _short(result.value)
+        raise DataError(
+            f"{name}: returned {found} for a reply to {problem.id}: a number within ±{MAX_REWARD:,} is needed"
+        )
     return float(result.value)
 
 
@@ -70,7 +89,7 @@ def judge_own(name: str, answer: str, gold: str, metadata: Mapping[str, object],
     result = call_own(name, {"answer": answer, "gold": gold, "metadata": dict(metadata)}, settings=settings)
     if result.status == "timeout":
         return Verdict(VerdictStatus.TIMEOUT, None, f"{name} took longer than {settings.time_limit_s:g} s.")
-    if result.status != "ok" or not isinstance(result.value, bool | int | float):
+    if result.status != "ok" or not _is_number(result.value):
         why = result.why if result.status != "ok" else f"it returned {_short(result.value)}, and no number"
         return Verdict(VerdictStatus.ERROR, None, f"{name} failed: {why}")
     status = VerdictStatus.CORRECT if result.value == 1 else VerdictStatus.WRONG
@@ -90,6 +109,10 @@ def _sample(problem: Problem, reply: Reply, verdict: Verdict, num_tokens: int) -
         "verdict": verdict.status.value,
         "extracted": verdict.extracted,
     }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _short(value: object) -> str:

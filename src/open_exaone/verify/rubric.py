@@ -18,6 +18,7 @@ from open_exaone.verify.rule_then_judge import preference
 from open_exaone.verify.settings import JudgeSettings
 from open_exaone.verify.terms import concise_term, format_term, language_term, overlong_term
 
+MAX_WEIGHT = 1_000
 Reward = str | dict[str, float]  # one term by its name, or the weight of each
 
 
@@ -58,14 +59,15 @@ class Judged:
 
 def score(
     judged: Judged, weights: Mapping[str, float], rubric: Rubric, settings: JudgeSettings
-) -> tuple[float, dict[str, float | None]]:
+) -> tuple[float, dict[str, float | str]]:
     """A reply's reward and its terms.
 
     Returns:
-        the weighted sum, and each term by itself, unweighted; None where it could not be found out, which counts as 0.
+        the weighted sum, and each term by itself, unweighted: a number, or a text that says why it could not be found
+        out, which counts as 0.
     """
     terms = {name: _term(name, judged, rubric, settings) for name in weights}
-    return sum(weight * (terms[name] or 0.0) for name, weight in weights.items()), terms
+    return sum(weights[name] * term for name, term in terms.items() if not isinstance(term, str)), terms
 
 
 def weights_of(reward: Reward) -> Mapping[str, float]:
@@ -77,14 +79,16 @@ def weights_of(reward: Reward) -> Mapping[str, float]:
     weights = {reward: 1.0} if isinstance(reward, str) else reward
     if not weights:
         raise ValueError("reward = {}: name at least one term")
-    for name in weights:
+    for name, weight in weights.items():
+        if not abs(weight) <= MAX_WEIGHT:
+            raise ValueError(f"reward {name!r}: weight {weight}: must lie within ±{MAX_WEIGHT:,}")
         if name not in TERMS and not is_own(name):
             known = ", ".join(TERMS)
             raise ValueError(f'reward {name!r}: must be one of {known}, or a function of yours, "FILE.py:function"')
     return MappingProxyType(weights)
 
 
-def _term(name: str, judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | None:
+def _term(name: str, judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | str:
     if name in TERMS:
         return TERMS[name](judged, rubric, settings)
     return own_score(name, judged.problem, judged.reply, judged.verdict, judged.num_tokens, settings)
@@ -108,14 +112,16 @@ def _concise(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
 
 def _overlong(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
     buffer_tokens = max(1, round(judged.max_tokens * rubric.overlong_share))
-    return overlong_term(judged.num_tokens, judged.max_tokens, buffer_tokens)
+    return overlong_term(judged.num_tokens, judged.max_tokens, buffer_tokens) + 0.0  # no -0.0
 
 
-def _preference(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | None:
-    return preference(settings.endpoint, judged.problem.question, judged.reply.answer) if settings.endpoint else None
+def _preference(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | str:
+    if settings.endpoint is None:
+        return "There is no [judge.endpoint]."
+    return preference(settings.endpoint, judged.problem.question, judged.reply.answer)
 
 
-TERMS: Mapping[str, Callable[[Judged, Rubric, JudgeSettings], float | None]] = MappingProxyType(
+TERMS: Mapping[str, Callable[[Judged, Rubric, JudgeSettings], float | str]] = MappingProxyType(
     {
         "correct": _correct,  # the verdict, by the rubric
         "format": _format,  # 1 where the reply is well formed

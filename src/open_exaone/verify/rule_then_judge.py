@@ -95,8 +95,8 @@ def judge_rule_then_model(
     return Verdict(status, verdict.extracted, why[status])
 
 
-def preference(endpoint: Endpoint, question: str, answer: str) -> float | None:
-    """A model's grade for a reply without its thought, 0 to 1 in tenths; None where it gives none.
+def preference(endpoint: Endpoint, question: str, answer: str) -> float | str:
+    """A model's grade for a reply without its thought, 0 to 1 in tenths; why there is none, where it gives none.
 
     The papers' hybrid reward has such a term, from a model that was not published; the rubric here is ours.
 
@@ -106,9 +106,9 @@ def preference(endpoint: Endpoint, question: str, answer: str) -> float | None:
     parts = {"Request": _ends(question, MAX_QUESTION_CHARS), "Reply": _ends(answer, MAX_GRADED_CHARS)}
     try:
         reply = ask(endpoint, _messages(_GRADE, parts, "Grade the quoted reply, 0 to 10."), max_tokens=MAX_TOKENS)
-    except EndpointError:
-        return None
-    return _GRADES.get(_last_line(reply))
+    except EndpointError as error:
+        return str(error)
+    return _GRADES.get(_last_line(reply), f"{endpoint.model} gave no grade.")
 
 
 def _endpoint(settings: JudgeSettings) -> Endpoint:

@@ -8,7 +8,7 @@ from open_exaone.base.config import Config
 class Endpoint(Config):
     """A language model behind an OpenAI-compatible endpoint, asked only where rules say wrong."""
 
-    base_url: str
+    base_url: str = Field(pattern=r"^https?://[^\s/]+")
     """Such as "http://localhost:8000/v1"."""
     model: str
     """The model's name there."""
