@@ -1,0 +1,174 @@
+"""A benchmark from a few lines of TOML, with no code: for the rest of the reports' list and for a user's own files.
+
+`more/*.toml` are the ones that come with the package; docs/benchmarks.md shows the keys.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from open_exaone.base.config import Config, read_toml, validate
+from open_exaone.base.records import Problem
+from open_exaone.tasks.benchmarks.benchmark import Access, Benchmark, Hub, PromptKind, Row
+from open_exaone.tasks.benchmarks.fields import about, letter, text, texts, whole
+from open_exaone.tasks.benchmarks.prompts import CHOICE, LETTERS, SHORT_ANSWER, fill, letters_of, listed
+from open_exaone.verify.own import is_own
+
+_PLAIN = "{question}"
+_PROMPTS: Mapping[str, tuple[PromptKind, str]] = {  # what `prompt` may name
+    "short answer": (PromptKind.SHORT_ANSWER, SHORT_ANSWER),
+    "choice": (PromptKind.CHOICE, CHOICE),
+    "plain": (PromptKind.PLAIN, _PLAIN),
+}
+_JUDGES = ("math", "exact", "choice", "code")
+_DEFAULT_PROMPT = {"math": "short answer", "exact": "short answer", "choice": "choice"}
+
+
+class FieldNames(Config):
+    """Which field of a row holds what."""
+
+    question: str = "question"
+    """What is asked."""
+    answer: str = "answer"
+    """The gold answer."""
+    options: str | tuple[str, ...] | None = None
+    """For multiple choice: the field that holds the list of options, or one field for each option."""
+    id: str | None = None
+    """What tells a row from others; its number where left out."""
+    metadata: tuple[str, ...] = ()
+    """Fields to hand on to the samples' file, and to a judge of your own."""
+
+
+class Description(Config):
+    """One benchmark."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    """Small letters, digits and underscores."""
+    what: str = Field(min_length=1)
+    """One sentence about it."""
+    language: str = "en"
+    """Of its questions, and the one wanted in replies."""
+    judge: str = "math"
+    """How replies are judged: "math", "exact", "choice", "code", or a function of yours, "FILE.py:function"."""
+    answer_is: Literal["text", "letter", "number from 0", "number from 1"] | None = None
+    """For multiple choice: how the answer names the right option; "letter" where left out."""
+    prompt: str | None = None
+    """"short answer" or "choice" (LG's), "plain", or a text of yours with {question} (and {options}, {letters})."""
+    file: str | None = None
+    """A file of rows, beside this one."""
+    hub: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
+    """A data set of the hub, "owner/name" or "owner/name@revision"."""
+    config: str = "default"
+    """The configuration of that data set, for the record."""
+    split: str = "test"
+    """And the split."""
+    files: tuple[str, ...] = ()
+    """Patterns of the files there that hold the rows."""
+    access: Access = Access.OWN
+    """"open" or "gated" where the hub has it; "own" otherwise."""
+    licence: str = "not stated"
+    """What its authors allow."""
+    fields: FieldNames = FieldNames()
+
+    @field_validator("judge")
+    @classmethod
+    def _known_judge(cls, kind: str) -> str:
+        if kind not in _JUDGES and not is_own(kind):
+            raise ValueError(f'must be one of {", ".join(_JUDGES)}, or a function of yours, "FILE.py:function"')
+        return kind
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in files:
+            if pattern.startswith(("/", "~")) or ".." in Path(pattern).parts or not pattern:
+                raise ValueError(f"{pattern!r}: must be a pattern within the data set's folder")
+        return files
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Description":
+        if (self.judge == "choice") != (self.fields.options is not None):
+            raise ValueError('judge = "choice" and fields.options go together: give both or neither')
+        if self.answer_is is not None and self.judge != "choice":
+            raise ValueError('answer_is: is for judge = "choice" alone')
+        if self.hub is not None and not self.files:
+            raise ValueError('files: must name those of the hub that hold the rows, such as ["data/test-*.parquet"]')
+        template = self.template()
+        wanted = {"question": True, "options": self.judge == "choice", "letters": False}
+        for part, is_needed in wanted.items():
+            if template.count(f"{{{part}}}") not in ((1,) if is_needed else (0, 1)):
+                raise ValueError(f"prompt: must have {{{part}}} once, or be one of {', '.join(_PROMPTS)}")
+        return self
+
+    def prompt_name(self) -> str:
+        """The named prompt or the template."""
+        return self.prompt if self.prompt is not None else _DEFAULT_PROMPT.get(self.judge, "plain")
+
+    def template(self) -> str:
+        """The text of the user turn, with its places."""
+        name = self.prompt_name()
+        return _PROMPTS[name][1] if name in _PROMPTS else name
+
+
+def describe(path: Path) -> Benchmark:
+    """The benchmark that a TOML file describes.
+
+    Raises:
+        ConfigError: the file is missing or wrong; names the key.
+    """
+    told = validate(Description, read_toml(path), str(path))
+    name = told.prompt_name()
+    return Benchmark(
+        name=told.name,
+        what=told.what,
+        language=told.language,
+        verifiers=(told.judge,),
+        prompt=_PROMPTS[name][0] if name in _PROMPTS else PromptKind.OWN,
+        hub=Hub(told.hub, told.files, told.config, told.split) if told.hub else None,
+        access=told.access,
+        licence=told.licence,
+        parse=partial(_parse, told),
+        file=path.parent / told.file if told.file else None,
+    )
+
+
+def _parse(told: Description, row: Row, number: int) -> Problem:
+    names, template = told.fields, told.template()
+    key = text(row, names.id) if names.id else number
+    question, known = text(row, names.question), about(row, *names.metadata)
+    parts, metadata, answer = {"question": question}, dict[str, Any](known), ""
+    if told.judge == "choice":
+        options = _options(row, names.options)
+        answer = LETTERS[_right(told, row, options)]
+        parts |= {"options": listed(options), "letters": letters_of(len(options))}
+        metadata["options"] = options
+    elif told.judge == "code":
+        metadata["tests"] = dict(row)
+    else:
+        answer = text(row, names.answer)
+    asked = fill(template, **{part: said for part, said in parts.items() if f"{{{part}}}" in template})
+    return Problem(f"{told.name}/{key}", told.name, told.language, asked, answer, told.judge, metadata=metadata)
+
+
+def _options(row: Row, names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    if isinstance(names, tuple):
+        return tuple(text(row, name) for name in names)
+    assert names is not None  # a description of multiple choice has it
+    return texts(row, names, 2, len(LETTERS))
+
+
+def _right(told: Description, row: Row, options: tuple[str, ...]) -> int:
+    """Which option is right, from 0."""
+    name = told.fields.answer
+    if told.answer_is in (None, "letter"):
+        return letter(row, name, len(options))
+    if told.answer_is == "text":
+        said = text(row, name).strip()
+        if [option.strip() for option in options].count(said) != 1:
+            raise ValueError(f"field {name!r}: must be the text of just one of the options, not {said[:40]!r}")
+        return [option.strip() for option in options].index(said)
+    first = 1 if told.answer_is == "number from 1" else 0
+    return whole(row, name, first, first + len(options) - 1) - first

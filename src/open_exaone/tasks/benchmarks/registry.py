@@ -1,0 +1,78 @@
+"""Every benchmark by its name, and the one way to its problems."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.records import Problem
+from open_exaone.tasks.benchmarks import choice_sets, code_sets, csat, ifeval, math_sets
+from open_exaone.tasks.benchmarks.benchmark import Benchmark
+from open_exaone.tasks.benchmarks.described import describe
+from open_exaone.tasks.benchmarks.load import Loaded, OnChange, load
+
+_MORE = Path(__file__).parent / "more"
+_CODED = (
+    math_sets.MATH_500,
+    math_sets.AIME_2024,
+    math_sets.AIME_2025,
+    math_sets.HMMT_FEB_2025,
+    csat.CSAT_2025_MATH,
+    choice_sets.GPQA_DIAMOND,
+    choice_sets.MMLU,
+    choice_sets.MMLU_REDUX,
+    choice_sets.MMLU_REDUX_CORRECTED,
+    choice_sets.MMLU_PRO,
+    code_sets.LIVECODEBENCH,
+    code_sets.LIVECODEBENCH_V5,
+    code_sets.LIVECODEBENCH_V6,
+    code_sets.HUMANEVAL,
+    code_sets.MBPP,
+    math_sets.GSM8K,
+    ifeval.IFEVAL,
+    math_sets.HLE,
+)
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
+    {item.name: item for item in (*_CODED, *map(describe, sorted(_MORE.glob("*.toml"))))}
+)
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """The benchmark of that name, or the one that a `.toml` file describes.
+
+    Raises:
+        ConfigError: there is none; names the known ones. Or the file is wrong.
+    """
+    if name in BENCHMARKS:
+        return BENCHMARKS[name]
+    if name.endswith(".toml"):
+        return describe(Path(name))
+    raise ConfigError(f"benchmark {name!r}: unknown; the benchmarks are {', '.join(BENCHMARKS)}, or a .toml file")
+
+
+def load_benchmark(
+    which: str | Benchmark, source: str | None = None, *, limit: int | None = None, on_change: OnChange = "error"
+) -> Loaded:
+    """A benchmark's problems with the hash of their content; `load.load` says what the arguments mean.
+
+    Raises:
+        ConfigError: there is no such benchmark.
+        DataError: as `load.load`.
+    """
+    benchmark = get_benchmark(which) if isinstance(which, str) else which
+    return load(benchmark, source, limit=limit, on_change=on_change)
+
+
+def load_problems(
+    name_or_benchmark: str | Benchmark,
+    source: str | None = None,
+    *,
+    limit: int | None = None,
+    on_change: OnChange = "error",
+) -> list[Problem]:
+    """A benchmark's problems alone.
+
+    Raises:
+        ConfigError, DataError: as `load_benchmark`.
+    """
+    return list(load_benchmark(name_or_benchmark, source, limit=limit, on_change=on_change).problems)
