@@ -166,6 +166,18 @@ CHEATS = {
     "an error that cannot be told": (
         "class E(Exception):\n    args = property(lambda self: 1 / 0)\ndef f(*args): raise E"
     ),
+    "an error with a long number": "def f(*args): raise ValueError(10**6000)",
+    "an error whose text ends all": (
+        "import os\nclass X:\n    def __str__(self): os._exit(1)\n    __repr__ = __str__\n"
+        "def f(*args): raise ValueError(X())"
+    ),
+    "an error whose text is none": (
+        "class X:\n    def __str__(self): raise KeyError\n    __repr__ = __str__\ndef f(*args): raise ValueError(X())"
+    ),
+    "an error whose text never comes": (
+        "import time\nclass X:\n    def __str__(self): time.sleep(99)\n    __repr__ = __str__\n"
+        "def f(*args): raise KeyError([X()])"
+    ),
     "an error of its own root": "class E(BaseException): pass\ndef f(*args): raise E('passed')",
     "clearing the arguments": "def f(xs, k):\n    if isinstance(xs, list): xs.clear()\n    return xs",
     "recursion": "def f(*args): return f(*args)",
@@ -198,6 +210,8 @@ def test_no_cheat_is_correct(cheat: str, form: str) -> None:
     assert verdict.status in (VerdictStatus.WRONG, VerdictStatus.TIMEOUT), verdict.why
     assert verdict.why.endswith(".") and len(verdict.why) < 500 and "\n" not in verdict.why
     assert time.monotonic() - start < 30
+    if cheat.startswith("an error"):
+        assert verdict.status is VerdictStatus.WRONG
 
 
 @pytest.mark.usefixtures("sandbox")

@@ -55,6 +55,10 @@ def test_the_same_output(got: str, expected: str) -> None:
         ("1_000", "1000", "expected '1000', got '1_000'"),
         ("٧", "7", "expected '7', got '٧'"),
         ("1e999", "1e998", "expected '1e998', got '1e999'"),
+        ("1e99999999999999999999", "5", "expected '5', got '1e99999999999999999999'"),  # more than Decimal takes
+        ("0e99999999999999999999", "0", "expected '0', got '0e99999999999999999999'"),
+        ("1.0e99999999999999999999", "1.0", "expected '1.0', got '1.0e99999999999999999999'"),
+        ("7", "1e-99999999999999999999", "expected '1e-99999999999999999999', got '7'"),
         ("nan", "0.0", "expected '0.0', got 'nan'"),
         ("0x10", "16", "expected '16', got '0x10'"),
     ],
@@ -72,6 +76,11 @@ def test_a_float_is_right_however_many_digits_it_has(value: float, num_digits: i
 @given(st.integers(), st.integers())
 def test_integers_are_exact(one: int, other: int) -> None:
     assert (output_difference(str(one), str(other)) is None) == (one == other)
+
+
+@given(*[st.from_regex(r"[+-]?[0-9]{0,2}(\.[0-9]{0,2})?(e[+-]?[0-9]{0,30})?", fullmatch=True)] * 2)
+def test_no_number_makes_it_raise(one: str, other: str) -> None:
+    output_difference(one, other)
 
 
 @given(st.text(), st.text())

@@ -42,6 +42,9 @@ def mbpp(*tests: str, setup: str = "") -> dict[str, Any]:
         ("if __name__ == '__main__':\n    print(sum(map(int, stdin.readline().split())))", ADD),
         ("print(f'{int(input()) / 3:.10f}')", [{"input": "1", "output": "0.333333333"}]),
         ("from __future__ import annotations\nx: List[int] = list(map(int, input().split()))\nprint(sum(x))", ADD),
+        ("from __future__ import (\n    annotations,  # all\n)\ndef f(x: Nothing): return x\nprint(f(7))",
+         [{"input": "", "output": "7"}]),
+        ("from __future__ import \\\n    annotations\nprint(7)", [{"input": "", "output": "7"}]),
         ("print(input())", [{"input": "가나다\r\n", "output": "가나다"}]),
         ("class Solution:\n    def smallest(self, xs: List[int], k: int) -> List[int]:\n"
          "        return tuple(sorted(xs)[:k])", CALLS),
@@ -66,6 +69,29 @@ def test_right_programs_are_correct(program: str, tests: Any) -> None:
     verdict = judge(program, tests)
     assert verdict.correct, verdict.why
     assert verdict.extracted == program + "\n"
+
+
+PAIRS = [[i, i + 1] for i in range(100_000)]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("return x", PAIRS),
+        ("x.sort(reverse=True)\n    return x", PAIRS[::-1]),
+        ("return [[b, a] for a, b in x]", [[b, a] for a, b in PAIRS]),
+    ],
+)
+def test_what_crosses_the_wire_is_not_the_programs_loss(body: str, expected: Any) -> None:
+    tests = {"inputs": [[PAIRS]], "outputs": [expected], "fn_name": "f"}
+    verdict = judge(f"def f(x):\n    {body}", tests)
+    assert verdict.correct, verdict.why
+
+
+def test_much_to_print_is_not_too_much_where_it_is_right() -> None:
+    long = "x" * (9 << 20)
+    assert judge("print('x' * (9 << 20))", [{"input": "", "output": long}]).correct
+    assert judge("print('x' * (9 << 20))", [{"input": "", "output": "x"}]).why.startswith("Test 1 of 1: It printed")
 
 
 @pytest.mark.parametrize(
@@ -127,6 +153,13 @@ def test_what_the_sandbox_refuses_is_an_error_with_the_mend(monkeypatch: pytest.
     for tests in (ADD, CALLS, HUMANEVAL):
         verdict = judge("def f(): pass", tests)
         assert (verdict.status, verdict.why) == (VerdictStatus.ERROR, "Programs cannot be confined; do this.")
+
+
+def test_tests_that_a_program_has_crash_are_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed = ProgramResult(ProgramStatus.FAILED, "", "", -11, 0.0, "It was ended by signal 11.")
+    ended = ProgramResult(ProgramStatus.OK, "", "", -9, 0.0, "")
+    monkeypatch.setattr("open_exaone.verify.code.pair.run_pair", lambda *args, **kwargs: (crashed, ended))
+    assert judge("def f(): pass", HUMANEVAL).status is VerdictStatus.WRONG
 
 
 @pytest.mark.parametrize("answer", ["", "The answer is 3.", "```python\ndef f(x):\n    return", "```cpp\nint x;\n```"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_exaone.verify.code.harness_wire import FIXED, KINDS, Graph
+from open_exaone.verify.code.harness_wire import KINDS, TREE, Graph, is_changed, parts_of
 
 NUMBERS = st.integers() | st.floats(allow_nan=False) | st.complex_numbers(allow_nan=False)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text() | st.binary()
@@ -126,15 +126,51 @@ def test_changes_come_back_in_place(before: Any, after: Any) -> None:
     nodes = here.pack(mine)
     there.unpack(copy.deepcopy(nodes))
     theirs = there.opened(here.closed(mine))
+    contents = there.contents()
     theirs[1]["x"] = after
     theirs.append(theirs[1])
-    new = there.pack(after)
-    changed = [there.node(there.objects[n], kind) for n, kind, _ in nodes if kind not in FIXED]
+    targets = [(value, kind) for value, kind, parts in contents if is_changed(value, kind, parts)]
+    new = there.pack(*(part for value, kind in targets for part in parts_of(value, kind)))
+    changed = [there.node(value, kind) for value, kind in targets]
+    assert len(changed) <= 2
     inner = mine[1]
     here.unpack(json.loads(json.dumps(new)))
     here.change(json.loads(json.dumps(changed)))
     assert same(mine, [before, {"x": after}, {"x": after}])
     assert mine[1] is inner and mine[2] is inner
+
+
+def test_a_tree_is_one_node_and_only_what_changes_in_it_comes_back() -> None:
+    pairs = [[i, {"i": [i]}] for i in range(1000)]
+    here, there = Graph(refuse, refuse), Graph(refuse, refuse)
+    nodes = here.pack(pairs)
+    assert len(nodes) == 1 and nodes[0][1] == TREE
+    there.unpack(json.loads(json.dumps(nodes)))
+    theirs = there.opened(here.closed(pairs))
+    contents = there.contents()
+    theirs.reverse()
+    theirs[0][1]["i"].append((7,))
+    targets = [(value, kind) for value, kind, parts in contents if is_changed(value, kind, parts)]
+    assert [value is theirs or value is theirs[0][1]["i"] for value, _ in targets] == [True, True]
+    inner = pairs[999][1]["i"]
+    here.unpack(json.loads(json.dumps(there.pack((7,), theirs[0][1]["i"][1]))))
+    here.change(json.loads(json.dumps([there.node(value, kind) for value, kind in targets])))
+    assert pairs[0][1]["i"] is inner and inner == [999, (7,)] and pairs[999] == [0, {"i": [0]}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[[1], (2,)], [{1: 2}], [[7 << 70]], [{3}], [Counter("a")], [[[1]], b"x"], [type("L", (list,), {})([1]), [2]]],
+)
+def test_what_json_would_change_is_no_tree(value: Any) -> None:
+    assert TREE not in [kind for _, kind, _ in Graph(refuse, refuse).pack(value)]
+    assert sent(value)[1][0] == value
+
+
+@pytest.mark.parametrize("node", [[0, TREE, 7], [0, TREE, [7 << 70]], [1, TREE, [[]]], [0, TREE, None]])
+def test_a_tree_that_is_none_is_refused(node: Any) -> None:
+    with pytest.raises(ValueError, match="tree|numbers"):
+        Graph(refuse, refuse).unpack([node])
 
 
 @pytest.mark.parametrize("value", [[1], (1,), {1}, {1: 1}])

@@ -4,6 +4,8 @@ import os
 import time
 from typing import Any
 
+import numpy
+
 CALLS: list[Any] = []
 
 
@@ -25,6 +27,10 @@ def act(argument: dict[str, Any]) -> Any:
         "loop": lambda: [None for _ in iter(int, 1)],
         "sleep": lambda: time.sleep(argument["value"]),
         "memory": lambda: len(bytearray(1 << 40)),
+        "crash": lambda: os.kill(os.getpid(), 11),
+        "coroutine": lambda: coroutine(),
+        "generator": lambda: (i * i for i in range(3)),
+        "numpy": lambda: [numpy.float32(0.5), numpy.int64(3), numpy.bool_(True)],
         "exit": lambda: os._exit(3),
         "fork": os.fork,
         "raise": lambda: [1][argument["value"]],
@@ -33,6 +39,10 @@ def act(argument: dict[str, Any]) -> Any:
         "deep": lambda: deep(argument["value"]),
         "print": lambda: print("printed"),
     }[argument["do"]]()
+
+
+async def coroutine() -> None:
+    """Nothing that JSON holds."""
 
 
 def deep(depth: int) -> Any:

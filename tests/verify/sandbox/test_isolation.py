@@ -1,14 +1,17 @@
 """What the machine offers is found out by trying, and told."""
 
+import os
 import platform
+import resource
 import struct
 from collections.abc import Callable
 
 import pytest
 
 from open_exaone.verify.sandbox.client import Server
-from open_exaone.verify.sandbox.confine import is_below, readable_paths
+from open_exaone.verify.sandbox.confine import Confinement, is_below, kernel_limits, most_processes, readable_paths
 from open_exaone.verify.sandbox.isolation import findings, isolation
+from open_exaone.verify.sandbox.limits import Limits
 from open_exaone.verify.sandbox.seccomp import has_filter, keeper_filter, program_filter
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -31,6 +34,24 @@ def test_what_is_missing_is_told_with_the_mend(without: tuple[str, ...], use_wit
     assert not is_enough or len(without) == 1
     assert ("cannot be judged" in rows[-1][2]) != is_enough
     assert is_enough or ("namespaces" in rows[-1][2] and "--unsafe-code-execution" in rows[-1][2])
+
+
+def test_what_is_less_without_namespaces_is_told(use_without: Callable[..., Server]) -> None:
+    use_without("namespaces")
+    if not isolation().is_enough:
+        pytest.skip("without namespaces this machine confines nothing")
+    told = dict(isolation().notes)["seccomp and Landlock alone"]
+    assert "no folder to write to" in told and "names they guess" in told
+    assert ("bounded by memory only" in told) == (os.getuid() == 0)
+
+
+def test_threads_are_bounded_where_the_kernel_counts_all_of_a_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert most_processes() == 0
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert 1000 <= most_processes() < 1_000_000
+    limits = dict(kernel_limits(Limits(), Confinement(False, 1, (), 0, 1234), is_program=True))
+    assert 0 < limits[resource.RLIMIT_NPROC] <= 1234
 
 
 def test_readable_paths_are_few() -> None:

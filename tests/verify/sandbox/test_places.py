@@ -112,6 +112,69 @@ def wait_until_gone(pids: set[int]) -> set[int]:
     return left
 
 
+INTERRUPTED = """
+import os, signal, sys
+from open_exaone.verify.sandbox import client
+from open_exaone.verify.sandbox.workers import call
+class Interruption(BaseException): pass
+def interrupt(*_): raise Interruption
+signal.signal(signal.SIGALRM, interrupt)
+def attempt(seconds, function, *args, **kwargs):
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        function(*args, **kwargs)
+    except Interruption:
+        return "interrupted"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+def test_a_start_that_is_interrupted_is_none() -> None:
+    judge = run_judge(
+        INTERRUPTED
+        + """for seconds in (0.001, 0.02, 0.05, 0.1):
+    attempt(seconds, run_program, "print(1)")
+    print(run_program("print(7)").stdout.strip(), flush=True)
+    client._SERVERS[0].stop()
+"""
+    )
+    assert judge.communicate()[0] == "7\n" * 4 and judge.returncode == 0
+
+
+def test_interrupted_verdicts_leave_nothing() -> None:
+    judge = run_judge(
+        INTERRUPTED
+        + """sleep = "import time; time.sleep(9)"
+limits = Limits(time_s=9)
+def links():
+    return len(client._LINKS), len(os.listdir("/proc/self/fd"))
+run_pair("1", "1"), call("time:sleep", 0, time_limit_s=9, memory_bytes=1 << 28)
+before = links()
+for _ in range(3):
+    print(attempt(0.1, run_program, sleep, limits=limits))
+    print(attempt(0.1, run_pair, sleep, sleep, limits))
+    print(attempt(0.1, call, "time:sleep", 9, time_limit_s=9, memory_bytes=1 << 28))
+run_pair("1", "1"), call("time:sleep", 0, time_limit_s=9, memory_bytes=1 << 28)
+print(all(now <= then for now, then in zip(links(), before)) or (links(), before))
+"""
+    )
+    assert judge.communicate()[0] == "interrupted\n" * 9 + "True\n"
+
+
+def test_signals_that_the_judge_blocks_or_ignores_do_not_matter() -> None:
+    judge = run_judge(
+        """
+        import signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGCHLD, signal.SIGTERM})
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        alarm = "import signal, time\\nsignal.alarm(1)\\ntime.sleep(5)"
+        print(run_program(alarm).exit_code)
+        """
+    )
+    assert judge.communicate()[0] == "-14\n"
+
+
 @pytest.mark.parametrize("how", ["exit", "kill"])
 def test_all_ends_with_the_judge(how: str, descendants: Callable[[int], set[int]]) -> None:
     judge = run_judge(

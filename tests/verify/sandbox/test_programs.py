@@ -18,7 +18,37 @@ needs_confinement = pytest.mark.skipif(
 )
 SHORT = Limits(time_s=0.5, memory_bytes=1 << 28, output_bytes=1 << 16, file_bytes=1 << 20)
 
+FAST_OUTPUT = """
+import os, sys
+from io import BytesIO, IOBase
+class FastIO(IOBase):
+    def __init__(self, file):
+        self.fd, self.buffer = file.fileno(), BytesIO()
+        self.write = self.buffer.write
+    def flush(self):
+        os.write(self.fd, self.buffer.getvalue())
+        self.buffer.truncate(0), self.buffer.seek(0)
+class Wrapper(IOBase):
+    def __init__(self, file):
+        self.buffer = FastIO(file)
+        self.flush = self.buffer.flush
+        self.write = lambda text: self.buffer.write(text.encode())
+sys.stdout = Wrapper(sys.stdout)
+print(7)
+"""  # such as many contestants bring
 LIKE_PYTHON = {
+    "a stdout of its own": FAST_OUTPUT,
+    "the first stdout": "import sys, io\nold = sys.stdout\nsys.stdout = io.StringIO()\nprint(7)\n"
+    "old.write(sys.stdout.getvalue())",
+    "a file in a ring": "class W:\n    def __init__(self):\n        self.me, self.file = self, open(1, 'w')\n"
+    "        self.file.write('7')\nw = W()",
+    "stdout by name": "with open('/dev/stdout', 'w') as file: file.write('7')",
+    "stdin by name": "import fileinput, pathlib\nprint(open('/dev/stdin').readline())\n"
+    "print(pathlib.Path('/proc/self/fd/0').read_bytes()[:0], *fileinput.input('/dev/fd/0'))",
+    "nothing": "import os\nprint(7, file=open(os.devnull, 'w'))\nprint(8)",
+    "a larger stack": "import resource\nresource.setrlimit(resource.RLIMIT_STACK, (1 << 28, -1))",
+    "sixteen threads": "import threading as t\nwait = t.Barrier(17).wait\n"
+    "for _ in range(16): t.Thread(target=wait).start()\nwait()\nprint('all')",
     "input and output": "a, b = map(int, input().split())\nprint(a + b)",
     "all of stdin": "import sys\nprint(sys.stdin.read().split()[::-1])",
     "lines": "import sys\nfor line in sys.stdin: print(line.strip() + '!')",
@@ -113,6 +143,20 @@ def test_no_program_finds_files_of_another() -> None:
     assert run_program("open('left', 'w').write('x')").status == "ok"
     for _ in range(4):
         assert run_program("import os\nprint(os.listdir('.'))").stdout == "[]\n"
+
+
+@needs_confinement
+def test_programs_find_packages_where_the_judge_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use_without: Callable[..., Server]
+) -> None:
+    for folder in ("site-packages", "mine"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"in_{folder[:4]}.py").write_text("x = 7\n")
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    (tmp_path / "site-packages" / "enum.py").write_text("1 / 0\n")
+    use_without()
+    assert run_program("import in_site, enum\nprint(in_site.x)").stdout == "7\n"
+    assert "ModuleNotFoundError" in run_program("import in_mine").stderr
 
 
 @needs_confinement

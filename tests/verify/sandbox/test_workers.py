@@ -2,14 +2,16 @@
 
 import os
 import re
+import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from open_exaone.verify.sandbox import workers
+from open_exaone.verify.sandbox import client, workers
 from open_exaone.verify.sandbox.client import num_cores
 from open_exaone.verify.sandbox.programs import server
 from open_exaone.verify.sandbox.workers import CallResult, call, warm
@@ -50,9 +52,11 @@ def test_a_worker_is_replaced_in_the_end(monkeypatch: pytest.MonkeyPatch) -> Non
         ("loop", None, "timeout", "longer than 0.5 seconds"),
         ("sleep", 9, "timeout", "longer than 0.5 seconds"),
         ("memory", None, "memory", "memory"),
-        ("exit", None, "failed", "died"),
+        ("exit", None, "failed", "ended by itself .exit code 3."),
+        ("crash", None, "failed", "ended by itself .signal 11."),
+        ("coroutine", None, "failed", "^It returned a coroutine, and not what JSON can hold.$"),
         ("raise", 7, "failed", "called.py, line .*: IndexError: list index out of range"),
-        ("object", None, "failed", "not JSON serializable"),
+        ("object", None, "failed", "^It returned an object, and not what JSON can hold.$"),
         ("many", 70_000_000, "failed", "TooLongError"),
         ("deep", 100_000, "failed", "RecursionError"),
     ],
@@ -66,6 +70,96 @@ def test_what_goes_wrong_is_told_and_passes(do: str, value: Any, status: str, wh
     if status == "timeout":
         assert time.monotonic() - start < 1.5
     assert act("echo", 1).value == 1
+
+
+def test_what_is_nearly_json_comes_back_as_json() -> None:
+    assert act("numpy").value == [0.5, 3, True]
+    assert act("generator").value == [0, 1, 4]
+
+
+def test_warm_says_what_keeps_a_function_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
+    for place, why in (
+        (CALLED, "has no function"),
+        (f"{tmp_path}/broken.py", "no_such_module"),
+        ("none.py", "no file"),
+    ):
+        assert why in warm(f"{place}:score", memory_bytes=MEMORY, confined=False)
+    assert warm(f"{CALLED}:act", memory_bytes=MEMORY, confined=False) == ""
+
+
+def test_an_edited_file_leaves_nothing(tmp_path: Path, descendants: Callable[[int], set[int]]) -> None:
+    path = tmp_path / "mine.py"
+    limits: dict[str, Any] = {"time_limit_s": 5, "memory_bytes": MEMORY, "confined": False}
+    for number in range(6):
+        path.write_text(f"def score(x):\n    return {number}  {'#' * number}\n")
+        assert call(f"{path}:score", 1, **limits).value == number
+        if number == 0:
+            before = len(descendants(os.getpid())), len(client._SERVERS), len(client._FORGETFUL)
+    after = len(descendants(os.getpid())), len(client._SERVERS), len(client._FORGETFUL)
+    assert after == before
+
+
+def test_a_call_under_way_outlives_an_edit(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    limits: dict[str, Any] = {"time_limit_s": 20, "memory_bytes": MEMORY, "confined": False}
+    path.write_text("import time\ndef score(x):\n    return time.sleep(x) or 'old'\n")
+    with ThreadPoolExecutor(1) as threads:
+        assert warm(f"{path}:score", memory_bytes=MEMORY, confined=False) == ""
+        slow = threads.submit(call, f"{path}:score", 5, **limits)
+        time.sleep(0.5)
+        path.write_text("def score(x):\n    return 'new'\n")
+        assert call(f"{path}:score", 1, **limits).value == "new"
+        assert slow.result().value in ("old", "new")
+
+
+def test_a_file_is_found_from_the_folder_that_is_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(f"def score(x):\n    return {name!r}\n")
+        os.utime(tmp_path / name / "mine.py", (1, 1))
+    for name in ("one", "two", "one"):
+        monkeypatch.chdir(tmp_path / name)
+        assert call("mine.py:score", 1, time_limit_s=5, memory_bytes=MEMORY, confined=False).value == name
+
+
+def test_an_interpreter_that_may_not_be_run_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path))
+    result = call("math:factorial", 7, time_limit_s=5, memory_bytes=MEMORY - 1, confined=False)
+    assert result.status == "failed" and "PermissionError" in result.why
+
+
+@needs_confinement
+def test_a_confined_worker_imports_what_the_judge_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late imports work, and one that confinement prevents is told, whatever the function makes of it."""
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "packages" / "late_one.py").write_text("VALUE = 7\n")
+    (tmp_path / "hidden" / "late_two.py").write_text("VALUE = 8\n")
+    (tmp_path / "packages" / "early.py").write_text(
+        f"import sys\nsys.path.append({str(tmp_path / 'hidden')!r})\n"
+        "def value(name):\n    try:\n        return __import__(name).VALUE\n    except ImportError:\n        return 0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    limits: dict[str, Any] = {"time_limit_s": 5.0, "memory_bytes": MEMORY}
+    assert call("early:value", "late_one", **limits) == CallResult("ok", 7, "")
+    result = call("early:value", "late_two", **limits)
+    assert (result.status, result.why) == ("failed", "In its confinement it cannot import late_two.")
+
+
+def test_a_users_module_starts_no_threads_that_a_fork_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    environment = client.Server(f"{CALLED}:act", confined=False)._environment()
+    assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("1", "3")
+
+
+@needs_confinement
+def test_a_module_that_fails_once_confined_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checked.py").write_text("def preload():\n    open('/etc/passwd')\ndef value(x):\n    return x\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = call("checked:value", 1, time_limit_s=5.0, memory_bytes=MEMORY)
+    assert result.status == "failed" and "checked.py, line 2: " in result.why
 
 
 def test_a_users_function_has_the_users_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

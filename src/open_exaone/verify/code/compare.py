@@ -5,8 +5,8 @@ import re
 from decimal import Decimal
 
 TOLERANCE = 1e-6  # relative or absolute, whichever is kinder: that of rcmp6, the checker most contests use
-_NUMBER = re.compile(r"[+-]?(?:\d+(\.\d*)?|(\.\d+))(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_MAX_NUMBER_CHARS = 400  # longer tokens are compared as text
+_NUMBER = re.compile(r"[+-]?(?:\d+(\.\d*)?|(\.\d+))(e[+-]?\d{1,9})?", re.ASCII | re.IGNORECASE)
+_MAX_NUMBER_CHARS = 400  # longer tokens are compared as text; so are longer exponents, which Decimal does not take
 
 
 def output_difference(got: str, expected: str) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from open_exaone.verify.code.harness_wire import FIXED, Graph, Wire, kind_of, parts_of
+from open_exaone.verify.code.harness_wire import Graph, Wire, is_changed, parts_of, without_collection
 
 
 def serve(program: str) -> None:
@@ -32,13 +32,14 @@ def serve(program: str) -> None:
     def load() -> None:
         exec(compile(program, "solution.py", "exec"), vars(module))
 
-    wire.send(_answer(load, (), Graph(close, open), []))
+    wire.send(_answer(load, (), Graph(close, open)))
     while True:
-        request = wire.receive()
         graph = Graph(close, open)
-        graph.unpack(request["nodes"])
-        sent = [node for node in request["nodes"] if node[1] not in FIXED]
-        wire.send(_answer(_operations(module)[request["do"]], graph.opened(request["with"]), graph, sent))
+        with without_collection():
+            request = wire.receive()
+            graph.unpack(request["nodes"])
+            args = graph.opened(request["with"])
+        wire.send(_answer(_operations(module)[request["do"]], args, graph))
 
 
 def _operations(module: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -70,16 +71,18 @@ def _operations(module: ModuleType) -> dict[str, Callable[..., Any]]:
     }
 
 
-def _answer(function: Callable[..., Any], args: tuple[Any, ...], graph: Graph, sent: list[Any]) -> dict[str, Any]:
+def _answer(function: Callable[..., Any], args: tuple[Any, ...], graph: Graph) -> dict[str, Any]:
     """Calls a function; tells what it returned or raised, and how it changed its arguments."""
     key, value, names = "value", None, None
+    with without_collection():
+        before = graph.contents()
     try:
         value = function(*args)
     except BaseException as error:  # whatever a program raises is its answer
         key, value = "raised", error.args
         names = [kind.__name__ for kind in type(error).__mro__]
-    told = [graph.objects[number] for number, _, _ in sent]
-    nodes = graph.pack(value, *(part for target in told for part in parts_of(target, kind_of(target) or "l")))
-    now = [graph.node(target, kind_of(target) or "l") for target in told]
-    changed = [new for new, old in zip(now, sent, strict=True) if new != old]
-    return {"nodes": nodes, "changed": changed, key: graph.closed(value), "names": names}
+    with without_collection():
+        changed = [(target, kind) for target, kind, parts in before if is_changed(target, kind, parts)]
+        nodes = graph.pack(value, *(part for target, kind in changed for part in parts_of(target, kind)))
+        now = [graph.node(target, kind) for target, kind in changed]
+        return {"nodes": nodes, "changed": now, key: graph.closed(value), "names": names}

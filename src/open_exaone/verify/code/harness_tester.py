@@ -4,6 +4,7 @@ Its report goes to its own standard output, after a token that no program has se
 """
 
 import builtins
+import contextlib
 import importlib
 import json
 import linecache
@@ -11,15 +12,17 @@ import re
 import reprlib
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
 from math import isclose, isfinite
 from typing import Any
 
-from open_exaone.verify.code.harness_wire import Graph, Wire
+from open_exaone.verify.code.harness_wire import SCALARS, Graph, Wire, without_collection
 
 TOLERANCE = 1e-6  # as in compare.py
+WIRE_S_PER_BYTE = 3e-7  # what packing and unpacking take, on a slow core
 MODULES = {"np": "numpy", "pd": "pandas"}  # how modules are commonly called
 
 
@@ -62,9 +65,10 @@ class Candidate:
         if self.stopped:
             raise Stopped(self.stopped)
         graph = Graph(self._close, self._open)
-        nodes = graph.pack(args)
-        frame = {"do": operation, "nodes": nodes, "with": graph.closed(args)}
-        return self._hear(graph, frame)
+        with without_collection():
+            nodes = graph.pack(args)
+            frame = {"do": operation, "nodes": nodes, "with": graph.closed(args)}
+            return self._hear(graph, frame)
 
     def load(self) -> None:
         """Waits until the program has run through; raises what it raised."""
@@ -82,9 +86,9 @@ class Candidate:
         except (EOFError, OSError):
             raise self._stop("the program ended before it answered") from None
         except Exception as fault:  # whatever a program sends must not end the tests in another way
-            raise self._stop(f"what the program sent is no answer ({type(fault).__name__}: {fault})") from None
+            raise self._stop(f"what the program sent is no answer ({_said(fault)})") from None
         if isinstance(error, Stopped):
-            raise self._stop(str(error))
+            raise self._stop(_text_of(error))
         if error is not None:
             raise error
         return value
@@ -207,7 +211,8 @@ def run_tests(spec: dict[str, Any]) -> None:
     except Unsupported as error:
         report |= {"status": "unsupported", "why": _line(str(error))}
     except BaseException as error:  # tests may raise whatever they like: they failed
-        report["why"] = _told(error, candidate)
+        with contextlib.suppress(Exception):
+            report["why"] = _told(error, candidate)
     print("\n" + spec["token"] + json.dumps(report), file=sys.__stdout__, flush=True)
 
 
@@ -244,16 +249,22 @@ def _calls(spec: dict[str, Any], candidate: Candidate) -> Steps:
         if not (_same(got, expected) or (is_wrapped and _same(got, expected[0]))):
             raise Mismatch(f"expected {_shown(expected)}, got {_shown(got)}")
 
-    signal.signal(signal.SIGALRM, _be_late)
     steps: Steps = [candidate.load, *(partial(call, arguments, expected) for arguments, expected in spec["cases"])]
-    return [partial(_in_time, spec["limit_s"], step) for step in steps]
+    return [partial(_in_time, spec["limit_s"], candidate.wire, step) for step in steps]
 
 
-def _be_late(*_: object) -> None:
-    raise Late
+def _in_time(limit_s: float, wire: Wire, step: Callable[[], None]) -> None:
+    """Ends a step that takes too long. What crosses the wire is given time of its own, at most as much again."""
+    late_s, num_bytes = time.monotonic() + limit_s, wire.num_bytes
 
+    def be_late(*_: object) -> None:
+        allowance_s = min(limit_s, (wire.num_bytes - num_bytes) * WIRE_S_PER_BYTE)
+        left_s = late_s + allowance_s - time.monotonic()
+        if left_s <= 0:
+            raise Late
+        signal.setitimer(signal.ITIMER_REAL, left_s)
 
-def _in_time(limit_s: float, step: Callable[[], None]) -> None:
+    signal.signal(signal.SIGALRM, be_late)
     signal.setitimer(signal.ITIMER_REAL, limit_s)
     try:
         step()
@@ -289,13 +300,28 @@ def _exception(names: list[str], args: tuple[Any, ...]) -> BaseException:
 def _told(error: BaseException, candidate: Candidate) -> str:
     """Why the tests failed, in a few words."""
     if isinstance(error, Stopped | Mismatch):
-        return _line(str(error))
+        return _line(_text_of(error))
     lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("<test ")]
     if isinstance(error, AssertionError) and lines:
         said = [lines[-1], *(f"the last call gave {_shown(value)}" for value in candidate.returned)]
     else:
-        said = [f"{type(error).__name__}: {str(error)[:300]}".rstrip(": "), *lines[-1:]]
+        said = [_said(error), *lines[-1:]]
     return "; ".join(_line(str(part), 120) for part in said)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_text_of(error)}".rstrip(": ")
+
+
+def _text_of(error: BaseException) -> str:
+    """What an error says. Where its arguments are not plain, to ask for its text may be to ask the program."""
+    parts = [part for arg in error.args for part in (arg if type(arg) is tuple else (arg,))]  # such as SyntaxError's
+    if any(type(part) not in SCALARS for part in parts):
+        return ", ".join(map(_shown, error.args[:3]))
+    try:
+        return str(error)[:300]
+    except ValueError:  # an integer too long to be written
+        return ", ".join(map(_shown, error.args[:3]))
 
 
 def _line(text: str, limit: int = 300) -> str:
@@ -307,7 +333,7 @@ def _shown(value: object) -> str:
     """A value for a sentence. The program is not asked what its objects look like."""
     try:
         return "an object of its own" if type(value) is Handle else _REPR.repr(value)
-    except ValueError:  # an integer too long to be written
+    except Exception:  # such as an integer too long to be written
         return f"a very long {type(value).__name__}"
 
 

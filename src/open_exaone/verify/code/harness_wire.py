@@ -6,11 +6,15 @@ an object that stays on the program's side. So whatever a program does to its ow
 """
 
 import builtins
+import contextlib
+import gc
 import json
 import os
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
+from itertools import count
+from operator import is_
 from types import NoneType
 from typing import Any
 
@@ -19,15 +23,22 @@ MAX_FRAME_BYTES = 32 << 20  # of one answer of a program
 MAX_INT = 1 << 63  # larger integers travel as hexadecimal text: JSON has a limit on digits, and decimal text is slow
 MAX_DIGITS = 10_000  # of decimals and fractions, with which even building them can take for ever
 KINDS = {"l": list, "d": dict, "t": tuple, "s": set, "f": frozenset, "q": deque, "b": bytearray}  # containers
+KIND_OF: dict[type, str] = {plain: kind for kind, plain in KINDS.items()}
+TREE = "j"  # a whole tree of lists and dicts, as JSON has it
+MAX_TREE_DEPTH = 50
 FIXED = ("t", "f")  # the ones that cannot change
 SCALARS = (int, str, float, bool, NoneType)  # what JSON holds as it is
+_IN_TREES = {*SCALARS, list, dict}
 
 
 class Wire:
     """Frames of JSON over the socket, each after its length."""
 
+    num_bytes = 0  # that have crossed
+
     def send(self, frame: object) -> None:
         data = json.dumps(frame).encode()
+        self.num_bytes += len(data)
         rest = memoryview(struct.pack(">I", len(data)) + data)
         while rest:
             rest = rest[os.write(FD, rest) :]
@@ -36,6 +47,7 @@ class Wire:
         (size,) = struct.unpack(">I", self._read(4))
         if size > MAX_FRAME_BYTES:
             raise ValueError(f"a frame of {size} bytes")
+        self.num_bytes += size
         return json.loads(self._read(size))
 
     def _read(self, size: int) -> bytes:
@@ -53,7 +65,8 @@ class Graph:
     """The containers of one call, numbered alike on both sides, so that identity, cycles and changes survive.
 
     A value on the wire is a JSON scalar, [number] for a container, or [tag, ...] for other plain data. A container is
-    [number, kind, values]; those that cannot change come after what they hold. No step recurses.
+    [number, kind, values]; those that cannot change come after what they hold. A tree of lists and dicts is one node,
+    [number, TREE, tree], and its containers have the next numbers, level by level. No step recurses.
 
     Args:
         close: makes a [tag, ...] of what is no plain data.
@@ -67,20 +80,34 @@ class Graph:
 
     def pack(self, *roots: object) -> list[Any]:
         """The containers within `roots` that have no number yet; they get one."""
-        nodes, stack = [], [(root, False) for root in roots]
+        nodes: list[Any] = []
+        stack = [(root, False, True) for root in roots]
         while stack:
-            value, is_done = stack.pop()
+            value, is_done, may_be_tree = stack.pop()
             kind = kind_of(value)
             if kind and is_done:
                 nodes.append(self.node(value, kind))
             elif kind and id(value) not in self.numbers:
-                self.numbers[id(value)] = len(self.objects)
-                self.objects.append(value)
-                stack.append((value, True))
+                tree = containers_in(value, self.numbers) if may_be_tree else None
+                if tree:
+                    nodes.append([len(self.objects), TREE, value])
+                    self._number(tree)
+                    continue
+                self._number([value])
+                stack.append((value, True, False))
                 parts = parts_of(value, kind)
-                if not are_scalars(parts):
-                    stack.extend((part, False) for part in parts if type(part) not in SCALARS)
+                if not are_scalars(parts):  # parts of what was searched for a tree in vain are not searched again
+                    stack.extend((part, False, kind in FIXED) for part in parts if type(part) not in SCALARS)
         return nodes
+
+    def _number(self, values: list[Any]) -> None:
+        self.numbers.update(zip(map(id, values), count(len(self.objects)), strict=False))
+        self.objects += values
+
+    def contents(self) -> list[tuple[Any, str, list[Any]]]:
+        """What each container that can change holds now: the container, its kind, its parts."""
+        kinds = ((value, kind_of(value)) for value in self.objects)
+        return [(value, kind, parts_of(value, kind)) for value, kind in kinds if kind and kind not in FIXED]
 
     def node(self, value: Any, kind: str) -> list[Any]:
         parts = parts_of(value, kind)
@@ -90,15 +117,22 @@ class Graph:
 
     def unpack(self, nodes: list[Any]) -> None:
         """Builds the containers of `nodes`, which carry the next numbers."""
-        made: dict[int, Any] = {number: KINDS[kind]() for number, kind, _ in nodes if kind not in FIXED}
-        if sorted(number for number, _, _ in nodes) != list(range(len(self.objects), len(self.objects) + len(nodes))):
+        made: dict[int, Any] = {}
+        num_new = 0
+        for number, kind, parts in nodes:
+            new = containers_in(parts) if kind == TREE else [None if kind in FIXED else KINDS[kind]()]
+            if new is None:
+                raise ValueError("a tree that is none")
+            made.update(zip(count(number), new, strict=False))
+            num_new += len(new)
+        if sorted(made) != list(range(len(self.objects), len(self.objects) + num_new)):
             raise ValueError("the numbers of new containers do not follow the old ones")
-        self.objects += [made.get(number) for number in range(len(self.objects), len(self.objects) + len(nodes))]
+        self.objects += [made[number] for number in range(len(self.objects), len(self.objects) + num_new)]
         for number, kind, parts in nodes:
             if kind in FIXED:
                 self.objects[number] = KINDS[kind](part for part in self.all_opened(parts))
-        self.change([node for node in nodes if node[1] not in FIXED])
-        self.numbers = {id(value): number for number, value in enumerate(self.objects)}
+        self.change([node for node in nodes if node[1] not in FIXED and node[1] != TREE])
+        self.numbers = dict(zip(map(id, self.objects), count(), strict=False))
 
     def change(self, nodes: list[Any]) -> None:
         """Gives containers that are there already their new contents, in place."""
@@ -203,7 +237,57 @@ OPENED: dict[str, Callable[..., Any]] = {
 def kind_of(value: object) -> str | None:
     if type(value) in SCALARS:
         return None
+    if type(value) in (list, dict):
+        return KIND_OF[type(value)]
     return next((kind for kind, plain in KINDS.items() if isinstance(value, plain)), None)
+
+
+def containers_in(root: Any, numbered: Container[int] = ()) -> list[Any] | None:
+    """The containers of a tree of lists and dicts as JSON has them, level by level; None where it is no such tree.
+
+    Args:
+        numbered: the ids of containers that it must not hold.
+    """
+    found: list[Any] = []
+    seen: set[int] = set()
+    level = [root] if type(root) in (list, dict) else []
+    for _ in range(MAX_TREE_DEPTH):
+        found += level
+        seen.update(ids := list(map(id, level)))
+        if len(seen) < len(found) or any(map(numbered.__contains__, ids)):
+            return None
+        below: list[Any] = []
+        for value in level:
+            if type(value) is dict and not set(map(type, value)) <= {str}:
+                return None
+            parts = list(value.values()) if type(value) is dict else value
+            kinds = set(map(type, parts))
+            if not kinds <= _IN_TREES or (int in kinds and not are_short(parts)):
+                return None
+            if list in kinds or dict in kinds:
+                below += [part for part in parts if type(part) in (list, dict)]
+        if not below:
+            return found or None
+        level = below
+    return None
+
+
+def is_changed(value: Any, kind: str, before: list[Any]) -> bool:
+    """Whether a container holds other things than before: other objects, which may well be equal."""
+    now = parts_of(value, kind)
+    return len(now) != len(before) or not all(map(is_, now, before))
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Among many new containers the search for rings of them takes longer than all else."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def are_scalars(parts: list[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from textwrap import dedent
 
 from open_exaone.base.records import Verdict, VerdictStatus
@@ -55,7 +56,9 @@ def _limits(settings: JudgeSettings, num_tests: int = 1, start_s: float = 0.0) -
 def _run(program: str, tests: Runs, settings: JudgeSettings) -> Finding:
     program, limits = with_prelude(_flush_left(program)), _limits(settings)
     for number, (given, expected) in enumerate(tests.cases, start=1):
-        result = run_program(program, given, limits, unsafe=settings.unsafe_code_execution)
+        room = max(limits.output_bytes, 2 * len(expected.encode(errors="replace")))
+        enough = replace(limits, output_bytes=room)
+        result = run_program(program, given, enough, unsafe=settings.unsafe_code_execution)
         place = f"Test {number} of {len(tests.cases)}"
         if result.status is not ProgramStatus.OK:
             return _not_ok(result, place)
@@ -135,7 +138,7 @@ def _without_report(tests: ProgramResult, solution: ProgramResult) -> Finding:
         return VerdictStatus.TIMEOUT, _sentence((tests if tests.status is ProgramStatus.TIMEOUT else solution).why)
     if why := _stopped_by(solution):
         return VerdictStatus.WRONG, _sentence(why)
-    if tests.status in (ProgramStatus.MEMORY, ProgramStatus.OUTPUT):
+    if tests.status in (ProgramStatus.MEMORY, ProgramStatus.OUTPUT) or (tests.exit_code or 0) < 0:
         return VerdictStatus.WRONG, "What the program returned is more than its tests can hold."
     return VerdictStatus.ERROR, f"The tests ended without a verdict: {shown(tests.stderr[-120:] or tests.why, 120)}."
 

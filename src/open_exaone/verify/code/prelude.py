@@ -10,7 +10,7 @@ _MODULES = (
     *("itertools", "functools", "operator", "io", "sys", "json", "typing"),
 )
 _WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_FUTURE = re.compile(r"^from __future__ import[^\n]*\n", re.MULTILINE)
+_FUTURE = re.compile(r"^from __future__ import[ \t]*(?:\([^()]{0,1000}\)[^\n]*|(?:[^\n\\]|\\\n)*)\n", re.MULTILINE)
 
 
 def with_prelude(program: str) -> str:

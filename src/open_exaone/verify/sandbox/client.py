@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,7 +59,7 @@ class Server:
         """A link to a new process of the server's; None where there can be none. `hang_up` ends it."""
         ours, theirs = socket.socketpair()
         _LINKS.add(ours)
-        with theirs, self._lock:
+        with hung_up_on_interruption(ours), theirs, self._lock:
             self._start_if_needed()
             if self._control is not None:
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen again when an answer is read
@@ -73,9 +74,34 @@ class Server:
         if self._greeting.get("error"):
             return
         self.stop()
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
+        try:
+            self._greeting = self._start()
+        except BaseException:  # such as Ctrl-C: half a start is none
+            self.stop()
+            raise
+        if self._greeting["error"]:
+            self.stop()
+
+    def _start(self) -> dict[str, Any]:
+        """Starts the process; returns what it says of itself, or why it says nothing."""
+        try:
+            self._control, self._process = self._open()
+            wire.send(self._control, {**self._setup, "path": self._path()})
+            received = wire.receive(self._control, time.monotonic() + START_TIMEOUT_S)
+            self._control.settimeout(None)
+            problem = "its process ended at once"
+        except (BrokenPipeError, ConnectionResetError):
+            received, problem = None, "its process ended at once"
+        except TimeoutError:
+            received, problem = None, f"it was not ready after {START_TIMEOUT_S:g} seconds"
+        except OSError as error:  # such as an interpreter that may not be run
+            received, problem = None, f"{type(error).__name__}: {error}"
+        return received[0] if received else {"error": problem, "findings": [], "is_confined": False}
+
+    def _open(self) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+        ours, theirs = socket.socketpair()
+        with theirs, hung_up_on_interruption(ours):
+            return ours, subprocess.Popen(
                 [sys.executable, "-P", "-s", "-X", "utf8", "-m", "open_exaone.verify.sandbox.server"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno() if self.wants_confinement else 2,  # what a user's function prints is shown
@@ -84,24 +110,19 @@ class Server:
                 cwd="/" if self.wants_confinement else None,
                 start_new_session=True,  # the terminal's Ctrl-C is for the judge
             )
-        try:
-            wire.send(self._control, self._setup)
-            received = wire.receive(self._control, time.monotonic() + START_TIMEOUT_S)
-            self._control.settimeout(None)
-            problem = "" if received else "its process ended at once"
-        except BrokenPipeError:
-            received, problem = None, "its process ended at once"
-        except TimeoutError:
-            received, problem = None, f"it was not ready after {START_TIMEOUT_S:g} seconds"
-        self._greeting = received[0] if received else {"error": problem, "findings": [], "is_confined": False}
-        if self._greeting["error"]:
-            self.stop()
+
+    def _path(self) -> list[str]:
+        """Where modules lie besides: for functions wherever the judge finds some, for programs only packages."""
+        places = [os.path.abspath(place) for place in sys.path if place and os.path.isdir(place)]
+        is_package = ("site-packages", "dist-packages")
+        return [place for place in places if self._setup["function"] or os.path.basename(place) in is_package]
 
     def _environment(self) -> dict[str, str]:
         """Nothing of the user's for a server that confines; else all of it, and where the judge finds modules."""
         if self.wants_confinement:
             return {"PYTHONPATH": _SOURCES, "PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8:strict"}
-        return {**os.environ, "PYTHONPATH": os.pathsep.join([_SOURCES, *filter(None, sys.path)])}
+        one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # threads of a module's do not live through a fork
+        return {**one, **os.environ, "PYTHONPATH": os.pathsep.join([_SOURCES, *filter(None, sys.path)])}
 
     def stop(self) -> None:
         """Ends the server, and with it whatever it runs."""
@@ -116,10 +137,17 @@ class Server:
                 self._process.wait()
             self._process = None
 
-    def end(self) -> None:
-        """Stops it for good: what threads still ask of it while the judge ends is refused."""
+    def end(self, why: str) -> None:
+        """Stops it for good: what threads still ask of it is refused."""
         self.stop()
-        self._greeting = {"error": "The judge is ending.", "findings": [], "is_confined": False}
+        self._greeting = {"error": why, "findings": [], "is_confined": False}
+
+    def discard(self) -> None:
+        """Stops it for good, and leaves no trace of it."""
+        with self._lock:
+            self.end("Its file has changed.")
+        _SERVERS.remove(self)
+        _FORGETFUL.remove(self)
 
     def forget(self) -> None:
         """Lets go of a parent's server, in a process that was just forked."""
@@ -152,6 +180,7 @@ class Pool:
     def __init__(self, server: Server, memory_bytes: int, file_bytes: int) -> None:
         self.server = server
         self.turns = Turns()
+        self.is_over = False
         self._setup = {"memory_bytes": memory_bytes, "file_bytes": file_bytes}
         self._idle: deque[Link] = deque()
         _FORGETFUL.append(self)
@@ -164,20 +193,31 @@ class Pool:
         if link is None:
             return "The server cannot start again."
         why = "It ended at once."
-        try:
-            wire.send(link, self._setup)
-            link.settimeout(START_TIMEOUT_S)
-            if greeting := link.recv(_MAX_GREETING_BYTES):
-                why = json.loads(greeting)["why"]
-        except (TimeoutError, BrokenPipeError, ConnectionResetError) as error:
-            why = f"{type(error).__name__} while it was starting."
+        with hung_up_on_interruption(link):
+            try:
+                wire.send(link, self._setup)
+                link.settimeout(START_TIMEOUT_S)
+                if greeting := link.recv(_MAX_GREETING_BYTES):
+                    why = json.loads(greeting)["why"]
+            except (TimeoutError, BrokenPipeError, ConnectionResetError) as error:
+                why = f"{type(error).__name__} while it was starting."
         if why:
             hang_up(link)
         return why or Link(link)
 
     def give_back(self, link: Link) -> None:
         """Keeps it for the next."""
-        self._idle.append(link)
+        if self.is_over:
+            hang_up(link.socket)
+        else:
+            self._idle.append(link)
+
+    def discard(self) -> None:
+        """Ends all that wait, and leaves no trace of them."""
+        self.is_over = True
+        self.clear()
+        _FORGETFUL.remove(self)
+        _FORGETFUL.remove(self.turns)
 
     def clear(self) -> None:
         """Ends all that wait: their server has died."""
@@ -221,6 +261,17 @@ def hang_up(link: socket.socket) -> None:
     _LINKS.discard(link)
 
 
+@contextlib.contextmanager
+def hung_up_on_interruption(*links: socket.socket) -> Iterator[None]:
+    """Ends these jobs where an interruption, such as Ctrl-C, leaves nobody to wait for them."""
+    try:
+        yield
+    except BaseException:
+        for link in links:
+            hang_up(link)
+        raise
+
+
 _SERVERS: list[Server] = []
 _FORGETFUL: list[Forgetful] = []  # what must be told of a fork
 _LINKS: set[socket.socket] = set()  # to jobs under way
@@ -238,7 +289,7 @@ def _stop_all() -> None:
     for link in list(_LINKS):
         hang_up(link)
     for server in _SERVERS:
-        server.end()
+        server.end("The judge is ending.")
 
 
 os.register_at_fork(after_in_child=_forget_all)

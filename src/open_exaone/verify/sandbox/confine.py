@@ -24,10 +24,11 @@ NOBODY = 65534
 WORK_FOLDER = "/box"  # of the program, seen from inside
 MAX_FILES = 4096
 MAX_OPEN_FILES = 256
-STACK_BYTES = 64 << 20  # deep recursion through C needs more than the usual 8 MiB
+STACK_BYTES = 64 << 20  # deep recursion through C needs more than the usual 8 MiB; a program may raise it
 
 _SECLUDED = kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
-_NUM_KEEPING = 2  # processes that the kernel counts with a program's threads: its keeper, and the keeper's parent
+_NUM_BESIDES = 3  # what the kernel counts with a program's threads: its first, its keeper, and the keeper's parent
+_ROOM_FOR_PROCESSES = 1000  # that the user may start after the server; a program's bombs of threads end there
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store")
 _READABLE_BESIDES = ("/usr/share/zoneinfo",)
@@ -42,12 +43,14 @@ class Confinement:
         landlock: the version of Landlock that hides files; 0 for none.
         readable: what a program may read.
         address_bytes: the address space that the server takes itself; limits come on top.
+        num_processes: how many processes and threads the user may have, where the kernel counts all; 0 for no limit.
     """
 
     namespaces: bool
     landlock: int
     readable: tuple[str, ...]
     address_bytes: int
+    num_processes: int = 0
 
     @property
     def counts_threads(self) -> bool:
@@ -166,12 +169,14 @@ def become_keeper(confinement: Confinement) -> None:
         OSError: the kernel forbids it.
     """
     kernel.forgo_privileges()
-    common = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MAX_OPEN_FILES, resource.RLIMIT_STACK: STACK_BYTES}
+    common = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MAX_OPEN_FILES}
     set_limits([(name, _within_reach(name, value)) for name, value in common.items()])
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    resource.setrlimit(resource.RLIMIT_STACK, (_within_reach(resource.RLIMIT_STACK, STACK_BYTES), hard))
     kernel.drop_capabilities()
     if confinement.landlock:
         readable, own = (("/",), (WORK_FOLDER,)) if confinement.namespaces else (confinement.readable, ())
-        kernel.landlock(confinement.landlock, readable, own)
+        kernel.landlock(confinement.landlock, readable, (*own, os.devnull))
     kernel.die_with_parent()
     kernel.ready_filter()(keeper_filter(platform.machine(), confinement.namespaces))
 
@@ -198,13 +203,27 @@ def kernel_limits(limits: Limits, confinement: Confinement | None, *, is_program
     """
     wanted = {
         resource.RLIMIT_AS: limits.memory_bytes + (confinement.address_bytes if confinement else address_bytes()),
-        resource.RLIMIT_FSIZE: limits.file_bytes,
+        resource.RLIMIT_FSIZE: max(limits.file_bytes, limits.output_bytes + 1),  # what is printed goes to a file
     }
     if is_program:
         wanted[resource.RLIMIT_CPU] = math.ceil(limits.time_s)
         if confinement and confinement.counts_threads:
-            wanted[resource.RLIMIT_NPROC] = limits.num_threads + _NUM_KEEPING
+            wanted[resource.RLIMIT_NPROC] = limits.num_threads + _NUM_BESIDES
+        elif confinement and confinement.num_processes:
+            wanted[resource.RLIMIT_NPROC] = confinement.num_processes
     return [(name, _within_reach(name, value)) for name, value in wanted.items()]
+
+
+def most_processes() -> int:
+    """How many processes and threads are enough for this user, who may start more than now; 0 for root: no limit."""
+    if os.getuid() == 0:
+        return 0
+    num_threads = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            folder = f"/proc/{name}"
+            num_threads += os.stat(folder).st_uid == os.getuid() and len(os.listdir(f"{folder}/task"))
+    return num_threads + _ROOM_FOR_PROCESSES
 
 
 def address_bytes() -> int:

@@ -14,8 +14,8 @@ class Limits:
     time_s: float = 5.0  # seconds, by the clock; by the processor as well, rounded up
     memory_bytes: int = 1 << 30  # bytes that it may allocate
     output_bytes: int = 8 << 20  # bytes, of stdout and of stderr each
-    file_bytes: int = 64 << 20  # bytes, of all files together
-    num_threads: int = 16  # threads at one time, its first included
+    file_bytes: int = 64 << 20  # bytes, of the files in its folder together
+    num_threads: int = 16  # threads at one time, beside its first
 
     def __post_init__(self) -> None:
         for field in fields(self):

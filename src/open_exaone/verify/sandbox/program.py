@@ -2,14 +2,21 @@
 
 import atexit
 import builtins
+import gc
 import importlib.machinery
 import importlib.util
+import io
 import os
 import sys
 import types
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 FILE_NAME = "main.py"
+_STANDARD = {
+    f"{folder}{name}": number
+    for number, own in enumerate(("stdin", "stdout", "stderr"))
+    for folder, name in (("/dev/", own), ("/dev/fd/", number), ("/proc/self/fd/", number))
+}
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -26,6 +33,20 @@ class _Loader(importlib.machinery.SourceFileLoader):
     def get_code(self, fullname: str) -> types.CodeType:
         """The source, compiled; an encoding that it declares counts."""
         return self.source_to_code(self._source, FILE_NAME)
+
+
+def offer_standard_files() -> None:
+    """Lets `open` find /dev/stdin and its like: it opens the descriptor anew. No other call finds them."""
+    builtins.open = io.open = _open_anything
+
+
+def _open_anything(file: Any, *args: Any, **kwargs: Any) -> Any:
+    name = os.fspath(file) if isinstance(file, os.PathLike) else file
+    number = _STANDARD.get(name) if isinstance(name, str) else None
+    return _OPEN(file if number is None else os.dup(number), *args, **kwargs)
+
+
+_OPEN = open
 
 
 def run_as_main(source: bytes) -> NoReturn:
@@ -70,18 +91,31 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _end(module: types.ModuleType, code: int) -> NoReturn:
-    """What the interpreter does last, less the taking apart of itself: threads, exit functions, objects, buffers."""
+    """What the interpreter does last, in its order: threads, exit functions, stdout, objects, the first stdout."""
     try:
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()
         atexit._run_exitfuncs()
-        for name in [name for name in vars(module) if name != "__builtins__"]:
-            setattr(module, name, None)
     except BaseException as error:
         _show(error)
+    is_written = _flush(sys.stdout)
     try:
-        if sys.stdout is not None and not sys.stdout.closed:
-            sys.stdout.flush()
+        sys.stdout = sys.__stdout__  # a program's own goes while it still finds its modules
+        gc.collect()  # as the interpreter does: it decides the order in which a file that is in a ring ends
+        for name in [name for name in vars(module) if name != "__builtins__"]:
+            setattr(module, name, None)
+        gc.collect()
+    except BaseException as error:
+        _show(error)
+    is_written = _flush(sys.__stdout__) and is_written
+    os._exit(code if is_written else 120)  # as python says it
+
+
+def _flush(file: TextIO | None) -> bool:
+    """Whether all that was printed is written."""
+    try:
+        if file is not None and not file.closed:
+            file.flush()
     except BaseException:
-        code = 120  # as python says it
-    os._exit(code)
+        return False
+    return True

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 
-from open_exaone.verify.sandbox.client import Link, Pool, Server, hang_up
+from open_exaone.verify.sandbox.client import Link, Pool, Server, hang_up, hung_up_on_interruption
 from open_exaone.verify.sandbox.limits import Limits
 
 __all__ = ["Limits", "ProgramResult", "ProgramStatus", "run_pair", "run_program"]
@@ -71,8 +71,9 @@ def run_program(source: str, stdin: str = "", limits: Limits = _DEFAULT, *, unsa
                 link = _take(pool, unsafe)
                 if isinstance(link, ProgramResult):
                     return link
-                _send(link, files, limits)
-                result = _finish(pool, link, files, limits, time.monotonic() + limits.time_s + _GRACE_S)
+                with hung_up_on_interruption(link.socket):
+                    _send(link, files, limits)
+                    result = _finish(pool, link, files, limits, time.monotonic() + limits.time_s + _GRACE_S)
             if result is not None:
                 return result
             pool.clear()
@@ -93,21 +94,23 @@ def run_pair(
         unsafe: run them even where they cannot be confined.
     """
     pool = _pool(limits)
-    with pool.turns:
+    with pool.turns, _files(tester, "") as tester_files, _files(candidate, "") as candidate_files:
         first = _take(pool, unsafe)
         if isinstance(first, ProgramResult):
             return first, first
-        second = _take(pool, unsafe)
+        with hung_up_on_interruption(first.socket):
+            second = _take(pool, unsafe)
         if isinstance(second, ProgramResult):
             pool.give_back(first)
             return second, second
-        with _files(tester, "") as tester_files, _files(candidate, "") as candidate_files:
-            one, other = socket.socketpair()
-            with one, other:
-                _send(second, [*candidate_files, other.fileno()], limits, is_ended=True)
-                _send(first, [*tester_files, one.fileno()], limits)
-            deadline = time.monotonic() + limits.time_s + _GRACE_S
-            result = _finish(pool, first, tester_files, limits, deadline)
+        with hung_up_on_interruption(second.socket):
+            with hung_up_on_interruption(first.socket):
+                one, other = socket.socketpair()
+                with one, other:
+                    _send(second, [*candidate_files, other.fileno()], limits, is_ended=True)
+                    _send(first, [*tester_files, one.fileno()], limits)
+                deadline = time.monotonic() + limits.time_s + _GRACE_S
+                result = _finish(pool, first, tester_files, limits, deadline)
             with contextlib.suppress(OSError):
                 second.socket.send(b".")
             deadline = max(deadline, time.monotonic() + _LAST_WORDS_S)
@@ -173,7 +176,7 @@ def _fill(file: int, data: bytes) -> None:
 
 def _send(link: Link, files: Sequence[int], limits: Limits, *, is_ended: bool = False) -> None:
     """Sends a job; where nobody takes it any more, that is seen when the report is read."""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    with contextlib.suppress(OSError):
         link.socket.settimeout(None)
         socket.send_fds(link.socket, [json.dumps([astuple(limits), is_ended]).encode()], files)
 

@@ -20,8 +20,9 @@ from typing import Any, NoReturn
 from open_exaone.verify.sandbox import kernel, wire
 from open_exaone.verify.sandbox.confine import Confinement, enter_namespaces, is_below, readable_paths
 from open_exaone.verify.sandbox.keeper import ending_of, keep_programs
+from open_exaone.verify.sandbox.program import offer_standard_files
 from open_exaone.verify.sandbox.trial import Note, find_confinement
-from open_exaone.verify.sandbox.worker import explain, load, work
+from open_exaone.verify.sandbox.worker import Hidden, explain, load, work
 
 # What most programs import. Not `threading` and `random`, nor what imports them: what these do after each fork would
 # cost small programs a quarter of their time.
@@ -48,6 +49,9 @@ Begin = Callable[[socket.socket, int], NoReturn]  # of a link to the judge, and 
 
 def main() -> NoReturn:
     """Serves until the judge hangs up."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what the judge blocks or ignores comes with a start
+    for number in (signal.SIGALRM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
     control = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE))
     received = wire.receive(control)
     if received is None:
@@ -72,7 +76,7 @@ def main() -> NoReturn:
             _end()
         if os.fork() == 0:
             control.close()
-            _seclude(socket.socket(fileno=descriptors[0]), confinement, begin)
+            _seclude(socket.socket(fileno=descriptors[0]), confinement, begin, bool(received[0]["function"]))
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -85,8 +89,12 @@ def _end() -> NoReturn:
     os._exit(0)
 
 
-def _seclude(link: socket.socket, confinement: Confinement | None, begin: Begin) -> NoReturn:
-    """Forks what will serve this link, into namespaces of its own, and ends it when either side hangs up."""
+def _seclude(link: socket.socket, confinement: Confinement | None, begin: Begin, tells: bool) -> NoReturn:
+    """Forks what will serve this link, into namespaces of its own, and ends it when either side hangs up.
+
+    Args:
+        tells: whether the judge wants to hear how it ended.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     server = os.getppid()
     received = wire.receive(link)
@@ -110,26 +118,33 @@ def _seclude(link: socket.socket, confinement: Confinement | None, begin: Begin)
     ending = ending_of(pid)
     if ending is not None:
         poll.register(ending, select.POLLIN)
-    poll.poll()
+    has_ended = any(descriptor == ending for descriptor, _ in poll.poll())
     for kill in (os.kill,) if confinement else (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError):
             kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    status = os.waitpid(pid, 0)[1]
+    if has_ended and tells:
+        with contextlib.suppress(OSError):
+            wire.send(link, {"exit_code": os.waitstatus_to_exitcode(status)})
     os._exit(0)
 
 
-def _set_up(function: str, confined: bool, without: list[str]) -> tuple[dict[str, Any], Confinement | None, Begin]:
+def _set_up(
+    function: str, confined: bool, without: list[str], path: list[str]
+) -> tuple[dict[str, Any], Confinement | None, Begin]:
     """Loads, and finds out what there is.
 
     Args:
         function: what calls are of; "" for programs.
         without: mechanisms that must not be used, for tests.
+        path: folders of modules besides those that Python finds by itself; what is confined may read them.
 
     Returns:
         What the judge is told, how to confine, and what serves a link.
     """
+    sys.path += [folder for folder in path if folder not in sys.path]
     if function:
-        called, place = load(function), function.rpartition(":")[0]
+        called, place, hidden = load(function), function.rpartition(":")[0], Hidden()
     else:
         for name in PRELOADED.split():
             importlib.import_module(name)
@@ -138,10 +153,10 @@ def _set_up(function: str, confined: bool, without: list[str]) -> tuple[dict[str
     if confined:
         _forget_environment()
         besides = [os.path.dirname(os.path.dirname(os.path.dirname(__file__)))] if function else []
-        confinement, findings = find_confinement(readable_paths(besides), without)
+        confinement, findings = find_confinement(readable_paths([*besides, *path]), without)
     greeting = {"error": "", "findings": findings, "is_confined": confinement is not None}
     if function:
-        return greeting, confinement, lambda link, memory: work(link, confinement, memory, called, place)
+        return greeting, confinement, lambda link, memory: work(link, confinement, memory, called, place, hidden)
     _forget_ourselves(confinement)
     return greeting, confinement, lambda link, _: keep_programs(link, confinement)
 
@@ -154,6 +169,7 @@ def _forget_ourselves(confinement: Confinement | None) -> None:
     if confinement:
         sys.path[:] = [path for path in sys.path if any(is_below(path, folder) for folder in confinement.readable)]
     sys.path.insert(0, "")
+    offer_standard_files()
     _KEPT.append(sys.modules["__main__"])  # each program puts another in its place
     for name in [name for name in sys.modules if name.partition(".")[0] == "open_exaone"]:
         _KEPT.append(sys.modules.pop(name))

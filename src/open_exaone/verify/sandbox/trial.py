@@ -1,5 +1,6 @@
 """Finding out what this machine offers, by really trying it in processes that are thrown away."""
 
+import _thread
 import os
 import platform
 import socket
@@ -13,12 +14,14 @@ from open_exaone.verify.sandbox.confine import (
     become_keeper,
     enter_namespaces,
     kernel_limits,
+    most_processes,
     ready_programs,
     set_limits,
 )
 from open_exaone.verify.sandbox.limits import Limits
 from open_exaone.verify.sandbox.seccomp import has_filter
 
+_ALONE = "seccomp and Landlock alone"
 Note = tuple[str, str]  # (mechanism, what it is good for here; or, after "no: ", why there is none)
 
 
@@ -35,15 +38,22 @@ def find_confinement(readable: Sequence[str], without: Sequence[str] = ()) -> tu
         return None, [("seccomp", f"no: there is no filter for {platform.machine()}")]
     version, why_no_landlock = _landlock_version(without)
     notes = [("Landlock", f"version {version}" if version else f"no: {why_no_landlock}")]
-    for name, has_namespaces in (("namespaces", True), ("seccomp and Landlock alone", False)):
+    most = most_processes()
+    ways = [("namespaces", True, 0), (_ALONE, False, most), *([(_ALONE, False, 0)] if most else [])]
+    for name, has_namespaces, num_processes in ways:
         if name in without or (not has_namespaces and not version):
             continue
-        confinement = Confinement(has_namespaces, version, tuple(readable), address_bytes())
+        confinement = Confinement(has_namespaces, version, tuple(readable), address_bytes(), num_processes)
         problem = _in_a_child(lambda confinement=confinement: _try(confinement))  # type: ignore[misc]
-        notes.append((name, f"no: {problem}" if problem else "work here"))
+        notes.append((name, f"no: {problem}" if problem else "work here" if has_namespaces else _less(num_processes)))
         if not problem:
             return confinement, notes
     return None, notes
+
+
+def _less(num_processes: int) -> str:
+    bound = "their threads are bounded by memory only; " * (not num_processes)
+    return f"work here: programs have no folder to write to; {bound}`stat` and `readlink` answer for names they guess"
 
 
 def _landlock_version(without: Sequence[str]) -> tuple[int, str]:
@@ -93,6 +103,7 @@ def _try_as_program(confinement: Confinement) -> None:
     """Becomes a program, and looks whether it can do what it must and cannot do what it must not."""
     set_limits(kernel_limits(Limits(), confinement, is_program=True))
     ready_programs(confinement)()
+    _thread.start_new_thread(os.getpid, ())
     os.listdir(os.path.dirname(os.__file__))
     for forbidden in (
         os.fork,

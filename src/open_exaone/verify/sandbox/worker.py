@@ -1,12 +1,13 @@
 """One worker, in its own process: answers calls of one function, one after the other."""
 
+import contextlib
 import importlib
 import importlib.util
 import json
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from open_exaone.verify.sandbox import wire
@@ -19,7 +20,8 @@ Function = Callable[..., Any]
 def load(function: str) -> Function:
     """The function named "package.module:function" or "path/to/file.py:function", ready to be called.
 
-    A module that has a function `preload` has it called, for what it imports late.
+    A module that has a function `preload` has it called, for what it imports late; and again in each worker once that
+    is confined, where what it raises, and what it then cannot import, keeps the worker from starting.
 
     Raises:
         Exception: whatever the module raises.
@@ -53,6 +55,9 @@ def explain(error: BaseException, place: str = "") -> str:
     import traceback
 
     ours = os.path.dirname(__file__)
+    if place.endswith(".py"):
+        with contextlib.suppress(OSError):  # the current folder may be gone
+            place = min(place, os.path.relpath(place), key=len)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if os.path.dirname(frame.filename) != ours]
     own = [frame for frame in frames if place and os.path.abspath(frame.filename) == os.path.abspath(place)]
     where = ""
@@ -65,31 +70,92 @@ def explain(error: BaseException, place: str = "") -> str:
 
 
 def work(
-    calls: socket.socket, confinement: Confinement | None, memory_bytes: int, function: Function, place: str
+    calls: socket.socket,
+    confinement: Confinement | None,
+    memory_bytes: int,
+    function: Function,
+    place: str,
+    hidden: "Hidden",
 ) -> NoReturn:
     """Answers calls until nobody calls."""
     if confinement:
+        sys.meta_path.append(hidden)
         become_keeper(confinement)
     else:
         os.setsid()
     limits = Limits(memory_bytes=memory_bytes, file_bytes=1 << 40)
     set_limits(kernel_limits(limits, confinement, is_program=False))
+    why = ""
     if confinement:
         ready_programs(confinement)()
-    calls.sendall(json.dumps({"why": ""}).encode())
+        _, why, _ = _answer(getattr(sys.modules.get(place), "preload", lambda: None), [], place, hidden)
+    calls.sendall(json.dumps({"why": why}).encode())
     while True:
         received = wire.receive(calls)
         if received is None:
             os._exit(0)
-        status, why, value = _answer(function, received[0]["arguments"], place)
+        status, why, value = _answer(function, received[0]["arguments"], place, hidden)
         wire.send(calls, {"status": status, "why": why}, value)
 
 
-def _answer(function: Function, arguments: list[Any], place: str) -> tuple[str, str, bytes]:
-    """How the call went, why, and what it returned, as JSON."""
+class Hidden:
+    """Asked last for a module, it notes those that confinement may hide: libraries like to swallow such errors.
+
+    Made before confinement, it knows which folders there are.
+    """
+
+    def __init__(self) -> None:
+        self.folders = list(filter(os.path.isdir, sys.path))
+        self.names: list[str] = []
+
+    def find_spec(self, name: str, path: Sequence[str] | None, _: object = None) -> None:
+        """Finds nothing."""
+        folders = self.folders if path is None else list(path)
+        if not all(map(_can_list, folders)):
+            self.names.append(name)
+
+
+def _can_list(folder: str) -> bool:
     try:
-        return "ok", "", json.dumps(function(*arguments)).encode()
+        os.scandir(folder).close()
+        return True
+    except OSError:
+        return False
+
+
+class _NotPlainError(Exception):
+    """A value that JSON cannot hold."""
+
+
+def _answer(function: Function, arguments: list[Any], place: str, hidden: Hidden) -> tuple[str, str, bytes]:
+    """How the call went, why, and what it returned, as JSON."""
+    hidden.names.clear()
+    try:
+        value = json.dumps(function(*arguments), default=_plain).encode()
     except MemoryError:
         return "memory", "It needed more memory than it may have.", b"null"
+    except _NotPlainError as error:
+        return "failed", str(error), b"null"
     except BaseException as error:
         return "failed", f"{explain(error, place)}.", b"null"
+    if hidden.names:
+        return "failed", f"In its confinement it cannot import {hidden.names[0]}.", b"null"
+    return "ok", "", value
+
+
+def _plain(value: Any) -> Any:
+    """What stands for a value that JSON does not know: of numpy's and torch's scalars the number, of iterators a list.
+
+    Raises:
+        _NotPlainError: nothing does.
+    """
+    if callable(getattr(value, "item", None)):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # it holds more than one
+            return value.item()
+    if isinstance(value, Iterator):
+        return list(value)
+    raise _NotPlainError(f"It returned {_a(type(value).__name__)}, and not what JSON can hold.")
+
+
+def _a(name: str) -> str:
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"

@@ -1,13 +1,14 @@
 """Calling a function in a process that may be killed: hard limits on code that is trusted, but not to end."""
 
 import json
+import os
+import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from open_exaone.verify.sandbox import wire
-from open_exaone.verify.sandbox.client import Link, Pool, Server, hang_up
+from open_exaone.verify.sandbox.client import Link, Pool, Server, hang_up, hung_up_on_interruption
 
 _FILE_BYTES = 1 << 20  # that a confined worker may write; it has no need to
 MAX_CALLS = 5000  # that one worker answers, so that what leaks in it is bounded
@@ -49,38 +50,41 @@ def call(
         confined: whether the worker loses network, files and environment once its module is loaded.
         unsafe: call it even where workers cannot be confined.
     """
-    pool = _pool(function, memory_bytes, confined)
-    with pool.turns:
-        result, was_fresh = _try_once(pool, arguments, time_limit_s, unsafe or not confined)
-        if result is None and not was_fresh:  # it may have died while it waited, which says nothing of this call
-            pool.clear()
-            result, _ = _try_once(pool, arguments, time_limit_s, unsafe or not confined)
-    return result or _failed("The process died: it needed more memory than it may have, or recursed too deep.")
+    for _ in range(2):
+        pool = _pool(function, memory_bytes, confined)
+        with pool.turns:
+            result, may_be_chance = _try_once(pool, arguments, time_limit_s, unsafe or not confined)
+        if result.status != "failed" or not (may_be_chance or pool.is_over):
+            break
+    return result
 
 
-def _try_once(
-    pool: Pool, arguments: tuple[Any, ...], time_limit_s: float, unsafe: bool
-) -> tuple[CallResult | None, bool]:
-    """The answer of one worker, None where it died, and whether it was a fresh one."""
+def _try_once(pool: Pool, arguments: tuple[Any, ...], time_limit_s: float, unsafe: bool) -> tuple[CallResult, bool]:
+    """The answer of one worker; and whether it may have died while it waited, which says nothing of this call."""
     link = _take(pool, unsafe)
     if isinstance(link, CallResult):
-        return link, True
+        return link, False
     was_fresh = link.num_uses == 0
-    result = _ask(link, arguments, time_limit_s)
-    if result is not None and result.status in ("ok", "failed") and link.num_uses < MAX_CALLS:
+    with hung_up_on_interruption(link.socket):
+        result, has_died = _ask(link, arguments, time_limit_s)
+    if result.status in ("ok", "failed") and not has_died and link.num_uses < MAX_CALLS:
         pool.give_back(link)
     else:
         hang_up(link.socket)
-    return result, was_fresh
+    if may_be_chance := has_died and not was_fresh:
+        pool.clear()
+    return result, may_be_chance
 
 
-def warm(function: str, *, memory_bytes: int, confined: bool = True) -> None:
-    """Starts now what the first call would have to wait for."""
+def warm(function: str, *, memory_bytes: int, confined: bool = True) -> str:
+    """Starts now what the first call would have to wait for; returns what keeps it from starting, "" for nothing."""
     pool = _pool(function, memory_bytes, confined)
     with pool.turns:
         link = _take(pool, True)
-        if not isinstance(link, CallResult):
-            pool.give_back(link)
+        if isinstance(link, CallResult):
+            return link.why
+        pool.give_back(link)
+        return ""
 
 
 def _take(pool: Pool, unsafe: bool) -> Link | CallResult:
@@ -93,8 +97,8 @@ def _take(pool: Pool, unsafe: bool) -> Link | CallResult:
     return _failed(f"A worker cannot start: {link}") if isinstance(link, str) else link
 
 
-def _ask(link: Link, arguments: tuple[Any, ...], time_limit_s: float) -> CallResult | None:
-    """The answer of a worker; None where it died."""
+def _ask(link: Link, arguments: tuple[Any, ...], time_limit_s: float) -> tuple[CallResult, bool]:
+    """The answer of a worker, and whether it died instead."""
     link.num_uses += 1
     deadline = time.monotonic() + time_limit_s
     try:
@@ -102,16 +106,22 @@ def _ask(link: Link, arguments: tuple[Any, ...], time_limit_s: float) -> CallRes
         wire.send(link.socket, {"arguments": arguments})
         received = wire.receive(link.socket, deadline, _MAX_REPLY_BYTES)
         if received is None:
-            return None
-        header, (value,) = received
-        return CallResult(header["status"], json.loads(value), str(header["why"]))
+            return _failed("The process ended by itself."), True
+        header, blobs = received
+        if "exit_code" in header:
+            return _failed(f"The process ended by itself ({_ending(header['exit_code'])})."), True
+        return CallResult(header["status"], json.loads(blobs[0]), str(header["why"])), False
     except TimeoutError:
-        return CallResult("timeout", None, f"It took longer than {time_limit_s:g} seconds.")
-    except (BrokenPipeError, ConnectionResetError):
-        return None
+        return CallResult("timeout", None, f"It took longer than {time_limit_s:g} seconds."), False
+    except OSError:
+        return _failed("The process ended by itself."), True
     except (ValueError, KeyError, TypeError, RecursionError, wire.TooLongError) as error:
         link.num_uses = MAX_CALLS
-        return _failed(f"The process gave no answer that can be read: {type(error).__name__}.")
+        return _failed(f"The process gave no answer that can be read: {type(error).__name__}."), False
+
+
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _failed(why: str) -> CallResult:
@@ -120,22 +130,47 @@ def _failed(why: str) -> CallResult:
 
 Version = tuple[int, int] | None  # tells a user's file from the same file after an edit
 
-_SERVERS: dict[tuple[str, bool, Version], Server] = {}
+Name = tuple[str, bool, Version]
+
+_SERVERS: dict[Name, Server] = {}
 _POOLS: dict[tuple[str, bool, Version, int], Pool] = {}
+_LOCK: threading.Lock
 
 
 def _pool(function: str, memory_bytes: int, confined: bool) -> Pool:
-    name = (function, confined, _version(function))
+    place, _, called = function.rpartition(":")
+    if place.endswith(".py"):
+        function = f"{os.path.abspath(place)}:{called}"
+    name = (function, confined, _version(place))
     key = (*name, memory_bytes)
-    if key not in _POOLS:
-        server = _SERVERS.get(name) or _SERVERS.setdefault(name, Server(function, confined))
-        _POOLS.setdefault(key, Pool(server, memory_bytes, _FILE_BYTES))
-    return _POOLS[key]
+    with _LOCK:
+        if key not in _POOLS:
+            _discard_others(name)
+            if name not in _SERVERS:
+                _SERVERS[name] = Server(function, confined)
+            _POOLS[key] = Pool(_SERVERS[name], memory_bytes, _FILE_BYTES)
+        return _POOLS[key]
 
 
-def _version(function: str) -> Version:
-    place = Path(function.rpartition(":")[0])
-    if place.suffix != ".py" or not place.is_file():
+def _discard_others(name: Name) -> None:
+    """Ends what an older version of the same file has started."""
+    for pool in [key for key in _POOLS if key[:2] == name[:2] and key[2] != name[2]]:
+        _POOLS.pop(pool).discard()
+    for server in [key for key in _SERVERS if key[:2] == name[:2] and key[2] != name[2]]:
+        _SERVERS.pop(server).discard()
+
+
+def _version(place: str) -> Version:
+    if not place.endswith(".py") or not os.path.isfile(place):
         return None
-    found = place.stat()
+    found = os.stat(place)
     return found.st_mtime_ns, found.st_size
+
+
+def _renew_lock() -> None:
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+_renew_lock()
+os.register_at_fork(after_in_child=_renew_lock)
