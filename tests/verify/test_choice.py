@@ -101,6 +101,19 @@ def status(answer: str, gold: str, metadata: Mapping[str, object] = NOTHING) -> 
         (r"\boxed{3}", "3", DIGITS | {"options": ["1", "3", "5", "7", "9"]}),
         (r"\boxed{7}", "4", DIGITS | {"options": ["1", "3", "5", "7", "9"]}),
         (r"\boxed{나}", "나", {"labels": ["가", "나", "다"]}),
+        ("B is correct.", "B", CITIES),
+        ("Option B is correct.", "B", CITIES),
+        ("It's B.", "B", CITIES),
+        ("I think it's B.", "B", CITIES),
+        ("Thus, B.", "B", CITIES),
+        ("Option B", "B", CITIES),
+        ("<answer>B</answer>", "B", CITIES),
+        ("答案是B。", "B", CITIES),
+        ("答えはBです", "B", CITIES),
+        ("La réponse est B", "B", CITIES),
+        ("Die Antwort ist B.", "B", CITIES),
+        ("A resposta é B", "B", CITIES),
+        ("Ответ: B", "B", CITIES),
     ],
 )
 def test_a_named_option_is_read(answer: str, gold: str, metadata: Mapping[str, object]) -> None:
@@ -152,6 +165,27 @@ def test_hedging_never_pays(answer: str, metadata: Mapping[str, object]) -> None
 )
 def test_an_answer_outside_the_options_is_wrong(answer: str, metadata: Mapping[str, object]) -> None:
     assert status(answer, "A", metadata) is VerdictStatus.WRONG
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The incorrect answer is A.",
+        "The wrong answer is A.",
+        "The least likely answer is A.",
+        "Answer: A is wrong",
+        r"\boxed{\text{A is wrong}}",
+        "The answer is A. Wait, actually, it's B.",
+        "The answer is A. No wait, it is B.",
+        "The answer is A; or B.",
+        "The answer is A; alternatively B",
+        "The answer is A, no, B.",
+        "The answer is A, but it could also be B.",
+        "The answer is A, although C is equally good.",
+    ],
+)
+def test_what_is_denied_or_taken_back_is_not_the_answer(answer: str) -> None:
+    assert status(answer, "A", CITIES) in (VerdictStatus.UNPARSED, VerdictStatus.WRONG)
 
 
 @pytest.mark.parametrize(

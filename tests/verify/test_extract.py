@@ -100,6 +100,8 @@ def test_every_closed_box_is_found_in_order(text: str, found: list[str]) -> None
         ("**정답: 3**", "3"),
         ("따라서 정답은 $-3$이다.", "$-3$"),
         ("La respuesta final es **12**.", "12"),
+        ("<answer>42</answer>", "42"),
+        ("答えは4です。", "4"),
         ("So the answer is", None),
         ("The answerer is 5", None),
         ("", None),

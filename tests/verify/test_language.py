@@ -193,6 +193,10 @@ def test_decomposed_hangul_is_hangul() -> None:
     assert share(unicodedata.normalize("NFD", KOREAN[0]), "ko") == share(KOREAN[0], "ko") == 1.0
 
 
+def test_a_term_with_a_korean_particle_is_no_prose_of_another_language() -> None:
+    assert is_consistent("이 문제를 step by step으로 풀어 봅시다. API를 호출합니다.", "ko")
+
+
 def test_thought_and_answer_both_count() -> None:
     assert consistency(KOREAN[0], KOREAN[1], "ko") == 1.0
     assert consistency(ENGLISH[0], KOREAN[1], "ko") == 0.0
@@ -247,6 +251,8 @@ def test_no_text_makes_it_raise(text: str, language: str) -> None:
         "http://",
         "the ",
         "(大",
+        ".",
+        "!?",
     ],
 )
 def test_ten_megabytes_cost_linear_time(piece: str) -> None:

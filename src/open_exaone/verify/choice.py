@@ -23,6 +23,7 @@ from open_exaone.verify.choice_words import (
     FORMS,
     RETRACTED,
     SUPPOSED,
+    TAKEN_BACK,
     Patterns,
     flatten,
     label_in,
@@ -37,6 +38,7 @@ _MAX_STATEMENT = 4000  # characters that are read as one answer, more where an o
 _MAX_ANNOUNCED = 100_000  # characters at the end of a reply without a box that are searched for a cue,
 _MAX_ALONE = 10_000  # and for a lone label
 _MAX_GAP = 80  # characters that are read before a cue, and between answers that are joined
+_MAX_TAKEN_BACK = 200  # characters behind an announced answer that may take it back
 _OUTER_FONT = re.compile(r"\A\\text[a-z]{0,2}\{(.*)\}\Z", re.DOTALL)
 _NUM_CUES = 16  # the last ones are looked at
 
@@ -195,7 +197,10 @@ def _announced(answer: str, choices: _Choices) -> _Reading | None:
         else:
             statement = BEHIND_CUE.match(answer, cue.end(), cue.end() + choices.max_chars)
             assert statement is not None  # it matches the empty string
-            reading = _read(statement[1], choices, is_prose=True)
+            if TAKEN_BACK.search(answer, statement.start(1), statement.start(1) + _MAX_TAKEN_BACK):
+                return None
+            said = statement[1].partition("</answer>")[0]
+            reading = _read(said, choices, is_prose=True)
             if reading is None and DENIED.match(statement[1]):
                 return None  # what was said before is taken back
         if reading:

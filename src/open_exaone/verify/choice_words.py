@@ -53,12 +53,15 @@ BEHIND_LABEL = re.compile(r"[\s~.):\],]*(?:[-–—]\s+)?")
 # Cues of choice, besides those that every verifier knows.
 _CHOICE_CUES = (
     r"answer\s(?:must|should|has\sto|can\sonly|will|could\sonly)\sbe(?![A-Za-z])",
-    r"(?:correct|right|best)\s(?:answer|choice|option|letter|statement)\s?(?:is|:|would\sbe)(?![A-Za-z])",
+    r"(?<![A-Za-z])(?:correct|right|best)\s(?:answer|choice|option|letter|statement)\s?(?:is|:|would\sbe)(?![A-Za-z])",
     r"(?<![A-Za-z])(?:i|we)(?:\s(?:choose|pick|select|would\schoose|will\schoose|(?:would\s)?go\swith)|['’]d\sgo\swith)",
     r"(?:my|our|final)\s(?:choice|pick|selection)\s?(?:is|:)(?![A-Za-z])",
     r"(?:정답|답)\s?번호\s?(?:는|은|:)",
     r"(?:옳은|맞는|알맞은)\s(?:것|답|선택지|보기)(?:은|는)",
     r"(?:opci[óo]n|alternativa)\scorrecta\s(?:es|:)",
+    r"(?:^|(?<=[.!?]\s)|(?<=\n))(?:(?:so|thus|hence|therefore),?\s)?(?:(?:i\s(?:think|believe)\s)?it(?:['’]s|\sis|\smust\sbe))\s(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)",
+    r"(?:^|(?<=[.!?]\s)|(?<=\n))(?:so|thus|hence|therefore),?\s(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)",
+    r"(?:^|(?<=[.!?]\s)|(?<=\n))(?:option|choice)\s(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)",
 )
 CUE = re.compile("|".join(f"(?:{cue})" for cue in (*sum(CUES.values(), ()), *_CHOICE_CUES)), re.IGNORECASE)
 SUPPOSED = re.compile(  # right before a cue: it is supposed or asked, not said
@@ -67,12 +70,21 @@ SUPPOSED = re.compile(  # right before a cue: it is supposed or asked, not said
     re.IGNORECASE,
 )
 DOUBTED = re.compile(  # before a cue in its clause: it is denied or doubted
-    r"(?:\bnot\b|n['’]t\b|\bnever\b|\bneither\b|\bdoubt|\bunsure\b|\bunclear\b|\bunlikely\b|\bno\s+creo\b)",
+    r"(?:\b(?:incorrect|wrong|worst)\b|\bleast\b|틀린|잘못된|\bnot\b|n['’]t\b|\bnever\b|\bneither\b|\bdoubt|\bunsure\b|\bunclear\b|\bunlikely\b|\bno\s+creo\b)",
     re.IGNORECASE,
 )
 DENIED = re.compile(r"\s*(?:not|neither|none|no)(?![A-Za-z])", re.IGNORECASE)  # right behind a cue
 RETRACTED = re.compile(  # behind a label
     r"\s*[)\]]?\s*(?:번\s*)?(?:\?|(?:이|가|은|는)?\s*(?:아니|아닙|아닐|아닌)|이?라면|인지|인가|일까|일지|일\s수도)"
+    r"|\s(?:is|are|was|can|could|would|must|should)(?:n['’]t|\s?not|\s(?:wrong|incorrect|false|impossible|unlikely))\b"
+    r"|\scan['’]t\b|[\s,;]*\s(?:but|although|though|however)\b[^.\n]{0,40}\b(?:also|equally|either)\b|,\sno,",
+    re.IGNORECASE,
+)
+TAKEN_BACK = re.compile(  # in what follows an answer
+    r"[.!?]\s+(?:oh|hmm|but|no)?,?\s?(?:wait|actually)\b,?\s(?:[a-z'’]+\s){0,3}?(?:actually|no|it|that|the|let|i)\b"
+    r"|[.!?]\s+(?:oh|hmm|but|no)?,?\s?(?:that|this|it)(?:['’]s|\sis|\swas)\s(?:wrong|incorrect|false|not\s(?:right|correct))\b"
+    r"|(?<![가-힣])(?:잠깐|아니),",
+    re.IGNORECASE,
 )
 # Between two boxes that are one answer.
 BOX_JOIN = re.compile(
@@ -98,15 +110,16 @@ def label_patterns(labels: tuple[str, ...]) -> Patterns:
     ends = r"\s*(?:$|[.)\]}\n])"
     goes_on = rf"(?:번|이|가|을|를|은|는|와|과|나|{ends}|\s*(?:{_AND}|[,;:]|both|are|is|could|may|all|둘|모두))"
     patterns = {
-        "pure": rf"[\s(\[<']*{label}(?:번|입니다|이다|이에요|예요|임|[\s.,;:!)\]>'。])*",
+        "pure": rf"[\s(\[<']*{label}(?:번|です|입니다|이다|이에요|예요|임|[\s.,;:!)\]>'。])*",
         "leading": rf"[(\[]\s*{label}\s*[)\]](?!\w*[=^])|{label}\s?번(?!째)|{label}(?=\s*[):\]])(?!\s*:\d)"
         rf"|{label}(?=\s*[.,])(?![.,]\d)|{label}{_NO_WORD}{_FOLLOW}",
-        "joined": rf"번?[.)\]}}]*\s*(?:,?\s*{_AND}{_MAYBE}"
+        "joined": rf"번?[.)\]}}]*\s*(?:[,;]?\s*{_AND}{_MAYBE}"
         rf"(?:(?![AI](?![A-Za-z])){label}(?![A-Za-z0-9])|{label}(?={goes_on}))"
         rf"|,\s*[(\[]?{label}(?={ends}|\s*[)\]]?,?\s*(?:{_AND}|,\s*[(\[]?{any_label}(?![A-Za-z0-9]))))",
         "joined_before": rf"(?<![A-Za-z0-9]){label}\s?[)\]]?\s*{_AND}{_MAYBE}$",
         "judged": rf"(?<![A-Za-z0-9])(?P<label>{any_label}|[{_CIRCLED}]|\d(?=번))\s?(?:번\s?)?[)\].]?"
-        r"(?:\s?(?:is|must\sbe|would\sbe)\s(?:indeed\s|clearly\s)?the\s(?:only\s|most\s)?(?:correct|right|best|appropriate|accurate)\s(?:answer|option|choice|one)(?![A-Za-z])"
+        r"(?:\s(?:is|must\sbe)\s(?:indeed\s|clearly\s)?(?:correct|right)(?=\s*(?:$|[.,!;]))"
+        r"|\s?(?:is|must\sbe|would\sbe)\s(?:indeed\s|clearly\s)?the\s(?:only\s|most\s)?(?:correct|right|best|appropriate|accurate)\s(?:answer|option|choice|one)(?![A-Za-z])"
         r"|\s?(?:이|가)\s?(?:바로\s)?(?:정답|답)(?:입니다|이다|이에요|임|\.))",
     }
     return Patterns(**{name: re.compile(_numbered(pattern)) for name, pattern in patterns.items()})

@@ -15,7 +15,8 @@ CUES = {
     "en": (
         r"answer\s{0,2}(?:is|was|becomes|would\sbe|=)(?:\s(?:thus|therefore|then|simply|just|clearly))?(?![A-Za-z])",
         r"answer\*{0,2}\s{0,2}[:：]",
-        r"(?:correct|right)\s(?:choice|option)\s(?:is|would\sbe)(?![A-Za-z])",
+        r"(?<![A-Za-z])(?:correct|right)\s(?:choice|option)\s(?:is|would\sbe)(?![A-Za-z])",
+        r"<answer>",
         r"answer\s(?:to|of|for)\s[^.\n]{1,80}\sis(?![A-Za-z])",
     ),
     "ko": (
@@ -26,14 +27,26 @@ CUES = {
         r"respuesta(?:\s(?:final|correcta))?\s(?:es|ser[íi]a)(?![A-Za-zÀ-ÿ])",
         r"respuesta(?:\s(?:final|correcta))?\*{0,2}\s{0,2}[:：]",
     ),
+    "zh": (r"答案\s?(?:是|为|為|[:：])",),
+    "ja": (r"答えは", r"答え\s?[:：]"),
+    "fr": (r"réponse\s(?:finale\s|correcte\s)?est(?![A-Za-zÀ-ÿ])", r"réponse\s?[:：]"),
+    "de": (r"Antwort\s(?:ist|lautet)(?![A-Za-zÀ-ÿ])", r"Antwort\s?[:：]"),
+    "pt": (r"resposta\s(?:final\s|correta\s)?é(?![A-Za-zÀ-ÿ])", r"resposta\s?[:：]"),
+    "ru": (r"Ответ\s?[:：]",),
 }
 _CUE = re.compile("|".join(f"(?:{cue})" for cues in CUES.values() for cue in cues), re.IGNORECASE)
 _DRESS = re.compile(r"(?:[\s:：*_`\"“”'‘’,]|\\(?=\"))*")  # what may stand between a cue and its answer
 _FORMULAS = (("$$", "$$"), ("$", "$"), (r"\[", r"\]"), (r"\(", r"\)"))
-_STOP = re.compile(r"\n|(?<![\s.])[.?]+(?=[\s*\"'”’)]|$)|(?<![\s\d)!])!+(?=\s|$)|。")  # a sentence's or a line's end
-_PREDICATE = re.compile(r"(?:입니다|이에요|예요|이다|이며|임|이 된다|이 됩니다|가 된다|가 됩니다|이므로)$")
+_STOP = re.compile(  # a sentence's or a line's end
+    r"\n|(?<![\s.])[.?]+(?=[\s*\"'”’)]|$)|(?<![\s\d)!])!+(?=\s|$)|。|</answer>"
+)
+_PREDICATE = re.compile(r"(?:입니다|이에요|예요|이다|이며|임|이 된다|이 됩니다|가 된다|가 됩니다|이므로|です)$")
 _BEFORE = " \t\r\n*_`\"“”'‘’。,;:!"
 _BEHIND = _BEFORE + ".\\"
+_BOX_COMMANDS = (r"\boxed", r"\fbox", r"\framebox")
+_MAX_CHARS = 1_000_000  # at the end of a text, that are searched for boxes
+_CLAUSE_END = re.compile(r"[.;:!?\n。]")
+_MAX_CLAUSE = 80  # characters before a cue that are looked at
 _MAX_CUE_ANSWER = 2000  # characters; what goes on for longer is no short answer
 
 
@@ -43,6 +56,7 @@ class Found:
 
     text: str
     rest: str
+    before: str = ""  # what of its clause stands before the phrase that announces it
 
 
 def last_boxed(text: str) -> str | None:
@@ -69,11 +83,13 @@ def boxes(text: str) -> list[str]:
 
 
 def box_spans(text: str) -> list[tuple[int, int]]:
-    """Where the content of each closed box starts and ends."""
+    """Where the content of each closed box at the end of the text starts and ends."""
+    if not any(command in text for command in _BOX_COMMANDS):
+        return []
     found: list[tuple[int, int]] = []
     opened: list[int | None] = []  # per brace that is open: where its box's content starts
     innermost = 0  # a box that closes around another one starts before this
-    for token in _BOX_OR_BRACE.finditer(text):
+    for token in _BOX_OR_BRACE.finditer(text, max(0, len(text) - _MAX_CHARS)):
         if token["box"]:
             if token["open"]:
                 opened.append(token.end())
@@ -98,15 +114,16 @@ def after_cue(text: str) -> str | None:
 
 def find_after_cue(text: str) -> Found | None:
     """As `after_cue`, with the rest of the reply."""
-    end = None
+    last = None
     for cue in _CUE.finditer(text):
-        end = cue.end()
-    if end is None:
+        last = cue
+    if last is None:
         return None
-    start = _DRESS.match(text, end).end()  # type: ignore[union-attr]  # it matches the empty string
+    before = _CLAUSE_END.split(text[max(0, last.start() - _MAX_CLAUSE) : last.start()])[-1]
+    start = _DRESS.match(text, last.end()).end()  # type: ignore[union-attr]  # it matches the empty string
     answer_end = _answer_end(text, start)
     answer = trim(text[start:answer_end])
-    return Found(answer, text[answer_end:]) if answer else None
+    return Found(answer, text[answer_end:], before) if answer else None
 
 
 def trim(text: str) -> str:

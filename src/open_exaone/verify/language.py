@@ -36,7 +36,7 @@ _UNSPOKEN = re.compile(
 _RUNS = re.compile(  # one match, one word
     r"(?P<hangul>[가-힣ㄱ-ㆎᄀ-ᇿ]+)|(?P<latin>[A-Za-zÀ-ÖØ-öø-ɏ]+(?:['’][a-z]{1,2}(?![a-z]))?)"
     r"|(?P<han>[一-鿿㐀-䶿豈-﫿]+|[぀-ヿㇰ-ㇿ]+)"
-    r"|(?P<other>[Ѐ-ԯ֐-ࣿऀ-႟Ⴀ-ჿក-៿]+)|(?P<end>[.!?。]+(?=\s)|\n)"
+    r"|(?P<other>[Ѐ-ԯ֐-ࣿऀ-႟Ⴀ-ჿក-៿]+)|(?P<end>(?<![.!?。])[.!?。]++(?=\s)|\n)"
 )
 _CHARS_PER_HAN_WORD = 2  # Chinese and Japanese set no spaces
 
@@ -63,6 +63,7 @@ _KOREAN_ENDING = re.compile(r"(?:다|요|까|죠|음|함)$")
 _MAX_ACRONYM = 5  # DNA, HTTPS: no word of any language
 _PROSE_RUN = 3  # so many words in a row are prose; fewer in another script are a name or a term
 _LONG_RUN = 10  # a sentence of so many words without a single telling one is in none of the languages
+_MAX_INFLECTED = 5  # words in another script that a Korean particle makes one term of: "step by step으로"
 _FREE_TERMS = {"ko": 1.0, "en": 1 / 3, "es": 1 / 3}  # terms that each word of the language may bring with it
 
 
@@ -163,23 +164,25 @@ def _tally(text: str) -> _Tally:
         elif script == "latin" and len(words) >= _PROSE_RUN and (language := _latin_language(words)):
             tally.prose[language] += len(words)
         else:
-            tally.terms[script] += len(words)
+            tally.terms["hangul" if script == "hangul" else "latin"] += len(words)
     return tally
 
 
 def _runs(text: str) -> Iterator[tuple[str, list[str]]]:
     """Words that follow one another in one script, within a sentence; variables and acronyms are left out."""
-    script, words = "", list[str]()
+    script, words, end = "", list[str](), 0
     for found in _RUNS.finditer(text):
         kind, word = str(found.lastgroup), found.group()
         if kind == "latin" and _says_nothing(word):
             continue
         if kind != script:
+            is_inflected = kind == "hangul" and found.start() == end and len(words) <= _MAX_INFLECTED
             if words:
-                yield script, words
+                yield "inflected" if is_inflected and script == "latin" else script, words
             script, words = kind, []
         if kind != "end":
             words.append(word)
+        end = found.end()
     if words:
         yield script, words
 

@@ -95,8 +95,9 @@ def test_the_row_may_be_the_gold_answer() -> None:
     assert judge("one two", json.dumps(ROW))[0] is VerdictStatus.WRONG
 
 
-def test_absent_arguments_may_be_null_and_numbers_floats() -> None:
-    every_key = {key: None for _, readers in INSTRUCTIONS.values() for key in readers}
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_absent_arguments_may_be_null_and_numbers_floats(nothing: float | None) -> None:
+    every_key = {key: nothing for _, readers in INSTRUCTIONS.values() for key in readers}
     tables = [{**every_key, **table} for table in ROW["kwargs"]]  # as on the hub
     tables[1]["num_words"] = 2.0
     assert judge('"one two"', **{**ROW, "kwargs": tables})[0] is VerdictStatus.CORRECT

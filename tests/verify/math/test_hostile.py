@@ -23,6 +23,7 @@ ANSWERS = {  # none of them is 3
     "great power": "7^{9999999999}",
     "great power of a sum": "(x+y+z+1)^{1000000}",
     "tiny power": "10^{-10^{10}}",
+    "powers of sums": "+".join(["(x+1)^{64}^2"] * 150),
     "great exponent": "1e999999999",
     "tiny exponent": "3e-999999999",
     "factorial": "99999999!",

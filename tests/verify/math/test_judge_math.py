@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.verify.math.judge import judge_math
+from open_exaone.verify.sandbox.workers import CallResult
 from open_exaone.verify.settings import JudgeSettings
 
 SETTINGS = JudgeSettings()
@@ -48,6 +49,18 @@ SAME = [
     ("9" * 3000, "9" * 3000),
     ("5!", "120"),
     (r"\binom{5}{2}", "10"),
+    ("2^10", "1024"),
+    ("10^-3", "0.001"),
+    ("2⁵", "32"),
+    ("x¹⁰", "x^{10}"),
+    ("10⁻³", "0.001"),
+    ("52₈", "52_8"),
+    ("1½", "3/2"),
+    ("3 ¾", "15/4"),
+    ("∛8", "2"),
+    ("√(1+√5)", r"\sqrt{1+\sqrt{5}}"),
+    ("0.\\overline{3}", "1/3"),
+    ("0.\\overline{12}", "4/33"),
     ("0.333333", r"\frac{1}{3}"),
     ("3.14159265", r"\pi"),
     # percent, currency, degrees and units
@@ -69,6 +82,11 @@ SAME = [
     ("12 명", "12"),
     ("45도", "45"),
     ("약 3.14", "3.14"),
+    (r"\frac13\ \mathrm{m}", "1/3"),
+    ("42 million", "42000000"),
+    (r"1.5 \text{ thousand}", "1500"),
+    ("5만", "50000"),
+    (r"3:00 \text{ p.m.}", r"3:00\text{ PM}"),
     ("③", "3"),
     ("③번", "3"),
     ("１２", "12"),
@@ -104,7 +122,20 @@ SAME = [
     (r"5 \geq x", r"x \leq 5"),
     ("k = 2 + 3 = 5", "5"),
     (r"x \approx 600", "600"),
+    ("1>x>0", "0<x<1"),
+    (r"\varnothing", r"\emptyset"),
+    (r"\{1,2,\dots,10\}", r"\{1, 2, \ldots, 10\}"),
+    (r"x \equiv 1 \pmod{3}", r"x\equiv 1\pmod 3"),
+    ("x=1,y=2", r"\begin{cases}x=1\\y=2\end{cases}"),
     # words
+    (r"\text{The answer is } 4", "4"),
+    (r"\large 4", "4"),
+    (r"\text{yes}", r"\text{Yes}"),
+    ("no", "No"),
+    (r"\text{Odd}", r"\text{odd}"),
+    (r"\textbf{(B) }12", "12"),
+    ("B) 12", "12"),
+    ("12", r"\textbf{(C)}\ 12"),
     (r"\text{Monday}", "monday"),
     ("(C)", r"\text{(C)}"),
     ("짝수", r"\text{짝수}"),
@@ -153,6 +184,38 @@ DIFFERENT = [
     ("12:00", "1:00"),
     ("", "7"),
     ("-east", r"\text{east}"),
+    # what stands side by side is no number
+    ("1 1/2", "11/2"),
+    ("11/2", "1 1/2"),
+    ("1 2", "12"),
+    ("12 34", "1234"),
+    ("2 3", "6"),
+    (r"4\,2", "42"),
+    (r"2\text{ h }30\text{ min}", "230"),
+    ("1½", "11/2"),
+    # powers and indices
+    ("10^23", "300"),
+    ("2^10", "0"),
+    ("2⁵", "25"),
+    ("52₈", "528"),
+    # of different kinds
+    ("[1,2]", r"\{1,2\}"),
+    (r"\pm2", "(2,-2)"),
+    (r"\begin{vmatrix}1&2\\3&4\end{vmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
+    (r"\sin^{-1}x", r"\frac{1}{\sin x}"),
+    (r"\frac{1}{\sin x}", r"\sin^{-1}x"),
+    ("f(x)", "f'(x)"),
+    # words that change or deny what stands before them
+    (r"42 \text{ million}", "42"),
+    (r"42\text{ is impossible}", "42"),
+    (r"42\text{ or more}", "42"),
+    (r"\text{at least }42", "42"),
+    (r"42\ldots", "42"),
+    (r"3:00\text{ AM}", r"3:00\text{ PM}"),
+    (r"\text{on}", r"\text{no}"),
+    (r"\text{god}", r"\text{dog}"),
+    ("13", r"\textbf{(C)}\ 12"),
+    (r"\text{(D) }12", r"\textbf{(C)}\ 12"),
 ]
 
 
@@ -229,6 +292,92 @@ def test_the_final_answer_is_found(reply: str, gold: str) -> None:
 )
 def test_a_reply_without_a_final_answer_is_never_correct(reply: str) -> None:
     assert judge(reply, "7").status in (VerdictStatus.UNPARSED, VerdictStatus.WRONG)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "The answer is at least 7.",
+        "The answer is greater than 7.",
+        "The answer is more than $7$.",
+        "If the answer is 7, then 2x = 14.",
+        "I do not think the answer is 7.",
+        "The answer is twice 7.",
+        "The answer is 7 million.",
+        "The answer is 7 times 2.",
+        "The answer is between 5 and 7.",
+        "The answer is undefined for x = 7.",
+        "The answer is 7? No.",
+        "The answer is 7. Wait, that's wrong. It is 8.",
+        "The wrong answer is 7.",
+        "x can't be 7",
+        "There is no solution for n=7",
+        "Therefore, x cannot be equal to 7.",
+        "Therefore we have 10 apples and 7 oranges.",
+        "정답은 7이 아니다.",
+        "정답은 7보다 크다.",
+        "정답은 7 이상이다.",
+        "따라서 7보다 크다.",
+        "La respuesta es mayor que 7.",
+    ],
+)
+def test_what_is_said_of_a_number_is_not_that_it_is_the_answer(reply: str) -> None:
+    assert judge(reply, "7").status in (VerdictStatus.UNPARSED, VerdictStatus.WRONG)
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_correct"),
+    [
+        ("The answer is B, because A is false", True),
+        ("B. Peter", True),
+        ("Definitely B!", True),
+        (r"\boxed{\text{(B)}}", True),
+        ("not B", False),
+        ("It is not B.", False),
+        ("Maybe B or C", False),
+        ("Both B and C", False),
+        ("B. Peter? No, C. Cecile", False),
+        ("A. London\nB. Paris", False),
+        (r"\boxed{BC}", False),
+    ],
+)
+def test_a_letter_is_judged_as_a_choice(reply: str, is_correct: bool) -> None:
+    assert (judge(reply, "B").status is VerdictStatus.CORRECT) == is_correct
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "答案是7。",
+        "答案：7",
+        "答えは7です。",
+        "La réponse est 7.",
+        "Die Antwort ist 7.",
+        "A resposta é 7.",
+        "Ответ: 7",
+        "<answer>7</answer>",
+        "7\n\nConfidence: 95%",
+        "The answer is x=7, not x=8.",
+        r"$\frac{14}{2}$ is the answer",
+    ],
+)
+def test_further_ways_to_announce_an_answer(reply: str) -> None:
+    assert judge(reply, "7").status is VerdictStatus.CORRECT
+
+
+def test_all_readings_of_an_answer_share_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    def call(function: str, argument: object, *, time_limit_s: float, **rest: object) -> CallResult:
+        limits.append(time_limit_s)
+        return CallResult("timeout", None, "It took longer.")
+
+    monkeypatch.setattr("open_exaone.verify.math.judge.call", call)
+    verdict = judge(
+        r"The answer is equal to $\int_0^1 \sin(x^x) dx$ units", "The answer is equal to $\\tan(2^x)$ units"
+    )
+    assert verdict.status is VerdictStatus.TIMEOUT
+    assert limits == [SETTINGS.time_limit_s]
 
 
 def test_no_answer_is_unparsed_and_another_one_wrong() -> None:

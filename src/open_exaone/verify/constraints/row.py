@@ -1,5 +1,6 @@
 """The table of instruction types, and reading a row of IFEval against it."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeGuard
@@ -102,7 +103,7 @@ def read_row(row: Mapping[str, object]) -> list[tuple[str, Check]]:
     """The instructions of a row, each as its id and the check that its arguments make.
 
     Args:
-        row: "instruction_id_list", and "kwargs" with one table for each; an absent argument may be null.
+        row: "instruction_id_list", and "kwargs" with one table for each; an absent argument may be null or NaN.
 
     Raises:
         ValueError: a field is missing or broken, or an instruction is unknown; names the field.
@@ -133,7 +134,7 @@ def read_instruction(name: object, table: object, id_field: str = "instruction_i
     if table is not None and not isinstance(table, Mapping):
         raise ValueError(f"{field}: must be a table of {name}'s arguments, not {table!r}")
     function, readers = INSTRUCTIONS[name]
-    given = {key: value for key, value in (table or {}).items() if value is not None}
+    given = {key: value for key, value in (table or {}).items() if value is not None and not _is_nan(value)}
     if unknown := sorted(map(str, given.keys() - readers.keys())):
         raise ValueError(f"{field}.{unknown[0]}: {name} has no such argument; it has {', '.join(readers) or 'none'}")
     arguments = {key: _read(given, key, reader, f"{field}.{key}", name) for key, reader in readers.items()}
@@ -149,6 +150,11 @@ def _read(given: Mapping[str, object], key: str, reader: Reader, field: str, nam
         return reader(given[key])
     except ValueError as error:
         raise ValueError(f"{field}: must be {error}, not {given[key]!r}") from error
+
+
+def _is_nan(value: object) -> bool:
+    """Whether it is what tables that are read as floats hold where nothing is."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[object]]:

@@ -9,6 +9,7 @@ different answers; with more, we cannot tell.
 
 import math
 import re
+import threading
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,9 +18,24 @@ Poly = dict[Monomial, Fraction]
 
 MAX_BITS = 20_000  # of one coefficient
 MAX_TERMS = 200  # of one polynomial
+MAX_WORK = 100_000  # products of two terms, for one comparison
 MAX_RADICAND = 10**8  # a larger one is not searched for squares
 _ONE: Poly = {(): Fraction(1)}
 _CONSTANTS = {"π": math.pi, "e": math.e}
+
+
+class _Budget(threading.local):
+    """What the comparison of this thread may still cost."""
+
+    work = MAX_WORK
+
+
+_BUDGET = _Budget()
+
+
+def reset_budget() -> None:
+    """Begins a comparison; without it, all that one thread computes is one."""
+    _BUDGET.work = MAX_WORK
 
 
 class TooLarge(Exception):
@@ -188,7 +204,8 @@ def _multiply(a: Poly, b: Poly) -> Poly:
         return b
     if b == _ONE:
         return a
-    if len(a) * len(b) > 25 * MAX_TERMS:
+    _BUDGET.work -= len(a) * len(b)
+    if len(a) * len(b) > 25 * MAX_TERMS or _BUDGET.work < 0:
         raise TooLarge("too many terms")
     product: Poly = {}
     for left, left_factor in a.items():

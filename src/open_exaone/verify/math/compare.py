@@ -9,13 +9,14 @@ from open_exaone.verify.math.structure import Infinity, Matrix, Number, Other, R
 
 DEFAULT_PRECISION = 6  # decimals that a decimal number must have to stand for what it rounds
 _TRUSTED_DECIMALS = 12  # those beyond are a float's noise
+_LISTS = ("", "⦃⦄", "±")  # in any order
 _FLIPPED = {">": "<", "≥": "≤"}
 
 
 def same(gold: Value, found: Value, precision: int = DEFAULT_PRECISION) -> bool | None:
     """Whether `found` is the answer `gold`; the gold answer's form decides whether order matters."""
     if isinstance(gold, Relation) or isinstance(found, Relation):
-        return _same_relation(gold, found, precision)
+        return _same_relation(_ascending(gold), _ascending(found), precision)
     if isinstance(gold, Words) or isinstance(found, Words):
         return _same_words(gold, found)
     if isinstance(gold, Other) or isinstance(found, Other):
@@ -24,7 +25,7 @@ def same(gold: Value, found: Value, precision: int = DEFAULT_PRECISION) -> bool 
         return _same_number(gold, found, precision)
     if isinstance(gold, Sequence) or isinstance(found, Sequence):
         return _same_sequence(gold, found, precision)
-    if isinstance(gold, Matrix) and isinstance(found, Matrix):
+    if isinstance(gold, Matrix) and isinstance(found, Matrix) and gold.is_determinant == found.is_determinant:
         return _same_matrix(gold, found, precision)
     if isinstance(gold, Infinity) and isinstance(found, Infinity):
         return gold == found
@@ -77,11 +78,15 @@ def _same_sequence(gold: Value, found: Value, precision: int) -> bool | None:
         return True
     if len(gold.items) != len(found.items):
         return None if "Sequence" in {type(item).__name__ for item in gold.items + found.items} else False
-    if gold.brackets in ("", "⦃⦄"):
-        if found.brackets in ("", "⦃⦄"):
+    if "±" in kinds and not set(kinds) <= set(_LISTS):
+        return False
+    if gold.brackets in _LISTS:
+        if found.brackets in _LISTS:
             return _any_order(gold.items, found.items, precision)
+        if found.brackets in ("[)", "(]") or (gold.brackets == "⦃⦄" and len(gold.items) == 2):
+            return False  # an interval
         return _all(gold.items, found.items, precision) or None
-    if found.brackets in ("", "⦃⦄"):
+    if found.brackets in _LISTS:
         equal = _all(gold.items, found.items, precision)
         return (equal or None) if gold.brackets == "()" else (False if equal is False else None)
     if len(gold.items) == 2 and gold.brackets != found.brackets:
@@ -156,6 +161,14 @@ def _same_relation(gold: Value, found: Value, precision: int) -> bool | None:
     if gold.operators == found.operators:
         return _all(gold.sides, found.sides, precision) or None
     return None
+
+
+def _ascending(value: Value) -> Value:
+    """A chain such as 2 > x > 1 turned round."""
+    if not isinstance(value, Relation) or len(value.operators) < 2 or not set(value.operators) <= _FLIPPED.keys():
+        return value
+    operators = tuple(_FLIPPED[operator] for operator in reversed(value.operators))
+    return Relation(operators, value.sides[::-1], value.name)
 
 
 def _same_equation(gold: Relation, found: Relation) -> bool | None:

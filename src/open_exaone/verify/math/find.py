@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from open_exaone.verify.choice_words import SUPPOSED
 from open_exaone.verify.extract import Found, box_spans, find_after_cue, trim
 
 MAX_CHARS = 2000  # of an answer; a longer one is compared as text alone
@@ -39,14 +40,45 @@ _DISPLAY_BREAK = re.compile(r"(?<=\\\[)\s+|\s+(?=\\\])|(?<=\$\$)\s+|\s+(?=\$\$)"
 _NUMBER = re.compile(
     r"(?<![^\s$€£¥₩*=:~≈가-힣])[-−]?(?:\\?[$€£¥₩]\s?)?[-−]?"
     r"(?:[0-9]{1,3}(?:[, ][0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:[.,][0-9]+)?|\.[0-9]+)(?![0-9])(?:\s?[/:]\s?[0-9]+)?"
-    r"(?:\s?(?:\\?%|percent|pct|퍼센트))?(?![^\s\w.,;:!?*%°$€£¥₩\\²³㎡-])",
+    r"(?:\s?(?:\\?%|percent|pct|퍼센트|(?:thousand|million|billion|trillion)\b|[백천]?만|억|조|천(?![가-힣])))?(?![^\s\w.,;:!?*%°$€£¥₩\\²³㎡-])",
 )
 _ANNOUNCING = re.compile(
     r"(?:\b(?:is|are|was|be|it's|that|equals?|get|gives?|obtain|answer|solution|es|son)\b|[:：=은는]|답|결과)\W{0,3}$",
     re.IGNORECASE,
 )
 _UNIT = re.compile(r"[^\w,<>=+*/(\\-]{0,3}\w{0,12}[^\w,<>=+*/(\\-]{0,3}")  # that may follow the number in a short reply
-_NEGATION = re.compile(r"(?:not|n't|아닌|no es)\s*\$?$")
+# Words around a number, of which it is not what is said. Right before it ...
+_BEFORE_OTHER = re.compile(
+    r"(?:\b(?:not|cannot|never|neither|nor|at\s(?:least|most)|than(?:\sor\sequal\sto)?|between|twice|thrice|half(?:\sof)?"
+    r"|double|triple|times|plus|minus|(?:root|square|cube|multiple|factor|divisor)\sof|close\sto|near|almost|nearly|up\sto"
+    r"|under|over|above|below|exceeds?|raised\sto(?:\sthe)?|unless|except|if|when|for|steps?|equation|figure|problem"
+    r"|question|table|case|example|section|exercise|no(?!\.)"
+    r"|no\ses|mayor\sque|menor\sque|al\smenos|como\smáximo|entre|m[áa]s\sde|menos\sde)|n['’]t|아닌|최소|최대"
+    r"|\d[^.,;:]{0,40}\b(?:and|or|to|y|o))"
+    r"(?:\s(?:be|equal(?:\sto)?|exactly|just|only|the|a|an))*[\s$*]*(?:\(?[A-Za-z]\s*=\s*)?$",
+    re.IGNORECASE,
+)
+_BEHIND_OTHER = re.compile(  # ... and right behind it
+    r"[\s$*,]*(?:[가-힣]{0,2}\s?(?:이상|이하|초과|미만|보다|[은는이가]\s?아[니닌닙]|의\s?[가-힣\d]{0,3}\s?배)"
+    r"|(?:or|and)\s(?:more|less|fewer|greater|above|below)\b|(?:times|plus|minus|multiplied|divided|more\sthan|less\sthan"
+    r"|to\sthe)\b|(?:is|was|are)\s(?:not|wrong|impossible|incorrect|false|too)\b|isn['’]t|o\sm[áa]s\b|o\smenos\b)",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(  # in what follows an answer
+    r"\?|.{0,200}?(?:\bwait\b|\bno,|(?:that|this|it)(?:['’]s|\sis|\swas)\s(?:wrong|incorrect|false|not\s(?:right|correct))\b"
+    r"|(?<![가-힣])(?:잠깐|아니,))",
+    re.IGNORECASE | re.DOTALL,
+)
+_INSTEAD_OF = re.compile(r",\s(?:and\s)?(?:not|rather\sthan|instead\sof)\s")
+_CONFIDENCE = re.compile(r"\n\s*\**confidence\**\s?:[^\n]*$", re.IGNORECASE)
+_IS_ANSWER = re.compile(
+    r"(?P<answer>[^\n]{1,200}?)\s(?:is|are)\s(?:the|my)\s(?:(?:final|correct)\s)?(?:answer|result|solution(?:\sset)?)\W*",
+    re.IGNORECASE,
+)
+_NOT_SAID = re.compile(  # before a cue in its clause: the answer is supposed, denied or doubted
+    rf"{SUPPOSED.pattern}|\b(?:not|doubt|incorrect|wrong)\b[^,]{{0,20}}$|n['’]t\b[^,]{{0,20}}$|틀린\s*$",
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"(?<![\\A-Za-z{])[^\W\d_]{2,}")
 _CONNECTIVE = re.compile(r"(?<![\\A-Za-z])(?:and|or|및|또는|그리고)(?![A-Za-z])")
 
@@ -74,6 +106,9 @@ def answer(reply: str) -> Answer | None:
         announced = _announced_finally(reply[spans[-1][1] :][-_MAX_TAIL:])
         return announced or _whole(join_boxes(reply, spans))
     tail = reply[-_MAX_TAIL:]
+    said = find_after_cue(tail)
+    if said and (_NOT_SAID.search(said.before) or _TAKEN_BACK.match(said.rest)):
+        return None
     return _announced(tail) or _concluded(tail) or (_bare(reply) if len(reply) <= MAX_CHARS else None)
 
 
@@ -112,6 +147,8 @@ def distil(text: str) -> tuple[str, ...]:
         return (text,)
     if formulas:
         number = _last_number(text[formulas[-1].end() :])
+        if not number and _is_other(text, *formulas[-1].span()):
+            return (text,)
         if text[: formulas[0].start()].strip() or (number and not any(map(str.isdigit, formulas[0].group()))):
             return text, number or _last_formulas(text, formulas)
         return text, formulas[0].group()
@@ -135,11 +172,14 @@ def _last_number(text: str) -> str | None:
     found = None
     for number in _NUMBER.finditer(text):
         if not text[: number.start()].strip(" *"):
-            return number.group()
+            return None if _BEHIND_OTHER.match(text, number.end()) else number.group()
         found = number
-    if found is None or _NEGATION.search(text[: found.start()]):
-        return None
-    return found.group().strip()
+    return None if found is None or _is_other(text, *found.span()) else found.group().strip()
+
+
+def _is_other(text: str, start: int, end: int) -> bool:
+    """Whether the words around a number or formula say something else of it than that it is the answer."""
+    return bool(_BEFORE_OTHER.search(text[max(0, start - _MAX_BETWEEN) : start]) or _BEHIND_OTHER.match(text, end))
 
 
 def _whole(text: str) -> Answer:
@@ -161,7 +201,8 @@ def _announced_finally(rest: str) -> Answer | None:
 def _announced(reply: str) -> Answer | None:
     found = find_after_cue(reply)
     if found and (_is_final(reply, found) or len(found.rest.strip()) <= _MAX_AFTER_CUE):
-        return Answer(found.text, distil(found.text))
+        text = _INSTEAD_OF.split(found.text, maxsplit=1)[0]
+        return Answer(text, distil(text))
     last = _LAST_LINE.search(reply[-300:])
     return Answer(last[1], distil(last[1])) if last else None
 
@@ -187,7 +228,9 @@ def _bare(reply: str) -> Answer | None:
     """A reply that is little but its answer."""
     if choice := _CHOICE.match(reply):
         return _whole(choice[1])
-    text = _DISPLAY_BREAK.sub(" ", reply.strip())
+    text = _CONFIDENCE.sub("", _DISPLAY_BREAK.sub(" ", reply.strip()))
+    if named := _IS_ANSWER.fullmatch(text):
+        return _whole(trim(named["answer"]))
     lines = [line for line in text.split("\n") if line.strip()]
     if not 1 <= len(lines) <= 2:
         return None

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.verify.choice import judge_choice
 from open_exaone.verify.math import find
-from open_exaone.verify.math.algebra import TooLarge
+from open_exaone.verify.math.algebra import TooLarge, reset_budget
 from open_exaone.verify.math.compare import DEFAULT_PRECISION, same
 from open_exaone.verify.math.normalise import canonical, to_latex
 from open_exaone.verify.math.structure import read
@@ -15,16 +16,28 @@ from open_exaone.verify.settings import JudgeSettings
 
 _MAX_CHARS = 2000  # of an answer; a longer one is compared as text alone
 _LETTER = re.compile(  # "D", "(C) Cecile", "D. it can't be A", but not "A, B"
-    r"\s*(?:\(([A-J])\)(?!\s*[∧,;])|([A-J])(?:[.):](?:\s|$)|\s+[A-Za-z]{2}|$))"
+    r"\s*(?:\(([A-J])\)(?!\s*[∧,;])|([A-J])(?:[.):](?:\s|$)|(?<![AI])\s+[A-Za-z]{2}|\s+[A-Z][a-z]|$))"
 )
+_LABEL = re.compile(r"\A\(?[A-J]\)\s+(?=\S)")  # of an option, before its value
+_IS_PROSE = re.compile(r"[^\\$=+*/^<>\d]*")
+_LABELS = re.compile(r"^\s*\(?([A-J])[.):]", re.MULTILINE)
+_UNSETTLED = re.compile(r"\b(?:not?|maybe|perhaps|both|neither|or)\b|n['’]t\b|아니|또는", re.IGNORECASE)
 _LETTER_IN_PROSE = re.compile(  # "for sure D, it can't be A or B"
     r"(?=[^A-Za-z]*\w*[A-Za-z]{2})[^\\$=+*/^<>\d]*?(?<![A-Za-z])([A-J])(?![A-Za-z']|\s[a-z])[^\\$=+*/^<>]*"
 )
-_UNIT_POWER = re.compile(r"\\(?:text\w*|mbox|mathrm)\s*\{\s*[A-Za-z]+\s*\}\s*\^\s*\{?\s*([23])")
-_STATUS = {True: VerdictStatus.CORRECT, False: VerdictStatus.WRONG}
+_UNIT_POWER = re.compile(  # 15 cm^2 is not 15 cm^3; units are otherwise let off
+    r"\\(?:text\w*|mbox|mathrm)\s*\{\s*[A-Za-z]+\s*\}\s*\^\s*\{?\s*([23])"
+)
+_HALF_OF_DAY = re.compile(r"\d[\s~]*(?:\\\w+\s*\{)?[\s~]*([ap])\.?\s?m\b|오([전후])", re.IGNORECASE)
+_MUST_AGREE = (("^", _UNIT_POWER), (":", _HALF_OF_DAY), ("m", _HALF_OF_DAY), ("M", _HALF_OF_DAY), ("오", _HALF_OF_DAY))
+_SHORT_WORD = re.compile(r"[A-Za-z]{2,3}")
+_SHORT_WORDS = frozenset({"no", "yes"})
+_GAP = re.compile(r"(?<![^\W_]) | (?![^\W_])")  # a space that parts no two numbers or words
 _HOSTILE = re.compile(  # what costs the algebra its whole time limit, and is no answer
     r"\^\s*[{(\s]*-?\d+\s*\^|\^\s*[{(\s]*-?\d{6,}|\d{5,}[\s)}]*!|!\s*!"
+    r"|(?:\\times|\\cdot|[+*/^_-])\s*$"
 )
+_NOT_IGNORED = ("'", "dots")  # by us; Math-Verify reads f'(x) as f(x)
 
 
 def judge_math(answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
@@ -42,60 +55,86 @@ def judge_math(answer: str, gold: str, metadata: Mapping[str, object], settings:
     precision = metadata.get("precision", DEFAULT_PRECISION)
     if not isinstance(precision, int) or not 0 < precision <= 100:
         raise ValueError(f"metadata.precision = {precision!r}: must be a number of decimals, 1 to 100")
-    readings = _read_gold(gold)
+    readings, letter = _read_gold(gold)
+    if letter and letter in answer:
+        chosen = judge_choice(answer, letter, {}, settings)
+        if chosen.status is not VerdictStatus.UNPARSED or not _may_name_letter(answer):
+            return chosen
     found = find.answer(answer)
     if found is None or not found.text:
         return Verdict(VerdictStatus.UNPARSED, None, "The reply has no final answer.")
-    failure = None
-    for reading in found.readings:
-        for wanted in readings:
-            status = _compare(wanted, reading, precision, settings)
-            if status is VerdictStatus.CORRECT:
-                return Verdict(status, found.text, f"{_short(found.text)} is the gold answer.")
-            if status is not VerdictStatus.WRONG:
-                failure = failure or status
-    if failure is not None:
-        return Verdict(failure, found.text, f"Comparing {_short(found.text)} with the gold answer ended in {failure}.")
-    return Verdict(VerdictStatus.WRONG, found.text, f"{_short(found.text)} is not the gold answer {_short(gold)}.")
+    pairs = [(wanted, reading) for reading in found.readings for wanted in readings]
+    equal = [_compare(wanted, reading, precision) for wanted, reading in pairs]
+    unsure = [pair for pair, verdict in zip(pairs, equal, strict=True) if verdict is None]
+    status = VerdictStatus.CORRECT if True in equal else _ask_algebra(unsure, precision, settings)
+    whys = {
+        VerdictStatus.CORRECT: f"{_short(found.text)} is the gold answer.",
+        VerdictStatus.WRONG: f"{_short(found.text)} is not the gold answer {_short(gold)}.",
+    }
+    why = whys.get(status, f"Comparing {_short(found.text)} with the gold answer ended in {status}.")
+    return Verdict(status, found.text, why)
 
 
 @lru_cache(maxsize=1024)
-def _read_gold(gold: str) -> tuple[str, ...]:
+def _read_gold(gold: str) -> tuple[tuple[str, ...], str | None]:
+    """What the gold answer may be read as, and the letter where it is that of an option, alone or before words."""
     if not gold.strip():
         raise ValueError("answer: the gold answer is empty")
-    return find.gold(gold).readings
+    readings = find.gold(gold).readings
+    plain = canonical(readings[0]) if len(readings[0]) <= _MAX_CHARS else ""
+    letter = _LETTER.match(plain)
+    return readings, letter[letter.lastindex or 0] if letter and _IS_PROSE.fullmatch(plain) else None
 
 
-def _compare(gold: str, found: str, precision: int, settings: JudgeSettings) -> VerdictStatus:
-    """One reading of the answer with one of the gold answer, the cheapest way first."""
+def _may_name_letter(answer: str) -> bool:
+    """Whether a letter in a reply that announces none may be its answer: it weighs no letters against each other."""
+    return not _UNSETTLED.search(answer[-_MAX_CHARS:]) and len(set(_LABELS.findall(answer[-_MAX_CHARS:]))) < 2
+
+
+def _compare(gold: str, found: str, precision: int) -> bool | None:
+    """One reading of the answer with one of the gold answer, the cheapest way first; None where that is not certain."""
     if max(len(gold), len(found)) > _MAX_CHARS:
-        return _STATUS[gold.strip() == found.strip()]
-    if _differ_in_unit_power(gold, found):
-        return VerdictStatus.WRONG
+        return gold.strip() == found.strip()
+    if _differ_in_mark(gold, found):
+        return False
     left, right = canonical(gold), canonical(found)
-    if left == right or left.replace(" ", "") == right.replace(" ", ""):
-        return _STATUS["∞" in right or any(map(str.isalnum, right))]
+    if left == right or _GAP.sub("", left) == _GAP.sub("", right):
+        return any(character.isalnum() or character in "∞∅" for character in right)
     if letter := _LETTER.match(left):
         other = _LETTER.match(right) or _LETTER_IN_PROSE.fullmatch(right)
         if other:
-            return _STATUS[letter[letter.lastindex or 0] == other[other.lastindex or 0]]
+            return bool(letter[letter.lastindex or 0] == other[other.lastindex or 0])
+    if ")" in left or ")" in right:
+        left, right = _LABEL.sub("", left), _LABEL.sub("", right)
+    if len(left) <= 3 and left.isalpha():
+        same_words = _same_short_words(left, right, is_text=r"\text" in gold or r"\text" in found)
+        if same_words is not None:
+            return same_words
+    reset_budget()
     try:
-        equal = same(_value(left), read(right), precision)
+        return same(_value(left), read(right), precision)
     except TooLarge:
-        return VerdictStatus.WRONG
-    return _ask_algebra(gold, found, precision, settings) if equal is None else _STATUS[equal]
+        return False
 
 
 _value = lru_cache(maxsize=1024)(read)  # of a gold answer, which many replies are compared with
 
 
-def _ask_algebra(gold: str, found: str, precision: int, settings: JudgeSettings) -> VerdictStatus:
-    formulas = [" ".join(to_latex(text).replace("$", " ").split()) for text in (gold, found)]
-    if not all(formula.isascii() for formula in formulas) or any(map(_HOSTILE.search, formulas)):
+def _ask_algebra(pairs: list[tuple[str, str]], precision: int, settings: JudgeSettings) -> VerdictStatus:
+    """Whether one of the pairs is the same for Math-Verify; one time limit for all of them."""
+    formulas = [[" ".join(to_latex(text).replace("$", " ").split()) for text in pair] for pair in pairs]
+    serious = [
+        pair
+        for pair in formulas
+        if all(map(str.isascii, pair))
+        and not any(map(_HOSTILE.search, pair))
+        and all(pair[0].count(mark) == pair[1].count(mark) for mark in _NOT_IGNORED)
+    ]
+    if not serious:
         return VerdictStatus.WRONG
     result = call(
         "open_exaone.verify.math.symbolic:compare",
-        {"gold": formulas[0], "found": formulas[1], "precision": precision},
+        {"pairs": serious, "precision": precision},
         time_limit_s=settings.time_limit_s,
         memory_bytes=settings.memory_bytes,
         unsafe=True,  # formulas are no programs: they may be compared where programs may not run
@@ -105,12 +144,24 @@ def _ask_algebra(gold: str, found: str, precision: int, settings: JudgeSettings)
     return VerdictStatus.TIMEOUT if result.status == "timeout" else VerdictStatus.ERROR
 
 
-def _differ_in_unit_power(gold: str, found: str) -> bool:
-    """15 cm^2 is not 15 cm^3; units are otherwise let off."""
-    if "^" not in found:
-        return False
-    powers = {power[1] for text in (gold, found) if (power := _UNIT_POWER.search(text))}
-    return len(powers) > 1
+def _differ_in_mark(gold: str, found: str) -> bool:
+    """Whether both carry a mark that is otherwise let off, and not the same one."""
+    for trigger, mark in _MUST_AGREE:
+        if trigger in found and trigger in gold:
+            marks = {next(filter(None, seen.groups())).lower() for text in (gold, found) if (seen := mark.search(text))}
+            if len(marks) > 1:
+                return True
+    return False
+
+
+def _same_short_words(gold: str, found: str, *, is_text: bool) -> bool | None:
+    """Whether words of two or three letters are the same; None where they are products, as far as we know."""
+    if not _SHORT_WORD.fullmatch(gold) or not _SHORT_WORD.fullmatch(found):
+        return None
+    is_same = gold.lower() == found.lower()
+    if is_text:
+        return is_same
+    return True if is_same and (len(gold) == 3 or gold.lower() in _SHORT_WORDS) else None
 
 
 def _short(text: str, limit: int = 40) -> str:

@@ -5,9 +5,6 @@ import unicodedata
 
 _UNICODE = str.maketrans(
     {
-        "²": "^{2}",
-        "³": "^{3}",
-        "⁴": "^{4}",
         "°": r"^\circ ",
         "℃": r"^\circ ",
         "−": "-",
@@ -39,15 +36,34 @@ _UNICODE = str.maketrans(
         "\ufeff": None,
     }
 )
-_ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z]|\((?P<group>[^()]*)\))")
+_ROOT_SIGN = re.compile(r"(?P<sign>[√∛∜])\s*(?P<radicand>\d+(?:\.\d+)?|[A-Za-z]|\((?P<group>[^()]*)\))")
+_ROOTS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
+_SMALL = tuple(  # characters that are small, and stand high or low or in a fraction
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"([⁰¹²³⁴-⁹]+)⁄([₀-₉]+)", r" \1/\2"),
+        (r"(?<=\d)(?=[¼-¾⅐-⅞])", " "),
+        (r"([⁰¹²³⁴-⁾ⁿⁱ]+)", r"^{\1}"),
+        (r"([₀-₎ₐ-ₜᵢ-ᵥⱼ]+)", r"_{\1}"),
+    )
+)
 _MARKUP = re.compile(r"\*\*|__(?=\S)|\\\\(?=[A-Za-z])")  # bold; a backslash that was escaped twice
 
 _TEXT = re.compile(
     r"\\(?P<name>text(?:bf|it|rm|sf|normal)?|mbox|mathrm|mathbf|mathit|operatorname|rm|bf)(?![A-Za-z])\s*"
     r"\{(?P<content>[^{}]*)\}(?P<power>\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?"
 )
+_ANNOUNCED = re.compile(
+    r"\s*(?:the\s)?(?:final\s)?answer(?:\sis)?\s*[:=]?\s*|(?:정답|답)\s*(?:[:은]\s*)", re.IGNORECASE
+)
 _ONLY_AND = re.compile(r"[\s,;]*(?:and|or|y|o|및|또는|그리고)[\s,]*")
 _NUMBER_BEFORE = re.compile(r"[\d}).%]\s*$|\\circ\s*\}?\s*$|[\d})]\s*(?:\\[,;:! ]|~)*\s*$|\\pi\s*$")
+NO_UNIT = re.compile(  # what behind a number changes or denies it
+    r"\s*(?:(?:not|is|are|was|or|and|if|when|unless|otherwise|more|less|than|to|plus|minus|thousand|million|billion|trillion)"
+    r"(?![A-Za-z])|[은는이가]?\s?아[니닌닙]|[가-힣]{0,2}\s?(?:이상|이하|초과|미만|보다)|의\s|[백천]?만|억|천(?![가-힣]))",
+    re.IGNORECASE,
+)
+_NUMBER_BEHIND = re.compile(r"[\s~]*\d")  # 2 h 30 min
 
 # What a command of LaTeX is written as; one that is not here stays.
 _COMMANDS: dict[str, str] = {
@@ -55,6 +71,9 @@ _COMMANDS: dict[str, str] = {
     **dict.fromkeys(("big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "!"), ""),
     **dict.fromkeys(("displaystyle", "textstyle", "limits", "hfill", "newline", "quad", "qquad"), " "),
     **dict.fromkeys((",", ";", ":", ">", " ", "\n", "$", "(", ")", "[", "]", '"'), " "),
+    **dict.fromkeys(("dots", "ldots", "cdots", "dotsc"), "…"),
+    **dict.fromkeys(("large", "Large", "small", "normalsize"), " "),
+    **dict.fromkeys(("varnothing", "emptyset"), "∅"),
     **dict.fromkeys(("le", "leq", "leqslant"), "≤"),
     **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
     **dict.fromkeys(("ne", "neq"), "≠"),
@@ -64,7 +83,7 @@ _COMMANDS: dict[str, str] = {
     **dict.fromkeys(("lbrace", "{"), "⦃"),
     **dict.fromkeys(("rbrace", "}"), "⦄"),
     **dict.fromkeys(("mid", "vert", "lvert", "rvert"), "|"),
-    **{"lt": "<", "gt": ">", "div": "/", "pm": "±", "in": "∈", "infty": "∞", "pi": "π", "colon": ":"},
+    **{"lt": "<", "gt": ">", "div": "/", "pm": "±", "in": "∈", "infty": "∞", "pi": "π", "colon": ":", "equiv": "≡"},
     **{"\\": "⏎", "%": "%", "degree": ""},
 }
 _COMMAND = re.compile(r"\\(?:(left|right)(?![A-Za-z])\s{0,3}(?:\.(?!\d))?|([A-Za-z]+|.))", re.DOTALL)
@@ -81,12 +100,20 @@ _FIRST: _Steps = tuple(
         ("\\", r"(?<=\d)\\[,;: !](?=\d{3}(?!\d))", ""),  # 1\,234
         (r"\circ", r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))", ""),
         (r"\not", r"\\not\s*=", "≠"),
+        (r"\pmod", r"\\pmod\s*\{?\s*(\w+)\s*\}?", r" mod \1"),
         ("^", r"(?<=\d)\s*\^\s*\{\s*(?:st|nd|rd|th)\s*\}", ""),  # 12^{\text{th}}
     )
 )
+_FACTORS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_FACTORS |= {"천만": 7, "백만": 6, "만": 4, "억": 8, "조": 12, "천": 3}
 _LAST: _Steps = tuple(
     (trigger, re.compile(pattern), replacement)
     for trigger, pattern, replacement in (
+        ("^", r"\^\s*(-?\d{2,}(?:\.\d+)?)", r"^{\1}"),
+        *(
+            (word, rf"(?<=\d)\s*{word}(?=\s*[A-Za-z.]*\s*$|\s*(?:원|명|개|달러)\s*$)", rf"*10^{{{power}}}")
+            for word, power in _FACTORS.items()
+        ),
         ("degree", r"(?<=\d)\s*degrees?\b", ""),
         ("percent", r"(?<=[\d\s}])percent(?:age)?\b", "%"),
         ("pct", r"(?<=[\d\s}])pct\b", "%"),
@@ -112,6 +139,7 @@ _LAST: _Steps = tuple(
 _CURRENCY = str.maketrans(dict.fromkeys("$€£¥₩₹~\n\t\r\f", " "))
 _WRAPPED = re.compile(r"\\(?:text\w*|math\w+|mbox|boldsymbol|bm)\s*\{(.*)\}", re.DOTALL)
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_UNIT_SYMBOLS = frozenset("mgsLJNWVK")
 _MAX_WRAPPERS = 4
 _BEFORE = " \t\n,;:*\"'"
 _BEHIND = _BEFORE + "."
@@ -121,11 +149,18 @@ _PLAIN = re.compile(r"-?\d+(?:\.\d+|/\d+)?|-?\\frac\{\d+\}\{\d+\}", re.ASCII)  #
 def to_latex(text: str) -> str:
     """The text as LaTeX in ASCII, as far as it is mathematics; other scripts stay as they are."""
     if not text.isascii():
-        text = _ROOT_SIGN.sub(lambda root: rf"\sqrt{{{root['group'] or root[1]}}}", text)
+        text = _ROOT_SIGN.sub(_root, text)
+        for pattern, replacement in _SMALL:
+            text = pattern.sub(replacement, text)
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
     if r"\begin{" in text:
         return text.replace("**", "")
     return _MARKUP.sub(lambda mark: "\\" if mark.group().startswith("\\") else "", text)
+
+
+def _root(root: "re.Match[str]") -> str:
+    radicand = _ROOT_SIGN.sub(_root, root["group"]) if root["group"] else root["radicand"]
+    return f"{_ROOTS[root['sign']]}{{{radicand}}}"
 
 
 def canonical(text: str) -> str:
@@ -133,6 +168,8 @@ def canonical(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
     text = _unwrap(to_latex(text))
+    if r"\begin{cases}" in text:  # equations that hold together
+        text = text.replace(r"\begin{cases}", "").replace(r"\end{cases}", "").replace(r"\\", ",")
     if "\\" in text or "{" in text:
         text = _COMMAND.sub(_written, _run(_FIRST, _drop_text(text)))
     return _run(_LAST, text.translate(_CURRENCY)).lstrip(_BEFORE).rstrip(_BEHIND)
@@ -172,15 +209,23 @@ def _drop_text(text: str) -> str:
         pieces.append(text[end:start])
         end = found.end()
         content = found["content"]
+        if _ANNOUNCED.fullmatch(content):
+            continue
         if _ONLY_AND.fullmatch(content):
             pieces.append(" and ")
         elif "%" in content or "percent" in content:
             pieces.append("%")
-        elif not (_is_unit(found["name"], content) and _NUMBER_BEFORE.search(text[max(0, start - 12) : start])):
+        elif _NUMBER_BEHIND.match(text, end) or not (
+            _is_unit(found["name"], content) and _NUMBER_BEFORE.search(text[max(0, start - 12) : start])
+        ):
             pieces.append(content + (found["power"] or ""))
     return "".join(pieces) + text[end:] if end else text
 
 
 def _is_unit(name: str, content: str) -> bool:
     word = content.strip()
-    return word not in ("", "e", "i") and (len(word) > 1 or name.startswith(("text", "mbox"))) and not word.isdigit()
+    if NO_UNIT.match(content):
+        return False
+    if word in ("", "e", "i") or word.isdigit():
+        return False
+    return len(word) > 1 or name.startswith(("text", "mbox")) or (name == "mathrm" and word in _UNIT_SYMBOLS)

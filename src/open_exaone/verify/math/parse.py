@@ -18,10 +18,12 @@ _GREEK = re.compile(
 _FUNCTION = re.compile(
     "(?:sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|arcsin|arccos|arctan|log|ln|lg|exp|arg|det|gcd|max|min|Re|Im)"
 )
+_INVERTIBLE = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 _NAMES = re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|arcsin|arccos|arctan)(?![a-z])")
 _MIXED = re.compile(r"(\d+)\s*(?:\\frac\s*\{?\s*(\d+)\s*\}?\s*\{?\s*(\d+)\s*\}?|\s(\d+)\s*/\s*(\d+))", re.ASCII)
 _FRACTION = re.compile(r"(-?)\s*\\frac\s*(?:\{(-?\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d+))|(-?)(\d+)/(\d+)", re.ASCII)
 _NUMBER = re.compile(r"([+-]?)\s*(\d*)(?:\.(\d*))?", re.ASCII)
+_REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\(?:overline|bar)\s*\{?(\d+)\}?", re.ASCII)
 _SCIENTIFIC = re.compile(r"([+-]?\d+(?:\.\d+)?)[eE]([+-]?\d+)", re.ASCII)
 _MAX_EXPONENT = 400  # beyond it a float is no number either
 _DIGITS = frozenset("0123456789")
@@ -48,6 +50,10 @@ def number(text: str) -> Fraction | None:
         sign = "-" if text.startswith("-") else ""
         bottom = int(found[3] or found[5])
         top = int(found[1]) * bottom + int(found[2] or found[4])
+    elif found := _REPEATING.fullmatch(text):
+        sign, whole = found[1], found[2] + found[3]
+        top = int(whole + found[4]) - int(whole or 0)
+        bottom = 10 ** len(found[3]) * (10 ** len(found[4]) - 1)
     elif found := _SCIENTIFIC.fullmatch(text):
         if len(found[2]) > 5 or abs(int(found[2])) > _MAX_EXPONENT:
             raise TooLarge("a large exponent")
@@ -111,6 +117,8 @@ class _Parser:
                 right = self.factor(depth)
                 right = algebra.negative(right) if is_negative else right
                 result = (algebra.divide if token == "/" else algebra.multiply)(result, right)
+            elif token[0] in _DIGITS and self.tokens[self.position - 1][-1] in _DIGITS:
+                raise Unknown("two numbers side by side")
             else:
                 result = algebra.multiply(result, self.factor(depth))
         return result
@@ -222,6 +230,8 @@ class _Parser:
                 exponent = self.argument(depth + 1)
             else:
                 name += "_" + algebra.key(self.argument(depth + 1))
+        if algebra.rational(exponent) == -1 and name in _INVERTIBLE:  # \sin^{-1} is the inverse, not 1 / sin
+            name, exponent = "arc" + name, algebra.constant(1)
         if self.peek() in ("(", "{", "["):
             inner = self.factor(depth + 1)
         else:

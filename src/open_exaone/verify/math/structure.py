@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from open_exaone.verify.math import algebra, parse
 from open_exaone.verify.math.algebra import Ratio, TooLarge, Unknown
+from open_exaone.verify.math.normalise import NO_UNIT
 
 MAX_ITEMS = 200  # of one list, set or matrix; a longer one is compared as text alone
 _MAX_DEPTH = 8  # of lists within lists
@@ -28,7 +29,8 @@ class Infinity:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A tuple, interval or list. `brackets` is "" for a bare list, "⦃⦄" for a set, "∪" for a union, ":" for a ratio."""
+    """A tuple, interval or list. `brackets` is "" for a bare list, "⦃⦄" for a set, "∪" for a union, ":" for a ratio,
+    "±" for two numbers that are written as one."""
 
     brackets: str
     items: "tuple[Value, ...]"
@@ -38,6 +40,7 @@ class Sequence:
 @dataclass(frozen=True, slots=True)
 class Matrix:
     rows: "tuple[tuple[Value, ...], ...]"
+    is_determinant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ _ABOUT = re.compile(r"(?:약|대략|about|approximately|around|roughly|≈)\s*",
 _WORD = re.compile(
     r"(?<![\\A-Za-z])(?!(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|arcsin|arccos|arctan)(?![a-z]))[^\W\d_]{4,}"
 )
+_DENIES = re.compile(r"[^=]*\b(?:not|unless|undefined|if|for|when|no|never|except|impossible|wrong)\b")
 _LETTERS = re.compile(r"[^\W\d_]")
 _WORDLIKE = re.compile(r"\(?[^\W\d_](?:[^\W\d_]|[\s'.-])*\)?")
 
@@ -122,9 +126,11 @@ def _compound(text: str, depth: int) -> Value:
         if separator in cuts:
             return _list(text, cuts, separator, depth)
     if matrix := _MATRIX.fullmatch(text):
-        return _matrix(matrix[2], depth)
+        return _matrix(matrix[2], depth, is_determinant=matrix[1] in ("vmatrix", "Vmatrix"))
     if "∪" in cuts:
         return _sequence("∪", _split(text, cuts["∪"]), depth)
+    if "=" in cuts and _DENIES.match(text):
+        return Words(words(text))
     if "=" in cuts:
         return _relation(text, cuts["="], depth)
     if member := _MEMBER.match(text):
@@ -142,7 +148,7 @@ def _atom(text: str, depth: int) -> Value:
     if bare in ("∞", "-∞"):
         return Infinity(bare == "-∞")
     if "±" in text and text.count("±") == 1:
-        return _sequence("", [text.replace("±", "+"), text.replace("±", "-")], depth)
+        return _sequence("±", [text.replace("±", "+"), text.replace("±", "-")], depth)
     if _WORDLIKE.fullmatch(text) and len(_LETTERS.findall(text)) > 3:
         return Words(words(text))
     if unit := _SHORT_UNIT.fullmatch(text):  # "3 cm" is no product
@@ -155,6 +161,8 @@ def _atom(text: str, depth: int) -> Value:
     if _NEGATED.match(text) and (negative := _negative(read(text[1:], depth + 1))):
         return negative
     unit = _UNIT.fullmatch(text)
+    if unit and NO_UNIT.match(text, len(unit[1])):
+        return Words(words(text))
     if unit and not unit[1].endswith("\\"):
         return read(unit[1], depth + 1)
     return Words(words(text)) if _WORDLIKE.fullmatch(text) else Other(text)
@@ -258,12 +266,12 @@ def _is_enclosed(text: str) -> bool:
     return False
 
 
-def _matrix(body: str, depth: int) -> Value:
+def _matrix(body: str, depth: int, *, is_determinant: bool) -> Value:
     rows = [row for row in body.replace(r"\hline", "").split("⏎") if row.strip()]
     cells = [[cell.strip() for cell in row.split("&")] for row in rows]
     if sum(map(len, cells)) > MAX_ITEMS:
         raise TooLarge("too many items")
-    return Matrix(tuple(tuple(read(cell, depth + 1) for cell in row) for row in cells))
+    return Matrix(tuple(tuple(read(cell, depth + 1) for cell in row) for row in cells), is_determinant)
 
 
 def _relation(text: str, cuts: list[tuple[int, int]], depth: int) -> Value:

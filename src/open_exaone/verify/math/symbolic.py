@@ -7,19 +7,21 @@ from typing import Any
 def preload() -> None:
     """Imports what is slow to import, once for all workers."""
     logging.disable(logging.CRITICAL)  # it warns that its own timers are off
-    compare({"gold": "x^2", "found": "2x", "precision": 6})
+    compare({"pairs": [["x^2", "2x"]], "precision": 6})
 
 
 def compare(argument: dict[str, Any]) -> bool:
     """Whether two formulas are the same for Math-Verify; its own timers are off, since they need the main thread.
 
     Args:
-        argument: "gold" and "found", two formulas in LaTeX; "precision", the decimals that rounded numbers must share.
+        argument: "pairs", each of a gold formula and a found one in LaTeX, of which one must be the same; "precision",
+            the decimals that rounded numbers must share.
     """
     from math_verify import LatexExtractionConfig, parse, verify
 
     # As formulas only: its other way of reading takes a number out of a formula that it does not understand.
-    gold, found = (
-        parse(f"${argument[side]}$", [LatexExtractionConfig()], parsing_timeout=0) for side in ("gold", "found")
-    )
-    return bool(verify(gold, found, float_rounding=argument["precision"], timeout_seconds=0))
+    for pair in argument["pairs"]:
+        gold, found = (parse(f"${formula}$", [LatexExtractionConfig()], parsing_timeout=0) for formula in pair)
+        if verify(gold, found, float_rounding=argument["precision"], timeout_seconds=0):
+            return True
+    return False
