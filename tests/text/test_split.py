@@ -84,6 +84,13 @@ def test_chunks_make_no_difference(text: str, cuts: list[int], thinking: bool, t
     assert all(piece.text for piece in pieces if piece.part is not Part.TOOL_CALL)
 
 
+@given(st.text(alphabet="a\n \\{}1>"))
+def test_the_short_way_for_a_reply_without_tags_is_the_splitters(text: str) -> None:
+    splitter = ReplySplitter(thinking=False)
+    pieces = splitter.feed(text) + splitter.finish()
+    assert split_reply(text, thinking=False) == join_pieces(pieces, finished=splitter.finished)
+
+
 def test_a_tag_that_is_not_the_formats_is_text() -> None:
     text = "<thought>a</think>b</thought>c"
     assert split_reply(text, thinking=False, thought_tags=("think",)) == Reply("", text)

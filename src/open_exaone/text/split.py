@@ -150,6 +150,8 @@ def split_reply(text: str, *, thinking: bool, thought_tags: Sequence[str] = THOU
         thinking: the prompt has opened the thought.
         thought_tags: what a thought may stand in.
     """
+    if not thinking and "<" not in text:
+        return Reply("", text.strip("\n"))  # no tag, no parts: what the splitter would find
     splitter = ReplySplitter(thinking=thinking, thought_tags=thought_tags)
     pieces = splitter.feed(text) + splitter.finish()
     return join_pieces(pieces, finished=splitter.finished)

@@ -255,3 +255,16 @@ def test_one_mechanism_is_enough(missing: str, use_without: Callable[..., Server
         assert run_program(source, limits=SHORT).status == ProgramStatus.FAILED, source
     assert run_program("while True: pass", limits=SHORT).status == ProgramStatus.TIMEOUT
     assert run_program("import numpy, uuid\nprint(numpy.ones(2).sum())").stdout == "2.0\n"
+
+
+@needs_confinement
+def test_what_was_written_to_stderr_without_a_line_end_is_kept() -> None:
+    assert run_program("import sys; sys.stderr.write('half a line')").stderr == "half a line"
+
+
+@needs_confinement
+@pytest.mark.parametrize("ring", ["", "f.me = f", "g = lambda: f"])
+def test_a_file_of_the_programs_own_ends_while_its_modules_are_there(ring: str) -> None:
+    source = f"import io, os\nclass F(io.IOBase):\n def flush(s): os.write(1, b'7')\nf = F()\n{ring}\n"
+    plain = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout
+    assert run_program(source).stdout == plain == "7"

@@ -37,6 +37,9 @@ _HOSTILE = re.compile(  # what costs the algebra its whole time limit, and is no
     r"\^\s*[{(\s]*-?\d+\s*\^|\^\s*[{(\s]*-?\d{6,}|\d{5,}[\s)}]*!|!\s*!"
     r"|(?:\\times|\\cdot|[+*/^_-])\s*$"
 )
+_PLAIN = re.compile(
+    r"(-)?(?:\\[dt]?frac\{(\d{1,18})\}\{(\d{1,18})\}|(\d{1,3}(?:,\d{3}){1,5}|\d{1,18})(?:/(\d{1,18}))?)", re.ASCII
+)
 _NOT_IGNORED = ("'", "dots")  # by us; Math-Verify reads f'(x) as f(x)
 
 
@@ -95,6 +98,9 @@ def _compare(gold: str, found: str, precision: int) -> bool | None:
     """One reading of the answer with one of the gold answer, the cheapest way first; None where that is not certain."""
     if max(len(gold), len(found)) > _MAX_CHARS:
         return gold.strip() == found.strip()
+    plain = _plain(gold), _plain(found)
+    if plain[0] and plain[1]:
+        return plain[0][0] * plain[1][1] == plain[1][0] * plain[0][1]
     if _differ_in_mark(gold, found):
         return False
     left, right = canonical(gold), canonical(found)
@@ -115,6 +121,16 @@ def _compare(gold: str, found: str, precision: int) -> bool | None:
         return same(_value(left), read(right), precision)
     except TooLarge:
         return False
+
+
+def _plain(text: str) -> tuple[int, int] | None:
+    """The plainest answers without more ado: an integer, or a fraction of two, as (numerator, denominator)."""
+    match = _PLAIN.fullmatch(text)
+    if match is None:
+        return None
+    sign, top, bottom, whole, below = match.groups()
+    numerator, denominator = int((top or whole).replace(",", "")), int(bottom or below or 1)
+    return (-numerator if sign else numerator, denominator) if denominator else None
 
 
 _value = lru_cache(maxsize=1024)(read)  # of a gold answer, which many replies are compared with

@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import types
+import weakref
 from typing import Any, NoReturn, TextIO
 
 FILE_NAME = "main.py"
@@ -64,7 +65,9 @@ def run_as_main(source: bytes) -> NoReturn:
     except BaseException as error:
         _show(error)
         code = 1
-    _end(module, code)
+    remains = weakref.ref(module)
+    del module, loader
+    _end(remains, code)
 
 
 def _show(error: BaseException) -> None:
@@ -90,7 +93,7 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _end(module: types.ModuleType, code: int) -> NoReturn:
+def _end(remains: "weakref.ref[types.ModuleType]", code: int) -> NoReturn:
     """What the interpreter does last, in its order: threads, exit functions, stdout, objects, the first stdout."""
     try:
         if "threading" in sys.modules:
@@ -102,12 +105,16 @@ def _end(module: types.ModuleType, code: int) -> NoReturn:
     try:
         sys.stdout = sys.__stdout__  # a program's own goes while it still finds its modules
         gc.collect()  # as the interpreter does: it decides the order in which a file that is in a ring ends
-        for name in [name for name in vars(module) if name != "__builtins__"]:
-            setattr(module, name, None)
-        gc.collect()
+        sys.modules.pop("__main__", None)
+        gc.collect()  # what the program made ends while it still finds its modules
+        if (module := remains()) is not None:
+            for name in [name for name in vars(module) if name != "__builtins__"]:
+                setattr(module, name, None)
+            gc.collect()
     except BaseException as error:
         _show(error)
     is_written = _flush(sys.__stdout__) and is_written
+    _flush(sys.__stderr__)
     os._exit(code if is_written else 120)  # as python says it
 
 
