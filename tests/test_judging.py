@@ -5,7 +5,9 @@ import json
 import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 import open_exaone as ox
@@ -49,6 +51,12 @@ def expected(cases=CASES) -> list[str]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[-1]}")
 def test_every_kind_is_reachable(case) -> None:
     assert statuses([case]) == expected([case])
+
+
+@pytest.mark.parametrize("gold", [5, 5.0, Fraction(10, 2), np.int64(5)])
+def test_a_number_of_any_type_is_a_gold_answer(gold: object) -> None:
+    assert ox.judge("exact", r"\boxed{5}", gold).correct
+    assert ox.judge("math", r"\boxed{5}", gold).correct
 
 
 @pytest.mark.parametrize(

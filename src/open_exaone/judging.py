@@ -50,7 +50,8 @@ def judge(
     extra = dict(metadata or {}) | ({"options": list(options)} if options is not None else {})
     if gold is None:
         gold = language if kind == "language" else ""
-    answer = gold if isinstance(gold, str) else json.dumps(gold, ensure_ascii=False, default=str)
+    is_made_of_parts = isinstance(gold, Mapping | list | tuple)
+    answer = json.dumps(gold, ensure_ascii=False, default=str) if is_made_of_parts else str(gold)
     problem = Problem("judged", "judged", language or "en", "", answer, kind, metadata=extra)
     return judge_reply(problem, split_reply(reply, thinking=thinking), settings=settings)
 
