@@ -40,6 +40,8 @@ class Sampling:
     top_p: float = 0.95
     num_samples: int = 1
     seed: int = 0
+    presence_penalty: float = 0.0  # taken off the logits of every token that the reply already has
+    thinking_budget: int | None = None  # the longest thought, in tokens; then its end is forced and the answer follows
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -50,6 +52,13 @@ class Sampling:
             raise ValueError(f"top_p = {self.top_p}: must lie above 0 and at most 1")
         if self.num_samples < 1:
             raise ValueError(f"num_samples = {self.num_samples}: must be at least 1")
+        if not -2.0 <= self.presence_penalty <= 2.0:
+            raise ValueError(f"presence_penalty = {self.presence_penalty}: must lie in -2 to 2")
+        if self.thinking_budget is not None and not 1 <= self.thinking_budget < self.max_new_tokens:
+            raise ValueError(
+                f"thinking_budget = {self.thinking_budget}: must be at least 1 and below max_new_tokens = "
+                f"{self.max_new_tokens}, so that the answer has room"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,27 @@ class Reply:
     answer: str
     tool_calls: tuple[ToolCall, ...] = ()  # malformed ones too
     finished: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One sample of one prompt, asked of a provider. `sampling.num_samples` plays no part: this is one of them."""
+
+    question: str  # what the user turn says
+    thinking: bool  # in reasoning mode
+    sampling: Sampling
+    index: int  # which sample of this prompt: with the seed and the prompt, it fixes the random stream
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a provider produced for one ask."""
+
+    reply: Reply
+    stop: StopReason
+    num_prompt_tokens: int
+    num_tokens: int  # of the reply, its end included
+    num_thought_tokens: int
 
 
 class VerdictStatus(StrEnum):
@@ -119,6 +149,18 @@ class Rollout:
     verdict: Verdict
     reward: float  # the weighted sum of the terms
     terms: Mapping[str, float | str] = field(default_factory=dict)  # each by itself, or why it could not be found out
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One judged sample of one problem, as an evaluation stores it."""
+
+    key: str  # a hash of all that fixes what was generated: model, code, prompt, sampling, seed, index
+    task: str  # which task of the evaluation, such as "aime_2025" or "aime_2025@16384"
+    problem: str  # the problem's id
+    index: int  # 0 to k - 1
+    generation: Generation
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,23 @@
+"""What is measured: a set of problems under one way of asking."""
+
+from dataclasses import dataclass
+
+from open_exaone.base.records import Problem, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Problems, and how each is asked: `sampling.num_samples` is k."""
+
+    name: str  # its own in the evaluation, such as "aime_2025", "aime_2025@16384" under a thinking budget
+    benchmark: str  # the benchmark's name, "aime_2025"; of a run, the split's
+    problems: tuple[Problem, ...]
+    sampling: Sampling
+    thinking: bool
+    source: str = ""  # where the rows were read
+    sha256: str = ""  # of the rows that counted
+    is_pinned: bool = False  # whether these are the rows that we know
+
+    @property
+    def mode(self) -> str:
+        return "reasoning" if self.thinking else "non-reasoning"

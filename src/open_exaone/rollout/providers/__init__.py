@@ -1,0 +1,1 @@
+"""Whatever can answer: the local engine, vLLM in process, any OpenAI-compatible endpoint."""
