@@ -20,7 +20,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from open_exaone.evaluation.paired import paired_difference, published_estimate, unpaired_difference
-from open_exaone.evaluation.score import clustered_interval
 from open_exaone.evaluation.statistics import (
     bootstrap_interval,
     estimate,
@@ -36,7 +35,6 @@ ACCURACIES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 CONCENTRATIONS = (0.5, 1.0, 3.0, 20.0, None)  # None: all or nothing
 METHODS: dict[str, Callable[[Sequence[float]], tuple[float, float]]] = {
     "question_interval": question_interval,
-    "score.clustered_interval": clustered_interval,
     "t_interval": t_interval,
     "normal_interval": normal_interval,
     "bootstrap_interval": partial(bootstrap_interval, num_resamples=500),

@@ -39,3 +39,13 @@ def exaone():
     if not (data / "tokenizer-exaone" / "tokenizer.json").exists():
         pytest.skip(f"{data} isn't here; set OPEN_EXAONE_DATA to where tokenizer-exaone/ stands")
     return data / "tokenizer-exaone"
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> None:
+    """Programs can be run apart from this machine."""
+    from open_exaone.verify.sandbox.programs import ProgramStatus, run_program
+
+    result = run_program("")
+    if result.status is ProgramStatus.REFUSED:
+        pytest.skip(result.why)

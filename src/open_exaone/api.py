@@ -1,5 +1,6 @@
 """The part of the public Python API that computes; `open_exaone` offers these names, and they stay."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from open_exaone.checkpoint.convert import convert as _convert
 from open_exaone.engine.engine import Engine
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.story.evaluate import Choices
+from open_exaone.story.evaluate import evaluate as _evaluate
 from open_exaone.story.folder import resolve_model
-from open_exaone.story.measure import Machine, measure
+from open_exaone.story.measure import Machine
 from open_exaone.story.recipe import load_recipe
 from open_exaone.story.run import run_story as _run_story
 from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.verify.settings import JudgeSettings
 
 __all__ = ["Engine", "Sampling", "convert", "evaluate", "load_model", "load_tokenizer", "run_story"]
 
@@ -84,14 +88,52 @@ def evaluate(
     suite: str | None = None,
     *,
     num_samples: int | None = None,
-    out: str | Path = "runs/eval",
+    out: str | Path | None = None,
+    engine: str = "local",
+    rows: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    budgets: Sequence[int] | None = None,
+    seed: int | None = None,
+    compare: bool = False,
+    settings: JudgeSettings | None = None,
     device: str = "auto",
     dtype: str = "auto",
     unsafe_code_execution: bool = False,
+    **choices: Any,
 ) -> dict[str, Any]:
-    """Measures a run's or a folder's model; see `open_exaone.story.measure.measure`."""
+    """Measures a model, or goes on with a measurement that was cut; what `exaone eval` does, untold.
+
+    Args:
+        source: a run's or a model's folder, a name on the hub, or an endpoint's address.
+        suite: a suite, a benchmark, a file of problems, or a set of a run's problems; a run's own if left out.
+        out: the evaluation's folder; one under runs/eval if left out.
+        engine: "local", "vllm", or an endpoint's address.
+        rows: benchmark -> where its rows are.
+        choices: see `open_exaone.story.evaluate.Choices`, which has all of them.
+
+    Returns:
+        report.json, with the path of its folder as "folder"; the fields of its first task also stand at the top.
+
+    Raises:
+        ConfigError, DataError, RunFolderError: see `open_exaone.story.evaluate.evaluate`.
+    """
+    asked = Choices(
+        suite=suite,
+        num_samples=num_samples,
+        engine=engine,
+        rows=dict(rows or {}),
+        limit=limit,
+        budgets=None if budgets is None else tuple(budgets),
+        seed=seed,
+        compare=compare,
+        **choices,
+    )
     machine = Machine(device, dtype, unsafe_code_execution)
-    return measure(Path(source), suite=suite, num_samples=num_samples, out=Path(out), machine=machine)
+    folder, report = _evaluate(
+        str(source), asked, out=None if out is None else Path(out), machine=machine, settings=settings
+    )
+    told = report.model_dump(mode="json")
+    return {**told["tasks"][0], **told, "folder": str(folder)}
 
 
 def run_story(

@@ -76,7 +76,7 @@ def test_chat_and_eval_work_on_a_finished_run(capsys, told_run, monkeypatch, tmp
     assert code == 0
     assert "is the same as the story's own measurement" in text
     code, text = run(capsys, "eval", folder, "--suite", "nope")
-    assert code == 2 and "must be one of base, preference, rl, sft, test" in text
+    assert code == 2 and "sets of this run are base, preference, rl, sft, test" in text
     code, text = run(capsys, "eval", folder, "--stage", "nope")
     assert code == 2 and "must be one of base, sft, prefer, rl" in text
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from open_exaone.base.records import Sampling, StopReason
-from open_exaone.engine.request import Group
+from open_exaone.engine.request import Request, in_groups, random_stream
 from open_exaone.engine.scheduler import Scheduler
 
 
@@ -14,10 +14,12 @@ from open_exaone.engine.scheduler import Scheduler
     st.booleans(),
 )
 def test_every_sample_runs_once_and_slots_are_never_shared(groups_of_lengths, num_slots, compacts):
-    groups = [
-        Group.make(index, [index], Sampling(max_new_tokens=5, num_samples=len(lengths)))
-        for index, lengths in enumerate(groups_of_lengths)
-    ]
+    sampling = Sampling(max_new_tokens=5)
+    groups = in_groups(
+        Request([prompt], sampling, index)
+        for prompt, lengths in enumerate(groups_of_lengths)
+        for index in range(len(lengths))
+    )
     lengths = {
         id(sample): length
         for group, wanted in zip(groups, groups_of_lengths, strict=True)
@@ -41,3 +43,24 @@ def test_every_sample_runs_once_and_slots_are_never_shared(groups_of_lengths, nu
                 scheduler.release(slot)
     assert len(entered) == len({id(sample) for sample in entered}) == len(lengths)
     assert [group.prompt_ids for group in started] == [group.prompt_ids for group in groups]
+
+
+def test_neighbours_with_one_prompt_form_a_group():
+    few, many = Sampling(max_new_tokens=5), Sampling(max_new_tokens=9, temperature=0)
+    asked = [([1, 2], 0, few), ([1, 2], 1, few), ([1, 2], 5, many), ([1, 2], 0, few), ([3], 1, few), ([1, 2], 2, few)]
+    groups = in_groups(Request(prompt, sampling, index) for prompt, index, sampling in asked)
+    assert [[sample.place for sample in group.samples] for group in groups] == [[0, 1, 2], [3], [4], [5]]
+    assert [group.prompt_ids for group in groups] == [[1, 2], [1, 2], [3], [1, 2]]
+
+
+def test_a_random_stream_is_drawn_when_it_is_first_needed():
+    """Thousands of samples that wait, each of thousands of tokens, must not take gigabytes."""
+    [group] = in_groups([Request([1], Sampling(max_new_tokens=4, seed=7), 3)])
+    [sample] = group.samples
+    assert sample._uniforms_T is None
+    drawn = []
+    for _ in range(4):
+        drawn.append(sample.uniform)
+        sample.append(9, 0.0, 0.0, frozenset())
+    assert drawn == random_stream(7, [1], 3, 4).tolist()
+    assert sample.stop is StopReason.LENGTH

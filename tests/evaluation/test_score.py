@@ -1,7 +1,6 @@
-"""The statistics against brute force, closed forms, and a simulation of what an interval promises."""
+"""The scores against brute force and closed forms, and what a report's entry holds."""
 
-import random
-from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 
@@ -11,23 +10,25 @@ from hypothesis import strategies as st
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import (
-    Completion,
+    Generation,
     Problem,
     Reply,
-    Rollout,
-    RolloutGroup,
+    Sample,
+    Sampling,
     StopReason,
     Verdict,
     VerdictStatus,
 )
 from open_exaone.evaluation import score
+from open_exaone.evaluation.report import Entry
+from open_exaone.evaluation.statistics import question_interval
+from open_exaone.evaluation.task import Task
 
 RIGHT, WRONG = VerdictStatus.CORRECT, VerdictStatus.WRONG
 
 grids = st.integers(1, 6).flatmap(
     lambda k: st.lists(st.lists(st.booleans(), min_size=k, max_size=k), min_size=1, max_size=8)
 )
-shares = st.lists(st.integers(0, 4).map(lambda n: n / 4), min_size=1, max_size=80)
 
 
 def verdict(answer: str | None, status: VerdictStatus) -> Verdict:
@@ -63,148 +64,116 @@ def test_pass_at_k_refuses_more_samples_than_there_are(k: int) -> None:
         score.pass_at_k([[True, False]], k)
 
 
-@pytest.mark.parametrize(
-    ("votes", "expected"),
+def sample(problem: Problem, index: int, answer: str | None, status: VerdictStatus, **fields: object) -> Sample:
+    reply = Reply(str(fields.get("thought", "")), str(fields.get("text", f"The answer is {answer}.")))
+    stop = StopReason.LENGTH if status is VerdictStatus.TRUNCATED else StopReason.END
+    num_thought = int(str(fields.get("num_thought", 3)))
+    generation = Generation(reply, stop, 10, num_thought + 2, num_thought)
+    return Sample(f"{problem.id}/{index}", "sums", problem.id, index, generation, verdict(answer, status))
+
+
+def problem_of(name: str, family: str = "sum", language: str = "en", **metadata: object) -> Problem:
+    return Problem(name, family, language, "?", "1", "math", metadata=metadata)
+
+
+PROBLEMS = (problem_of("a"), problem_of("b", "sort"))
+SAMPLES = [
     [
-        ([("3", RIGHT), ("3", RIGHT), ("4", WRONG)], 1.0),
-        ([("3", RIGHT), ("4", WRONG), ("4", WRONG)], 0.0),
-        ([("3", RIGHT), ("4", WRONG)], 0.5),  # a tie is shared
-        ([("3", RIGHT), ("4", WRONG), ("5", WRONG)], 1 / 3),
-        ([(" 3 ", RIGHT), ("3", RIGHT), ("4", WRONG), ("4", WRONG), ("x  y", WRONG)], 0.5),  # white space aside
-        ([(None, VerdictStatus.UNPARSED), (None, VerdictStatus.UNPARSED), ("3", RIGHT)], 1.0),  # silence loses
-        ([("4", VerdictStatus.TRUNCATED), ("4", VerdictStatus.TRUNCATED), ("3", RIGHT)], 1.0),  # as does a cut reply
-        ([(None, VerdictStatus.UNPARSED), (None, VerdictStatus.TRUNCATED)], 0.0),
-        ([("4", VerdictStatus.ERROR), ("4", VerdictStatus.TIMEOUT), ("3", RIGHT)], 0.0),  # an answer, if unjudged
-        ([("", WRONG), (" ", WRONG), ("3", RIGHT)], 1.0),  # an empty box is no answer
+        sample(PROBLEMS[0], 0, "1", RIGHT, num_thought=1),
+        sample(PROBLEMS[0], 1, "2", WRONG, num_thought=5),
+        sample(PROBLEMS[0], 2, "2.0", WRONG, num_thought=5),
     ],
-)
-def test_cons_at_k_by_cases(votes: list[tuple[str | None, VerdictStatus]], expected: float) -> None:
-    assert score.cons_at_k([[verdict(*vote) for vote in votes]]) == pytest.approx(expected)
-
-
-@given(st.lists(st.sampled_from(["1", "2", "3", None]), min_size=1, max_size=7), st.randoms(use_true_random=False))
-def test_cons_at_k_is_what_random_tie_breaking_earns_and_no_order_changes_it(
-    answers: list[str | None], shuffler: random.Random
-) -> None:
-    def cons(order: Sequence[str | None]) -> float:
-        statuses = [VerdictStatus.UNPARSED if a is None else RIGHT if a == "1" else WRONG for a in order]
-        return score.cons_at_k([[verdict(a, s) for a, s in zip(order, statuses, strict=True)]])
-
-    most = max((answers.count(a) for a in answers if a is not None), default=0)
-    tied = {a for a in answers if a is not None and answers.count(a) == most}
-    shuffled = shuffler.sample(answers, len(answers))
-    assert cons(answers) == pytest.approx(("1" in tied) / len(tied) if tied else 0.0) == cons(shuffled)
-
-
-@given(shares, st.sampled_from([0.8, 0.95, 0.99]))
-def test_an_interval_holds_the_mean_lies_in_the_unit_and_is_never_a_point(means: list[float], level: float) -> None:
-    low, high = score.clustered_interval(means, level)
-    assert 0 <= low <= fmean(means) <= high <= 1
-    assert low < high
-
-
-@given(shares)
-def test_a_higher_level_gives_a_wider_interval_and_mirrored_scores_a_mirrored_one(means: list[float]) -> None:
-    low, high = score.clustered_interval(means, 0.95)
-    wide_low, wide_high = score.clustered_interval(means, 0.99)
-    assert wide_low <= low
-    assert high <= wide_high
-    assert score.clustered_interval([1 - mean for mean in means]) == pytest.approx((1 - high, 1 - low))
-
-
-def test_the_interval_is_the_normal_one_on_problem_means() -> None:
-    means = [0.0, 0.5, 1.0, 0.5] * 25  # variance 0.125 * 100 / 99
-    half = 1.959964 * (0.125 * 100 / 99 / 100) ** 0.5
-    assert score.clustered_interval(means) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
-
-
-def test_the_interval_at_zero_and_for_one_problem_is_wilsons() -> None:
-    z2 = 1.959964**2
-    assert score.clustered_interval([0.0] * 50) == pytest.approx((0.0, z2 / (50 + z2)), abs=1e-6)
-    assert score.clustered_interval([1.0]) == pytest.approx((1 / (1 + z2), 1.0), abs=1e-6)
-
-
-def coverage(num_problems: int, k: int, alpha: float, beta: float, *, clustered: bool, num_runs: int = 600) -> float:
-    """How often the interval holds the truth when problems' pass rates are drawn from Beta(alpha, beta)."""
-    draw, hits = random.Random(f"{num_problems} {k} {alpha}"), 0
-    for _ in range(num_runs):
-        rates = [draw.betavariate(alpha, beta) for _ in range(num_problems)]
-        grid = [[draw.random() < rate for _ in range(k)] for rate in rates]
-        means = score.problem_means(grid) if clustered else [float(flag) for row in grid for flag in row]
-        low, high = score.clustered_interval(means)
-        hits += low <= alpha / (alpha + beta) <= high
-    return hits / num_runs
-
-
-@pytest.mark.parametrize(
-    ("num_problems", "k", "alpha", "beta"),
-    [(100, 4, 0.6, 0.4), (40, 8, 2.0, 3.0), (60, 4, 0.2, 6.0), (8, 4, 1.0, 1.0), (50, 1, 30.0, 1.0)],
-)
-def test_intervals_cover_the_truth_as_often_as_they_say(num_problems: int, k: int, alpha: float, beta: float) -> None:
-    assert coverage(num_problems, k, alpha, beta, clustered=True) >= 0.93
-
-
-def test_samples_taken_as_independent_would_cover_too_rarely() -> None:
-    assert coverage(100, 4, 0.6, 0.4, clustered=False) < 0.8
-
-
-def group(task: str, language: str, *samples: tuple[str | None, VerdictStatus, str], name: str = "") -> RolloutGroup:
-    problem = Problem(f"{task}/{language}/{name}", task, language, "?", "1", "text")
-    rollouts = []
-    for answer, status, thought in samples:
-        completion = Completion((7,) * (len(thought.split()) + 2), (), (), StopReason.END, 0)
-        rollouts.append(Rollout(completion, Reply(thought, answer or ""), verdict(answer, status), 0.0))
-    return RolloutGroup(problem, (1, 2), tuple(rollouts))
-
-
-GROUPS = [
-    group("sum", "en", ("1", RIGHT, "a b c"), ("2", WRONG, "a")),
-    group("sum", "ko", ("1", RIGHT, ""), ("1", RIGHT, "a b")),
-    group("sort", "ko", (None, VerdictStatus.TRUNCATED, "a b"), (None, VerdictStatus.UNPARSED, "")),
-    group("sort", "en", ("1", VerdictStatus.ERROR, ""), ("1", VerdictStatus.TIMEOUT, "")),
+    [
+        sample(PROBLEMS[1], 0, "1", RIGHT, num_thought=3),
+        sample(PROBLEMS[1], 1, None, VerdictStatus.TRUNCATED, num_thought=9),
+        sample(PROBLEMS[1], 2, "1", VerdictStatus.TIMEOUT, text="그래서 정답은 바로 이것입니다."),
+    ],
 ]
-GREEDY = [group(g.problem.task, g.problem.language, ("1", g.rollouts[0].verdict.status, "")) for g in GROUPS]
+TASK = Task("sums", "sum_set", PROBLEMS, Sampling(max_new_tokens=99, num_samples=3, seed=5), thinking=True)
 
 
-def test_a_summary_holds_exactly_the_fields_of_the_report() -> None:
-    told = score.summarise(GROUPS, GREEDY, count_tokens=lambda text: len(text.split()))
-    per_task, per_language, ci95 = told.pop("per_task"), told.pop("per_language"), told.pop("ci95")
-    assert told == {
-        "num_problems": 4,
-        "k": 2,
-        "pass_at_1": 3 / 8,
-        "greedy": 0.5,
-        "cons_at_k": (0.5 + 1) / 4,
-        "pass_at_k": 0.5,
-        "mean_thought_tokens": 1.0,
-        "mean_reply_tokens": 3.0,
-        "truncated_share": 1 / 8,
-        "unparsed_share": 1 / 8,
-        "error_share": 2 / 8,
-    }
-    assert ci95 == list(score.clustered_interval([0.5, 1.0, 0.0, 0.0]))
-    assert {task: (part["num_problems"], part["pass_at_1"]) for task, part in per_task.items()} == {
-        "sort": (2, 0.0),
-        "sum": (2, 0.75),
-    }
-    assert {code: part["pass_at_1"] for code, part in per_language.items()} == {"en": 0.25, "ko": 0.5}
-    assert per_task["sum"]["ci95"] == list(score.clustered_interval([0.5, 1.0]))
+def test_an_entry_by_hand() -> None:
+    entry = score.score_task(TASK, SAMPLES, flops=7.0, not_published=("temperature",))
+    assert (entry.name, entry.benchmark, entry.mode) == ("sums", "sum_set", "reasoning")
+    assert (entry.num_problems, entry.k) == (2, 3)
+    assert (entry.seed, entry.temperature, entry.max_new_tokens, entry.thinking_budget) == (5, 0.6, 99, None)
+    assert entry.not_published == ("temperature",)
+    assert entry.pass_at_1 == pytest.approx(1 / 3) and entry.ci95 == pytest.approx(question_interval([1 / 3] * 2))
+    assert entry.pass_at == pytest.approx({"1": 1 / 3, "2": 2 / 3, "3": 1.0}) and entry.pass_at_k == 1.0
+    # the first question's majority is 2; the second's is a tie of a correct 1 and an unjudged one
+    assert entry.cons_at_k == entry.cons_at["3"] == pytest.approx((0 + 0.5) / 2)
+    assert entry.cons_at["1"] == pytest.approx(entry.pass_at_1)
+    assert entry.cons_ci95 == pytest.approx(question_interval([0.0, 0.5]))
+    shares = {name: rate["value"] for name, rate in entry.rates.model_dump().items()}
+    assert shares == pytest.approx({"no_answer": 0, "truncated": 1 / 6, "language_mismatch": 1 / 6, "error": 1 / 6})
+    assert entry.tokens is not None and entry.tokens.model_dump() == pytest.approx(
+        {"prompt": 10, "thought": 26 / 6, "answer": 2, "reply": 38 / 6, "thought_correct": 2, "thought_wrong": 22 / 4}
+    )
+    assert entry.cost is not None and entry.cost.model_dump() == {"prompt_tokens": 60, "reply_tokens": 38, "flops": 7.0}
+    assert entry.stops == {"end": 5, "length": 1}
+    assert {name: part.num_problems for name, part in entry.per_task.items()} == {"sort": 1, "sum": 1}
+    assert entry.per_language["en"].ci95 == entry.ci95
+    assert (entry.csat, entry.published, entry.grader) == (None, (), None)
 
 
-def test_without_greedy_replies_greedy_is_null() -> None:
-    assert score.summarise(GROUPS, None, len)["greedy"] is None
+@pytest.mark.parametrize(("k", "expected"), [(1, [1]), (2, [1, 2]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])
+def test_the_curves_stand_at_powers_of_two_and_at_k(k: int, expected: list[int]) -> None:
+    assert score.powers_up_to(k) == expected
+
+
+def test_where_all_are_wrong_nothing_is_divided_by_nothing() -> None:
+    wrong = [[replace(s, verdict=verdict("9", WRONG)) for s in row] for row in SAMPLES]
+    entry = score.score_task(TASK, wrong)
+    assert (entry.pass_at_1, entry.cons_at_k, entry.pass_at_k) == (0.0, 0.0, 0.0)
+    assert entry.tokens is not None and entry.tokens.thought_correct is None
+    assert entry.ci95[0] == 0.0 < entry.ci95[1]
+
+
+def test_tokens_that_nobody_counted_are_unknown() -> None:
+    silent = [[replace(s, generation=replace(s.generation, num_tokens=0)) for s in row] for row in SAMPLES]
+    entry = score.score_task(TASK, silent)
+    assert (entry.tokens, entry.cost) == (None, None)
+
+
+def test_a_language_that_cannot_be_told_leaves_the_mismatch_unknown() -> None:
+    problems = (PROBLEMS[0], replace(PROBLEMS[1], language="fr"))
+    assert score.score_task(replace(TASK, problems=problems), SAMPLES).rates.language_mismatch is None
+
+
+def csat_entry(num_wrong: int, sections: tuple[str, ...] = ("calculus", "statistics", "geometry")) -> Entry:
+    """22 common questions (74 points) and 8 for each elective (26); the first so many are wrong."""
+    points = [4] * 8 + [3] * 14
+    own = [3] * 6 + [4] * 2
+    problems = [problem_of(f"common-{n}", section="common", points=p) for n, p in enumerate(points)]
+    for section in sections:
+        problems += [problem_of(f"{section}-{n}", section=section, points=p) for n, p in enumerate(own)]
+    status = [WRONG if n < num_wrong else RIGHT for n in range(len(problems))]
+    samples = [[sample(p, 0, "1", s)] for p, s in zip(problems, status, strict=True)]
+    return score.score_task(replace(TASK, benchmark="csat_2025_math", problems=tuple(problems)), samples)
+
+
+def test_csat_has_its_score_with_an_interval_of_the_same_weights() -> None:
+    whole = csat_entry(2)
+    assert whole.csat is not None and whole.csat.mean_points == pytest.approx(100 - 8)
+    weights = [12.0] * 8 + [9.0] * 14 + ([3.0] * 6 + [4.0] * 2) * 3  # a common question counts for each elective
+    assert whole.csat.points_ci95 == pytest.approx(question_interval([0.0] * 2 + [1.0] * 44, weights=weights))
+    assert whole.pass_at_1 == pytest.approx(44 / 46)
+
+
+def test_a_part_of_csat_has_no_score() -> None:
+    assert csat_entry(2, ("calculus",)).csat is None
 
 
 @pytest.mark.parametrize(
-    ("groups", "greedy", "message"),
+    ("task", "samples", "message"),
     [
-        ([], None, "no problems"),
-        ([GROUPS[0], GREEDY[1]], None, "between 1 and 2 samples"),
-        (GROUPS, GREEDY[:3], "different problems"),
+        (TASK, [], "no problems"),
+        (TASK, [SAMPLES[0], SAMPLES[1][:2]], "between 2 and 3 samples"),
+        (TASK, SAMPLES[:1], "1 rows of samples for 2 problems"),
+        (TASK, SAMPLES[::-1], "problem 'a': has a sample of task 'sums', problem 'b'"),
+        (replace(TASK, name="other"), SAMPLES, "task 'other', problem 'a': has a sample of task 'sums'"),
     ],
 )
-def test_what_cannot_be_summarised_is_refused(
-    groups: list[RolloutGroup], greedy: list[RolloutGroup] | None, message: str
-) -> None:
+def test_what_cannot_be_scored_is_refused(task: Task, samples: list[list[Sample]], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        score.summarise(groups, greedy, len)
+        score.score_task(task, samples)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Reply, Verdict, VerdictStatus
 from open_exaone.evaluation import statistics
-from open_exaone.evaluation.score import clustered_interval
 
 shares = st.lists(st.integers(0, 8).map(lambda n: n / 8), min_size=1, max_size=80)
 levels = st.sampled_from([0.8, 0.95, 0.99])
@@ -155,7 +154,7 @@ def test_the_interval_covers_the_truth(num: int, k: int, accuracy: float, c: flo
 
 def test_the_simulation_catches_intervals_that_are_too_narrow() -> None:
     assert coverage(statistics.normal_interval, 30, 16, 0.1, 0.5) < 0.92
-    assert coverage(clustered_interval, 40, 1, 0.5, None) < 0.93
+    assert coverage(statistics.normal_interval, 40, 1, 0.5, None) < 0.93
 
 
 @pytest.mark.parametrize(("c", "expected"), [(1.0, 0.5), (9.0, 0.1)])
@@ -218,7 +217,7 @@ def test_rates_are_means_over_questions_by_status() -> None:
     ]
     rates = statistics.verdict_rates([[Verdict(s, None, "") for s in row] for row in rows])
     assert {name: rate.value for name, rate in rates.items()} == pytest.approx(
-        {"no_answer": 1 / 6, "truncated": 1 / 6, "failed": 1 / 3}
+        {"no_answer": 1 / 6, "truncated": 1 / 6, "error": 1 / 3}
     )
     assert all(rate.low < rate.value < rate.high and rate.num_questions == 3 for rate in rates.values())
 
@@ -242,6 +241,7 @@ def test_replies_in_another_language_are_counted() -> None:
         (lambda: statistics.estimate([0.5, 1], weights=[0, 0]), "give 2 numbers"),
         (lambda: statistics.bootstrap_interval([]), "no questions"),
         (lambda: statistics.rate([[True], []]), "no samples"),
+        (lambda: statistics.problem_means([]), "no questions"),
         (lambda: statistics.t_quantile(1.0, 3), "inside 0 to 1"),
         (lambda: statistics.questions_needed(2), "half-width 2"),
         (lambda: statistics.effective_questions(0, 1, 0.5), "0 questions"),

@@ -31,9 +31,16 @@ COMMANDS = {
     ],
     "convert": ["SOURCE", "TARGET", "--to", "--dtype"],
     "doctor": [],
-    "eval": ["MODEL", "--suite", "--stage", "--samples", "--out", "--settings", *OF_MACHINE],
+    "eval": [
+        *("MODEL", "--suite", "--stage", "--engine", "--samples", "--limit", "--budget", "--mode", "--max-new-tokens"),
+        *("--seed", "--rows", "--skip-missing", "--changed", "--until-width", "--compare", "--concurrency"),
+        *("--against", "--shared-only", "--rescore", "--kind", "--out", "--settings", *OF_MACHINE),
+    ],
+    "fetch": ["BENCHMARK", "--rows", "--out", "--changed"],
     "judge": ["FILE", "--kind", "--out", "--settings", "--unsafe-code-execution"],
     "models": [],
+    "suites": [],
+    "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
     "story": ["RECIPE", "--out", "--set", "--quick", *OF_MACHINE],
 }
 
@@ -42,7 +49,7 @@ def commands(app: App, path: str = "") -> Iterator[tuple[str, list[str]]]:
     """Each command, with the names of its arguments and flags in order of the signature."""
     if path and app.default_command:
         arguments = app.assemble_argument_collection()
-        yield path, [name for argument in arguments for name in argument.names]
+        yield path, [name for argument in arguments for name in argument.names if name != "*"]
     for name in sorted(set(app) - {*app.help_flags, *app.version_flags}):
         yield from commands(app[name], f"{path} {name}".strip())
 

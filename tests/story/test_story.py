@@ -18,8 +18,9 @@ import open_exaone as ox
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError, PromptTooLongError, RunFolderError
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.rollout.run import judge_reply
+from open_exaone.story.evaluate import Choices, evaluate
 from open_exaone.story.folder import RunFolder, resolve_model
-from open_exaone.story.measure import find_problems, measure
+from open_exaone.story.measure import stage_entry
 from open_exaone.story.recipe import load_recipe
 from open_exaone.story.run import run_story
 
@@ -65,7 +66,8 @@ def test_the_report_tells_every_stage(told_run):
         assert entry["num_problems"] == 12 and entry["k"] == 2 and entry["split"] == "test"
         assert entry["ci95"][0] <= entry["pass_at_1"] <= entry["ci95"][1]
         samples = read_jsonl(run / entry["folder"] / "eval" / "samples.jsonl")
-        assert sum(row["verdict"] == "correct" for row in samples) / 24 == pytest.approx(entry["pass_at_1"])
+        drawn = [row["verdict"] == "correct" for row in samples if row["task"] == "test"]
+        assert sum(drawn) / 24 == pytest.approx(entry["pass_at_1"])
         metrics = read_jsonl(run / entry["folder"] / "metrics.jsonl")
         assert metrics[-1]["tokens"] == entry["train_tokens"] > 0
         assert len(metrics) == entry["train_steps"] == metrics[-1]["num_steps"]
@@ -152,20 +154,34 @@ def test_an_interrupted_story_says_so_and_has_saved_its_state(number, recipe_fil
 def test_measuring_again_gives_the_same(told_run, tmp_path):
     run, _ = told_run
     for stage in ("base", None):
-        again = measure(run, stage=stage, out=tmp_path)
+        folder, again = evaluate(str(run), Choices(stage=stage), out=tmp_path / str(stage))
         stored = run / ("01-base" if stage else "04-rl") / "eval"
-        assert again == read_json(stored / "report.json")
-        for name in ("samples.jsonl", "greedy.jsonl"):
-            assert (tmp_path / name).read_text() == (stored / name).read_text()
-    other = measure(run, suite="rl", num_samples=1, out=tmp_path)
-    assert (other["split"], other["k"], other["num_problems"]) == ("rl", 1, 24)
+        assert stage_entry(*again.tasks) == read_json(stored / "report.json")
+        rows = [
+            [{key: value for key, value in row.items() if key != "key"} for row in read_jsonl(place / "samples.jsonl")]
+            for place in (folder, stored)
+        ]
+        assert rows[0] == rows[1]
+        assert (folder / "report.html").stat().st_size > 1000
+    other = ox.evaluate(run, "rl", num_samples=1, out=tmp_path / "rl")
+    assert (other["name"], other["k"], other["num_problems"]) == ("rl", 1, 24)
+
+
+def test_a_suite_for_small_models_measures_a_run_s_own_problems(told_run, tmp_path):
+    report = ox.evaluate(told_run[0], "run:test", num_samples=2, limit=4, max_new_tokens=64, out=tmp_path / "out")
+    assert (report["benchmark"], report["num_problems"], report["k"]) == ("test", 4, 2)
+    curve = ox.evaluate(told_run[0], "run:test", limit=4, budgets=(4, 8), max_new_tokens=64, out=tmp_path / "budgets")
+    assert [point["budget"] for point in curve["curve"][0]["points"]] == [4, 8]
+    means = [point["mean_thought_tokens"] for point in curve["curve"][0]["points"]]
+    assert means[0] <= means[1] <= 16
 
 
 def test_a_users_own_problems_can_be_measured(told_run, tmp_path):
     file = tmp_path / "mine.jsonl"
     file.write_text('{"question": "How much is 2 + 3?", "answer": "5"}\n', encoding="utf-8")
-    report = ox.evaluate(resolve_model(told_run[0]), str(file), num_samples=2, out=tmp_path / "out")
-    assert report["num_problems"] == 1 and (tmp_path / "out" / "samples.jsonl").is_file()
+    for number, source in enumerate((told_run[0], resolve_model(told_run[0]))):
+        report = ox.evaluate(source, str(file), num_samples=2, out=tmp_path / str(number))
+        assert report["num_problems"] == 1 and (tmp_path / str(number) / "samples.jsonl").is_file()
     for line, wrong in [
         ("[]", "line 2: must be an object"),
         ('{"question": "x"}', "line 2: field 'answer'"),
@@ -178,7 +194,7 @@ def test_a_users_own_problems_can_be_measured(told_run, tmp_path):
     ]:
         file.write_text(f'{{"question": "x", "answer": "5"}}\n{line}\n', encoding="utf-8")
         with pytest.raises(DataError, match=wrong):
-            find_problems(told_run[0], str(file))
+            ox.evaluate(told_run[0], str(file), out=tmp_path / "bad")
 
 
 def test_the_public_api_generates_judges_and_splits(told_run):

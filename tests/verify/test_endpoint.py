@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from open_exaone.base import http as transport
 from open_exaone.base.errors import ConfigError
-from open_exaone.verify import endpoint as endpoint_module
 from open_exaone.verify.endpoint import MAX_RESPONSE_BYTES, EndpointError, ask
 from open_exaone.verify.settings import Endpoint
 
@@ -110,7 +110,7 @@ def serve() -> Iterator[Callable[..., Script]]:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "_FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(transport, "FIRST_WAIT_S", 0.02)
 
 
 def at(url: str, **fields: Any) -> Endpoint:
@@ -471,6 +471,6 @@ def test_tls_asks_only_whom_it_trusts(
     server = serve(response(completion("yes" * 50_000)), drips, context=tls[0])
     assert "CERTIFICATE_VERIFY_FAILED" in failure(server, max_attempts=1)
     assert server.requests == []
-    monkeypatch.setattr(endpoint_module, "_tls", lambda: tls[1])
+    monkeypatch.setattr(transport, "_tls", lambda: tls[1])
     assert question(server) == "yes" * 50_000
     assert not is_late(server.url)

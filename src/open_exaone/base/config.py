@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -112,3 +112,14 @@ def short(value: object, limit: int = 80) -> str:
     """A value as an error shows it, cut to `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def differences(found: object, wanted: object, at: str = "") -> set[str]:
+    """The dotted keys in which two nested values differ."""
+    if isinstance(found, dict) and isinstance(wanted, Mapping):
+        keys = found.keys() | wanted.keys()
+        return {d for key in keys for d in differences(found.get(key), wanted.get(key), f"{at}.{key}".strip("."))}
+    if isinstance(found, list) and isinstance(wanted, list | tuple) and len(found) == len(wanted):
+        pairs = enumerate(zip(found, wanted, strict=True))
+        return {d for index, (a, b) in pairs for d in differences(a, b, f"{at}.{index}")}
+    return set() if found == wanted else {at}

@@ -95,16 +95,16 @@ def write_json(path: Path, value: object) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[object]) -> None:
     """Writes one JSON value a line, atomically."""
-    write_text(path, "".join(map(_json_line, rows)))
+    write_text(path, "".join(map(json_line, rows)))
 
 
 def append_jsonl(path: Path, row: object) -> None:
     """Appends one line; a cut last line is possible after a crash, and `read_jsonl` drops it."""
     with explain_os_errors(path), open(path, "a", encoding="utf-8") as file:
-        file.write(_json_line(row))
+        file.write(json_line(row))
 
 
-def _json_line(row: object) -> str:
+def json_line(row: object) -> str:
     line = json.dumps(row, ensure_ascii=False) + "\n"
     try:
         line.encode()
@@ -141,21 +141,27 @@ def read_jsonl(path: Path, *, drop_cut_tail: bool = False) -> list[Any]:
 
 def read_numbered_jsonl(path: Path, *, drop_cut_tail: bool = False) -> list[tuple[int, Any]]:
     """As `read_jsonl`, each value with the number of its line."""
-    with _explained_reading(path, "a file of JSON lines"):
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append((number, json.loads(line)))
-        except RecursionError as error:
-            raise DataError(f"{path}: line {number}: is nested too deeply") from error
-        except ValueError as error:  # not JSON, or a number of too many digits
-            if drop_cut_tail and not any(rest.strip() for rest in lines[number:]):
-                break
-            raise DataError(f"{path}: line {number}: not valid JSON: {error}") from error
-    return rows
+    return list(iterate_jsonl(path, drop_cut_tail=drop_cut_tail))
+
+
+def iterate_jsonl(path: Path, *, drop_cut_tail: bool = False) -> Iterator[tuple[int, Any]]:
+    """As `read_numbered_jsonl`, line by line: a file may be larger than memory."""
+    cut: DataError | None = None
+    with _explained_reading(path, "a file of JSON lines"), open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            if cut is not None:  # it was not the last line
+                raise cut
+            try:
+                yield number, json.loads(line.decode("utf-8"))
+            except RecursionError as error:
+                raise DataError(f"{path}: line {number}: is nested too deeply") from error
+            except ValueError as error:  # not UTF-8, not JSON, or a number of too many digits
+                kind = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "not valid JSON"
+                cut = DataError(f"{path}: line {number}: {kind}: {error}")
+                if not drop_cut_tail:
+                    raise cut from error
 
 
 @contextlib.contextmanager

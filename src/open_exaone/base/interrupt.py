@@ -2,10 +2,12 @@
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
 _requested = False
+_is_deferred = False
 
 
 class Interrupted(KeyboardInterrupt):
@@ -14,9 +16,15 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def deferred_interrupts() -> Iterator[None]:
-    """Within it the first Ctrl-C or SIGTERM only makes `check` raise; the second stops at once."""
-    global _requested
-    _requested = False
+    """Within it the first Ctrl-C or SIGTERM only makes `check` raise; the second stops at once.
+
+    Within another one, or in a thread other than the main one, which gets no signals, it changes nothing.
+    """
+    global _requested, _is_deferred
+    if _is_deferred or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _requested, _is_deferred = False, True
 
     def request(number: int, frame: FrameType | None) -> None:
         global _requested
@@ -28,6 +36,7 @@ def deferred_interrupts() -> Iterator[None]:
     try:
         yield
     finally:
+        _is_deferred = False
         for number, handler in previous.items():
             signal.signal(number, handler)
 

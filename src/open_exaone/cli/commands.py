@@ -9,11 +9,11 @@ from rich.console import Console
 
 from open_exaone.base.config import read_toml, validate
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.base.records import Problem
 from open_exaone.story.folder import RunFolder, is_run, resolve_model
-from open_exaone.story.measure import Machine, evaluation_of, find_model, measure
+from open_exaone.story.measure import Machine
 from open_exaone.story.recipe import load_recipe
+from open_exaone.story.report import greedy_rows
 from open_exaone.verify.settings import JudgeSettings
 
 
@@ -63,43 +63,6 @@ def _show_replies(console: Console, told: dict[str, Any]) -> None:
     show_replies(told["problem"], told["replies"], console)
 
 
-def evaluate(
-    source: Path,
-    suite: str | None,
-    stage: str | None,
-    samples: int | None,
-    out: Path | None,
-    settings: Path | None,
-    device: str,
-    dtype: str,
-    unsafe: bool,
-) -> int:
-    from open_exaone.present.terminal import Progress
-
-    if samples is not None and samples < 1:
-        raise ConfigError(f"--samples {samples}: must be at least 1")
-    out = out or Path("runs") / "eval"
-    console = Console(highlight=False)
-    with Progress(console) as progress:
-        entry = measure(
-            source,
-            suite=suite,
-            stage=stage,
-            num_samples=samples,
-            out=out,
-            machine=Machine(device, dtype, unsafe),
-            settings=_judge_settings(settings),
-            on_event=progress,
-        )
-        _tell_measured(progress, stage or source.name, entry)
-    stored = find_model(source, stage)[0].parent / "eval" / "report.json"
-    if suite is None and samples is None and stored.is_file():
-        same = read_json(stored) == entry
-        console.print(f"This {'is the same as' if same else 'differs from'} the story's own measurement, {stored}.")
-    console.print(f"Samples and report: {out}")
-    return 0
-
-
 def judge(file: Path, kind: str, out: Path | None, settings: Path | None, unsafe: bool) -> int:
     from open_exaone.base.files import read_numbered_jsonl, write_jsonl
     from open_exaone.judging import judge_rows
@@ -107,7 +70,7 @@ def judge(file: Path, kind: str, out: Path | None, settings: Path | None, unsafe
     out = out or file.with_name(file.name.removesuffix(".jsonl") + ".verdicts.jsonl")
     if out.resolve() == file.resolve():
         raise ConfigError(f"--out {out}: is the file that is judged: choose another")
-    limits = Machine(unsafe_code_execution=unsafe).judge(_judge_settings(settings) or JudgeSettings())
+    limits = Machine(unsafe_code_execution=unsafe).judge(judge_settings(settings) or JudgeSettings())
     verdicts = judge_rows(read_numbered_jsonl(file), kind, limits, str(file))
     write_jsonl(out, (asdict(verdict) for verdict in verdicts))
     for status, number in Counter(verdict.status.value for verdict in verdicts).most_common():
@@ -116,7 +79,7 @@ def judge(file: Path, kind: str, out: Path | None, settings: Path | None, unsafe
     return 0
 
 
-def _judge_settings(file: Path | None) -> JudgeSettings | None:
+def judge_settings(file: Path | None) -> JudgeSettings | None:
     """The table [judge] of a TOML file, such as a recipe."""
     if file is None:
         return None
@@ -149,7 +112,8 @@ def chat(
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, dtype=dtype, device=resolve_device(device))
     engine = Engine(model, tokenizer)
-    limit = evaluation_of(source).max_new_tokens if is_run(source) else min(4096, model.config.max_positions // 2)
+    of_run = RunFolder(source).recipe().evaluation if is_run(source) else None
+    limit = of_run.max_new_tokens if of_run else min(4096, model.config.max_positions // 2)
     turn = 0
 
     def ask(messages: list[dict[str, str]], thinking: bool) -> Reply:
@@ -166,11 +130,11 @@ def chat(
 
 def _solved_problems(source: Path, folder: Path) -> list[Problem]:
     """Test problems that the model answered right greedily, one task after the other; none without a run."""
-    greedy = folder.parent / "eval" / "greedy.jsonl"
-    if not is_run(source) or not greedy.is_file():
+    measured = folder.parent / "eval"
+    if not is_run(source) or not (measured / "samples.jsonl").is_file():
         return []
     run = RunFolder(source)
-    solved = {row["problem"] for row in read_jsonl(greedy) if row["verdict"] == "correct"}
+    solved = {row["problem"] for row in greedy_rows(measured) if row["verdict"] == "correct"}
     return [problem for problem in run.problems(run.recipe().evaluation.split) if problem.id in solved]
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from open_exaone.base.errors import ConfigError, OpenExaoneError
 from open_exaone.base.interrupt import Interrupted
+from open_exaone.cli.asked import Asked, Rows, read_rows
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -59,28 +61,75 @@ def story(
 
 @app.command(name="eval")
 def eval_(
-    model: Model,
-    /,
-    *,
-    suite: Annotated[
+    model: Annotated[
         str | None,
         Parameter(
-            help="A set of the run's problems, a .jsonl file of problems, or a function of yours that gives them, "
-            "FILE.py:name; the recipe's if left out."
+            help="A run's folder, a model's folder, owner/name[@revision] on the hub, an endpoint's address, or with "
+            "--engine ADDRESS the model's name there."
         ),
     ] = None,
-    stage: Annotated[str | None, Parameter(help="Which stage's model of the run; its last if left out.")] = None,
-    samples: Annotated[int | None, Parameter(help="Samples of each problem; the recipe's number if left out.")] = None,
-    out: Annotated[
-        Path | None, Parameter(help="Where samples.jsonl and report.json go; runs/eval if left out.")
+    /,
+    *,
+    asked: Annotated[Asked | None, Parameter(name="*")] = None,
+    against: Annotated[Path | None, Parameter(help="Another evaluation's folder to compare with.")] = None,
+    shared_only: Annotated[
+        bool, Parameter(negative="", help="With --against: where questions differ, compare those that both have.")
+    ] = False,
+    rescore: Annotated[
+        Path | None,
+        Parameter(help="Generate nothing: judge a folder's samples anew, or a file of replies that others stored."),
     ] = None,
+    kind: Annotated[str, Parameter(help="With --rescore FILE: how answers are compared.")] = "math",
+    out: Annotated[Path | None, Parameter(help="The evaluation's folder; one under runs/eval if left out.")] = None,
     settings: Settings = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     unsafe_code_execution: UnsafeCodeExecution = False,
 ) -> int:
-    """Measure a model: of a run's folder, repeat the measurement of the story."""
-    return _command("evaluate")(model, suite, stage, samples, out, settings, device, dtype, unsafe_code_execution)
+    """Measure a model with error bars; the same command goes on where a measurement was cut."""
+    run = _command("eval_", "measuring")
+    choices = (asked or Asked()).choices()
+    return run(model, choices, rescore, against, shared_only, kind, out, settings, device, dtype, unsafe_code_execution)
+
+
+@app.command
+def suites() -> int:
+    """List the suites and benchmarks that `eval` knows."""
+    return _command("suites", "measuring")()
+
+
+@app.command
+def fetch(
+    benchmark: Annotated[str, Parameter(help="Its name, or a .toml file that describes it.")],
+    /,
+    *,
+    rows: Annotated[
+        str | None, Parameter(help="A file, a folder, or owner/name on the hub, instead of its own.")
+    ] = None,
+    out: Annotated[Path | None, Parameter(help="Where to write; where `eval` looks, if left out.")] = None,
+    changed: Annotated[bool, Parameter(negative="", help="Take content that differs from what we know.")] = False,
+) -> int:
+    """Get a benchmark's rows from the hub or from a file of yours, check every one, and tell the checksum."""
+    return _command("fetch", "measuring")(benchmark, rows, out, changed)
+
+
+@app.command
+def verify_real(
+    model: Model,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Gets the report; runs/verify-real/NAME if left out.")] = None,
+    rows: Rows = None,
+    problems: Annotated[int | None, Parameter(help="Only so many of MATH-500.")] = None,
+    samples: Annotated[int, Parameter(help="Of each problem.")] = 8,
+    rl_steps: Annotated[int, Parameter(help="Steps of online RL; 0 leaves them out.")] = 50,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    unsafe_code_execution: UnsafeCodeExecution = False,
+) -> int:
+    """Check a published model here: logits against transformers, MATH-500 beside the table, and steps of RL."""
+    run = _command("verify_real", "measuring")
+    return run(model, out, read_rows(rows), problems, samples, rl_steps, device, dtype, unsafe_code_execution)
 
 
 @app.command
@@ -146,13 +195,12 @@ def doctor() -> int:
     return _command("doctor")()
 
 
-def _command(name: str) -> Callable[..., int]:
+def _command(name: str, module: str = "commands") -> Callable[..., int]:
     """A command's body, imported once its arguments are known to be good."""
     from open_exaone.base.machine import prepare_process
-    from open_exaone.cli import commands
 
     prepare_process()
-    body: Callable[..., int] = getattr(commands, name)
+    body: Callable[..., int] = getattr(import_module(f"open_exaone.cli.{module}"), name)
     return body
 
 

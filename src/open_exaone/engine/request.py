@@ -1,8 +1,10 @@
 """What the engine is asked for, and what it has produced so far. No torch."""
 
 import hashlib
+from collections.abc import Iterable
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +12,79 @@ from numpy.typing import NDArray
 from open_exaone.base.records import Completion, Sampling, StopReason
 
 
+class Setting(NamedTuple):
+    """What decides how a token is drawn."""
+
+    temperature: float
+    top_p: float
+    presence_penalty: float
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion of one prompt. Neighbours with the same prompt and rising `index` share its computation."""
+
+    prompt_ids: Ids[int]  # [T]
+    sampling: Sampling  # `num_samples` plays no part: this is one of them
+    index: int = 0  # which sample of the prompt: with the seed and the prompt's ids, it fixes the random stream
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that prompt and reply may have together."""
+        return len(self.prompt_ids) + self.sampling.max_new_tokens
+
+    @property
+    def setting(self) -> Setting:
+        """What those that are drawn together have in common."""
+        return Setting(self.sampling.temperature, self.sampling.top_p, self.sampling.presence_penalty)
+
+
 @dataclass(slots=True, eq=False)
 class Sample:
     """One completion in the making."""
 
-    prompt_index: int
-    sample_index: int
-    prompt_length: int
-    max_new_tokens: int
-    uniforms_T: NDArray[np.float32]  # its own random stream, one number a token
+    place: int  # of its request
+    request: Request
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     sampling_logprobs: list[float] = field(default_factory=list)
     stop: StopReason | None = None
+    closing_ids: Ids[int] = ()  # forced behind the thinking budget, where that cuts the thought
+    prompt_length: int = field(init=False)
+    max_new_tokens: int = field(init=False)
+    _uniforms_T: NDArray[np.float32] | None = None  # its own random stream, one number a token; drawn when it starts
+
+    def __post_init__(self) -> None:
+        self.prompt_length = len(self.request.prompt_ids)
+        self.max_new_tokens = self.request.sampling.max_new_tokens
+
+    @property
+    def uniform(self) -> float:
+        """The number that decides its next token."""
+        if self._uniforms_T is None:
+            request = self.request
+            self._uniforms_T = random_stream(
+                request.sampling.seed, request.prompt_ids, request.index, self.max_new_tokens
+            )
+        return float(self._uniforms_T[len(self.ids)])
+
+    @property
+    def position(self) -> int:
+        """Where its last token stands, counted from the prompt's first."""
+        return self.prompt_length + len(self.ids) - 1
+
+    @property
+    def is_at_budget(self) -> bool:
+        """Whether it goes on, and its last token was the last that the thinking budget allows."""
+        return self.stop is None and len(self.ids) == self.request.sampling.thinking_budget
+
+    @property
+    def forced_id(self) -> int | None:
+        """Its next token, where that is not the model's choice."""
+        if not self.closing_ids:
+            return None
+        place = len(self.ids) - (self.request.sampling.thinking_budget or 0)
+        return self.closing_ids[place] if place < len(self.closing_ids) else None
 
     def append(self, token: int, logprob: float, sampling_logprob: float, end_ids: frozenset[int]) -> None:
         """Takes the next token and notices when it is the last."""
@@ -30,7 +92,7 @@ class Sample:
         self.logprobs.append(logprob)
         self.sampling_logprobs.append(sampling_logprob)
         if token in end_ids:
-            self.stop = StopReason.END
+            self.stop = StopReason.BUDGET if self.closing_ids else StopReason.END
         elif len(self.ids) == self.max_new_tokens:
             self.stop = StopReason.LENGTH
 
@@ -48,21 +110,20 @@ class Group:
     prompt_ids: Ids[int]
     samples: list[Sample]
 
-    @classmethod
-    def make(cls, prompt_index: int, prompt_ids: Ids[int], sampling: Sampling) -> "Group":
-        return cls(
-            prompt_ids,
-            [
-                Sample(
-                    prompt_index,
-                    sample_index,
-                    len(prompt_ids),
-                    sampling.max_new_tokens,
-                    random_stream(sampling.seed, prompt_ids, sample_index, sampling.max_new_tokens),
-                )
-                for sample_index in range(sampling.num_samples)
-            ],
+
+def in_groups(requests: Iterable[Request]) -> list[Group]:
+    """Joins neighbours that ask for further samples of one prompt. A prompt that begins anew is computed anew."""
+    groups: list[Group] = []
+    previous: Request | None = None
+    for place, request in enumerate(requests):
+        is_further = (
+            previous is not None and request.index > previous.index and request.prompt_ids == previous.prompt_ids
         )
+        if not is_further:
+            groups.append(Group(request.prompt_ids, []))
+        groups[-1].samples.append(Sample(place, request))
+        previous = request
+    return groups
 
 
 def random_stream(seed: int, prompt_ids: Ids[int], sample_index: int, length: int) -> NDArray[np.float32]:

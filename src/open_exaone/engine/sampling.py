@@ -16,7 +16,9 @@ class Drawn(NamedTuple):
     sampling_logprobs_B: Tensor  # under the distribution sampled from; 0 when greedy
 
 
-def draw(logits_BV: Tensor, temperature: float, top_p: float, uniforms_B: Tensor) -> Drawn:
+def draw(
+    logits_BV: Tensor, temperature: float, top_p: float, uniforms_B: Tensor, taken_off_BV: Tensor | None = None
+) -> Drawn:
     """Draws by inverting the cumulative distribution at `uniforms_B`, so a row depends on its own number.
 
     Args:
@@ -24,11 +26,13 @@ def draw(logits_BV: Tensor, temperature: float, top_p: float, uniforms_B: Tensor
         temperature: 0 means the most likely token.
         top_p: keep the fewest most likely tokens whose probabilities reach it (Holtzman et al. 2020).
         uniforms_B: in [0, 1).
+        taken_off_BV: penalties, taken off the logits before anything else; the raw model knows none.
     """
+    scores_BV = logits_BV if taken_off_BV is None else logits_BV - taken_off_BV
     if temperature == 0:
-        ids_B = logits_BV.argmax(-1)
+        ids_B = scores_BV.argmax(-1)
         return Drawn(ids_B, token_logprobs(logits_BV, ids_B), torch.zeros_like(uniforms_B))
-    probs_BV = torch.softmax(logits_BV / temperature, dim=-1)
+    probs_BV = torch.softmax(scores_BV / temperature, dim=-1)
     ids_B = torch.empty(len(probs_BV), dtype=torch.long, device=probs_BV.device)
     masses_B = torch.ones_like(uniforms_B)
     if top_p < 1:

@@ -6,21 +6,28 @@ among the tied classes would earn; a sample without an answer does not vote; wit
 
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import combinations
 from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from open_exaone.base.records import Verdict, VerdictStatus
-from open_exaone.evaluation.score import NO_VOTE
 from open_exaone.verify.judge import judge_answer
 from open_exaone.verify.settings import JudgeSettings
 
+if TYPE_CHECKING:
+    import numpy as np
+
 Same = Callable[[str, str], bool]  # do these two answers mean the same
 
-MAX_EXACT_SAMPLES = 128  # of one problem; with more, an expectation over subsets is taken from random ones
+NO_VOTE = frozenset({VerdictStatus.UNPARSED, VerdictStatus.TRUNCATED})
+MAX_EXACT_SAMPLES = 256  # of one problem; with more, an expectation over subsets is taken from random ones
 NUM_SUBSETS = 2000  # so many; an error of about 0.01 on one problem
 _BOXED_KINDS = frozenset({"exact", "math"})  # whose answers have several spellings
+_INTEGER = re.compile(r"-?[0-9]{1,30}")
+_FEW_ROWS = 8  # are multiplied one by one, which is quicker than by a matrix
 
 
 def consensus(answers: Sequence[str | None], correct: Sequence[bool], same: Same) -> float:
@@ -40,9 +47,19 @@ def consensus_of(verdicts: Sequence[Verdict], same: Same, k: int | None = None) 
     Raises:
         ValueError: k is not between 1 and n.
     """
+    return consensus_curve(verdicts, same, [len(verdicts) if k is None else k])[0]
+
+
+def consensus_curve(verdicts: Sequence[Verdict], same: Same, ks: Sequence[int]) -> list[float]:
+    """`consensus_of` for several k at once, for little more than one of them costs.
+
+    Raises:
+        ValueError: a k is not between 1 and n.
+    """
     answers = [None if verdict.status in NO_VOTE else verdict.extracted for verdict in verdicts]
     correct = [verdict.correct for verdict in verdicts]
-    return expected_consensus(classes(answers, correct, same), correct, len(answers) if k is None else k)
+    groups = classes(answers, correct, same)
+    return [expected_consensus(groups, correct, k) for k in ks]
 
 
 def classes(answers: Sequence[str | None], correct: Sequence[bool], same: Same) -> list[int | None]:
@@ -86,9 +103,8 @@ def expected_consensus(groups: Sequence[int | None], correct: Sequence[bool], k:
     if len(samples) > MAX_EXACT_SAMPLES:
         draw = random.Random(seed)
         return fmean(_majority(draw.sample(samples, k)) for _ in range(NUM_SUBSETS))
-    members = _members(samples)
-    most = min(k, max(map(len, members), default=0))
-    return math.fsum(_won_with(members, len(samples), k, votes) for votes in range(1, most + 1))
+    sizes = sorted((fmean(flags), len(flags)) for flags in _members(samples))
+    return _expected(tuple(sizes), len(samples))[k]
 
 
 def same_by_judge(
@@ -97,16 +113,22 @@ def same_by_judge(
     """The problem's own verifier, asked whether one answer would be correct if the other were gold.
 
     For kinds whose answers have one spelling (a letter, a program), different texts are different answers.
-    A comparison that fails or takes too long says no.
+    A comparison that fails or takes too long says no; two answers that took too long are compared with nothing more,
+    so that 64 hostile ones cost 32 time limits, not 4,000.
     """
+    slow: set[str] = set()
 
     def same(one: str, other: str) -> bool:
-        if kind not in _BOXED_KINDS:
+        if kind not in _BOXED_KINDS or one in slow or other in slow:
             return False
+        if _INTEGER.fullmatch(one) and _INTEGER.fullmatch(other):  # most answers; every verifier says the same of them
+            return int(one) == int(other)
         try:
             verdict = judge_answer(kind, rf"\boxed{{{one}}}", other, metadata or {}, settings)
         except ValueError:  # an answer of a reply that is no gold answer
             return False
+        if verdict.status is VerdictStatus.TIMEOUT:
+            slow.update((one, other))
         return verdict.status is VerdictStatus.CORRECT
 
     return same
@@ -132,30 +154,64 @@ def _majority(samples: Sequence[tuple[int | None, bool]]) -> float:
     return fmean(winners) if winners else 0.0
 
 
-def _won_with(members: Sequence[Sequence[bool]], num_samples: int, k: int, votes: int) -> float:
-    """What subsets earn whose winning classes have exactly so many votes, weighed by their probability.
+@lru_cache(maxsize=4096)
+def _expected(classes_: tuple[tuple[float, int], ...], num_samples: int) -> tuple[float, ...]:
+    """[n + 1]: for every k, the mean of cons@k over all subsets of size k; nothing for k = 0.
 
-    Classes are drawn one after another, each by the hypergeometric law among the samples left. A state is (draws left,
-    classes with exactly `votes`) -> (its probability, that times the summed correctness of those classes).
+    Subsets are counted by generating functions, whose powers of x count drawn samples: for each number of votes v that
+    may win, a class of s samples that stays below v brings the terms of (1 + x)^s below x^v, and one that ties brings
+    C(s, v) x^v u. Each of t further winners leaves a winner 1 / (t + 1) of the win, which is the integral of u^t over
+    0 to 1; Gauss's quadrature is exact for it. No term is negative, so nothing cancels.
+
+    Args:
+        classes_: (the share of its samples that is correct, how many it has) of each class, in order.
     """
-    states = {(k, 0): (1.0, 0.0)}
-    left = num_samples
-    for flags in members:
-        after: dict[tuple[int, int], tuple[float, float]] = {}
-        for (draws, ties), (chance, earned) in states.items():
-            for count, share in enumerate(_hypergeometric(len(flags), left, draws)[: votes + 1]):
-                if not share:
-                    continue
-                wins = count == votes
-                key = (draws - count, ties + wins)
-                old = after.get(key, (0.0, 0.0))
-                after[key] = (old[0] + share * chance, old[1] + share * (earned + wins * chance * fmean(flags)))
-        states, left = after, left - len(flags)
-    return math.fsum(earned / ties for (_, ties), (_, earned) in states.items() if ties)
+    import numpy as np
+
+    total = np.zeros(num_samples + 1)
+    for votes in range(1, max((size for share, size in classes_ if share), default=0) + 1):
+        rivals = [(share, size) for share, size in classes_ if size >= votes]
+        nodes, weights = _quadrature((len(rivals) + 1) // 2)
+        u = nodes[:, None]
+        ways = np.tile(_ways(num_samples - sum(size for _, size in rivals), num_samples), (len(nodes), 1))
+        earned = np.zeros_like(ways)  # `ways`, each times what the winners so far have earned
+        for share, size in rivals:
+            wins = _ways(size, num_samples)[votes]
+            won, tied = earned[:, :-votes] * u + ways[:, :-votes] * share, ways[:, :-votes] * u
+            if share or earned.any():
+                earned = _stay_below(earned, size, votes)
+                earned[:, votes:] += wins * won
+            ways = _stay_below(ways, size, votes)
+            ways[:, votes:] += wins * tied
+        total += weights @ earned
+    return tuple((total / _ways(num_samples, num_samples)).tolist())
 
 
-@lru_cache(maxsize=65536)
-def _hypergeometric(size: int, total: int, draws: int) -> tuple[float, ...]:
-    """P(0), P(1), … of so many from a class of `size`, in `draws` from `total` without replacement."""
-    ways, counts = math.comb(total, draws), range(min(size, draws) + 1)
-    return tuple(math.comb(size, count) * math.comb(total - size, draws - count) / ways for count in counts)
+@cache
+def _quadrature(num_nodes: int) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
+    """Gauss's nodes and weights for the integral over 0 to 1."""
+    import numpy as np
+
+    nodes, weights = np.polynomial.legendre.leggauss(num_nodes)
+    return (nodes + 1) / 2, weights / 2
+
+
+@lru_cache(maxsize=4096)
+def _ways(size: int, degree: int) -> "np.ndarray[Any, Any]":
+    """[degree + 1]: C(size, 0), C(size, 1), …: the coefficients of (1 + x)^size."""
+    import numpy as np
+
+    return np.array([float(math.comb(size, count)) for count in range(degree + 1)])
+
+
+def _stay_below(rows: "np.ndarray[Any, Any]", size: int, votes: int) -> "np.ndarray[Any, Any]":
+    """Each row, as a polynomial, times (1 + x)^size less its terms from x^votes; its degree stays."""
+    import numpy as np
+
+    degree = rows.shape[1] - 1
+    factor = _ways(size, degree)[:votes]
+    if len(rows) <= _FEW_ROWS:
+        return np.stack([np.convolve(row, factor)[: degree + 1] for row in rows])
+    padded = np.zeros(2 * degree + 1)
+    padded[degree : degree + votes] = factor
+    return rows @ np.lib.stride_tricks.sliding_window_view(padded, degree + 1)[::-1]

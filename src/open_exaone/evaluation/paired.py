@@ -8,10 +8,10 @@ from operator import mul
 from statistics import fmean
 
 from open_exaone.base.errors import DataError
-from open_exaone.evaluation.score import MIN_EXPECTED
 from open_exaone.evaluation.statistics import Estimate, effective_questions, t_interval, t_quantile, wilson_interval
 
 NUM_PERMUTATIONS = 100_000
+MIN_DIFFERENT = 10  # fewest questions that differ for which Student's law is trusted
 _MAX_EXACT = 12  # questions that differ; up to so many, every assignment of signs is tried
 
 
@@ -36,7 +36,7 @@ def paired_difference(
     """The mean difference of two runs on the same questions, clustered by question.
 
     Differences are taken question by question, so what makes a question hard for both plays no part (Miller 2024,
-    arXiv 2411.00640, section 4). The interval is Student's on the P differences; where fewer than `MIN_EXPECTED`
+    arXiv 2411.00640, section 4). The interval is Student's on the P differences; where fewer than `MIN_DIFFERENT`
     questions differ, that of Bonett and Price 2012 (J. Educ. Behav. Stat. 37): one question more in favour of each.
     The p-value is a sign-flip permutation test's: exact up to 12 questions that differ, else from `NUM_PERMUTATIONS`
     seeded draws.
@@ -114,7 +114,7 @@ def unpaired_difference(ours: Estimate, theirs: Estimate) -> Difference:
 
 
 def _paired_interval(differences: Sequence[float], level: float) -> tuple[float, float]:
-    few = sum(difference != 0 for difference in differences) < MIN_EXPECTED
+    few = sum(difference != 0 for difference in differences) < MIN_DIFFERENT
     halved = [(1 + difference) / 2 for difference in ([*differences, 1.0, -1.0] if few else differences)]
     low, high = t_interval(halved, level)
     mean = fmean(differences)  # stays inside, also where the two further questions pull the middle towards 0

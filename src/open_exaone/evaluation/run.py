@@ -1,72 +1,269 @@
-"""Measures a model on a set of problems: the same Task, the same rollout as in training."""
+"""Generates and judges every sample that an evaluation asks for and its folder has not; each is kept at once."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import hashlib
+import json
+import os
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from threading import Lock
+from typing import Any, TypeVar
 
-from open_exaone.base.errors import DataError
-from open_exaone.base.files import write_json, write_jsonl
-from open_exaone.base.records import Problem, RolloutGroup, Sampling
-from open_exaone.evaluation.config import EvaluationConfig
-from open_exaone.evaluation.score import summarise
-from open_exaone.rollout.records import sample_rows
-from open_exaone.rollout.run import Generate, Judging, run
-from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.base import interrupt
+from open_exaone.base.errors import DataError, OpenExaoneError
+from open_exaone.base.records import Ask, Generation, Problem, Sample, Verdict
+from open_exaone.base.version import code_version
+from open_exaone.evaluation.rows import UNJUDGED, Place, task_row
+from open_exaone.evaluation.statistics import estimate, is_narrow_enough
+from open_exaone.evaluation.store import Store
+from open_exaone.evaluation.task import Task
+from open_exaone.rollout.providers.provider import Provider
+from open_exaone.rollout.run import check_verdicts, judge_reply
 from open_exaone.verify.settings import JudgeSettings
 
+Item = TypeVar("Item")
+OnEvent = Callable[[dict[str, Any]], None]
+Samples = tuple[tuple[Sample, ...], ...]  # [P, k]
 
-def evaluate_problems(
-    problems: Sequence[Problem],
-    generate: Generate,
-    tokenizer: Tokenizer,
-    config: EvaluationConfig,
+STOPPING_BLOCK = 32  # questions between two looks at the interval's width
+TELL_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One sample that is asked for."""
+
+    place: Place
+    problem: Problem
+    ask: Ask
+    key: str
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    provider: Provider,
+    store: Store,
     settings: JudgeSettings | None = None,
     *,
-    thinking: bool,
-    folder: Path,
-) -> dict[str, Any]:
-    """Draws k samples and one greedy reply of every problem, judges them, and writes down all of it.
+    suite: str,
+    until_width: float | None = None,
+    label: str = "measure",
+    on_event: OnEvent = lambda event: None,
+) -> list[tuple[Task, Samples]]:
+    """Measures every task, several at once; what the folder has is not generated again.
 
     Args:
-        folder: gets `samples.jsonl`, `greedy.jsonl` and, last, `report.json`.
+        suite: its name, for the record.
+        label: what events are told under.
+        until_width: stop a task once its 95 % interval for pass@1 is at most so wide to each side; its questions are
+            then taken in an order drawn from its seed, and those that were not asked are left out.
 
     Returns:
-        the fields of `evaluation.score.summarise`, with `mode` and `split`.
+        each task, with the problems that were asked, and their samples.
 
     Raises:
-        DataError: there are no problems.
+        DataError: the folder is broken, samples could not be had, or none could be judged.
+        RunFolderError: the folder is another evaluation's.
+        Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
     """
-    if not problems:
-        raise DataError(f"{folder}: there are no problems to measure on: give the split at least one")
-    judging = Judging(settings or JudgeSettings())
-    samples = _sample(problems, generate, tokenizer, config, judging, thinking, greedy=False)
-    greedy = _sample(problems, generate, tokenizer, config, judging, thinking, greedy=True)
-    summary = {
-        "mode": "reasoning" if thinking else "non-reasoning",
-        "split": config.split,
-        **summarise(samples, greedy, lambda text: len(tokenizer.encode(text))),
+    settings = settings or JudgeSettings()
+    wanted = [_wanted(task, provider) for task in tasks]
+    plan = _plan(tasks, provider, suite, until_width, settings)
+    with store.opened(), interrupt.deferred_interrupts():
+        keys = {item.place: item.key for task in wanted for item in task}
+        progress = _Progress(label, len(keys), on_event)
+        run = _Run(provider, store, settings, store.claim(plan, tasks, keys), progress)
+        if until_width is None:
+            run.ask([item for task in wanted for item in task])
+        else:
+            wanted = [run.ask_until(task, items, until_width) for task, items in zip(tasks, wanted, strict=True)]
+        done = [_grouped(*pair, run.samples) for pair in zip(tasks, wanted, strict=True)]
+        store.finish([sample for _, samples in done for row in samples for sample in row])
+    return done
+
+
+class _Run:
+    """What is there so far, and the threads that judge."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        store: Store,
+        settings: JudgeSettings,
+        samples: dict[Place, Sample],
+        progress: "_Progress",
+    ) -> None:
+        self.provider, self.store, self.settings = provider, store, settings
+        self.samples, self.progress = samples, progress
+
+    def ask(self, items: Sequence[Wanted]) -> None:
+        """Generates and judges what is not there.
+
+        Raises:
+            DataError, Interrupted: see `run_tasks`.
+        """
+        missing = [item for item in items if item.place not in self.samples]
+        started = time.monotonic()
+        there = [item for item in items if item.place in self.samples]
+        unjudged = [item for item in there if self.samples[item.place].verdict is UNJUDGED]
+        for item in there:
+            if self.samples[item.place].verdict is not UNJUDGED:
+                self.progress.count(self.samples[item.place], is_new=False)
+        with ThreadPoolExecutor(os.cpu_count(), "judge") as threads:
+            futures = deque(threads.submit(self._judge, item) for item in unjudged)
+            try:
+                with closing(self._generated(missing)) as stream:
+                    for item in stream:
+                        futures.append(threads.submit(self._judge, item))
+                        while futures and futures[0].done():
+                            futures.popleft().result()
+                        interrupt.check()
+                while futures:
+                    futures.popleft().result()
+                    interrupt.check()
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
+            finally:
+                if missing:
+                    self.store.add_seconds(time.monotonic() - started)
+        self._check(items)
+
+    def ask_until(self, task: Task, items: Sequence[Wanted], width: float) -> list[Wanted]:
+        """The same block by block of questions, until the interval is narrow enough; returns what was asked."""
+        k = task.sampling.num_samples
+        questions = list(_blocks(items, k))
+        random.Random(f"{task.sampling.seed}:{task.name}").shuffle(questions)
+        asked: list[Wanted] = []
+        for block in _blocks(questions, STOPPING_BLOCK):
+            new = [item for question in block for item in question]
+            self.ask(new)
+            asked += new
+            shares = [sum(self.samples[item.place].verdict.correct for item in row) / k for row in _blocks(asked, k)]
+            if is_narrow_enough(shares, width):
+                break
+        chosen = {item.place for item in asked}
+        return [item for item in items if item.place in chosen]
+
+    def _generated(self, missing: Sequence[Wanted]) -> Generator[Wanted, None, None]:
+        if not missing:
+            return
+        with closing(self.provider.stream([item.ask for item in missing])) as stream:
+            for place, generation in stream:
+                item = missing[place]
+                sample = Sample(item.key, item.place.task, item.place.problem, item.place.index, generation, UNJUDGED)
+                self.store.put(sample)
+                self.samples[item.place] = sample
+                yield item
+
+    def _judge(self, item: Wanted) -> None:
+        sample = self.samples[item.place]
+        judged = replace(sample, verdict=judge_sample(item.problem, sample.generation, self.settings))
+        self.store.put_verdict(judged)
+        self.samples[item.place] = judged
+        self.progress.count(judged, is_new=True)
+
+    def _check(self, items: Sequence[Wanted]) -> None:
+        left_out = [item for item in items if item.place not in self.samples]
+        if left_out:
+            why = f": {self.provider.failure}" if self.provider.failure else ""
+            raise DataError(
+                f"{len(left_out)} of {len(items)} samples could not be had{why}; the others are kept: the same command "
+                "asks for the rest"
+            )
+        check_verdicts([self.samples[item.place].verdict for item in items])
+
+
+class _Progress:
+    """Tells how far a measurement is, at most once a second; threads count at once."""
+
+    def __init__(self, label: str, num_wanted: int, on_event: OnEvent) -> None:
+        self._label, self._num_wanted, self._on_event = label, num_wanted, on_event
+        self._num_done = self._num_tokens = 0
+        self._shares: dict[str, dict[str, Counter[bool]]] = {}  # task -> problem -> how many were correct, or not
+        self._started = self._told = time.monotonic()
+        self._mutex = Lock()
+
+    def count(self, sample: Sample, *, is_new: bool) -> None:
+        """One more sample is judged."""
+        with self._mutex:
+            self._num_done += 1
+            self._num_tokens += sample.generation.num_tokens if is_new else 0
+            self._shares.setdefault(sample.task, {}).setdefault(sample.problem, Counter())[sample.verdict.correct] += 1
+            now = time.monotonic()
+            if now - self._told >= TELL_EVERY_S or self._num_done == self._num_wanted:
+                self._told = now
+                self._tell(sample.task, self._num_tokens / max(now - self._started, 1e-9))
+
+    def _tell(self, task: str, tokens_per_second: float) -> None:
+        counts = self._shares[task].values()
+        seen = estimate([count[True] / count.total() for count in counts])  # of the questions that have a sample
+        self._on_event(
+            {
+                "stage": self._label,
+                "step": self._num_done,
+                "num_steps": self._num_wanted,
+                "tokens_per_second": tokens_per_second,
+                "note": f"{task} {seen.value:.1%} [{seen.low:.1%}, {seen.high:.1%}]",
+            }
+        )
+
+
+def judge_sample(problem: Problem, generation: Generation, settings: JudgeSettings) -> Verdict:
+    """A verdict on what was generated for a problem.
+
+    Raises:
+        DataError: the problem itself is wrong.
+    """
+    try:
+        return judge_reply(problem, generation.reply, generation.stop, settings=settings)
+    except OpenExaoneError:
+        raise
+    except ValueError as error:
+        raise DataError(f"problem {problem.id}: {error}") from error
+
+
+def _wanted(task: Task, provider: Provider) -> list[Wanted]:
+    """Every sample of a task, with the hash of all that fixes what will be generated."""
+    asks = [Ask(problem.question, task.thinking, task.sampling, 0) for problem in task.problems]
+    sampling = {name: value for name, value in asdict(task.sampling).items() if name != "num_samples"}
+    common = [dict(provider.identity), code_version(), task.thinking, sampling]
+    wanted = []
+    for problem, ask, prompt in zip(task.problems, asks, provider.prompts(asks), strict=True):
+        hashed = hashlib.sha256(json.dumps([*common, prompt], sort_keys=True).encode())
+        for index in range(task.sampling.num_samples):
+            own = hashed.copy()
+            own.update(f"#{index}".encode())
+            place = Place(task.name, problem.id, index)
+            wanted.append(Wanted(place, problem, replace(ask, index=index), own.hexdigest()[:32]))
+    return wanted
+
+
+def _plan(
+    tasks: Sequence[Task], provider: Provider, suite: str, until_width: float | None, settings: JudgeSettings
+) -> dict[str, Any]:
+    """What evaluation.json says."""
+    return {
+        "suite": suite,
+        "model": dict(provider.identity),
+        "code_version": code_version(),
+        "until_width": until_width,
+        "judge": settings.model_dump(mode="json"),
+        "tasks": [task_row(task) for task in tasks],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_jsonl(folder / "samples.jsonl", sample_rows(samples))
-    write_jsonl(folder / "greedy.jsonl", sample_rows(greedy))
-    write_json(folder / "report.json", summary)
-    return summary
 
 
-def _sample(
-    problems: Sequence[Problem],
-    generate: Generate,
-    tokenizer: Tokenizer,
-    config: EvaluationConfig,
-    judging: Judging,
-    thinking: bool,
-    greedy: bool,
-) -> list[RolloutGroup]:
-    sampling = Sampling(
-        max_new_tokens=config.max_new_tokens,
-        temperature=0.0 if greedy else config.temperature,
-        top_p=config.top_p,
-        num_samples=1 if greedy else config.num_samples,
-        seed=config.seed,
-    )
-    return run(problems, generate, tokenizer, sampling, thinking=thinking, judging=judging)
+def _grouped(task: Task, items: Sequence[Wanted], samples: Mapping[Place, Sample]) -> tuple[Task, Samples]:
+    """A task with the problems that were asked, and their samples [P, k]."""
+    rows = list(_blocks([samples[item.place] for item in items], task.sampling.num_samples))
+    asked = {item.problem.id for item in items}
+    problems = tuple(problem for problem in task.problems if problem.id in asked)
+    return replace(task, problems=problems), tuple(tuple(row) for row in rows)
+
+
+def _blocks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

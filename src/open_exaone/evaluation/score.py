@@ -1,33 +1,40 @@
-"""From judged samples to the numbers of a report: pure functions of correctness per problem.
+"""From judged samples to the numbers of a report.
 
 Shapes: P problems, k samples each. Every result is a fraction; rounding is for whoever shows it.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from statistics import NormalDist, fmean, variance
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, TypeVar
 
 from open_exaone.base.errors import DataError
-from open_exaone.base.records import NO_FINDING, Rollout, RolloutGroup, Verdict, VerdictStatus
-
-Correct = Sequence[Sequence[bool]]  # [P, k]: was this sample of this problem judged correct
+from open_exaone.base.records import Problem, Sample, Verdict
+from open_exaone.evaluation.consensus import consensus_curve, same_by_judge
+from open_exaone.evaluation.report import Cost, Csat, Entry, Estimated, Part, Rates, TokenMeans
+from open_exaone.evaluation.statistics import (
+    Correct,
+    Estimate,
+    bootstrap_interval,
+    language_mismatch,
+    problem_means,
+    question_correlation,
+    question_interval,
+    verdict_rates,
+)
+from open_exaone.evaluation.task import Task
+from open_exaone.tasks.benchmarks.csat import COMMON, ELECTIVES, NUM_COMMON, NUM_ELECTIVE, csat_score
+from open_exaone.verify.language import LANGUAGES
 
 Item = TypeVar("Item")
 
-MIN_EXPECTED = 10  # fewest successes, and failures, for which the normal interval is trusted
-NO_VOTE = frozenset({VerdictStatus.UNPARSED, VerdictStatus.TRUNCATED})
+CSAT = "csat_2025_math"
 
 
 def pass_at_1(correct: Correct) -> float:
     """The mean over problems of the mean over their samples; with one greedy sample, greedy accuracy."""
     return fmean(problem_means(correct))
-
-
-def problem_means(correct: Correct) -> list[float]:
-    """[P]: the share of each problem's samples that is correct."""
-    return [fmean(samples) for samples in _some(correct)]
 
 
 def pass_at_k(correct: Correct, k: int) -> float:
@@ -47,119 +54,158 @@ def _all_wrong(num_samples: int, num_correct: int, k: int) -> float:
     return math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
 
 
-def cons_at_k(verdicts: Sequence[Sequence[Verdict]]) -> float:
-    """The share of problems whose majority answer is correct (EXAONE Deep's and DeepSeek-R1's cons@k).
-
-    Answers are compared as texts, white space aside. A sample without an answer (unparsed or truncated) is no
-    vote; a problem with no vote is wrong. A tie counts what a fair draw among the tied answers would earn.
-    """
-    return fmean(_majority(samples) for samples in _some(verdicts))
+def powers_up_to(k: int) -> list[int]:
+    """1, 2, 4, … and k itself."""
+    return sorted({*(1 << power for power in range(k.bit_length())), k})
 
 
-def _majority(verdicts: Sequence[Verdict]) -> float:
-    """The expected correctness of the answer with the most votes."""
-    ballots = [(_vote(verdict), verdict.correct) for verdict in verdicts]
-    votes = Counter(answer for answer, _ in ballots if answer is not None)
-    most = max(votes.values(), default=0)
-    winners = [answer for answer, num_votes in votes.items() if num_votes == most]
-    return sum(fmean(correct for answer, correct in ballots if answer == winner) / len(winners) for winner in winners)
-
-
-def _vote(verdict: Verdict) -> str | None:
-    if verdict.extracted is None or verdict.status in NO_VOTE:
-        return None
-    return " ".join(verdict.extracted.split()) or None
-
-
-def clustered_interval(means: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """A confidence interval for the mean over problems, with each problem one cluster of samples.
-
-    The normal interval on the P per-problem means, mean +- z * sqrt(variance / P), clipped to [0, 1]: samples of
-    one problem are alike, so P counts, not P * k. Source: Miller 2024, "Adding Error Bars to Evals"
-    (arXiv 2411.00640), section 2.
-
-    The normal law fails near 0 and 1 and for few problems. Where fewer than `MIN_EXPECTED` successes or failures
-    are seen, or the means do not differ at all, the Wilson (1927) score interval for P problems stands instead:
-    never empty, inside [0, 1], and on the safe side, as no variable in [0, 1] varies more than a coin does.
-    """
-    num_problems, mean, z = len(_some(means)), fmean(means), NormalDist().inv_cdf((1 + level) / 2)
-    spread = variance(means) if num_problems > 1 else 0.0
-    if spread == 0 or num_problems * min(mean, 1 - mean) < MIN_EXPECTED:
-        return _wilson(mean, num_problems, z)
-    half = z * math.sqrt(spread / num_problems)
-    return max(0.0, mean - half), min(1.0, mean + half)
-
-
-def _wilson(mean: float, num_problems: int, z: float) -> tuple[float, float]:
-    scale = 1 + z * z / num_problems
-    middle = (mean + z * z / (2 * num_problems)) / scale
-    half = z / scale * math.sqrt(mean * (1 - mean) / num_problems + (z / (2 * num_problems)) ** 2)
-    return max(0.0, min(mean, middle - half)), min(1.0, max(mean, middle + half))
-
-
-def summarise(
-    groups: Sequence[RolloutGroup], greedy: Sequence[RolloutGroup] | None, count_tokens: Callable[[str], int]
-) -> dict[str, Any]:
-    """The fields of a stage's entry in report.json that come from its samples.
+def score_task(
+    task: Task,
+    samples: Sequence[Sequence[Sample]],
+    *,
+    flops: float | None = None,
+    not_published: Sequence[str] = (),
+) -> Entry:
+    """A task's entry in report.json.
 
     Args:
-        groups: k samples of each problem.
-        greedy: one greedy sample of each of the same problems; None leaves `greedy` null.
-        count_tokens: the number of tokens in a thought's text.
+        samples: [P, k], in the order of `task.problems`.
+        flops: floating-point operations of generating them all; None where that is not known.
+        not_published: the settings that the suite's reports do not tell.
 
     Raises:
-        DataError: there are no problems, their numbers of samples differ, or `greedy` is of other problems.
+        DataError: there are no problems, their numbers of samples differ, or the samples are of other problems.
     """
-    k = _num_samples(groups)
-    correct = _correct(groups)
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    return {
-        **_score(correct),
-        "k": k,
-        "greedy": None if greedy is None else _greedy(groups, greedy),
-        "cons_at_k": cons_at_k([[rollout.verdict for rollout in group.rollouts] for group in groups]),
-        "pass_at_k": pass_at_k(correct, k),
-        "mean_thought_tokens": fmean(count_tokens(rollout.reply.thought) for rollout in rollouts),
-        "mean_reply_tokens": fmean(len(rollout.completion.ids) for rollout in rollouts),
-        "truncated_share": _status_share(rollouts, {VerdictStatus.TRUNCATED}),
-        "unparsed_share": _status_share(rollouts, {VerdictStatus.UNPARSED}),
-        "error_share": _status_share(rollouts, NO_FINDING),
-        "per_task": _score_by(groups, lambda group: group.problem.task),
-        "per_language": _score_by(groups, lambda group: group.problem.language),
-    }
+    k = _num_samples(samples)
+    _check_places(task, samples)
+    verdicts = [[sample.verdict for sample in row] for row in samples]
+    correct = [[verdict.correct for verdict in row] for row in verdicts]
+    means, ks = problem_means(correct), powers_up_to(k)
+    cons = list(zip(*_consensus(task.problems, verdicts, ks), strict=True))  # [len(ks), P]
+    flat = [sample for row in samples for sample in row]
+    is_counted = any(sample.generation.num_tokens for sample in flat)
+    passes = {str(size): pass_at_k(correct, size) for size in ks}
+    votes = {str(size): fmean(values) for size, values in zip(ks, cons, strict=True)}
+    return Entry(
+        **_settings(task),
+        **_score(means),
+        k=k,
+        not_published=tuple(not_published),
+        ci95_bootstrap=_clipped(bootstrap_interval(means)),
+        correlation=question_correlation(correct),
+        pass_at=passes,
+        cons_at=votes,
+        pass_at_k=passes[str(k)],
+        cons_at_k=votes[str(k)],
+        cons_ci95=question_interval(cons[-1]),
+        rates=_rates(task.problems, samples, verdicts),
+        tokens=_token_means(flat) if is_counted else None,
+        cost=_cost(flat, flops) if is_counted else None,
+        stops=dict(sorted(Counter(sample.generation.stop.value for sample in flat).items())),
+        per_task=_parts([problem.task for problem in task.problems], means),
+        per_language=_parts([problem.language for problem in task.problems], means),
+        csat=_csat(task, means),
+    )
 
 
-def _score(correct: Correct) -> dict[str, Any]:
-    means = problem_means(correct)
-    return {"num_problems": len(means), "pass_at_1": fmean(means), "ci95": list(clustered_interval(means))}
+def _settings(task: Task) -> dict[str, Any]:
+    asked = ("seed", "temperature", "top_p", "presence_penalty", "max_new_tokens", "thinking_budget")
+    about = ("name", "benchmark", "mode", "source", "sha256", "is_pinned")
+    return {name: getattr(task.sampling, name) for name in asked} | {name: getattr(task, name) for name in about}
 
 
-def _score_by(groups: Sequence[RolloutGroup], key: Callable[[RolloutGroup], str]) -> dict[str, dict[str, Any]]:
-    names = sorted({key(group) for group in groups})
-    return {name: _score(_correct([group for group in groups if key(group) == name])) for name in names}
+def _consensus(
+    problems: Iterable[Problem], verdicts: Iterable[Sequence[Verdict]], ks: Sequence[int]
+) -> list[list[float]]:
+    """[P, len(ks)]: cons@k of each problem, where the problem's own verifier says which answers are the same."""
+    return [
+        consensus_curve(row, same_by_judge(problem.verifier, problem.metadata), ks)
+        for problem, row in zip(problems, verdicts, strict=True)
+    ]
 
 
-def _greedy(groups: Sequence[RolloutGroup], greedy: Sequence[RolloutGroup]) -> float:
-    if {group.problem.id for group in groups} != {group.problem.id for group in greedy}:
-        raise DataError("the greedy replies and the samples are of different problems; evaluate both on one set")
-    return pass_at_1(_correct(greedy))
+def _rates(
+    problems: Sequence[Problem], samples: Sequence[Sequence[Sample]], verdicts: Sequence[Sequence[Verdict]]
+) -> Rates:
+    languages = [problem.language for problem in problems]
+    mismatch = None
+    if set(languages) <= set(LANGUAGES):
+        mismatch = language_mismatch([[sample.generation.reply for sample in row] for row in samples], languages)
+    rates: Mapping[str, Estimate | None] = {**verdict_rates(verdicts), "language_mismatch": mismatch}
+    return Rates(**{name: _estimated(rate) if rate else None for name, rate in rates.items()})  # type: ignore[arg-type]
 
 
-def _num_samples(groups: Sequence[RolloutGroup]) -> int:
-    sizes = {len(group.rollouts) for group in _some(groups)}
+def _estimated(rate: Estimate) -> Estimated:
+    return Estimated(value=rate.value, low=rate.low, high=rate.high)
+
+
+def _token_means(samples: Sequence[Sample]) -> TokenMeans:
+    generations = [sample.generation for sample in samples]
+    right = [sample.generation.num_thought_tokens for sample in samples if sample.verdict.correct]
+    wrong = [sample.generation.num_thought_tokens for sample in samples if not sample.verdict.correct]
+    thought, reply = fmean(g.num_thought_tokens for g in generations), fmean(g.num_tokens for g in generations)
+    return TokenMeans(
+        prompt=fmean(g.num_prompt_tokens for g in generations),
+        thought=thought,
+        answer=max(0.0, reply - thought),
+        reply=reply,
+        thought_correct=fmean(right) if right else None,
+        thought_wrong=fmean(wrong) if wrong else None,
+    )
+
+
+def _cost(samples: Sequence[Sample], flops: float | None) -> Cost:
+    return Cost(
+        prompt_tokens=sum(sample.generation.num_prompt_tokens for sample in samples),
+        reply_tokens=sum(sample.generation.num_tokens for sample in samples),
+        flops=flops,
+    )
+
+
+def _csat(task: Task, means: Sequence[float]) -> Csat | None:
+    """The examination's score; None for another benchmark, or a part of this one."""
+    if task.benchmark != CSAT or len(means) != NUM_COMMON + NUM_ELECTIVE * len(ELECTIVES):
+        return None
+    by_problem = {problem.id: mean for problem, mean in zip(task.problems, means, strict=True)}
+    found = csat_score(by_problem, task.problems)
+    times = [len(ELECTIVES) if problem.metadata["section"] == COMMON else 1 for problem in task.problems]
+    weights = [num * float(str(p.metadata["points"])) for num, p in zip(times, task.problems, strict=True)]
+    return Csat.model_validate({**found, "points_ci95": question_interval(means, weights=weights)})
+
+
+def _clipped(interval: tuple[float, float]) -> tuple[float, float]:
+    return max(0.0, interval[0]), min(1.0, interval[1])
+
+
+def _check_places(task: Task, samples: Sequence[Sequence[Sample]]) -> None:
+    if len(samples) != len(task.problems):
+        raise DataError(f"task {task.name!r}: {len(samples)} rows of samples for {len(task.problems)} problems")
+    for problem, row in zip(task.problems, samples, strict=True):
+        for sample in row:
+            if (sample.task, sample.problem) != (task.name, problem.id):
+                where = f"{sample.task!r}, problem {sample.problem!r}"
+                raise DataError(f"task {task.name!r}, problem {problem.id!r}: has a sample of task {where}")
+
+
+def _score(means: Sequence[float]) -> dict[str, Any]:
+    return {"num_problems": len(means), "pass_at_1": fmean(means), "ci95": question_interval(means)}
+
+
+def _parts(names: Sequence[str], means: Sequence[float]) -> dict[str, Part]:
+    """Name -> the score of its problems."""
+    groups: dict[str, list[float]] = {}
+    for name, mean in zip(names, means, strict=True):
+        groups.setdefault(name, []).append(mean)
+    return {name: Part(**_score(groups[name])) for name in sorted(groups)}
+
+
+def _num_samples(samples: Sequence[Sequence[object]]) -> int:
+    sizes = {len(row) for row in _some(samples)}
     if len(sizes) > 1 or 0 in sizes:
         raise DataError(
             f"problems have between {min(sizes)} and {max(sizes)} samples; each needs as many, at least one"
         )
     return sizes.pop()
-
-
-def _correct(groups: Sequence[RolloutGroup]) -> list[list[bool]]:
-    return [[rollout.verdict.correct for rollout in group.rollouts] for group in groups]
-
-
-def _status_share(rollouts: Sequence[Rollout], statuses: Collection[VerdictStatus]) -> float:
-    return fmean(rollout.verdict.status in statuses for rollout in rollouts)
 
 
 def _some(items: Sequence[Item]) -> Sequence[Item]:

@@ -9,13 +9,14 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from statistics import NormalDist, fmean, variance
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import NO_FINDING, Reply, Verdict, VerdictStatus
-from open_exaone.evaluation.score import Correct, problem_means
-from open_exaone.verify.language import inconsistent_parts
+from open_exaone.evaluation.languages import mismatches
 
+Correct = Sequence[Sequence[bool]]  # [P, k]: was this sample of this problem judged correct
 Interval = tuple[float, float]
 
 PRIOR_QUESTIONS = 4  # how many questions that vary like a coin stand beside those measured, in the variance alone
@@ -36,6 +37,19 @@ class Estimate:
     @property
     def half_width(self) -> float:
         return (self.high - self.low) / 2
+
+
+def problem_means(flags: Correct) -> list[float]:
+    """[P]: the share of each problem's samples that is flagged, such as correct.
+
+    Raises:
+        DataError: there are no problems, or one has no samples.
+    """
+    if not flags:
+        raise DataError("there are no questions to score")
+    if not all(flags):
+        raise DataError("a question has no samples: give every question at least one")
+    return [sum(row) / len(row) for row in flags]
 
 
 def estimate(values: Sequence[float], level: float = 0.95, weights: Sequence[float] | None = None) -> Estimate:
@@ -197,19 +211,17 @@ def is_narrow_enough(values: Sequence[float], half_width: float, level: float = 
     return estimate(values, level).half_width <= half_width
 
 
-def rate(flags: Sequence[Sequence[bool]], level: float = 0.95) -> Estimate:
+def rate(flags: Correct, level: float = 0.95) -> Estimate:
     """[P, k] -> the share of flagged samples, the mean over questions of each question's share.
 
     Raises:
         DataError: there are no questions, or one has no samples.
     """
-    if not all(flags):
-        raise DataError("a question has no samples: give every question at least one")
     return estimate(problem_means(flags), level)
 
 
 def verdict_rates(verdicts: Sequence[Sequence[Verdict]]) -> dict[str, Estimate]:
-    """The shares of samples that gave no answer, were truncated, or could not be judged; [P, k] verdicts."""
+    """The shares of samples that gave no answer, were truncated, or could not be judged ("error"); [P, k]."""
     return {name: rate([[v.status in statuses for v in row] for row in verdicts]) for name, statuses in _RATES.items()}
 
 
@@ -219,8 +231,9 @@ def language_mismatch(replies: Sequence[Sequence[Reply]], languages: Sequence[st
     Raises:
         ValueError: there are not as many languages as questions, or one is unknown.
     """
-    rows = zip(replies, languages, strict=True)
-    return rate([[bool(inconsistent_parts(r.thought, r.answer, language)) for r in row] for row, language in rows])
+    rows = list(zip(replies, languages, strict=True))
+    flags = iter(mismatches((reply, language) for row, language in rows for reply in row))
+    return rate([list(islice(flags, len(row))) for row, _ in rows])
 
 
 @lru_cache(maxsize=4096)
@@ -301,5 +314,5 @@ def _coin(half_width: float, value: float) -> float:
 _RATES: Mapping[str, Collection[VerdictStatus]] = {
     "no_answer": {VerdictStatus.UNPARSED},
     "truncated": {VerdictStatus.TRUNCATED},
-    "failed": NO_FINDING,
+    "error": NO_FINDING,
 }

@@ -48,19 +48,19 @@ def climb(points: Sequence[Point], others: Sequence[tuple[int, float]] = ()) -> 
     highest = max([point.high for point in points] + [value for _, value in others])
     ticks = nice_ticks(0.0, min(1.0, max(0.05, highest * 1.05)))
     frame = Frame(46, 26, 470, 250, (-0.45, len(points) - 0.55), (0.0, max(ticks[-1], highest)))
-    parts = [_grid(frame, ticks, [f"{100 * tick:.3g}%" for tick in ticks])]
-    parts.append(_path([(frame.x(i), frame.y(point.value)) for i, point in enumerate(points)], "line"))
+    parts = [grid(frame, ticks, [f"{100 * tick:.3g}%" for tick in ticks])]
+    parts.append(line_path([(frame.x(i), frame.y(point.value)) for i, point in enumerate(points)], "line"))
     for i, point in enumerate(points):
         x = frame.x(i)
-        parts.append(_error_bar(x, frame.y(point.low), frame.y(point.high)))
+        parts.append(error_bar(x, frame.y(point.low), frame.y(point.high)))
         parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{frame.y(point.value):.1f}" r="5"/>')
         rises = i + 1 < len(points) and points[i + 1].value > point.value  # then the line leaves to the right
         side = (x + 3, "end") if rises else (x, "middle")
-        parts.append(_text(side[0], frame.y(point.high) - 9, figures.percent(point.value), "value", side[1]))
-        parts.append(_text(x, 274, _shorten(point.name, 64 // max(len(points), 4)), "name", "middle"))
+        parts.append(caption(side[0], frame.y(point.high) - 9, figures.percent(point.value), "value", side[1]))
+        parts.append(caption(x, 274, shorten(point.name, 64 // max(len(points), 4)), "name", "middle"))
     parts += [f'<circle class="hollow" cx="{frame.x(i):.1f}" cy="{frame.y(y):.1f}" r="4"/>' for i, y in others]
     told = "; ".join(f"{p.name} {figures.percent(p.value)} ({figures.interval((p.low, p.high))})" for p in points)
-    return _svg(480, 284, f"pass@1 by stage, with 95% intervals: {told}", parts)
+    return drawing(480, 284, f"pass@1 by stage, with 95% intervals: {told}", parts)
 
 
 def curve(title: str, xs: Sequence[float], ys: Sequence[float], x_name: str = "step") -> str:
@@ -70,17 +70,17 @@ def curve(title: str, xs: Sequence[float], ys: Sequence[float], x_name: str = "s
     ticks = nice_ticks(min(ys), max(ys))
     y_range = (min(ticks[0], *ys), max(ticks[-1], *ys))
     frame = Frame(54, 10, 310, 130, (xs[0], xs[-1]), y_range)
-    parts = [_grid(frame, ticks, tick_labels(ticks))]
+    parts = [grid(frame, ticks, tick_labels(ticks))]
     smooth = moving_mean(ys, round(SMOOTH_SHARE * len(ys)) if wanders(ys) else 1)
     if smooth != ys:
-        parts.append(_path([(frame.x(x), frame.y(y)) for x, y in zip(xs, ys, strict=True)], "faint"))
+        parts.append(line_path([(frame.x(x), frame.y(y)) for x, y in zip(xs, ys, strict=True)], "faint"))
     line = [(frame.x(x), frame.y(y)) for x, y in zip(xs, smooth, strict=True)]
-    parts.append(_path(line, "line"))
+    parts.append(line_path(line, "line"))
     parts.append(f'<circle class="dot" cx="{line[-1][0]:.1f}" cy="{line[-1][1]:.1f}" r="3"/>')
-    parts.append(_text(54, 148, figures.number(first_x), "tick", "start"))
-    parts.append(_text(310, 148, f"{x_name} {figures.number(last_x)}", "tick", "end"))
+    parts.append(caption(54, 148, figures.number(first_x), "tick", "start"))
+    parts.append(caption(310, 148, f"{x_name} {figures.number(last_x)}", "tick", "end"))
     ends = f"from {figures.number(smooth[0])} to {figures.number(smooth[-1])}"
-    return _svg(320, 156, f"{title}: {ends} by {x_name} {figures.number(last_x)}", parts)
+    return drawing(320, 156, f"{title}: {ends} by {x_name} {figures.number(last_x)}", parts)
 
 
 def nice_ticks(low: float, high: float, num_ticks: int = NUM_TICKS) -> list[float]:
@@ -131,32 +131,32 @@ def _share(value: float, low: float, high: float) -> float:
     return (value - low) / (high - low) if high > low else 0.5
 
 
-def _grid(frame: Frame, ticks: Sequence[float], labels: Sequence[str]) -> str:
+def grid(frame: Frame, ticks: Sequence[float], labels: Sequence[str]) -> str:
     lines = []
     for tick, label in zip(ticks, labels, strict=True):
         y = frame.y(tick)
         lines.append(f'<path class="grid" d="M{frame.left:.1f} {y:.1f}H{frame.right:.1f}"/>')
-        lines.append(_text(frame.left - 7, y + 4, label, "tick", "end"))
+        lines.append(caption(frame.left - 7, y + 4, label, "tick", "end"))
     return "".join(lines)
 
 
-def _error_bar(x: float, low: float, high: float) -> str:
+def error_bar(x: float, low: float, high: float) -> str:
     caps = f"M{x - 5:.1f} {low:.1f}h10M{x - 5:.1f} {high:.1f}h10"
     return f'<path class="bar" d="M{x:.1f} {low:.1f}V{high:.1f}{caps}"/>'
 
 
-def _path(points: Iterable[tuple[float, float]], style: str) -> str:
+def line_path(points: Iterable[tuple[float, float]], style: str) -> str:
     return f'<path class="{style}" d="M' + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + '"/>'
 
 
-def _text(x: float, y: float, text: str, style: str, anchor: str) -> str:
+def caption(x: float, y: float, text: str, style: str, anchor: str) -> str:
     return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(figures.plain(text))}</text>'
 
 
-def _shorten(text: str, limit: int) -> str:
+def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _svg(width: int, height: int, told: str, parts: Sequence[str]) -> str:
+def drawing(width: int, height: int, told: str, parts: Sequence[str]) -> str:
     label = escape(figures.plain(told))
     return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from open_exaone.present import figures
+from open_exaone.present.evaluation_tables import results
 from open_exaone.present.ladder import closing_rows, mode_name
 
 if TYPE_CHECKING:
@@ -12,9 +13,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-TEXT_COLUMNS = frozenset({"stage", "mode", "split"})  # these stand left, numbers right
+TEXT_COLUMNS = frozenset({"stage", "mode", "split", "task", "benchmark", "model"})  # these stand left, numbers right
 GAP = 2  # cells between columns
-DROPPED_FIRST = ("train tokens", "greedy", "mode", "train time", "truncated", "cons@")
+DROPPED_FIRST = (
+    *("FLOPs", "tokens written", "answer tokens", "other language", "not judged"),
+    *("no answer", "problems", "train tokens", "greedy", "mode", "train time"),
+    *("thought tokens", "truncated", "cons", "95 %", "ours"),
+)
 SHOWN_FIELDS = ("loss", "reward_mean", "reward", "tokens_per_second", "truncated_share", "error_share", "pass_at_1")
 MARKS = {"correct": ("✓", "green"), "wrong": ("✗", "red"), "truncated": ("…", "yellow"), "unparsed": ("?", "yellow")}
 
@@ -38,11 +43,21 @@ def closing_table(report: Mapping[str, Any]) -> str:
 
 def closing_table_rich(report: Mapping[str, Any], width: int | None = None) -> "Table":
     """The closing table for a rich console of `width` cells: the columns that fit; all of them where None."""
+    return rich_table(*closing_rows(report), width)
+
+
+def measured_table(report: Mapping[str, Any], width: int | None = None) -> "Table":
+    """The same of an evaluation's report: a line for each task."""
+    return rich_table(*results(report["tasks"]), width)
+
+
+def rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> "Table":
+    """Texts as a table for a rich console of `width` cells, the least telling columns left out where they don't fit."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    columns = _fitting(*closing_rows(report), width)
+    columns = _fitting(titles, rows, width)
     table = Table(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
     for title, cells in columns.items():
         side: Literal["left", "right"] = "left" if title in TEXT_COLUMNS else "right"
@@ -60,7 +75,7 @@ def _fitting(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int | 
         needed = sum(_least_width(title, cells) + GAP for title, cells in columns.items())
         if width is None or needed <= width:
             break
-        columns = {title: cells for title, cells in columns.items() if not title.startswith(start)}
+        columns = {title: cells for title, cells in columns.items() if title.partition("@")[0] != start}
     return columns
 
 
@@ -147,7 +162,7 @@ class Progress:
         self._console.print(Text(figures.plain(text)), soft_wrap=True)
 
     def update(self, stage: str, step: int, num_steps: int, **fields: Any) -> None:
-        """Shows that `step` of `num_steps` is done. `fields`: loss, reward_mean, tokens_per_second, …"""
+        """Shows that `step` of `num_steps` is done. `fields`: loss, tokens_per_second, …; `note`, a text."""
         if stage != self._stage:
             self._rest()
             self._stage, self._first, self._last_line_s = stage, (step, self._clock()), float("-inf")
@@ -171,6 +186,8 @@ class Progress:
         for name in SHOWN_FIELDS:
             if isinstance(fields.get(name), int | float) and (fields[name] or name != "error_share"):
                 line.append(f"  {FIELD_FORMATS.get(name, _named)(name, fields[name])}")
+        if fields.get("note"):
+            line.append(f"  {figures.plain(fields['note'])}")
         line.append(f"  {self._time(step, num_steps)}", "dim")
         return line
 

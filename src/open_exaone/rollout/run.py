@@ -80,7 +80,7 @@ def run(
         return Rollout(completion, reply, verdict, reward, terms)
 
     rollouts = side_by_side(judge, samples)
-    _check_verdicts([rollout.verdict for rollout in rollouts])
+    check_verdicts([rollout.verdict for rollout in rollouts])
     rest = iter(rollouts)
     return [
         RolloutGroup(problem, tuple(prompt), tuple(islice(rest, sampling.num_samples)))
@@ -88,7 +88,7 @@ def run(
     ]
 
 
-def _check_verdicts(verdicts: Sequence[Verdict]) -> None:
+def check_verdicts(verdicts: Sequence[Verdict]) -> None:
     """A verifier that fails on every reply must not pass for a model that fails.
 
     Raises:

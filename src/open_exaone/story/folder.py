@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from open_exaone.base.config import read_toml, validate
+from open_exaone.base.config import differences, read_toml, validate
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, read_jsonl, write_jsonl, write_text
 from open_exaone.base.records import Problem
@@ -46,7 +46,7 @@ class RunFolder:
             if found != recipe and not self.prepared_file.exists():  # it failed before it began: nothing is lost
                 write_text(self.recipe_file, _with_version(recipe))
             elif found != recipe:
-                keys = ", ".join(sorted(_differences(found.model_dump(mode="json"), recipe.model_dump(mode="json"))))
+                keys = ", ".join(sorted(differences(found.model_dump(mode="json"), recipe.model_dump(mode="json"))))
                 raise RunFolderError(
                     f"{self.path}: holds a run of another recipe ({found.name}; it differs in {keys}): "
                     f"choose another folder with --out, or remove this one"
@@ -140,14 +140,3 @@ def resolve_model(source: Path) -> Path:
     raise ConfigError(
         f"{source}: is neither a model's folder (config.json) nor a run's (recipe.toml){beside} (owner/name)"
     )
-
-
-def _differences(found: object, wanted: object, at: str = "") -> set[str]:
-    """The dotted keys in which two resolved recipes differ."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = found.keys() | wanted.keys()
-        return {d for key in keys for d in _differences(found.get(key), wanted.get(key), f"{at}.{key}".strip("."))}
-    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        pairs = enumerate(zip(found, wanted, strict=True))
-        return {d for index, (a, b) in pairs for d in _differences(a, b, f"{at}.{index}")}
-    return set() if found == wanted else {at}

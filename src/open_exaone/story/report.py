@@ -5,9 +5,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from open_exaone.base.files import read_json, read_jsonl, write_json
+from open_exaone.base.files import iterate_jsonl, read_json, write_json
 from open_exaone.base.records import Problem
 from open_exaone.story.folder import RunFolder
+from open_exaone.story.measure import GREEDY
 from open_exaone.story.recipe import Recipe
 
 LIBRARIES = ("open-exaone", "torch", "tokenizers", "safetensors", "reasoning-gym", "numpy")
@@ -89,7 +90,7 @@ def _showcase(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
 def stage_showcase(folder: RunFolder, recipe: Recipe, index: int) -> list[dict[str, Any]]:
     """What the model says to the three showcase problems after one stage, greedily."""
     stage = recipe.stages[index]
-    rows = read_jsonl(folder.stage(index, stage.name) / "eval" / "greedy.jsonl")
+    rows = greedy_rows(folder.stage(index, stage.name) / "eval")
     replies = {row["problem"]: {key: row[key] for key in ("thought", "answer", "verdict", "why")} for row in rows}
     spoken = {"stage": stage.name, "mode": "reasoning" if stage.thinking else "non-reasoning"}
     fields = ("id", "task", "language", "question", "answer")
@@ -100,6 +101,11 @@ def stage_showcase(folder: RunFolder, recipe: Recipe, index: int) -> list[dict[s
         }
         for problem in choose_showcase(folder.problems(recipe.evaluation.split))
     ]
+
+
+def greedy_rows(folder: Path) -> list[dict[str, Any]]:
+    """A stage's greedy replies, as lines of its samples.jsonl."""
+    return [row for _, row in iterate_jsonl(folder / "samples.jsonl") if row["task"].endswith(GREEDY)]
 
 
 def choose_showcase(problems: list[Problem]) -> list[Problem]:

@@ -17,13 +17,16 @@ from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import load_model, load_weights, resolve_device, resolve_dtype, save_model
 from open_exaone.data.document import Document, worked_documents
 from open_exaone.engine.engine import Engine
-from open_exaone.evaluation.run import evaluate_problems
+from open_exaone.evaluation.run import run_tasks
+from open_exaone.evaluation.score import score_task
+from open_exaone.evaluation.store import Store
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.rollout.providers.local import LocalProvider, weights_hash
 from open_exaone.rollout.run import Generate, Judging, run
 from open_exaone.rollout.select import preference_pairs
 from open_exaone.story.folder import RunFolder
-from open_exaone.story.measure import Machine, OnEvent, watched
+from open_exaone.story.measure import Machine, OnEvent, heed_interrupts, own_tasks, stage_entry, watched
 from open_exaone.story.recipe import Recipe
 from open_exaone.story.report import write_outcome
 from open_exaone.text.tokenizer import Tokenizer
@@ -67,21 +70,25 @@ class StageRun:
         _train(self)
 
     def measure(self) -> None:
-        """Measures `model/` and leaves `eval/`."""
+        """Measures `model/` and leaves `eval/`; what was measured before a cut is not measured again."""
         started = time.perf_counter()
         model = load_model(self.path / "model", dtype=self.machine.dtype, device=resolve_device(self.machine.device))
-        evaluate_problems(
-            self.folder.problems(self.recipe.evaluation.split),
-            self.generate(model, "measure"),
-            self.tokenizer,
-            self.recipe.evaluation,
+        engine = Engine(model, self.tokenizer, num_slots=self.recipe.num_slots)
+        weights = weights_hash(self.path / "model")
+        provider = LocalProvider(engine, model=self.stage.name, weights=weights, on_step=heed_interrupts)
+        config = self.recipe.evaluation
+        samples, greedy = run_tasks(
+            own_tasks(self.folder.problems(config.split), config, thinking=self.stage.thinking),
+            provider,
+            Store(self.path / "eval"),
             self.settings,
-            thinking=self.stage.thinking,
-            folder=self.path / "eval",
+            suite=self.recipe.name,
+            label=f"{self.stage.name}: measure",
+            on_event=self.on_event,
         )
-        write_outcome(
-            self.path / "eval" / "outcome.json", seconds=time.perf_counter() - started, peak_rss_bytes=peak_rss_bytes()
-        )
+        seconds = time.perf_counter() - started
+        write_outcome(self.path / "eval" / "outcome.json", seconds=seconds, peak_rss_bytes=peak_rss_bytes())
+        write_json(self.path / "eval" / "report.json", stage_entry(score_task(*samples), score_task(*greedy)))
 
     def generate(self, model: LanguageModel, doing: str | None) -> Generate:
         """An engine as a callable; told and interruptible midway unless `doing` is None."""

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.verify.settings import JudgeSettings
@@ -60,6 +61,7 @@ _TELLING = {language: frozenset(words.split()) for language, words in _COMMON.it
 _TOLD = frozenset().union(*_TELLING.values())
 _SPANISH_ENDING = re.compile(r"ñ|(?:ción|ciones|mente|amos|emos|imos|ando|iendo)$")
 _KOREAN_ENDING = re.compile(r"(?:다|요|까|죠|음|함)$")
+_MAX_KEPT = 40  # characters of a word whose languages are kept in memory
 _MAX_ACRONYM = 5  # DNA, HTTPS: no word of any language
 _PROSE_RUN = 3  # so many words in a row are prose; fewer in another script are a name or a term
 _LONG_RUN = 10  # a sentence of so many words without a single telling one is in none of the languages
@@ -172,14 +174,14 @@ def _runs(text: str) -> Iterator[tuple[str, list[str]]]:
     """Words that follow one another in one script, within a sentence; variables and acronyms are left out."""
     script, words, end = "", list[str](), 0
     for found in _RUNS.finditer(text):
-        kind, word = str(found.lastgroup), found.group()
-        if kind == "latin" and _says_nothing(word):
+        kind, word = found.lastgroup, found.group()
+        if kind == "latin" and len(word) <= _MAX_ACRONYM and _says_nothing(word):
             continue
         if kind != script:
             is_inflected = kind == "hangul" and found.start() == end and len(words) <= _MAX_INFLECTED
             if words:
                 yield "inflected" if is_inflected and script == "latin" else script, words
-            script, words = kind, []
+            script, words = str(kind), []
         if kind != "end":
             words.append(word)
         end = found.end()
@@ -188,18 +190,25 @@ def _runs(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _says_nothing(word: str) -> bool:
-    """Whether it is a variable or an acronym."""
-    return (len(word) == 1 and word.isascii()) or (
-        word.isupper() and len(word) <= _MAX_ACRONYM and word.lower() not in _TOLD
-    )
+    """Whether a short word is a variable or an acronym."""
+    return (len(word) == 1 and word.isascii()) or (word.isupper() and word.lower() not in _TOLD)
 
 
 def _latin_language(words: list[str]) -> str | None:
     """The language of a run by its telling words; None for a name or a term."""
-    lowered = [word.replace("’", "'").lower() for word in words]
-    hits = {language: sum(word in telling for word in lowered) for language, telling in _TELLING.items()}
-    hits["es"] += sum(_SPANISH_ENDING.search(word) is not None for word in lowered)
+    hits = dict.fromkeys(_TELLING, 0)
+    for word in words:
+        for language in _tells(word) if len(word) <= _MAX_KEPT else _tells.__wrapped__(word):
+            hits[language] += 1
     best = max(hits, key=hits.__getitem__)
     if hits[best] == 0:
         return "other" if len(words) >= _LONG_RUN else None
     return None if list(hits.values()).count(hits[best]) > 1 else best
+
+
+@lru_cache(maxsize=1 << 15)
+def _tells(word: str) -> tuple[str, ...]:
+    """The languages that a word speaks for."""
+    lowered = word.replace("’", "'").lower()
+    told = tuple(language for language, telling in _TELLING.items() if lowered in telling)
+    return (*told, "es") if _SPANISH_ENDING.search(lowered) else told

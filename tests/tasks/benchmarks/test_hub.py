@@ -81,6 +81,7 @@ def test_no_network_says_what_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_benchmark_of_the_hub_names_its_files() -> None:
     for benchmark in BENCHMARKS.values():
-        assert (benchmark.hub is None) == (benchmark.access == "own")
+        assert (benchmark.hub is None) == (benchmark.access in ("own", "made"))
+        assert (benchmark.make is not None) == (benchmark.access == "made")
         if benchmark.hub:
             assert benchmark.hub.files and benchmark.hub.repo.count("/") == 1

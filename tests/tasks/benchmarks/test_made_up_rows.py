@@ -23,10 +23,10 @@ def judged(problem: Problem, reply: str) -> Verdict:
 
 
 def test_every_benchmark_has_made_up_rows() -> None:
-    assert MADE_UP.keys() == BENCHMARKS.keys()
+    assert MADE_UP.keys() == {name for name, item in BENCHMARKS.items() if item.make is None}
 
 
-@pytest.mark.parametrize("name", [name for name, item in BENCHMARKS.items() if item.verifiers[0] not in ("code",)])
+@pytest.mark.parametrize("name", [name for name in MADE_UP if BENCHMARKS[name].verifiers[0] != "code"])
 def test_gold_is_correct_and_another_answer_is_not(name: str, tmp_path: Path) -> None:
     problems = read(name, tmp_path)
     assert {problem.task for problem in problems} == {name}
@@ -144,7 +144,7 @@ def test_options_in_columns(tmp_path: Path) -> None:
 
 
 def test_ids_are_unique_and_bear_the_name(tmp_path: Path) -> None:
-    for name in BENCHMARKS:
+    for name in MADE_UP:
         counts = Counter(problem.id for problem in read(name, tmp_path))
         assert set(counts.values()) == {1} and all(key.startswith(f"{name}/") for key in counts)
 

@@ -1,6 +1,6 @@
 """What an evaluation needs of whatever answers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol
 
 from open_exaone.base.records import Ask, Generation
@@ -20,8 +20,16 @@ class Provider(Protocol):
             DataError, CheckpointError: a question can't be rendered, such as by a model without a chat format.
         """
 
-    def stream(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Generation]]:
-        """(place in `asks`, what was generated), each as soon as it is there. Closing the iterator stops the rest.
+    @property
+    def failure(self) -> str | None:
+        """Why the first of the asks that were left out failed, with the mend; None where none was."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a report must say of it, such as that it takes no seeds."""
+
+    def stream(self, asks: Sequence[Ask]) -> Generator[tuple[int, Generation], None, None]:
+        """(place in `asks`, what was generated), each as soon as it is there. Closing it stops the rest.
 
         A provider may leave asks out that failed after all retries; whoever asked notices and can ask again.
 

@@ -1,6 +1,6 @@
-"""What a benchmark is."""
+"""What a benchmark is: rows from a file, from the hub, or made by code."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ class Access(StrEnum):
     OPEN = "open"  # the hub has it
     GATED = "gated"  # the hub has it, behind a form
     OWN = "own"  # no public copy may be fetched: bring a file in the schema that docs/benchmarks.md shows
+    MADE = "made"  # code makes them: there is nothing to fetch
 
 
 class PromptKind(StrEnum):
@@ -57,8 +58,8 @@ def keep_all(row: Row) -> bool:
 class Benchmark:
     """A set of questions and how its rows are read.
 
-    `parse` is a plain function (row, the row's number from 1) -> Problem; where the row is not as it should be it
-    raises ValueError naming the field, and the loader adds file and line.
+    `parse` is a plain function (row, its number from 1 among those that count) -> Problem; where the row is not as it
+    should be it raises ValueError naming the field, and the loader adds file and line.
     """
 
     name: str
@@ -73,3 +74,5 @@ class Benchmark:
     keep: Callable[[Row], bool] = keep_all  # which rows count; raises ValueError as `parse` does
     pins: tuple[Pin, ...] = ()
     file: Path | None = None  # where a benchmark of the user's own has its rows
+    make: Callable[[str], Iterable[Row]] | None = None  # makes the rows, from what was asked for ("1024,4096:seed=1")
+    spec: str = ""  # what `make` is asked for where nothing is said; `pins` speak for that alone

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,75 +24,139 @@ class Loaded:
 
     problems: tuple[Problem, ...]
     sha256: str  # over the rows that were kept, in their order
-    source: str  # where they were read: a file, a folder, or "owner/name" of the hub
+    source: str  # where they were read: a file, a folder, "owner/name" of the hub, or what code was asked to make
     is_pinned: bool  # whether the content is one that we have seen
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a benchmark's rows are; none is read yet."""
+
+    benchmark: Benchmark
+    name: str  # what to call the place: a file, a folder, "owner/name" of the hub, or what code was asked to make
+    rows: Iterable[Placed]  # once through
+    has_pins: bool  # whether the benchmark's pins speak for these rows
+    is_accepted: bool = False  # whether somebody took them, changed or not: then a change is no error, but a warning
 
 
 def load(
     benchmark: Benchmark, source: str | None = None, *, limit: int | None = None, on_change: OnChange = "error"
 ) -> Loaded:
-    """Reads a benchmark's problems.
+    """Finds a benchmark's rows and reads their problems.
 
     Args:
-        source: a file, a folder, or `owner/name[@revision]` of the hub; the benchmark's own when left out.
-        limit: stop after so many problems. The hash then covers those alone, and is compared with none.
-        on_change: what to do where a file with the fields of one that we know holds something else.
+        source, limit, on_change: as for `find` and `read`.
 
     Raises:
-        DataError: there is no such source, a row is wrong (names file, line and field), two rows have the same id, no
-            row is left, or the content changed.
+        ConfigError, DataError: as `find` and `read`.
+    """
+    return read(find(benchmark, source), limit=limit, on_change=on_change)
+
+
+def find(benchmark: Benchmark, source: str | None = None) -> Found:
+    """Finds a benchmark's rows, and fetches them where they are on the hub.
+
+    Args:
+        source: a file, a folder, or `owner/name[@revision]` of the hub; of a benchmark that code makes also what to
+            make, such as "1024,4096:seed=1". The benchmark's own when left out.
+
+    Raises:
+        DataError: there are none: the hub has no copy, is out of reach, or has it behind a form.
+    """
+    hub, patterns = benchmark.hub, benchmark.hub.files if benchmark.hub else ()
+    if source is None and benchmark.file is not None:
+        source = str(benchmark.file)
+    if benchmark.make is not None and (source is None or not is_readable(Path(source))):
+        return _make(benchmark, source)
+    if source is None:
+        if hub is None:
+            raise DataError(
+                f"{benchmark.name}: cannot be fetched ({benchmark.licence}): bring a file in its schema, which "
+                f"docs/benchmarks.md shows: exaone fetch {benchmark.name} --rows FILE"
+            )
+        return Found(benchmark, hub.repo, _rows(fetch(hub)), True)
+    path, has_pins = Path(source).expanduser(), benchmark.make is None
+    if path.is_dir():
+        return Found(benchmark, source, _rows(find_files(path, patterns)), has_pins)
+    if path.exists() or is_readable(path) or not is_hub_name(source):
+        return Found(benchmark, source, _rows([path]), has_pins)
+    if hub is None:
+        raise DataError(f"{source}: there is no such file or folder here, and the hub has no copy of {benchmark.name}")
+    return Found(benchmark, source, _rows(fetch(hub, source)), has_pins)
+
+
+def read(
+    found: Found,
+    *,
+    limit: int | None = None,
+    on_change: OnChange = "error",
+    on_row: Callable[[Row], object] = lambda row: None,
+) -> Loaded:
+    """Reads the problems of the rows that were found.
+
+    Args:
+        limit: stop after so many problems. The hash then covers those alone, and is compared with none.
+        on_change: what to do where a file with the fields of one that we know holds something else.
+        on_row: gets each row that counts, in order, before anything is known of those behind it.
+
+    Raises:
+        ConfigError: what code is asked to make is wrong.
+        DataError: a row is wrong (names file, line and field), two rows have the same id, no row is left, or the
+            content changed.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit = {limit}: must be at least 1")
-    name, files = _find(benchmark, source)
     digest, problems, first = hashlib.sha256(), dict[str, Problem](), None
-    for place, row, problem in islice(_problems(benchmark, files), limit):
+    for place, row, problem in islice(_problems(found), limit):
         if problem.id in problems:
             raise DataError(f"{place}: {problem.id!r} is an earlier row's: give each row an id of its own, or drop one")
+        on_row(row)
         digest.update(_canonical(row))
         problems[problem.id] = problem
         first = first or row
     if first is None:
-        raise DataError(f"{name}: no row counts for {benchmark.name}: {benchmark.what} Is it the right file?")
-    is_pinned = limit is None and _check(benchmark, name, first, digest.hexdigest(), on_change)
-    return Loaded(tuple(problems.values()), digest.hexdigest(), name, is_pinned)
+        benchmark = found.benchmark
+        raise DataError(f"{found.name}: no row counts for {benchmark.name}: {benchmark.what} Is it the right file?")
+    sha256 = digest.hexdigest()
+    is_pinned = (
+        limit is None and found.has_pins and _check(found, first, sha256, "warn" if found.is_accepted else on_change)
+    )
+    return Loaded(tuple(problems.values()), sha256, found.name, is_pinned)
 
 
-def _find(benchmark: Benchmark, source: str | None) -> tuple[str, list[Path]]:
-    """What to call the source, and its files."""
-    hub, patterns = benchmark.hub, benchmark.hub.files if benchmark.hub else ()
-    if source is None and benchmark.file is not None:
-        source = str(benchmark.file)
-    if source is None:
-        if hub is None:
-            raise DataError(
-                f"{benchmark.name}: cannot be fetched ({benchmark.licence}): name a file in its schema, which "
-                "docs/benchmarks.md shows"
-            )
-        return hub.repo, fetch(hub)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return source, find_files(path, patterns)
-    if path.exists() or is_readable(path) or not is_hub_name(source):
-        return source, [path]
-    if hub is None:
-        raise DataError(f"{source}: there is no such file or folder here, and the hub has no copy of {benchmark.name}")
-    return source, fetch(hub, source)
+def _make(benchmark: Benchmark, asked: str | None) -> Found:
+    assert benchmark.make is not None
+    spec = benchmark.spec if asked is None else asked
+    name = f"{benchmark.name} {spec}"
+    rows = enumerate(benchmark.make(spec), start=1)
+    return Found(benchmark, name, ((f"{name}: row {number}", row) for number, row in rows), asked is None)
 
 
-def _problems(benchmark: Benchmark, files: list[Path]) -> Iterator[tuple[str, Row, Problem]]:
+def _problems(found: Found) -> Iterator[tuple[str, Row, Problem]]:
     """Every row that counts, with its place and its problem."""
-    for number, (place, row) in enumerate(_rows(files), start=1):
+    number = 1
+    for place, row in found.rows:
         try:
-            if benchmark.keep(row):
-                yield place, row, benchmark.parse(row, number)
+            if not found.benchmark.keep(row):
+                continue
+            problem = found.benchmark.parse(row, number)
         except ValueError as error:
             raise DataError(f"{place}: {error}") from error
+        number += 1
+        yield place, row, problem
 
 
 def _rows(files: list[Path]) -> Iterator[Placed]:
     for file in files:
         yield from read_rows(file)
+
+
+def rows_hash(rows: Iterable[Row]) -> str:
+    """The hash of rows that come from elsewhere, as `Loaded.sha256` has it."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(_canonical(row))
+    return digest.hexdigest()
 
 
 def _canonical(row: Row) -> bytes:
@@ -106,17 +170,19 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def _check(benchmark: Benchmark, name: str, first: Row, sha256: str, on_change: OnChange) -> bool:
+def _check(found: Found, first: Row, sha256: str, on_change: OnChange) -> bool:
     """Whether the content is pinned; a pin speaks for files with its fields."""
+    benchmark = found.benchmark
     if any(pin.sha256 == sha256 for pin in benchmark.pins):
         return True
     known: list[Pin] = [pin for pin in benchmark.pins if pin.fields == frozenset(first)]
     if known:
         message = (
-            f"{name}: the benchmark's content changed: the rows of {benchmark.name} have sha256 {sha256}, not "
+            f"{found.name}: the benchmark's content changed: the rows of {benchmark.name} have sha256 {sha256}, not "
             f"{known[0].sha256}: scores do not compare with those of others"
         )
         if on_change == "error":
-            raise DataError(f"{message}; fetch it anew, or allow it with on_change='warn'")
+            mend = "install the version of the code that made it" if benchmark.make else "fetch it anew"
+            raise DataError(f"{message}; {mend}, or take it as it is with --changed (on_change='warn')")
         warnings.warn(message, stacklevel=4)
     return False

@@ -6,6 +6,7 @@ A hash covers the rows that count, with all their fields (`load.Loaded.sha256`);
 from open_exaone.tasks.benchmarks.benchmark import Pin
 
 _CONTEST = "problem answer competition problem_idx"  # MathArena's own files
+_NEEDLE = "id kind length depth prompt answer"
 _REDUX = "subject question choices answer error_type error_type_norm source correct_answer potential_reason"
 _SEEN = {
     "math_500": (
@@ -41,6 +42,13 @@ _SEEN = {
         "key prompt instruction_id_list kwargs",
         "1e0f5af417ae2855dfbf092c45ee9abf74d4504d59d6a473519e3fcac32c0aa3",
     ),
+    # made by code, from what is made where nothing is said; the first by reasoning-gym 0.1.25
+    "reasoning_gym": (
+        "data_set number seed prompt entry",
+        "6026b5ee87531fc2cea7c907169e9ec543b0b33dd3b531c3b53e41307d495655",
+    ),
+    "needle": (_NEEDLE, "3b4696874eaff0266796758056fc69a3ce398035e1ba7dccaf9fbfc18fb1555b"),
+    "needle_ko": (_NEEDLE, "f1b08da59c356163b61e2b14d048f906a82a295912efb317f540286491f011a4"),
 }
 
 

@@ -1,15 +1,17 @@
 """Every benchmark by its name, and the one way to its problems."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem
-from open_exaone.tasks.benchmarks import choice_sets, code_sets, csat, ifeval, math_sets
+from open_exaone.tasks.benchmarks import choice_sets, code_sets, csat, gym_set, ifeval, math_sets, needle
 from open_exaone.tasks.benchmarks.benchmark import Benchmark
 from open_exaone.tasks.benchmarks.described import describe
-from open_exaone.tasks.benchmarks.load import Loaded, OnChange, load
+from open_exaone.tasks.benchmarks.fetched import fetched_file
+from open_exaone.tasks.benchmarks.load import Found, Loaded, OnChange, find, read
 
 _MORE = Path(__file__).parent / "more"
 _CODED = (
@@ -31,6 +33,9 @@ _CODED = (
     math_sets.GSM8K,
     ifeval.IFEVAL,
     math_sets.HLE,
+    gym_set.REASONING_GYM,
+    needle.NEEDLE,
+    needle.NEEDLE_KO,
 )
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {item.name: item for item in (*_CODED, *map(describe, sorted(_MORE.glob("*.toml"))))}
@@ -50,29 +55,39 @@ def get_benchmark(name: str) -> Benchmark:
     raise ConfigError(f"benchmark {name!r}: unknown; the benchmarks are {', '.join(BENCHMARKS)}, or a .toml file")
 
 
-def load_benchmark(
-    which: str | Benchmark, source: str | None = None, *, limit: int | None = None, on_change: OnChange = "error"
-) -> Loaded:
-    """A benchmark's problems with the hash of their content; `load.load` says what the arguments mean.
+def find_benchmark(which: str | Benchmark, source: str | None = None) -> Found:
+    """Where a benchmark's rows are; of those that come with the package, what was fetched goes before the hub.
 
     Raises:
         ConfigError: there is no such benchmark.
-        DataError: as `load.load`.
+        DataError: as `load.find`.
     """
     benchmark = get_benchmark(which) if isinstance(which, str) else which
-    return load(benchmark, source, limit=limit, on_change=on_change)
+    if source is None and isinstance(which, str) and which in BENCHMARKS and benchmark.make is None:
+        fetched = fetched_file(which)
+        if fetched.is_file():
+            return replace(find(benchmark, str(fetched)), is_accepted=True)
+    return find(benchmark, source)
+
+
+def load_benchmark(
+    which: str | Benchmark, source: str | None = None, *, limit: int | None = None, on_change: OnChange = "error"
+) -> Loaded:
+    """A benchmark's problems with the hash of their content; `find` and `read` say what the arguments mean.
+
+    Raises:
+        ConfigError: there is no such benchmark.
+        DataError: as `find` and `read`.
+    """
+    return read(find_benchmark(which, source), limit=limit, on_change=on_change)
 
 
 def load_problems(
-    name_or_benchmark: str | Benchmark,
-    source: str | None = None,
-    *,
-    limit: int | None = None,
-    on_change: OnChange = "error",
+    which: str | Benchmark, source: str | None = None, *, limit: int | None = None, on_change: OnChange = "error"
 ) -> list[Problem]:
     """A benchmark's problems alone.
 
     Raises:
         ConfigError, DataError: as `load_benchmark`.
     """
-    return list(load_benchmark(name_or_benchmark, source, limit=limit, on_change=on_change).problems)
+    return list(load_benchmark(which, source, limit=limit, on_change=on_change).problems)

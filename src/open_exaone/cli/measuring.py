@@ -1,0 +1,149 @@
+"""What `eval`, `fetch`, `suites` and `verify-real` do, once their arguments are parsed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.files import read_json
+from open_exaone.cli.commands import judge_settings
+from open_exaone.evaluation.compare import compare_runs, published_rows, run_rows
+from open_exaone.evaluation.report import Report
+from open_exaone.present.terminal import Progress, measured_table, rich_table
+from open_exaone.story.evaluate import Choices, evaluate, rescore_file, rescore_folder
+from open_exaone.story.folder import is_run
+from open_exaone.story.measure import Machine, OnEvent, find_model, stage_entry
+from open_exaone.verify.settings import JudgeSettings
+
+
+def eval_(
+    source: str | None,
+    wishes: dict[str, Any],
+    rescore: Path | None,
+    against: Path | None,
+    shared_only: bool,
+    kind: str,
+    out: Path | None,
+    settings: Path | None,
+    device: str,
+    dtype: str,
+    unsafe: bool,
+) -> int:
+    console = Console(highlight=False)
+    choices, machine = Choices(**wishes), Machine(device, dtype, unsafe)
+    if (source is None) == (rescore is None):
+        raise ConfigError("eval: name a model to measure, or what was stored with --rescore, and not both")
+    given = judge_settings(settings)
+    limits = machine.judge(given) if given else None
+    with Progress(console) as progress:
+        if rescore is not None:
+            folder, report = _rescore(rescore, out, limits, kind, choices.compare, progress)
+        else:
+            assert source is not None
+            folder, report = evaluate(source, choices, out=out, machine=machine, settings=limits, on_event=progress)
+    console.print(measured_table(report.model_dump(mode="json"), console.width))
+    if choices.compare:
+        _tell_rows(console, published_rows(report), "no published table has what was measured here")
+    if against is not None:
+        _tell_rows(console, run_rows(compare_runs(folder, against, shared_only=shared_only)), "nothing to compare")
+    if (
+        source is not None
+        and choices == Choices(stage=choices.stage, concurrency=choices.concurrency)
+        and is_run(Path(source))
+    ):
+        _tell_stored(console, Path(source), choices.stage, report)
+    console.print(f"Report, samples, and a page to read them: {folder}/report.html")
+    return 0
+
+
+def fetch(benchmark: str, rows: str | None, out: Path | None, changed: bool) -> int:
+    from open_exaone.tasks.benchmarks.fetch import fetch_benchmark
+
+    fetched = fetch_benchmark(benchmark, rows, out, on_change="warn" if changed else "error")
+    known = "the rows that we know" if fetched.is_pinned else "no rows that we have seen: compare it with others'"
+    print(f"{benchmark}: {fetched.num_rows:,} rows from {fetched.source}")
+    print(f"sha256 {fetched.sha256}: {known}")
+    print(fetched.path)
+    return 0
+
+
+def suites() -> int:
+    from open_exaone.evaluation.suite import load_suite, suite_names
+    from open_exaone.tasks.benchmarks.registry import BENCHMARKS
+
+    console = Console(highlight=False)
+    for name in suite_names():
+        suite = load_suite(name)
+        console.print(f"[bold]{name}[/]: ", end="")
+        console.print(f"{suite.what} {len(suite.tasks)} tasks.", markup=False)
+    console.print(
+        "\nA benchmark is a suite of one; `--rows NAME=PATH` says where its rows are, `exaone fetch NAME` gets them:"
+    )
+    console.print(", ".join(BENCHMARKS), markup=False)
+    return 0
+
+
+def verify_real(
+    source: Path,
+    out: Path | None,
+    rows: dict[str, str],
+    problems: int | None,
+    samples: int,
+    rl_steps: int,
+    device: str,
+    dtype: str,
+    unsafe: bool,
+) -> int:
+    from open_exaone.story.verify_real import verify_real
+
+    def measure_suite(source: Path, *, out: Path, machine: Machine, on_event: Any, **choices: Any) -> dict[str, Any]:
+        return evaluate(str(source), Choices(**choices), out=out, machine=machine, on_event=on_event)[1].model_dump(
+            mode="json"
+        )
+
+    out = out or Path("runs") / "verify-real" / source.name
+    console = Console(highlight=False)
+    with Progress(console) as progress:
+        report = verify_real(
+            source,
+            out,
+            machine=Machine(device, dtype, unsafe),
+            rows=rows,
+            num_problems=problems,
+            num_samples=samples,
+            num_rl_steps=rl_steps,
+            on_event=progress,
+            measure_suite=measure_suite,
+        )
+    for name, part in report["parts"].items():
+        console.print(f"{name}: {part['status']}" + (f": {part['why']}" if part.get("why") else ""), markup=False)
+        for check in part["checks"]:
+            mark = {True: "ok", False: "FAILED", None: "not decided"}[check["passed"]]
+            console.print(f"  {mark}: {check['name']}: {check['detail']}", markup=False)
+    console.print(f"The report, to share: {out}/verify-real.md")
+    return 0 if report["passed"] else 1
+
+
+def _rescore(
+    stored: Path, out: Path | None, settings: JudgeSettings | None, kind: str, compare: bool, on_event: OnEvent
+) -> tuple[Path, Report]:
+    if stored.is_dir():
+        if out is not None:
+            raise ConfigError(f"--out {out}: an evaluation's folder is judged anew in its place: leave --out out")
+        return stored, rescore_folder(stored, settings, compare=compare, on_event=on_event)
+    out = out or Path("runs") / "eval" / f"rescored-{stored.stem}"
+    return out, rescore_file(stored, out, settings, kind=kind, compare=compare)
+
+
+def _tell_rows(console: Console, rows: Sequence[Sequence[str]], nothing: str) -> None:
+    console.print(rich_table(rows[0], rows[1:], console.width) if len(rows) > 1 else nothing)
+
+
+def _tell_stored(console: Console, source: Path, stage: str | None, report: Report) -> None:
+    """Whether a run's own measurement was repeated."""
+    stored = find_model(source, stage)[0].parent / "eval" / "report.json"
+    if stored.is_file():
+        same = read_json(stored) == stage_entry(*report.tasks)
+        console.print(f"This {'is the same as' if same else 'differs from'} the story's own measurement, {stored}.")

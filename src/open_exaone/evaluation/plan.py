@@ -1,0 +1,187 @@
+"""From a suite to tasks: every benchmark is loaded, and whatever cannot be is told at once, with its mend."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+from open_exaone.base.config import validate
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.records import Problem, Sampling
+from open_exaone.evaluation.suite import OF_A_RUN, Suite, SuiteTask
+from open_exaone.evaluation.task import Task
+from open_exaone.tasks.benchmarks.load import Loaded, OnChange, read, rows_hash
+from open_exaone.tasks.benchmarks.registry import find_benchmark, get_benchmark
+from open_exaone.tasks.own import own_problems
+from open_exaone.verify.own import is_own
+from open_exaone.verify.settings import JudgeSettings
+
+RunProblems = Callable[[str], list[Problem]]  # a split's name -> its problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What loading needs to know besides the suite."""
+
+    limit: int | None
+    run_problems: RunProblems | None
+    settings: JudgeSettings | None
+    on_change: OnChange
+
+
+def plan(
+    suite: Suite,
+    *,
+    rows: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    num_samples: int | None = None,
+    budgets: Iterable[int] | None = None,
+    modes: Iterable[str] | None = None,
+    seed: int | None = None,
+    max_new_tokens: int | None = None,
+    run_problems: RunProblems | None = None,
+    settings: JudgeSettings | None = None,
+    on_change: OnChange = "error",
+    skip_missing: bool = False,
+    on_skip: Callable[[str], object] = lambda why: None,
+) -> list[Task]:
+    """The tasks of a suite, with their problems.
+
+    Args:
+        rows: benchmark -> where its rows are instead: a file, a folder, `owner/name` of the hub, or what code is to
+            make.
+        limit: so many problems of each benchmark, the first ones.
+        num_samples: k of every task instead of the suite's.
+        budgets: thinking budgets, in tokens, instead of the suite's; each makes a task of its own, "aime_2025@16384".
+        modes: "reasoning", "non-reasoning", or both; the suite's where left out.
+        seed: of the samples, instead of the suite's.
+        max_new_tokens: the longest reply, instead of the suite's.
+        run_problems: gives the problems of a run's split, where a run's folder is measured.
+        settings: under which a user's own problems must be judgeable.
+        on_change: "warn" to take a benchmark whose content changed.
+        skip_missing: leave out what cannot be had, and call `on_skip` with a line for each; rows that are wrong stay an
+            error.
+
+    Raises:
+        ConfigError: settings contradict one another, or `rows` names a benchmark that is not asked.
+        DataError: benchmarks cannot be loaded; names them all, and for each the mend.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit = {limit}: must be at least 1")
+    chosen = suite if modes is None else suite.of_modes(modes)
+    tasks = _override(chosen, rows or {}, num_samples, budgets, seed, max_new_tokens)
+    place = _Place(limit, run_problems, settings, on_change)
+    loaded = _load_all(suite.name, tasks, place, on_skip if skip_missing else None)
+    there = [task for task in tasks if (task.benchmark, task.source) in loaded]
+    return [made for task in there for made in _tasks(task, loaded[task.benchmark, task.source])]
+
+
+def _override(
+    suite: Suite,
+    rows: Mapping[str, str],
+    num_samples: int | None,
+    budgets: Iterable[int] | None,
+    seed: int | None,
+    max_new_tokens: int | None,
+) -> list[SuiteTask]:
+    """The suite's tasks with what the caller wants otherwise, checked again."""
+    asked = {task.benchmark for task in suite.tasks}
+    if unknown := sorted(rows.keys() - asked):
+        raise ConfigError(f"--rows {unknown[0]}: suite {suite.name} asks no such benchmark; it asks {', '.join(asked)}")
+    wanted = {"k": num_samples, "seed": seed, "max_new_tokens": max_new_tokens}
+    changes: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
+    if budgets is not None:
+        changes["budgets"] = list(budgets)
+    tasks = list[SuiteTask]()
+    for task in suite.tasks:
+        values = task.model_dump() | changes | {"source": rows.get(task.benchmark, task.source)}
+        values["metrics"] = [item for item in task.metrics if int(item.partition("@")[2] or 1) <= values["k"]]
+        tasks.append(validate(SuiteTask, values, f"suite {suite.name}"))
+    return tasks
+
+
+def _load_all(
+    suite: str, tasks: list[SuiteTask], place: _Place, on_skip: Callable[[str], object] | None
+) -> dict[tuple[str, str | None], Loaded]:
+    """What can be had, by benchmark and source; `on_skip` is told what is missing, which is a fault without it."""
+    loaded, faults = dict[tuple[str, str | None], Loaded](), list[str]()
+    for benchmark, source in dict.fromkeys((task.benchmark, task.source) for task in tasks):
+        try:
+            reader = _find(benchmark, source, place)
+        except (DataError, ConfigError) as error:
+            is_missing = source is None and isinstance(error, DataError)
+            tell = on_skip if on_skip is not None and is_missing else faults.append
+            tell(_named(benchmark, error))
+            continue
+        try:
+            loaded[benchmark, source] = reader()
+        except (DataError, ConfigError) as error:
+            faults.append(_named(benchmark, error))
+    if faults:
+        lines = "".join(f"\n- {fault}" for fault in faults)
+        raise DataError(f"suite {suite}: {len(faults)} of its benchmarks cannot be loaded:{lines}")
+    if not loaded:
+        raise DataError(f"suite {suite}: nothing is left to measure: none of its benchmarks can be had")
+    return loaded
+
+
+def _find(benchmark: str, source: str | None, place: _Place) -> Callable[[], Loaded]:
+    """What reads the problems, once they are known to be there."""
+    if benchmark.startswith(OF_A_RUN) and source is None:
+        if place.run_problems is None:
+            raise DataError(
+                f"{benchmark}: is a run's own set: measure a folder that `exaone story` made, or name problems of "
+                f"yours: --rows {benchmark}=FILE.jsonl"
+            )
+        return partial(_own, partial(place.run_problems, benchmark.removeprefix(OF_A_RUN)), benchmark, place)
+    if benchmark.startswith(OF_A_RUN) or _is_own(benchmark):
+        said = source or benchmark
+        return partial(_own, partial(own_problems, said, place.settings), said, place)
+    try:
+        found = find_benchmark(benchmark, source)
+    except DataError as error:
+        raise DataError(f"{error}; or name a file here: --rows {benchmark}=FILE") from error
+    return partial(read, found, limit=place.limit, on_change=place.on_change)
+
+
+def _named(benchmark: str, error: Exception) -> str:
+    return f"{benchmark}: {str(error).removeprefix(f'{benchmark}: ')}"
+
+
+def _own(problems: Callable[[], list[Problem]], source: str, place: _Place) -> Loaded:
+    """Problems that are no benchmark's: nothing is known of their content."""
+    some = tuple(problems()[: place.limit])
+    if not some:
+        raise DataError(f"{source}: has no problems: give it at least one")
+    return Loaded(some, rows_hash(asdict(problem) for problem in some), source, is_pinned=False)
+
+
+def _is_own(benchmark: str) -> bool:
+    return benchmark.endswith(".jsonl") or is_own(benchmark)
+
+
+def _tasks(task: SuiteTask, content: Loaded) -> list[Task]:
+    """One task, or one for each thinking budget."""
+    is_described = task.benchmark.endswith(".toml")
+    plain = Task(
+        name=task.label,
+        benchmark=get_benchmark(task.benchmark).name if is_described else task.plain_name,
+        problems=content.problems,
+        sampling=Sampling(
+            max_new_tokens=task.max_new_tokens,
+            temperature=task.temperature,
+            top_p=task.top_p,
+            num_samples=task.k,
+            seed=task.seed,
+            presence_penalty=task.presence_penalty,
+        ),
+        thinking=task.mode == "reasoning",
+        source=content.source,
+        sha256=content.sha256,
+        is_pinned=content.is_pinned,
+    )
+    return [_with_budget(plain, budget, task.answer_tokens) for budget in task.budgets] or [plain]
+
+
+def _with_budget(task: Task, budget: int, answer_tokens: int) -> Task:
+    sampling = replace(task.sampling, max_new_tokens=budget + answer_tokens, thinking_budget=budget)
+    return replace(task, name=f"{task.name}@{budget}", sampling=sampling)

@@ -1,0 +1,173 @@
+"""The lines of an evaluation's files, written and read back; what is read is not trusted."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.errors import DataError
+from open_exaone.base.files import read_numbered_jsonl
+from open_exaone.base.records import (
+    Generation,
+    Problem,
+    Reply,
+    Sample,
+    Sampling,
+    StopReason,
+    Verdict,
+    VerdictStatus,
+)
+from open_exaone.evaluation.task import Task
+from open_exaone.text.split import read_tool_call
+
+UNJUDGED = Verdict(VerdictStatus.ERROR, None, "Not judged yet.")
+_TEXTS = ("key", "task", "problem", "thought", "answer", "stop")
+_NUMBERS = ("index", "num_prompt_tokens", "num_tokens", "num_thought_tokens")
+_PROBLEM_TEXTS = ("task", "id", "family", "language", "question", "answer", "verifier")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Which sample of an evaluation."""
+
+    task: str
+    problem: str
+    index: int
+
+
+def generation_row(sample: Sample) -> dict[str, Any]:
+    """A sample as its line of JSON, without its verdict."""
+    reply, generation = sample.generation.reply, sample.generation
+    calls = {"tool_calls": [call.text for call in reply.tool_calls]} if reply.tool_calls else {}
+    return {
+        "key": sample.key,
+        **asdict(place_of(sample)),
+        "thought": reply.thought,
+        "answer": reply.answer,
+        **calls,
+        "finished": reply.finished,
+        "stop": generation.stop.value,
+        "num_prompt_tokens": generation.num_prompt_tokens,
+        "num_tokens": generation.num_tokens,
+        "num_thought_tokens": generation.num_thought_tokens,
+    }
+
+
+def sample_row(sample: Sample) -> dict[str, Any]:
+    """A sample as its line of JSON."""
+    return {**generation_row(sample), **verdict_row(sample.verdict)}
+
+
+def read_sample(row: Any, where: str) -> Sample:
+    """What `sample_row` or `generation_row` wrote.
+
+    Raises:
+        DataError: names `where` and the field.
+    """
+    checked(row, where, _TEXTS, _NUMBERS)
+    calls = row.get("tool_calls", [])
+    if not isinstance(calls, list) or not all(isinstance(call, str) for call in calls):
+        raise DataError(f"{where}: field 'tool_calls' must be a list of texts")
+    try:
+        stop = StopReason(row["stop"])
+    except ValueError as error:
+        raise DataError(f"{where}: field 'stop' must be one of {', '.join(StopReason)}") from error
+    reply = Reply(row["thought"], row["answer"], tuple(map(read_tool_call, calls)), row.get("finished") is not False)
+    generation = Generation(reply, stop, row["num_prompt_tokens"], row["num_tokens"], row["num_thought_tokens"])
+    verdict = read_verdict(row, where) if "verdict" in row else UNJUDGED
+    return Sample(row["key"], row["task"], row["problem"], row["index"], generation, verdict)
+
+
+def task_row(task: Task) -> dict[str, Any]:
+    """A task's settings as evaluation.json keeps them: all but its problems."""
+    fields = ("name", "benchmark", "thinking", "source", "sha256", "is_pinned")
+    return {**{field: getattr(task, field) for field in fields}, "sampling": asdict(task.sampling)}
+
+
+def place_of(sample: Sample) -> Place:
+    """Where a sample belongs."""
+    return Place(sample.task, sample.problem, sample.index)
+
+
+def verdict_row(verdict: Verdict) -> dict[str, Any]:
+    """A verdict's fields."""
+    return {"verdict": verdict.status.value, "extracted": verdict.extracted, "why": verdict.why}
+
+
+def read_verdict(row: Mapping[str, Any], where: str) -> Verdict:
+    """What `verdict_row` wrote.
+
+    Raises:
+        DataError: names `where` and the field.
+    """
+    try:
+        status = VerdictStatus(row["verdict"])
+    except ValueError as error:
+        raise DataError(f"{where}: field 'verdict' must be one of {', '.join(VerdictStatus)}") from error
+    if not isinstance(row.get("extracted"), str | None) or not isinstance(row.get("why"), str):
+        raise DataError(f"{where}: fields 'extracted' and 'why' must be texts")
+    return Verdict(status, row["extracted"], row["why"])
+
+
+def checked(row: Any, where: str, texts: Sequence[str], numbers: Sequence[str] = ()) -> Mapping[str, Any]:
+    """The row, with these fields of texts and of whole numbers.
+
+    Raises:
+        DataError: names `where` and the field.
+    """
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: is no sample: must be an object")
+    for field in texts:
+        if not isinstance(row.get(field), str):
+            raise DataError(f"{where}: field {field!r} must be a text")
+    for field in numbers:
+        value = row.get(field)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise DataError(f"{where}: field {field!r} must be a whole number, 0 or more")
+    return row
+
+
+def problem_rows(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
+    """One row for each problem of each task; worked thoughts and replies are for training, and left out."""
+    for task in tasks:
+        for problem in task.problems:
+            fields = asdict(problem)
+            del fields["thought"], fields["reply"]
+            yield {"task": task.name, "id": fields.pop("id"), "family": fields.pop("task"), **fields}
+
+
+def read_problems(path: Path) -> dict[str, list[Problem]]:
+    """Task's name -> its problems, in order.
+
+    Raises:
+        DataError: names the line and the field.
+    """
+    problems: dict[str, list[Problem]] = {}
+    for number, row in read_numbered_jsonl(path):
+        fields = dict(checked(row, f"{path}: line {number}", _PROBLEM_TEXTS))
+        task, fields["task"] = fields["task"], fields.pop("family")
+        try:
+            problems.setdefault(task, []).append(Problem(**fields))
+        except TypeError as error:
+            raise DataError(f"{path}: line {number}: is no problem: {error}") from error
+    return problems
+
+
+def read_tasks(plan: Any, problems: Mapping[str, Sequence[Problem]], path: Path) -> list[Task]:
+    """The tasks of evaluation.json with their problems.
+
+    Raises:
+        DataError: names `path` and the field.
+    """
+    rows = plan.get("tasks") if isinstance(plan, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path}: field 'tasks' must be a list of objects")
+    return [_read_task(row, tuple(problems.get(str(row.get("name")), ())), path) for row in rows]
+
+
+def _read_task(row: Mapping[str, Any], problems: tuple[Problem, ...], path: Path) -> Task:
+    try:
+        fields = {**row, "sampling": Sampling(**row["sampling"])}
+        return Task(problems=problems, **fields)
+    except (TypeError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: field 'tasks': {row.get('name')!r} is no task: {error}") from error

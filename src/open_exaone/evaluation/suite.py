@@ -1,0 +1,250 @@
+"""Suites: which benchmarks are asked, how often, and with which sampling. Each is a TOML file under `suites/`.
+
+A task's values come from its own row, from the table of its mode, or from `[defaults]`, in this order. `not_published`
+names those that LG did not publish and we chose; docs/suites.md has them all as tables.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from open_exaone.base.config import Config, read_toml, short, validate
+from open_exaone.base.errors import ConfigError
+from open_exaone.tasks.benchmarks.registry import BENCHMARKS, get_benchmark
+from open_exaone.verify.own import is_own
+
+FOLDER = Path(__file__).parent / "suites"
+SHIPPED: Mapping[str, Path] = MappingProxyType({path.stem: path for path in sorted(FOLDER.glob("*.toml"))})
+Mode = Literal["reasoning", "non-reasoning"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+OF_A_RUN = "run:"  # before the name of a run's own set of problems
+SEED = 20250316
+
+_METRIC = re.compile(r"(pass|cons)@([1-9][0-9]{0,3})|csat")
+_UNTOLD = ("prompt", "rows")  # what a report may leave open besides a task's fields
+_ONE = {  # a benchmark by itself: the reports' sampling
+    "k": 1,
+    "temperature": 0.6,
+    "top_p": 0.95,
+    "max_new_tokens": 32768,
+    "not_published": ["k", "presence_penalty", "seed"],
+}
+
+
+class SuiteTask(Config):
+    """One benchmark in one mode."""
+
+    benchmark: str = Field(min_length=1)
+    """Its name, a `.toml` that describes one, a `.jsonl` of problems, "FILE.py:function", or "run:SPLIT" of a run."""
+    name: str | None = Field(default=None, min_length=1)
+    """What the report calls it; follows from benchmark and mode where left out."""
+    mode: Mode = "reasoning"
+    """Whether the model thinks first."""
+    k: int = Field(ge=1, le=1024)
+    """Samples of each question."""
+    temperature: float = Field(ge=0, le=10)
+    """0 is greedy."""
+    top_p: float = Field(gt=0, le=1)
+    """Plays no part where greedy."""
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Taken off the logits of every token that the reply already has."""
+    max_new_tokens: int = Field(ge=1, le=1 << 24)
+    """The longest reply, thought included."""
+    budgets: tuple[int, ...] = ()
+    """Thinking budgets, in tokens: each makes a task whose replies have at most budget + answer_tokens."""
+    answer_tokens: int = Field(default=4096, ge=1, le=1 << 20)
+    """Room for the answer behind a thought that a budget ended."""
+    seed: int = Field(default=SEED, ge=0, le=1 << 63)
+    """Of the samples."""
+    metrics: tuple[str, ...] = ("pass@1",)
+    """What the report's row holds: "pass@K", "cons@K", or "csat", the mean over the three electives."""
+    source: str | None = None
+    """Where its rows are, or what code is asked to make; the benchmark's own where left out."""
+    not_published: tuple[str, ...] = ()
+    """Which of these LG did not publish and we chose; also "prompt" and "rows"."""
+
+    @property
+    def label(self) -> str:
+        """The task's name, a thinking budget left out."""
+        plain = self.plain_name
+        return self.name or (plain if self.mode == "reasoning" else f"{plain}-{self.mode}")
+
+    @property
+    def plain_name(self) -> str:
+        """The benchmark without what says where it is: "run:test" is "test", "sets/capitals.toml" is "capitals"."""
+        if is_own(self.benchmark):
+            return self.benchmark.rpartition(":")[2]
+        if self.benchmark.endswith((".toml", ".jsonl")):
+            return Path(self.benchmark).stem
+        return self.benchmark.removeprefix(OF_A_RUN)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.temperature == 0 and self.k > 1:
+            raise ValueError(
+                f"{self.label}: k = {self.k} with temperature = 0: greedy replies are all the same: set k = 1, or a "
+                "temperature above 0"
+            )
+        if self.budgets and self.mode != "reasoning":
+            raise ValueError(
+                f"{self.label}: budgets with mode = {self.mode!r}: such replies have no thought to cut: leave the "
+                "budgets out, or ask in mode 'reasoning' alone"
+            )
+        for budget in self.budgets:
+            if not 1 <= budget < self.max_new_tokens:
+                raise ValueError(
+                    f"{self.label}: budget {budget} with max_new_tokens = {self.max_new_tokens}: must be at least 1 "
+                    "and below it: leave this budget out, or raise max_new_tokens"
+                )
+        if len(set(self.budgets)) < len(self.budgets):
+            raise ValueError(f"{self.label}: budgets = {list(self.budgets)}: one stands twice: drop it")
+        for metric in self.metrics:
+            found = _METRIC.fullmatch(metric)
+            if not found:
+                raise ValueError(f"{self.label}: metric {metric!r}: must be pass@K, cons@K or csat")
+            if found[2] and int(found[2]) > self.k:
+                raise ValueError(f"{self.label}: metric {metric!r}: needs k = {found[2]} samples, not {self.k}")
+        known = (*type(self).model_fields, *_UNTOLD)
+        if unknown := [item for item in self.not_published if item not in known]:
+            raise ValueError(f"{self.label}: not_published: {unknown[0]!r} is none of {', '.join(known)}")
+        return self
+
+
+class Suite(Config):
+    """Tasks that are measured together."""
+
+    name: str = Field(min_length=1)
+    """What the report calls it."""
+    what: str = Field(min_length=1)
+    """One sentence."""
+    protocol: str = "ours"
+    """Whose way of measuring this is."""
+    tasks: tuple[SuiteTask, ...] = Field(min_length=1)
+    """In this order."""
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        labels = [task.label for task in self.tasks]
+        if twice := [label for label in labels if labels.count(label) > 1]:
+            raise ValueError(f"tasks: two are called {twice[0]!r}: give one a name of its own")
+        return self
+
+    def of_modes(self, modes: Iterable[str]) -> Self:
+        """The tasks in these modes.
+
+        Raises:
+            ConfigError: a mode is unknown, or no task is left.
+        """
+        wanted = tuple(modes)
+        for mode in wanted:
+            if mode not in MODES:
+                raise ConfigError(f"mode {mode!r}: must be one of {', '.join(MODES)}")
+        tasks = tuple(task for task in self.tasks if task.mode in wanted)
+        if not tasks:
+            raise ConfigError(f"suite {self.name}: has no task in mode {' or '.join(wanted)}: choose another mode")
+        return self.model_copy(update={"tasks": tasks})
+
+    def not_published(self, name: str) -> tuple[str, ...]:
+        """Which settings of a planned task LG did not publish; `name` as in `Task.name`, with or without its budget."""
+        return next((task.not_published for task in self.tasks if task.label == name.partition("@")[0]), ())
+
+
+def suite_names() -> list[str]:
+    """Every name that `load_suite` knows besides the benchmarks': "exaone-4.0", "exaone-4.0-reasoning", …"""
+    names = list[str]()
+    for name in SHIPPED:
+        modes = {task.mode for task in load_suite(name).tasks}
+        names += [name, *(f"{name}-{mode}" for mode in MODES if len(modes) > 1)]
+    return names
+
+
+def load_suite(name_or_file: str) -> Suite:
+    """A shipped suite, one mode of it ("exaone-4.0-reasoning"), a suite's file, or a benchmark as a suite of one.
+
+    A benchmark is one by name, a `.toml` that describes it, a `.jsonl` of problems, a function that gives them
+    ("FILE.py:function"), or a run's own set ("run:test"). It is asked with the reports' sampling, k = 1.
+
+    Raises:
+        ConfigError: there is no such suite or benchmark, or the file is wrong; names the file and the field.
+    """
+    if name_or_file in SHIPPED:
+        return _read(SHIPPED[name_or_file], read_toml(SHIPPED[name_or_file]))
+    for mode in MODES[::-1]:  # "non-reasoning" ends in "reasoning"
+        if (base := name_or_file.removesuffix(f"-{mode}")) != name_or_file and base in SHIPPED:
+            return load_suite(base).of_modes([mode]).model_copy(update={"name": name_or_file})
+    if name_or_file in BENCHMARKS:
+        return _one(name_or_file, BENCHMARKS[name_or_file].what)
+    if name_or_file.endswith(".toml"):
+        return _from_toml(Path(name_or_file))
+    if name_or_file.endswith(".jsonl") or is_own(name_or_file):
+        return _one(name_or_file, "Problems of your own.")
+    if name_or_file.startswith(OF_A_RUN) and name_or_file != OF_A_RUN:
+        return _one(name_or_file, "A run's own problems.")
+    raise ConfigError(
+        f"suite {short(name_or_file)}: unknown; the suites are {', '.join(suite_names())}; a benchmark by itself is "
+        f"one of {', '.join(BENCHMARKS)}; or name a file: .toml, .jsonl or FILE.py:function"
+    )
+
+
+def _from_toml(path: Path) -> Suite:
+    """A suite's file has [[tasks]]; a benchmark's has what `described.Description` knows."""
+    values = read_toml(path)
+    of_benchmark = sorted({"judge", "fields", "file", "hub", "answer_is"} & values.keys())
+    if "tasks" in values and of_benchmark:
+        raise ConfigError(
+            f"{path}: {of_benchmark[0]}: stands beside tasks: a suite has [[tasks]], a benchmark has file or hub; "
+            "make two files of it"
+        )
+    if "tasks" in values:
+        return _read(path, values)
+    if not of_benchmark:
+        raise ConfigError(
+            f"{path}: is neither a suite, which has [[tasks]] with benchmark and k, nor a benchmark, which has name, "
+            "what, and file or hub"
+        )
+    benchmark = get_benchmark(str(path))
+    return _one(str(path), benchmark.what, benchmark.name)
+
+
+def _one(benchmark: str, what: str, name: str | None = None) -> Suite:
+    task = validate(SuiteTask, {"benchmark": benchmark, "name": name, **_ONE}, benchmark)
+    return Suite(name=task.label, what=what, tasks=(task,))
+
+
+def _read(path: Path, values: dict[str, Any]) -> Suite:
+    tables = {table: values.pop(table, {}) for table in ("defaults", *MODES)}
+    for table, content in tables.items():
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: {table} = {short(content)}: must be a table of a task's fields")
+        if unknown := content.keys() - (SuiteTask.model_fields.keys() - {"benchmark", "name", "mode"}):
+            known = ", ".join(sorted(SuiteTask.model_fields.keys() - {"benchmark", "name", "mode"}))
+            raise ConfigError(f"{path}: {table}.{min(unknown)}: unknown key; known keys: {known}")
+    rows = values.get("tasks")
+    if isinstance(rows, list):
+        values["tasks"] = [_whole(path, row, tables) for row in rows]
+    return validate(Suite, values, str(path))
+
+
+def _whole(path: Path, row: Any, tables: Mapping[str, dict[str, Any]]) -> Any:
+    """A row of [[tasks]] with what it does not say itself; what is not published adds up."""
+    if not isinstance(row, dict):
+        return row
+    levels = [tables["defaults"], tables.get(str(row.get("mode", MODES[0])), {}), row]
+    merged = {key: value for level in levels for key, value in level.items()}
+    untold = [level["not_published"] for level in levels if "not_published" in level]
+    if untold and all(isinstance(items, list) for items in untold):
+        merged["not_published"] = list(dict.fromkeys(str(item) for items in untold for item in items))
+    return merged | {key: _beside(path, merged[key]) for key in ("benchmark", "source") if key in merged}
+
+
+def _beside(path: Path, said: Any) -> Any:
+    """A file that stands beside the suite's file is meant from there."""
+    if isinstance(said, str) and said not in BENCHMARKS:
+        beside = path.parent / said.split(":")[0]
+        if beside.suffix and beside.is_file():
+            return str(path.parent / said)
+    return said

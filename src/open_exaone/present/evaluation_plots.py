@@ -1,0 +1,122 @@
+"""An evaluation's plots: scores with their intervals, accuracy against thinking budget, how long thoughts are."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from open_exaone.present import figures
+from open_exaone.present.plots import (
+    Frame,
+    Point,
+    caption,
+    drawing,
+    error_bar,
+    grid,
+    line_path,
+    nice_ticks,
+    shorten,
+    tick_labels,
+)
+
+ROW = 28  # height of a score's row
+NUM_BINS = 32
+MAX_NAME = 24
+
+
+class Budget(NamedTuple):
+    """A score under a thinking budget."""
+
+    budget: int | None  # tokens; None: no budget
+    value: float
+    low: float
+    high: float
+
+
+def scores(points: Sequence[Point], others: Sequence[Point] = (), title: str = "pass@1") -> str:
+    """One row a score, its interval around it; `others`, which have none of ours, stand below, hollow."""
+    shown = [*points, *others]
+    ticks = nice_ticks(0.0, min(1.0, max(0.05, *(point.high for point in shown))), 5)
+    bottom = ROW * len(shown) + 6
+    frame = Frame(206, 6, 500, bottom, (0.0, ticks[-1]), (0, 1))
+    parts = []
+    for tick in ticks:
+        x = frame.x(tick)
+        parts.append(f'<path class="grid" d="M{x:.1f} 6V{bottom}"/>')
+        parts.append(caption(x, bottom + 17, f"{100 * tick:.3g}%", "tick", "middle"))
+    for row, point in enumerate(shown):
+        y, x = 6 + ROW * (row + 0.5), frame.x(point.value)
+        parts.append(caption(196, y + 4.5, shorten(point.name, MAX_NAME), "name", "end"))
+        if row < len(points):
+            low, high = frame.x(point.low), frame.x(point.high)
+            parts.append(
+                f'<path class="bar" d="M{low:.1f} {y:.1f}H{high:.1f}M{low:.1f} {y - 5:.1f}v10'
+                f'M{high:.1f} {y - 5:.1f}v10"/>'
+            )
+        style, radius = ("dot", 5) if row < len(points) else ("hollow", 4)
+        parts.append(f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>')
+        parts.append(caption(508, y + 4.5, figures.percent(point.value), "value", "start"))
+    told = "; ".join(f"{p.name} {figures.percent(p.value)} ({figures.interval((p.low, p.high))})" for p in points)
+    beside = "; ".join(f"{p.name} {figures.percent(p.value)}" for p in others)
+    return drawing(560, bottom + 24, f"{title}: {told}" + (f". Beside it: {beside}" if beside else ""), parts)
+
+
+def budgets(title: str, points: Sequence[Budget]) -> str:
+    """Accuracy by thinking budget, on a scale of doublings; the measurement without a budget stands to the right."""
+    limited = sorted((point for point in points if point.budget), key=lambda point: point.budget or 0)
+    free = [point for point in points if not point.budget]
+    steps = [math.log2(point.budget or 1) for point in limited]
+    first, last = (steps[0], steps[-1]) if steps else (0.0, 0.0)
+    xs = [*steps, *(last + 1 for _ in free)]
+    ticks = nice_ticks(min(point.low for point in points), max(point.high for point in points))
+    y_range = (max(0.0, ticks[0]), max(min(1.0, ticks[-1]), *(point.high for point in points)))
+    ticks = [tick for tick in ticks if y_range[0] <= tick <= y_range[1]]
+    frame = Frame(54, 14, 460, 190, (first - 0.4, last + (1.4 if free else 0.4)), y_range)
+    parts = [grid(frame, ticks, [f"{100 * tick:.3g}%" for tick in ticks])]
+    if len(limited) > 1:
+        line = [(frame.x(x), frame.y(point.value)) for x, point in zip(steps, limited, strict=True)]
+        parts.append(line_path(line, "line"))
+    for x, point in zip(xs, [*limited, *free], strict=True):
+        parts.append(error_bar(frame.x(x), frame.y(point.low), frame.y(point.high)))
+        parts.append(f'<circle class="dot" cx="{frame.x(x):.1f}" cy="{frame.y(point.value):.1f}" r="4"/>')
+        parts.append(caption(frame.x(x), 210, budget_name(point.budget), "tick", "middle"))
+    told = "; ".join(f"{budget_name(p.budget)} {figures.percent(p.value)}" for p in [*limited, *free])
+    return drawing(480, 220, f"{title}: pass@1 by thinking budget in tokens: {told}", parts)
+
+
+def lengths(title: str, correct: Sequence[int], others: Sequence[int]) -> str:
+    """How long thoughts are, in tokens: those of correct samples and of the others, each as counts."""
+    most = max([*correct, *others])
+    x_ticks = nice_ticks(0, max(1, most))
+    high = x_ticks[-1]
+    counts = [_histogram(values, high) for values in (correct, others)]
+    ticks = nice_ticks(0, max(1, *counts[0], *counts[1]))
+    frame = Frame(54, 10, 460, 150, (0, high), (0, ticks[-1]))
+    parts = [grid(frame, ticks, tick_labels(ticks))]
+    for bins, style in zip(counts, ("right", "wrong"), strict=True):
+        steps = [(edge * high / NUM_BINS, count) for i, count in enumerate(bins) for edge in (i, i + 1)]
+        outline = [(0.0, 0.0), *steps, (high, 0.0)]
+        parts.append(line_path([(frame.x(x), frame.y(y)) for x, y in outline], f"outline {style}"))
+    for tick, name in zip(x_ticks, tick_labels(x_ticks), strict=True):
+        parts.append(caption(frame.x(tick), 168, name, "tick", "middle"))
+    told = f"{_told(correct)} correct, {_told(others)} not"
+    return drawing(480, 176, f"{title}: thought tokens of samples: {told}", parts)
+
+
+def budget_name(budget: int | None) -> str:
+    """1024 as `1K`, 500 as `500`; `no limit` for none."""
+    if not budget:
+        return "no limit"
+    return f"{budget // 1024}K" if budget % 1024 == 0 else f"{budget:,}"
+
+
+def _histogram(values: Sequence[int], high: float) -> list[int]:
+    counts = [0] * NUM_BINS
+    for value in values:
+        counts[min(NUM_BINS - 1, int(value / high * NUM_BINS))] += 1
+    return counts
+
+
+def _told(values: Sequence[int]) -> str:
+    if not values:
+        return "0"
+    return f"{len(values):,} (median {figures.number(sorted(values)[len(values) // 2])})"

@@ -1,0 +1,194 @@
+"""What an evaluation's report.json says, as tables of texts. A field that is missing or odd is shown as a dash."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from open_exaone.present import figures
+from open_exaone.present.plots import Point
+from open_exaone.present.report import is_number
+
+Entry = Mapping[str, Any]  # one task of report.json
+Table = tuple[list[str], list[list[str]]]  # headings, rows
+POINTS = "points"  # the metric of an examination
+Column = tuple[str, Callable[[Entry], Any], Callable[[Any], str]]  # heading, what to read, how to show it
+
+
+def results(entries: Sequence[Entry]) -> Table:
+    """A row for each task; columns that no task has are left out."""
+    return _table(
+        entries,
+        [
+            ("task", lambda e: e["name"], str),
+            ("mode", lambda e: e.get("mode"), lambda text: str(text).replace("_", "-")),
+            ("k", _value("k"), figures.number),
+            ("problems", _value("num_problems"), figures.number),
+            ("pass@1", _value("pass_at_1"), figures.percent),
+            ("95% interval", lambda e: bounds(e.get("ci95")), figures.interval),
+            ("exam points", _value("mean_points", "csat"), figures.number),
+            ("cons@k", _value("cons_at_k"), figures.percent),
+            ("pass@k", _value("pass_at_k"), figures.percent),
+            ("thought tokens", _value("thought", "tokens"), figures.number),
+            ("answer tokens", _value("answer", "tokens"), figures.number),
+            ("truncated", _value("truncated", "rates"), figures.percent),
+            ("no answer", _value("no_answer", "rates"), figures.percent),
+            ("other language", _value("language_mismatch", "rates"), figures.percent),
+            ("not judged", _value("error", "rates"), figures.percent),
+            ("tokens written", _value("reply_tokens", "cost"), figures.number),
+            ("FLOPs", _value("flops", "cost"), lambda flops: f"{flops:.1e}"),
+        ],
+    )
+
+
+def graders(entries: Sequence[Entry]) -> Table | None:
+    """Verdicts that came with the replies, beside ours; None where there are none."""
+    judged = [entry for entry in entries if record(entry.get("grader"))]
+    columns: list[Column] = [
+        ("task", lambda e: e["name"], str),
+        ("pass@1 by our verdicts", _value("pass_at_1"), figures.percent),
+        ("by theirs", _value("score", "grader"), figures.percent),
+        ("same verdict", _value("agreement", "grader"), figures.percent),
+        ("correct by ours only", _value("only_ours", "grader"), figures.number),
+        ("correct by theirs only", _value("only_theirs", "grader"), figures.number),
+    ]
+    return _table(judged, columns) if judged else None
+
+
+def settings(entries: Sequence[Entry]) -> Table:
+    """How each task was asked."""
+    shares = ("temperature", "top_p", "presence_penalty")
+    counts = ("max_new_tokens", "thinking_budget", "seed")
+    return _table(
+        entries,
+        [
+            ("task", lambda e: e["name"], str),
+            ("benchmark", lambda e: e.get("benchmark"), str),
+            *((figures.words(name), _value(name), lambda value: f"{value:g}") for name in shares),
+            *((figures.words(name), _value(name), lambda value: f"{value:,}") for name in counts),
+            ("rows read from", lambda e: e.get("source") or None, str),
+            ("their SHA-256", lambda e: e.get("sha256") or None, lambda text: str(text)[:16]),
+        ],
+    )
+
+
+def _value(name: str, part: str | None = None) -> Callable[[Entry], Any]:
+    """A reader of a number, of the entry itself or of a part of it."""
+    return lambda entry: value_of((record(entry.get(part)) if part else entry).get(name))
+
+
+def _table(entries: Sequence[Entry], columns: Sequence[Column]) -> Table:
+    told = {title: [(read(entry), show) for entry in entries] for title, read, show in columns}
+    kept = {title: cells for title, cells in told.items() if any(value is not None for value, _ in cells)}
+    shown = [[figures.NONE if value is None else show(value) for value, show in cells] for cells in kept.values()]
+    return list(kept), [list(row) for row in zip(*shown, strict=True)]
+
+
+def notes(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """What a reader of the numbers must know, as (task, sentence)."""
+    told = []
+    for entry in entries:
+        if entry.get("is_pinned") is False:
+            told.append((entry["name"], "content not pinned: this project knows no checksum of these rows."))
+        chosen = entry.get("not_published")
+        if isinstance(chosen, list) and chosen:
+            fields = ", ".join(figures.words(str(field)) for field in chosen)
+            told.append((entry["name"], f"not published by LG, chosen here: {fields}."))
+    return told
+
+
+def parts(entry: Entry) -> list[tuple[str, Table]]:
+    """A task's score by family and by language where there are several, and CSAT's by elective."""
+    told = []
+    for field, title in (("per_task", "family"), ("per_language", "language")):
+        rows = [
+            [
+                figures.words(str(name)),
+                figures.number(value_of(record(part).get("num_problems"))),
+                figures.percent(value_of(record(part).get("pass_at_1"))),
+                figures.interval(bounds(record(part).get("ci95"))),
+            ]
+            for name, part in record(entry.get(field)).items()
+        ]
+        if len(rows) > 1:
+            told.append((title, ([title, "problems", "pass@1", "95% interval"], rows)))
+    csat = record(entry.get("csat"))
+    electives = {name: record(score) for name, score in record(csat.get("electives")).items()}
+    if electives:
+        mean = {"points": csat.get("mean_points"), "accuracy": csat.get("mean_accuracy")}
+        rows = [
+            [
+                figures.words(str(name)),
+                figures.number(value_of(score.get("points"))),
+                figures.percent(value_of(score.get("accuracy"))),
+            ]
+            for name, score in {**electives, "mean": mean}.items()
+        ]
+        told.append(("elective", (["elective", "points of 100", "accuracy"], rows)))
+    return told
+
+
+def published(entry: Entry) -> list[dict[str, Any]]:
+    """The published numbers beside a task: `percent` as printed, `difference` a fraction, each None if missing."""
+    rows = [dict(record(row)) for row in rows_of(entry.get("published"))]
+    return [
+        {
+            **row,
+            "metric": str(row.get("metric") or "pass@1"),
+            "percent": value_of(row.get("percent")),
+            "difference": value_of(row.get("difference")),
+            "difference_ci95": bounds(row.get("difference_ci95")),
+        }
+        for row in rows
+    ]
+
+
+def records(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The report's flat records, as (title, [(name, value)])."""
+    return [
+        (title, [(figures.words(str(k)), figures.setting(str(k), v)) for k, v in record(report.get(title)).items()])
+        for title in ("model", "versions")
+    ]
+
+
+def model_name(report: Mapping[str, Any]) -> str:
+    """What was measured, in short: the model's own name, the last part of its path."""
+    model = report.get("model")
+    name = record(model).get("model") or (model if isinstance(model, str) else "")
+    return str(name).rstrip("/").rpartition("/")[2] or "a model without a name"
+
+
+def point(entry: Entry, name: str, metric: str = "pass@1") -> Point | None:
+    """A score with its interval, to be drawn: pass@1, or the consensus for another metric.
+
+    CSAT's published numbers are points of the examination, so its points stand beside them.
+    """
+    value, ends = entry.get("pass_at_1"), entry.get("ci95")
+    csat = record(entry.get("csat"))
+    if metric.startswith("cons@"):
+        value, ends = entry.get("cons_at_k"), entry.get("cons_ci95")
+    elif metric == POINTS and value_of(csat.get("mean_points")) is not None:
+        value, ends = csat["mean_points"] / 100, csat.get("points_ci95")
+    value = value_of(value)
+    low, high = bounds(ends) or (value, value)
+    return None if value is None else Point(name, value, low, high)
+
+
+def value_of(value: object) -> Any:
+    """A number, or the value of an estimate; None for what is neither."""
+    number = record(value).get("value") if isinstance(value, Mapping) else value
+    return number if is_number(number) else None
+
+
+def bounds(value: object) -> list[float] | None:
+    """An interval's two ends, or None."""
+    ends = rows_of(value)
+    return ends if len(ends) == 2 and all(map(is_number, ends)) else None
+
+
+def record(value: object) -> Mapping[str, Any]:
+    """A part of the report that is a record; an empty one for what is none."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def rows_of(value: object) -> list[Any]:
+    """A part of the report that is a list; an empty one for what is none."""
+    return value if isinstance(value, list) else []

@@ -1,0 +1,313 @@
+"""Measures any model by any suite: a run, a checkpoint, an endpoint; and judges what was stored anew."""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from open_exaone.base.config import validate
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.files import read_json, write_jsonl
+from open_exaone.base.version import code_version
+from open_exaone.evaluation.compare import with_published
+from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.evaluation.foreign import difference_rows, read_outputs, score_foreign
+from open_exaone.evaluation.plan import plan
+from open_exaone.evaluation.report import Report, build_report, write_report
+from open_exaone.evaluation.rescore import changes, rescore
+from open_exaone.evaluation.rows import place_of, task_row
+from open_exaone.evaluation.run import Samples, run_tasks
+from open_exaone.evaluation.score import score_task
+from open_exaone.evaluation.store import Store
+from open_exaone.evaluation.suite import load_suite
+from open_exaone.evaluation.task import Task
+from open_exaone.present.evaluation import write_evaluation_page
+from open_exaone.rollout.providers.endpoint import EndpointProvider
+from open_exaone.rollout.providers.local import LocalProvider, weights_hash
+from open_exaone.rollout.providers.provider import Provider
+from open_exaone.rollout.providers.vllm import VllmProvider
+from open_exaone.story.folder import RunFolder, is_run
+from open_exaone.story.measure import Machine, OnEvent, find_model, heed_interrupts, own_tasks
+from open_exaone.story.report import versions
+from open_exaone.tasks.own import own_problems
+from open_exaone.verify.own import is_own
+from open_exaone.verify.settings import JudgeSettings
+
+LOCAL, VLLM = "local", "vllm"
+STORED = "stored"  # what generated replies that came in a file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What a measurement leaves to whoever asks for it; None is the suite's own."""
+
+    suite: str | None = None  # a suite, a benchmark, a file of problems, a set of the run; None: the run's own
+    stage: str | None = None  # which stage's model of a run; its last if None
+    engine: str = LOCAL  # "local", "vllm", or an endpoint's address
+    rows: Mapping[str, str] = field(default_factory=dict)  # benchmark -> where its rows are
+    num_samples: int | None = None
+    limit: int | None = None  # so many problems of each benchmark
+    budgets: tuple[int, ...] | None = None  # thinking budgets in tokens
+    modes: tuple[str, ...] | None = None
+    seed: int | None = None
+    max_new_tokens: int | None = None
+    until_width: float | None = None  # stop a task once its interval is so wide to each side
+    concurrency: int = 32  # requests in flight, of an endpoint
+    skip_missing: bool = False  # leave out benchmarks that cannot be loaded
+    changed: bool = False  # take benchmarks whose content differs from what we know
+    compare: bool = False  # set the published numbers beside
+
+    def __post_init__(self) -> None:
+        if self.until_width is not None and not 0 < self.until_width < 0.5:
+            raise ConfigError(f"--until-width {self.until_width}: must lie between 0 and 0.5, such as 0.02")
+        for flag, number in (("--samples", self.num_samples), ("--limit", self.limit)):
+            if number is not None and number < 1:
+                raise ConfigError(f"{flag} {number}: must be at least 1")
+
+
+def evaluate(
+    source: str,
+    choices: Choices,
+    *,
+    out: Path | None = None,
+    machine: Machine | None = None,
+    settings: JudgeSettings | None = None,
+    on_event: OnEvent = lambda event: None,
+) -> tuple[Path, Report]:
+    """Measures a model; a measurement that was cut goes on where it was.
+
+    Args:
+        source: a run's folder, a model's folder, a name on the hub, or an endpoint's address.
+        out: the evaluation's folder; one under runs/eval, named after model and suite, if left out.
+        settings: what judging may cost; the recipe's, for a run, if left out.
+
+    Returns:
+        the folder (`report.json`, `report.html`, `samples.jsonl`, …), and the report.
+
+    Raises:
+        ConfigError: there is no such model, stage, suite or engine, or the choices contradict one another.
+        DataError: a benchmark cannot be loaded, or samples could not be had.
+        RunFolderError: the folder is another evaluation's.
+        Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
+    """
+    machine = machine or Machine()
+    recipe = RunFolder(Path(source)).recipe() if is_run(Path(source)) else None
+    settings = machine.judge(settings or (recipe.judge if recipe else JudgeSettings()))
+    suite, tasks, not_published = _planned(source, choices, settings, on_event)
+    provider = _provider(source, choices, machine)
+    store = Store(out or _default_folder(source, suite, tasks, provider))
+    num_samples = sum(len(task.problems) * task.sampling.num_samples for task in tasks)
+    on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
+    started = datetime.now(UTC)
+    done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
+    for note in provider.notes:
+        on_event({"message": f"note: {note}"})
+    report = build_report(
+        [
+            score_task(task, samples, flops=_flops(provider, samples), not_published=not_published(task.name))
+            for task, samples in done
+        ],
+        suite=suite,
+        model={**provider.identity, "notes": list(provider.notes)},
+        code_version=code_version(),
+        versions=versions(),
+        started=started.isoformat(timespec="seconds"),
+        seconds=store.seconds,
+    )
+    return store.folder, _publish(store.folder, report, compare=choices.compare)
+
+
+def rescore_folder(
+    folder: Path,
+    settings: JudgeSettings | None = None,
+    *,
+    compare: bool = False,
+    on_event: OnEvent = lambda event: None,
+) -> Report:
+    """Judges an evaluation's stored samples anew, without generating; its verdicts and its report are replaced.
+
+    Raises:
+        DataError: the folder holds no finished evaluation, or a file of it is broken; names the line.
+    """
+    store = Store(folder)
+    with store.opened():
+        stored = store.read()
+        if stored.plan["model"].get("engine") == STORED:
+            origin = stored.tasks[0].source
+            raise DataError(f"{folder}: its replies came in {origin}: judge that file anew, into another --out")
+        samples = rescore(stored.tasks, stored.samples, settings)
+        for (before, now), number in changes(stored.samples, samples).most_common():
+            on_event({"message": f"{number:,} verdicts changed from {before} to {now}"})
+        old = read_json(folder / "report.json") if (folder / "report.json").is_file() else {}
+        store.finish([sample for rows in samples for row in rows for sample in row])
+        told = {entry["name"]: entry for entry in old.get("tasks", [])}
+        entries = [
+            score_task(
+                task,
+                rows,
+                flops=(told.get(task.name, {}).get("cost") or {}).get("flops"),
+                not_published=told.get(task.name, {}).get("not_published", ()),
+            )
+            for task, rows in zip(stored.tasks, samples, strict=True)
+        ]
+        report = build_report(
+            entries,
+            suite=str(stored.plan.get("suite")),
+            model={**stored.plan.get("model", {}), "notes": old.get("model", {}).get("notes", [])},
+            code_version=str(stored.plan.get("code_version")),
+            versions=versions(),
+            started=str(old.get("started", datetime.now(UTC).isoformat(timespec="seconds"))),
+            seconds=store.seconds,
+        )
+    return _publish(folder, report, compare=compare)
+
+
+def rescore_file(
+    file: Path, out: Path, settings: JudgeSettings | None = None, *, kind: str = "math", compare: bool = False
+) -> Report:
+    """Judges replies that another harness stored, and sets its verdicts beside ours (`evaluation.foreign`).
+
+    Args:
+        out: gets what an evaluation's folder holds, and `differences.jsonl`.
+
+    Raises:
+        DataError: no format fits, or a field is wrong; names the line.
+        RunFolderError: `out` is something else's.
+    """
+    stored = read_outputs(file, kind)
+    samples = rescore([item.task for item in stored], [item.samples for item in stored], settings)
+    store = Store(out)
+    model = {"engine": STORED, "model": file.name}
+    tasks = [task_row(item.task) for item in stored]
+    asked = {"suite": file.stem, "model": model, "code_version": code_version(), "tasks": tasks}
+    flat = [sample for rows in samples for row in rows for sample in row]
+    with store.opened():
+        store.claim(asked, [item.task for item in stored], {place_of(sample): sample.key for sample in flat})
+        store.finish(flat)
+        pairs = list(zip(stored, samples, strict=True))
+        differences = (row for item, rows in pairs for row in difference_rows(item.task, rows, item.theirs))
+        write_jsonl(out / "differences.jsonl", differences)
+        report = build_report(
+            [score_foreign(item, rows) for item, rows in pairs],
+            suite=file.stem,
+            model=model,
+            code_version=code_version(),
+            versions=versions(),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+    return _publish(out, report, compare=compare)
+
+
+def is_address(source: str) -> bool:
+    """Whether an endpoint is meant."""
+    return source.startswith(("http://", "https://"))
+
+
+def _planned(
+    source: str, choices: Choices, settings: JudgeSettings, on_event: OnEvent
+) -> tuple[str, list[Task], Callable[[str], Sequence[str]]]:
+    """The suite's name, its tasks, and which settings of a task LG did not publish."""
+    run = RunFolder(Path(source)) if is_run(Path(source)) else None
+    splits = sorted(path.stem for path in (run.path / "problems").glob("*.jsonl")) if run else []
+    suite = choices.suite
+    if run is not None and (suite is None or suite in splits or suite.endswith(".jsonl") or is_own(suite)):
+        return (*_own(run, suite, choices, settings), lambda name: ())
+    if suite is None:
+        if not is_address(source):
+            find_model(Path(source), choices.stage)  # raises where there is none
+        raise ConfigError(f"{source}: is not a run's folder: say what to measure, such as --suite exaone-deep")
+    try:
+        found = load_suite(suite)
+    except ConfigError as error:
+        of_run = f"; sets of this run are {', '.join(splits)}" if splits else ""
+        raise ConfigError(f"--suite: {error}{of_run}") from error
+    tasks = plan(
+        found,
+        rows=choices.rows,
+        limit=choices.limit,
+        num_samples=choices.num_samples,
+        budgets=choices.budgets,
+        modes=choices.modes,
+        seed=choices.seed,
+        max_new_tokens=choices.max_new_tokens,
+        run_problems=run.problems if run else None,
+        settings=settings,
+        on_change="warn" if choices.changed else "error",
+        skip_missing=choices.skip_missing,
+        on_skip=lambda why: on_event({"message": f"left out: {why}"}),
+    )
+    return suite, tasks, found.not_published
+
+
+def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSettings) -> tuple[str, list[Task]]:
+    """A set of the run's problems, or a file of the user's, measured as the run measures itself."""
+    for name in ("rows", "budgets", "modes", "skip_missing", "changed"):
+        if getattr(choices, name):
+            raise ConfigError(f"--{name.replace('_', '-')}: needs a suite or a benchmark, such as --suite nano")
+    config = run.recipe().evaluation
+    split = suite or config.split
+    wanted = {
+        "split": split,
+        "num_samples": choices.num_samples,
+        "seed": choices.seed,
+        "max_new_tokens": choices.max_new_tokens,
+    }
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    config = validate(EvaluationConfig, config.model_dump() | changes, "evaluation")
+    is_file = split.endswith(".jsonl") or is_own(split)
+    problems = own_problems(split, settings) if is_file else run.problems(split)
+    thinking = find_model(run.path, choices.stage)[1]
+    tasks = own_tasks(problems[: choices.limit], config, thinking=thinking, source=split if is_file else "")
+    return split, tasks
+
+
+def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
+    if is_address(choices.engine) or is_address(source):
+        if choices.stage is not None:
+            raise ConfigError(f"--stage {choices.stage}: an endpoint has no stages; name a run's folder")
+        if not is_address(source):
+            return EndpointProvider(choices.engine, source, concurrency=choices.concurrency)
+        if choices.engine != LOCAL:
+            raise ConfigError(f"--engine {choices.engine}: {source} is an endpoint itself: leave --engine out")
+        return EndpointProvider(source, concurrency=choices.concurrency)
+    if choices.engine not in (LOCAL, VLLM):
+        raise ConfigError(
+            f"--engine {choices.engine}: must be local, vllm, or an address such as http://localhost:8000/v1"
+        )
+    from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
+    from open_exaone.checkpoint.licence import licence_of, model_name, tell_before_generating
+
+    folder, _ = find_model(Path(source), choices.stage)
+    tell_before_generating(licence_of(folder), model_name(folder))
+    tokenizer = load_tokenizer(folder)
+    if choices.engine == VLLM:
+        return VllmProvider(folder, tokenizer, weights=weights_hash(folder))
+    from open_exaone.engine.engine import Engine
+
+    model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
+    engine = Engine(model, tokenizer, num_slots=None)
+    return LocalProvider(engine, model=model_name(folder), weights=weights_hash(folder), on_step=heed_interrupts)
+
+
+def _default_folder(source: str, suite: str, tasks: Sequence[Task], provider: Provider) -> Path:
+    """One for each model and way of asking: more samples or problems go to the same folder, others to another."""
+    ways = [(task.name, task.thinking, replace(task.sampling, num_samples=1)) for task in tasks]
+    digest = hashlib.sha256(repr((sorted(provider.identity.items()), code_version(), ways)).encode()).hexdigest()
+    model = re.sub(r"[^A-Za-z0-9._-]+", "-", source).strip("-.")[-40:]
+    return Path("runs") / "eval" / f"{model}-{Path(suite).stem.partition(':')[0]}-{digest[:6]}"
+
+
+def _flops(provider: Provider, samples: Samples) -> float | None:
+    costs = [provider.flops(sample.generation) for row in samples for sample in row]
+    return None if None in costs else math.fsum(cost for cost in costs if cost is not None)
+
+
+def _publish(folder: Path, report: Report, *, compare: bool) -> Report:
+    """Writes report.json and report.html."""
+    report = with_published(report) if compare else report
+    write_report(folder / "report.json", report)
+    write_evaluation_page(folder)
+    return report

@@ -1,0 +1,84 @@
+"""Stored samples judged anew: the same verdicts as one by one, in the same order."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from open_exaone.base.errors import DataError
+from open_exaone.base.records import Generation, Problem, Reply, Sample, Sampling, StopReason, Verdict, VerdictStatus
+from open_exaone.evaluation import rescore as module
+from open_exaone.evaluation.rescore import changes, rescore
+from open_exaone.evaluation.task import Task
+from open_exaone.rollout.run import judge_reply
+
+OLD = Verdict(VerdictStatus.WRONG, "old", "Old.")
+
+
+def task_of(name: str, num: int, kind: str = "math", gold: str = "{n}") -> Task:
+    problems = tuple(Problem(f"{name}{n}", "f", "en", "?", gold.format(n=n), kind) for n in range(num))
+    return Task(name, name, problems, Sampling(max_new_tokens=9, num_samples=3), thinking=False)
+
+
+def rows_of(task: Task, stop: StopReason = StopReason.END) -> list[list[Sample]]:
+    return [
+        [
+            Sample("", task.name, p.id, i, Generation(Reply("", rf"\boxed{{{n + (i == 2)}}}"), stop, 1, 1, 0), OLD)
+            for i in range(3)
+        ]
+        for n, p in enumerate(task.problems)
+    ]
+
+
+def test_verdicts_are_those_of_the_judge_in_the_same_order() -> None:
+    tasks = [task_of("a", 90), task_of("b", 1, "exact"), task_of("c", 2, "reasoning_gym"), task_of("d", 30)]
+    samples = [rows_of(task) for task in tasks]
+    judged = rescore(tasks, samples)
+    for task, before, now in zip(tasks, samples, judged, strict=True):
+        for problem, old, new in zip(task.problems, before, now, strict=True):
+            assert [replace(s, verdict=OLD) for s in new] == old
+            assert [s.verdict for s in new] == [judge_reply(problem, s.generation.reply) for s in old]
+    statuses = changes(samples, judged)
+    assert statuses == Counter(
+        {(VerdictStatus.WRONG, VerdictStatus.CORRECT): 242, (VerdictStatus.WRONG, VerdictStatus.ERROR): 6}
+    )
+
+
+def test_what_is_quick_is_judged_many_at_a_time_and_what_is_slow_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def watch(judge: object, chunks: list[list[object]]) -> list[list[object]]:
+        sizes.extend(map(len, chunks))
+        return [[sample for _, sample in chunk] for chunk in chunks]  # type: ignore[misc]
+
+    monkeypatch.setattr(module, "side_by_side", watch)
+    tasks = [task_of("a", 4000), task_of("b", 2, "code"), task_of("c", 2, "mine.py:reward"), task_of("d", 100)]
+    rescore(tasks, [rows_of(task) for task in tasks])
+    assert sizes.count(1) == 12
+    assert max(sizes) == 64 and sum(sizes) == 12_312
+
+
+def test_a_generation_that_failed_keeps_its_verdict_and_a_cut_one_is_truncated() -> None:
+    task = task_of("a", 2)
+    (failed,) = rescore([task], [rows_of(task, StopReason.ERROR)])
+    (cut,) = rescore([task], [rows_of(task, StopReason.LENGTH)])
+    assert {s.verdict for row in failed for s in row} == {OLD}
+    assert {s.verdict.status for row in cut for s in row} == {VerdictStatus.TRUNCATED}
+
+
+def test_judging_twice_changes_nothing() -> None:
+    task = task_of("a", 5)
+    once = rescore([task], [rows_of(task)])
+    assert changes(once, rescore([task], once)) == Counter()
+
+
+def test_a_gold_answer_that_cannot_be_one_is_named() -> None:
+    task = task_of("a", 1, gold="")
+    with pytest.raises(DataError, match="task 'a', problem 'a0': answer: the gold answer is empty"):
+        rescore([task], [rows_of(task)])
+
+
+def test_samples_of_another_number_of_problems_are_refused() -> None:
+    task = task_of("a", 2)
+    with pytest.raises(DataError, match="1 rows of samples for 2 problems"):
+        rescore([task], [rows_of(task)[:1]])

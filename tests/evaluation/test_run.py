@@ -1,0 +1,205 @@
+"""Running: what is asked, what is kept, what is asked again, and what stops it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from evaluation.made_up import MadeUp, half_right, right, sum_problem, sums
+from open_exaone.base.errors import DataError, RunFolderError
+from open_exaone.base.interrupt import Interrupted
+from open_exaone.evaluation.run import Samples, run_tasks
+from open_exaone.evaluation.store import Store
+from open_exaone.evaluation.task import Task
+
+
+def measure(folder: Path, tasks: list[Task], provider: MadeUp, **options: object) -> list[tuple[Task, Samples]]:
+    return run_tasks(tasks, provider, Store(folder), suite="test", **options)  # type: ignore[arg-type]
+
+
+def verdicts(done: list[tuple[Task, Samples]]) -> list[list[list[bool]]]:
+    return [[[sample.verdict.correct for sample in row] for row in samples] for _, samples in done]
+
+
+def test_every_sample_is_asked_once_judged_and_kept_in_order(tmp_path: Path) -> None:
+    provider = MadeUp(half_right)
+    done = measure(tmp_path, [sums(4, 2), sums(2, 1, "more")], provider)
+    assert verdicts(done) == [[[True, True], [True, False], [True, True], [True, False]], [[True], [True]]]
+    assert len(provider.asked) == 10
+    rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert [(row["task"], row["problem"], row["index"]) for row in rows[:3]] == [
+        ("sums", "sum/0", 0),
+        ("sums", "sum/0", 1),
+        ("sums", "sum/1", 0),
+    ]
+    stored = Store(tmp_path).read()
+    assert [(task, samples) for task, samples in zip(stored.tasks, stored.samples, strict=True)] == done
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_what_is_there_is_not_asked_again_and_more_samples_are_added(tmp_path: Path) -> None:
+    measure(tmp_path, [sums(4, 2)], MadeUp(right))
+    provider = MadeUp(right)
+    assert verdicts(measure(tmp_path, [sums(4, 2)], provider)) == [[[True, True]] * 4]
+    assert provider.asked == []
+    measure(tmp_path, [sums(5, 3)], provider)
+    assert len(provider.asked) == 5 * 3 - 4 * 2
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "differs"),
+    [
+        (sums(4, 2, temperature=0.7), "made up", "temperature"),
+        (sums(4, 2, seed=1), "made up", "seed"),
+        (sums(4, 2), "another", "model.model"),
+        (sums(4, 1), "made up", "num_samples"),
+    ],
+)
+def test_a_folder_with_another_evaluation_s_samples_is_refused(
+    tmp_path: Path, task: Task, model: str, differs: str
+) -> None:
+    measure(tmp_path, [sums(4, 2)], MadeUp(right))
+    before = (tmp_path / "samples.jsonl").read_bytes()
+    with pytest.raises(RunFolderError, match=f"not what this evaluation would give.*{differs}.*--out"):
+        measure(tmp_path, [task], MadeUp(right, model))
+    assert (tmp_path / "samples.jsonl").read_bytes() == before
+
+
+def test_samples_of_other_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure(tmp_path, [sums()], MadeUp(right))
+    monkeypatch.setattr("open_exaone.evaluation.run.code_version", lambda: "0.0.1+other")
+    with pytest.raises(RunFolderError, match="code_version"):
+        measure(tmp_path, [sums()], MadeUp(right))
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunFolderError, match=r"holds no evaluation.*--out"):
+        measure(tmp_path, [sums()], MadeUp(right))
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_could_not_be_had_is_told_and_asked_for_again(tmp_path: Path) -> None:
+    broken = MadeUp(right, fail=lambda ask: ask.index == 1)
+    with pytest.raises(DataError, match=r"6 of 18 samples could not be had: it broke: mend it; the others are kept"):
+        measure(tmp_path, [sums()], broken)
+    provider = MadeUp(right)
+    assert verdicts(measure(tmp_path, [sums()], provider)) == [[[True] * 3] * 6]
+    assert len(provider.asked) == 6
+
+
+def test_a_stop_s_samples_are_kept(tmp_path: Path) -> None:
+    provider = MadeUp(right)
+
+    def interrupting(ask: object) -> str:
+        if len(provider.asked) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return right(ask)  # type: ignore[arg-type]
+
+    provider.answer = interrupting
+    with pytest.raises(Interrupted):
+        measure(tmp_path, [sums()], provider)
+    later = MadeUp(right)
+    assert verdicts(measure(tmp_path, [sums()], later)) == [[[True] * 3] * 6]
+    assert len(later.asked) == 18 - 5
+
+
+def test_a_cut_line_is_forgotten_and_the_lines_after_it_are_whole(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        measure(tmp_path, [sums()], MadeUp(right, fail=lambda ask: ask.index > 0))
+    journal = tmp_path / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    generations = [line for line in lines if b'"key"' in line]
+    journal.write_bytes(b"".join(generations[:-1]) + generations[-1][:40])
+    with pytest.raises(DataError):
+        measure(tmp_path, [sums()], MadeUp(right, fail=lambda ask: ask.index == 2))
+    provider = MadeUp(right)
+    assert verdicts(measure(tmp_path, [sums()], provider)) == [[[True] * 3] * 6]
+    assert len(provider.asked) == 6
+
+
+def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
+    with Store(tmp_path).opened(), pytest.raises(RunFolderError, match="another process measures into it"):
+        measure(tmp_path, [sums()], MadeUp(right))
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"key": 1}', "line 1: field 'key' must be a text"),
+        ("[]", "line 1: is no sample"),
+        ("no json", "line 1: not valid JSON"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, line: str, complaint: str) -> None:
+    measure(tmp_path, [sums()], MadeUp(right))
+    (tmp_path / "samples.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=f"samples.jsonl: {complaint}"):
+        Store(tmp_path).read()
+
+
+def test_measuring_stops_once_the_interval_is_narrow_enough(tmp_path: Path) -> None:
+    [(task, samples)] = measure(tmp_path, [sums(400, 1)], MadeUp(right), until_width=0.05)
+    assert 32 <= len(task.problems) == len(samples) < 400
+    numbers = [int(problem.id.removeprefix("sum/")) for problem in task.problems]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] > len(numbers)  # drawn, not the first ones
+    provider = MadeUp(right)
+    assert measure(tmp_path, [sums(400, 1)], provider, until_width=0.05) == [(task, samples)]
+    assert provider.asked == []
+
+
+def test_problems_with_one_prompt_get_samples_of_their_own(tmp_path: Path) -> None:
+    twin = sum_problem(1)
+    task = sums(2, 2)
+    twins = Task(
+        "t", "t", (*task.problems, type(twin)("twin", "sum", "en", twin.question, "0", "math")), task.sampling, True
+    )
+    [(_, samples)] = measure(tmp_path, [twins], MadeUp(right))
+    assert [row[0].verdict.correct for row in samples] == [True, True, False]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from open_exaone.evaluation.run import run_tasks
+from open_exaone.evaluation.store import Store
+from evaluation.made_up import MadeUp, half_right, sums
+provider = MadeUp(half_right)
+provider.pause_s = 0.002
+log = open({log!r}, "a")
+answer = provider.answer
+def told(ask):
+    log.write(f"{{ask.question}} {{ask.index}}\\n"); log.flush()
+    return answer(ask)
+provider.answer = told
+run_tasks([sums(40, 4)], provider, Store(Path({folder!r})), suite="test")
+"""
+
+
+def test_killed_again_and_again_it_ends_in_the_same_samples(tmp_path: Path) -> None:
+    whole, cut, log = tmp_path / "whole", tmp_path / "cut", tmp_path / "log"
+    measure(whole, [sums(40, 4)], MadeUp(half_right))
+    script = SCRIPT.format(tests=str(Path(__file__).parents[1]), log=str(log), folder=str(cut))
+    draw = random.Random(3)
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, "-c", script])
+        while process.poll() is None and not (cut / "journal.jsonl").exists():
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.05))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        if (cut / "samples.jsonl").exists():
+            break
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert (cut / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
+    asked = log.read_text().splitlines()
+    kills = 20
+    assert len(asked) - len(set(asked)) <= kills  # at most the one in the making at each kill

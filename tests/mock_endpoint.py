@@ -1,0 +1,197 @@
+"""An OpenAI-compatible endpoint as a double: answers what a function says, and fails as often as it is told to.
+
+A token is a word with the white space before it. Like vLLM without a reasoning parser, it gives all of a reply as
+content, tags included, unless the function says otherwise.
+"""
+
+import hashlib
+import json
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+_MENDS = {"max_tokens": "Use max_completion_tokens instead."}  # as some say
+Answer = Callable[[str, dict[str, Any]], str | dict[str, Any]]
+
+
+class MockEndpoint(ThreadingHTTPServer):
+    """What a test sees of it; see `mock_endpoint`."""
+
+    request_queue_size = 512
+    daemon_threads = True
+
+    def __init__(self, reply: Answer, settings: dict[str, Any]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.reply = reply
+        self.settings = settings
+        self.lock = threading.Lock()
+        self.requests: list[dict[str, Any]] = []  # the bodies of all questions, refused and failed ones too
+        self.headers: list[dict[str, str]] = []
+        self.num_by_prompt: Counter[str] = Counter()  # how often each question was answered
+        self.num_errors = 0
+        self.num_connections = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The asker went away: nothing to say."""
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.num_connections += 1
+        super().process_request(request, client_address)
+
+
+@contextmanager
+def mock_endpoint(
+    reply: Answer,
+    *,
+    error_share: float = 0.0,
+    truncate: bool = False,
+    latency_s: float = 0.0,
+    models: Sequence[str] | None = ("mock",),
+    refuse_fields: Sequence[str] = (),
+    refuse_prompts: Sequence[str] = (),
+    usage: bool = True,
+    seed: int = 0,
+) -> Iterator[MockEndpoint]:
+    """Serves while the context is open.
+
+    Args:
+        reply: (question, request) -> the reply: its text, or the message's fields ("content", "reasoning_content", …;
+            "finish_reason" and "usage" go where they belong).
+        error_share: this share of requests, chosen by a hash of the seed and the request's number, gets a 500, a 429, a
+            dropped connection, a body that is no JSON, or a body that is cut.
+        truncate: every reply is cut in half and ends by length.
+        models: what GET /models names; None: there is no such path.
+        refuse_fields: fields of a request that get a 400.
+        refuse_prompts: questions that get a 400 which says the whole request back.
+    """
+    settings = {
+        "error_share": error_share,
+        "truncate": truncate,
+        "latency_s": latency_s,
+        "models": models,
+        "refuse_fields": refuse_fields,
+        "refuse_prompts": refuse_prompts,
+        "usage": usage,
+        "seed": seed,
+    }
+    server = MockEndpoint(reply, settings)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: MockEndpoint
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing is logged."""
+
+    def do_GET(self) -> None:
+        models = self.server.settings["models"]
+        if self.path != "/v1/models" or models is None:
+            self._send(404, {"error": {"message": "Not Found"}})
+            return
+        self._send(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in models]})
+
+    def do_POST(self) -> None:
+        server, settings = self.server, self.server.settings
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with server.lock:
+            number = len(server.requests)
+            server.requests.append(request)
+            server.headers.append(dict(self.headers))
+        if self.path != "/v1/chat/completions":
+            self._send(404, {"error": {"message": "Not Found"}})
+            return
+        for name in settings["refuse_fields"]:
+            if name in request:
+                self._send(400, {"error": {"message": f"Unsupported field: {name}. {_MENDS.get(name, '')}"}})
+                return
+        if request["messages"][0]["content"] in settings["refuse_prompts"]:
+            self._send(400, {"error": {"message": "the prompt is too long", "input": request}})
+            return
+        time.sleep(settings["latency_s"])
+        fault = _fault(settings["seed"], number, settings["error_share"])
+        if fault is not None:
+            server.num_errors += 1
+            self._fail(fault)
+            return
+        question = next(turn["content"] for turn in reversed(request["messages"]) if turn["role"] == "user")
+        answer = self._completion(question, request)
+        with server.lock:
+            server.num_by_prompt[question] += 1
+        self._send(200, answer)
+
+    def _completion(self, question: str, request: dict[str, Any]) -> dict[str, Any]:
+        said = self.server.reply(question, request)
+        message = {"role": "assistant", **(said if isinstance(said, dict) else {"content": said})}
+        reason, usage = message.pop("finish_reason", "stop"), message.pop("usage", None)
+        if isinstance(said, str):
+            words = re.findall(r"\s*\S+|\s+$", _rest(said, request))
+            limit = request.get("max_tokens", request.get("max_completion_tokens", len(words)))
+            limit = min(limit, len(words) // 2) if self.server.settings["truncate"] else limit
+            message["content"] = "".join(words[:limit])
+            reason = "length" if limit < len(words) else reason
+        num_tokens = sum(len(str(message.get(key) or "").split()) for key in ("content", "reasoning_content"))
+        if usage is None and self.server.settings["usage"]:
+            usage = {"prompt_tokens": len(question.split()), "completion_tokens": num_tokens}
+        choice = {"index": 0, "message": message, "finish_reason": reason}
+        return {"object": "chat.completion", "model": request["model"], "choices": [choice], "usage": usage}
+
+    def _fail(self, fault: int) -> None:
+        if fault == 0:
+            self._send(500, {"error": {"message": "made to fail"}})
+        elif fault == 1:
+            self._send(429, {"error": {"message": "too many"}}, {"Retry-After": "0"})
+        elif fault == 2:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif fault == 3:
+            self._write(200, b"<html>busy</html>", {})
+        else:
+            self._write(200, b'{"choices": [{"mess', {"Content-Length": "5000"})
+            self.close_connection = True
+
+    def _send(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
+        self._write(status, json.dumps(body, ensure_ascii=False).encode(), headers or {})
+
+    def _write(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(data))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _fault(seed: int, number: int, share: float) -> int | None:
+    """Which of five faults befalls a request, if any."""
+    digest = hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=9).digest()
+    return digest[8] % 5 if int.from_bytes(digest[:8], "big") < share * 2**64 else None
+
+
+def _rest(text: str, request: dict[str, Any]) -> str:
+    """What is left to say of a reply that was begun: behind its beginning, or behind a thought closed early."""
+    begun = request["messages"][-1]
+    if begun["role"] != "assistant" or not request.get("continue_final_message"):
+        return text
+    if text.startswith(begun["content"]):
+        return text[len(begun["content"]) :]
+    return re.split(r"</(?:think|thought)>\s*", text, maxsplit=1)[-1]
