@@ -54,6 +54,11 @@ def changes(before: Grid, now: Grid) -> Counter[Change]:
     return Counter((old, new) for old, new in pairs if old is not new)
 
 
+def is_slow(problem: Problem) -> bool:
+    """Whether a verdict takes a process or another machine, so that each deserves a thread of its own."""
+    return problem.verifier in _SLOW_KINDS or is_own(problem.verifier)
+
+
 def _rows_of(task: Task, rows: Sequence[Sequence[Sample]]) -> Sequence[Sequence[Sample]]:
     if len(rows) != len(task.problems):
         raise DataError(f"task {task.name!r}: {len(rows)} rows of samples for {len(task.problems)} problems")
@@ -66,7 +71,7 @@ def _chunks(pairs: Sequence[tuple[Problem, Sample]]) -> list[list[tuple[Problem,
     chunks: list[list[tuple[Problem, Sample]]] = []
     room = 0
     for pair in pairs:
-        slow = pair[0].verifier in _SLOW_KINDS or is_own(pair[0].verifier)
+        slow = is_slow(pair[0])
         if slow or not room:
             chunks.append([])
             room = 1 if slow else size

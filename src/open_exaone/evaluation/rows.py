@@ -41,7 +41,7 @@ def generation_row(sample: Sample) -> dict[str, Any]:
     calls = {"tool_calls": [call.text for call in reply.tool_calls]} if reply.tool_calls else {}
     return {
         "key": sample.key,
-        **asdict(place_of(sample)),
+        **place_row(sample),
         "thought": reply.thought,
         "answer": reply.answer,
         **calls,
@@ -87,6 +87,11 @@ def task_row(task: Task) -> dict[str, Any]:
 def place_of(sample: Sample) -> Place:
     """Where a sample belongs."""
     return Place(sample.task, sample.problem, sample.index)
+
+
+def place_row(sample: Sample) -> dict[str, Any]:
+    """The fields that say where a sample belongs."""
+    return {"task": sample.task, "problem": sample.problem, "index": sample.index}
 
 
 def verdict_row(verdict: Verdict) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from threading import Lock
@@ -17,6 +17,7 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.records import Ask, Generation, Problem, Sample, Verdict
 from open_exaone.base.version import code_version
+from open_exaone.evaluation.rescore import is_slow
 from open_exaone.evaluation.rows import UNJUDGED, Place, task_row
 from open_exaone.evaluation.statistics import estimate, is_narrow_enough
 from open_exaone.evaluation.store import Store
@@ -31,6 +32,7 @@ Samples = tuple[tuple[Sample, ...], ...]  # [P, k]
 
 STOPPING_BLOCK = 32  # questions between two looks at the interval's width
 TELL_EVERY_S = 1.0
+JUDGED_AT_ONCE = 64  # samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +112,18 @@ class _Run:
         started = time.monotonic()
         there = [item for item in items if item.place in self.samples]
         unjudged = [item for item in there if self.samples[item.place].verdict is UNJUDGED]
-        for item in there:
-            if self.samples[item.place].verdict is not UNJUDGED:
-                self.progress.count(self.samples[item.place], is_new=False)
+        judged = [sample for sample in (self.samples[item.place] for item in there) if sample.verdict is not UNJUDGED]
+        self.progress.count(judged, are_new=False)
         with ThreadPoolExecutor(os.cpu_count(), "judge") as threads:
-            futures = deque(threads.submit(self._judge, item) for item in unjudged)
+            judging = _Judging(threads, self._judge)
             try:
+                for item in unjudged:
+                    judging.add(item)
                 with closing(self._generated(missing)) as stream:
                     for item in stream:
-                        futures.append(threads.submit(self._judge, item))
-                        while futures and futures[0].done():
-                            futures.popleft().result()
+                        judging.add(item)
                         interrupt.check()
-                while futures:
-                    futures.popleft().result()
-                    interrupt.check()
+                judging.finish()
             except BaseException:
                 threads.shutdown(cancel_futures=True)
                 raise
@@ -160,12 +159,15 @@ class _Run:
                 self.samples[item.place] = sample
                 yield item
 
-    def _judge(self, item: Wanted) -> None:
-        sample = self.samples[item.place]
-        judged = replace(sample, verdict=judge_sample(item.problem, sample.generation, self.settings))
-        self.store.put_verdict(judged)
-        self.samples[item.place] = judged
-        self.progress.count(judged, is_new=True)
+    def _judge(self, items: Sequence[Wanted]) -> None:
+        judged = []
+        for item in items:
+            sample = self.samples[item.place]
+            verdict = judge_sample(item.problem, sample.generation, self.settings)
+            judged.append(replace(sample, verdict=verdict))
+        self.store.put_verdicts(judged)
+        self.samples.update({item.place: sample for item, sample in zip(items, judged, strict=True)})
+        self.progress.count(judged, are_new=True)
 
     def _check(self, items: Sequence[Wanted]) -> None:
         left_out = [item for item in items if item.place not in self.samples]
@@ -178,6 +180,39 @@ class _Run:
         check_verdicts([self.samples[item.place].verdict for item in items])
 
 
+class _Judging:
+    """Hands samples to threads: what is judged in no time by the dozen, for each time that a thread wakes, it takes a
+    core from the engine; the others one by one."""
+
+    def __init__(self, threads: ThreadPoolExecutor, judge: Callable[[Sequence[Wanted]], None]) -> None:
+        self._threads, self._judge = threads, judge
+        self._waiting: list[Wanted] = []
+        self._handed: deque[Future[None]] = deque()
+        self._last = time.monotonic()
+
+    def add(self, item: Wanted) -> None:
+        """Raises what judging an earlier one raised."""
+        if is_slow(item.problem):
+            self._hand([item])
+            return
+        self._waiting.append(item)
+        if len(self._waiting) >= JUDGED_AT_ONCE or time.monotonic() - self._last >= TELL_EVERY_S:
+            self._hand(self._waiting)
+            self._waiting, self._last = [], time.monotonic()
+
+    def finish(self) -> None:
+        """Waits for all verdicts."""
+        self._hand(self._waiting)
+        while self._handed:
+            self._handed.popleft().result()
+            interrupt.check()
+
+    def _hand(self, items: Sequence[Wanted]) -> None:
+        self._handed.append(self._threads.submit(self._judge, items))
+        while self._handed and self._handed[0].done():
+            self._handed.popleft().result()
+
+
 class _Progress:
     """Tells how far a measurement is, at most once a second; threads count at once."""
 
@@ -188,16 +223,18 @@ class _Progress:
         self._started = self._told = time.monotonic()
         self._mutex = Lock()
 
-    def count(self, sample: Sample, *, is_new: bool) -> None:
-        """One more sample is judged."""
+    def count(self, samples: Sequence[Sample], *, are_new: bool) -> None:
+        """So many more samples are judged."""
         with self._mutex:
-            self._num_done += 1
-            self._num_tokens += sample.generation.num_tokens if is_new else 0
-            self._shares.setdefault(sample.task, {}).setdefault(sample.problem, Counter())[sample.verdict.correct] += 1
+            for sample in samples:
+                counts = self._shares.setdefault(sample.task, {}).setdefault(sample.problem, Counter())
+                counts[sample.verdict.correct] += 1
+            self._num_done += len(samples)
+            self._num_tokens += sum(sample.generation.num_tokens for sample in samples) if are_new else 0
             now = time.monotonic()
-            if now - self._told >= TELL_EVERY_S or self._num_done == self._num_wanted:
+            if samples and (now - self._told >= TELL_EVERY_S or self._num_done == self._num_wanted):
                 self._told = now
-                self._tell(sample.task, self._num_tokens / max(now - self._started, 1e-9))
+                self._tell(samples[-1].task, self._num_tokens / max(now - self._started, 1e-9))
 
     def _tell(self, task: str, tokens_per_second: float) -> None:
         counts = self._shares[task].values()

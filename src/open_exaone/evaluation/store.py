@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +29,7 @@ from open_exaone.evaluation.rows import (
     checked,
     generation_row,
     place_of,
+    place_row,
     problem_rows,
     read_problems,
     read_sample,
@@ -39,6 +40,7 @@ from open_exaone.evaluation.rows import (
 )
 from open_exaone.evaluation.task import Task
 
+_BLOCK = 1 << 16
 RESULTS = ("report.json", "report.html")
 
 
@@ -98,11 +100,11 @@ class Store:
 
     def put(self, sample: Sample) -> None:
         """Keeps a sample that is not judged yet."""
-        self._append(generation_row(sample))
+        self._append([generation_row(sample)])
 
-    def put_verdict(self, sample: Sample) -> None:
-        """Keeps its verdict."""
-        self._append({**asdict(place_of(sample)), **verdict_row(sample.verdict)})
+    def put_verdicts(self, samples: Sequence[Sample]) -> None:
+        """Keeps the verdicts of samples that were put before."""
+        self._append([{**place_row(sample), **verdict_row(sample.verdict)} for sample in samples])
 
     @property
     def seconds(self) -> float:
@@ -182,13 +184,17 @@ class Store:
                     samples[key] = replace(samples[key], verdict=read_verdict(place, where))
         return samples
 
-    def _append(self, row: Mapping[str, Any]) -> None:
-        line = json_line(row).encode()
-        with self._mutex, explain_os_errors(self.journal_file):
-            if self._file is None:
-                self._file = _open_whole(self.journal_file)
-            self._file.write(line)
-            self._file.flush()
+    def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        lines = "".join(map(json_line, rows)).encode()
+        with self._mutex:
+            try:
+                if self._file is None:
+                    self._file = _open_whole(self.journal_file)
+                self._file.write(lines)
+                self._file.flush()
+            except OSError:
+                with explain_os_errors(self.journal_file):
+                    raise
 
     def _close(self) -> None:
         with self._mutex:
@@ -208,17 +214,15 @@ class Store:
 
 def _open_whole(path: Path) -> BinaryIO:
     """A file to append to, less a last line that a crash cut in two."""
-    file = open(path, "a+b")  # noqa: SIM115 (kept open)
-    size = file.seek(0, os.SEEK_END)
-    block = 1 << 16
-    end = size
-    while end > 0:
-        start = max(0, end - block)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    file.truncate(end)
-    return file
+    with open(path, "a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        file.truncate(end)
+    return open(path, "ab")
