@@ -59,7 +59,8 @@ def main() -> None:
         print(f"{name:10} median {statistics.median(times):6.3f} s, {min(times):.3f} to {max(times):.3f}")
     ratios = [one / other for one, other in zip(seconds["evaluated"], seconds["alone"], strict=True)]
     total = len(task.problems) * num_samples
-    print(f"added: median {100 * (statistics.median(ratios) - 1):+.1f} %, {total} samples of {num_tokens / total:.0f} tokens")
+    added = 100 * (statistics.median(ratios) - 1)
+    print(f"added: median {added:+.1f} %, {total} samples of {num_tokens / total:.0f} tokens")
 
 
 if __name__ == "__main__":
