@@ -70,18 +70,19 @@ def fetch(benchmark: str, rows: str | None, out: Path | None, changed: bool) -> 
 
 
 def suites() -> int:
-    from open_exaone.evaluation.suite import load_suite, suite_names
+    from rich.table import Table
+
+    from open_exaone.evaluation.suite import SHIPPED, load_suite
     from open_exaone.tasks.benchmarks.registry import BENCHMARKS
 
     console = Console(highlight=False)
-    for name in suite_names():
-        suite = load_suite(name)
-        console.print(f"[bold]{name}[/]: ", end="")
-        console.print(f"{suite.what} {len(suite.tasks)} tasks.", markup=False)
-    console.print(
-        "\nA benchmark is a suite of one; `--rows NAME=PATH` says where its rows are, `exaone fetch NAME` gets them:"
-    )
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for suite in map(load_suite, SHIPPED):
+        table.add_row(suite.name, f"{len(suite.tasks)} tasks", suite.what)
+    console.print(table)
+    console.print("\nOne mode of a suite that has both: NAME-reasoning, NAME-non-reasoning. A benchmark is a suite of one:")
     console.print(", ".join(BENCHMARKS), markup=False)
+    console.print("\n`exaone fetch NAME` gets a benchmark's rows; --rows NAME=PATH says where they are.")
     return 0
 
 
