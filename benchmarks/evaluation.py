@@ -121,8 +121,8 @@ def stored() -> None:
             for entry in rescore_file(file, Path(out) / "out").tasks:
                 told, size = entry.grader, entry.num_problems * entry.k
                 assert told is not None
-                agree = told.num_samples - told.only_ours - told.only_theirs
-                scores = f"{entry.pass_at_1:.1%} | {told.pass_at_1:.1%}"
+                agree = size - told.only_ours - told.only_theirs
+                scores = f"{entry.pass_at_1:.1%} | {told.score:.1%}"
                 print(f"| {entry.name} | {size:,} | {scores} | {agree:,} | {told.only_ours} | {told.only_theirs} |")
 
 

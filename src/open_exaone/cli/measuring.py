@@ -78,10 +78,10 @@ def suites() -> int:
     console = Console(highlight=False)
     table = Table.grid(padding=(0, 2, 0, 0))
     for suite in map(load_suite, SHIPPED):
-        table.add_row(suite.name, f"{len(suite.tasks)} tasks", suite.what)
+        table.add_row(suite.name, suite.what)
     console.print(table)
-    console.print("\nOne mode of a suite that has both: NAME-reasoning, NAME-non-reasoning. A benchmark is a suite of one:")
-    console.print(", ".join(BENCHMARKS), markup=False)
+    console.print("\nOne mode of a suite that has both: NAME-reasoning, NAME-non-reasoning.")
+    console.print(f"A benchmark is a suite of one: {', '.join(BENCHMARKS)}", markup=False)
     console.print("\n`exaone fetch NAME` gets a benchmark's rows; --rows NAME=PATH says where they are.")
     return 0
 
