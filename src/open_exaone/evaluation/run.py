@@ -129,7 +129,7 @@ class _Run:
                 raise
             finally:
                 if missing:
-                    self.store.add_seconds(time.monotonic() - started)
+                    self.store.tell(time.monotonic() - started, self.provider.notes)
         self._check(items)
 
     def ask_until(self, task: Task, items: Sequence[Wanted], width: float) -> list[Wanted]:

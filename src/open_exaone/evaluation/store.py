@@ -94,7 +94,7 @@ class Store:
             raise RunFolderError(self._refusal(plan, others[0], len(others), samples))
         if not self.plan_file.is_file() and any(path.name != ".lock" for path in self.folder.iterdir()):
             raise RunFolderError(f"{self.folder}: is not empty and holds no evaluation: choose another --out")
-        write_json(self.plan_file, {**plan, "seconds": self.seconds})
+        write_json(self.plan_file, {**plan, "seconds": self.seconds, "notes": self.notes})
         write_jsonl(self.problems_file, problem_rows(tasks))
         return samples
 
@@ -109,12 +109,17 @@ class Store:
     @property
     def seconds(self) -> float:
         """How long generating took, over all its parts that were not killed."""
-        plan = read_json(self.plan_file) if self.plan_file.is_file() else {}
-        return float(plan.get("seconds", 0.0)) if isinstance(plan, dict) else 0.0
+        return float(self._told().get("seconds", 0.0))
 
-    def add_seconds(self, seconds: float) -> None:
+    @property
+    def notes(self) -> list[str]:
+        """What providers had to say, over all parts."""
+        return [str(note) for note in self._told().get("notes", [])]
+
+    def tell(self, seconds: float, notes: Sequence[str]) -> None:
         """Counts another part."""
-        write_json(self.plan_file, {**read_json(self.plan_file), "seconds": round(self.seconds + seconds, 3)})
+        notes = list(dict.fromkeys([*self.notes, *notes]))
+        write_json(self.plan_file, {**self._told(), "seconds": round(self.seconds + seconds, 3), "notes": notes})
 
     def finish(self, samples: Sequence[Sample]) -> None:
         """Writes all samples in order; the journal goes, and the results of the samples before."""
@@ -202,9 +207,15 @@ class Store:
                 self._file.close()
                 self._file = None
 
+    def _told(self) -> dict[str, Any]:
+        plan = read_json(self.plan_file) if self.plan_file.is_file() else {}
+        if not isinstance(plan, dict):
+            raise DataError(f"{self.plan_file}: must be an object")
+        return plan
+
     def _refusal(self, plan: Mapping[str, Any], place: Place, number: int, samples: Mapping[Place, Sample]) -> str:
-        found = read_json(self.plan_file) if self.plan_file.is_file() else {}
-        differs = sorted(differences(found, {**plan, "seconds": self.seconds})) if found else []
+        found = {name: value for name, value in self._told().items() if name not in ("seconds", "notes")}
+        differs = sorted(differences(found, plan)) if found else []
         why = f"; it differs in {', '.join(differs[:6])}" if differs else ""
         return (
             f"{self.folder}: {number} of the {len(samples)} samples there are not what this evaluation would give "

@@ -103,7 +103,7 @@ def evaluate(
     on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
     started = datetime.now(UTC)
     done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
-    for note in provider.notes:
+    for note in store.notes:
         on_event({"message": f"note: {note}"})
     report = build_report(
         [
@@ -111,7 +111,7 @@ def evaluate(
             for task, samples in done
         ],
         suite=suite,
-        model={**provider.identity, "notes": list(provider.notes)},
+        model={**provider.identity, "notes": store.notes},
         code_version=code_version(),
         versions=versions(),
         started=started.isoformat(timespec="seconds"),
@@ -156,7 +156,7 @@ def rescore_folder(
         report = build_report(
             entries,
             suite=str(stored.plan.get("suite")),
-            model={**stored.plan.get("model", {}), "notes": old.get("model", {}).get("notes", [])},
+            model={**stored.plan.get("model", {}), "notes": store.notes},
             code_version=str(stored.plan.get("code_version")),
             versions=versions(),
             started=str(old.get("started", datetime.now(UTC).isoformat(timespec="seconds"))),
