@@ -17,6 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 _MENDS = {"max_tokens": "Use max_completion_tokens instead."}  # as some say
+TOO_LARGE = (  # vLLM up to 0.14
+    "'max_tokens' or 'max_completion_tokens' is too large: {limit}. This model's maximum context length is {context} "
+    "tokens and your request has {prompt} input tokens ({limit} > {context} - {prompt})."
+)
 Answer = Callable[[str, dict[str, Any]], str | dict[str, Any]]
 
 
@@ -61,6 +65,10 @@ def mock_endpoint(
     refuse_prompts: Sequence[str] = (),
     usage: bool = True,
     seed: int = 0,
+    context: int | None = None,
+    context_words: str = TOO_LARGE,
+    fills_context: bool = True,
+    tells_context: bool = False,
 ) -> Iterator[MockEndpoint]:
     """Serves while the context is open.
 
@@ -73,6 +81,11 @@ def mock_endpoint(
         models: what GET /models names; None: there is no such path.
         refuse_fields: fields of a request that get a 400.
         refuse_prompts: questions that get a 400 which says the whole request back.
+        context: a request whose messages and limit are longer together gets a 400.
+        context_words: the 400's message, of {context}, {prompt}, {limit}, and {bound}: as far as a server counts that
+            stops where the prompt is too long.
+        fills_context: False: prompt and limit must be shorter than the context.
+        tells_context: GET /models gives the context as max_model_len.
     """
     settings = {
         "error_share": error_share,
@@ -83,6 +96,10 @@ def mock_endpoint(
         "refuse_prompts": refuse_prompts,
         "usage": usage,
         "seed": seed,
+        "context": context,
+        "context_words": context_words,
+        "fills_context": fills_context,
+        "tells_context": tells_context,
     }
     server = MockEndpoint(reply, settings)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -109,7 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/models" or models is None:
             self._send(404, {"error": {"message": "Not Found"}})
             return
-        self._send(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in models]})
+        told = {"max_model_len": self.server.settings["context"]} if self.server.settings["tells_context"] else {}
+        self._send(200, {"object": "list", "data": [{"id": name, "object": "model", **told} for name in models]})
 
     def do_POST(self) -> None:
         server, settings = self.server, self.server.settings
@@ -127,6 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         if request["messages"][0]["content"] in settings["refuse_prompts"]:
             self._send(400, {"error": {"message": "the prompt is too long", "input": request}})
+            return
+        too_long = _too_long(request, settings)
+        if too_long is not None:
+            self._send(400, {"object": "error", "message": too_long, "type": "BadRequestError", "code": 400})
             return
         time.sleep(settings["latency_s"])
         fault = _fault(settings["seed"], number, settings["error_share"])
@@ -152,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
             reason = "length" if limit < len(words) else reason
         num_tokens = sum(len(str(message.get(key) or "").split()) for key in ("content", "reasoning_content"))
         if usage is None and self.server.settings["usage"]:
-            usage = {"prompt_tokens": len(question.split()), "completion_tokens": num_tokens}
+            usage = {"prompt_tokens": _num_prompt_tokens(request), "completion_tokens": num_tokens}
         choice = {"index": 0, "message": message, "finish_reason": reason}
         return {"object": "chat.completion", "model": request["model"], "choices": [choice], "usage": usage}
 
@@ -185,6 +207,22 @@ def _fault(seed: int, number: int, share: float) -> int | None:
     """Which of five faults befalls a request, if any."""
     digest = hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=9).digest()
     return digest[8] % 5 if int.from_bytes(digest[:8], "big") < share * 2**64 else None
+
+
+def _num_prompt_tokens(request: dict[str, Any]) -> int:
+    return sum(len(turn["content"].split()) for turn in request["messages"])
+
+
+def _too_long(request: dict[str, Any], settings: dict[str, Any]) -> str | None:
+    """What is said of a request that the context has no room for."""
+    context, prompt = settings["context"], _num_prompt_tokens(request)
+    limit = request.get("max_tokens", request.get("max_completion_tokens", 1))
+    if context is None or prompt + limit < context + settings["fills_context"]:
+        return None
+    if "{bound}" in settings["context_words"] and limit > context:
+        return f"max_tokens={limit} cannot be greater than max_model_len=max_total_tokens={context}. Ask for less."
+    bound = min(prompt, context - limit + 1)
+    return str(settings["context_words"].format(context=context, prompt=prompt, limit=limit, bound=bound))
 
 
 def _rest(text: str, request: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 HOSTILE = '</script><img src=x onerror="document.title=\'pwned\'"><script>document.title="pwned"</script><!--'
 STEERING = "\x00\x1b[31m\u202eabc\u202c\u2028\ud800\x85"
 TASKS = ("aime_2025", "math_500", "csat_2025_math", "aime_2025@1024", "aime_2025@4096")
+NOTES = ("left out: gpqa_diamond: its rows are missing", "the endpoint takes no seed")
 VERDICTS = ("correct", "wrong", "unparsed", "truncated", "timeout", "error")
 SHARES = (60, 25, 5, 7, 2, 1)
 WORDS = ("so", "the", "sum", "of", "digits", "is", "then", "wait", "check", "modulo", "prime", "root", "따라서", "값은")
@@ -24,7 +25,8 @@ def report(names: Iterable[str] = TASKS) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "suite": "exaone-deep",
-        "model": {"engine": "local", "model": "runs/story/04-rl/nano-deep", "sha256": "5f2b" * 16, "dtype": "bfloat16"},
+        "model": {"engine": "local", "model": "nano-exaone-deep/rl", "sha256": "5f2b" * 16, "dtype": "bfloat16"}
+        | {"notes": list(NOTES)},
         "code_version": "0.1.0+3f2a9c01b7de",
         "versions": {"open_exaone": "0.1.0", "torch": "2.13.0", "python": "3.11.9"},
         "started": "2026-03-04T05:06:07+00:00",
@@ -54,11 +56,13 @@ def _entry(name: str, place: int) -> dict[str, Any]:
         "thinking_budget": int(name.partition("@")[2]) if "@" in name else None,
         "source": f"rows/{name}.jsonl",
         "sha256": "ab" * 32,
-        "is_pinned": place != 1,
-        "not_published": ["presence_penalty"] if place == 2 else [],
+        "is_pinned": place not in (1, 3),
+        "is_whole": place != 3,
+        "not_published": ["presence_penalty"] if place in (2, 4) else [],
         "pass_at_1": score,
         "ci95": [score - 0.061, score + 0.063],
         "ci95_bootstrap": [score - 0.06, score + 0.06],
+        "ci95_normal": [score - 0.06, score + 0.06],
         "correlation": 0.4,
         "pass_at": {"1": score, "8": score + 0.2},
         "cons_at": {"1": score, "8": score + 0.1},

@@ -1,6 +1,7 @@
 """The part of the public Python API that computes; `open_exaone` offers these names, and they stay."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def evaluate(
     Raises:
         ConfigError, DataError, RunFolderError: see `open_exaone.story.evaluate.evaluate`.
     """
+    if unknown := sorted(choices.keys() - {field.name for field in fields(Choices)}):
+        raise ConfigError(f"{unknown[0]}: unknown; known are {', '.join(field.name for field in fields(Choices))}")
     asked = Choices(
         suite=suite,
         num_samples=num_samples,

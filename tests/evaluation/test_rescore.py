@@ -8,6 +8,7 @@ import pytest
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Generation, Problem, Reply, Sample, Sampling, StopReason, Verdict, VerdictStatus
 from open_exaone.evaluation import rescore as module
+from open_exaone.evaluation.judged import NO_REPLY
 from open_exaone.evaluation.rescore import changes, rescore
 from open_exaone.evaluation.task import Task
 from open_exaone.rollout.run import judge_reply
@@ -36,7 +37,7 @@ def test_verdicts_are_those_of_the_judge_in_the_same_order() -> None:
     judged = rescore(tasks, samples)
     for task, before, now in zip(tasks, samples, judged, strict=True):
         for problem, old, new in zip(task.problems, before, now, strict=True):
-            assert [replace(s, verdict=OLD) for s in new] == old
+            assert [replace(s, verdict=OLD, judged_by="") for s in new] == old
             assert [s.verdict for s in new] == [judge_reply(problem, s.generation.reply) for s in old]
     statuses = changes(samples, judged)
     assert statuses == Counter(
@@ -58,11 +59,11 @@ def test_what_is_quick_is_judged_many_at_a_time_and_what_is_slow_one_by_one(monk
     assert max(sizes) == 64 and sum(sizes) == 12_312
 
 
-def test_a_generation_that_failed_keeps_its_verdict_and_a_cut_one_is_truncated() -> None:
+def test_a_generation_that_failed_is_an_error_and_a_cut_one_is_truncated() -> None:
     task = task_of("a", 2)
     (failed,) = rescore([task], [rows_of(task, StopReason.ERROR)])
     (cut,) = rescore([task], [rows_of(task, StopReason.LENGTH)])
-    assert {s.verdict for row in failed for s in row} == {OLD}
+    assert {s.verdict for row in failed for s in row} == {NO_REPLY}
     assert {s.verdict.status for row in cut for s in row} == {VerdictStatus.TRUNCATED}
 
 

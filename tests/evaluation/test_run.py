@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evaluation.made_up import MadeUp, half_right, right, sum_problem, sums
-from open_exaone.base.errors import DataError, RunFolderError
+from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.interrupt import Interrupted
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
@@ -58,7 +59,6 @@ def test_what_is_there_is_not_asked_again_and_more_samples_are_added(tmp_path: P
         (sums(4, 2, temperature=0.7), "made up", "temperature"),
         (sums(4, 2, seed=1), "made up", "seed"),
         (sums(4, 2), "another", "model.model"),
-        (sums(4, 1), "made up", "num_samples"),
     ],
 )
 def test_a_folder_with_another_evaluation_s_samples_is_refused(
@@ -69,6 +69,48 @@ def test_a_folder_with_another_evaluation_s_samples_is_refused(
     with pytest.raises(RunFolderError, match=f"not what this evaluation would give.*{differs}.*--out"):
         measure(tmp_path, [task], MadeUp(right, model))
     assert (tmp_path / "samples.jsonl").read_bytes() == before
+
+
+def test_fewer_samples_may_be_asked_for_and_the_others_are_kept(tmp_path: Path) -> None:
+    measure(tmp_path, [sums(40, 3)], MadeUp(half_right))
+    before = (tmp_path / "samples.jsonl").read_text().splitlines()
+    provider = MadeUp(half_right)
+    [(task, samples)] = measure(tmp_path, [sums(4, 2)], provider)
+    assert (len(task.problems), len(samples), len(samples[0])) == (4, 4, 2)
+    assert Store(tmp_path).read().samples == (samples,)
+    [(stopped, _)] = measure(tmp_path, [sums(40, 3)], provider, until_width=0.2)
+    assert 32 == len(stopped.problems) and not stopped.is_whole
+    measure(tmp_path, [sums(40, 3)], provider)
+    assert provider.asked == []
+    assert (tmp_path / "samples.jsonl").read_text().splitlines() == before
+    assert not (tmp_path / "unused.jsonl").exists()
+
+
+def test_a_mended_gold_answer_is_judged_by_and_nothing_is_asked_again(tmp_path: Path) -> None:
+    task = sums(2, 2)
+    wrong = replace(task, problems=tuple(replace(problem, answer="7") for problem in task.problems))
+    assert verdicts(measure(tmp_path, [wrong], MadeUp(right))) == [[[False, False]] * 2]
+    provider = MadeUp(right)
+    assert verdicts(measure(tmp_path, [task], provider)) == [[[True, True]] * 2]
+    assert provider.asked == []
+
+
+def test_a_verifier_that_failed_is_asked_again(tmp_path: Path) -> None:
+    judge = tmp_path / "mine.py"
+    judge.write_text("def judge(sample):\n    raise RuntimeError('broken')\n")
+    task = sums(4, 2)
+    own = replace(task, problems=tuple(replace(problem, verifier=f"{judge}:judge") for problem in task.problems))
+    with pytest.raises(DataError, match="no reply could be judged"):
+        measure(tmp_path / "out", [own, sums(2, 2, "fine")], MadeUp(right))
+    judge.write_text("def judge(sample):\n    return 1.0\n")
+    provider = MadeUp(right)
+    assert verdicts(measure(tmp_path / "out", [own, sums(2, 2, "fine")], provider))[0] == [[True, True]] * 4
+    assert provider.asked == []
+
+
+def test_two_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two tasks have one name"):
+        measure(tmp_path, [sums(), sums(2)], MadeUp(right))
 
 
 def test_samples_of_other_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,10 +232,11 @@ def test_killed_again_and_again_it_ends_in_the_same_samples(tmp_path: Path) -> N
     script = SCRIPT.format(tests=str(Path(__file__).parents[1]), log=str(log), folder=str(cut))
     draw = random.Random(3)
     for _ in range(20):
+        before = log.stat().st_size if log.exists() else 0
         process = subprocess.Popen([sys.executable, "-c", script])
-        while process.poll() is None and not (cut / "journal.jsonl").exists():
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.05))
+        while process.poll() is None and (not log.exists() or log.stat().st_size == before):
+            time.sleep(0.002)  # until it has generated something
+        time.sleep(draw.uniform(0, 0.03))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         if (cut / "samples.jsonl").exists():

@@ -133,6 +133,77 @@ def test_a_benchmark_is_a_suite_of_one(rows: dict[str, str]) -> None:
     assert task.source == rows["aime_2025"] and not task.is_pinned
 
 
+def test_a_benchmark_by_itself_takes_either_mode(rows: dict[str, str], tmp_path: Path) -> None:
+    suite, asked = load_suite("math_500"), {"math_500": rows["math_500"]}
+    (task,) = plan(suite, rows=asked, modes=["non-reasoning"])
+    assert (task.name, task.thinking) == ("math_500-non-reasoning", False)
+    assert (task.sampling.temperature, task.sampling.max_new_tokens, task.sampling.num_samples) == (0, 32768, 1)
+    assert "max_new_tokens" in suite.not_published(task.name) and "k" in suite.not_published("math_500")
+    assert [task.name for task in plan(suite, rows=asked)] == ["math_500"]
+    both = plan(suite, rows=asked, modes=MODES)
+    assert [(task.name, task.mode) for task in both] == list(
+        zip(["math_500", "math_500-non-reasoning"], MODES, strict=True)
+    )
+    (drawn,) = plan(suite, rows=asked, modes=["non-reasoning"], num_samples=4, temperature=0.5, top_p=0.9)
+    assert (drawn.sampling.num_samples, drawn.sampling.temperature, drawn.sampling.top_p) == (4, 0.5, 0.9)
+    (tmp_path / "my.toml").write_text('name = "capitals"\nwhat = "Capitals."\nfile = "rows.jsonl"\n')
+    source = write_rows(tmp_path / "rows.jsonl", OWN)
+    for own, name in ((str(tmp_path / "my.toml"), "capitals"), (source, "rows")):
+        assert [task.name for task in plan(load_suite(own), modes=MODES)] == [name, f"{name}-non-reasoning"]
+
+
+def test_several_are_one_suite(rows: dict[str, str], tmp_path: Path) -> None:
+    own = write_rows(tmp_path / "a,b.jsonl", OWN)
+    assert load_suite(own).name == "a,b"  # a file may have a comma
+    for names in ("math_500,aime_2025", "MATH-500, aime_2025"):
+        suite = load_suite(names)
+        tasks = plan(suite, rows={"MATH-500": rows["math_500"], "aime_2025": rows["aime_2025"]})
+        assert [task.name for task in tasks] == ["math_500", "aime_2025"] and suite.name == "math_500,aime_2025"
+    assert len(load_suite("exaone-4.0-reasoning,gsm8k").tasks) == 14
+    assert len(load_suite(",".join(BENCHMARKS)).tasks) == len(BENCHMARKS)  # longer than a file's name may be
+    assert len(load_suite("exaone-deep,gsm8k").of_modes(["non-reasoning"]).tasks) == 1
+    with pytest.raises(ConfigError, match="exaone-deep and aime_2025 both have a task 'aime_2025': name one of them"):
+        load_suite("exaone-deep,aime_2025")
+    with pytest.raises(ConfigError, match="suite 'math_500,': a name is empty: write them as math_500,aime_2025"):
+        load_suite("math_500,")
+    with pytest.raises(ConfigError, match="suite 'aime': unknown"):
+        load_suite("math_500,aime")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("math500", "math_500"), ("MATH-500", "math_500"), ("MMLU Pro", "mmlu_pro"), ("EXAONE-Deep", "exaone-deep")],
+)
+def test_case_and_punctuation_of_a_name_play_no_part(written: str, meant: str) -> None:
+    assert load_suite(written) == load_suite(meant)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("aime24", "aime_2024 or"),
+        ("AIME 25", "aime_2025 or"),
+        ("aime", "aime_2024 or aime_2025"),
+        ("gpqa", "gpqa_diamond"),
+        ("csat", "csat_2025_math"),
+        ("HMMT 2025", "hmmt_feb_2025"),
+        ("livecodebench_v7", "livecodebench_v"),
+        ("exaone-4", "exaone-4.0 or"),
+    ],
+)
+def test_a_name_that_is_none_suggests_the_nearest(written: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"suite {written!r}: unknown (did you mean {meant}")):
+        load_suite(written)
+
+
+def test_a_limit_says_whether_rows_were_left_out(rows: dict[str, str], tmp_path: Path) -> None:
+    asked = {"aime_2025": rows["aime_2025"]}  # two rows
+    own = write_rows(tmp_path / "own.jsonl", OWN)
+    for suite, where in ((load_suite("aime_2025"), asked), (load_suite(own), {})):
+        whole = {limit: plan(suite, rows=where, limit=limit)[0].is_whole for limit in (None, 1, 2, 3)}
+        assert whole == {None: True, 1: False, 2: True, 3: True}
+
+
 def test_what_was_fetched_needs_no_rows(rows: dict[str, str]) -> None:
     with pytest.raises(DataError, match="--rows csat_2025_math=FILE"):
         plan(load_suite("csat_2025_math"))
@@ -229,7 +300,17 @@ def test_modes_are_chosen(rows: dict[str, str]) -> None:
         ("aime_2025", {"num_samples": 0}, "suite aime_2025: k = 0: "),
         ("aime_2025", {"limit": 0}, "limit = 0: must be at least 1"),
         ("aime_2025", {"modes": ["fast"]}, "mode 'fast': must be one of reasoning, non-reasoning"),
-        ("aime_2025", {"modes": ["non-reasoning"]}, "suite aime_2025: has no task in mode non-reasoning: choose"),
+        ("exaone-deep", {"modes": ["non-reasoning"]}, "suite exaone-deep: has no task in mode non-reasoning: choose"),
+        (
+            "aime_2025", {"num_samples": 4, "temperature": 0.0},
+            "suite aime_2025: aime_2025: k = 4 with temperature = 0: greedy replies are all the same: set k = 1",
+        ),
+        (
+            "aime_2025", {"num_samples": 4, "modes": ["non-reasoning"]},
+            "suite aime_2025: aime_2025-non-reasoning: k = 4 with temperature = 0: greedy replies are all the same",
+        ),
+        ("aime_2025", {"temperature": -1.0}, "suite aime_2025: temperature = -1.0: "),
+        ("aime_2025", {"top_p": 0.0}, "suite aime_2025: top_p = 0.0: "),
         ("aime_2025", {"rows": {"aime": "x"}}, "--rows aime: suite aime_2025 asks no such benchmark; it asks aime"),
     ],
 )  # fmt: skip
@@ -248,11 +329,40 @@ def test_everything_that_is_missing_is_told_at_once(rows: dict[str, str]) -> Non
         plan(suite, rows=some)
     first, *lines = str(caught.value).split("\n")
     assert first == "suite exaone-deep: 6 of its benchmarks cannot be loaded:"
+    assert lines[6:] == [
+        "The hub cannot be reached (no route): check the network.",
+        "`exaone fetch NAME` gets a benchmark's rows once, for good.",
+        "--skip-missing measures the rest.",
+    ]
     missing = ["aime_2024", "aime_2025", "csat_2025_math", "gpqa_diamond", "livecodebench", "mmlu_pro"]
-    assert [line.partition(":")[0] for line in lines] == [f"- {name}" for name in missing]
-    for name, line in zip(missing, lines, strict=True):
-        assert line.endswith(f"name a file here: --rows {name}=FILE")
+    assert [line.partition(":")[0] for line in lines[:6]] == [f"- {name}" for name in missing]
+    for name, line in zip(missing, lines[:6], strict=True):
+        mend = f"name a file here: --rows {name}=FILE" if name == "csat_2025_math" else f"say --rows {name}=FOLDER"
+        assert line.endswith(mend) and "reached" not in line
+    assert "copy its files (gpqa_diamond.csv) from https://huggingface.co/datasets/Idavidrein/gpqa" in lines[3]
     assert "exaone fetch csat_2025_math --rows FILE" in lines[2]
+
+
+def test_skipping_is_advised_where_something_is_left(rows: dict[str, str]) -> None:
+    with pytest.raises(DataError) as caught:
+        plan(load_suite("math_500"))
+    assert "The hub cannot be reached" in str(caught.value) and "--skip-missing" not in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        plan(load_suite("csat_2025_math,aime_2025"), rows={"aime_2025": rows["aime_2025"]})
+    said = str(caught.value)
+    assert said.endswith("\n--skip-missing measures the rest.") and "reached" not in said
+
+
+def test_reasons_that_differ_are_told_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(repo, **options):
+        raise ConnectionError(f"no route to {repo}")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(DataError) as caught:
+        plan(load_suite("math_500,mmlu"))
+    lines = str(caught.value).split("\n")
+    assert "the hub cannot be reached (no route to HuggingFaceH4/MATH-500): copy" in lines[1]
+    assert "the hub cannot be reached (no route to cais/mmlu): copy" in lines[2]
 
 
 def test_what_is_missing_can_be_skipped_and_is_told(rows: dict[str, str]) -> None:
@@ -260,7 +370,9 @@ def test_what_is_missing_can_be_skipped_and_is_told(rows: dict[str, str]) -> Non
     some = {name: rows[name] for name in ("math_500", "mmlu")}
     tasks = plan(load_suite("exaone-deep"), rows=some, skip_missing=True, on_skip=told.append)
     assert [task.name for task in tasks] == ["math_500", "mmlu"]
-    assert len(told) == 6 and told[0].startswith("aime_2024: HuggingFaceH4/aime_2024: is not whole in the hub's cache")
+    assert len(told) == 6 and told[0] == (
+        "aime_2024: HuggingFaceH4/aime_2024: is not whole in the hub's cache, and the hub cannot be reached (no route)"
+    )
     with pytest.raises(DataError, match="suite exaone-deep: nothing is left to measure"):
         plan(load_suite("exaone-deep"), skip_missing=True)
 
@@ -363,9 +475,11 @@ def test_a_wrong_file_names_file_and_field(text: str, fault: str, tmp_path: Path
 
 def test_an_unknown_name_tells_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="suite 'exaone-5': unknown; the suites are .*exaone-4.0-reasoning, .*math_500"
+        ConfigError, match=r"suite 'exaone-5': unknown \(.*\); the suites are .*exaone-4.0-reasoning, .*math_500"
     ):
         load_suite("exaone-5")
+    with pytest.raises(ConfigError, match="suite 'zzz': unknown; the suites are"):
+        load_suite("zzz")
     with pytest.raises(ConfigError, match="nowhere.toml: no such file"):
         load_suite(str(tmp_path / "nowhere.toml"))
     with pytest.raises(ConfigError, match="nowhere.jsonl: .*no such file|no such file"):

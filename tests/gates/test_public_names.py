@@ -32,8 +32,8 @@ COMMANDS = {
     "convert": ["SOURCE", "TARGET", "--to", "--dtype"],
     "doctor": [],
     "eval": [
-        *("MODEL", "--suite", "--stage", "--engine", "--samples", "--limit", "--budget", "--mode", "--max-new-tokens"),
-        *("--seed", "--rows", "--skip-missing", "--changed", "--until-width", "--compare", "--concurrency"),
+        *("MODEL", "--suite", "--stage", "--engine", "--engine-option", "--samples", "--limit", "--budget", "--mode"),
+        *("--max-new-tokens", "--temperature", "--top-p", "--seed", "--rows", "--skip-missing", "--changed", "--until-width", "--compare", "--concurrency"),
         *("--against", "--shared-only", "--rescore", "--kind", "--out", "--settings", *OF_MACHINE),
     ],
     "fetch": ["BENCHMARK", "--rows", "--out", "--changed"],

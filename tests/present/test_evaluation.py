@@ -14,9 +14,11 @@ import pytest
 
 import tiny_evaluation
 from open_exaone.base.errors import DataError
+from open_exaone.evaluation.published import benchmark_name
 from open_exaone.evaluation.report import Report
 from open_exaone.present import evaluation, evaluation_plots, evaluation_tables, viewer
 from open_exaone.present.evaluation import write_evaluation_page
+from open_exaone.tasks.benchmarks.registry import BENCHMARKS
 
 Row = dict[str, Any]
 
@@ -84,12 +86,76 @@ def test_every_number_of_the_report_is_in_the_tables(tmp_path: Path) -> None:
         *("csat_2025_math", "reasoning", "8", "30", "34.0%", "27.9–40.3", "62.5", "44.0%", "54.0%"),
         *("1834.2", "210.9", "4.7%", "3.1%", "1.2%", "0.0%", "490.8k", "1.3e+15"),
     ]
-    for text in ("local", "0.1.0+3f2a9c01b7de", "2026-03-04 05:06", "1 h 10 min", "exaone-deep", "nano-deep"):
+    for text in ("local", "0.1.0+3f2a9c01b7de", "2026-03-04 05:06", "1 h 10 min", "exaone-deep"):
         assert text in html
     assert '<b dir="auto">math_500</b>: content not pinned' in html
-    assert '<b dir="auto">csat_2025_math</b>: not published by LG, chosen here: presence penalty.' in html
+    chosen = "not published by LG, chosen here: presence penalty."
+    assert f'<b dir="auto">csat_2025_math, aime_2025@4096</b>: {chosen}' in html
     assert "62.5" in html  # the examination's points
     assert "geometry" in html
+
+
+def test_a_benchmark_that_was_cut_says_so_and_not_that_its_rows_are_unknown() -> None:
+    entry = tiny_evaluation.report()["tasks"][3]
+    cut = "so it compares with no published number of the whole set"
+    assert evaluation_tables.notes([entry]) == [
+        ("aime_2025@1024", f"measured on 30 of its problems only, {cut}."),
+    ]
+    assert evaluation_tables.notes([{**entry, "benchmark": "test"}]) == [
+        ("aime_2025@1024", "measured on 30 of its problems only."),
+    ]
+
+
+def test_what_we_chose_is_told_once_and_only_of_what_lg_measured() -> None:
+    made = {"benchmark": "needle", "not_published": ["seed", "k"], "is_pinned": True}
+    told = [{"name": name, **made, "benchmark": name} for name in ("needle", "mmlu", "test", "ksm", "capitals")]
+    assert evaluation_tables.notes(told) == [("mmlu, ksm", "not published by LG, chosen here: k, seed.")]
+    assert {name for name in BENCHMARKS if benchmark_name(name)} == evaluation_tables.MEASURED_BY_LG
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("nano-exaone-deep/rl", "nano-exaone-deep/rl"),
+        ("LGAI-EXAONE/EXAONE-Deep-2.4B", "LGAI-EXAONE/EXAONE-Deep-2.4B"),
+        ("/home/me/runs/04-rl/nano", "nano"),
+        ("/nano", "nano"),
+        ("./runs/nano/", "nano"),
+        ("model", "model"),
+    ],
+)
+def test_the_title_is_the_models_name_and_the_suite(tmp_path: Path, model: str, name: str) -> None:
+    told = tiny_evaluation.report()
+    told["model"]["model"] = model
+    tiny_evaluation.write_files(tmp_path, told, tiny_evaluation.problems(1), [])
+    html = page_of(tmp_path)
+    assert f"<title>{name}: exaone-deep</title>" in html
+    assert f'<h1 dir="auto">{name}</h1>' in html
+
+
+def test_what_to_know_of_a_measurement_stands_before_its_results(tmp_path: Path) -> None:
+    html = page_of(tiny_evaluation.write(tmp_path))
+    before = html[: html.index('id="results"')]
+    assert all(f">{note}</li>" in before for note in tiny_evaluation.NOTES)
+    assert html.count(tiny_evaluation.NOTES[0]) == 1  # and not as a list among the model's fields
+    told = tiny_evaluation.report()
+    told["model"]["notes"] = []
+    (tmp_path / "report.json").write_text(json.dumps(told), encoding="utf-8")
+    assert '<aside class="told"' not in page_of(tmp_path)
+
+
+def test_problems_under_several_budgets_are_counted_once(tmp_path: Path) -> None:
+    html = page_of(tiny_evaluation.write(tmp_path, num_problems=4))
+    assert "5 tasks, 12 problems, 60 samples" in html  # one benchmark without a budget and under two
+
+
+def test_a_published_number_beside_a_part_of_the_problems_lies_neither_within_nor_outside(tmp_path: Path) -> None:
+    told = tiny_evaluation.report()
+    told["tasks"][0]["published"] = [{**row, "within": None} for row in told["tasks"][0]["published"]]
+    tiny_evaluation.write_files(tmp_path, told, tiny_evaluation.problems(1), [])
+    html = page_of(tmp_path)
+    assert 'class="yes"' not in html and 'class="no"' not in html
+    assert html.count('<td>–</td>\n          <td class="source">') == len(told["tasks"][0]["published"])
 
 
 def test_a_run_stands_beside_what_is_published(tmp_path: Path) -> None:

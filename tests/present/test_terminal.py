@@ -8,6 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+import tiny_evaluation
 from open_exaone.present import terminal
 from open_exaone.present.ladder import closing_rows
 
@@ -59,6 +60,43 @@ def test_the_rich_table_drops_columns_and_never_cuts_a_number(report: dict[str, 
     assert (len(kept) == len(titles)) == (width == 120)
 
 
+def kept_of_measured(width: int, **rates: float) -> list[str]:
+    """The headings that stay where every task has these rates."""
+    told = tiny_evaluation.report(["aime_2025", "aime_2024", "hmmt_feb_2025"])
+    for entry in told["tasks"]:
+        entry["rates"] = {name: {"value": rates.get(name, 0.0)} for name in entry["rates"]}
+    table = terminal.measured_table(told, width)
+    target = console(is_terminal=True, width=width)
+    target.print(table)
+    assert all(cell_len(line) <= width for line in printed(target).splitlines())
+    assert "…" not in printed(target)
+    return [str(column.header) for column in table.columns]
+
+
+FAULTS = {"truncated": "truncated", "no_answer": "no answer", "language_mismatch": "other language"}
+FAULTS["error"] = "not judged"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize(("rate", "title"), FAULTS.items())
+def test_a_fault_that_there_is_stays_however_narrow_the_terminal(width: int, rate: str, title: str) -> None:
+    kept = kept_of_measured(width, **{rate: 0.1})
+    assert {title, "task", "pass@1", "95% interval", "problems"} <= set(kept)
+    assert not set(kept) & (set(FAULTS.values()) - {title}) or width == 100
+
+
+def test_of_faults_that_there_are_all_stay_and_none_that_there_is_not() -> None:
+    assert kept_of_measured(80, **dict.fromkeys(FAULTS, 0.1))[-4:] == list(FAULTS.values())
+    assert not set(kept_of_measured(80)) & set(FAULTS.values())
+    assert {"problems", "cons@k", "pass@k"} <= set(kept_of_measured(80))
+    assert {"FLOPs", *FAULTS.values()} <= set(kept_of_measured(160))  # there is room for all
+
+
+def test_the_closing_table_at_80_columns_keeps_what_tells_most(report: dict[str, Any]) -> None:
+    kept = [str(column.header) for column in terminal.closing_table_rich(report, 80).columns]
+    assert kept == ["stage", "pass@1", "95% interval", "cons@4", "pass@4", "thought tokens", "truncated", "train time"]
+
+
 def test_in_a_pipe_progress_is_a_line_now_and_then_with_the_last_step_always() -> None:
     target, clock = console(), Clock()
     with terminal.Progress(target, plain_every_s=10, clock=clock) as progress:
@@ -81,6 +119,17 @@ def test_time_left_counts_only_the_steps_done_since_a_stage_was_resumed() -> Non
     first, second = printed(target).splitlines()
     assert first.endswith("time left: …")
     assert second.endswith("about 3 min 00 s left")
+
+
+def test_a_stage_first_heard_of_at_its_end_tells_no_time_and_no_speed() -> None:
+    target = console()
+    with terminal.Progress(target, clock=Clock()) as progress:
+        progress({"stage": "measure", "step": 8, "num_steps": 8, "tokens_per_second": 0.0})
+        progress({"stage": "again", "step": 8, "num_steps": 8, "seconds": 75.0, "tokens_per_second": 10.0})
+    assert [line.split(maxsplit=1)[1] for line in printed(target).splitlines()] == [
+        "8/8  done",
+        "8/8  10 tok/s  done in 1 min 15 s",
+    ]
 
 
 def test_each_stage_starts_a_clock_of_its_own() -> None:

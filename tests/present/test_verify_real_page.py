@@ -3,11 +3,12 @@
 import copy
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from open_exaone.base.errors import DataError
-from open_exaone.present.verify_real import write_pages
+from open_exaone.present.verify_real import terminal_lines, write_pages
 
 TEXT = {
     **{"num_tokens": 90, "max": 0.00012, "mean": 3.4e-05, "other_best": 2, "other_best_margin": 1e-5},
@@ -91,6 +92,27 @@ def test_both_pages_tell_every_figure(tmp_path):
             assert told in text, told
         assert "Other 4" in text and "Other 5" not in text  # the nearest, after the model's own
     assert html.count("<svg") == 3 and "mean reward" in html  # of two points or more
+
+
+def test_the_terminal_tells_checks_the_nearest_numbers_and_both_pages():
+    report = copy.deepcopy(REPORT)
+    report["parts"]["logits"]["checks"][0]["detail"] = "evil\x1b[31m\nline"
+    lines = terminal_lines(report, Path("out"))
+    assert lines[0] == "Logits beside transformers: failed: did not pass: greedy"
+    assert lines[1:3] == [
+        "  ✗ float32: greedy text: evil\ufffd[31m line",
+        "  – bfloat16: Not compared: the weights do not fit in bfloat16.",
+    ]
+    assert "    EXAONE Deep 2.4B: 92.3%, ours is -1.3 points off" in lines
+    assert sum("points off" in line for line in lines) == 6
+    assert lines[-1] == "The report, to share: out/verify-real.md; as a page: out/verify-real.html"
+
+
+def test_a_published_number_beside_a_part_of_the_problems_lies_neither_within_nor_outside(tmp_path):
+    report = copy.deepcopy(REPORT)
+    report["parts"]["math_500"]["figures"]["beside"] = [{**ROW, **PUBLISHED, "within": None}]
+    markdown, _ = pages(tmp_path, report)
+    assert "| EXAONE Deep 2.4B | 92.3% | -1.3 | – |" in markdown
 
 
 def test_parts_that_were_not_done_say_why(tmp_path):

@@ -113,6 +113,15 @@ def test_the_key_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> N
         assert KEY not in str(caught.value)
 
 
+def test_mends_are_those_of_the_command_line_and_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = "environment variable OPENAI_API_KEY, .*api_key_variable"
+    with pytest.raises(ConfigError, match=both):
+        EndpointProvider("http://me@localhost/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "no key")
+    with pytest.raises(ConfigError, match=f"holds what is no key.*{both}"):
+        EndpointProvider("http://localhost/v1")
+
+
 def test_connections_are_kept() -> None:
     with mock_endpoint(echo) as server:
         answers(EndpointProvider(server.url, "mock", concurrency=4), asks(100))
@@ -151,7 +160,7 @@ def test_the_only_model_is_taken_and_of_several_one_must_be_named() -> None:
     with mock_endpoint(echo, models=None) as server:
         assert EndpointProvider(server.url).identity["model"] == "default"
     with mock_endpoint(echo, models=["a", "b"]) as server:
-        with pytest.raises(ConfigError, match="has 2 models; name one of them as model: a, b"):
+        with pytest.raises(ConfigError, match="has 2 models; .*exaone eval NAME --engine .*: a, b"):
             EndpointProvider(server.url)
         assert EndpointProvider(server.url, "b").identity["model"] == "b"
 
@@ -208,7 +217,8 @@ def test_an_ask_that_fails_after_all_attempts_is_left_out_and_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "mend"), [(401, "api_key_variable"), (404, "ends in /v1"), (400, "context"), (302, "redirect")]
+    ("status", "mend"),
+    [(401, "OPENAI_API_KEY.*api_key_variable"), (404, "ends in /v1"), (400, "context"), (302, "redirect")],
 )
 def test_what_no_retry_mends_ends_the_stream_at_once(status: int, mend: str) -> None:
     taken: list[int] = []

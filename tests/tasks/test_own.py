@@ -1,12 +1,14 @@
 """A user's own problems: a file of them, or a function."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.tasks.own import own_problems
 from open_exaone.tasks.splits import ProblemsConfig, build_splits
+from open_exaone.verify.judge import judge_answer
 
 ROWS = [{"question": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(20)]
 
@@ -21,6 +23,13 @@ def file(tmp_path):
 def test_a_line_needs_a_question_and_an_answer_and_gets_the_rest(file) -> None:
     first = own_problems(str(file))[0]
     assert (first.id, first.task, first.language, first.verifier) == ("mine/1", "mine", "en", "exact")
+
+
+@pytest.mark.parametrize(("answer", "text"), [(5, "5"), (-0.5, "-0.5"), (10**400, "1" + "0" * 400)])
+def test_a_number_is_its_text(tmp_path, answer, text) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"question": "2+3?", "answer": answer}), encoding="utf-8")
+    assert own_problems(str(path))[0].answer == text
 
 
 def test_a_function_gives_the_same_problems_as_a_file(file, tmp_path) -> None:
@@ -50,7 +59,14 @@ def test_too_few_questions_are_counted(file) -> None:
         (["question"], "must be an object"),
         ({"question": "2+3?"}, "field 'answer'"),
         ({"question": " ", "answer": "5"}, "field 'question'"),
-        ({"question": "2+3?", "answer": 5}, "field 'answer'"),
+        ({"question": "2+3?", "answer": True}, "field 'answer' must be a text that is not empty, or a number"),
+        ({"question": "2+3?", "answer": float("inf")}, "field 'answer'"),
+        ({"question": "2+3?", "answer": None}, "field 'answer'"),
+        ({"question": "2+3?", "answer": [5]}, "field 'answer'"),
+        (
+            {"question": "2+3?", "answer": "B", "choices": ["4", "5"]},
+            "unknown field 'choices'.*in a .toml file .docs/b",
+        ),
         ({"question": "2+3?", "answer": "5", "anwser": "5"}, "unknown field 'anwser'"),
         ({"question": "2+3?", "answer": "5", "verifier": "maths"}, "verifier 'maths'.*math"),
         ({"question": "2+3?", "answer": "5", "verifier": "no_such.py:check"}, "no_such.py:check: no such file"),
@@ -86,3 +102,22 @@ def test_a_wrong_function_is_named(tmp_path, body, said) -> None:
 def test_what_is_neither_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"must be a .jsonl file"):
         own_problems("mine.csv")
+
+
+def test_the_example_of_the_documents_works(tmp_path, monkeypatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    section = page.partition("## Problems of your own\n")[2].partition("\n## ")[0]
+    for fence, name in (("json", "mine.jsonl"), ("python", "mine.py")):
+        text = section.partition(f"```{fence}\n")[2].partition("```")[0]
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for source, number in (("mine.jsonl", 3), ("mine.py:doubles", 20)):
+        problems = own_problems(source)
+        assert len(problems) == number
+        for problem in problems:
+            assert ("boxed{}" in problem.question) == (problem.verifier != "mine.py:says")
+            for answer, correct in ((problem.answer, True), ("London", False)):
+                verdict = judge_answer(
+                    problem.verifier, rf"It is \boxed{{{answer}}}.", problem.answer, problem.metadata
+                )
+                assert verdict.correct == correct, verdict

@@ -48,10 +48,15 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     keys = [part.strip() for part in key.split(".")]
     if not equals or not all(keys):
         raise ConfigError(f"--set {text!r}: write it as stage.key=value, such as --set rl.group_size=16")
+    return keys, parse_value(value)
+
+
+def parse_value(text: str) -> Any:
+    """A flag's value: TOML, or the text itself where it is none."""
     try:
-        return keys, tomllib.loads(f"value = {value}")["value"]
+        return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return keys, value.strip()
+        return text.strip()
 
 
 def validate(schema: type[AnyConfig], values: dict[str, Any], source: str) -> AnyConfig:

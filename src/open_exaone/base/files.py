@@ -51,12 +51,14 @@ def locked(path: Path, busy: str) -> Iterator[None]:
     """
     import fcntl
 
-    with explain_os_errors(path.parent), open(path, "w", encoding="ascii") as file:
+    with explain_os_errors(path.parent), open(path, "a", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunFolderError(busy) from error
+        file.truncate(0)
         file.write(str(os.getpid()))
+        file.flush()
         yield
 
 

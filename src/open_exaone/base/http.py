@@ -64,6 +64,7 @@ class Words:
     key_variable: str
     wrong_peer: str  # the mend where what answers is no such endpoint
     mends: Mapping[int, str]  # by status
+    key_mend: str = ""  # where a key belongs; else, that `key_variable` names its variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def find_server(url: str, key_variable: str | None, words: Words) -> Server:
     if any(mark in url for mark in "@?#"):
         raise ConfigError(
             f"{words.address}: may hold no user, password, query or fragment (no @, ? or #);"
-            " name the environment variable with the key as api_key_variable"
+            f" {words.key_mend or f'name the environment variable with the key as {words.key_variable}'}"
         )
     try:
         parts = urlsplit(url)
@@ -226,7 +227,8 @@ def _key(name: str, words: Words) -> str:
     key = os.environ.get(name, "").strip()
     if not key or not _is_plain(key):
         state = "holds what is no key: white space or other than ASCII" if key else "is not set"
-        raise ConfigError(f"{words.key_variable} = {name!r}: this environment variable {state}")
+        mend = f"; {words.key_mend}" if words.key_mend else ""
+        raise ConfigError(f"{words.key_variable} = {name!r}: this environment variable {state}{mend}")
     return key
 
 

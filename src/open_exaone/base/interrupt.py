@@ -36,7 +36,7 @@ def deferred_interrupts() -> Iterator[None]:
     try:
         yield
     finally:
-        _is_deferred = False
+        _requested = _is_deferred = False
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -161,6 +161,7 @@ class Sample:
     index: int  # 0 to k - 1
     generation: Generation
     verdict: Verdict
+    judged_by: str = ""  # a hash of all that fixes the verdict: gold answer, verifier, what it needs, limits, code
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """What `exaone eval` may be asked, flag by flag."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from open_exaone.base.config import parse_value
 from open_exaone.base.errors import ConfigError
 
 Rows = Annotated[
@@ -24,8 +25,10 @@ class Asked:
     """Which stage's model of the run; its last if left out."""
     engine: str = "local"
     """What generates: local, vllm, or the address of an OpenAI-compatible endpoint."""
+    engine_option: Annotated[list[str] | None, Parameter(negative="")] = None
+    """Of vLLM, such as tensor_parallel_size=4, or of an endpoint, such as timeout_s=600; may be repeated."""
     samples: int | None = None
-    """Samples of each problem."""
+    """Samples of each problem; the suite's if left out, as with all below."""
     limit: int | None = None
     """Only so many problems of each benchmark."""
     budget: Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)] = None
@@ -34,6 +37,10 @@ class Asked:
     """Only the suite's tasks in this mode."""
     max_new_tokens: int | None = None
     """The longest reply, thought included."""
+    temperature: float | None = None
+    """Of the samples; 0 is greedy."""
+    top_p: float | None = None
+    """Of the samples."""
     seed: int | None = None
     """Of the samples."""
     rows: Rows = None
@@ -54,14 +61,35 @@ class Asked:
         Raises:
             ConfigError: --rows is malformed.
         """
-        same = ("suite", "stage", "engine", "limit", "max_new_tokens", "seed", "skip_missing", "changed")
+        same = ("suite", "stage", "engine", "limit", "max_new_tokens", "temperature", "top_p", "seed", "skip_missing")
         return {
-            **{name: getattr(self, name) for name in (*same, "until_width", "compare", "concurrency")},
+            **{name: getattr(self, name) for name in (*same, "changed", "until_width", "compare", "concurrency")},
             "num_samples": self.samples,
             "budgets": tuple(self.budget) if self.budget else None,
             "modes": (self.mode,) if self.mode else None,
             "rows": read_rows(self.rows),
+            "engine_options": read_options(self.engine_option),
         }
+
+    def flags(self) -> list[str]:
+        """Those that were given."""
+        given = [name for name, value in asdict(self).items() if value != getattr(Asked(), name)]
+        return [f"--{name.replace('_', '-')}" for name in given]
+
+
+def read_options(given: list[str] | None) -> dict[str, Any]:
+    """["max_model_len=65536"] as {"max_model_len": 65536}; a value is TOML's, or a text failing that.
+
+    Raises:
+        ConfigError: one is malformed.
+    """
+    options = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"--engine-option {text}: write it as NAME=VALUE, such as tensor_parallel_size=4")
+        options[name] = parse_value(value)
+    return options
 
 
 def read_rows(given: list[str] | None) -> dict[str, str]:

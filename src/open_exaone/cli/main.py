@@ -79,7 +79,9 @@ def eval_(
         Path | None,
         Parameter(help="Generate nothing: judge a folder's samples anew, or a file of replies that others stored."),
     ] = None,
-    kind: Annotated[str, Parameter(help="With --rescore FILE: how answers are compared.")] = "math",
+    kind: Annotated[
+        str | None, Parameter(help="With --rescore FILE: how answers are compared; math if left out.")
+    ] = None,
     out: Annotated[Path | None, Parameter(help="The evaluation's folder; one under runs/eval if left out.")] = None,
     settings: Settings = None,
     device: Device = "auto",
@@ -88,8 +90,19 @@ def eval_(
 ) -> int:
     """Measure a model with error bars; the same command goes on where a measurement was cut."""
     run = _command("eval_", "measuring")
-    choices = (asked or Asked()).choices()
-    return run(model, choices, rescore, against, shared_only, kind, out, settings, device, dtype, unsafe_code_execution)
+    return run(
+        model,
+        asked or Asked(),
+        rescore,
+        against,
+        shared_only,
+        kind,
+        out,
+        settings,
+        device,
+        dtype,
+        unsafe_code_execution,
+    )
 
 
 @app.command
@@ -225,7 +238,7 @@ def _run(arguments: list[str] | None) -> int:
         print("exaone: interrupted; what was done so far is saved. The same command goes on.", file=sys.stderr)
         return INTERRUPTED
     except KeyboardInterrupt:
-        print("exaone: interrupted", file=sys.stderr)
+        print("exaone: interrupted. What was saved before is kept.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         sys.stdout = None  # whoever read the output has left

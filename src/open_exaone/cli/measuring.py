@@ -8,23 +8,26 @@ from rich.console import Console
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import read_json
+from open_exaone.cli.asked import Asked
 from open_exaone.cli.commands import judge_settings
 from open_exaone.evaluation.compare import compare_runs, published_rows, run_rows
 from open_exaone.evaluation.report import Report
+from open_exaone.evaluation.store import Store
 from open_exaone.present.terminal import Progress, measured_table, rich_table
-from open_exaone.story.evaluate import Choices, evaluate, rescore_file, rescore_folder
+from open_exaone.story.evaluate import Choices, evaluate, is_address
 from open_exaone.story.folder import is_run
 from open_exaone.story.measure import Machine, OnEvent, find_model, stage_entry
+from open_exaone.story.rescore import rescore_file, rescore_folder
 from open_exaone.verify.settings import JudgeSettings
 
 
 def eval_(
     source: str | None,
-    wishes: dict[str, Any],
+    asked: Asked,
     rescore: Path | None,
     against: Path | None,
     shared_only: bool,
-    kind: str,
+    kind: str | None,
     out: Path | None,
     settings: Path | None,
     device: str,
@@ -32,30 +35,60 @@ def eval_(
     unsafe: bool,
 ) -> int:
     console = Console(highlight=False)
-    choices, machine = Choices(**wishes), Machine(device, dtype, unsafe)
-    if (source is None) == (rescore is None):
-        raise ConfigError("eval: name a model to measure, or what was stored with --rescore, and not both")
-    given = judge_settings(settings)
-    limits = machine.judge(given) if given else None
+    choices, machine = Choices(**asked.choices()), Machine(device, dtype, unsafe)
+    _check(source, asked, rescore, against, shared_only, kind, machine)
+    limits = judge_settings(settings)
     with Progress(console) as progress:
         if rescore is not None:
-            folder, report = _rescore(rescore, out, limits, kind, choices.compare, progress)
+            folder, report = _rescore(rescore, out, limits, kind or "math", choices.compare, machine, progress)
         else:
             assert source is not None
+            limits = machine.judge(limits) if limits else None
             folder, report = evaluate(source, choices, out=out, machine=machine, settings=limits, on_event=progress)
     console.print(measured_table(report.model_dump(mode="json"), console.width))
+    console.print(f"Report, samples, and a page to read them: {folder}/report.html")
+    for entry in report.tasks:
+        if entry.grader is not None:
+            same = (
+                f"the same verdict on {entry.grader.agreement:.1%} of replies, the others in {folder}/differences.jsonl"
+            )
+            console.print(f"{entry.name}: {entry.grader.score:.1%} by the other grader; {same}", markup=False)
     if choices.compare:
         _tell_rows(console, published_rows(report), "no published table has what was measured here")
     if against is not None:
         _tell_rows(console, run_rows(compare_runs(folder, against, shared_only=shared_only)), "nothing to compare")
-    if (
-        source is not None
-        and choices == Choices(stage=choices.stage, concurrency=choices.concurrency)
-        and is_run(Path(source))
-    ):
+    if source is not None and set(asked.flags()) <= {"--stage", "--concurrency"} and is_run(Path(source)):
         _tell_stored(console, Path(source), choices.stage, report)
-    console.print(f"Report, samples, and a page to read them: {folder}/report.html")
     return 0
+
+
+def _check(
+    source: str | None,
+    asked: Asked,
+    rescore: Path | None,
+    against: Path | None,
+    shared_only: bool,
+    kind: str | None,
+    machine: Machine,
+) -> None:
+    """Refuses flags that contradict one another before anything is asked."""
+    if source is None and rescore is None:
+        raise ConfigError("eval: name a model to measure, or with --rescore what to judge anew; `exaone eval --help`")
+    if source is not None and rescore is not None:
+        raise ConfigError(f"--rescore {rescore}: generates nothing: leave the model {source} out, or --rescore")
+    if rescore is not None and (useless := [flag for flag in asked.flags() if flag != "--compare"]):
+        raise ConfigError(f"{useless[0]}: --rescore generates nothing: leave it out")
+    if kind is not None and (rescore is None or rescore.is_dir()):
+        raise ConfigError(f"--kind {kind}: is for --rescore FILE; a benchmark says itself how it is judged")
+    if shared_only and against is None:
+        raise ConfigError("--shared-only: needs --against")
+    is_remote = any(map(is_address, (source or "", asked.engine)))
+    if is_remote and (machine.device, machine.dtype) != ("auto", "auto"):
+        raise ConfigError("--device, --dtype: an endpoint has its own: leave them out")
+    if asked.concurrency != Asked().concurrency and not is_remote:
+        raise ConfigError(f"--concurrency {asked.concurrency}: is for endpoints: leave it out")
+    if against is not None:
+        Store(against).read()
 
 
 def fetch(benchmark: str, rows: str | None, out: Path | None, changed: bool) -> int:
@@ -128,14 +161,21 @@ def verify_real(
 
 
 def _rescore(
-    stored: Path, out: Path | None, settings: JudgeSettings | None, kind: str, compare: bool, on_event: OnEvent
+    stored: Path,
+    out: Path | None,
+    settings: JudgeSettings | None,
+    kind: str,
+    compare: bool,
+    machine: Machine,
+    on_event: OnEvent,
 ) -> tuple[Path, Report]:
     if stored.is_dir():
         if out is not None:
             raise ConfigError(f"--out {out}: an evaluation's folder is judged anew in its place: leave --out out")
-        return stored, rescore_folder(stored, settings, compare=compare, on_event=on_event)
+        return stored, rescore_folder(stored, settings, machine=machine, compare=compare, on_event=on_event)
     out = out or Path("runs") / "eval" / f"rescored-{stored.stem}"
-    return out, rescore_file(stored, out, settings, kind=kind, compare=compare)
+    on_event({"message": f"judging the replies in {stored} into {out} …"})
+    return out, rescore_file(stored, out, machine.judge(settings or JudgeSettings()), kind=kind, compare=compare)
 
 
 def _tell_rows(console: Console, rows: Sequence[Sequence[str]], nothing: str) -> None:

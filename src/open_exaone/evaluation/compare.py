@@ -12,6 +12,7 @@ from open_exaone.evaluation.paired import Difference, paired_difference
 from open_exaone.evaluation.report import Beside, Entry, Report
 from open_exaone.evaluation.store import Store, Stored
 from open_exaone.evaluation.task import Task
+from open_exaone.tasks.benchmarks.csat import CSAT_2025_MATH
 
 CONS_K = 64  # the k of the published consensus
 _KILO = 1024
@@ -23,6 +24,7 @@ Row = tuple[str, ...]  # of a table for the terminal; the first one is its head
 class RunDifference:
     """Two runs' pass@1 on the questions of one task that both have; fractions."""
 
+    task: str
     benchmark: str
     mode: str
     thinking_budget: int | None
@@ -76,7 +78,7 @@ def published_rows(report: Report) -> list[Row]:
             value, interval = _measured(entry, found.metric)
             name = f"{entry.name} {found.metric}" + (f" ({found.setting})" if found.setting else "")
             difference = f"{100 * found.difference:+.1f}"
-            within = "yes" if found.within else "no"
+            within = {True: "yes", False: "no", None: "not whole"}[found.within]
             shown = (_percent(value), _interval(interval), f"{found.percent:.1f}")
             rows.append((name, found.mode, *shown, found.model, difference, within))
     return rows
@@ -84,14 +86,13 @@ def published_rows(report: Report) -> list[Row]:
 
 def run_rows(differences: Sequence[RunDifference]) -> list[Row]:
     """A table for the terminal: two runs, in percent."""
-    rows: list[Row] = [("benchmark", "mode", "questions", "ours", "theirs", "difference", "95 %", "p")]
+    rows: list[Row] = [("task", "mode", "questions", "ours", "theirs", "difference", "95 %", "p")]
     for item in differences:
-        name = item.benchmark + (f"@{item.thinking_budget}" if item.thinking_budget is not None else "")
         both = item.difference
         interval = f"{100 * both.low:+.1f} to {100 * both.high:+.1f}"
         values = (_percent(item.ours), _percent(item.theirs), f"{100 * both.value:+.1f}", interval)
         p_value = "" if both.p_value is None else f"{both.p_value:.3g}"
-        rows.append((name, item.mode, str(both.num_questions), *values, p_value))
+        rows.append((item.task, item.mode, str(both.num_questions), *values, p_value))
     return rows
 
 
@@ -99,7 +100,7 @@ def _beside(entry: Entry, model: str | None) -> list[Beside]:
     budget = _budget_name(entry.thinking_budget)
     settings = ("",) if budget is None else (budget, "")
     return [
-        _found(comparison)
+        _found(comparison, entry.is_whole)
         for metric in ("pass@1", f"cons@{CONS_K}")
         if metric == "pass@1" or entry.k == CONS_K
         for setting in settings
@@ -109,6 +110,10 @@ def _beside(entry: Entry, model: str | None) -> list[Beside]:
 
 
 def _compared(entry: Entry, metric: str, setting: str) -> list[published.Comparison]:
+    if (
+        entry.benchmark == CSAT_2025_MATH.name and entry.csat is None
+    ):  # the published number is the mean over whole papers
+        return []
     value, interval = _measured(entry, metric)
     mode = None if entry.mode == "not stated" else entry.mode
     if not interval[0] <= value <= interval[1]:  # rounding of a sum
@@ -127,7 +132,7 @@ def _measured(entry: Entry, metric: str) -> tuple[float, tuple[float, float]]:
     return entry.pass_at_1, entry.ci95
 
 
-def _found(comparison: published.Comparison) -> Beside:
+def _found(comparison: published.Comparison, is_whole: bool) -> Beside:
     row, both = comparison.published, comparison.both
     assert row.percent is not None  # a row without a number is compared with nothing
     return Beside(
@@ -138,7 +143,7 @@ def _found(comparison: published.Comparison) -> Beside:
         setting=row.setting,
         percent=row.percent,
         difference=comparison.difference,
-        within=comparison.within,
+        within=comparison.within if is_whole else None,
         difference_ci95=None if both is None else (both.low, both.high),
         source=row.source,
         tag=row.tag,
@@ -159,13 +164,13 @@ def _letters(name: str) -> str:
 
 
 Measured = tuple[Task, Sequence[Sequence[Sample]]]
-_Key = tuple[str, str, int | None]
+_Key = tuple[str, str, str, int | None]
 
 
 def _by_task(stored: Stored) -> dict[_Key, Measured]:
-    """(benchmark, mode, thinking budget) -> the task and its samples."""
+    """(name, benchmark, mode, thinking budget) -> the task and its samples."""
     return {
-        (task.benchmark, task.mode, task.sampling.thinking_budget): (task, samples)
+        (task.name, task.benchmark, task.mode, task.sampling.thinking_budget): (task, samples)
         for task, samples in zip(stored.tasks, stored.samples, strict=True)
     }
 
@@ -184,6 +189,7 @@ def _difference(ours: Measured, theirs: Measured, shared_only: bool, where: str)
         )
     one, other = ({"\n".join(name): means[name] for name in shared} for means in (first, second))
     return RunDifference(
+        task=task.name,
         benchmark=task.benchmark,
         mode=task.mode,
         thinking_budget=task.sampling.thinking_budget,

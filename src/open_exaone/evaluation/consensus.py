@@ -56,10 +56,19 @@ def consensus_curve(verdicts: Sequence[Verdict], same: Same, ks: Sequence[int]) 
     Raises:
         ValueError: a k is not between 1 and n.
     """
-    answers = [None if verdict.status in NO_VOTE else verdict.extracted for verdict in verdicts]
+    answers = [_answer(verdict) for verdict in verdicts]
     correct = [verdict.correct for verdict in verdicts]
     groups = classes(answers, correct, same)
     return [expected_consensus(groups, correct, k) for k in ks]
+
+
+def _answer(verdict: Verdict) -> str | None:
+    """What a sample votes for; where a verifier judges without taking an answer out, all rights and all wrongs agree."""
+    if verdict.status in NO_VOTE:
+        return None
+    if verdict.extracted is None and verdict.status in (VerdictStatus.CORRECT, VerdictStatus.WRONG):
+        return verdict.status.value
+    return verdict.extracted
 
 
 def classes(answers: Sequence[str | None], correct: Sequence[bool], same: Same) -> list[int | None]:

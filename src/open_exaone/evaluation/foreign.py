@@ -16,9 +16,9 @@ from open_exaone.base.records import (
     Sample,
     Sampling,
     StopReason,
-    Verdict,
     VerdictStatus,
 )
+from open_exaone.evaluation.judged import UNJUDGED
 from open_exaone.evaluation.report import Entry, Grader
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.statistics import rate
@@ -36,7 +36,6 @@ known formats, one object a line:
 
 _PLAIN_FIELDS = {"reply", "replies", "gold", "answer", "id", "question", "kind", "language", "thinking", "metadata"}
 _PLAIN_FIELDS |= {"verdict", "verdicts"}
-_UNJUDGED = Verdict(VerdictStatus.ERROR, None, "Not judged yet.")
 _UNKNOWN = dict.fromkeys(("seed", "temperature", "top_p", "presence_penalty", "max_new_tokens"))
 
 Theirs = Sequence[Sequence[bool | None]]  # [P, k]: the other grader's verdicts; None where it gave none
@@ -97,7 +96,9 @@ def score_foreign(foreign: Foreign, samples: Sequence[Sequence[Sample]]) -> Entr
     entry = score_task(foreign.task, samples)
     grader = agreement(samples, foreign.theirs)
     mode = {} if foreign.is_mode_known else {"mode": "not stated"}
-    return entry.model_copy(update={**_UNKNOWN, **mode, "stops": {}, "grader": grader})
+    seen = entry.rates.truncated  # thoughts that were never closed; why an answer ended, the files do not tell
+    rates = entry.rates.model_copy(update={"truncated": seen if seen and seen.value else None})
+    return entry.model_copy(update={**_UNKNOWN, **mode, "rates": rates, "stops": {}, "grader": grader})
 
 
 def agreement(samples: Sequence[Sequence[Sample]], theirs: Theirs) -> Grader | None:
@@ -265,4 +266,4 @@ def _foreign(path: Path, model: str, asked: Sequence[_Asked]) -> Foreign:
 def _sample(task: Task, asked: _Asked, index: int, reply: str) -> Sample:
     split = split_reply(reply, thinking=asked.thinking or False)
     generation = Generation(split, StopReason.END, 0, 0, 0)
-    return Sample(f"{task.name}/{asked.problem.id}/{index}", task.name, asked.problem.id, index, generation, _UNJUDGED)
+    return Sample(f"{task.name}/{asked.problem.id}/{index}", task.name, asked.problem.id, index, generation, UNJUDGED)

@@ -9,7 +9,9 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import Problem, Sampling
 from open_exaone.evaluation.suite import OF_A_RUN, Suite, SuiteTask
 from open_exaone.evaluation.task import Task
+from open_exaone.tasks.benchmarks.hub import OutOfReach
 from open_exaone.tasks.benchmarks.load import Loaded, OnChange, read, rows_hash
+from open_exaone.tasks.benchmarks.names import spelled
 from open_exaone.tasks.benchmarks.registry import find_benchmark, get_benchmark
 from open_exaone.tasks.own import own_problems
 from open_exaone.verify.own import is_own
@@ -38,6 +40,8 @@ def plan(
     modes: Iterable[str] | None = None,
     seed: int | None = None,
     max_new_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
     run_problems: RunProblems | None = None,
     settings: JudgeSettings | None = None,
     on_change: OnChange = "error",
@@ -55,6 +59,7 @@ def plan(
         modes: "reasoning", "non-reasoning", or both; the suite's where left out.
         seed: of the samples, instead of the suite's.
         max_new_tokens: the longest reply, instead of the suite's.
+        temperature, top_p: of the samples, instead of the suite's; temperature 0 is greedy.
         run_problems: gives the problems of a run's split, where a run's folder is measured.
         settings: under which a user's own problems must be judgeable.
         on_change: "warn" to take a benchmark whose content changed.
@@ -68,29 +73,28 @@ def plan(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit = {limit}: must be at least 1")
     chosen = suite if modes is None else suite.of_modes(modes)
-    tasks = _override(chosen, rows or {}, num_samples, budgets, seed, max_new_tokens)
+    wanted = {
+        "k": num_samples,
+        "budgets": None if budgets is None else list(budgets),
+        "seed": seed,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+    }
+    changes: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
+    tasks = _override(chosen, rows or {}, changes)
     place = _Place(limit, run_problems, settings, on_change)
     loaded = _load_all(suite.name, tasks, place, on_skip if skip_missing else None)
     there = [task for task in tasks if (task.benchmark, task.source) in loaded]
     return [made for task in there for made in _tasks(task, loaded[task.benchmark, task.source])]
 
 
-def _override(
-    suite: Suite,
-    rows: Mapping[str, str],
-    num_samples: int | None,
-    budgets: Iterable[int] | None,
-    seed: int | None,
-    max_new_tokens: int | None,
-) -> list[SuiteTask]:
+def _override(suite: Suite, rows: Mapping[str, str], changes: dict[str, object]) -> list[SuiteTask]:
     """The suite's tasks with what the caller wants otherwise, checked again."""
-    asked = {task.benchmark for task in suite.tasks}
+    asked = dict.fromkeys(task.benchmark for task in suite.tasks)
+    rows = {spelled(name, asked): place for name, place in rows.items()}
     if unknown := sorted(rows.keys() - asked):
         raise ConfigError(f"--rows {unknown[0]}: suite {suite.name} asks no such benchmark; it asks {', '.join(asked)}")
-    wanted = {"k": num_samples, "seed": seed, "max_new_tokens": max_new_tokens}
-    changes: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
-    if budgets is not None:
-        changes["budgets"] = list(budgets)
     tasks = list[SuiteTask]()
     for task in suite.tasks:
         values = task.model_dump() | changes | {"source": rows.get(task.benchmark, task.source)}
@@ -103,25 +107,61 @@ def _load_all(
     suite: str, tasks: list[SuiteTask], place: _Place, on_skip: Callable[[str], object] | None
 ) -> dict[tuple[str, str | None], Loaded]:
     """What can be had, by benchmark and source; `on_skip` is told what is missing, which is a fault without it."""
-    loaded, faults = dict[tuple[str, str | None], Loaded](), list[str]()
+    loaded, wrong, missing = dict[tuple[str, str | None], Loaded](), list[str](), dict[str, DataError]()
     for benchmark, source in dict.fromkeys((task.benchmark, task.source) for task in tasks):
         try:
             reader = _find(benchmark, source, place)
         except (DataError, ConfigError) as error:
-            is_missing = source is None and isinstance(error, DataError)
-            tell = on_skip if on_skip is not None and is_missing else faults.append
-            tell(_named(benchmark, error))
+            if source is None and isinstance(error, DataError):
+                missing[benchmark] = error
+            else:
+                wrong.append(_named(benchmark, error))
             continue
         try:
             loaded[benchmark, source] = reader()
         except (DataError, ConfigError) as error:
-            faults.append(_named(benchmark, error))
-    if faults:
-        lines = "".join(f"\n- {fault}" for fault in faults)
-        raise DataError(f"suite {suite}: {len(faults)} of its benchmarks cannot be loaded:{lines}")
+            wrong.append(_named(benchmark, error))
+    if on_skip is not None:
+        for line in _told_alone(missing):
+            on_skip(line)
+        missing.clear()
+    if wrong or missing:
+        count = len(wrong) + len(missing)
+        lines = "".join(f"\n- {fault}" for fault in wrong) + _told_together(missing, bool(loaded or wrong))
+        raise DataError(f"suite {suite}: {count} of its benchmarks cannot be loaded:{lines}")
     if not loaded:
         raise DataError(f"suite {suite}: nothing is left to measure: none of its benchmarks can be had")
     return loaded
+
+
+def _told_alone(missing: Mapping[str, DataError]) -> list[str]:
+    """A line for each that is left out, and why."""
+    return [
+        _named(name, f"{error.what}, and {error.reason}" if isinstance(error, OutOfReach) else error)
+        for name, error in missing.items()
+    ]
+
+
+def _told_together(missing: Mapping[str, DataError], has_others: bool) -> str:
+    """A line for each with its mend, and behind them what concerns them all, said once."""
+    if not missing:
+        return ""
+    reasons = dict.fromkeys(error.reason for error in missing.values() if isinstance(error, OutOfReach))
+    lines = list[str]()
+    for name, error in missing.items():
+        if isinstance(error, OutOfReach):
+            why = error.what if len(reasons) == 1 else f"{error.what}, and {error.reason}"
+            lines.append(f"\n- {name}: {why}: {error.copy}, and say --rows {name}=FOLDER")
+        else:
+            lines.append(f"\n- {_named(name, error)}")
+    if len(reasons) == 1:
+        (reason,) = reasons
+        lines.append(f"\n{reason[0].upper()}{reason[1:]}: check the network.")
+    if reasons:
+        lines.append("\n`exaone fetch NAME` gets a benchmark's rows once, for good.")
+    if has_others:
+        lines.append("\n--skip-missing measures the rest.")
+    return "".join(lines)
 
 
 def _find(benchmark: str, source: str | None, place: _Place) -> Callable[[], Loaded]:
@@ -138,21 +178,25 @@ def _find(benchmark: str, source: str | None, place: _Place) -> Callable[[], Loa
         return partial(_own, partial(own_problems, said, place.settings), said, place)
     try:
         found = find_benchmark(benchmark, source)
+    except OutOfReach:
+        raise
     except DataError as error:
         raise DataError(f"{error}; or name a file here: --rows {benchmark}=FILE") from error
     return partial(read, found, limit=place.limit, on_change=place.on_change)
 
 
-def _named(benchmark: str, error: Exception) -> str:
+def _named(benchmark: str, error: Exception | str) -> str:
     return f"{benchmark}: {str(error).removeprefix(f'{benchmark}: ')}"
 
 
 def _own(problems: Callable[[], list[Problem]], source: str, place: _Place) -> Loaded:
     """Problems that are no benchmark's: nothing is known of their content."""
-    some = tuple(problems()[: place.limit])
+    every = problems()
+    some = tuple(every[: place.limit])
     if not some:
         raise DataError(f"{source}: has no problems: give it at least one")
-    return Loaded(some, rows_hash(asdict(problem) for problem in some), source, is_pinned=False)
+    sha256 = rows_hash(asdict(problem) for problem in some)
+    return Loaded(some, sha256, source, is_pinned=False, is_whole=len(some) == len(every))
 
 
 def _is_own(benchmark: str) -> bool:
@@ -178,6 +222,7 @@ def _tasks(task: SuiteTask, content: Loaded) -> list[Task]:
         source=content.source,
         sha256=content.sha256,
         is_pinned=content.is_pinned,
+        is_whole=content.is_whole,
     )
     return [_with_budget(plain, budget, task.answer_tokens) for budget in task.budgets] or [plain]
 

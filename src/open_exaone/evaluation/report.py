@@ -46,8 +46,8 @@ class Rates(Record):
 
     no_answer: Estimated
     """No answer was found."""
-    truncated: Estimated
-    """The reply met the token limit, or its thought was never closed."""
+    truncated: Estimated | None
+    """The reply met the token limit, or its thought was never closed; null where that is not told."""
     language_mismatch: Estimated | None
     """Thought or answer is not in the question's language; null where a question's language is none that we tell."""
     error: Estimated
@@ -132,8 +132,8 @@ class Beside(Record):
     """As printed."""
     difference: float
     """Ours minus the published number, a fraction."""
-    within: bool
-    """Whether the published number lies in our interval."""
+    within: bool | None
+    """Whether the published number lies in our interval; null where ours is of some of the questions only."""
     difference_ci95: tuple[float, float] | None
     """The difference's interval, from ours and from what so few questions leave open; null where those aren't known."""
     source: str
@@ -186,6 +186,8 @@ class Entry(Record):
     """Of the rows that counted."""
     is_pinned: bool
     """Whether those are the rows that we know."""
+    is_whole: bool
+    """Whether these are all questions; a limit or an early stop leaves some out."""
     not_published: tuple[str, ...]
     """The settings that the suite's reports do not tell, and we chose."""
     pass_at_1: Share
@@ -194,6 +196,8 @@ class Entry(Record):
     """Its interval (docs/statistics.md)."""
     ci95_bootstrap: Interval
     """The same by drawing questions anew, for comparison."""
+    ci95_normal: Interval
+    """The same by the normal law, for comparison; it covers too little for few questions and near 0 and 1."""
     correlation: Share
     """How alike samples of one question are: 0 as coins, 1 always the same."""
     pass_at: ByK
@@ -291,16 +295,17 @@ def build_report(
 
 def curves(entries: Iterable[Entry]) -> list[Curve]:
     """One for each benchmark and mode that was measured under several thinking budgets."""
-    groups: dict[tuple[str, str], dict[int | None, Point]] = {}
+    groups: dict[tuple[str, str, str], dict[int | None, Point]] = {}
     for entry in entries:
         thought = entry.tokens.thought if entry.tokens else None
         point = Point(
             budget=entry.thinking_budget, pass_at_1=entry.pass_at_1, ci95=entry.ci95, mean_thought_tokens=thought
         )
-        groups.setdefault((entry.benchmark, entry.mode), {})[entry.thinking_budget] = point
+        name = entry.name.removesuffix(f"@{entry.thinking_budget}")
+        groups.setdefault((name, entry.benchmark, entry.mode), {})[entry.thinking_budget] = point
     return [
         Curve(benchmark=benchmark, mode=mode, points=tuple(sorted(points.values(), key=_by_budget)))
-        for (benchmark, mode), points in groups.items()
+        for (_, benchmark, mode), points in groups.items()
         if len(points) > 1
     ]
 

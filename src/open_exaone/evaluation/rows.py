@@ -1,7 +1,7 @@
 """The lines of an evaluation's files, written and read back; what is read is not trusted."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
+from open_exaone.evaluation.judged import UNJUDGED
 from open_exaone.evaluation.task import Task
 from open_exaone.text.split import read_tool_call
 
-UNJUDGED = Verdict(VerdictStatus.ERROR, None, "Not judged yet.")
+MAX_NUMBER = 10**9
 _TEXTS = ("key", "task", "problem", "thought", "answer", "stop")
 _NUMBERS = ("index", "num_prompt_tokens", "num_tokens", "num_thought_tokens")
 _PROBLEM_TEXTS = ("task", "id", "family", "language", "question", "answer", "verifier")
@@ -55,7 +56,7 @@ def generation_row(sample: Sample) -> dict[str, Any]:
 
 def sample_row(sample: Sample) -> dict[str, Any]:
     """A sample as its line of JSON."""
-    return {**generation_row(sample), **verdict_row(sample.verdict)}
+    return {**generation_row(sample), **verdict_row(sample)}
 
 
 def read_sample(row: Any, where: str) -> Sample:
@@ -72,15 +73,17 @@ def read_sample(row: Any, where: str) -> Sample:
         stop = StopReason(row["stop"])
     except ValueError as error:
         raise DataError(f"{where}: field 'stop' must be one of {', '.join(StopReason)}") from error
-    reply = Reply(row["thought"], row["answer"], tuple(map(read_tool_call, calls)), row.get("finished") is not False)
+    if not isinstance(row.get("finished"), bool):
+        raise DataError(f"{where}: field 'finished' must be true or false")
+    reply = Reply(row["thought"], row["answer"], tuple(map(read_tool_call, calls)), row["finished"])
     generation = Generation(reply, stop, row["num_prompt_tokens"], row["num_tokens"], row["num_thought_tokens"])
-    verdict = read_verdict(row, where) if "verdict" in row else UNJUDGED
-    return Sample(row["key"], row["task"], row["problem"], row["index"], generation, verdict)
+    sample = Sample(row["key"], row["task"], row["problem"], row["index"], generation, UNJUDGED)
+    return with_verdict(sample, row, where) if "verdict" in row else sample
 
 
 def task_row(task: Task) -> dict[str, Any]:
     """A task's settings as evaluation.json keeps them: all but its problems."""
-    fields = ("name", "benchmark", "thinking", "source", "sha256", "is_pinned")
+    fields = ("name", "benchmark", "thinking", "source", "sha256", "is_pinned", "is_whole")
     return {**{field: getattr(task, field) for field in fields}, "sampling": asdict(task.sampling)}
 
 
@@ -94,24 +97,27 @@ def place_row(sample: Sample) -> dict[str, Any]:
     return {"task": sample.task, "problem": sample.problem, "index": sample.index}
 
 
-def verdict_row(verdict: Verdict) -> dict[str, Any]:
-    """A verdict's fields."""
-    return {"verdict": verdict.status.value, "extracted": verdict.extracted, "why": verdict.why}
+def verdict_row(sample: Sample) -> dict[str, Any]:
+    """The fields of its verdict."""
+    verdict = sample.verdict
+    told = {"verdict": verdict.status.value, "extracted": verdict.extracted, "why": verdict.why}
+    return {**told, "judged_by": sample.judged_by}
 
 
-def read_verdict(row: Mapping[str, Any], where: str) -> Verdict:
-    """What `verdict_row` wrote.
+def with_verdict(sample: Sample, row: Mapping[str, Any], where: str) -> Sample:
+    """The sample with the verdict that `verdict_row` wrote.
 
     Raises:
         DataError: names `where` and the field.
     """
+    checked(row, where, ("verdict", "why", "judged_by"))
+    if not isinstance(row.get("extracted"), str | None):
+        raise DataError(f"{where}: field 'extracted' must be a text, or null")
     try:
         status = VerdictStatus(row["verdict"])
     except ValueError as error:
         raise DataError(f"{where}: field 'verdict' must be one of {', '.join(VerdictStatus)}") from error
-    if not isinstance(row.get("extracted"), str | None) or not isinstance(row.get("why"), str):
-        raise DataError(f"{where}: fields 'extracted' and 'why' must be texts")
-    return Verdict(status, row["extracted"], row["why"])
+    return replace(sample, verdict=Verdict(status, row.get("extracted"), row["why"]), judged_by=row["judged_by"])
 
 
 def checked(row: Any, where: str, texts: Sequence[str], numbers: Sequence[str] = ()) -> Mapping[str, Any]:
@@ -127,8 +133,8 @@ def checked(row: Any, where: str, texts: Sequence[str], numbers: Sequence[str] =
             raise DataError(f"{where}: field {field!r} must be a text")
     for field in numbers:
         value = row.get(field)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise DataError(f"{where}: field {field!r} must be a whole number, 0 or more")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_NUMBER:
+            raise DataError(f"{where}: field {field!r} must be a whole number, 0 to {MAX_NUMBER}")
     return row
 
 
@@ -151,6 +157,8 @@ def read_problems(path: Path) -> dict[str, list[Problem]]:
     for number, row in read_numbered_jsonl(path):
         fields = dict(checked(row, f"{path}: line {number}", _PROBLEM_TEXTS))
         task, fields["task"] = fields["task"], fields.pop("family")
+        if not isinstance(fields.get("metadata", {}), dict):
+            raise DataError(f"{path}: line {number}: field 'metadata' must be an object")
         try:
             problems.setdefault(task, []).append(Problem(**fields))
         except TypeError as error:
@@ -158,21 +166,25 @@ def read_problems(path: Path) -> dict[str, list[Problem]]:
     return problems
 
 
-def read_tasks(plan: Any, problems: Mapping[str, Sequence[Problem]], path: Path) -> list[Task]:
+def read_tasks(plan: Mapping[str, Any], problems: Mapping[str, Sequence[Problem]], path: Path) -> list[Task]:
     """The tasks of evaluation.json with their problems.
 
     Raises:
         DataError: names `path` and the field.
     """
-    rows = plan.get("tasks") if isinstance(plan, dict) else None
+    rows = plan.get("tasks")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path}: field 'tasks' must be a list of objects")
-    return [_read_task(row, tuple(problems.get(str(row.get("name")), ())), path) for row in rows]
+    return [_read_task(row, problems, f"{path}: field 'tasks': {number}") for number, row in enumerate(rows, start=1)]
 
 
-def _read_task(row: Mapping[str, Any], problems: tuple[Problem, ...], path: Path) -> Task:
+def _read_task(row: Mapping[str, Any], problems: Mapping[str, Sequence[Problem]], where: str) -> Task:
+    fields = dict(checked(row, where, ("name", "benchmark", "source", "sha256")))
+    for flag in ("thinking", "is_pinned", "is_whole"):
+        if not isinstance(fields.get(flag), bool):
+            raise DataError(f"{where}: field {flag!r} must be true or false")
     try:
-        fields = {**row, "sampling": Sampling(**row["sampling"])}
-        return Task(problems=problems, **fields)
+        fields["sampling"] = Sampling(**fields["sampling"])
+        return Task(problems=tuple(problems.get(row["name"], ())), **fields)
     except (TypeError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: field 'tasks': {row.get('name')!r} is no task: {error}") from error
+        raise DataError(f"{where}: is no task: {error}") from error

@@ -1,29 +1,30 @@
 """Generates and judges every sample that an evaluation asks for and its folder has not; each is kept at once."""
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from threading import Lock
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
 from open_exaone.base import interrupt
-from open_exaone.base.errors import DataError, OpenExaoneError
-from open_exaone.base.records import Ask, Generation, Problem, Sample, Verdict
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.records import NO_FINDING, Ask, Problem, Sample
 from open_exaone.base.version import code_version
-from open_exaone.evaluation.rescore import is_slow
-from open_exaone.evaluation.rows import UNJUDGED, Place, task_row
+from open_exaone.evaluation.judged import UNJUDGED, is_slow, judged, judging_key
+from open_exaone.evaluation.rows import Place, task_row
 from open_exaone.evaluation.statistics import estimate, is_narrow_enough
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
 from open_exaone.rollout.providers.provider import Provider
-from open_exaone.rollout.run import check_verdicts, judge_reply
+from open_exaone.rollout.run import check_verdicts
 from open_exaone.verify.settings import JudgeSettings
 
 Item = TypeVar("Item")
@@ -43,6 +44,7 @@ class Wanted:
     problem: Problem
     ask: Ask
     key: str
+    judged_by: str
 
 
 def run_tasks(
@@ -73,18 +75,23 @@ def run_tasks(
         Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
     """
     settings = settings or JudgeSettings()
-    wanted = [_wanted(task, provider) for task in tasks]
+    if len({task.name for task in tasks}) < len(tasks):
+        raise ConfigError(f"suite {suite}: two tasks have one name: give each its own")
+    wanted = [_wanted(task, provider, settings) for task in tasks]
     plan = _plan(tasks, provider, suite, until_width, settings)
     with store.opened(), interrupt.deferred_interrupts():
-        keys = {item.place: item.key for task in wanted for item in task}
-        progress = _Progress(label, len(keys), on_event)
-        run = _Run(provider, store, settings, store.claim(plan, tasks, keys), progress)
+        keys = {item.place: item.key for items in wanted for item in items}
+        samples, others = store.claim(plan, keys)
+        run = _Run(provider, store, settings, samples, _Progress(label, len(keys), on_event))
         if until_width is None:
-            run.ask([item for task in wanted for item in task])
+            run.ask(wanted)
         else:
             wanted = [run.ask_until(task, items, until_width) for task, items in zip(tasks, wanted, strict=True)]
         done = [_grouped(*pair, run.samples) for pair in zip(tasks, wanted, strict=True)]
-        store.finish([sample for _, samples in done for row in samples for sample in row])
+        asked = {item.place for items in wanted for item in items}
+        aside = [sample for place, sample in (others | run.samples).items() if place not in asked]
+        flat = [sample for _, samples in done for row in samples for sample in row]
+        store.finish([task for task, _ in done], flat, aside)
     return done
 
 
@@ -102,35 +109,32 @@ class _Run:
         self.provider, self.store, self.settings = provider, store, settings
         self.samples, self.progress = samples, progress
 
-    def ask(self, items: Sequence[Wanted]) -> None:
-        """Generates and judges what is not there.
+    def ask(self, wanted: Sequence[Sequence[Wanted]]) -> None:
+        """Generates and judges what is not there, of each task.
 
         Raises:
             DataError, Interrupted: see `run_tasks`.
         """
+        items = [item for task in wanted for item in task]
         missing = [item for item in items if item.place not in self.samples]
-        started = time.monotonic()
         there = [item for item in items if item.place in self.samples]
-        unjudged = [item for item in there if self.samples[item.place].verdict is UNJUDGED]
-        judged = [sample for sample in (self.samples[item.place] for item in there) if sample.verdict is not UNJUDGED]
-        self.progress.count(judged, are_new=False)
-        with ThreadPoolExecutor(os.cpu_count(), "judge") as threads:
-            judging = _Judging(threads, self._judge)
-            try:
-                for item in unjudged:
+        unjudged = [item for item in there if not self._is_judged(item)]
+        self.progress.count([self.samples[item.place] for item in there if self._is_judged(item)], are_new=False)
+        started, judging = time.monotonic(), _Judging(self._judge)
+        try:
+            for item in unjudged:
+                judging.add(item)
+            with closing(self._generated(missing)) as stream:
+                for item in stream:
                     judging.add(item)
-                with closing(self._generated(missing)) as stream:
-                    for item in stream:
-                        judging.add(item)
-                        interrupt.check()
-                judging.finish()
-            except BaseException:
-                threads.shutdown(cancel_futures=True)
-                raise
-            finally:
-                if missing:
-                    self.store.tell(time.monotonic() - started, self.provider.notes)
-        self._check(items)
+                    interrupt.check()
+            judging.finish()
+        finally:
+            judging.stop()
+            if missing:
+                self.store.tell(time.monotonic() - started, self.provider.notes)
+        for task in wanted:
+            self._check(task)
 
     def ask_until(self, task: Task, items: Sequence[Wanted], width: float) -> list[Wanted]:
         """The same block by block of questions, until the interval is narrow enough; returns what was asked."""
@@ -140,7 +144,7 @@ class _Run:
         asked: list[Wanted] = []
         for block in _blocks(questions, STOPPING_BLOCK):
             new = [item for question in block for item in question]
-            self.ask(new)
+            self.ask([new])
             asked += new
             shares = [sum(self.samples[item.place].verdict.correct for item in row) / k for row in _blocks(asked, k)]
             if is_narrow_enough(shares, width):
@@ -160,14 +164,15 @@ class _Run:
                 yield item
 
     def _judge(self, items: Sequence[Wanted]) -> None:
-        judged = []
-        for item in items:
-            sample = self.samples[item.place]
-            verdict = judge_sample(item.problem, sample.generation, self.settings)
-            judged.append(replace(sample, verdict=verdict))
-        self.store.put_verdicts(judged)
-        self.samples.update({item.place: sample for item, sample in zip(items, judged, strict=True)})
-        self.progress.count(judged, are_new=True)
+        done = [judged(item.problem, self.samples[item.place], self.settings, item.judged_by) for item in items]
+        self.store.put_verdicts(done)
+        self.samples.update({item.place: sample for item, sample in zip(items, done, strict=True)})
+        self.progress.count(done, are_new=True)
+
+    def _is_judged(self, item: Wanted) -> bool:
+        """Whether its verdict is the one that it would get now; a verifier that failed may do better."""
+        sample = self.samples[item.place]
+        return sample.judged_by == item.judged_by and sample.verdict.status not in NO_FINDING
 
     def _check(self, items: Sequence[Wanted]) -> None:
         left_out = [item for item in items if item.place not in self.samples]
@@ -181,14 +186,20 @@ class _Run:
 
 
 class _Judging:
-    """Hands samples to threads: what is judged in no time by the dozen, for each time that a thread wakes, it takes a
-    core from the engine; the others one by one."""
+    """Threads that judge: what is judged in no time by the dozen, as each time that a thread wakes it takes a core from
+    the engine; the rest one by one. They end with the process, whatever a verifier waits for."""
 
-    def __init__(self, threads: ThreadPoolExecutor, judge: Callable[[Sequence[Wanted]], None]) -> None:
-        self._threads, self._judge = threads, judge
+    def __init__(self, judge: Callable[[Sequence[Wanted]], None]) -> None:
+        self._judge = judge
+        self._todo: SimpleQueue[Sequence[Wanted] | None] = SimpleQueue()
+        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._num_open = 0
+        self._is_stopped = False
         self._waiting: list[Wanted] = []
-        self._handed: deque[Future[None]] = deque()
         self._last = time.monotonic()
+        self._threads = [Thread(target=self._work, daemon=True) for _ in range(os.cpu_count() or 1)]
+        for thread in self._threads:
+            thread.start()
 
     def add(self, item: Wanted) -> None:
         """Raises what judging an earlier one raised."""
@@ -201,16 +212,40 @@ class _Judging:
             self._waiting, self._last = [], time.monotonic()
 
     def finish(self) -> None:
-        """Waits for all verdicts."""
+        """Waits for all verdicts; Ctrl-C is heeded."""
         self._hand(self._waiting)
-        while self._handed:
-            self._handed.popleft().result()
+        while self._num_open:
             interrupt.check()
+            with contextlib.suppress(Empty):
+                self._take(self._done.get(timeout=0.1))
+
+    def stop(self) -> None:
+        """No further verdict is begun."""
+        self._is_stopped = True
+        for _ in self._threads:
+            self._todo.put(None)
 
     def _hand(self, items: Sequence[Wanted]) -> None:
-        self._handed.append(self._threads.submit(self._judge, items))
-        while self._handed and self._handed[0].done():
-            self._handed.popleft().result()
+        self._num_open += 1
+        self._todo.put(items)
+        with contextlib.suppress(Empty):
+            while True:
+                self._take(self._done.get_nowait())
+
+    def _take(self, error: BaseException | None) -> None:
+        self._num_open -= 1
+        if error is not None:
+            raise error
+
+    def _work(self) -> None:
+        for items in iter(self._todo.get, None):
+            if self._is_stopped:
+                return
+            try:
+                self._judge(items)
+                self._done.put(None)
+            except BaseException as error:
+                self._done.put(error)
 
 
 class _Progress:
@@ -250,33 +285,20 @@ class _Progress:
         )
 
 
-def judge_sample(problem: Problem, generation: Generation, settings: JudgeSettings) -> Verdict:
-    """A verdict on what was generated for a problem.
-
-    Raises:
-        DataError: the problem itself is wrong.
-    """
-    try:
-        return judge_reply(problem, generation.reply, generation.stop, settings=settings)
-    except OpenExaoneError:
-        raise
-    except ValueError as error:
-        raise DataError(f"problem {problem.id}: {error}") from error
-
-
-def _wanted(task: Task, provider: Provider) -> list[Wanted]:
+def _wanted(task: Task, provider: Provider, settings: JudgeSettings) -> list[Wanted]:
     """Every sample of a task, with the hash of all that fixes what will be generated."""
     asks = [Ask(problem.question, task.thinking, task.sampling, 0) for problem in task.problems]
     sampling = {name: value for name, value in asdict(task.sampling).items() if name != "num_samples"}
     common = [dict(provider.identity), code_version(), task.thinking, sampling]
     wanted = []
     for problem, ask, prompt in zip(task.problems, asks, provider.prompts(asks), strict=True):
+        judged_by = judging_key(problem, settings)
         hashed = hashlib.sha256(json.dumps([*common, prompt], sort_keys=True).encode())
         for index in range(task.sampling.num_samples):
             own = hashed.copy()
             own.update(f"#{index}".encode())
             place = Place(task.name, problem.id, index)
-            wanted.append(Wanted(place, problem, replace(ask, index=index), own.hexdigest()[:32]))
+            wanted.append(Wanted(place, problem, replace(ask, index=index), own.hexdigest()[:32], judged_by))
     return wanted
 
 
@@ -299,7 +321,8 @@ def _grouped(task: Task, items: Sequence[Wanted], samples: Mapping[Place, Sample
     rows = list(_blocks([samples[item.place] for item in items], task.sampling.num_samples))
     asked = {item.problem.id for item in items}
     problems = tuple(problem for problem in task.problems if problem.id in asked)
-    return replace(task, problems=problems), tuple(tuple(row) for row in rows)
+    is_whole = task.is_whole and len(problems) == len(task.problems)
+    return replace(task, problems=problems, is_whole=is_whole), tuple(tuple(row) for row in rows)
 
 
 def _blocks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

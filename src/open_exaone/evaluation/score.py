@@ -18,6 +18,7 @@ from open_exaone.evaluation.statistics import (
     Estimate,
     bootstrap_interval,
     language_mismatch,
+    normal_interval,
     problem_means,
     question_correlation,
     question_interval,
@@ -92,6 +93,7 @@ def score_task(
         k=k,
         not_published=tuple(not_published),
         ci95_bootstrap=_clipped(bootstrap_interval(means)),
+        ci95_normal=_clipped(normal_interval(means)),
         correlation=question_correlation(correct),
         pass_at=passes,
         cons_at=votes,
@@ -110,7 +112,7 @@ def score_task(
 
 def _settings(task: Task) -> dict[str, Any]:
     asked = ("seed", "temperature", "top_p", "presence_penalty", "max_new_tokens", "thinking_budget")
-    about = ("name", "benchmark", "mode", "source", "sha256", "is_pinned")
+    about = ("name", "benchmark", "mode", "source", "sha256", "is_pinned", "is_whole")
     return {name: getattr(task.sampling, name) for name in asked} | {name: getattr(task, name) for name in about}
 
 

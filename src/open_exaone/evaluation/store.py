@@ -1,19 +1,20 @@
 """An evaluation's folder: what was asked for, and every sample, kept from the moment that it is there.
 
-`evaluation.json` says what was asked for, `problems.jsonl` holds the problems, `samples.jsonl` the judged samples in
-order, and `journal.jsonl`, while an evaluation runs, one line for each sample and one for each verdict.
+`evaluation.json` says what was asked for, `problems.jsonl` holds the problems that were measured, `samples.jsonl` their
+judged samples in order, `unused.jsonl` samples that an earlier measurement into this folder had besides, and
+`journal.jsonl`, while an evaluation runs, one line for each sample and one for each verdict.
 """
 
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from open_exaone.base.config import differences
-from open_exaone.base.errors import DataError, RunFolderError
+from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import (
     explain_os_errors,
     iterate_jsonl,
@@ -34,9 +35,10 @@ from open_exaone.evaluation.rows import (
     read_problems,
     read_sample,
     read_tasks,
-    read_verdict,
     sample_row,
+    task_row,
     verdict_row,
+    with_verdict,
 )
 from open_exaone.evaluation.task import Task
 
@@ -51,6 +53,7 @@ class Stored:
     plan: Mapping[str, Any]  # evaluation.json
     tasks: tuple[Task, ...]
     samples: tuple[tuple[tuple[Sample, ...], ...], ...]  # [task, P, k]
+    others: tuple[Sample, ...]  # unused.jsonl
 
 
 class Store:
@@ -66,10 +69,15 @@ class Store:
         """Makes the folder and keeps others out of it.
 
         Raises:
-            RunFolderError: another process measures into it now, or nothing can be written there.
+            ConfigError: no folder can have that name.
+            RunFolderError: it is something else's, another process measures into it now, or nothing can be written.
         """
+        if "\0" in str(self.folder):
+            raise ConfigError(f"--out {str(self.folder)!r}: no folder can be called so: choose another --out")
         with explain_os_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.plan_file.is_file() and any(path.name != ".lock" for path in self.folder.iterdir()):
+                raise RunFolderError(f"{self.folder}: is not empty and holds no evaluation: choose another --out")
         busy = f"{self.folder}: another process measures into it: wait for it, stop it, or choose another --out"
         with locked(self.folder / ".lock", busy):
             try:
@@ -77,26 +85,31 @@ class Store:
             finally:
                 self._close()
 
-    def claim(self, plan: Mapping[str, Any], tasks: Sequence[Task], keys: Mapping[Place, str]) -> dict[Place, Sample]:
-        """Makes the folder this evaluation's, and gives what it already has of it.
+    def claim(
+        self, plan: Mapping[str, Any], keys: Mapping[Place, str]
+    ) -> tuple[dict[Place, Sample], dict[Place, Sample]]:
+        """Makes the folder this evaluation's.
 
         Args:
             plan: what is asked for, as JSON; its parts are named where an earlier evaluation differs.
             keys: of every sample that is asked for.
 
+        Returns:
+            what it already has of it, and what it has besides, of the same model and code.
+
         Raises:
-            RunFolderError: it holds samples of another evaluation, model or code, or something else.
+            RunFolderError: it holds samples of another evaluation, model or code.
             DataError: a file of it is broken; names the line.
         """
-        samples = self._samples()
-        others = [place for place, sample in samples.items() if keys.get(place) != sample.key]
-        if others:
-            raise RunFolderError(self._refusal(plan, others[0], len(others), samples))
-        if not self.plan_file.is_file() and any(path.name != ".lock" for path in self.folder.iterdir()):
-            raise RunFolderError(f"{self.folder}: is not empty and holds no evaluation: choose another --out")
+        others = self._samples()
+        samples = {place: others.pop(place) for place in keys if place in others}
+        strange = [place for place, sample in samples.items() if keys[place] != sample.key]
+        found = self._told()
+        is_other = any(found.get(name) != plan.get(name) for name in ("model", "code_version"))
+        if strange or (others and is_other):
+            raise RunFolderError(self._refusal(found, plan, (*strange, *others)))
         write_json(self.plan_file, {**plan, "seconds": self.seconds, "notes": self.notes})
-        write_jsonl(self.problems_file, problem_rows(tasks))
-        return samples
+        return samples, others
 
     def put(self, sample: Sample) -> None:
         """Keeps a sample that is not judged yet."""
@@ -104,7 +117,7 @@ class Store:
 
     def put_verdicts(self, samples: Sequence[Sample]) -> None:
         """Keeps the verdicts of samples that were put before."""
-        self._append([{**place_row(sample), **verdict_row(sample.verdict)} for sample in samples])
+        self._append([{**place_row(sample), **verdict_row(sample)} for sample in samples])
 
     @property
     def seconds(self) -> float:
@@ -121,12 +134,21 @@ class Store:
         notes = list(dict.fromkeys([*self.notes, *notes]))
         write_json(self.plan_file, {**self._told(), "seconds": round(self.seconds + seconds, 3), "notes": notes})
 
-    def finish(self, samples: Sequence[Sample]) -> None:
-        """Writes all samples in order; the journal goes, and the results of the samples before."""
+    def finish(self, tasks: Sequence[Task], samples: Sequence[Sample], others: Sequence[Sample] = ()) -> None:
+        """Writes the problems that were measured and their samples, in order, and the others aside.
+
+        The journal goes, and so do the results of the samples before.
+        """
         self._close()
         for name in RESULTS:
             (self.folder / name).unlink(missing_ok=True)
+        write_json(self.plan_file, {**self._told(), "tasks": [task_row(task) for task in tasks]})
+        write_jsonl(self.problems_file, problem_rows(tasks))
+        if others:
+            write_jsonl(self.unused_file, map(sample_row, others))
         write_jsonl(self.samples_file, map(sample_row, samples))
+        if not others:
+            self.unused_file.unlink(missing_ok=True)
         self.journal_file.unlink(missing_ok=True)
 
     def read(self) -> Stored:
@@ -139,21 +161,25 @@ class Store:
             raise DataError(f"{self.folder}: holds no evaluation (evaluation.json): name a folder that `eval` made")
         if self.journal_file.is_file():
             raise DataError(f"{self.folder}: this evaluation was cut: finish it first, by the same command as before")
-        plan = read_json(self.plan_file)
-        samples: dict[str, dict[str, list[Sample]]] = {}
-        for place, sample in self._samples().items():
-            samples.setdefault(place.task, {}).setdefault(place.problem, []).append(sample)
-        tasks, grouped = [], []
-        for task in read_tasks(plan, read_problems(self.problems_file), self.plan_file):
-            own = samples.get(task.name, {})
-            problems = tuple(problem for problem in task.problems if problem.id in own)
-            sizes = {len(own[problem.id]) for problem in problems}
-            if len(sizes) != 1:
-                raise DataError(f"{self.samples_file}: task {task.name!r}: its problems must have as many samples each")
-            sampling = replace(task.sampling, num_samples=sizes.pop())
-            tasks.append(replace(task, problems=problems, sampling=sampling))
-            grouped.append(tuple(tuple(own[problem.id]) for problem in problems))
-        return Stored(plan, tuple(tasks), tuple(grouped))
+        plan = self._told()
+        tasks = read_tasks(plan, read_problems(self.problems_file), self.plan_file)
+        samples = self._read(self.samples_file)
+        grouped = []
+        for task in tasks:
+            places = [
+                [Place(task.name, problem.id, index) for index in range(task.sampling.num_samples)]
+                for problem in task.problems
+            ]
+            lacking = [place for row in places for place in row if place not in samples]
+            if lacking or not places:
+                what = f"lacks {lacking[0].problem!r}, sample {lacking[0].index}" if lacking else "has no problems"
+                raise DataError(f"{self.samples_file}: task {task.name!r}: {what}: measure again by the same command")
+            grouped.append(tuple(tuple(samples.pop(place) for place in row) for row in places))
+        if samples:
+            place = next(iter(samples))
+            which = f"task {place.task!r}, problem {place.problem!r}, sample {place.index}"
+            raise DataError(f"{self.samples_file}: {which}: evaluation.json and problems.jsonl know no such sample")
+        return Stored(plan, tuple(tasks), tuple(grouped), tuple(self._read(self.unused_file).values()))
 
     @property
     def plan_file(self) -> Path:
@@ -168,25 +194,35 @@ class Store:
         return self.folder / "samples.jsonl"
 
     @property
+    def unused_file(self) -> Path:
+        return self.folder / "unused.jsonl"
+
+    @property
     def journal_file(self) -> Path:
         return self.folder / "journal.jsonl"
 
     def _samples(self) -> dict[Place, Sample]:
         """All that is there, judged or not."""
         samples: dict[Place, Sample] = {}
-        for path in (self.samples_file, self.journal_file):
-            rows = iterate_jsonl(path, drop_cut_tail=path == self.journal_file) if path.is_file() else ()
-            for number, row in rows:
-                where = f"{path}: line {number}"
-                if isinstance(row, dict) and "key" in row:
-                    sample = read_sample(row, where)
-                    samples[place_of(sample)] = sample
-                else:
-                    place = checked(row, where, ("task", "problem", "verdict", "why"), ("index",))
-                    key = Place(place["task"], place["problem"], place["index"])
-                    if key not in samples:
-                        raise DataError(f"{where}: is the verdict of no sample: remove the line")
-                    samples[key] = replace(samples[key], verdict=read_verdict(place, where))
+        for path in (self.unused_file, self.samples_file, self.journal_file):
+            samples |= self._read(path, samples)
+        return samples
+
+    def _read(self, path: Path, before: Mapping[Place, Sample] | None = None) -> dict[Place, Sample]:
+        """A file's samples; those `before` may get their verdicts in it."""
+        samples = dict(before or {})
+        rows = iterate_jsonl(path, drop_cut_tail=path == self.journal_file) if path.is_file() else ()
+        for number, row in rows:
+            where = f"{path}: line {number}"
+            if isinstance(row, dict) and "key" in row:
+                sample = read_sample(row, where)
+                samples[place_of(sample)] = sample
+                continue
+            fields = checked(row, where, ("task", "problem"), ("index",))
+            place = Place(fields["task"], fields["problem"], fields["index"])
+            if place not in samples:
+                raise DataError(f"{where}: is the verdict of no sample: remove the line")
+            samples[place] = with_verdict(samples[place], row, where)
         return samples
 
     def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -208,18 +244,27 @@ class Store:
                 self._file = None
 
     def _told(self) -> dict[str, Any]:
+        """evaluation.json; empty before there is one."""
         plan = read_json(self.plan_file) if self.plan_file.is_file() else {}
         if not isinstance(plan, dict):
             raise DataError(f"{self.plan_file}: must be an object")
+        for field, kind, what in (
+            ("model", dict, "an object"),
+            ("seconds", int | float, "a number"),
+            ("notes", list, "a list"),
+        ):
+            if field in plan and not isinstance(plan[field], kind):
+                raise DataError(f"{self.plan_file}: field {field!r} must be {what}")
         return plan
 
-    def _refusal(self, plan: Mapping[str, Any], place: Place, number: int, samples: Mapping[Place, Sample]) -> str:
-        found = {name: value for name, value in self._told().items() if name not in ("seconds", "notes")}
-        differs = sorted(differences(found, plan)) if found else []
+    def _refusal(self, found: Mapping[str, Any], plan: Mapping[str, Any], places: Sequence[Place]) -> str:
+        kept = {name: value for name, value in found.items() if name not in ("seconds", "notes")}
+        differs = sorted(differences(kept, plan))
         why = f"; it differs in {', '.join(differs[:6])}" if differs else ""
+        place = places[0]
         return (
-            f"{self.folder}: {number} of the {len(samples)} samples there are not what this evaluation would give "
-            f"(such as {place.task}, {place.problem}, sample {place.index}{why}): choose another --out, or remove it"
+            f"{self.folder}: {len(places)} of the samples there are not what this evaluation would give (such as "
+            f"{place.task}, {place.problem}, sample {place.index}{why}): choose another --out, or remove the folder"
         )
 
 

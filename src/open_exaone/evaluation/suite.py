@@ -4,6 +4,7 @@ A task's values come from its own row, from the table of its mode, or from `[def
 names those that LG did not publish and we chose; docs/suites.md has them all as tables.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import Field, model_validator
 
 from open_exaone.base.config import Config, read_toml, short, validate
 from open_exaone.base.errors import ConfigError
+from open_exaone.tasks.benchmarks.names import did_you_mean, spelled
 from open_exaone.tasks.benchmarks.registry import BENCHMARKS, get_benchmark
 from open_exaone.verify.own import is_own
 
@@ -31,7 +33,12 @@ _ONE = {  # a benchmark by itself: the reports' sampling
     "temperature": 0.6,
     "top_p": 0.95,
     "max_new_tokens": 32768,
-    "not_published": ["k", "presence_penalty", "seed"],
+    "not_published": ("k", "presence_penalty", "seed"),
+}
+_ONE_NON_REASONING = {  # greedy, as the reports are where k = 1
+    "mode": "non-reasoning",
+    "temperature": 0.0,
+    "not_published": ("k", "presence_penalty", "seed", "max_new_tokens"),
 }
 
 
@@ -82,6 +89,10 @@ class SuiteTask(Config):
             return Path(self.benchmark).stem
         return self.benchmark.removeprefix(OF_A_RUN)
 
+    def in_modes(self, modes: Iterable[str]) -> tuple["SuiteTask", ...]:
+        """The task, if its mode is one of these."""
+        return (self,) if self.mode in modes else ()
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.temperature == 0 and self.k > 1:
@@ -114,6 +125,16 @@ class SuiteTask(Config):
         return self
 
 
+class LoneTask(SuiteTask):
+    """A benchmark by itself, which may be asked in either mode."""
+
+    def in_modes(self, modes: Iterable[str]) -> tuple[SuiteTask, ...]:
+        """The task in each of these modes."""
+        named = {"name": f"{self.name}-non-reasoning"} if self.name else {}
+        other = self.model_copy(update={**_ONE_NON_REASONING, **named})
+        return tuple(task for task in (self, other) if task.mode in modes)
+
+
 class Suite(Config):
     """Tasks that are measured together."""
 
@@ -128,13 +149,12 @@ class Suite(Config):
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
-        labels = [task.label for task in self.tasks]
-        if twice := [label for label in labels if labels.count(label) > 1]:
-            raise ValueError(f"tasks: two are called {twice[0]!r}: give one a name of its own")
+        if twice := _first_twice(self.tasks):
+            raise ValueError(f"tasks: two are called {twice!r}: give one a name of its own")
         return self
 
     def of_modes(self, modes: Iterable[str]) -> Self:
-        """The tasks in these modes.
+        """The tasks in these modes; a benchmark by itself is asked in any.
 
         Raises:
             ConfigError: a mode is unknown, or no task is left.
@@ -143,14 +163,15 @@ class Suite(Config):
         for mode in wanted:
             if mode not in MODES:
                 raise ConfigError(f"mode {mode!r}: must be one of {', '.join(MODES)}")
-        tasks = tuple(task for task in self.tasks if task.mode in wanted)
+        tasks = tuple(made for task in self.tasks for made in task.in_modes(wanted))
         if not tasks:
             raise ConfigError(f"suite {self.name}: has no task in mode {' or '.join(wanted)}: choose another mode")
         return self.model_copy(update={"tasks": tasks})
 
     def not_published(self, name: str) -> tuple[str, ...]:
         """Which settings of a planned task LG did not publish; `name` as in `Task.name`, with or without its budget."""
-        return next((task.not_published for task in self.tasks if task.label == name.partition("@")[0]), ())
+        tasks = (made for task in self.tasks for made in task.in_modes(MODES))
+        return next((task.not_published for task in tasks if task.label == name.partition("@")[0]), ())
 
 
 def suite_names() -> list[str]:
@@ -166,11 +187,16 @@ def load_suite(name_or_file: str) -> Suite:
     """A shipped suite, one mode of it ("exaone-4.0-reasoning"), a suite's file, or a benchmark as a suite of one.
 
     A benchmark is one by name, a `.toml` that describes it, a `.jsonl` of problems, a function that gives them
-    ("FILE.py:function"), or a run's own set ("run:test"). It is asked with the reports' sampling, k = 1.
+    ("FILE.py:function"), or a run's own set ("run:test"). It is asked with the reports' sampling, k = 1, in either
+    mode. Several of all these are named with commas, "math_500,aime_2025". Case, hyphens and spaces of a name that the
+    package has play no part.
 
     Raises:
-        ConfigError: there is no such suite or benchmark, or the file is wrong; names the file and the field.
+        ConfigError: there is no such suite or benchmark, or two have a task of one name, or the file is wrong; names
+            the file and the field.
     """
+    if "," in name_or_file and not os.path.exists(name_or_file.rpartition(":")[0] or name_or_file):
+        return _several(name_or_file)
     if name_or_file in SHIPPED:
         return _read(SHIPPED[name_or_file], read_toml(SHIPPED[name_or_file]))
     for mode in MODES[::-1]:  # "non-reasoning" ends in "reasoning"
@@ -184,10 +210,39 @@ def load_suite(name_or_file: str) -> Suite:
         return _one(name_or_file, "Problems of your own.")
     if name_or_file.startswith(OF_A_RUN) and name_or_file != OF_A_RUN:
         return _one(name_or_file, "A run's own problems.")
+    names = (*suite_names(), *BENCHMARKS)
+    if (known := spelled(name_or_file, names)) != name_or_file:
+        return load_suite(known)
     raise ConfigError(
-        f"suite {short(name_or_file)}: unknown; the suites are {', '.join(suite_names())}; a benchmark by itself is "
-        f"one of {', '.join(BENCHMARKS)}; or name a file: .toml, .jsonl or FILE.py:function"
+        f"suite {short(name_or_file)}: unknown{did_you_mean(name_or_file, names)}; the suites are "
+        f"{', '.join(suite_names())}; a benchmark by itself is one of {', '.join(BENCHMARKS)}; or name a file: .toml, "
+        ".jsonl or FILE.py:function"
     )
+
+
+def _several(names: str) -> Suite:
+    """All tasks of suites and benchmarks that are named with commas."""
+    parts = [part.strip() for part in names.split(",")]
+    if not all(parts):
+        raise ConfigError(f"suite {short(names)}: a name is empty: write them as math_500,aime_2025")
+    suites = [load_suite(part) for part in parts]
+    tasks = tuple(task for suite in suites for task in suite.tasks)
+    if twice := _first_twice(tasks):
+        having = " and ".join(suite.name for suite in suites if twice in (task.label for task in suite.tasks))
+        raise ConfigError(f"suite {short(names)}: {having} both have a task {twice!r}: name one of them alone")
+    protocols = dict.fromkeys(suite.protocol for suite in suites)
+    return Suite(
+        name=",".join(suite.name for suite in suites),
+        what=" ".join(suite.what for suite in suites),
+        protocol=" and ".join(protocols),
+        tasks=tasks,
+    )
+
+
+def _first_twice(tasks: Iterable[SuiteTask]) -> str | None:
+    """A name that two tasks have."""
+    labels = [task.label for task in tasks]
+    return next((label for label in labels if labels.count(label) > 1), None)
 
 
 def _from_toml(path: Path) -> Suite:
@@ -211,7 +266,7 @@ def _from_toml(path: Path) -> Suite:
 
 
 def _one(benchmark: str, what: str, name: str | None = None) -> Suite:
-    task = validate(SuiteTask, {"benchmark": benchmark, "name": name, **_ONE}, benchmark)
+    task = validate(LoneTask, {"benchmark": benchmark, "name": name, **_ONE}, benchmark)
     return Suite(name=task.label, what=what, tasks=(task,))
 
 

@@ -17,6 +17,7 @@ class Task:
     source: str = ""  # where the rows were read
     sha256: str = ""  # of the rows that counted
     is_pinned: bool = False  # whether these are the rows that we know
+    is_whole: bool = True  # whether these are all problems; a limit or an early stop leaves some out
 
     @property
     def mode(self) -> str:

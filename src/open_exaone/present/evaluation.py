@@ -92,6 +92,8 @@ def render(report: Mapping[str, Any], packed: Packed) -> str:
         results=tables.results(entries),
         settings=tables.settings(entries),
         notes=tables.notes(entries),
+        model_notes=tables.model_notes(report),
+        num_problems=tables.num_problems(entries, packed.problems, packed.tasks),
         graders=tables.graders(entries),
         scores=drawn.scores(points) if points else None,
         published=[(entry["name"], beside(entry), rows) for entry in entries if (rows := tables.published(entry))],

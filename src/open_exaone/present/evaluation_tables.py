@@ -10,6 +10,13 @@ from open_exaone.present.report import is_number
 Entry = Mapping[str, Any]  # one task of report.json
 Table = tuple[list[str], list[list[str]]]  # headings, rows
 POINTS = "points"  # the metric of an examination
+MEASURED_BY_LG = frozenset(  # benchmarks of which the published tables have a number
+    {
+        *("math_500", "aime_2024", "aime_2025", "hmmt_feb_2025", "csat_2025_math", "gpqa_diamond", "hle"),
+        *("mmlu", "mmlu_redux", "mmlu_pro", "livecodebench", "livecodebench_v5", "livecodebench_v6", "ifeval"),
+        *("kmmlu_pro", "kmmlu_redux", "ksm", "math_500_es", "mmmlu_es"),
+    }
+)
 Column = tuple[str, Callable[[Entry], Any], Callable[[Any], str]]  # heading, what to read, how to show it
 
 
@@ -83,16 +90,49 @@ def _table(entries: Sequence[Entry], columns: Sequence[Column]) -> Table:
 
 
 def notes(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """What a reader of the numbers must know, as (task, sentence)."""
-    told = []
-    for entry in entries:
-        if entry.get("is_pinned") is False:
-            told.append((entry["name"], "content not pinned: this project knows no checksum of these rows."))
-        chosen = entry.get("not_published")
-        if isinstance(chosen, list) and chosen:
-            fields = ", ".join(figures.words(str(field)) for field in chosen)
-            told.append((entry["name"], f"not published by LG, chosen here: {fields}."))
-    return told
+    """What a reader of the numbers must know, as (tasks, sentence): a sentence once, with all tasks it holds of."""
+    tasks: dict[str, list[str]] = {}
+    for tell in (_problems_note, _settings_note):
+        for entry in entries:
+            if sentence := tell(entry):
+                tasks.setdefault(sentence, []).append(entry["name"])
+    return [(", ".join(names), sentence) for sentence, names in tasks.items()]
+
+
+def _problems_note(entry: Entry) -> str:
+    if entry.get("is_whole") is False:
+        count = figures.number(value_of(entry.get("num_problems")))
+        published = ", so it compares with no published number of the whole set" if _has_published(entry) else ""
+        return f"measured on {count} of its problems only{published}."
+    is_unknown = entry.get("is_pinned") is False
+    return "content not pinned: this project knows no checksum of these rows." if is_unknown else ""
+
+
+def _settings_note(entry: Entry) -> str:
+    """What we chose; nothing of a benchmark that LG never measured, where there was nothing to publish."""
+    chosen = rows_of(entry.get("not_published")) if _has_published(entry) else []
+    fields = ", ".join(sorted(figures.words(str(field)) for field in chosen))
+    return f"not published by LG, chosen here: {fields}." if fields else ""
+
+
+def _has_published(entry: Entry) -> bool:
+    return str(entry.get("benchmark")) in MEASURED_BY_LG or bool(rows_of(entry.get("published")))
+
+
+def model_notes(report: Mapping[str, Any]) -> list[str]:
+    """What the engine or the plan says of the whole measurement: what was left out, replies cut short, no seeds."""
+    return [note for note in rows_of(record(report.get("model")).get("notes")) if isinstance(note, str) and note]
+
+
+def num_problems(entries: Sequence[Entry], problems: Sequence[Sequence[Any]], tasks: Sequence[str]) -> int:
+    """How many problems there are, those of one benchmark under several budgets or in both modes counted once.
+
+    Args:
+        problems: each one's task, as its place in `tasks`, its id, and what else is known.
+    """
+    benchmarks = {entry["name"]: str(entry.get("benchmark") or entry["name"]) for entry in entries}
+    names = [benchmarks.get(task, task) for task in tasks]
+    return len({(names[task], key) for task, key, *_ in problems})
 
 
 def parts(entry: Entry) -> list[tuple[str, Table]]:
@@ -142,18 +182,19 @@ def published(entry: Entry) -> list[dict[str, Any]]:
 
 
 def records(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The report's flat records, as (title, [(name, value)])."""
+    """The report's flat records, as (title, [(name, value)]); the model's notes stand elsewhere."""
+    model = {name: value for name, value in record(report.get("model")).items() if name != "notes"}
     return [
-        (title, [(figures.words(str(k)), figures.setting(str(k), v)) for k, v in record(report.get(title)).items()])
-        for title in ("model", "versions")
+        (title, [(figures.words(str(k)), figures.setting(str(k), v)) for k, v in part.items()])
+        for title, part in (("model", model), ("versions", record(report.get("versions"))))
     ]
 
 
 def model_name(report: Mapping[str, Any]) -> str:
-    """What was measured, in short: the model's own name, the last part of its path."""
+    """What was measured, in short: a name of one or two parts (a run's stage, the hub's) whole, of a path its end."""
     model = report.get("model")
-    name = record(model).get("model") or (model if isinstance(model, str) else "")
-    return str(name).rstrip("/").rpartition("/")[2] or "a model without a name"
+    name = str(record(model).get("model") or (model if isinstance(model, str) else "")).rstrip("/")
+    return (name if name.count("/") == 1 else name.rpartition("/")[2]).lstrip("/") or "a model without a name"
 
 
 def point(entry: Entry, name: str, metric: str = "pass@1") -> Point | None:

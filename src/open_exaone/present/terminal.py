@@ -15,12 +15,19 @@ if TYPE_CHECKING:
 
 TEXT_COLUMNS = frozenset({"stage", "mode", "split", "task", "benchmark", "model"})  # these stand left, numbers right
 GAP = 2  # cells between columns
-DROPPED_FIRST = (
-    *("FLOPs", "tokens written", "answer tokens", "other language", "not judged"),
-    *("no answer", "problems", "train tokens", "greedy", "mode", "train time"),
-    *("thought tokens", "truncated", "cons", "95 %", "ours"),
+DROPPED_FIRST = ("train tokens", "greedy", "mode", "train time", "thought tokens", "truncated", "cons", "95 %", "ours")
+FAULTS = (
+    "other language",
+    "not judged",
+    "no answer",
+    "truncated",
+)  # an evaluation's; one with a fault is never dropped
+DROPPED_OF_MEASURED = (
+    *("FLOPs", "tokens written", "answer tokens", "mode", "thought tokens", "cons@k", "pass@k", "k"),
+    *("problems", "exam points", "95% interval"),
 )
 SHOWN_FIELDS = ("loss", "reward_mean", "reward", "tokens_per_second", "truncated_share", "error_share", "pass_at_1")
+SHOWN_UNLESS_0 = frozenset({"tokens_per_second", "error_share"})
 MARKS = {"correct": ("✓", "green"), "wrong": ("✗", "red"), "truncated": ("…", "yellow"), "unparsed": ("?", "yellow")}
 
 
@@ -47,17 +54,29 @@ def closing_table_rich(report: Mapping[str, Any], width: int | None = None) -> "
 
 
 def measured_table(report: Mapping[str, Any], width: int | None = None) -> "Table":
-    """The same of an evaluation's report: a line for each task."""
-    return rich_table(*results(report["tasks"]), width)
+    """The same of an evaluation's report: a line for each task; of the faults, those that there are stay."""
+    titles, rows = results(report["tasks"])
+    columns = dict(zip(titles, zip(*rows, strict=True), strict=True))
+    no_faults = [title for title in FAULTS if set(columns.get(title, ())) <= {figures.NONE, figures.percent(0.0)}]
+    return rich_table(titles, rows, width, (*no_faults, *DROPPED_OF_MEASURED))
 
 
-def rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> "Table":
-    """Texts as a table for a rich console of `width` cells, the least telling columns left out where they don't fit."""
+def rich_table(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    dropped_first: Sequence[str] = DROPPED_FIRST,
+) -> "Table":
+    """Texts as a table for a rich console of `width` cells, the least telling columns left out where they don't fit.
+
+    Args:
+        dropped_first: which are left out, in this order: headings, or what stands before their "@".
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    columns = _fitting(titles, rows, width)
+    columns = _fitting(titles, rows, width, dropped_first)
     table = Table(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
     for title, cells in columns.items():
         side: Literal["left", "right"] = "left" if title in TEXT_COLUMNS else "right"
@@ -68,14 +87,16 @@ def rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int 
     return table
 
 
-def _fitting(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> dict[str, list[str]]:
+def _fitting(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, dropped_first: Sequence[str]
+) -> dict[str, list[str]]:
     """The table by columns, less the least telling ones until a line has room; headings break between words."""
     columns = {title: list(cells) for title, *cells in zip(titles, *rows, strict=True)}
-    for start in DROPPED_FIRST:
+    for start in dropped_first:
         needed = sum(_least_width(title, cells) + GAP for title, cells in columns.items())
-        if width is None or needed <= width:
+        if width is None or needed - GAP <= width:
             break
-        columns = {title: cells for title, cells in columns.items() if title.partition("@")[0] != start}
+        columns = {title: cells for title, cells in columns.items() if start not in (title, title.partition("@")[0])}
     return columns
 
 
@@ -124,7 +145,8 @@ class Progress:
 
     Use as a context manager. Calling it with an event is the hook that training takes:
     `progress({"stage": "sft", "step": 10, "num_steps": 400, "loss": 1.23, "tokens_per_second": 9800.0})`.
-    An event without a step, `{"message": "..."}`, is a line of its own. Unknown fields are ignored.
+    An event without a step, `{"message": "..."}`, is a line of its own. Unknown fields are ignored; `seconds`, where
+    given, is how long the stage has taken since it began.
     """
 
     def __init__(
@@ -184,19 +206,25 @@ class Progress:
             line.append(bar(step / max(num_steps, 1)) + " ", "cyan")
         line.append(f"{step:>{len(str(num_steps))}}/{num_steps}")
         for name in SHOWN_FIELDS:
-            if isinstance(fields.get(name), int | float) and (fields[name] or name != "error_share"):
+            if isinstance(fields.get(name), int | float) and (fields[name] or name not in SHOWN_UNLESS_0):
                 line.append(f"  {FIELD_FORMATS.get(name, _named)(name, fields[name])}")
         if fields.get("note"):
             line.append(f"  {figures.plain(fields['note'])}")
-        line.append(f"  {self._time(step, num_steps)}", "dim")
+        line.append(f"  {self._time(step, num_steps, fields.get('seconds'))}", "dim")
         return line
 
-    def _time(self, step: int, num_steps: int) -> str:
-        """Time left, from this stage's steps since it was first heard of (so a resumed stage counts its own)."""
+    def _time(self, step: int, num_steps: int, taken: float | None) -> str:
+        """Time left, from this stage's steps since it was first heard of (so a resumed stage counts its own).
+
+        Args:
+            taken: seconds since the stage began; where not known, a stage first heard of at its end tells no time.
+        """
         first_step, first_time = self._first
         seconds = self._clock() - first_time
         if step >= num_steps:
-            return f"done in {figures.duration(seconds)}"
+            if taken is None and first_step >= num_steps:
+                return "done"
+            return f"done in {figures.duration(seconds if taken is None else taken)}"
         if step <= first_step:
             return "time left: …"
         return f"about {figures.duration(seconds / (step - first_step) * (num_steps - step))} left"

@@ -10,7 +10,7 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_text
 from open_exaone.present import figures, plots
 
-REPORT = "verify-real.json"
+REPORT, MARKDOWN, PAGE = "verify-real.json", "verify-real.md", "verify-real.html"
 CSS = Path(__file__).parent / "templates" / "report.css"
 TITLES = {
     "logits": "Logits beside transformers",
@@ -67,10 +67,34 @@ def write_pages(folder: Path) -> tuple[Path, Path]:
         blocks = list(tell(report))
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / REPORT}: is no report of verify-real: {error!r}: make it anew") from error
-    markdown, page = folder / "verify-real.md", folder / "verify-real.html"
+    markdown, page = folder / MARKDOWN, folder / PAGE
     write_text(markdown, "\n\n".join(filter(None, map(_markdown, blocks))) + "\n")
     write_text(page, _page(report["model"]["name"], blocks))
     return markdown, page
+
+
+def terminal_lines(report: Mapping[str, Any], folder: Path) -> list[str]:
+    """What the terminal tells of a report whose pages were written into `folder`; safe to print as it is.
+
+    Each part with its checks, the nearest published numbers, and where the pages are.
+    """
+    lines = []
+    for name, part in report["parts"].items():
+        lines.append(f"{TITLES[name]}: {WORDS[part['status']]}" + (f": {part['why']}" if part.get("why") else ""))
+        lines += [f"  {MARKS[check['passed']]} {check['name']}: {check['detail']}" for check in part["checks"]]
+        if name == "math_500" and part["figures"]:
+            for row in nearest(part["figures"]):
+                lines.append(
+                    f"    {row['model']}: {row['percent']}%, ours is {100 * row['difference']:+.1f} points off"
+                )
+    lines.append(f"The report, to share: {folder / MARKDOWN}; as a page: {folder / PAGE}")
+    return [" ".join(figures.plain(line).splitlines()) for line in lines]
+
+
+def nearest(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The published numbers to show beside MATH-500's: the model's own, then the nearest ones."""
+    own = [row for row in told["beside"] if told["published"] and row["model"] == told["published"]["model"]]
+    return own + [row for row in told["beside"] if row not in own][: NEAREST - len(own)]
 
 
 def tell(report: Mapping[str, Any]) -> Iterator[Block]:
@@ -149,17 +173,15 @@ def _math(told: Mapping[str, Any]) -> Iterator[Block]:
         f"pass@1 {figures.percent(told['pass_at_1'])} (95 % interval {figures.interval(told['ci95'])}), "
         f"{told['num_problems']} problems, {told['k']} samples each."
     )
-    shown = [row for row in told["beside"] if told["published"] and row["model"] == told["published"]["model"]]
-    shown += [row for row in told["beside"] if row not in shown][: NEAREST - len(shown)]
     rows = [
         (
             row["model"],
             f"{row['percent']}%",
             f"{100 * row['difference']:+.1f}",
-            "yes" if row["within"] else "no",
+            {True: "yes", False: "no", None: figures.NONE}[row["within"]],
             f"{row['source']} [{row['tag']}]",
         )
-        for row in shown
+        for row in nearest(told)
     ]
     yield Table(("published", "pass@1", "ours minus it", "in our interval", "source"), rows)
     settings = {key: told[key] for key in ("temperature", "top_p", "max_new_tokens", "sha256") if key in told}

@@ -1,4 +1,4 @@
-"""Measures any model by any suite: a run, a checkpoint, an endpoint; and judges what was stored anew."""
+"""Measures any model by any suite: a run, a checkpoint, an endpoint."""
 
 import hashlib
 import math
@@ -7,18 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from open_exaone.base.config import validate
-from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.files import read_json, write_jsonl
+from open_exaone.base.errors import ConfigError
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
 from open_exaone.evaluation.config import EvaluationConfig
-from open_exaone.evaluation.foreign import difference_rows, read_outputs, score_foreign
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.report import Report, build_report, write_report
-from open_exaone.evaluation.rescore import changes, rescore
-from open_exaone.evaluation.rows import place_of, task_row
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
@@ -37,7 +34,7 @@ from open_exaone.verify.own import is_own
 from open_exaone.verify.settings import JudgeSettings
 
 LOCAL, VLLM = "local", "vllm"
-STORED = "stored"  # what generated replies that came in a file
+FLAGS = {"rows": "rows", "budgets": "budget", "modes": "mode", "skip_missing": "skip-missing", "changed": "changed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +51,14 @@ class Choices:
     modes: tuple[str, ...] | None = None
     seed: int | None = None
     max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
     until_width: float | None = None  # stop a task once its interval is so wide to each side
     concurrency: int = 32  # requests in flight, of an endpoint
     skip_missing: bool = False  # leave out benchmarks that cannot be loaded
     changed: bool = False  # take benchmarks whose content differs from what we know
     compare: bool = False  # set the published numbers beside
+    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of vLLM, or of `EndpointProvider`
 
     def __post_init__(self) -> None:
         if self.until_width is not None and not 0 < self.until_width < 0.5:
@@ -96,109 +96,32 @@ def evaluate(
     machine = machine or Machine()
     recipe = RunFolder(Path(source)).recipe() if is_run(Path(source)) else None
     settings = machine.judge(settings or (recipe.judge if recipe else JudgeSettings()))
-    suite, tasks, not_published = _planned(source, choices, settings, on_event)
+    left_out: list[str] = []
+    suite, tasks, not_published = _planned(source, choices, settings, left_out.append)
     provider = _provider(source, choices, machine)
     store = Store(out or _default_folder(source, suite, tasks, provider))
     num_samples = sum(len(task.problems) * task.sampling.num_samples for task in tasks)
     on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
     started = datetime.now(UTC)
     done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
-    for note in store.notes:
+    notes = [*left_out, *store.notes, *_stopped_early(tasks, done)]
+    for note in notes:
         on_event({"message": f"note: {note}"})
     report = build_report(
         [
-            score_task(task, samples, flops=_flops(provider, samples), not_published=not_published(task.name))
+            score_task(
+                task, samples, flops=_flops(provider, samples), not_published=_ours(task, not_published, choices)
+            )
             for task, samples in done
         ],
         suite=suite,
-        model={**provider.identity, "notes": store.notes},
+        model={**provider.identity, "notes": notes},
         code_version=code_version(),
         versions=versions(),
         started=started.isoformat(timespec="seconds"),
         seconds=store.seconds,
     )
-    return store.folder, _publish(store.folder, report, compare=choices.compare)
-
-
-def rescore_folder(
-    folder: Path,
-    settings: JudgeSettings | None = None,
-    *,
-    compare: bool = False,
-    on_event: OnEvent = lambda event: None,
-) -> Report:
-    """Judges an evaluation's stored samples anew, without generating; its verdicts and its report are replaced.
-
-    Raises:
-        DataError: the folder holds no finished evaluation, or a file of it is broken; names the line.
-    """
-    store = Store(folder)
-    with store.opened():
-        stored = store.read()
-        if stored.plan["model"].get("engine") == STORED:
-            origin = stored.tasks[0].source
-            raise DataError(f"{folder}: its replies came in {origin}: judge that file anew, into another --out")
-        samples = rescore(stored.tasks, stored.samples, settings)
-        for (before, now), number in changes(stored.samples, samples).most_common():
-            on_event({"message": f"{number:,} verdicts changed from {before} to {now}"})
-        old = read_json(folder / "report.json") if (folder / "report.json").is_file() else {}
-        store.finish([sample for rows in samples for row in rows for sample in row])
-        told = {entry["name"]: entry for entry in old.get("tasks", [])}
-        entries = [
-            score_task(
-                task,
-                rows,
-                flops=(told.get(task.name, {}).get("cost") or {}).get("flops"),
-                not_published=told.get(task.name, {}).get("not_published", ()),
-            )
-            for task, rows in zip(stored.tasks, samples, strict=True)
-        ]
-        report = build_report(
-            entries,
-            suite=str(stored.plan.get("suite")),
-            model={**stored.plan.get("model", {}), "notes": store.notes},
-            code_version=str(stored.plan.get("code_version")),
-            versions=versions(),
-            started=str(old.get("started", datetime.now(UTC).isoformat(timespec="seconds"))),
-            seconds=store.seconds,
-        )
-    return _publish(folder, report, compare=compare)
-
-
-def rescore_file(
-    file: Path, out: Path, settings: JudgeSettings | None = None, *, kind: str = "math", compare: bool = False
-) -> Report:
-    """Judges replies that another harness stored, and sets its verdicts beside ours (`evaluation.foreign`).
-
-    Args:
-        out: gets what an evaluation's folder holds, and `differences.jsonl`.
-
-    Raises:
-        DataError: no format fits, or a field is wrong; names the line.
-        RunFolderError: `out` is something else's.
-    """
-    stored = read_outputs(file, kind)
-    samples = rescore([item.task for item in stored], [item.samples for item in stored], settings)
-    store = Store(out)
-    model = {"engine": STORED, "model": file.name}
-    tasks = [task_row(item.task) for item in stored]
-    asked = {"suite": file.stem, "model": model, "code_version": code_version(), "tasks": tasks}
-    flat = [sample for rows in samples for row in rows for sample in row]
-    with store.opened():
-        store.claim(asked, [item.task for item in stored], {place_of(sample): sample.key for sample in flat})
-        store.finish(flat)
-        pairs = list(zip(stored, samples, strict=True))
-        differences = (row for item, rows in pairs for row in difference_rows(item.task, rows, item.theirs))
-        write_jsonl(out / "differences.jsonl", differences)
-        report = build_report(
-            [score_foreign(item, rows) for item, rows in pairs],
-            suite=file.stem,
-            model=model,
-            code_version=code_version(),
-            versions=versions(),
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-    return _publish(out, report, compare=compare)
+    return store.folder, publish(store.folder, report, compare=choices.compare)
 
 
 def is_address(source: str) -> bool:
@@ -207,7 +130,7 @@ def is_address(source: str) -> bool:
 
 
 def _planned(
-    source: str, choices: Choices, settings: JudgeSettings, on_event: OnEvent
+    source: str, choices: Choices, settings: JudgeSettings, on_skip: Callable[[str], object]
 ) -> tuple[str, list[Task], Callable[[str], Sequence[str]]]:
     """The suite's name, its tasks, and which settings of a task LG did not publish."""
     run = RunFolder(Path(source)) if is_run(Path(source)) else None
@@ -233,20 +156,22 @@ def _planned(
         modes=choices.modes,
         seed=choices.seed,
         max_new_tokens=choices.max_new_tokens,
+        temperature=choices.temperature,
+        top_p=choices.top_p,
         run_problems=run.problems if run else None,
         settings=settings,
         on_change="warn" if choices.changed else "error",
         skip_missing=choices.skip_missing,
-        on_skip=lambda why: on_event({"message": f"left out: {why}"}),
+        on_skip=lambda why: on_skip(f"left out: {why}"),
     )
     return suite, tasks, found.not_published
 
 
 def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSettings) -> tuple[str, list[Task]]:
     """A set of the run's problems, or a file of the user's, measured as the run measures itself."""
-    for name in ("rows", "budgets", "modes", "skip_missing", "changed"):
+    for name in FLAGS:
         if getattr(choices, name):
-            raise ConfigError(f"--{name.replace('_', '-')}: needs a suite or a benchmark, such as --suite nano")
+            raise ConfigError(f"--{FLAGS[name]}: needs a suite or a benchmark, such as --suite nano")
     config = run.recipe().evaluation
     split = suite or config.split
     wanted = {
@@ -254,6 +179,8 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
         "num_samples": choices.num_samples,
         "seed": choices.seed,
         "max_new_tokens": choices.max_new_tokens,
+        "temperature": choices.temperature,
+        "top_p": choices.top_p,
     }
     changes = {name: value for name, value in wanted.items() if value is not None}
     config = validate(EvaluationConfig, config.model_dump() | changes, "evaluation")
@@ -265,26 +192,32 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
 
 
 def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
+    options = dict(choices.engine_options)
     if is_address(choices.engine) or is_address(source):
         if choices.stage is not None:
             raise ConfigError(f"--stage {choices.stage}: an endpoint has no stages; name a run's folder")
         if not is_address(source):
-            return EndpointProvider(choices.engine, source, concurrency=choices.concurrency)
+            return EndpointProvider(choices.engine, source, concurrency=choices.concurrency, **options)
         if choices.engine != LOCAL:
             raise ConfigError(f"--engine {choices.engine}: {source} is an endpoint itself: leave --engine out")
-        return EndpointProvider(source, concurrency=choices.concurrency)
+        return EndpointProvider(source, concurrency=choices.concurrency, **options)
     if choices.engine not in (LOCAL, VLLM):
         raise ConfigError(
             f"--engine {choices.engine}: must be local, vllm, or an address such as http://localhost:8000/v1"
         )
-    from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
+    from open_exaone.checkpoint.folder import load_config, load_model, load_tokenizer, resolve_device
     from open_exaone.checkpoint.licence import licence_of, model_name, tell_before_generating
 
     folder, _ = find_model(Path(source), choices.stage)
     tell_before_generating(licence_of(folder), model_name(folder))
     tokenizer = load_tokenizer(folder)
     if choices.engine == VLLM:
-        return VllmProvider(folder, tokenizer, weights=weights_hash(folder))
+        config = load_config(folder)
+        return VllmProvider(
+            folder, tokenizer, weights=weights_hash(folder), num_parameters=config.num_parameters, options=options
+        )
+    if options:
+        raise ConfigError(f"--engine-option {min(options)}: the local engine has no options; vLLM and endpoints have")
     from open_exaone.engine.engine import Engine
 
     model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
@@ -300,12 +233,37 @@ def _default_folder(source: str, suite: str, tasks: Sequence[Task], provider: Pr
     return Path("runs") / "eval" / f"{model}-{Path(suite).stem.partition(':')[0]}-{digest[:6]}"
 
 
+def _ours(task: Task, not_published: Callable[[str], Sequence[str]], choices: Choices) -> list[str]:
+    """The settings that LG did not publish, and those that whoever asks has changed."""
+    asked = {
+        "k": choices.num_samples,
+        "seed": choices.seed,
+        "max_new_tokens": choices.max_new_tokens,
+        "temperature": choices.temperature,
+        "top_p": choices.top_p,
+        "thinking_budget": choices.budgets,
+    }
+    published = not_published(task.name)
+    return list(
+        dict.fromkeys([*published, *(name for name, value in asked.items() if value is not None and published)])
+    )
+
+
+def _stopped_early(tasks: Sequence[Task], done: Sequence[tuple[Task, Samples]]) -> list[str]:
+    """Which tasks had an interval that was narrow enough before their last question."""
+    return [
+        f"{task.name}: stopped after {len(asked.problems)} of {len(task.problems)} questions: narrow enough by then"
+        for task, (asked, _) in zip(tasks, done, strict=True)
+        if len(asked.problems) < len(task.problems)
+    ]
+
+
 def _flops(provider: Provider, samples: Samples) -> float | None:
     costs = [provider.flops(sample.generation) for row in samples for sample in row]
     return None if None in costs else math.fsum(cost for cost in costs if cost is not None)
 
 
-def _publish(folder: Path, report: Report, *, compare: bool) -> Report:
+def publish(folder: Path, report: Report, *, compare: bool) -> Report:
     """Writes report.json and report.html."""
     report = with_published(report) if compare else report
     write_report(folder / "report.json", report)

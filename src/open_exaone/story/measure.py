@@ -52,7 +52,7 @@ def own_tasks(problems: Sequence[Problem], config: EvaluationConfig, *, thinking
 
 def stage_entry(samples: Entry, greedy: Entry) -> dict[str, Any]:
     """The fields of a stage's entry in a story's report.json that come from its measurement."""
-    assert samples.tokens is not None  # of generations, tokens are counted
+    assert samples.tokens is not None and samples.rates.truncated is not None  # of generations, both are known
     return {
         "mode": samples.mode,
         "split": samples.name,

@@ -1,5 +1,6 @@
 """A user's own problems: a file of them, or a Python function that gives them."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -20,9 +21,9 @@ _TEXTS = ("id", "task", "language", "verifier", "thought", "reply")
 def own_problems(source: str, settings: JudgeSettings | None = None) -> list[Problem]:
     """The problems of a `.jsonl` file, or of a function named by file, such as "my_task.py:problems".
 
-    A problem is an object with `question` and `answer`; `id`, `task`, `language` ("en"), `verifier` ("exact"),
-    `metadata`, and for supervised stages `thought` and `reply`, may stand there too. The function takes nothing and
-    returns a list of such objects; it runs in a process of its own.
+    A problem is an object with `question` and `answer`, which may be a number; `id`, `task`, `language` ("en"),
+    `verifier` ("exact"), `metadata`, and for supervised stages `thought` and `reply`, may stand there too. The function
+    takes nothing and returns a list of such objects; it runs in a process of its own.
 
     Raises:
         ConfigError: there is no such file.
@@ -66,13 +67,25 @@ def _problem(row: Any, name: str, number: int, place: str) -> Problem:
     if not isinstance(row, dict):
         raise DataError(f'{place}: must be an object such as {{"question": "2+3?", "answer": "5"}}')
     if unknown := row.keys() - _FIELDS:
-        raise DataError(f"{place}: unknown field {min(unknown)!r}; known are {', '.join(sorted(_FIELDS))}")
+        raise DataError(
+            f"{place}: unknown field {min(unknown)!r}; known are {', '.join(sorted(_FIELDS))}; rows of another shape, "
+            "with choices for one, are described in a .toml file (docs/benchmarks.md, A set of your own)"
+        )
+    if _is_number(row.get("answer")):
+        row = {**row, "answer": str(row["answer"])}
     for field in ("question", "answer"):
         if not isinstance(row.get(field), str) or not row[field].strip():
-            raise DataError(f"{place}: field {field!r} must be a text that is not empty")
+            also = ", or a number" if field == "answer" else ""
+            raise DataError(f"{place}: field {field!r} must be a text that is not empty{also}")
     for field in _TEXTS:
         if not isinstance(row.get(field, ""), str):
             raise DataError(f"{place}: field {field!r} must be a text")
     if not isinstance(row.get("metadata", {}), dict):
         raise DataError(f"{place}: field 'metadata' must be an object")
     return Problem(**{"id": f"{name}/{number}", "task": name, "language": "en", "verifier": "exact", **row})
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -30,7 +30,9 @@ def test_the_known_content_is_known(pinned, tmp_path) -> None:
 )
 def test_changed_content_is_an_error_or_a_warning(rows, pinned, tmp_path) -> None:
     source = write_rows(tmp_path / "changed.jsonl", rows)
-    with pytest.raises(DataError, match=r"changed.jsonl: the benchmark's content changed: .* allow it with on_change="):
+    with pytest.raises(
+        DataError, match=r"changed.jsonl: the benchmark's content changed: .* or take it as it is with --ch"
+    ):
         load_benchmark(pinned, source)
     with pytest.warns(UserWarning, match="the benchmark's content changed"):
         loaded = load_benchmark(pinned, source, on_change="warn")
@@ -46,3 +48,14 @@ def test_a_copy_with_other_fields_is_another_file(pinned, tmp_path) -> None:
 
 def test_a_part_is_compared_with_nothing(pinned, tmp_path) -> None:
     assert not load_benchmark(pinned, write_rows(tmp_path / "changed.jsonl", ROWS[::-1]), limit=2).is_pinned
+
+
+def test_a_limit_that_leaves_nothing_out_leaves_the_known_content_known(pinned, tmp_path) -> None:
+    known = str(tmp_path / "known.jsonl")
+    for limit in (len(ROWS), len(ROWS) + 1):
+        loaded = load_benchmark(pinned, known, limit=limit)
+        assert loaded.is_pinned and loaded.is_whole
+    part = load_benchmark(pinned, known, limit=len(ROWS) - 1)
+    assert not part.is_pinned and not part.is_whole
+    (tmp_path / "broken.jsonl").write_text((tmp_path / "known.jsonl").read_text() + "{", encoding="utf-8")
+    assert not load_benchmark(pinned, str(tmp_path / "broken.jsonl"), limit=len(ROWS)).is_whole  # a row is a row

@@ -37,9 +37,15 @@ def test_what_was_fetched_is_what_is_loaded(name: str, tmp_path: Path) -> None:
     assert again.source == str(fetched.path)
 
 
+def test_a_name_may_be_spelled_otherwise(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", MADE_UP["csat_2025_math"])
+    assert fetch_benchmark("CSAT-2025 math", source).path == fetched_file("csat_2025_math")
+    assert load_benchmark("CSAT_2025_Math").source == str(fetched_file("csat_2025_math"))
+
+
 def test_content_that_changed_must_be_accepted_once(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.jsonl", MADE_UP["gsm8k"])
-    with pytest.raises(DataError, match="the benchmark's content changed: .*; fetch it anew, or allow it with"):
+    with pytest.raises(DataError, match="the benchmark's content changed: .*; fetch it anew, or take it as it is with"):
         fetch_benchmark("gsm8k", source)
     assert not fetched_file("gsm8k").exists()
     with pytest.warns(UserWarning, match="content changed"):

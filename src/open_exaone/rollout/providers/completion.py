@@ -54,9 +54,9 @@ def read_completion(body: bytes) -> ChatReply:
         content,
         thought,
         stop,
-        _count(usage, "prompt_tokens"),
-        _count(usage, "completion_tokens"),
-        _count(_field(usage, "completion_tokens_details"), "reasoning_tokens") or _count(usage, "reasoning_tokens"),
+        count_of(usage, "prompt_tokens"),
+        count_of(usage, "completion_tokens"),
+        count_of(_field(usage, "completion_tokens_details"), "reasoning_tokens") or count_of(usage, "reasoning_tokens"),
     )
 
 
@@ -124,7 +124,8 @@ def _field(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else None
 
 
-def _count(value: Any, name: str) -> int | None:
+def count_of(value: Any, name: str) -> int | None:
+    """A field of a JSON object, where it is a number of tokens."""
     count = _field(value, name)
     is_count = isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= _MAX_TOKENS
     return count if is_count else None

@@ -1,9 +1,26 @@
 """Replies that end where the model's context does: LG's limits are the whole context of some of its models."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from open_exaone.base.http import EndpointError
 from open_exaone.base.records import Ask, Generation, Reply, Sampling, StopReason
+
+# How vLLM of all ages, SGLang, llama.cpp's server, OpenAI and TGI tell the context, and the prompt's tokens.
+_CONTEXT = re.compile(
+    r"(?:context (?:length|size|window)(?: is| of)?(?: only)? ?\(?|\"n_ctx\": ?|max_model_len=\D{0,20}"
+    r"|maximum model length of |must be <= )(\d{1,9})",
+    re.ASCII | re.IGNORECASE,
+)
+_PROMPT = re.compile(
+    r"(at least )?\b(\d{1,9}) (?:input tokens|in (?:the messages|your prompt)|tokens from the input|`inputs` tokens)"
+    r"|(?:messages resulted in |\"n_prompt_tokens\": ?|(?:request|input|input length) \(|prompt \(length )(\d{1,9})",
+    re.ASCII | re.IGNORECASE,
+)
+_LENGTH = re.compile(
+    r"context[ _](?:length|size|window)|too (?:long|large)|max_model_len|fewer output tokens|completion tokens", re.I
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +41,113 @@ def fit(asks: Sequence[Ask], prompts: Sequence[Sequence[int]], context: int) -> 
         if room < ask.sampling.max_new_tokens:
             shortened.add(ask.question)
         if room < 1:
-            nothing = Reply("", "", finished=not ask.thinking)
-            unanswered.append((place, Generation(nothing, StopReason.LENGTH, len(ids), 0, 0)))
+            unanswered.append((place, empty(ask, len(ids))))
         else:
             fitted[place] = replace(ask, sampling=_shortened(ask.sampling, room))
     num_filled = len({asks[place].question for place, _ in unanswered})
-    note = (
-        f"the model's context of {context} tokens ends the replies to {len(shortened)} questions before their token "
+    return Fitted(fitted, unanswered, (_note(context, len(shortened), num_filled),) if shortened else ())
+
+
+def empty(ask: Ask, num_prompt_tokens: int) -> Generation:
+    """The generation for a prompt that fills the context by itself."""
+    return Generation(Reply("", "", finished=not ask.thinking), StopReason.LENGTH, num_prompt_tokens, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """What a server says of a request that its context has no room for."""
+
+    context: int | None  # None: not told
+    num_prompt_tokens: int | None  # None: not told, or no more than that there are so many at least
+
+
+def read_overflow(refusal: EndpointError, max_tokens: int) -> Overflow | None:
+    """Reads what came of a request for `max_tokens`; None where it is no refusal, or not for the length.
+
+    A server that stops counting a prompt as soon as it is too long (vLLM since 0.15) tells one token more than there
+    is room for, whatever the prompt's length.
+    """
+    found, counted = _CONTEXT.search(refusal.said), _PROMPT.search(refusal.said)
+    if refusal.status not in (400, 413, 422) or not (found or _LENGTH.search(refusal.said)):
+        return None
+    context = int(found[1]) if found else None
+    if context is None or counted is None:
+        return Overflow(context, None)
+    num_prompt_tokens = int(counted[2] or counted[3])
+    is_bound = bool(counted[1]) or num_prompt_tokens + max_tokens <= context + 1
+    return Overflow(context, None if is_bound and num_prompt_tokens < context else num_prompt_tokens)
+
+
+class NoRoomError(Exception):
+    """A prompt fills the context by itself: nothing can follow it."""
+
+    def __init__(self, num_prompt_tokens: int) -> None:
+        super().__init__(f"the prompt of {num_prompt_tokens} tokens fills the context")
+        self.num_prompt_tokens = num_prompt_tokens
+
+
+class Room:
+    """What is known of an endpoint's context, by /models or by what it refused; threads may share it.
+
+    Args:
+        context: in tokens; None until it is known.
+    """
+
+    def __init__(self, context: int | None = None) -> None:
+        self.context = context
+        self._num_spare = 0  # 1 for a server that refuses to fill its context, as SGLang has
+        self._num_prompt_tokens: dict[tuple[str, bool], int] = {}  # of the questions that leave too little room
+        self._shortened, self._filled = set[str](), set[str]()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        num_shortened = len(self._shortened)
+        return (_note(self.context, num_shortened, len(self._filled)),) if self.context and num_shortened else ()
+
+    def limit(self, ask: Ask, max_tokens: int) -> int:
+        """How long the reply may be, as far as is known.
+
+        Raises:
+            NoRoomError: it can't be.
+        """
+        num_prompt_tokens = self._num_prompt_tokens.get((ask.question, ask.thinking))
+        if num_prompt_tokens is None or self.context is None:
+            return max_tokens
+        return min(max_tokens, self._behind(self.context, num_prompt_tokens))
+
+    def learn(self, ask: Ask, context: int, num_prompt_tokens: int, max_tokens: int, *, begun: bool) -> int:
+        """Keeps what the refusal of `max_tokens` taught, and gives the room behind the prompt, in tokens.
+
+        Args:
+            begun: the prompt is the ask's with a part of the reply.
+
+        Raises:
+            NoRoomError: there is none.
+        """
+        if num_prompt_tokens + max_tokens < context:
+            return context - num_prompt_tokens
+        self.context = context
+        if num_prompt_tokens + max_tokens == context:
+            self._num_spare = 1
+        self._shortened.add(ask.question)
+        if not begun:
+            self._num_prompt_tokens[ask.question, ask.thinking] = num_prompt_tokens
+            if num_prompt_tokens + self._num_spare >= context:
+                self._filled.add(ask.question)
+        return self._behind(context, num_prompt_tokens)
+
+    def _behind(self, context: int, num_prompt_tokens: int) -> int:
+        room = context - self._num_spare - num_prompt_tokens
+        if room < 1:
+            raise NoRoomError(num_prompt_tokens)
+        return room
+
+
+def _note(context: int, num_shortened: int, num_filled: int) -> str:
+    return (
+        f"the model's context of {context} tokens ends the replies to {num_shortened} questions before their token "
         f"limit does; {num_filled} of these fill it by themselves, and their empty replies count as truncated"
     )
-    return Fitted(fitted, unanswered, (note,) if shortened else ())
 
 
 def _shortened(sampling: Sampling, room: int) -> Sampling:

@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.http import Caller, EndpointError, Limits, UnreadableError, Words, find_server
+from open_exaone.base.http import Caller, EndpointError, Limits, Words, find_server
 from open_exaone.base.records import Ask, Generation, StopReason
+from open_exaone.rollout.providers.chat import Chat
 from open_exaone.rollout.providers.completion import (
     ChatReply,
     cut_at_budget,
-    is_counted,
     num_reply_tokens,
-    read_completion,
     split,
     to_generation,
 )
+from open_exaone.rollout.providers.context import NoRoomError, empty, read_overflow
 
 MAX_RESPONSE_BYTES = 64 << 20
 MAX_CONCURRENCY = 1024
@@ -30,10 +30,11 @@ NUM_LIKE_FAILURES = 8  # in a row, after which the others would fail alike
 _UNREACHABLE_ATTEMPTS = 3  # before anything was answered: a wrong address is told soon
 _POLL_S = 0.1  # how soon Ctrl-C is heeded
 _DEFAULT_KEY = "OPENAI_API_KEY"
-_KEY = "name the environment variable with the right key as api_key_variable (by default OPENAI_API_KEY)"
+_KEY = "put the right key into the environment variable OPENAI_API_KEY, or that which api_key_variable names in Python"
 _WORDS = Words(
     address="the endpoint's address",
     key_variable="api_key_variable",
+    key_mend=_KEY,
     wrong_peer="check that the address is an OpenAI-compatible endpoint's",
     mends={
         400: "check the model's name, its context's length, and what it allows",
@@ -43,12 +44,6 @@ _WORDS = Words(
         429: "ask less at once (concurrency), or wait",
     },
 )
-# Fields that a server may refuse, and what is lost without them.
-_REFUSABLE = {
-    "seed": "the endpoint takes no seeds: samples are not reproducible",
-    "chat_template_kwargs": "the endpoint takes no chat_template_kwargs: whether the model thinks is its own choice",
-}
-_NO_COUNTS = "the endpoint does not count all tokens: those it does not are estimated from the texts' lengths"
 _THINKS_AGAIN = "in some replies, the model began to think again behind the forced end of its thought"
 _CANNOT_CONTINUE = (
     "does not continue a reply that was begun, which a thinking budget needs; leave the budget out, take the local"
@@ -68,7 +63,8 @@ class EndpointProvider:
     """Answers asks, `concurrency` at once, one request each; see `Provider`.
 
     Where a request fails, it is tried again, so an endpoint that sometimes fails gives the same replies as one that
-    never does. An endpoint that refuses seeds or the switch for thinking is asked without; `notes` says so.
+    never does. An endpoint that refuses seeds or the switch for thinking is asked without, and one whose context has no
+    room for the token limit with a limit that fits; `notes` says so.
 
     Args:
         url: what comes before /chat/completions, such as "http://localhost:8000/v1".
@@ -102,26 +98,23 @@ class EndpointProvider:
         if api_key_variable is None and os.environ.get(_DEFAULT_KEY, "").strip():
             api_key_variable = _DEFAULT_KEY
         self._server = find_server(url, api_key_variable, _WORDS)
-        self._limits = Limits(timeout_s, max_attempts, MAX_RESPONSE_BYTES, _UNREACHABLE_ATTEMPTS)
+        limits = Limits(timeout_s, max_attempts, MAX_RESPONSE_BYTES, _UNREACHABLE_ATTEMPTS)
         self._concurrency = concurrency
         self._num_parameters = num_parameters
         self._tag = thought_tag
-        self._model = model or self._only_model()
+        self._chat = Chat(self._server, limits, model)
         self._mutex = threading.Lock()
-        self._refused: frozenset[str] = frozenset()  # fields that are not sent any more
-        self._limit_field = "max_tokens"
         self._has_continued = False
-        self._notes: list[str] = []
         self._num_failures, self._failure = 0, ""
 
     @property
     def identity(self) -> Mapping[str, str]:
-        return {"engine": self._server.url.rstrip("/"), "model": self._model}
+        return {"engine": self._server.url.rstrip("/"), "model": self._chat.model}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report must say of this endpoint, such as that it takes no seeds."""
-        return tuple(self._notes)
+        return self._chat.notes
 
     @property
     def failure(self) -> str | None:
@@ -193,7 +186,7 @@ class EndpointProvider:
         """
         prompt, sampling = _prompt(ask), ask.sampling
         request: dict[str, Any] = {
-            "model": self._model,
+            "model": self._chat.model,
             "messages": _messages(ask),
             "temperature": sampling.temperature,
             "seed": sample_seed(sampling.seed, ask.index, prompt),
@@ -204,8 +197,11 @@ class EndpointProvider:
         if sampling.presence_penalty != 0:
             request["presence_penalty"] = sampling.presence_penalty
         budget = sampling.thinking_budget if ask.thinking else None
-        chat = self._complete(caller, request, budget or sampling.max_new_tokens)
-        if budget is not None and chat.stop is StopReason.LENGTH:
+        try:
+            chat, limit = self._chat.complete(caller, request, budget or sampling.max_new_tokens, ask)
+        except NoRoomError as full:
+            return empty(ask, full.num_prompt_tokens)
+        if limit == budget and chat.stop is StopReason.LENGTH:  # not where the context left less than the budget
             return self._continue(caller, request, chat, ask, prompt)
         return to_generation(chat, prompt)
 
@@ -227,9 +223,12 @@ class EndpointProvider:
             "chat_template_kwargs": {"enable_thinking": True, "skip_think": False},
         }
         try:
-            chat = self._complete(caller, further, max(1, ask.sampling.max_new_tokens - num_begun))
+            limit = max(1, ask.sampling.max_new_tokens - num_begun)
+            chat, _ = self._chat.complete(caller, further, limit, ask, begun=True)
+        except NoRoomError:
+            return to_generation(begun, prompt)
         except EndpointError as error:
-            if error.status in (400, 422) and not self._has_continued:
+            if error.status in (400, 422) and not self._has_continued and read_overflow(error, 1) is None:
                 raise ConfigError(f"{error} (it {_CANNOT_CONTINUE})") from None
             raise
         rest = self._continuation(chat)
@@ -253,60 +252,8 @@ class EndpointProvider:
             return content if content.strip() else chat.thought
         if not self._has_continued:
             raise ConfigError(f"{self._server.url}: the endpoint {_CANNOT_CONTINUE}")
-        self._note(_THINKS_AGAIN)
+        self._chat.note(_THINKS_AGAIN)
         return content
-
-    def _complete(self, caller: Caller, request: Mapping[str, Any], max_tokens: int) -> ChatReply:
-        """One completion. Fields that the server refuses, and does without, are left out from then on."""
-        refused, limit_field = self._refused, self._limit_field
-        while True:
-            body = {name: value for name, value in request.items() if name not in refused}
-            body[limit_field] = max_tokens
-            try:
-                chat = caller.exchange(
-                    "POST", "/chat/completions", json.dumps(body).encode(), self._limits, read_completion
-                )
-            except EndpointError as error:
-                named = {name for name in _REFUSABLE if name in body and name in error.said}
-                is_renamed = limit_field == "max_tokens" and "max_completion_tokens" in error.said
-                if error.status not in (400, 422) or not (named or is_renamed):
-                    raise
-                refused = refused | named
-                limit_field = "max_completion_tokens" if is_renamed else limit_field
-            else:
-                self._remember(refused, limit_field)
-                if not is_counted(chat):
-                    self._note(_NO_COUNTS)
-                return chat
-
-    def _remember(self, refused: frozenset[str], limit_field: str) -> None:
-        """The endpoint has answered, and so."""
-        with self._mutex:
-            self._refused |= refused
-            self._limit_field = limit_field
-            self._limits = replace(self._limits, max_unreachable=None)
-        for name in sorted(refused):
-            self._note(_REFUSABLE[name])
-
-    def _note(self, text: str) -> None:
-        with self._mutex:
-            if text not in self._notes:
-                self._notes.append(text)
-
-    def _only_model(self) -> str:
-        """The model that the endpoint has; "default" where it does not say."""
-        caller = Caller(self._server)
-        limits = replace(self._limits, timeout_s=min(60.0, self._limits.timeout_s), max_attempts=4)
-        try:
-            names = caller.exchange("GET", "/models", b"", limits, _model_names)
-        except EndpointError as error:
-            if error.status in (404, 405, 501):
-                return "default"
-            raise
-        if len(names) > 1:
-            shown = ", ".join(name[:100] for name in names[:8]) + (", …" if len(names) > 8 else "")
-            raise ConfigError(f"{self._server.url}: has {len(names)} models; name one of them as model: {shown}")
-        return names[0] if names else "default"
 
 
 class _Run:
@@ -365,13 +312,6 @@ def sample_seed(seed: int, index: int, prompt: str) -> int:
     """One sample's own: 31 bits, as some servers take no more."""
     text = f"{seed}:{index}:{prompt}".encode("utf-8", "replace")
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big") >> 1
-
-
-def _model_names(body: bytes) -> list[str]:
-    try:
-        return [name for entry in json.loads(body)["data"] if isinstance(name := entry["id"], str)]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UnreadableError(f"its answer is no list of models ({type(error).__name__})") from None
 
 
 def _check(name: str, value: float, lowest: float, highest: float) -> None:

@@ -10,7 +10,7 @@ from open_exaone.base.files import write_atomically
 from open_exaone.tasks.benchmarks.benchmark import Benchmark, Row
 from open_exaone.tasks.benchmarks.fetched import fetched_file
 from open_exaone.tasks.benchmarks.load import Loaded, OnChange, find, read
-from open_exaone.tasks.benchmarks.registry import BENCHMARKS, get_benchmark
+from open_exaone.tasks.benchmarks.registry import get_benchmark, is_shipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ def _path(name: str, benchmark: Benchmark, out: str | Path | None) -> Path:
         return path
     if benchmark.make is not None:
         raise ConfigError(f"{name}: is made by code, there is nothing to fetch; --out FILE.jsonl writes its rows down")
-    if name not in BENCHMARKS:
+    if not is_shipped(benchmark):
         raise ConfigError(f"{name}: is a description of your own: name a file with --out, and give it as `file` there")
-    return fetched_file(name)
+    return fetched_file(benchmark.name)
 
 
 def _write_row(file: IO[str], row: Row) -> None:

@@ -10,6 +10,16 @@ from open_exaone.tasks.benchmarks.sources import find_files
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 
 
+class OutOfReach(DataError):
+    """The hub cannot be reached, and its cache has not all files. Parts, as several benchmarks may share the reason."""
+
+    def __init__(self, what: str, reason: str, copy: str) -> None:
+        super().__init__(f"{what}, and {reason}: check the network, or {copy} and name the folder with --rows")
+        self.what = what  # "owner/name: is not whole in the hub's cache"
+        self.reason = reason  # "the hub cannot be reached (no route)"
+        self.copy = copy  # "copy its files (test.jsonl) from https://…"
+
+
 def is_hub_name(source: str) -> bool:
     """Whether a source reads as `owner/name` or `owner/name@revision`."""
     return bool(_NAME.fullmatch(source))
@@ -24,8 +34,8 @@ def fetch(hub: Hub, repo: str | None = None) -> list[Path]:
         repo: `owner/name` or `owner/name@revision` to take them from instead; a commit alone pins them for good.
 
     Raises:
-        DataError: there is no such set or file, it is behind a form, or it is not in the cache and the hub is out of
-            reach.
+        DataError: there is no such set or file, or it is behind a form.
+        OutOfReach: it is not in the cache, and the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -43,9 +53,10 @@ def fetch(hub: Hub, repo: str | None = None) -> list[Path]:
         raise DataError(f"{at}: the data set has no such revision: name a branch, a tag or a commit") from error
     except Exception as error:  # the border to a network: no connection, a proxy's word, a full disk, a broken answer
         said = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise DataError(
-            f"{at}: is not whole in the hub's cache, and the hub cannot be reached ({said}): check the network, or "
-            f"copy its files ({', '.join(hub.files)}) from {page} and name the folder"
+        raise OutOfReach(
+            f"{at}: is not whole in the hub's cache",
+            f"the hub cannot be reached ({said})",
+            f"copy its files ({', '.join(hub.files)}) from {page}",
         ) from error
     try:
         return find_files(Path(folder), hub.files)

@@ -26,6 +26,7 @@ class Loaded:
     sha256: str  # over the rows that were kept, in their order
     source: str  # where they were read: a file, a folder, "owner/name" of the hub, or what code was asked to make
     is_pinned: bool  # whether the content is one that we have seen
+    is_whole: bool = True  # whether no row was left out by a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ def read(
     """Reads the problems of the rows that were found.
 
     Args:
-        limit: stop after so many problems. The hash then covers those alone, and is compared with none.
+        limit: stop after so many problems. The hash then covers those alone, and no content is refused; where there
+            were no more, `is_pinned` still tells whether they are known.
         on_change: what to do where a file with the fields of one that we know holds something else.
         on_row: gets each row that counts, in order, before anything is known of those behind it.
 
@@ -107,7 +109,8 @@ def read(
     if limit is not None and limit < 1:
         raise ValueError(f"limit = {limit}: must be at least 1")
     digest, problems, first = hashlib.sha256(), dict[str, Problem](), None
-    for place, row, problem in islice(_problems(found), limit):
+    rows = _problems(found)
+    for place, row, problem in islice(rows, limit):
         if problem.id in problems:
             raise DataError(f"{place}: {problem.id!r} is an earlier row's: give each row an id of its own, or drop one")
         on_row(row)
@@ -118,10 +121,13 @@ def read(
         benchmark = found.benchmark
         raise DataError(f"{found.name}: no row counts for {benchmark.name}: {benchmark.what} Is it the right file?")
     sha256 = digest.hexdigest()
-    is_pinned = (
-        limit is None and found.has_pins and _check(found, first, sha256, "warn" if found.is_accepted else on_change)
-    )
-    return Loaded(tuple(problems.values()), sha256, found.name, is_pinned)
+    if limit is None:
+        is_whole = True
+        is_pinned = found.has_pins and _check(found, first, sha256, "warn" if found.is_accepted else on_change)
+    else:
+        is_whole = len(problems) < limit or not _has_more(rows)
+        is_pinned = found.has_pins and is_whole and _is_known(found, sha256)
+    return Loaded(tuple(problems.values()), sha256, found.name, is_pinned, is_whole)
 
 
 def _make(benchmark: Benchmark, asked: str | None) -> Found:
@@ -144,6 +150,14 @@ def _problems(found: Found) -> Iterator[tuple[str, Row, Problem]]:
             raise DataError(f"{place}: {error}") from error
         number += 1
         yield place, row, problem
+
+
+def _has_more(rows: Iterator[object]) -> bool:
+    """Whether a row follows, right or wrong."""
+    try:
+        return next(rows, None) is not None
+    except DataError:
+        return True
 
 
 def _rows(files: list[Path]) -> Iterator[Placed]:
@@ -170,10 +184,14 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
+def _is_known(found: Found, sha256: str) -> bool:
+    return any(pin.sha256 == sha256 for pin in found.benchmark.pins)
+
+
 def _check(found: Found, first: Row, sha256: str, on_change: OnChange) -> bool:
     """Whether the content is pinned; a pin speaks for files with its fields."""
     benchmark = found.benchmark
-    if any(pin.sha256 == sha256 for pin in benchmark.pins):
+    if _is_known(found, sha256):
         return True
     known: list[Pin] = [pin for pin in benchmark.pins if pin.fields == frozenset(first)]
     if known:

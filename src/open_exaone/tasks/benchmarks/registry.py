@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from open_exaone.base.config import short
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem
 from open_exaone.tasks.benchmarks import choice_sets, code_sets, csat, gym_set, ifeval, math_sets, needle
@@ -12,6 +13,7 @@ from open_exaone.tasks.benchmarks.benchmark import Benchmark
 from open_exaone.tasks.benchmarks.described import describe
 from open_exaone.tasks.benchmarks.fetched import fetched_file
 from open_exaone.tasks.benchmarks.load import Found, Loaded, OnChange, find, read
+from open_exaone.tasks.benchmarks.names import did_you_mean, spelled
 
 _MORE = Path(__file__).parent / "more"
 _CODED = (
@@ -43,16 +45,24 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name, or the one that a `.toml` file describes.
+    """The benchmark of that name, however it is spelled ("MATH-500"), or the one that a `.toml` file describes.
 
     Raises:
         ConfigError: there is none; names the known ones. Or the file is wrong.
     """
-    if name in BENCHMARKS:
-        return BENCHMARKS[name]
     if name.endswith(".toml"):
         return describe(Path(name))
-    raise ConfigError(f"benchmark {name!r}: unknown; the benchmarks are {', '.join(BENCHMARKS)}, or a .toml file")
+    if (known := spelled(name, BENCHMARKS)) in BENCHMARKS:
+        return BENCHMARKS[known]
+    raise ConfigError(
+        f"benchmark {short(name)}: unknown{did_you_mean(name, BENCHMARKS)}; the benchmarks are "
+        f"{', '.join(BENCHMARKS)}, or a .toml file"
+    )
+
+
+def is_shipped(benchmark: Benchmark) -> bool:
+    """Whether it comes with the package."""
+    return BENCHMARKS.get(benchmark.name) is benchmark
 
 
 def find_benchmark(which: str | Benchmark, source: str | None = None) -> Found:
@@ -63,8 +73,8 @@ def find_benchmark(which: str | Benchmark, source: str | None = None) -> Found:
         DataError: as `load.find`.
     """
     benchmark = get_benchmark(which) if isinstance(which, str) else which
-    if source is None and isinstance(which, str) and which in BENCHMARKS and benchmark.make is None:
-        fetched = fetched_file(which)
+    if source is None and isinstance(which, str) and is_shipped(benchmark) and benchmark.make is None:
+        fetched = fetched_file(benchmark.name)
         if fetched.is_file():
             return replace(find(benchmark, str(fetched)), is_accepted=True)
     return find(benchmark, source)

@@ -1,0 +1,50 @@
+"""A stored sample's verdict, what fixes it, and whether it takes long to find."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from open_exaone.base.errors import DataError, OpenExaoneError
+from open_exaone.base.records import Problem, Sample, StopReason, Verdict, VerdictStatus
+from open_exaone.base.version import judging_version
+from open_exaone.rollout.run import judge_reply
+from open_exaone.verify.own import is_own
+from open_exaone.verify.settings import JudgeSettings
+
+UNJUDGED = Verdict(VerdictStatus.ERROR, None, "Not judged yet.")
+NO_REPLY = Verdict(VerdictStatus.ERROR, None, "There is no whole reply: the generation failed or was cancelled.")
+_FAILED = frozenset({StopReason.ERROR, StopReason.CANCELLED})
+_SLOW_KINDS = frozenset({"code", "reasoning_gym", "rule_then_judge"})
+
+
+def judged(problem: Problem, sample: Sample, settings: JudgeSettings, judged_by: str) -> Sample:
+    """The sample with the verdict that it gets now.
+
+    Raises:
+        DataError: the problem itself is wrong.
+    """
+    generation = sample.generation
+    if generation.stop in _FAILED:
+        return replace(sample, verdict=NO_REPLY, judged_by=judged_by)
+    try:
+        verdict = judge_reply(problem, generation.reply, generation.stop, settings=settings)
+    except OpenExaoneError:
+        raise
+    except ValueError as error:
+        raise DataError(f"task {sample.task!r}, problem {problem.id!r}: {error}") from error
+    return replace(sample, verdict=verdict, judged_by=judged_by)
+
+
+def judging_key(problem: Problem, settings: JudgeSettings) -> str:
+    """A hash of all that fixes the verdict on a reply to this problem, the reply aside."""
+    file = Path(problem.verifier.rpartition(":")[0])
+    own = file.read_bytes() if is_own(problem.verifier) and file.is_file() else b""
+    what = (problem.verifier, problem.answer, problem.language, problem.metadata, settings.model_dump(mode="json"))
+    text = json.dumps([judging_version(), *what], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode() + own).hexdigest()[:16]
+
+
+def is_slow(problem: Problem) -> bool:
+    """Whether a verdict takes a process or another machine, so that each deserves a thread of its own."""
+    return problem.verifier in _SLOW_KINDS or is_own(problem.verifier)

@@ -1,0 +1,169 @@
+"""Completions of one model behind an endpoint, with the fields that it takes and the reply that its context allows."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.http import Caller, EndpointError, Limits, Server, UnreadableError
+from open_exaone.base.records import Ask
+from open_exaone.rollout.providers.completion import ChatReply, count_of, is_counted, read_completion
+from open_exaone.rollout.providers.context import Room, read_overflow
+
+_MAX_FITS = 4  # of one request; a server that counts right needs one
+_SHORTER = "give the endpoint a longer context, or lower --max-new-tokens"
+# Fields that a server may refuse, and what is lost without them.
+_REFUSABLE = {
+    "seed": "the endpoint takes no seeds: samples are not reproducible",
+    "chat_template_kwargs": "the endpoint takes no chat_template_kwargs: whether the model thinks is its own choice",
+}
+_NO_COUNTS = "the endpoint does not count all tokens: those it does not are estimated from the texts' lengths"
+
+
+class Chat:
+    """A model behind an endpoint, and what was learned of it; threads may share it.
+
+    Args:
+        limits: of one request.
+        model: its name; None asks the endpoint, which must then have one only.
+
+    Raises:
+        ConfigError: the endpoint has several models: names them.
+        EndpointError: it does not say which it has.
+    """
+
+    def __init__(self, server: Server, limits: Limits, model: str | None) -> None:
+        self._server, self._limits = server, limits
+        self._room = Room()
+        self.model = model or self._only_model()
+        self._mutex = threading.Lock()
+        self._refused: frozenset[str] = frozenset()  # fields that are not sent any more
+        self._limit_field = "max_tokens"
+        self._notes: list[str] = []
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report must say of it, such as that it takes no seeds."""
+        return (*self._notes, *self._room.notes)
+
+    def note(self, text: str) -> None:
+        with self._mutex:
+            if text not in self._notes:
+                self._notes.append(text)
+
+    def complete(
+        self, caller: Caller, request: Mapping[str, Any], max_tokens: int, ask: Ask, *, begun: bool = False
+    ) -> tuple[ChatReply, int]:
+        """One completion, and the limit it was asked with: less than `max_tokens` where the context has no such room.
+
+        Args:
+            begun: the request goes on with a part of the reply.
+
+        Raises:
+            NoRoomError: the context has none at all.
+            EndpointError: no completion was got.
+        """
+        limit = max_tokens if begun else self._room.limit(ask, max_tokens)
+        for has_more in (*[True] * _MAX_FITS, False):
+            try:
+                return self._exchange(caller, request, limit), limit
+            except EndpointError as error:
+                if not has_more or read_overflow(error, limit) is None:
+                    raise
+                context, num_prompt_tokens = self._count(caller, request, limit, error)
+                room = self._room.learn(ask, context, num_prompt_tokens, limit, begun=begun)
+                if room >= limit:  # the figures do not explain the refusal
+                    raise
+                limit = room
+        raise AssertionError("the last attempt returns or raises")
+
+    def _count(
+        self, caller: Caller, request: Mapping[str, Any], max_tokens: int, refusal: EndpointError
+    ) -> tuple[int, int]:
+        """The context and the refused request's prompt, in tokens: by the refusal, or else by a reply of one token.
+
+        Raises:
+            EndpointError: neither tells.
+        """
+        overflow = read_overflow(refusal, max_tokens)
+        context = (overflow and overflow.context) or self._room.context
+        if overflow is None or context is None:
+            raise refusal
+        if overflow.num_prompt_tokens is not None:
+            return context, overflow.num_prompt_tokens
+        if max_tokens == 1:
+            raise refusal
+        try:
+            num_prompt_tokens = self._exchange(caller, request, 1).num_prompt_tokens
+        except EndpointError as error:
+            return self._count(caller, request, 1, error)
+        if num_prompt_tokens is None:
+            raise refusal
+        return context, num_prompt_tokens
+
+    def _exchange(self, caller: Caller, request: Mapping[str, Any], max_tokens: int) -> ChatReply:
+        """One request. Fields that the server refuses, and does without, are left out from then on."""
+        refused, limit_field = self._refused, self._limit_field
+        while True:
+            body = {name: value for name, value in request.items() if name not in refused}
+            body[limit_field] = max_tokens
+            try:
+                chat = caller.exchange(
+                    "POST", "/chat/completions", json.dumps(body).encode(), self._limits, read_completion
+                )
+            except EndpointError as error:
+                overflow = read_overflow(error, max_tokens)
+                named = {name for name in _REFUSABLE if name in body and name in error.said}
+                is_renamed = limit_field == "max_tokens" and "max_completion_tokens" in error.said
+                can_go_without = error.status in (400, 422) and (bool(named) or is_renamed)
+                if overflow is not None and (overflow.context is not None or not can_go_without):
+                    what = f"it answers {error.status} ({error.said})"
+                    raise self._server.problem(what, _SHORTER, status=error.status, said=error.said) from None
+                if not can_go_without:
+                    raise
+                refused = refused | named
+                limit_field = "max_completion_tokens" if is_renamed else limit_field
+            else:
+                self._remember(refused, limit_field)
+                if not is_counted(chat):
+                    self.note(_NO_COUNTS)
+                return chat
+
+    def _remember(self, refused: frozenset[str], limit_field: str) -> None:
+        """The endpoint has answered, and so."""
+        with self._mutex:
+            self._refused |= refused
+            self._limit_field = limit_field
+            self._limits = replace(self._limits, max_unreachable=None)
+        for name in sorted(refused):
+            self.note(_REFUSABLE[name])
+
+    def _only_model(self) -> str:
+        """The model that the endpoint has, and its context, if told; "default" where it does not say."""
+        caller = Caller(self._server)
+        limits = replace(self._limits, timeout_s=min(60.0, self._limits.timeout_s), max_attempts=4)
+        try:
+            models = caller.exchange("GET", "/models", b"", limits, _models)
+        except EndpointError as error:
+            if error.status in (404, 405, 501):
+                return "default"
+            raise
+        if len(models) > 1:
+            shown = ", ".join(name[:100] for name, _ in models[:8]) + (", …" if len(models) > 8 else "")
+            raise ConfigError(
+                f"{self._server.url}: has {len(models)} models; name one of them, as exaone eval NAME --engine "
+                f"{self._server.url}, or as model in Python: {shown}"
+            )
+        name, self._room.context = models[0] if models else ("default", None)
+        return name
+
+
+def _models(body: bytes) -> list[tuple[str, int | None]]:
+    """Each model's name, and its context where that is told."""
+    try:
+        entries = [entry for entry in json.loads(body)["data"] if isinstance(entry["id"], str)]
+        return [(entry["id"], count_of(entry, "max_model_len")) for entry in entries]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UnreadableError(f"its answer is no list of models ({type(error).__name__})") from None
