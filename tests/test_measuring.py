@@ -244,3 +244,102 @@ def test_made_up_rows_are_enough_to_run(tmp_path: Path) -> None:
             server.url, "gpqa_diamond", rows={"gpqa_diamond": str(tmp_path / "gpqa.jsonl")}, out=tmp_path / "out"
         )
     assert report["pass_at_1"] == 1
+
+
+def command(*arguments: object) -> tuple[int, str]:
+    """The command line in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "open_exaone", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--samples", "4"], "--samples: --rescore generates nothing"),
+        (["--suite", "math_500"], "--suite: --rescore generates nothing"),
+        (["--kind", "choice"], "--kind choice: is for --rescore FILE"),
+        (["--shared-only"], "--shared-only: needs --against"),
+        (["--out", "x"], "--out x: an evaluation's folder is judged anew in its place"),
+        (["--against", "nowhere"], "nowhere: holds no evaluation"),
+    ],
+)
+def test_flags_that_judging_anew_cannot_heed_are_refused(flags: list[str], complaint: str, tmp_path: Path) -> None:
+    file = math_file(tmp_path)
+    with mock_endpoint(answering(load_problems("math_500", file), gold_reply)) as server:
+        ox.evaluate(server.url, "math_500", rows={"math_500": file}, out=tmp_path / "out")
+    code, told = command("eval", "--rescore", tmp_path / "out", *flags)
+    assert code in (1, 2) and complaint in told and "Traceback" not in told
+
+
+def test_flags_are_checked_before_anything_is_asked(tmp_path: Path) -> None:
+    file = math_file(tmp_path)
+    with mock_endpoint(lambda question, _: "5") as server:
+        asked = ["eval", server.url, "--suite", "math_500", "--rows", f"math_500={file}", "--out", tmp_path / "out"]
+        for flags, complaint in [
+            (["--against", tmp_path / "nowhere"], "holds no evaluation"),
+            (["--device", "cpu"], "an endpoint has its own"),
+            (["--engine-option", "4"], "write it as NAME=VALUE"),
+            (["--engine-option", "colour=red"], "colour"),
+            (["--rescore", tmp_path], "generates nothing: leave the model"),
+        ]:
+            code, told = command(*asked, *flags)
+            assert code in (1, 2) and complaint in told and "Traceback" not in told, told
+        assert server.requests == []
+
+
+def test_a_suite_s_settings_reach_the_endpoint(tmp_path: Path) -> None:
+    suite = tmp_path / "mine.toml"
+    suite.write_text(
+        'name = "mine"\nwhat = "Ours."\n[defaults]\nk = 2\ntemperature = 0.7\ntop_p = 0.9\npresence_penalty = 1.5\n'
+        'max_new_tokens = 777\nseed = 5\n[[tasks]]\nbenchmark = "math_500"\n',
+        encoding="utf-8",
+    )
+    file = math_file(tmp_path, 3)
+    with mock_endpoint(answering(load_problems("math_500", file), gold_reply)) as server:
+        report = ox.evaluate(server.url, str(suite), rows={"math_500": file}, out=tmp_path / "out")
+    wanted = {"temperature": 0.7, "top_p": 0.9, "presence_penalty": 1.5, "max_tokens": 777}
+    assert all({name: request[name] for name in wanted} == wanted for request in server.requests)
+    assert len({request["seed"] for request in server.requests}) == 6
+    assert (report["k"], report["presence_penalty"], report["seed"]) == (2, 1.5, 5)
+
+
+def test_judging_anew_keeps_what_was_set_beside(tmp_path: Path) -> None:
+    file = math_file(tmp_path)
+    with mock_endpoint(answering(load_problems("math_500", file), gold_reply)) as server:
+        ox.evaluate(server.url, "math_500", rows={"math_500": file}, compare=True, out=tmp_path / "out")
+    before = json.loads((tmp_path / "out" / "report.json").read_text())
+    code, told = command("eval", "--rescore", tmp_path / "out")
+    assert code == 0 and "no verdict changed" in told
+    after = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert after == before and len(after["tasks"][0]["published"]) >= 10
+
+
+def test_a_part_of_a_benchmark_is_not_said_to_be_within(tmp_path: Path) -> None:
+    file = math_file(tmp_path)
+    with mock_endpoint(answering(load_problems("math_500", file), gold_reply)) as server:
+        report = ox.evaluate(server.url, "math_500", rows={"math_500": file}, limit=5, compare=True, out=tmp_path / "o")
+    assert not report["is_whole"]
+    assert {row["within"] for row in report["published"]} == {None}
+
+
+@pytest.mark.parametrize("field", ["model", "tasks", "seconds", "notes", "suite", "judge"])
+@pytest.mark.parametrize("value", [None, 7, "x", [[]], {"a": 1}])
+def test_an_edited_folder_is_explained_or_judged(field: str, value: object, tmp_path: Path) -> None:
+    from open_exaone.base.errors import OpenExaoneError
+    from open_exaone.story.rescore import rescore_folder
+
+    file = math_file(tmp_path, 3)
+    with mock_endpoint(answering(load_problems("math_500", file), gold_reply)) as server:
+        ox.evaluate(server.url, "math_500", rows={"math_500": file}, out=tmp_path / "out")
+    samples = (tmp_path / "out" / "samples.jsonl").read_bytes()
+    plan = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    (tmp_path / "out" / "evaluation.json").write_text(json.dumps({**plan, field: value}))
+    told = "evaluation.json"
+    try:
+        rescore_folder(tmp_path / "out")
+    except OpenExaoneError as error:
+        told = str(error)
+    assert "evaluation.json" in told
+    assert (tmp_path / "out" / "samples.jsonl").read_bytes() == samples

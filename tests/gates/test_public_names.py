@@ -33,8 +33,9 @@ COMMANDS = {
     "doctor": [],
     "eval": [
         *("MODEL", "--suite", "--stage", "--engine", "--engine-option", "--samples", "--limit", "--budget", "--mode"),
-        *("--max-new-tokens", "--temperature", "--top-p", "--seed", "--rows", "--skip-missing", "--changed", "--until-width", "--compare", "--concurrency"),
-        *("--against", "--shared-only", "--rescore", "--kind", "--out", "--settings", *OF_MACHINE),
+        *("--max-new-tokens", "--temperature", "--top-p", "--seed", "--rows", "--skip-missing", "--changed"),
+        *("--until-width", "--compare", "--concurrency", "--against", "--shared-only", "--rescore", "--kind"),
+        *("--out", "--settings", *OF_MACHINE),
     ],
     "fetch": ["BENCHMARK", "--rows", "--out", "--changed"],
     "judge": ["FILE", "--kind", "--out", "--settings", "--unsafe-code-execution"],

@@ -103,8 +103,8 @@ def test_the_terminal_tells_checks_the_nearest_numbers_and_both_pages():
         "  ✗ float32: greedy text: evil\ufffd[31m line",
         "  – bfloat16: Not compared: the weights do not fit in bfloat16.",
     ]
-    assert "    EXAONE Deep 2.4B: 92.3%, ours is -1.3 points off" in lines
-    assert sum("points off" in line for line in lines) == 6
+    assert "    published of EXAONE Deep 2.4B: 92.3%, ours -1.3 points" in lines
+    assert sum("published of" in line for line in lines) == 6
     assert lines[-1] == "The report, to share: out/verify-real.md; as a page: out/verify-real.html"
 
 

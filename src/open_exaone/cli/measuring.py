@@ -130,6 +130,7 @@ def verify_real(
     dtype: str,
     unsafe: bool,
 ) -> int:
+    from open_exaone.present.verify_real import terminal_lines
     from open_exaone.story.verify_real import verify_real
 
     def measure_suite(source: Path, *, out: Path, machine: Machine, on_event: Any, **choices: Any) -> dict[str, Any]:
@@ -151,12 +152,8 @@ def verify_real(
             on_event=progress,
             measure_suite=measure_suite,
         )
-    for name, part in report["parts"].items():
-        console.print(f"{name}: {part['status']}" + (f": {part['why']}" if part.get("why") else ""), markup=False)
-        for check in part["checks"]:
-            mark = {True: "ok", False: "FAILED", None: "not decided"}[check["passed"]]
-            console.print(f"  {mark}: {check['name']}: {check['detail']}", markup=False)
-    console.print(f"The report, to share: {out}/verify-real.md")
+    for line in terminal_lines(report, out):
+        console.print(line, markup=False, soft_wrap=True)
     return 0 if report["passed"] else 1
 
 

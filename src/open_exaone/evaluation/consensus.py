@@ -63,7 +63,7 @@ def consensus_curve(verdicts: Sequence[Verdict], same: Same, ks: Sequence[int]) 
 
 
 def _answer(verdict: Verdict) -> str | None:
-    """What a sample votes for; where a verifier judges without taking an answer out, all rights and all wrongs agree."""
+    """What a sample votes for; of a verifier that takes no answer out, all rights agree, and so do all wrongs."""
     if verdict.status in NO_VOTE:
         return None
     if verdict.extracted is None and verdict.status in (VerdictStatus.CORRECT, VerdictStatus.WRONG):

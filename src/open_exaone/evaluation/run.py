@@ -269,9 +269,9 @@ class _Progress:
             now = time.monotonic()
             if samples and (now - self._told >= TELL_EVERY_S or self._num_done == self._num_wanted):
                 self._told = now
-                self._tell(samples[-1].task, self._num_tokens / max(now - self._started, 1e-9))
+                self._tell(samples[-1].task, now - self._started)
 
-    def _tell(self, task: str, tokens_per_second: float) -> None:
+    def _tell(self, task: str, seconds: float) -> None:
         counts = self._shares[task].values()
         seen = estimate([count[True] / count.total() for count in counts])  # of the questions that have a sample
         self._on_event(
@@ -279,7 +279,8 @@ class _Progress:
                 "stage": self._label,
                 "step": self._num_done,
                 "num_steps": self._num_wanted,
-                "tokens_per_second": tokens_per_second,
+                "seconds": seconds,
+                "tokens_per_second": self._num_tokens / max(seconds, 1e-9),
                 "note": f"{task} {seen.value:.1%} [{seen.low:.1%}, {seen.high:.1%}]",
             }
         )

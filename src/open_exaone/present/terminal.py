@@ -15,13 +15,8 @@ if TYPE_CHECKING:
 
 TEXT_COLUMNS = frozenset({"stage", "mode", "split", "task", "benchmark", "model"})  # these stand left, numbers right
 GAP = 2  # cells between columns
-DROPPED_FIRST = ("train tokens", "greedy", "mode", "train time", "thought tokens", "truncated", "cons", "95 %", "ours")
-FAULTS = (
-    "other language",
-    "not judged",
-    "no answer",
-    "truncated",
-)  # an evaluation's; one with a fault is never dropped
+DROPPED_FIRST = ("train tokens", "greedy", "mode", "train time", "thought tokens", "cons", "truncated", "95 %", "ours")
+FAULTS = ("other language", "not judged", "no answer", "truncated")  # of an evaluation; those that there are stay
 DROPPED_OF_MEASURED = (
     *("FLOPs", "tokens written", "answer tokens", "mode", "thought tokens", "cons@k", "pass@k", "k"),
     *("problems", "exam points", "95% interval"),

@@ -84,9 +84,8 @@ def terminal_lines(report: Mapping[str, Any], folder: Path) -> list[str]:
         lines += [f"  {MARKS[check['passed']]} {check['name']}: {check['detail']}" for check in part["checks"]]
         if name == "math_500" and part["figures"]:
             for row in nearest(part["figures"]):
-                lines.append(
-                    f"    {row['model']}: {row['percent']}%, ours is {100 * row['difference']:+.1f} points off"
-                )
+                beside = f"{row['percent']}%, ours {100 * row['difference']:+.1f} points"
+                lines.append(f"    published of {row['model']}: {beside}")
     lines.append(f"The report, to share: {folder / MARKDOWN}; as a page: {folder / PAGE}")
     return [" ".join(figures.plain(line).splitlines()) for line in lines]
 

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from open_exaone.base.config import validate
+from pydantic import Field
+
+from open_exaone.base.config import Config, validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
@@ -35,6 +37,21 @@ from open_exaone.verify.settings import JudgeSettings
 
 LOCAL, VLLM = "local", "vllm"
 FLAGS = {"rows": "rows", "budgets": "budget", "modes": "mode", "skip_missing": "skip-missing", "changed": "changed"}
+
+
+class EndpointOptions(Config):
+    """What --engine-option may say of an endpoint."""
+
+    timeout_s: float = Field(default=3600.0, gt=0, le=604_800)
+    """The longest that one reply may take, its retries included."""
+    max_attempts: int = Field(default=8, ge=1, le=100)
+    """How often one request is tried."""
+    api_key_variable: str | None = None
+    """The environment variable that holds the key; OPENAI_API_KEY, where that is set, if left out."""
+    num_parameters: int | None = Field(default=None, ge=1)
+    """Of the model, to count FLOPs."""
+    thought_tag: str = Field(default="think", pattern=r"^[a-z]{1,20}$")
+    """What the model's thoughts stand in; EXAONE Deep's is "thought"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,13 +211,7 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
 def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
     options = dict(choices.engine_options)
     if is_address(choices.engine) or is_address(source):
-        if choices.stage is not None:
-            raise ConfigError(f"--stage {choices.stage}: an endpoint has no stages; name a run's folder")
-        if not is_address(source):
-            return EndpointProvider(choices.engine, source, concurrency=choices.concurrency, **options)
-        if choices.engine != LOCAL:
-            raise ConfigError(f"--engine {choices.engine}: {source} is an endpoint itself: leave --engine out")
-        return EndpointProvider(source, concurrency=choices.concurrency, **options)
+        return _endpoint(source, choices, validate(EndpointOptions, options, "--engine-option"))
     if choices.engine not in (LOCAL, VLLM):
         raise ConfigError(
             f"--engine {choices.engine}: must be local, vllm, or an address such as http://localhost:8000/v1"
@@ -223,6 +234,15 @@ def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
     model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
     engine = Engine(model, tokenizer, num_slots=None)
     return LocalProvider(engine, model=model_name(folder), weights=weights_hash(folder), on_step=heed_interrupts)
+
+
+def _endpoint(source: str, choices: Choices, options: EndpointOptions) -> Provider:
+    if choices.stage is not None:
+        raise ConfigError(f"--stage {choices.stage}: an endpoint has no stages; name a run's folder")
+    if is_address(source) and choices.engine != LOCAL:
+        raise ConfigError(f"--engine {choices.engine}: {source} is an endpoint itself: leave --engine out")
+    url, model = (source, None) if is_address(source) else (choices.engine, source)
+    return EndpointProvider(url, model, concurrency=choices.concurrency, **options.model_dump())
 
 
 def _default_folder(source: str, suite: str, tasks: Sequence[Task], provider: Provider) -> Path:

@@ -63,7 +63,7 @@ def measure_math(
     figures = {key: task[key] for key in KEPT if key in task}
     figures["published"] = None if published is None else _row(published)
     nearest = sorted(rows_beside, key=lambda row: abs(row.difference))
-    figures["beside"] = [_beside(row) for row in nearest]
+    figures["beside"] = [_beside(row, task.get("is_whole", True)) for row in nearest]
     own = next((row for row in rows_beside if row.published == published), None)
     return Found((_check_published(trial.name, own, task), *_check_rates(task)), figures)
 
@@ -113,13 +113,13 @@ def _row(row: Published) -> dict[str, Any]:
     return asdict(row)
 
 
-def _beside(row: Comparison) -> dict[str, Any]:
-    """One published number beside ours, all but `percent` as fractions."""
+def _beside(row: Comparison, is_whole: bool) -> dict[str, Any]:
+    """One published number beside ours, all but `percent` as fractions; a part of the problems decides nothing."""
     return {
         "model": row.published.model,
         "percent": row.published.percent,
         "difference": round(row.difference, 6),
-        "within": row.within,
+        "within": row.within if is_whole else None,
         "table": row.published.table,
         "source": row.published.source,
         "tag": row.published.tag,

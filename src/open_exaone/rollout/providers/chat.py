@@ -164,6 +164,6 @@ def _models(body: bytes) -> list[tuple[str, int | None]]:
     """Each model's name, and its context where that is told."""
     try:
         entries = [entry for entry in json.loads(body)["data"] if isinstance(entry["id"], str)]
-        return [(entry["id"], count_of(entry, "max_model_len")) for entry in entries]
+        return [(entry["id"], count_of(entry, "max_model_len") or None) for entry in entries]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UnreadableError(f"its answer is no list of models ({type(error).__name__})") from None

@@ -52,7 +52,7 @@ def fetch(hub: Hub, repo: str | None = None) -> list[Path]:
     except RevisionNotFoundError as error:
         raise DataError(f"{at}: the data set has no such revision: name a branch, a tag or a commit") from error
     except Exception as error:  # the border to a network: no connection, a proxy's word, a full disk, a broken answer
-        said = (str(error).splitlines() or [""])[0] or type(error).__name__
+        said = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
         raise OutOfReach(
             f"{at}: is not whole in the hub's cache",
             f"the hub cannot be reached ({said})",
