@@ -116,6 +116,7 @@ def test_a_thinking_budget_holds_where_the_context_has_room_for_it(words: str, b
         assert (done.reply.answer, done.reply.finished) == ("", False)
     assert len(provider.notes) == 1
     assert len(server.requests) <= 6
+    assert any("continue_final_message" in request for request in server.requests) == (budget <= 43)
 
 
 @pytest.mark.parametrize(
@@ -170,9 +171,9 @@ def test_a_refusal_for_the_length_that_no_figures_explain_ends_with_the_mend(wor
 
 def test_a_continuation_that_is_too_long_is_not_taken_for_one_that_cannot_be() -> None:
     words = "the prompt is too long"
-    with mock_endpoint(lambda question, request: LONG, context=30, context_words=words) as server:
-        with pytest.raises(EndpointError, match="lower --max-new-tokens$"):
-            answers(EndpointProvider(server.url), asks([7], thinking_budget=20))
+    mended = pytest.raises(EndpointError, match="lower --max-new-tokens$")
+    with mock_endpoint(lambda question, request: LONG, context=30, context_words=words) as server, mended:
+        answers(EndpointProvider(server.url), asks([7], thinking_budget=20))
     assert len(server.requests) == 2
 
 

@@ -19,8 +19,8 @@ class Asked:
     """The flags that say what is measured and how; a suite's own values hold where one is left out."""
 
     suite: str | None = None
-    """A suite, a benchmark (`exaone suites`), a set of the run's problems, a .toml or .jsonl file, or FILE.py:function;
-    of a run, its own set if left out."""
+    """A suite, a benchmark (`exaone suites`), several (a,b), a set of the run's problems, a .toml or .jsonl file, or
+    FILE.py:function; of a run, its own set if left out."""
     stage: str | None = None
     """Which stage's model of the run; its last if left out."""
     engine: str = "local"

@@ -87,6 +87,11 @@ def task_row(task: Task) -> dict[str, Any]:
     return {**{field: getattr(task, field) for field in fields}, "sampling": asdict(task.sampling)}
 
 
+def essence(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a provider's replies from another's: of a model whose weights are hashed, its name does not."""
+    return {name: value for name, value in identity.items() if name != "model" or "weights" not in identity}
+
+
 def place_of(sample: Sample) -> Place:
     """Where a sample belongs."""
     return Place(sample.task, sample.problem, sample.index)

@@ -19,7 +19,7 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import NO_FINDING, Ask, Problem, Sample
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.judged import UNJUDGED, is_slow, judged, judging_key
-from open_exaone.evaluation.rows import Place, task_row
+from open_exaone.evaluation.rows import Place, essence, task_row
 from open_exaone.evaluation.statistics import estimate, is_narrow_enough
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
@@ -290,7 +290,7 @@ def _wanted(task: Task, provider: Provider, settings: JudgeSettings) -> list[Wan
     """Every sample of a task, with the hash of all that fixes what will be generated."""
     asks = [Ask(problem.question, task.thinking, task.sampling, 0) for problem in task.problems]
     sampling = {name: value for name, value in asdict(task.sampling).items() if name != "num_samples"}
-    common = [dict(provider.identity), code_version(), task.thinking, sampling]
+    common = [essence(provider.identity), code_version(), task.thinking, sampling]
     wanted = []
     for problem, ask, prompt in zip(task.problems, asks, provider.prompts(asks), strict=True):
         judged_by = judging_key(problem, settings)

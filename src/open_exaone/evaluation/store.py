@@ -28,6 +28,7 @@ from open_exaone.base.records import Sample
 from open_exaone.evaluation.rows import (
     Place,
     checked,
+    essence,
     generation_row,
     place_of,
     place_row,
@@ -105,7 +106,10 @@ class Store:
         samples = {place: others.pop(place) for place in keys if place in others}
         strange = [place for place, sample in samples.items() if keys[place] != sample.key]
         found = self._told()
-        is_other = any(found.get(name) != plan.get(name) for name in ("model", "code_version"))
+        is_other = (essence(found.get("model", {})), found.get("code_version")) != (
+            essence(plan["model"]),
+            plan["code_version"],
+        )
         if strange or (others and is_other):
             raise RunFolderError(self._refusal(found, plan, (*strange, *others)))
         write_json(self.plan_file, {**plan, "seconds": self.seconds, "notes": self.notes})

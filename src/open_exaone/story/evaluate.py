@@ -153,7 +153,8 @@ def _planned(
     run = RunFolder(Path(source)) if is_run(Path(source)) else None
     splits = sorted(path.stem for path in (run.path / "problems").glob("*.jsonl")) if run else []
     suite = choices.suite
-    if run is not None and (suite is None or suite in splits or suite.endswith(".jsonl") or is_own(suite)):
+    is_file = suite is not None and "," not in suite and (suite.endswith(".jsonl") or is_own(suite))
+    if run is not None and (suite is None or suite in splits or is_file):
         return (*_own(run, suite, choices, settings), lambda name: ())
     if suite is None:
         if not is_address(source):
@@ -181,7 +182,7 @@ def _planned(
         skip_missing=choices.skip_missing,
         on_skip=lambda why: on_skip(f"left out: {why}"),
     )
-    return suite, tasks, found.not_published
+    return found.name, tasks, found.not_published
 
 
 def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSettings) -> tuple[str, list[Task]]:
@@ -205,7 +206,8 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     problems = own_problems(split, settings) if is_file else run.problems(split)
     thinking = find_model(run.path, choices.stage)[1]
     tasks = own_tasks(problems[: choices.limit], config, thinking=thinking, source=split if is_file else "")
-    return split, tasks
+    is_whole = choices.limit is None or choices.limit >= len(problems)
+    return split, [replace(task, is_whole=is_whole) for task in tasks]
 
 
 def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
@@ -233,7 +235,8 @@ def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
 
     model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
     engine = Engine(model, tokenizer, num_slots=None)
-    return LocalProvider(engine, model=model_name(folder), weights=weights_hash(folder), on_step=heed_interrupts)
+    name = f"{Path(source).resolve().name}/{folder.parent.name}" if is_run(Path(source)) else model_name(folder)
+    return LocalProvider(engine, model=name, weights=weights_hash(folder), on_step=heed_interrupts)
 
 
 def _endpoint(source: str, choices: Choices, options: EndpointOptions) -> Provider:
@@ -249,8 +252,8 @@ def _default_folder(source: str, suite: str, tasks: Sequence[Task], provider: Pr
     """One for each model and way of asking: more samples or problems go to the same folder, others to another."""
     ways = [(task.name, task.thinking, replace(task.sampling, num_samples=1)) for task in tasks]
     digest = hashlib.sha256(repr((sorted(provider.identity.items()), code_version(), ways)).encode()).hexdigest()
-    model = re.sub(r"[^A-Za-z0-9._-]+", "-", source).strip("-.")[-40:]
-    return Path("runs") / "eval" / f"{model}-{Path(suite).stem.partition(':')[0]}-{digest[:6]}"
+    model, asked = (re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-40:] for text in (source, suite))
+    return Path("runs") / "eval" / f"{model}-{asked}-{digest[:6]}"
 
 
 def _ours(task: Task, not_published: Callable[[str], Sequence[str]], choices: Choices) -> list[str]:
