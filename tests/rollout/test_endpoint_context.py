@@ -195,7 +195,7 @@ def test_a_server_whose_figures_change_with_every_answer_is_not_asked_forever() 
 def test_a_server_that_counts_nothing_is_asked_as_its_refusal_says_or_not_at_all() -> None:
     with mock_endpoint(says(70), context=CONTEXT, usage=False) as server:
         [done] = answers(EndpointProvider(server.url), asks([7])).values()
-        assert len(done.reply.answer.split()) == 43
+        assert len(f"{done.reply.thought} {done.reply.answer}".split()) == 43
     mended = pytest.raises(EndpointError, match="lower --max-new-tokens$")
     with mock_endpoint(says(70), context=CONTEXT, usage=False, context_words=NEW_VLLM) as server, mended:
         answers(EndpointProvider(server.url), asks([7]))

@@ -19,7 +19,7 @@ from open_exaone.base import http as transport
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.http import EndpointError, UnreadableError
-from open_exaone.base.records import Ask, Generation, Sampling, StopReason
+from open_exaone.base.records import Ask, Generation, Reply, Sampling, StopReason
 from open_exaone.rollout.providers.completion import read_completion, split, to_generation
 from open_exaone.rollout.providers.endpoint import EndpointProvider
 from open_exaone.rollout.providers.provider import Provider
@@ -54,7 +54,7 @@ def chat(content: Any = "", reason: Any = "stop", usage: Any = None, **message: 
 
 
 def generation(*args: Any, **kwargs: Any) -> Generation:
-    return to_generation(read_completion(chat(*args, **kwargs)), "prompt")
+    return to_generation(read_completion(chat(*args, **kwargs)), "prompt", thinking=False)
 
 
 def test_each_ask_is_one_request_with_a_seed_of_its_own() -> None:
@@ -403,6 +403,22 @@ def test_thought_and_answer_are_found(body: bytes, thought: str, answer: str, fi
 )
 def test_why_a_reply_ended(reason: Any, stop: StopReason) -> None:
     assert generation("x", reason).stop is stop
+
+
+def test_a_thought_that_the_prompt_opened_and_the_limit_cut_is_a_thought() -> None:
+    cut = read_completion(chat("Let me see. First", "length"))
+    assert to_generation(cut, "p", thinking=True).reply == Reply("Let me see. First", "", finished=False)
+    assert to_generation(cut, "p", thinking=False).reply == Reply("", "Let me see. First")
+    closed = read_completion(chat("Hm.\n</think>\n\nIt is", "length"))
+    assert to_generation(closed, "p", thinking=True).reply == Reply("Hm.", "It is")
+
+
+def test_an_endpoint_that_never_answers_is_soon_given_up() -> None:
+    with mock_endpoint(lambda question, _: "5", error_share=1.0) as server:
+        provider = EndpointProvider(server.url, max_attempts=2, concurrency=2)
+        with pytest.raises(EndpointError):
+            list(provider.stream(asks(300)))
+        assert len(server.requests) < 60
 
 
 def test_what_is_counted_and_what_is_estimated() -> None:

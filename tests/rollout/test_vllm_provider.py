@@ -230,7 +230,7 @@ def test_replies_end_where_the_context_does(opened: Opened) -> None:
     provider, engine = opened(echo)
     told = dict(provider.stream([*asks(1), *asks(1, max_new_tokens=1990)]))
     assert len(told) == 2 and len(engine.asked) == 2
-    assert len(provider.notes) == 1 and "to 1 questions" in provider.notes[0]
+    assert len(provider.notes) == 1 and "context of 2000 tokens" in provider.notes[0]
 
 
 def test_who_it_is_and_what_it_costs(opened: Opened) -> None:

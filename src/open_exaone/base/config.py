@@ -71,7 +71,12 @@ def validate(schema: type[AnyConfig], values: dict[str, Any], source: str) -> An
     try:
         return schema.model_validate_json(json.dumps(values, default=str))  # JSON mode: a list is a tuple
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(schema, source, detail) for detail in error.errors())) from error
+        details = error.errors()
+        within = {detail["loc"][:-1] for detail in details} | {
+            detail["loc"][:1] for detail in details if len(detail["loc"]) > 1
+        }
+        said = [d for d in details if d["type"] != "too_short" or d["loc"] not in within]  # short for its broken items
+        raise ConfigError("\n".join(_explain(schema, source, detail) for detail in said)) from error
 
 
 def _explain(schema: type[Config], source: str, detail: Any) -> str:

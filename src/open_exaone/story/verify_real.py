@@ -3,7 +3,6 @@
 For whoever has weights and one GPU. Three parts, each by itself, and one report that may be shared.
 """
 
-import hashlib
 import os
 import platform
 import time
@@ -21,6 +20,7 @@ from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, read_json, write_json
 from open_exaone.base.version import code_version
 from open_exaone.present.verify_real import write_pages
+from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.story import real_logits, real_math, real_rl
 from open_exaone.story.measure import Machine, OnEvent, find_model
 from open_exaone.story.real_math import MeasureSuite
@@ -30,7 +30,6 @@ from open_exaone.story.report import versions
 SCHEMA_VERSION = 1
 REPORT = "verify-real.json"
 LOCK = ".verify-real.lock"
-MODEL_FILES = ("config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 SKIPPED: dict[str, Any] = {
     "status": "skipped",
     "why": "left out with --rl-steps 0",
@@ -168,23 +167,13 @@ def _trial(folder: Path, out: Path, machine: Machine, on_event: OnEvent) -> Tria
 
     config = load_config(folder)
     on_event({"message": "reading the model's files …"})
-    sha256 = _hash(folder)
+    sha256 = weights_hash(folder)
     marker = out / "model.json"
     if marker.is_file() and read_json(marker).get("sha256") != sha256:
         raise RunFolderError(f"{out}: holds the check of another model: choose another folder with --out")
     name = plain_name(model_name(folder))
     write_json(marker, {"name": name, "sha256": sha256})
     return Trial(folder, name, sha256, config, out, machine, on_event)
-
-
-def _hash(folder: Path) -> str:
-    """Of the model: its config, weights and tokenizer, by name and content."""
-    total = hashlib.sha256()
-    for path in sorted(path for pattern in MODEL_FILES for path in folder.glob(pattern)):
-        interrupt.check()
-        with open(path, "rb") as file:
-            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
 
 
 def _about(trial: Trial) -> dict[str, Any]:

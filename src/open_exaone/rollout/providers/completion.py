@@ -1,7 +1,7 @@
 """Reads chat completions, whose makers agree on little: where the thought stands, what was counted, why it ended."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from open_exaone.base.http import UnreadableError
@@ -90,9 +90,16 @@ def num_reply_tokens(chat: ChatReply) -> int:
     return _estimate(chat.thought + chat.content) if chat.num_tokens is None else chat.num_tokens
 
 
-def to_generation(chat: ChatReply, prompt: str) -> Generation:
-    """The generation; what the server has not counted is estimated from the texts' lengths."""
+def to_generation(chat: ChatReply, prompt: str, *, thinking: bool) -> Generation:
+    """The generation; what the server has not counted is estimated from the texts' lengths.
+
+    Args:
+        thinking: asked in reasoning mode; then a reply that was cut before any tag is a thought that the prompt opened.
+    """
     reply = split(chat)
+    if thinking and chat.stop is StopReason.LENGTH:
+        thought, answer, is_open = cut_at_budget(chat)
+        reply = replace(reply, thought=thought, answer=answer, finished=not is_open)
     num_tokens = num_reply_tokens(chat)
     num_prompt_tokens = _estimate(prompt) if chat.num_prompt_tokens is None else chat.num_prompt_tokens
     num_thought_tokens = chat.num_thought_tokens or _share(num_tokens, reply)

@@ -35,17 +35,15 @@ class Fitted:
 def fit(asks: Sequence[Ask], prompts: Sequence[Sequence[int]], context: int) -> Fitted:
     """Shortens replies to what `context` positions have room for behind each prompt's ids; a cut one is truncated."""
     fitted, unanswered = dict[int, Ask](), list[tuple[int, Generation]]()
-    shortened = set[str]()
+    is_short = False
     for place, (ask, ids) in enumerate(zip(asks, prompts, strict=True)):
         room = context - len(ids)
-        if room < ask.sampling.max_new_tokens:
-            shortened.add(ask.question)
+        is_short = is_short or room < ask.sampling.max_new_tokens
         if room < 1:
             unanswered.append((place, empty(ask, len(ids))))
         else:
             fitted[place] = replace(ask, sampling=_shortened(ask.sampling, room))
-    num_filled = len({asks[place].question for place, _ in unanswered})
-    return Fitted(fitted, unanswered, (_note(context, len(shortened), num_filled),) if shortened else ())
+    return Fitted(fitted, unanswered, (note(context),) if is_short else ())
 
 
 def empty(ask: Ask, num_prompt_tokens: int) -> Generation:
@@ -97,12 +95,11 @@ class Room:
         self.context = context
         self._num_spare = 0  # 1 for a server that refuses to fill its context, as SGLang has
         self._num_prompt_tokens: dict[tuple[str, bool], int] = {}  # of the questions that leave too little room
-        self._shortened, self._filled = set[str](), set[str]()
+        self._has_shortened = False
 
     @property
     def notes(self) -> tuple[str, ...]:
-        num_shortened = len(self._shortened)
-        return (_note(self.context, num_shortened, len(self._filled)),) if self.context and num_shortened else ()
+        return (note(self.context),) if self.context and self._has_shortened else ()
 
     def limit(self, ask: Ask, max_tokens: int) -> int:
         """How long the reply may be, as far as is known.
@@ -129,11 +126,9 @@ class Room:
         self.context = context
         if num_prompt_tokens + max_tokens == context:
             self._num_spare = 1
-        self._shortened.add(ask.question)
+        self._has_shortened = True
         if not begun:
             self._num_prompt_tokens[ask.question, ask.thinking] = num_prompt_tokens
-            if num_prompt_tokens + self._num_spare >= context:
-                self._filled.add(ask.question)
         return self._behind(context, num_prompt_tokens)
 
     def _behind(self, context: int, num_prompt_tokens: int) -> int:
@@ -143,10 +138,11 @@ class Room:
         return room
 
 
-def _note(context: int, num_shortened: int, num_filled: int) -> str:
+def note(context: int) -> str:
+    """What a report must say; the same for every part of an evaluation."""
     return (
-        f"the model's context of {context} tokens ends the replies to {num_shortened} questions before their token "
-        f"limit does; {num_filled} of these fill it by themselves, and their empty replies count as truncated"
+        f"the model's context of {context} tokens ends some replies before their token limit does, or leaves no room "
+        "for any: these count as truncated"
     )
 
 

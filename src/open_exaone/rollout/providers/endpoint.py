@@ -141,7 +141,7 @@ class EndpointProvider:
             ConfigError: there is a thinking budget, and the endpoint cannot continue a reply.
         """
         todo = iter(enumerate(asks))
-        results: queue.SimpleQueue[tuple[int, Generation | _Failed]] = queue.SimpleQueue()
+        results: queue.Queue[tuple[int, Generation | _Failed]] = queue.Queue(1)  # none is asked before the last is kept
         cancelled = threading.Event()
         callers = [Caller(self._server, keeps_connection=True) for _ in range(min(self._concurrency, len(asks)))]
         run = _Run(self, todo, results, cancelled)
@@ -155,7 +155,7 @@ class EndpointProvider:
                 caller.cancel()
 
     def _collect(
-        self, results: "queue.SimpleQueue[tuple[int, Generation | _Failed]]", num_asks: int
+        self, results: "queue.Queue[tuple[int, Generation | _Failed]]", num_asks: int
     ) -> Iterator[tuple[int, Generation]]:
         """Gives results as they come; sees when the rest would fail alike."""
         num_in_row, last_kind, has_any = 0, None, False
@@ -203,7 +203,7 @@ class EndpointProvider:
             return empty(ask, full.num_prompt_tokens)
         if limit == budget and chat.stop is StopReason.LENGTH:  # not where the context left less than the budget
             return self._continue(caller, request, chat, ask, prompt)
-        return to_generation(chat, prompt)
+        return to_generation(chat, prompt, thinking=ask.thinking)
 
     def _continue(
         self, caller: Caller, request: Mapping[str, Any], begun: ChatReply, ask: Ask, prompt: str
@@ -226,7 +226,7 @@ class EndpointProvider:
             limit = max(1, ask.sampling.max_new_tokens - num_begun)
             chat, _ = self._chat.complete(caller, further, limit, ask, begun=True)
         except NoRoomError:
-            return to_generation(begun, prompt)
+            return to_generation(begun, prompt, thinking=True)
         except EndpointError as error:
             if error.status in (400, 422) and not self._has_continued and read_overflow(error, 1) is None:
                 raise ConfigError(f"{error} (it {_CANNOT_CONTINUE})") from None
@@ -234,7 +234,7 @@ class EndpointProvider:
         rest = self._continuation(chat)
         whole = replace(split(replace(begun, thought=thought, content=answer + rest, stop=chat.stop)), finished=True)
         stop = StopReason.BUDGET if is_open and chat.stop is StopReason.END else chat.stop
-        first = to_generation(begun, prompt)
+        first = to_generation(begun, prompt, thinking=True)
         num_thought_tokens = num_begun if is_open else first.num_thought_tokens
         num_tokens = num_begun + num_reply_tokens(chat)
         return Generation(whole, stop, first.num_prompt_tokens, num_tokens, num_thought_tokens)
@@ -263,7 +263,7 @@ class _Run:
         self,
         provider: EndpointProvider,
         todo: Iterator[tuple[int, Ask]],
-        results: "queue.SimpleQueue[tuple[int, Generation | _Failed]]",
+        results: "queue.Queue[tuple[int, Generation | _Failed]]",
         cancelled: threading.Event,
     ) -> None:
         self._provider, self._todo, self._results, self._cancelled = provider, todo, results, cancelled
@@ -276,13 +276,18 @@ class _Run:
                 with self._mutex:
                     place, ask = next(self._todo)
                 try:
-                    self._results.put((place, self._provider.answer(ask, caller)))
+                    self._put(place, self._provider.answer(ask, caller))
                 except Exception as error:  # a thread's border: raised again where the stream is read
-                    self._results.put((place, _Failed(error)))
+                    self._put(place, _Failed(error))
         caller.close()
 
+    def _put(self, place: int, result: "Generation | _Failed") -> None:
+        while not self._cancelled.is_set():
+            with suppress(queue.Full):
+                return self._results.put((place, result), timeout=_POLL_S)
 
-def _next(results: "queue.SimpleQueue[T]") -> T:
+
+def _next(results: "queue.Queue[T]") -> T:
     """Waits for a result, and heeds Ctrl-C meanwhile."""
     while True:
         interrupt.check()
@@ -296,7 +301,7 @@ def _kind(error: EndpointError, has_any: bool) -> str | int | None:
         return "unreachable"
     status = error.status
     if status is None or status == 200 or status >= 500 or status in (408, 429):
-        return None
+        return None if has_any else "no answer"  # a server that has never answered
     return None if has_any and status in (400, 413, 422) else status  # those may be one prompt's
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from open_exaone.base.errors import CheckpointError
 from open_exaone.base.records import Ask, Completion, Generation
 from open_exaone.engine.request import Request
-from open_exaone.rollout.providers.context import fit
+from open_exaone.rollout.providers.context import fit, note
 from open_exaone.text.source import BACKEND_FILE, MAP_FILE, MODEL_FILES, SETTINGS_FILE, TEMPLATE_FILE
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class LocalProvider:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How many questions leave their replies less room than asked for."""
+        """Whether questions leave their replies less room than asked for."""
         return tuple(self._notes)
 
     def prompts(self, asks: Sequence[Ask]) -> list[str]:
@@ -71,6 +71,9 @@ class LocalProvider:
             DataError, CheckpointError: a question can't be rendered, such as by a model without a chat format.
         """
         rendered = self._render(asks)
+        context = self._engine.model.config.max_positions
+        if any(len(rendered[ask.question, ask.thinking]) + ask.sampling.max_new_tokens > context for ask in asks):
+            self._notes[note(context)] = None
         texts = {key: " ".join(map(str, ids)) for key, ids in rendered.items()}
         return [texts[ask.question, ask.thinking] for ask in asks]
 

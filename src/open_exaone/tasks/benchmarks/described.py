@@ -15,6 +15,7 @@ from open_exaone.base.records import Problem
 from open_exaone.tasks.benchmarks.benchmark import Access, Benchmark, Hub, PromptKind, Row
 from open_exaone.tasks.benchmarks.fields import about, letter, text, texts, whole
 from open_exaone.tasks.benchmarks.prompts import CHOICE, LETTERS, SHORT_ANSWER, fill, letters_of, listed
+from open_exaone.verify.judge import judge_answer
 from open_exaone.verify.own import is_own
 
 _PLAIN = "{question}"
@@ -150,6 +151,8 @@ def _parse(told: Description, row: Row, number: int) -> Problem:
     else:
         answer = text(row, names.answer)
     asked = fill(template, **{part: said for part, said in parts.items() if f"{{{part}}}" in template})
+    if told.judge == "code":
+        judge_answer(told.judge, "", answer, metadata)  # raises where the tests are none
     return Problem(f"{told.name}/{key}", told.name, told.language, asked, answer, told.judge, metadata=metadata)
 
 

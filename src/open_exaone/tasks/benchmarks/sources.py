@@ -39,6 +39,9 @@ def read_rows(path: Path) -> Iterator[Placed]:
         raise DataError(f"{path}: cannot be read: {error}") from error
 
 
+_DEPTHS = ("*", "*/*", "*/*/*")  # how far down a folder's files are looked for
+
+
 def find_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
     """The files of a folder that match, pattern by pattern; where none does, the one file that can be read.
 
@@ -46,7 +49,9 @@ def find_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
         DataError: there is none, or more than one to choose from.
     """
     found = [path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
-    readable = found or sorted(path for path in folder.rglob("*") if is_readable(path) and path.is_file())
+    readable = found or sorted(
+        path for depth in _DEPTHS for path in folder.glob(depth) if is_readable(path) and path.is_file()
+    )
     if found or len(readable) == 1:
         return list(dict.fromkeys(readable))
     if not readable:
