@@ -64,6 +64,7 @@ class Store:
         self.folder = folder
         self._mutex = threading.Lock()
         self._file: BinaryIO | None = None
+        self._is_open = False
 
     @contextmanager
     def opened(self) -> Iterator["Store"]:
@@ -81,9 +82,11 @@ class Store:
                 raise RunFolderError(f"{self.folder}: is not empty and holds no evaluation: choose another --out")
         busy = f"{self.folder}: another process measures into it: wait for it, stop it, or choose another --out"
         with locked(self.folder / ".lock", busy):
+            self._is_open = True
             try:
                 yield self
             finally:
+                self._is_open = False
                 self._close()
 
     def claim(
@@ -232,6 +235,8 @@ class Store:
     def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         lines = "".join(map(json_line, rows)).encode()
         with self._mutex:
+            if not self._is_open:
+                return  # a verdict that came when all was over
             try:
                 if self._file is None:
                     self._file = _open_whole(self.journal_file)
