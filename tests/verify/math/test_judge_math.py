@@ -380,6 +380,13 @@ def test_all_readings_of_an_answer_share_one_time_limit(monkeypatch: pytest.Monk
     assert limits == [SETTINGS.time_limit_s]
 
 
+@pytest.mark.parametrize(
+    "reply", ["잘 모르겠습니다.", "풀 수 없는 문제입니다.", "조건이 부족합니다", "Sorry, no idea.", "I don't know"]
+)
+def test_giving_up_is_no_answer(reply: str) -> None:
+    assert judge_math(reply, "41", {}, JudgeSettings()).status is VerdictStatus.UNPARSED
+
+
 def test_no_answer_is_unparsed_and_another_one_wrong() -> None:
     assert judge("We begin by looking at the numbers one by one, and", "7") == Verdict(
         VerdictStatus.UNPARSED, None, "The reply has no final answer."

@@ -70,6 +70,7 @@ _TAKEN_BACK = re.compile(  # in what follows an answer
     re.IGNORECASE | re.DOTALL,
 )
 _INSTEAD_OF = re.compile(r",\s(?:and\s)?(?:not|rather\sthan|instead\sof)\s")
+_GIVES_UP = re.compile(r"모르|풀 수 없|조건이 부족|\b(?:sorry|no idea|not sure|(?:do not|don.t) know)\b", re.IGNORECASE)
 _CONFIDENCE = re.compile(r"\n\s*\**confidence\**\s?:[^\n]*$", re.IGNORECASE)
 _IS_ANSWER = re.compile(
     r"(?P<answer>[^\n]{1,200}?)\s(?:is|are)\s(?:the|my)\s(?:(?:final|correct)\s)?(?:answer|result|solution(?:\sset)?)\W*",
@@ -236,6 +237,8 @@ def _bare(reply: str) -> Answer | None:
         return None
     readings = distil(trim(lines[-1]))
     if len(readings) == 1:
+        if _GIVES_UP.search(text):
+            return None
         is_short = _FORMULA.search(lines[-1]) or len(_WORD.findall(text)) <= _MAX_BARE_WORDS
         return Answer(readings[0], readings) if is_short else None
     if len(text) > _MAX_BARE_CHARS or not _is_announced(lines[-1], readings[-1]):
