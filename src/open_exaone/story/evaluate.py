@@ -164,7 +164,7 @@ def _planned(
         found = load_suite(suite)
     except ConfigError as error:
         of_run = f"; sets of this run are {', '.join(splits)}" if splits else ""
-        raise ConfigError(f"--suite: {error}{of_run}") from error
+        raise ConfigError(f"--suite {suite}: {str(error).removeprefix(f'suite {suite!r}: ')}{of_run}") from error
     tasks = plan(
         found,
         rows=choices.rows,
