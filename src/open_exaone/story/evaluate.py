@@ -121,7 +121,7 @@ def evaluate(
     on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
     started = datetime.now(UTC)
     done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
-    notes = [*left_out, *store.notes, *_stopped_early(tasks, done)]
+    notes = list(dict.fromkeys([*left_out, *store.notes, *provider.notes, *_stopped_early(tasks, done)]))
     for note in notes:
         on_event({"message": f"note: {note}"})
     report = build_report(

@@ -11,6 +11,7 @@ from open_exaone.base.errors import CheckpointError
 from open_exaone.base.records import Ask, Completion, Generation
 from open_exaone.engine.request import Request
 from open_exaone.rollout.providers.context import fit, note
+from open_exaone.rollout.providers.prompts import ids_text, render_asks
 from open_exaone.text.source import BACKEND_FILE, MAP_FILE, MODEL_FILES, SETTINGS_FILE, TEMPLATE_FILE
 
 if TYPE_CHECKING:
@@ -70,11 +71,11 @@ class LocalProvider:
         Raises:
             DataError, CheckpointError: a question can't be rendered, such as by a model without a chat format.
         """
-        rendered = self._render(asks)
+        rendered = render_asks(self._engine.tokenizer, asks)
         context = self._engine.model.config.max_positions
         if any(len(rendered[ask.question, ask.thinking]) + ask.sampling.max_new_tokens > context for ask in asks):
             self._notes[note(context)] = None
-        texts = {key: " ".join(map(str, ids)) for key, ids in rendered.items()}
+        texts = {key: ids_text(ids) for key, ids in rendered.items()}
         return [texts[ask.question, ask.thinking] for ask in asks]
 
     def stream(self, asks: Sequence[Ask]) -> Generator[tuple[int, Generation], None, None]:
@@ -86,7 +87,7 @@ class LocalProvider:
         Raises:
             DataError, CheckpointError: as `prompts`.
         """
-        rendered = self._render(asks)
+        rendered = render_asks(self._engine.tokenizer, asks)
         prompts = [rendered[ask.question, ask.thinking] for ask in asks]
         fitted = fit(asks, prompts, self._engine.model.config.max_positions)
         self._notes.update(dict.fromkeys(fitted.notes))
@@ -102,16 +103,6 @@ class LocalProvider:
         """Forward operations for prompt and reply, each token at the mean length that is read; prompts unshared."""
         total = generation.num_prompt_tokens + generation.num_tokens
         return float(total * self._engine.model.config.flops_per_token(total // 2))
-
-    def _render(self, asks: Sequence[Ask]) -> dict[tuple[str, bool], list[int]]:
-        """Each question's prompt, by question and mode."""
-        rendered: dict[tuple[str, bool], list[int]] = {}
-        for thinking in sorted({ask.thinking for ask in asks}):
-            questions = list(dict.fromkeys(ask.question for ask in asks if ask.thinking == thinking))
-            conversations = [[{"role": "user", "content": question}] for question in questions]
-            prompts = self._engine.tokenizer.render_many(conversations, thinking=thinking, generation_prompt=True)
-            rendered |= {(text, thinking): ids for text, (ids, _) in zip(questions, prompts, strict=True)}
-        return rendered
 
     def _generation(self, ask: Ask, prompt_ids: Sequence[int], completion: Completion) -> Generation:
         reply = self._engine.tokenizer.split(completion.ids, thinking=ask.thinking)

@@ -15,6 +15,7 @@ from open_exaone.base.records import Ask, Generation, StopReason
 from open_exaone.engine.thought import Thoughts
 from open_exaone.rollout.providers.context import fit
 from open_exaone.rollout.providers.endpoint import sample_seed
+from open_exaone.rollout.providers.prompts import ids_text, render_asks
 from open_exaone.text.tokenizer import Tokenizer
 
 MAX_UNFINISHED = 2048  # requests given to vLLM at once: more than it runs, fewer than fill its queues
@@ -92,7 +93,7 @@ class VllmProvider:
         return self._failure
 
     def prompts(self, asks: Sequence[Ask]) -> list[str]:
-        texts = {key: _text(ids) for key, ids in self._render(asks).items()}
+        texts = {key: ids_text(ids) for key, ids in render_asks(self._tokenizer, asks).items()}
         return [texts[ask.question, ask.thinking] for ask in asks]
 
     def flops(self, generation: Generation) -> float | None:
@@ -106,7 +107,7 @@ class VllmProvider:
         Raises:
             DataError, CheckpointError: a question cannot be rendered.
         """
-        rendered = self._render(asks)
+        rendered = render_asks(self._tokenizer, asks)
         prompts = [rendered[ask.question, ask.thinking] for ask in asks]
         fitted = fit(asks, prompts, self._engine.model_config.max_model_len)
         self._notes.update(dict.fromkeys(fitted.notes))
@@ -138,17 +139,6 @@ class VllmProvider:
     def _thoughts(self) -> Thoughts:
         return Thoughts(self._tokenizer)
 
-    def _render(self, asks: Sequence[Ask]) -> dict[tuple[str, bool], list[int]]:
-        """Each question's prompt, by question and mode."""
-        distinct = dict.fromkeys((ask.question, ask.thinking) for ask in asks)
-        render = self._tokenizer.render
-        return {
-            (question, thinking): render(
-                [{"role": "user", "content": question}], thinking=thinking, generation_prompt=True
-            )
-            for question, thinking in distinct
-        }
-
     def _add(self, pending: dict[str, _Pending], ask: Ask, request: _Pending) -> None:
         sampling, budget = ask.sampling, _budget(ask)
         is_first = not request.begun_ids
@@ -158,7 +148,7 @@ class VllmProvider:
             top_p=sampling.top_p if sampling.temperature > 0 else 1.0,
             max_tokens=limit,
             presence_penalty=sampling.presence_penalty,
-            seed=sample_seed(sampling.seed, ask.index, _text([*request.prompt_ids, *request.begun_ids])),
+            seed=sample_seed(sampling.seed, ask.index, ids_text([*request.prompt_ids, *request.begun_ids])),
             stop_token_ids=list(self._tokenizer.end_ids),
             detokenize=False,  # our tokenizer does
             output_kind=self._whole_replies,
@@ -187,7 +177,3 @@ class VllmProvider:
 
 def _budget(ask: Ask) -> int | None:
     return ask.sampling.thinking_budget if ask.thinking else None
-
-
-def _text(ids: Sequence[int]) -> str:
-    return " ".join(map(str, ids))
