@@ -1,4 +1,4 @@
-"""Batches hold every document once, with little padding, and in an order that can be taken up anywhere."""
+"""Batches hold every document once, no padding, and come in an order that can be taken up anywhere."""
 
 import numpy as np
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from doubles import make_tokenizer
 from open_exaone.base.records import Problem
-from open_exaone.data.batch import fold, stack, step_indices
+from open_exaone.data.batch import join, pack, step_indices
 from open_exaone.data.document import Document, prompt_ids, worked_documents
 
 documents_of = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(
@@ -15,19 +15,33 @@ documents_of = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(
 
 
 @given(documents_of, st.integers(1, 300))
-def test_fold_keeps_every_document_and_the_limit(documents, max_tokens):
-    batches = list(fold(documents, max_tokens))
-    rows = [row[row > 0].tolist() for batch in batches for row in batch.ids_BT]
-    assert sorted(rows) == sorted(list(document.ids) for document in documents)
-    assert all(batch.ids_BT.size <= max_tokens or len(batch.ids_BT) == 1 for batch in batches)
-    assert sum(batch.num_tokens for batch in batches) == sum(len(document.ids) for document in documents)
+def test_packing_keeps_every_document_whole_and_the_limit(documents, max_tokens):
+    batches = list(pack(documents, max_tokens))
+    found = [ids.tolist() for batch in batches for ids in np.split(batch.ids_T, batch.starts_E[1:-1])]
+    assert sorted(found) == sorted(list(document.ids) for document in documents)
+    assert all(batch.num_tokens <= max_tokens or len(batch.starts_E) == 2 for batch in batches)
+    assert all(not batch.is_learned_T[batch.starts_E[:-1]].any() for batch in batches)
 
 
-def test_old_logprobs_stand_under_their_tokens():
-    batch = stack([Document([1, 2, 3], [False, True, True], 0.5, [-1.0, -2.0]), Document([4], [False])])
-    assert batch.old_logprobs_BT.tolist() == [[0, -1, -2], [0, 0, 0]]
-    assert batch.is_learned_BT.tolist() == [[False, True, True], [False] * 3]
-    assert batch.advantages_B.tolist() == [0.5, 0.0]
+def test_packing_leaves_little_room_where_documents_are_ragged():
+    lengths = np.exp(np.random.default_rng(0).uniform(np.log(16), np.log(2048), 400)).astype(int)
+    batches = list(pack([Document(np.ones(n, int), np.ones(n, bool)) for n in lengths], 4096))
+    assert sum(batch.num_tokens for batch in batches[:-1]) > 0.98 * 4096 * (len(batches) - 1)
+
+
+def test_learned_tokens_bring_their_document_and_old_logprobs():
+    documents = [
+        Document([1, 2, 3], [False, True, True], 0.5, [-1.0, -2.0]),
+        Document([4, 5], [True, True], -0.5, [-3.0, -4.0]),  # nothing predicts its first token
+        Document([6], [False]),
+        Document([7, 8], [False, True]),
+    ]
+    batch = join(documents)
+    assert batch.starts_E.tolist() == [0, 3, 5, 6, 8]
+    assert batch.ids_T[batch.is_learned_T].tolist() == [2, 3, 5, 8]
+    assert batch.learned_documents_M.tolist() == [0, 0, 1, 3]
+    assert batch.old_logprobs_M.tolist() == [-1.0, -2.0, -4.0, 0.0]
+    assert batch.advantages_D.tolist() == [0.5, -0.5, 0.0, 0.0]
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 9))

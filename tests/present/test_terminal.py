@@ -158,6 +158,32 @@ def test_on_a_terminal_one_line_moves_and_the_finished_stage_stays() -> None:
     assert "measured [bold]�[31m" in shown
 
 
+TRAINED = {"loss": 1.234, "tokens_per_second": 9876.0, "mfu": 0.412, "peak_memory_bytes": 1_900_000_000}
+
+
+def test_a_training_step_tells_mfu_memory_skipped_steps_and_the_time_left_that_it_was_given() -> None:
+    target = console()
+    terminal.Progress(target).update(
+        "sft", 3, 400, **TRAINED, skipped_steps=2, seconds_left=200.0, flops_per_second=1e9
+    )
+    assert printed(target).split(maxsplit=1)[1] == (
+        "3/400  loss 1.234  9,876 tok/s  MFU 41.2%  1.9 GB  skipped 2  about 3 min 20 s left\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "gone"),
+    [(120, ()), (104, ("GB",)), (92, ("GB", "MFU")), (80, ("GB", "MFU", "tok/s")), (60, ("GB", "MFU", "tok/s", "━"))],
+)
+def test_on_a_narrow_terminal_the_time_left_is_never_cut_off(width: int, gone: tuple[str, ...]) -> None:
+    target = console(is_terminal=True, width=width)
+    with terminal.Progress(target) as progress:
+        progress.update("sft", 300, 400, **TRAINED, seconds_left=200.0)
+    shown = printed(target)
+    assert "about 3 min 20 s left" in shown and "loss 1.234" in shown
+    assert [part for part in ("GB", "MFU", "tok/s", "━") if part not in shown] == list(gone)
+
+
 def test_progress_takes_events_that_are_not_steps() -> None:
     target = console()
     with terminal.Progress(target) as progress:

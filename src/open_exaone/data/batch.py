@@ -1,5 +1,6 @@
-"""Documents folded into batches: one document a row, rows of like length together, little padding."""
+"""Documents packed into batches: one behind the other in one row of tokens, none padded, none seeing another."""
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,48 +12,64 @@ from open_exaone.data.document import Document
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One micro-batch: B documents as rows, padded at the end to the longest, T tokens."""
+    """One micro-batch: D documents, T tokens in all, M of them learned."""
 
-    ids_BT: NDArray[np.int64]
-    is_learned_BT: NDArray[np.bool_]  # never on a row's first token, which nothing predicts
-    advantages_B: NDArray[np.float32]
-    old_logprobs_BT: NDArray[np.float32]  # zero where nothing is learned
-    num_tokens: int  # padding left out
+    ids_T: NDArray[np.int64]
+    is_learned_T: NDArray[np.bool_]  # never on a document's first token, which nothing predicts
+    starts_E: NDArray[np.int32]  # E = D + 1: where each document begins, and the end
+    advantages_D: NDArray[np.float32]
+    old_logprobs_M: NDArray[np.float32]  # zeros where the documents bring none
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.ids_T)
+
+    @property
+    def learned_documents_M(self) -> NDArray[np.int64]:
+        """Which document each learned token belongs to."""
+        lengths = np.diff(self.starts_E)
+        return np.repeat(np.arange(len(lengths)), lengths)[self.is_learned_T]
 
 
-def fold(documents: Sequence[Document], max_tokens: int) -> Iterator[Batch]:
-    """Sorts documents by length and cuts the row into batches of at most `max_tokens`, padding counted.
+def pack(documents: Sequence[Document], max_tokens: int) -> Iterator[Batch]:
+    """Packs documents into as few batches of at most `max_tokens` as best fit finds; the longest ones go first.
 
-    On a CPU this beats packing many documents into one masked row: attention stays causal and dense, and
-    no pair of tokens of different documents is ever computed.
+    No token is padding: attention goes document by document, so that a batch need not be a rectangle. A document
+    of more than `max_tokens` is a batch of its own.
     """
-    by_length = sorted(documents, key=lambda document: len(document.ids))
-    rows: list[Document] = []
-    for document in by_length:
-        if rows and (len(rows) + 1) * len(document.ids) > max_tokens:
-            yield stack(rows)
-            rows = []
-        rows.append(document)
-    if rows:
-        yield stack(rows)
-
-
-def stack(documents: Sequence[Document]) -> Batch:
-    """Makes one batch of documents, padded at the end with id 0."""
-    shape = (len(documents), max(len(document.ids) for document in documents))
-    ids_BT = np.zeros(shape, np.int64)
-    is_learned_BT = np.zeros(shape, np.bool_)
-    old_logprobs_BT = np.zeros(shape, np.float32)
-    for row, document in enumerate(documents):
+    bins: list[list[Document]] = []
+    rooms: list[tuple[int, int]] = []  # (tokens left, bin), sorted
+    for document in sorted(documents, key=lambda document: -len(document.ids)):
         length = len(document.ids)
-        ids_BT[row, :length] = document.ids
-        is_learned_BT[row, :length] = document.is_learned
-        if len(document.old_logprobs):
-            old_logprobs_BT[row, :length][is_learned_BT[row, :length]] = document.old_logprobs
-    is_learned_BT[:, 0] = False
-    advantages_B = np.array([document.advantage for document in documents], np.float32)
-    num_tokens = sum(len(document.ids) for document in documents)
-    return Batch(ids_BT, is_learned_BT, advantages_B, old_logprobs_BT, num_tokens)
+        place = bisect_left(rooms, (length, -1))
+        if place < len(rooms):
+            room, index = rooms.pop(place)
+        else:
+            room, index = max(max_tokens, length), len(bins)
+            bins.append([])
+        bins[index].append(document)
+        insort(rooms, (room - length, index))
+    return map(join, bins)
+
+
+def join(documents: Sequence[Document]) -> Batch:
+    """Makes one batch of documents, in their order."""
+    lengths = [len(document.ids) for document in documents]
+    starts_E = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    ids_T = np.concatenate([np.asarray(document.ids, np.int64) for document in documents])
+    is_learned_T = np.concatenate([np.asarray(document.is_learned, np.bool_) for document in documents])
+    is_learned_T[starts_E[:-1]] = False
+    logprobs = [_old_logprobs(document) for document in documents]
+    advantages_D = np.array([document.advantage for document in documents], np.float32)
+    return Batch(ids_T, is_learned_T, starts_E, advantages_D, np.concatenate(logprobs))
+
+
+def _old_logprobs(document: Document) -> NDArray[np.float32]:
+    """[learned tokens] the first token left out, which nothing predicts."""
+    is_learned = np.asarray(document.is_learned, np.bool_)
+    if not len(document.old_logprobs):
+        return np.zeros(int(is_learned[1:].sum()), np.float32)
+    return np.asarray(document.old_logprobs, np.float32)[int(is_learned[0]) :]
 
 
 def order(num_documents: int, seed: int, epoch: int) -> NDArray[np.int64]:

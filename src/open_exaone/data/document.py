@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from open_exaone.base.errors import DataError, PromptTooLongError
 from open_exaone.base.records import Problem, Rollout, RolloutGroup
 from open_exaone.text.tokenizer import Tokenizer
@@ -12,8 +15,8 @@ from open_exaone.text.tokenizer import Tokenizer
 class Document:
     """A conversation as token ids; T tokens."""
 
-    ids: Sequence[int]  # [T]
-    is_learned: Sequence[bool]  # [T] True on the tokens that the loss counts
+    ids: Sequence[int] | NDArray[np.int32]  # [T]
+    is_learned: Sequence[bool] | NDArray[np.bool_]  # [T] True on the tokens that the loss counts
     advantage: float = 0.0  # of the whole completion; for preference +1 is chosen and -1 rejected
     old_logprobs: Sequence[float] = ()  # [number of learned tokens] under the policy that sampled them
 

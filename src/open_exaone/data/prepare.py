@@ -1,0 +1,273 @@
+"""Tokenises sources once, streaming, into a folder of memory-mapped files (`data.store`).
+
+    prepare(data, tokenizer, folder, *, kind, max_tokens, on_progress=None) -> Prepared
+        data         DataConfig
+        kind         "pretrain" (all tokens are learned) | "sft" (replies are) | "preference" (pairs) | "rl" (problems)
+        max_tokens   the model's context; for "rl" the longest prompt
+        on_progress  called with the name of a source and how many of its rows are done
+
+The folder appears whole or not at all. Called again, it checks that nothing changed and opens what is there: a source
+whose files changed or are gone is refused by name, and so are other settings.
+"""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.config import differences
+from open_exaone.base.errors import ConfigError, DataError, OpenExaoneError
+from open_exaone.base.files import explain_os_errors, locked, replace_folder, write_json
+from open_exaone.base.records import Problem
+from open_exaone.base.version import code_version
+from open_exaone.data.config import DataConfig, SourceConfig
+from open_exaone.data.examples import Parsed, open_examples
+from open_exaone.data.render import Refused, Rendered, fit, render_batch
+from open_exaone.data.rows import Example, RowError
+from open_exaone.data.shapes import Shape
+from open_exaone.data.source import SourceFile, find_files
+from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file
+from open_exaone.text.tokenizer import Tokenizer
+
+LEARNS: dict[Kind, tuple[Shape, ...]] = {
+    "pretrain": ("text", "messages", "prompt_completion", "problems"),
+    "sft": ("messages", "prompt_completion", "problems"),
+    "preference": ("pairs",),
+    "rl": ("problems",),
+}  # which shapes of rows each kind can learn from
+OnProgress = Callable[[str, int], None]
+
+
+@dataclass
+class Counts:
+    """What became of one source's rows."""
+
+    shape: Shape
+    rows: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)  # by reason
+    first_dropped: dict[str, str] = field(default_factory=dict)  # of each reason, the first row
+    truncated: int = 0
+    split: int = 0
+    examples: int = 0
+    tokens: int = 0
+    learned_tokens: int = 0
+
+
+def prepare(
+    data: DataConfig,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    kind: Kind,
+    max_tokens: int,
+    on_progress: OnProgress | None = None,
+) -> Prepared:
+    """Prepares data, or opens what was prepared before.
+
+    Raises:
+        ConfigError: `too_long` does not go with `kind`.
+        DataError: a row is bad and `bad_rows` is "refuse"; a source cannot be read, has no row of use, or has changed
+            since; the folder holds data of other settings.
+        RunFolderError: another process prepares the same folder, or the disk is full.
+    """
+    if data.too_long == "split" and kind != "pretrain":
+        raise ConfigError(
+            f'too_long = "split": is for pretraining; with {kind} a piece of a reply would lose its prompt'
+        )
+    if data.too_long == "truncate" and kind == "rl":
+        raise ConfigError('too_long = "truncate": a question cut short is another question; use "drop"')
+    if max_tokens < 2:
+        raise ConfigError(f"max_tokens = {max_tokens}: must be at least 2")
+    files = [find_files(source) for source in data.sources]
+    settings = {
+        "kind": kind,
+        "max_tokens": max_tokens,
+        "tokenizer": tokenizer_hash(tokenizer),
+        "data": data.model_dump(mode="json"),
+    }
+    with explain_os_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(f".{folder.name}.lock"), f"{folder}: another process is preparing it"):
+        described = [{file.name: describe_file(file.path) for file in of_one} for of_one in files]
+        if (folder / MANIFEST).exists():
+            return _reopen(folder, settings, described)
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        with explain_os_errors(folder):
+            partial.mkdir()
+            try:
+                manifest = _write(partial, data, tokenizer, kind, max_tokens, on_progress)
+                _check_unchanged(files, described)
+                manifest |= {"layout": LAYOUT, "settings": settings, "code": code_version()}
+                for told, of_one in zip(manifest["sources"], described, strict=True):
+                    told["files"] = of_one
+                write_json(partial / MANIFEST, manifest)
+                replace_folder(partial, folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    return Prepared(folder, verify=False)
+
+
+def check_sources(manifest: dict[str, Any], described: Sequence[dict[str, Any]]) -> None:
+    """Compares the files of sources, described now, with those that were prepared.
+
+    Raises:
+        DataError: one has changed, is new or is gone; names it.
+    """
+    for told, found in zip(manifest["sources"], described, strict=True):
+        for name, before in told["files"].items():
+            if name not in found:
+                raise DataError(f"{name}: is gone since this data was prepared; {_MEND}")
+            if found[name] != before:
+                raise DataError(f"{name}: has changed since this data was prepared; {_MEND}")
+        for name in found.keys() - told["files"].keys():
+            raise DataError(f"{name}: is new since this data was prepared; {_MEND}")
+
+
+_MEND = "bring back the file as it was, or prepare anew into another folder and train from there"
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """A hash of what a tokenizer makes of texts and of conversations."""
+    digest = hashlib.sha256(tokenizer.backend.to_str().encode())
+    messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "reasoning_content": "T"}]
+    for thinking in (False, True):
+        try:
+            told = json.dumps(tokenizer.render(messages, thinking=thinking, with_mask=True))
+        except OpenExaoneError:  # a tokenizer without a chat format can still read texts
+            told = "none"
+        digest.update(told.encode())
+    return digest.hexdigest()
+
+
+def _reopen(folder: Path, settings: dict[str, Any], described: Sequence[dict[str, Any]]) -> Prepared:
+    prepared = Prepared(folder)
+    changed = sorted(differences(prepared.manifest["settings"], settings))
+    if changed:
+        raise DataError(
+            f"{folder}: holds data prepared with other settings ({', '.join(changed)}); set them back, or name another "
+            "folder"
+        )
+    check_sources(prepared.manifest, described)
+    return prepared
+
+
+def _check_unchanged(files: Sequence[Sequence[SourceFile]], described: Sequence[dict[str, Any]]) -> None:
+    for of_one, before in zip(files, described, strict=True):
+        for file in of_one:
+            if not file.path.exists() or describe_file(file.path) != before[file.name]:
+                raise DataError(f"{file.name}: changed while it was read; run the same command again")
+
+
+def _write(
+    folder: Path, data: DataConfig, tokenizer: Tokenizer, kind: Kind, max_tokens: int, on_progress: OnProgress | None
+) -> dict[str, Any]:
+    """Writes all files but the manifest, whose content it returns."""
+    writer = Writer(folder, with_problems=kind == "rl")
+    groups: dict[tuple[int, str], list[int]] = {}  # (source, mode): its number, examples, tokens
+    told = []
+    try:
+        for index, source in enumerate(data.sources):
+            counts = _Source(index, source, data, tokenizer, kind, max_tokens, writer, groups).write(on_progress)
+            told.append({"path": source.path, "name": _name(source), **vars(counts)})  # a Counter is a dict
+        files = writer.close()
+    finally:
+        writer.abandon()
+    named = [
+        asdict(Group(source, _name(data.sources[source]), mode, examples, tokens))
+        for (source, mode), (_, examples, tokens) in groups.items()
+    ]
+    return {"sources": told, "groups": named, "files": files}
+
+
+def _name(source: SourceConfig) -> str:
+    return Path(source.path).name or source.path
+
+
+@dataclass
+class _Source:
+    """One source on its way into the folder."""
+
+    index: int
+    source: SourceConfig
+    data: DataConfig
+    tokenizer: Tokenizer
+    kind: Kind
+    max_tokens: int
+    writer: Writer
+    groups: dict[tuple[int, str], list[int]]
+
+    def write(self, on_progress: OnProgress | None) -> Counts:
+        examples = open_examples(self.source)
+        if examples.shape not in LEARNS[self.kind]:
+            wanted = ", ".join(LEARNS[self.kind])
+            raise DataError(
+                f"{self.source.path}: its rows are of the shape {examples.shape}; {self.kind} learns from {wanted}"
+            )
+        counts = Counts(examples.shape)
+        for chunk in examples.chunks:
+            self._write_chunk(chunk, counts)
+            if on_progress is not None:
+                on_progress(_name(self.source), counts.rows)
+        if not counts.examples:
+            reasons = ", ".join(f"{number} {reason}" for reason, number in counts.dropped.most_common())
+            raise DataError(f"{self.source.path}: no row of it can be used ({reasons})")
+        return counts
+
+    def _write_chunk(self, chunk: list[Parsed], counts: Counts) -> None:
+        good = [parsed.result for parsed in chunk if isinstance(parsed.result, Example)]
+        rendered = iter(render_batch(good, self.tokenizer, self.kind, self.source, self.data.turns))
+        for parsed in chunk:
+            counts.rows += 1
+            if isinstance(parsed.result, RowError):
+                self._drop_bad(parsed.result, counts)
+                continue
+            item = next(rendered)
+            was_cut = False
+            if not isinstance(item, Refused):
+                item, was_cut = fit(item, self.max_tokens, self.data.too_long, self.kind)
+            if isinstance(item, Refused):
+                self._drop(item, parsed, counts)
+                continue
+            counts.truncated += was_cut and self.data.too_long == "truncate"
+            counts.split += was_cut and self.data.too_long == "split"
+            for one in item:
+                self._add(one, parsed, counts)
+
+    def _add(self, rendered: Rendered, parsed: Parsed, counts: Counts) -> None:
+        group = self.groups.setdefault((self.index, rendered.mode), [len(self.groups), 0, 0])
+        if self.kind == "rl":
+            assert isinstance(parsed.result, Example) and isinstance(parsed.result.content, Problem)
+            problem = replace(parsed.result.content, id=self._problem_id(parsed.result, parsed.place))
+            tokens, learned = len(rendered.documents[0][0]), 0
+            self.writer.add_problem(problem, tokens=tokens, group=group[0], row=parsed.place)
+        else:
+            tokens, learned = self.writer.add(rendered.documents, group=group[0], row=parsed.place)
+        group[1] += 1
+        group[2] += tokens
+        counts.examples += 1
+        counts.tokens += tokens
+        counts.learned_tokens += learned
+
+    def _problem_id(self, example: Example, place: int) -> str:
+        """Unique over all sources, and the same wherever the files stand."""
+        own = example.id or f"{_name(self.source)}:{place + 1}"
+        return own if len(self.data.sources) == 1 else f"{self.index}/{own}"
+
+    def _drop_bad(self, error: RowError, counts: Counts) -> None:
+        if self.data.bad_rows == "refuse":
+            raise DataError(
+                f"{error}\n`exaone data check {self.source.path}` lists all bad rows; mend them, or set bad_rows = "
+                f'"drop" to leave them out, counted'
+            )
+        counts.dropped[error.reason] += 1
+        counts.first_dropped.setdefault(error.reason, str(error))
+
+    def _drop(self, refused: Refused, parsed: Parsed, counts: Counts) -> None:
+        assert parsed.row is not None
+        counts.dropped[refused.reason] += 1
+        counts.first_dropped.setdefault(refused.reason, f"{parsed.row.place}: {refused.why}")

@@ -1,0 +1,135 @@
+"""Rows as they stand in files, what is wrong with some, and the examples that the others become.
+
+    Row(file, number, value) ── parse_row(row, source, shape) ──► Example(content, id, domain) | RowError
+    detect_shape(value, fields) ──► which of SHAPES a row's columns make
+    Example.content: Conversation | Pair | Problem | Text
+
+docs/data.md lists the shapes, and the names of columns that are known.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from open_exaone.base.records import Problem
+
+Turn = Mapping[str, Any]  # a message of `text.chat`: role, content, and an assistant's reasoning_content, tool_calls
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a file."""
+
+    file: str  # as an error names it
+    number: int  # the line of a file of lines, else which row it is; from 1
+    value: Any
+    unit: str = "line"  # what `number` counts: "line" or "row"
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}: {self.unit} {self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """Why a row cannot be used."""
+
+    file: str
+    number: int  # 0: the file itself
+    field: str  # such as "messages[1].role"; "" is the whole row
+    reason: str  # one of a few, such as "wrong role": what is counted
+    why: str
+    mend: str = ""
+    unit: str = "line"
+
+    def __str__(self) -> str:
+        place = f"{self.file}: {self.unit} {self.number}" if self.number else self.file
+        field = f"{self.field}: " if self.field else ""
+        return f"{place}: {field}{self.why}" + (f"; {self.mend}" if self.mend else "")
+
+
+class BadRow(Exception):
+    """Raised while a row is parsed, caught where its file and line are known; never leaves this room."""
+
+    def __init__(self, field: str, reason: str, why: str, mend: str = "") -> None:
+        super().__init__(why)
+        self.field, self.reason, self.why, self.mend = field, reason, why, mend
+
+    def at(self, row: Row) -> RowError:
+        return RowError(row.file, row.number, self.field, self.reason, self.why, self.mend, row.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns that end in a reply."""
+
+    messages: tuple[Turn, ...]
+    tools: tuple[Mapping[str, Any], ...] | None = None
+
+    @property
+    def has_thought(self) -> bool:
+        return bool(self.messages[-1].get("reasoning_content"))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prompt with a reply that is wanted and one that is not."""
+
+    prompt: tuple[Turn, ...]
+    chosen: tuple[Turn, ...]
+    rejected: tuple[Turn, ...]
+    tools: tuple[Mapping[str, Any], ...] | None = None
+
+    @property
+    def has_thought(self) -> bool:
+        return any(turns[-1].get("reasoning_content") for turns in (self.chosen, self.rejected))
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text."""
+
+    text: str
+
+    @property
+    def has_thought(self) -> bool:
+        return False
+
+
+Content = Conversation | Pair | Problem | Text
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A row that can be used."""
+
+    content: Content
+    id: str | None = None  # as its file gives it
+    domain: str | None = None
+
+    @property
+    def has_thought(self) -> bool:
+        content = self.content
+        return bool(content.thought) if isinstance(content, Problem) else content.has_thought
+
+    @property
+    def text(self) -> str:
+        """All that it says, a blank line between its parts: what is searched for benchmark items."""
+        content = self.content
+        match content:
+            case Text():
+                return content.text
+            case Problem():
+                return _join([content.question, content.thought, content.reply or content.answer])
+            case Pair():
+                return _join(_said((*content.prompt, *content.chosen, *content.rejected)))
+            case Conversation():
+                return _join(_said(content.messages))
+
+
+def _said(messages: Sequence[Turn]) -> list[Any]:
+    return [message.get(field) for message in messages for field in ("reasoning_content", "content")]
+
+
+def _join(parts: Sequence[Any]) -> str:
+    return "\n\n".join(part for part in parts if isinstance(part, str) and part)

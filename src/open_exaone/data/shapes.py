@@ -1,0 +1,304 @@
+"""The shapes that rows come in: found out from their columns, and parsed.
+
+    detect_shape(value, fields) -> Shape | None
+    parse_row(row, shape, source) -> Example | RowError
+
+A thought that stands inside a reply as `<think>…</think>` or `<thought>…</thought>` is split off.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from open_exaone.base.config import short
+from open_exaone.base.errors import DataError
+from open_exaone.base.records import Problem
+from open_exaone.data.config import SourceConfig
+from open_exaone.data.problems import find_answer, find_options
+from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Row, RowError, Text, Turn
+from open_exaone.data.turns import check_order, read_turns, reply_turn
+from open_exaone.text.chat import check_messages, check_tools
+
+Shape = Literal["messages", "prompt_completion", "pairs", "problems", "text"]
+
+# The names that columns have in the field, the usual one first.
+KNOWN: dict[str, tuple[str, ...]] = {
+    "messages": ("messages", "conversations", "conversation"),
+    "tools": ("tools",),
+    "prompt": ("prompt", "instruction"),
+    "completion": ("completion", "response", "output"),
+    "chosen": ("chosen",),
+    "rejected": ("rejected",),
+    "question": ("question", "problem"),
+    "answer": ("answer", "final_answer", "ground_truth"),
+    "solution": ("solution", "worked_solution"),
+    "thought": ("thought", "thinking", "reasoning_content", "reasoning"),
+    "options": ("options", "choices"),
+    "text": ("text",),
+    "id": ("id", "uuid", "unique_id"),
+    "domain": (),
+}
+# What a row of each shape needs, any of the alternatives; the first shape that a row's columns make is its shape.
+NEEDS: dict[Shape, tuple[tuple[str, ...], ...]] = {
+    "pairs": (("chosen", "rejected"),),
+    "messages": (("messages",),),
+    "prompt_completion": (("prompt", "completion"),),
+    "problems": (("question", "answer"), ("question", "solution")),
+    "text": (("text",),),
+}
+_ABSENT = object()
+
+
+class Columns(NamedTuple):
+    """A row, looked at by our names."""
+
+    value: Mapping[str, Any]
+    fields: Mapping[str, str]  # which column holds what, where the configuration says so
+
+    def name(self, field: str) -> str | None:
+        """The column that holds a field; None where the row has none."""
+        if field in self.fields:
+            return None if _look_up(self.value, self.fields[field]) is _ABSENT else self.fields[field]
+        for name in KNOWN[field]:
+            if name in self.value:
+                return name
+        return None
+
+    def get(self, field: str) -> Any:
+        """A field's value; None where it is missing or null."""
+        name = self.name(field)
+        return None if name is None else _look_up(self.value, name)
+
+    def said(self, field: str) -> str:
+        """What to call a field in an error."""
+        return self.name(field) or self.fields.get(field) or KNOWN[field][0]
+
+    def text(self, field: str) -> str:
+        """A field that must be a text with something in it."""
+        value, name = self.get(field), self.said(field)
+        if value is None:
+            raise BadRow(name, "missing field", "is missing", f"name its column in fields: {{{field} = …}}")
+        return _text(value, name)
+
+
+def _look_up(value: Any, name: str) -> Any:
+    if name in value:
+        return value[name]
+    for part in name.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return _ABSENT
+        value = value[part]
+    return value
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise BadRow(name, "wrong type", f"must be a text, not {short(value)}")
+    if not value.strip():
+        raise BadRow(name, "empty", "is empty")
+    return value
+
+
+def detect_shape(value: Any, fields: Mapping[str, str]) -> Shape | None:
+    """The shape that a row's columns make, None where they make none; a column that is null is none."""
+    if not isinstance(value, dict):
+        return None
+    columns = Columns(value, fields)
+    for shape, alternatives in NEEDS.items():
+        if any(all(columns.get(field) is not None for field in needed) for needed in alternatives):
+            return shape
+    return None
+
+
+def used_columns(value: Mapping[str, Any], fields: Mapping[str, str]) -> set[str]:
+    """The columns of a row that are known; the others are left alone, or are a problem's metadata."""
+    columns = Columns(value, fields)
+    names = {columns.name(field) for field in KNOWN}
+    return {name.split(".")[0] if name not in value else name for name in names if name is not None}
+
+
+def parse_row(row: Row, shape: Shape, source: SourceConfig) -> Example | RowError:
+    """What a row says.
+
+    Args:
+        shape: of the source; a row of another one is a bad row.
+        source: its `fields`, `mode` and `verifier` count here.
+    """
+    try:
+        value = row.value
+        if not isinstance(value, dict):
+            raise BadRow("", "wrong type", f"must be an object with named fields, not {short(value)}")
+        columns = Columns(value, source.fields)
+        _check_shape(columns, shape)
+        content = PARSERS[shape](columns, row, source)
+        example = Example(content, _id(columns), _domain(columns, source))
+        if source.mode == "reasoning" and not example.has_thought:
+            raise BadRow("", "no thought", "has no thought, and its source is in reasoning mode")
+        _check_unicode(example)
+        return example
+    except BadRow as error:
+        return error.at(row)
+
+
+def _check_shape(columns: Columns, shape: Shape) -> None:
+    found = detect_shape(columns.value, columns.fields)
+    if found == shape or (found is not None and shape == "text" and columns.get("text") is not None):
+        return
+    if found is None:
+        has = ", ".join(map(str, list(columns.value)[:8])) or "none"
+        needed = " or ".join(" and ".join(columns.said(field) for field in needed) for needed in NEEDS[shape])
+        raise BadRow(needed, "missing field", f"is missing or null (the row has {has})", "name its column in fields")
+    if all(columns.get(field) is None for needed in NEEDS[shape] for field in needed):
+        why = f"is of the shape {found}, where the source is of the shape {shape}"
+        raise BadRow("", "mixed schema", why, "put it into a source of its own")
+
+
+def _check_unicode(example: Example) -> None:
+    try:
+        example.text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRow("", "not Unicode", f"holds half of a surrogate pair, {error.object[error.start]!r}") from error
+
+
+def _id(columns: Columns) -> str | None:
+    value = columns.get("id")
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
+
+
+def _domain(columns: Columns, source: SourceConfig) -> str | None:
+    value = columns.get("domain") if "domain" in source.fields else None
+    return source.domain if value is None else str(value)[:100]
+
+
+def _messages(columns: Columns, row: Row, source: SourceConfig) -> Conversation:
+    turns = read_turns(columns.get("messages"), columns.said("messages"))
+    check_order(turns, columns.said("messages"), ends_in_reply=True)
+    return Conversation(_checked(turns, columns.said("messages")), _tools(columns))
+
+
+def _prompt_completion(columns: Columns, row: Row, source: SourceConfig) -> Conversation:
+    prompt = _prompt(columns)
+    reply = _reply(columns.get("completion"), columns, "completion")
+    turns = (*prompt, *reply)
+    check_order(turns, columns.said("prompt"), ends_in_reply=True)
+    return Conversation(_checked(turns, columns.said("prompt")), _tools(columns))
+
+
+def _pairs(columns: Columns, row: Row, source: SourceConfig) -> Pair:
+    chosen = _reply(columns.get("chosen"), columns, "chosen")
+    rejected = _reply(columns.get("rejected"), columns, "rejected")
+    if chosen[0]["role"] != "assistant" or rejected[0]["role"] != "assistant":  # whole conversations
+        shared = _num_shared(chosen, rejected)
+        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+        if not prompt:
+            raise BadRow(columns.said("chosen"), "wrong role", "and rejected begin with different prompts")
+    else:
+        prompt = _prompt(columns)
+    for field, reply in (("chosen", chosen), ("rejected", rejected)):
+        check_order((*prompt, *reply), columns.said(field), ends_in_reply=True)
+        _checked((*prompt, *reply), columns.said(field))
+    if chosen == rejected:
+        raise BadRow(columns.said("rejected"), "same replies", "says the same as chosen: nothing can be preferred")
+    return Pair(prompt, chosen, rejected, _tools(columns))
+
+
+def _num_shared(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> int:
+    """How many turns two conversations share; the last of each is its own."""
+    shared = 0
+    for one, other in zip(chosen[:-1], rejected[:-1], strict=False):
+        if one != other:
+            break
+        shared += 1
+    return shared
+
+
+def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
+    question = _question(columns)
+    options = find_options(columns.get("options"), columns.said("options"))
+    found = find_answer(
+        columns.get("answer"), columns.get("solution"), options, columns.said("answer"), source.first_option
+    )
+    used = used_columns(columns.value, columns.fields)
+    metadata = {str(name): value for name, value in columns.value.items() if name not in used and value is not None}
+    thought = columns.get("thought")
+    reply = None
+    if found.worked is not None:
+        turn = reply_turn(found.worked, columns.said("solution"), thought)
+        thought, reply = turn.get("reasoning_content"), str(turn["content"])
+    if options is not None:
+        question = options.ask(question)
+        metadata |= {"options": list(options.texts), "labels": list(options.labels)}
+    return Problem(
+        id=_id(columns) or f"{row.file}:{row.number}",
+        task=source.domain or "problems",
+        language="ko" if any("가" <= character <= "힣" for character in question) else "en",
+        question=question,
+        answer=found.answer,
+        verifier="choice" if options is not None else source.verifier,
+        thought=thought if isinstance(thought, str) else None,
+        reply=reply,
+        metadata=metadata,
+    )
+
+
+def _question(columns: Columns) -> str:
+    """A text, or the one turn of the user's that some sets for online RL hold instead."""
+    value, name = columns.get("question"), columns.said("question")
+    if not isinstance(value, list):
+        return columns.text("question")
+    turns = read_turns(value, name)
+    if [turn["role"] for turn in turns] != ["user"]:
+        raise BadRow(name, "wrong role", "must be a text, or a single turn of the user's")
+    return str(turns[0]["content"])
+
+
+def _plain(columns: Columns, row: Row, source: SourceConfig) -> Text:
+    return Text(columns.text("text"))
+
+
+def _prompt(columns: Columns) -> tuple[Turn, ...]:
+    """A text is the user's turn, with what Alpaca calls its input behind it."""
+    value, name = columns.get("prompt"), columns.said("prompt")
+    if isinstance(value, str) or value is None:
+        more = columns.value.get("input") if name == "instruction" else None
+        text = columns.text("prompt")
+        return ({"role": "user", "content": f"{text}\n\n{more}" if isinstance(more, str) and more.strip() else text},)
+    turns = read_turns(value, name)
+    check_order(turns, name, ends_in_reply=False)
+    return turns
+
+
+def _reply(value: Any, columns: Columns, field: str) -> tuple[Turn, ...]:
+    name = columns.said(field)
+    if isinstance(value, str):
+        return (reply_turn(_text(value, name), name, columns.get("thought") if field == "completion" else None),)
+    return read_turns([value] if isinstance(value, Mapping) else value, name)
+
+
+def _tools(columns: Columns) -> tuple[Mapping[str, Any], ...] | None:
+    value = columns.get("tools")
+    if not value:
+        return None
+    try:
+        check_tools(value)
+    except DataError as error:
+        raise BadRow(columns.said("tools"), "wrong type", str(error)) from error
+    return tuple(value)
+
+
+def _checked(turns: tuple[Turn, ...], name: str) -> tuple[Turn, ...]:
+    """Turns as every chat format takes them; `text.chat` looks at contents and calls."""
+    try:
+        check_messages(turns)
+    except DataError as error:
+        field, _, why = str(error).partition(": ")
+        raise BadRow(field.replace("messages", name, 1), "malformed turn", why) from error
+    return turns
+
+
+PARSERS: Mapping[Shape, Callable[[Columns, Row, SourceConfig], Content]] = {
+    "messages": _messages,
+    "prompt_completion": _prompt_completion,
+    "pairs": _pairs,
+    "problems": _problems,
+    "text": _plain,
+}

@@ -1,0 +1,255 @@
+"""Prepared data on disk: token ids of all examples end to end, memory-mapped; nothing of them stays in memory.
+
+    Prepared(folder)                 opens what `data.prepare.prepare` wrote
+      .kind                          "pretrain" | "sft" | "preference" | "rl"
+      .documents                     Sequence[Document]                      of "pretrain" and "sft"
+      .pairs                         Sequence[tuple[Document, Document]]     of "preference": chosen (+1), rejected (-1)
+      .problems                      Sequence[Problem]                       of "rl"
+      .tokens_N .learned_N .group_N  per example (a pair is one): its tokens, those learned, its group
+      .groups                        tuple[Group(source, name, mode, examples, tokens)]
+      .fingerprint                   a hash of all content: `train(..., fingerprint={"data": prepared.fingerprint})`
+      .manifest                      counts: kept, dropped and why, truncated, split, tokens, tokens learned
+
+A folder holds ids.bin (int32), is_learned.bin (bool), ends.bin (int64: where each document ends), examples.bin (per
+example: group, tokens, tokens learned, the row it came from), for "rl" problems.jsonl with problems.bin, manifest.json.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from open_exaone.base.errors import DataError
+from open_exaone.base.files import read_json
+from open_exaone.base.records import Problem
+from open_exaone.data.document import Document
+
+Kind = Literal["pretrain", "sft", "preference", "rl"]
+MANIFEST = "manifest.json"
+LAYOUT = 1  # of the folder; counts up when it changes
+PROBLEM = tuple(field.name for field in fields(Problem))
+EXAMPLE = np.dtype([("group", "<i4"), ("tokens", "<i4"), ("learned", "<i4"), ("row", "<i8")])
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The examples of one source in one mode: what a mixture gives shares to."""
+
+    source: int  # which of the configuration's sources
+    name: str  # how the source is called
+    mode: str  # "reasoning" or "non_reasoning"
+    examples: int
+    tokens: int
+
+
+class Lazy(Sequence[Item], Generic[Item]):
+    """A sequence whose items are made when they are asked for."""
+
+    def __init__(self, length: int, make: Callable[[int], Item]) -> None:
+        self._length, self._make = length, make
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self._make(place) for place in range(*index.indices(self._length))]
+        place = int(index) + (self._length if index < 0 else 0)
+        if not 0 <= place < self._length:
+            raise IndexError(f"{index} of {self._length}")
+        return self._make(place)
+
+
+class Prepared:
+    """Data that was prepared; see the head of this file.
+
+    Args:
+        verify: read every file once and compare its checksum (a gigabyte takes about a second).
+
+    Raises:
+        DataError: the folder is not whole; names the file.
+    """
+
+    def __init__(self, folder: Path, *, verify: bool = True) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = read_json(folder / MANIFEST)
+        if self.manifest.get("layout") != LAYOUT:
+            raise DataError(f"{folder}: was prepared by another version of this program; remove it and prepare anew")
+        for name, expected in self.manifest["files"].items():
+            _check_file(folder / name, expected, verify=verify)
+        self.kind: Kind = self.manifest["settings"]["kind"]
+        self.groups = tuple(Group(**group) for group in self.manifest["groups"])
+
+    @cached_property
+    def documents(self) -> Sequence[Document]:
+        self._wants("pretrain", "sft")
+        return Lazy(len(self._ends_D), lambda index: self._document(index, 0.0))
+
+    @cached_property
+    def pairs(self) -> Sequence[tuple[Document, Document]]:
+        self._wants("preference")
+        return Lazy(
+            len(self._ends_D) // 2,
+            lambda index: (self._document(2 * index, 1.0), self._document(2 * index + 1, -1.0)),
+        )
+
+    @cached_property
+    def problems(self) -> Sequence[Problem]:
+        self._wants("rl")
+        return Lazy(len(self._problem_ends), self._problem)
+
+    @property
+    def tokens_N(self) -> NDArray[np.int32]:
+        return self._examples_N["tokens"]
+
+    @property
+    def learned_N(self) -> NDArray[np.int32]:
+        return self._examples_N["learned"]
+
+    @property
+    def group_N(self) -> NDArray[np.int32]:
+        return self._examples_N["group"]
+
+    @property
+    def rows_N(self) -> NDArray[np.int64]:
+        """Which row of its source each example came from, counted from 0 over the source's files."""
+        return self._examples_N["row"]
+
+    @property
+    def fingerprint(self) -> str:
+        told = [self.manifest["settings"], self.manifest["files"]]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._examples_N)
+
+    def _wants(self, *kinds: Kind) -> None:
+        if self.kind not in kinds:
+            raise DataError(f"{self.folder}: was prepared for {self.kind!r}; {' or '.join(kinds)} is needed")
+
+    def _map(self, name: str, dtype: Any) -> NDArray[Any]:
+        path = self.folder / name
+        if not path.stat().st_size:
+            return np.zeros(0, dtype)
+        return np.memmap(path, dtype, mode="r").view(np.ndarray)  # slices of a memmap object itself are slow
+
+    @cached_property
+    def _ids(self) -> NDArray[np.int32]:
+        return self._map("ids.bin", np.int32)
+
+    @cached_property
+    def _is_learned(self) -> NDArray[np.bool_]:
+        return self._map("is_learned.bin", np.bool_)
+
+    @cached_property
+    def _ends_D(self) -> NDArray[np.int64]:
+        return self._map("ends.bin", np.int64)
+
+    @cached_property
+    def _examples_N(self) -> NDArray[Any]:
+        return self._map("examples.bin", EXAMPLE)
+
+    @cached_property
+    def _problem_ends(self) -> NDArray[np.int64]:
+        return self._map("problems.bin", np.int64)
+
+    @cached_property
+    def _problem_text(self) -> NDArray[np.uint8]:
+        return self._map("problems.jsonl", np.uint8)
+
+    def _document(self, index: int, advantage: float) -> Document:
+        start = int(self._ends_D[index - 1]) if index else 0
+        end = int(self._ends_D[index])
+        ids = self._ids[start:end]
+        is_learned = self._is_learned[start:end]
+        return Document(ids, is_learned, advantage)
+
+    def _problem(self, index: int) -> Problem:
+        start = int(self._problem_ends[index - 1]) if index else 0
+        return Problem(**json.loads(self._problem_text[start : int(self._problem_ends[index])].tobytes()))
+
+
+class Writer:
+    """Writes a folder's files, example by example; `close` gives their sizes and checksums."""
+
+    def __init__(self, folder: Path, *, with_problems: bool) -> None:
+        names = ["examples.bin", *(["problems.jsonl", "problems.bin"] if with_problems else [])]
+        names += [] if with_problems else ["ids.bin", "is_learned.bin", "ends.bin"]
+        self._folder = folder
+        self._files = {name: open(folder / name, "wb", buffering=1 << 20) for name in names}  # noqa: SIM115 - see close
+        self._end = 0  # of the last document, in tokens
+        self._problem_end = 0  # in bytes
+
+    def add(
+        self, documents: Sequence[tuple[Sequence[int], Sequence[bool]]], *, group: int, row: int
+    ) -> tuple[int, int]:
+        """Writes one example: a document, or the two of a pair. Returns its tokens and those learned."""
+        tokens = learned = 0
+        for ids, is_learned in documents:
+            mask = np.asarray(is_learned, np.bool_)
+            self._files["ids.bin"].write(np.asarray(ids, np.int32).tobytes())
+            self._files["is_learned.bin"].write(mask.tobytes())
+            self._end += len(ids)
+            self._files["ends.bin"].write(self._end.to_bytes(8, "little"))
+            tokens += len(ids)
+            learned += int(mask[1:].sum())  # nothing predicts the first token
+        self._describe(group, tokens, learned, row)
+        return tokens, learned
+
+    def add_problem(self, problem: Problem, *, tokens: int, group: int, row: int) -> None:
+        """Writes one problem.
+
+        Args:
+            tokens: of its prompt.
+        """
+        told = {name: getattr(problem, name) for name in PROBLEM}
+        line = json.dumps(told, default=str).encode() + b"\n"
+        self._files["problems.jsonl"].write(line)
+        self._problem_end += len(line)
+        self._files["problems.bin"].write(self._problem_end.to_bytes(8, "little"))
+        self._describe(group, tokens, 0, row)
+
+    def close(self) -> dict[str, dict[str, Any]]:
+        """Flushes everything to disk."""
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        return {name: describe_file(self._folder / name) for name in sorted(self._files)}
+
+    def abandon(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def _describe(self, group: int, tokens: int, learned: int, row: int) -> None:
+        self._files["examples.bin"].write(np.array((group, tokens, learned, row), EXAMPLE).tobytes())
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """A file's size and SHA-256."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return {"bytes": file.tell(), "sha256": digest.hexdigest()}
+
+
+def _check_file(path: Path, expected: dict[str, Any], *, verify: bool) -> None:
+    mend = "remove its folder and prepare the data anew"
+    if not path.is_file():
+        raise DataError(f"{path}: is missing; {mend}")
+    if path.stat().st_size != expected["bytes"] or (verify and describe_file(path) != expected):
+        raise DataError(f"{path}: is not what was written (its checksum differs); {mend}")

@@ -1,0 +1,156 @@
+"""Turns of a conversation as files write them, brought to the form that `text.chat` renders; their roles looked at."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from open_exaone.base.config import short
+from open_exaone.data.rows import BadRow, Turn
+from open_exaone.text.chat import ROLES, THOUGHT_TAGS
+
+# ShareGPT's words for roles, and others that are in use.
+ROLE_NAMES = {
+    "human": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "observation": "tool",
+    "function": "tool",
+    "developer": "system",
+}
+THOUGHT_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought")
+_OPEN = re.compile(rf"\s*<({'|'.join(THOUGHT_TAGS)})>")
+_CLOSE = tuple(f"</{tag}>" for tag in THOUGHT_TAGS)
+
+
+def read_turns(value: Any, name: str) -> tuple[Turn, ...]:
+    """The turns of a column; `{"from", "value"}` is ShareGPT's form.
+
+    Raises:
+        BadRow: it is no list of turns, or one has no known role or no text.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise BadRow(name, "wrong type", f"must be a list of turns, not {short(value)}")
+    if not value:
+        raise BadRow(name, "empty", "holds no turn")
+    return tuple(_turn(turn, f"{name}[{index}]") for index, turn in enumerate(value))
+
+
+def reply_turn(text: str, name: str, thought: Any = None) -> Turn:
+    """The assistant's turn that says `text`; a thought that stands in front of it in tags is split off.
+
+    Raises:
+        BadRow: a thought is never closed, stands there twice, or nothing follows it.
+    """
+    inside, answer = split_thought(text, name)
+    if thought is not None and not isinstance(thought, str):
+        raise BadRow(name, "wrong type", f"its thought must be a text, not {short(thought)}")
+    if thought and inside is not None:
+        raise BadRow(name, "two thoughts", "holds a thought, and the row holds another one", "leave one out")
+    if not answer.strip():
+        raise BadRow(name, "empty", "holds a thought and no answer" if inside is not None else "is empty")
+    kept = thought or inside
+    return {"role": "assistant", "content": answer, **({"reasoning_content": kept} if kept else {})}
+
+
+def split_thought(text: str, name: str) -> tuple[str | None, str]:
+    """A reply's thought (None: it has none) and its answer. A thought ends at the last closing tag, as in chat formats.
+
+    A reply that only closes a thought had it opened by its prompt, as DeepSeek-R1's.
+
+    Raises:
+        BadRow: a thought is opened and never closed.
+    """
+    if "<" not in text:
+        return None, text
+    opened = _OPEN.match(text)
+    close = f"</{opened[1]}>" if opened else next((tag for tag in _CLOSE if tag in text), None)
+    if close is None:
+        return None, text
+    before, closed, answer = text.rpartition(close)
+    if not closed:
+        raise BadRow(name, "unclosed thought", f"opens {opened[0].strip() if opened else ''} and never closes it")
+    return before[opened.end() if opened else 0 :].strip(), answer.strip()
+
+
+def check_order(turns: Sequence[Turn], name: str, *, ends_in_reply: bool) -> None:
+    """Looks at the order of roles.
+
+    Raises:
+        BadRow: a system turn is not the first, a turn follows one of its own role, a tool's result has no call
+            before it, or there is no reply at the end.
+    """
+    roles = [turn["role"] for turn in turns]
+    if ends_in_reply and "assistant" not in roles:
+        raise BadRow(name, "no assistant turn", "has no assistant turn: nothing can be learned from it")
+    before: str | None = None
+    for index, role in enumerate(roles):
+        where = f"{name}[{index}].role"
+        if role == "system" and index > 0:
+            raise BadRow(where, "wrong role", "is system; only the first turn may be")
+        if role == "assistant" and before in (None, "system"):
+            raise BadRow(where, "wrong role", "is assistant, before any turn of the user")
+        if role == "tool" and before not in ("assistant", "tool"):
+            raise BadRow(where, "wrong role", "is tool, and no assistant turn stands before it")
+        if role == "user" and before == "tool":
+            raise BadRow(where, "wrong role", "is user, where the assistant must take up a tool's result")
+        if role == before and role != "tool":
+            raise BadRow(where, "wrong role", f"is {role} a second time in a row; join the two turns")
+        before = role
+    if ends_in_reply and before != "assistant":
+        raise BadRow(
+            f"{name}[{len(turns) - 1}].role", "wrong role", f"is {before}; the last turn must be the assistant's"
+        )
+    if not ends_in_reply and before == "assistant":
+        raise BadRow(f"{name}[{len(turns) - 1}].role", "wrong role", "is assistant; a prompt ends in the user's turn")
+
+
+def _turn(turn: Any, where: str) -> Turn:
+    if not isinstance(turn, dict):
+        raise BadRow(where, "wrong type", f"must be an object with role and content, not {short(turn)}")
+    is_sharegpt = "from" in turn and "role" not in turn
+    role_field, content_field = ("from", "value") if is_sharegpt else ("role", "content")
+    said = turn.get(role_field)
+    role = ROLE_NAMES.get(said, said) if isinstance(said, str) else said
+    if role not in ROLES:
+        known = ", ".join((*ROLES, *ROLE_NAMES) if is_sharegpt else ROLES)
+        why = "is missing" if said is None else f"is {short(said)}, an unknown role"
+        raise BadRow(f"{where}.{role_field}", "wrong role", why, f"use one of {known}")
+    if role == "tool":  # its result may be any value
+        return {"role": role, "content": turn.get(content_field)}
+    content = _content(turn.get(content_field), f"{where}.{content_field}")
+    calls = turn.get("tool_calls")
+    if role != "assistant":
+        if content is None or not content.strip():
+            raise BadRow(f"{where}.{content_field}", "empty", "is missing" if content is None else "is empty")
+        return {"role": role, "content": content}
+    if calls and not (content or "").strip():
+        read: dict[str, Any] = {"role": role, "content": ""}
+        thought = _thought(turn)
+        if thought:
+            read["reasoning_content"] = thought
+    elif content is None:
+        raise BadRow(f"{where}.{content_field}", "empty", "is missing")
+    else:
+        read = dict(reply_turn(content, f"{where}.{content_field}", _thought(turn)))
+    return {**read, "tool_calls": calls} if calls else read
+
+
+def _thought(turn: Mapping[str, Any]) -> Any:
+    for field in THOUGHT_FIELDS:
+        if turn.get(field):
+            return turn[field]
+    return None
+
+
+def _content(value: Any, where: str) -> str | None:
+    """A text; a list of the OpenAI API's parts is joined."""
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, Sequence) and value and all(isinstance(part, dict) and "type" in part for part in value):
+        other = next((part for part in value if part["type"] != "text" or not isinstance(part.get("text"), str)), None)
+        if other is not None:
+            raise BadRow(where, "wrong type", f"holds a part that is no text: {short(other)}")
+        return "".join(part["text"] for part in value)
+    raise BadRow(where, "wrong type", f"must be a text, not {short(value)}")

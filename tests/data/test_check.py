@@ -1,0 +1,94 @@
+"""A check names every bad row, counts the reasons, and knows rows that come again."""
+
+import pytest
+
+from data.made_up import PAIR, PROBLEM, TALK, TEXT, THOUGHT, write_rows
+from doubles import make_tokenizer
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.data.check import check
+from open_exaone.data.config import SourceConfig
+from open_exaone.data.repeats import Repeats
+
+
+def test_every_bad_row_is_reported_with_its_line(tmp_path):
+    no_reply = {"messages": TALK["messages"][:1]}
+    rows = [TALK, b"\xff", no_reply, THOUGHT, PAIR, {"messages": []}, TALK]
+    told = []
+    report = check(write_rows(tmp_path / "rows.jsonl", rows), on_bad=told.append)
+    assert (report.shape, report.rows, report.good, report.num_bad) == ("messages", 7, 3, 4)
+    assert [(error.number, error.reason) for error in report.bad] == [
+        (2, "not UTF-8"),
+        (3, "no assistant turn"),
+        (5, "mixed schema"),
+        (6, "empty"),
+    ]
+    assert told == report.bad
+    assert dict(report.shapes) == {"messages": 5, "pairs": 1}
+    assert dict(report.modes) == {"non_reasoning": 2, "reasoning": 1}
+    assert report.repeated == 1
+
+
+def test_an_id_that_comes_again_is_bad_wherever_it_stands(tmp_path):
+    rows = [{**PROBLEM, "id": number} for number in range(1500)]
+    rows[1400]["id"] = 3
+    rows[1401]["id"] = 1400
+    rows[2]["id"] = 1
+    report = check(write_rows(tmp_path / "rows.jsonl", rows))
+    assert [(error.number, error.field, error.reason) for error in report.bad] == [
+        (3, "id", "duplicate id"),
+        (1401, "id", "duplicate id"),
+    ]
+    assert "is the id of row 4 too" in report.bad[1].why
+
+
+def test_ids_of_files_of_one_source_are_compared(tmp_path):
+    for name in ("a.jsonl", "b.jsonl"):
+        write_rows(tmp_path / name, [{**PROBLEM, "id": "x"}])
+    [error] = check(str(tmp_path)).bad
+    assert (error.file, error.number) == (str(tmp_path / "b.jsonl"), 1)
+
+
+def test_an_empty_file_is_bad(tmp_path):
+    write_rows(tmp_path / "a.jsonl", [])
+    with pytest.raises(DataError, match=r"a\.jsonl: holds no row"):
+        check(str(tmp_path / "a.jsonl"))
+    write_rows(tmp_path / "b.jsonl", [TEXT])
+    report = check(str(tmp_path))
+    assert (report.rows, report.good) == (1, 1)
+    assert [str(error) for error in report.bad] == [f"{tmp_path / 'a.jsonl'}: holds no row"]
+
+
+def test_columns_that_nobody_knows_are_told(tmp_path):
+    path = write_rows(tmp_path / "rows.jsonl", [{"Question": "Q", "Gold": "5"}])
+    with pytest.raises(DataError, match="line 1: has columns Question, Gold: no shape that is known"):
+        check(path)
+    report = check(SourceConfig(path=path, fields={"question": "Question", "answer": "Gold"}))
+    assert report.good == 1
+    assert check(write_rows(tmp_path / "more.jsonl", [{**TALK, "source": "x"}])).unused == {"source": 1}
+
+
+def test_with_a_tokenizer_single_tokens_and_long_rows_are_bad(tmp_path):
+    tokenizer = make_tokenizer()
+    path = write_rows(tmp_path / "rows.jsonl", [TALK, THOUGHT])
+    size = len(tokenizer.render(TALK["messages"]))
+    report = check(path, tokenizer=tokenizer, max_tokens=size)
+    assert (report.good, report.tokens, report.longest) == (1, size, size)
+    assert [(error.number, error.reason) for error in report.bad] == [(2, "too long")]
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": "a"}, TEXT])
+    assert [(error.number, error.reason) for error in check(texts, tokenizer=tokenizer).bad] == [(1, "single token")]
+    with pytest.raises(ConfigError, match="max_tokens"):
+        check(path, max_tokens=5)
+
+
+def test_only_so_many_rows_are_read(tmp_path):
+    assert check(write_rows(tmp_path / "rows.jsonl", [TALK] * 9), limit=4).rows == 4
+
+
+def test_repeats_know_the_first_place_over_many_chunks():
+    repeats, seen = Repeats(), {}
+    for start in range(0, 3000, 70):
+        texts = [str((place * place) % 1999) for place in range(start, start + 70)]
+        first = repeats.first(texts, range(start, start + 70))
+        for place, text, found in zip(range(start, start + 70), texts, first, strict=True):
+            assert found == seen.get(text)
+            seen.setdefault(text, place)

@@ -1,0 +1,229 @@
+"""The field's shapes are known by their columns and parsed; what is wrong with a row is said with its field."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.made_up import COMPLETION, PAIR, PROBLEM, TALK, TEXT, THOUGHT
+from open_exaone.base.records import Problem
+from open_exaone.data.config import SourceConfig
+from open_exaone.data.rows import Conversation, Example, Pair, Row, RowError, Text
+from open_exaone.data.shapes import KNOWN, NEEDS, detect_shape, parse_row
+
+USER, REPLY = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
+THINKS = {**REPLY, "reasoning_content": "T"}
+
+
+def parse(value, **settings):
+    source = SourceConfig(path="rows.jsonl", **settings)
+    shape = detect_shape(value, source.fields) if source.format == "auto" else source.format
+    assert shape is not None
+    return parse_row(Row("rows.jsonl", 7, value), shape, source)
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "content"),
+    [
+        ({"messages": [USER, REPLY]}, "messages", Conversation((USER, REPLY))),
+        (
+            {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
+            "messages",
+            Conversation((USER, REPLY)),
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q"}]}, REPLY]},
+            "messages",
+            Conversation((USER, REPLY)),
+        ),
+        (
+            {"messages": [USER, {**REPLY, "content": "<think>\nT\n</think>\n\nA"}]},
+            "messages",
+            Conversation((USER, THINKS)),
+        ),
+        ({"messages": [USER, {**REPLY, "content": "<thought>T</thought>A"}]}, "messages", Conversation((USER, THINKS))),
+        ({"messages": [USER, {**REPLY, "content": "T\n</think>\n\nA"}]}, "messages", Conversation((USER, THINKS))),
+        ({"messages": [USER, {**REPLY, "thinking": "T"}]}, "messages", Conversation((USER, THINKS))),
+        ({"prompt": "Q", "completion": "A"}, "prompt_completion", Conversation((USER, REPLY))),
+        ({"prompt": [USER], "completion": [REPLY]}, "prompt_completion", Conversation((USER, REPLY))),
+        ({"prompt": "Q", "response": "A", "thinking": "T"}, "prompt_completion", Conversation((USER, THINKS))),
+        (
+            {"instruction": "Add.", "input": "2, 3", "output": "A"},
+            "prompt_completion",
+            Conversation(({**USER, "content": "Add.\n\n2, 3"}, REPLY)),
+        ),
+        (
+            {"prompt": "Q", "chosen": "A", "rejected": "B"},
+            "pairs",
+            Pair((USER,), (REPLY,), ({**REPLY, "content": "B"},)),
+        ),
+        (
+            {"prompt": [USER], "chosen": [THINKS], "rejected": [REPLY]},
+            "pairs",
+            Pair((USER,), (THINKS,), (REPLY,)),
+        ),
+        ({"chosen": [USER, THINKS], "rejected": [USER, REPLY]}, "pairs", Pair((USER,), (THINKS,), (REPLY,))),
+        (
+            {"prompt": "Q", "chosen": [USER, REPLY, USER, THINKS], "rejected": [USER, REPLY, USER, REPLY]},
+            "pairs",
+            Pair((USER, REPLY, USER), (THINKS,), (REPLY,)),
+        ),
+        ({"text": "Plain.", "meta": 1}, "text", Text("Plain.")),
+    ],
+)
+def test_a_row_of_each_shape_is_known_and_read(value, shape, content):
+    assert detect_shape(value, {}) == shape
+    assert parse(value).content == content
+
+
+@pytest.mark.parametrize(
+    ("value", "answer", "reply"),
+    [
+        ({"question": "Q", "answer": "so 1,234\n#### 1,234"}, "1234", "so 1,234\n#### 1,234"),
+        ({"question": "Q", "answer": "#### 5"}, "5", None),
+        ({"problem": "Q", "solution": r"So \boxed{\frac{1}{2}}.", "answer": "0.5"}, "0.5", r"So \boxed{\frac{1}{2}}."),
+        ({"problem": "Q", "solution": r"So \boxed{\frac{1}{2}}."}, r"\frac{1}{2}", r"So \boxed{\frac{1}{2}}."),
+        ({"question": "Q", "answer": 5}, "5", None),
+        ({"question": "Q", "answer": "A", "choices": ["x", "y"]}, "A", None),
+        ({"question": "Q", "answer": 1, "choices": ["x", "y"]}, "B", None),
+        ({"question": "Q", "answer": "y", "choices": ["x", "y"]}, "B", None),
+    ],
+)
+def test_the_answer_of_a_problem_is_found(value, answer, reply):
+    problem = parse(value).content
+    assert isinstance(problem, Problem)
+    assert (problem.answer, problem.reply) == (answer, reply)
+    assert problem.verifier == ("choice" if "choices" in value else "math")
+
+
+def test_a_problem_keeps_what_its_verifier_may_need():
+    row = {"id": 3, "question": "사과는 몇 개?", "answer": "5", "tests": ["t"], "subject": "수학", "empty": None}
+    example = parse(row, fields={"domain": "subject"}, verifier="code")
+    problem = example.content
+    assert (example.id, example.domain, problem.language, problem.verifier) == ("3", "수학", "ko", "code")
+    assert dict(problem.metadata) == {"tests": ["t"]}
+
+
+@pytest.mark.parametrize(("first_option", "answer", "label"), [(0, "1", "B"), (1, "1", "A"), (1, 2, "B")])
+def test_what_an_options_number_counts_from_can_be_said(first_option, answer, label):
+    row = {"question": "Q", "answer": answer, "options": ["5", "1"]}
+    assert parse(row, first_option=first_option).content.answer == label
+    assert parse({**row, "answer": "1"}).reason == "ambiguous answer"
+
+
+def test_a_thought_ends_at_its_last_closing_tag():
+    reply = parse({"prompt": "Q", "completion": "<think>I write </think> here.</think>\n\nA"}).content.messages[-1]
+    assert reply == {**THINKS, "reasoning_content": "I write </think> here."}
+
+
+def test_columns_can_be_named_also_within_objects():
+    row = {"ask": "Q", "reward_model": {"ground_truth": "5"}, "a.b": 1}
+    example = parse(row, fields={"question": "ask", "answer": "reward_model.ground_truth"})
+    assert (example.content.question, example.content.answer, dict(example.content.metadata)) == ("Q", "5", {"a.b": 1})
+
+
+def turns(*roles):
+    return {"messages": [{"role": role, "content": "x"} for role in roles]}
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "reason"),
+    [
+        (turns("user"), "messages", "no assistant turn"),
+        (turns("user", "assistant", "user"), "messages[2].role", "wrong role"),
+        (turns("user", "user", "assistant"), "messages[1].role", "wrong role"),
+        (turns("user", "assistant", "assistant"), "messages[2].role", "wrong role"),
+        (turns("assistant"), "messages[0].role", "wrong role"),
+        (turns("user", "system", "assistant"), "messages[1].role", "wrong role"),
+        (turns("user", "tool", "assistant"), "messages[1].role", "wrong role"),
+        (turns("user", "bystander", "assistant"), "messages[1].role", "wrong role"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "wrong role"),
+        ({"messages": []}, "messages", "empty"),
+        ({"messages": "hello"}, "messages", "wrong type"),
+        ({"messages": ["hello"]}, "messages[0]", "wrong type"),
+        ({"messages": [{"role": "user", "content": " "}, REPLY]}, "messages[0].content", "empty"),
+        ({"messages": [USER, {"role": "assistant", "content": ""}]}, "messages[1].content", "empty"),
+        ({"messages": [USER, {"role": "assistant", "content": None}]}, "messages[1].content", "empty"),
+        ({"messages": [USER, {"role": "assistant", "content": 5}]}, "messages[1].content", "wrong type"),
+        ({"messages": [{**USER, "content": [{"type": "image"}]}, REPLY]}, "messages[0].content", "wrong type"),
+        ({"messages": [USER, {**REPLY, "content": "<think>T"}]}, "messages[1].content", "unclosed thought"),
+        ({"messages": [USER, {**REPLY, "content": "<think>T</think>"}]}, "messages[1].content", "empty"),
+        (
+            {"messages": [USER, {**THINKS, "content": "<think>S</think>A"}]},
+            "messages[1].content",
+            "two thoughts",
+        ),
+        ({"messages": [USER, {**REPLY, "tool_calls": [{}]}]}, "messages[1].tool_calls[0]", "malformed turn"),
+        ({"messages": [USER, REPLY], "tools": "t"}, "tools", "wrong type"),
+        ({"messages": [USER, {**REPLY, "content": "\ud83d"}]}, "", "not Unicode"),
+        ({"prompt": "", "completion": "A"}, "prompt", "empty"),
+        ({"prompt": [USER, REPLY], "completion": "A"}, "prompt[1].role", "wrong role"),
+        ({"prompt": "Q", "completion": 5}, "completion", "wrong type"),
+        ({"prompt": "Q", "chosen": "A", "rejected": "A"}, "rejected", "same replies"),
+        ({"chosen": "A", "rejected": "B"}, "prompt", "missing field"),
+        ({"chosen": [USER, REPLY], "rejected": [{**USER, "content": "other"}, REPLY]}, "chosen", "wrong role"),
+        ({"question": "", "answer": "5"}, "question", "empty"),
+        ({"question": "Q", "answer": " "}, "answer", "empty"),
+        ({"question": "Q", "answer": "####"}, "answer", "empty"),
+        ({"question": "Q", "answer": ["5"]}, "answer", "wrong type"),
+        ({"question": "Q", "solution": "So 5."}, "answer", "missing field"),
+        ({"question": "Q", "answer": 2, "choices": ["x", "y"]}, "answer", "wrong answer"),
+        ({"question": "Q", "answer": "z", "choices": ["x", "y"]}, "answer", "wrong answer"),
+        ({"question": "Q", "answer": "A", "choices": ["x"]}, "choices", "wrong type"),
+        ({"text": 5}, "text", "wrong type"),
+        ({"text": "\n"}, "text", "empty"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_field(value, field, reason):
+    error = parse(value)
+    assert isinstance(error, RowError)
+    assert (error.file, error.number, error.field, error.reason) == ("rows.jsonl", 7, field, reason)
+    assert str(error).startswith("rows.jsonl: line 7: ")
+
+
+def test_a_row_of_another_shape_is_bad():
+    for shape, row in (("messages", PAIR), ("pairs", TALK), ("problems", TEXT), ("text", TALK)):
+        assert parse(row, format=shape).reason == "mixed schema"
+    for shape in NEEDS:
+        assert parse({"other": 1}, format=shape).reason == "missing field"
+        assert parse([1], format=shape).reason == "wrong type"
+
+
+def test_a_question_may_be_one_turn():
+    fields = {"question": "prompt", "answer": "reward_model.ground_truth"}
+    row = {"prompt": [USER], "reward_model": {"ground_truth": "5"}}
+    problem = parse(row, fields=fields).content
+    assert (problem.question, problem.answer, dict(problem.metadata)) == ("Q", "5", {})
+    error = parse({**row, "prompt": [USER, REPLY, USER]}, fields=fields)
+    assert (error.field, error.reason) == ("prompt", "wrong role")
+
+
+def test_the_mode_of_a_source_holds():
+    assert parse(TALK, mode="reasoning").reason == "no thought"
+    assert parse(THOUGHT, mode="reasoning").has_thought
+
+
+def test_what_an_example_says_is_all_its_parts():
+    assert parse(THOUGHT).text == "How much is 2 + 3?\n\n2 + 3 = 5\n\nIt is 5."
+    assert parse(PAIR).text == "How much is 1 + 1?\n\nIt is 2.\n\nIt is 3."
+    assert parse(PROBLEM).text == "How much is 6 + 1?\n\n6 + 1 = 7\n#### 7"
+    assert parse(COMPLETION).text == "How much is 4 + 4?\n\nIt is 8."
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "type", "text", "tool_calls", "thinking", "name"]),
+            inner,
+        )
+    ),
+    max_leaves=9,
+)
+columns = st.sampled_from(list(KNOWN)).flatmap(lambda field: st.sampled_from(KNOWN[field] or (field,)))
+
+
+@given(st.dictionaries(columns, anything, max_size=5), st.sampled_from(list(NEEDS)))
+def test_no_row_breaks_the_parser(value, shape):
+    result = parse(value, format=shape)
+    assert isinstance(result, Example | RowError)
