@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from open_exaone.api import Engine, Sampling, convert, evaluate, load_model, load_tokenizer, run_story
+    from open_exaone.api import Engine, Sampling, convert, evaluate, load_model, load_tokenizer, run_story, run_training
     from open_exaone.judging import JudgeSettings, judge, run_program
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "load_tokenizer",
     "run_program",
     "run_story",
+    "run_training",
 ]
 _WITHOUT_TORCH = ("JudgeSettings", "judge", "run_program")
 

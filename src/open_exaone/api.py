@@ -18,10 +18,12 @@ from open_exaone.story.folder import resolve_model
 from open_exaone.story.measure import Machine
 from open_exaone.story.recipe import load_recipe
 from open_exaone.story.run import run_story as _run_story
+from open_exaone.story.train_config import load_train_config
+from open_exaone.story.training import run_training as _run_training
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.settings import JudgeSettings
 
-__all__ = ["Engine", "Sampling", "convert", "evaluate", "load_model", "load_tokenizer", "run_story"]
+__all__ = ["Engine", "Sampling", "convert", "evaluate", "load_model", "load_tokenizer", "run_story", "run_training"]
 
 
 def load_model(
@@ -67,13 +69,15 @@ def convert(
     *,
     to: str | None = None,
     dtype: str | None = None,
+    adapter: str | Path | None = None,
     revision: str | None = None,
 ) -> ModelConfig:
-    """Converts a model into another family's layout, another dtype, or llama.cpp's GGUF.
+    """Converts a model into another family's layout, another dtype, or llama.cpp's GGUF; merges LoRA adapters.
 
     See `open_exaone.checkpoint.convert.convert`.
     """
-    return _convert(_resolve(source, revision), Path(target), to=to, dtype=dtype)
+    adapters = None if adapter is None else Path(adapter)
+    return _convert(_resolve(source, revision), Path(target), to=to, dtype=dtype, adapter=adapters)
 
 
 def _resolve(source: str | Path, revision: str | None) -> Path:
@@ -137,6 +141,27 @@ def evaluate(
     )
     told = report.model_dump(mode="json")
     return {**told["tasks"][0], **told, "folder": str(folder)}
+
+
+def run_training(
+    config: str | Path,
+    out: str | Path,
+    *,
+    overrides: tuple[str, ...] = (),
+    device: str = "auto",
+    dtype: str = "auto",
+    unsafe_code_execution: bool = False,
+) -> dict[str, Any]:
+    """Trains one stage by itself, or goes on with it; what `exaone train` does, untold.
+
+    Args:
+        config: a TOML file; see docs/training.md.
+
+    Returns:
+        what it took, and "result": the path of the model, or of the adapter.
+    """
+    resolved = load_train_config(Path(config), overrides)
+    return _run_training(resolved, Path(out), lambda event: None, Machine(device, dtype, unsafe_code_execution))
 
 
 def run_story(

@@ -21,7 +21,7 @@ HEAVY = (
     "huggingface_hub",
 )
 LIGHT_ROOMS = ("base", "text", "verify", "data", "tasks", "rollout", "evaluation", "serve", "present", "story", "cli")
-HEAVY_MODULES = {"open_exaone.story.stage"}  # wires the trainers; imported when a stage begins
+HEAVY_MODULES = {"open_exaone.story.stage", "open_exaone.story.training"}  # wire the trainers; imported when one begins
 LIGHT_MODULES = ("open_exaone.engine.request", "open_exaone.engine.scheduler")
 
 WHICH_WERE_LOADED = """

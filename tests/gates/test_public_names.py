@@ -22,6 +22,7 @@ PUBLIC_NAMES = [
     "load_tokenizer",
     "run_program",
     "run_story",
+    "run_training",
 ]
 OF_MACHINE = ("--device", "--dtype", "--unsafe-code-execution")
 COMMANDS = {
@@ -29,7 +30,17 @@ COMMANDS = {
         *("MODEL", "--thinking", "--no-thinking", "--temperature", "--max-new-tokens", "--seed"),
         *("--device", "--dtype"),
     ],
-    "convert": ["SOURCE", "TARGET", "--to", "--dtype"],
+    "convert": ["SOURCE", "TARGET", "--to", "--dtype", "--adapter"],
+    "data check": [
+        *("SOURCES", "--format", "--field", "--config", "--split", "--tokenizer", "--max-tokens", "--limit", "--all"),
+        "--out",
+    ],
+    "data decontaminate": [
+        *("SOURCE", "--against", "--out", "--rows", "--report", "--seed", "--samples", "--config", "--split"),
+    ],
+    "data stats": [
+        *("SOURCES", "--tokenizer", "--format", "--field", "--domain", "--config", "--split", "--limit", "--out"),
+    ],
     "doctor": [],
     "eval": [
         *("MODEL", "--suite", "--stage", "--engine", "--engine-option", "--samples", "--limit", "--budget", "--mode"),
@@ -43,6 +54,7 @@ COMMANDS = {
     "suites": [],
     "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
     "story": ["RECIPE", "--out", "--set", "--quick", *OF_MACHINE],
+    "train": ["FILE", "--out", "--set", *OF_MACHINE],
 }
 
 

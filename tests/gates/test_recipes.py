@@ -7,8 +7,10 @@ import pytest
 from import_graph import SOURCE
 from open_exaone.base.errors import ConfigError
 from open_exaone.story.recipe import load_recipe
+from open_exaone.story.train_config import load_train_config
 
 RECIPES = SOURCE / "recipes"
+TRAININGS = SOURCE.parents[1] / "examples" / "finetune"
 PATHS = sorted(RECIPES.rglob("*.toml"))
 
 
@@ -33,6 +35,11 @@ def test_every_recipe_parses(path: Path, quick: bool) -> None:
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_a_recipe_is_found_by_its_path_too(path: Path) -> None:
     assert load_recipe(str(path)) == load_recipe(name_of(path))
+
+
+@pytest.mark.parametrize("path", sorted(TRAININGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_example_of_a_training_parses(path: Path) -> None:
+    assert load_train_config(path).name.startswith("EXAONE")  # as LG's licence asks of a derived model
 
 
 def test_the_gate_can_fail(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ class AfterRope(nn.Module):
         self.norm, self.config = norm, config
 
     def forward(self, x_BTNH):
-        cos, sin = rope.turns(self.config, torch.arange(x_BTNH.shape[1])[None], x_BTNH.dtype)
+        cos, sin = rope.turns(self.config, torch.arange(x_BTNH.shape[1]).expand(x_BTNH.shape[:2]))
         return rope.rotate(self.norm(rope.rotate(x_BTNH, cos, sin)), cos, -sin)
 
 
@@ -186,7 +186,12 @@ def qk_norm_after_rope(model, patch):
 
 def neighbouring_pairs(model, patch):
     """GPT-J's RoPE: channels 2i and 2i + 1 instead of i and i + H/2."""
-    patch.setattr(attention, "rotate", lambda x, *turn: rope.rotate(torch.cat((x[..., ::2], x[..., 1::2]), -1), *turn))
+
+    def apart(x):
+        return None if x is None else torch.cat((x[..., ::2], x[..., 1::2]), -1)
+
+    rotate = rope._rotate
+    patch.setattr(rope, "_rotate", lambda x, weight, *turn: rotate(apart(x), apart(weight), *turn))
     return model
 
 
@@ -205,16 +210,16 @@ def groups_interleaved(model, patch):
     """Query head n reads key head n mod K instead of n // (N / K)."""
     N, K = model.config.num_heads, model.config.num_kv_heads
     order = torch.arange(N).view(N // K, K).T.flatten()
-    attend = attention.attend
-    patch.setattr(attention, "attend", lambda q, *rest: attend(q[:, :, order], *rest)[:, :, order.argsort()])
+    attend = attention.attend_uncached
+    patch.setattr(attention, "attend_uncached", lambda q, *rest: attend(q[:, :, order], *rest)[:, :, order.argsort()])
     return model
 
 
 def scores_by_model_width(model, patch):
     """Scores divided by √(D / N), where the heads are of another width."""
-    c, attend = model.config, attention.attend
+    c, attend = model.config, attention.attend_uncached
     ratio = (c.head_width / (c.width / c.num_heads)) ** 0.5
-    patch.setattr(attention, "attend", lambda q, *rest: attend(q * ratio, *rest))
+    patch.setattr(attention, "attend_uncached", lambda q, *rest: attend(q * ratio, *rest))
     return model
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, ConfigError
 from open_exaone.base.files import explain_os_errors, locked, read_json, write_json
+from open_exaone.checkpoint.adapter import Merged, read_adapter
 from open_exaone.checkpoint.folder import DTYPES, load_config
 from open_exaone.checkpoint.gguf import export_gguf
 from open_exaone.checkpoint.licence import carry_licence, check_derived_name, licence_of, model_name, tell
@@ -36,6 +37,7 @@ def convert(
     *,
     to: str | None = None,
     dtype: str | None = None,
+    adapter: Path | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> ModelConfig:
     """Converts a model's folder into `target`, which appears whole or not at all.
@@ -49,6 +51,7 @@ def convert(
         to: "exaone" and "llama" name the same computation and may stand for each other; "gguf" is llama.cpp's format;
             any other family only for itself. The source's own family if left out.
         dtype: "float32", "bfloat16" or "float16".
+        adapter: a folder of LoRA adapters in PEFT's format, which are added to the weights.
 
     Returns:
         the converted model's config.
@@ -62,8 +65,11 @@ def convert(
     tell(licence, model_name(source))
     check_derived_name(licence, target.name)
     _check_target(target, to)
+    if adapter is not None and to == "gguf":
+        raise ConfigError("--adapter with --to gguf: merge into a folder first, then convert that")
     chosen = None if dtype is None else _dtype(dtype)
     config = load_config(source)
+    added = None if adapter is None else read_adapter(adapter, config)
     converted = config if to == "gguf" else converted_config(config, to or config.family, source)
     with explain_os_errors(target), _alone(target):
         if target.suffix == ".gguf":
@@ -75,7 +81,10 @@ def convert(
             if to == "gguf":
                 _write_gguf(config, source, folder / f"{target.name}.gguf", chosen)
             else:
-                _write_folder(converted, Weights(source, config, chosen), source, folder, max_shard_bytes)
+                weights: Mapping[str, Tensor] = Weights(source, config, chosen)
+                if added is not None:
+                    weights = Merged(Weights(source, config), added, chosen)
+                _write_folder(converted, weights, source, folder, max_shard_bytes)
     return converted
 
 

@@ -138,10 +138,10 @@ def _solved_problems(source: Path, folder: Path) -> list[Problem]:
     return [problem for problem in run.problems(run.recipe().evaluation.split) if problem.id in solved]
 
 
-def convert(source: Path, target: Path, to: str | None, dtype: str | None) -> int:
+def convert(source: Path, target: Path, to: str | None, dtype: str | None, adapter: Path | None) -> int:
     from open_exaone.checkpoint.convert import convert
 
-    config = convert(resolve_model(source), target, to=to, dtype=dtype)
+    config = convert(resolve_model(source), target, to=to, dtype=dtype, adapter=adapter)
     layout = "GGUF" if to == "gguf" else config.family
     print(f"{target}: {config.num_parameters:,} parameters in {config.num_layers} layers, as {layout}")
     return 0

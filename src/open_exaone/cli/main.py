@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from open_exaone.base.errors import ConfigError, OpenExaoneError
 from open_exaone.base.interrupt import Interrupted
 from open_exaone.cli.asked import Asked, Rows, read_rows
+from open_exaone.cli.preparing import data
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -21,6 +22,8 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # `_run` says what was saved
 )
+
+app.command(data)
 
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], Parameter(help="Where to compute; auto takes a GPU if there is one.")
@@ -57,6 +60,24 @@ def story(
 ) -> int:
     """Run a whole recipe: train, measure and report every stage. The same command resumes a run that was cut."""
     return _command("story")(recipe, out, set_ or [], quick, device, dtype, unsafe_code_execution)
+
+
+@app.command
+def train(
+    file: Annotated[Path, Parameter(help="A TOML file: a model, its data, and what is done with them.")],
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="The run's folder; runs/<its name> if left out.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        Parameter(name="--set", negative="", help="Override a value, such as --set stage.num_epochs=2; repeatable."),
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    unsafe_code_execution: UnsafeCodeExecution = False,
+) -> int:
+    """Train one stage on your own data: pretraining, SFT, preference or online RL. The same command resumes it."""
+    return _command("train", "train")(file, out, set_ or [], device, dtype, unsafe_code_execution)
 
 
 @app.command(name="eval")
@@ -191,9 +212,12 @@ def convert(
         Literal["float32", "bfloat16", "float16"] | None,
         Parameter(help="How to store weights; as they are if left out."),
     ] = None,
+    adapter: Annotated[
+        Path | None, Parameter(help="Merge this folder's LoRA adapters (PEFT's format) into the weights.")
+    ] = None,
 ) -> int:
     """Rewrite a model's folder in another layout or dtype; its tokenizer and its licence come along."""
-    return _command("convert")(source, target, to, dtype)
+    return _command("convert")(source, target, to, dtype, adapter)
 
 
 @app.command

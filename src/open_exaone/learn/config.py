@@ -1,9 +1,9 @@
 """How weights move. No torch here."""
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from open_exaone.base.config import Config
 
@@ -12,25 +12,41 @@ class OptimizerConfig(Config):
     """How weights move."""
 
     kind: Literal["muon", "adamw"] = "muon"
-    """"muon": Muon for the matrices of the layers, AdamW for embeddings and norms; "adamw": AdamW for all."""
+    """"muon": Muon for the matrices of the layers, AdamW for all else (embeddings, norms, LoRA's factors); "adamw":
+    AdamW for all."""
     learning_rate: float = Field(gt=0, lt=10)
     """The peak rate of AdamW's weights."""
     matrix_learning_rate: float = Field(default=0.02, gt=0, lt=10)
     """The peak rate of Muon's matrices; "adamw" has no use for it."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
-    """Decoupled decay of matrices and embeddings."""
+    """Decoupled decay of matrices and embeddings; norms and biases have none."""
+    embedding_weight_decay: float | None = Field(default=None, ge=0, le=1)
+    """Another decay for the embedding and the output head; `weight_decay` if left out."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """AdamW's memory of the gradient."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
     """AdamW's memory of the squared gradient."""
-    max_gradient_norm: float = Field(default=1.0, gt=0)
-    """Gradients are scaled down to this total norm."""
+    max_gradient_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this total norm; None leaves them as they are."""
+    gradient_dtype: Literal["float32", "bfloat16"] = "float32"
+    """"float32": micro-batches are added up in float32, beside the model; "bfloat16": in the model's own gradients: it
+    takes 2 to 4 bytes a weight less and rounds each sum (in a model that computes in float32 nothing is rounded)."""
     warmup: float = Field(default=0.05, ge=0, le=1)
     """The share of the steps in which the rate rises from zero."""
-    schedule: Literal["cosine", "linear", "constant"] = "linear"
-    """How the rate falls after the warm-up."""
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "linear"
+    """How the rate falls after the warm-up: at once ("cosine", "linear"), only in the last steps ("wsd"), never."""
+    decay: float = Field(default=0.2, gt=0, le=1)
+    """The share of the steps, the last ones, in which "wsd" (warm-up, stable, decay) falls, in a straight line."""
     final: float = Field(default=0.05, ge=0, le=1)
     """The last step's rate as a share of the peak."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(
+                f"warmup = {self.warmup} and decay = {self.decay} are more than all steps together: lower one of them"
+            )
+        return self
 
 
 def rate_at(config: OptimizerConfig, step: int, num_steps: int) -> float:
@@ -46,3 +62,7 @@ def rate_at(config: OptimizerConfig, step: int, num_steps: int) -> float:
             return 1 - (1 - config.final) * done
         case "cosine":
             return config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * done))
+        case "wsd":  # Hu et al. 2024, arXiv 2404.06395, section 4; the straight line is Hägele et al.'s, 2405.18392
+            decay_steps = max(1.0, config.decay * num_steps)
+            fallen = max(0.0, step + 1 - (num_steps - decay_steps)) / decay_steps
+            return 1 - (1 - config.final) * fallen

@@ -1,6 +1,13 @@
 """The loss of pretraining and SFT."""
 
+from typing import Any
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from open_exaone import kernels
+from open_exaone.model.logprobs import LinearGradient, chunks
 
 
 def cross_entropy(logprobs_X: Tensor, denominator: float) -> Tensor:
@@ -12,3 +19,74 @@ def cross_entropy(logprobs_X: Tensor, denominator: float) -> Tensor:
             equals one big batch.
     """
     return -logprobs_X.sum() / denominator
+
+
+def linear_cross_entropy(
+    x_MD: Tensor,
+    weight_VD: Tensor,
+    ids_M: Tensor,
+    denominator: float,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of the logits x Wᵀ without all logits at once: gradients are made in the forward pass.
+
+    Σ (-(1 - ε) log p(id) - ε mean_v log p(v) + z · (log Σ_v exp logit_v)²) / denominator. Label smoothing ε:
+    Szegedy et al. 2016, arXiv 1512.00567, section 7; z-loss: Chowdhery et al. 2022, arXiv 2204.02311, section 5.
+
+    Args:
+        x_MD: the hidden states that predict the M learned tokens.
+        weight_VD: the output head.
+        ids_M: the learned tokens.
+        denominator: how many tokens the whole optimizer step has.
+        label_smoothing: ε, in 0 to 1; 0 is off.
+        z_loss: z, PaLM's 1e-4; 0 is off.
+    """
+    options = (denominator, label_smoothing, z_loss)
+    return _LinearCrossEntropy.apply(x_MD, weight_VD, ids_M, *options)  # type: ignore[no-untyped-call]
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_MD: Tensor,
+        weight_VD: Tensor,
+        ids_M: Tensor,
+        denominator: float,
+        label_smoothing: float,
+        z_loss: float,
+    ) -> Tensor:
+        made = LinearGradient(x_MD, weight_VD, *ctx.needs_input_grad[:2])
+        loss = x_MD.new_zeros((), dtype=torch.float64 if x_MD.device.type == "cpu" else torch.float32)
+        for piece in chunks(len(ids_M), weight_VD):
+            logits_CV = F.linear(x_MD[piece], weight_VD)
+            if label_smoothing or z_loss:
+                loss += _softened(logits_CV, ids_M[piece], denominator, label_smoothing, z_loss)
+            else:
+                each_C = torch.full_like(ids_M[piece], -1.0 / denominator, dtype=torch.float32)
+                loss -= kernels.softmax_loss(logits_CV, ids_M[piece], each_C)[0].sum() / denominator
+            made.add(piece, logits_CV)
+        ctx.save_for_backward(made.x_MD, made.weight_VD)
+        return loss.float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x_MD, weight_VD = ctx.saved_tensors
+        if float(grads[0]) == 1.0:
+            return x_MD, weight_VD, None, None, None, None
+        scaled = [None if made is None else made * grads[0].to(made.dtype) for made in (x_MD, weight_VD)]
+        return *scaled, None, None, None, None
+
+
+def _softened(logits_CV: Tensor, ids_C: Tensor, denominator: float, smoothing: float, z: float) -> Tensor:
+    """The loss with its two options; the logits become the gradient to them."""
+    raw_CV = logits_CV.float()
+    size_C = raw_CV.logsumexp(-1)
+    chosen_C = raw_CV.gather(1, ids_C[:, None])[:, 0] - size_C
+    losses_C = -(1 - smoothing) * chosen_C - smoothing * (raw_CV.mean(-1) - size_C) + z * size_C.square()
+    gradient_CV = (raw_CV - size_C[:, None]).exp_() * (1 + 2 * z * size_C)[:, None] - smoothing / raw_CV.shape[1]
+    gradient_CV.scatter_add_(1, ids_C[:, None], torch.full_like(gradient_CV[:, :1], smoothing - 1))
+    logits_CV.copy_(gradient_CV / denominator)
+    return losses_C.sum() / denominator

@@ -1,7 +1,10 @@
 """Optimizers with float32 master weights."""
 
+import ctypes
 import math
-from collections.abc import Iterable
+import platform
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,29 +12,63 @@ from torch import Tensor, nn
 
 from open_exaone.learn.config import OptimizerConfig
 
+# How many gradient values are held in float32 at once where gradients are kept in bfloat16, or one weight's; and how
+# many for their norm.
+PORTION, NORM_PORTION = 2**24, 2**20
+EMBEDDINGS = ("embed_tokens", "lm_head")
+
 
 class MasterOptimizer:
     """Keeps float32 copies of a model's weights, moves them, and writes them back in the model's dtype.
 
-    Gradients are added up in float32 micro-batch by micro-batch, so a bfloat16 model loses nothing to
-    accumulation. The update itself is torch's AdamW and Muon.
+    The update itself is torch's AdamW and Muon. Frozen weights (`requires_grad` False) have no master, no gradient
+    and no state.
+
+    Gradients are added up in float32 micro-batch by micro-batch, so a bfloat16 model loses nothing to accumulation.
+    With `gradient_dtype="bfloat16"` they stay where the backward pass puts them, and a step takes them to float32 and
+    frees them portion by portion. Bytes a weight, in a model that computes in bfloat16:
+
+                                    weight  master  gradient        state     together
+        Muon's, gradients float32      2       4      4 or 6    momentum    4   14 or 16
+        Muon's, gradients bfloat16     2       4      2         momentum    4   12
+        AdamW's, gradients float32     2       4      4 or 6    two moments 8   18 or 20
+        AdamW's, gradients bfloat16    2       4      2         two moments 8   16
+        frozen                         2                                         2
+
+    (6 where a step has several micro-batches: the next one's gradient stands beside the sum.)
     """
 
-    def __init__(self, model: nn.Module, masters: dict[str, Tensor], config: OptimizerConfig) -> None:
+    def __init__(self, model: nn.Module, masters: Mapping[str, Tensor] | None, config: OptimizerConfig) -> None:
         """Args:
-        masters: float32 weights by name; the model's own are set to them.
+        masters: weights by name, in any dtype, read one at a time; the model's own are set to them. None takes the
+            model's own. Names of frozen weights may be missing.
+
+        Raises:
+            ValueError: every weight is frozen.
+            KeyError: a weight to be trained is missing.
         """
         self.config = config
-        self.weights: dict[str, nn.Parameter] = dict(model.named_parameters())
+        self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        if not self.weights:
+            raise ValueError("every weight of the model is frozen: there is nothing to train")
         self.masters = {
-            name: nn.Parameter(masters[name].detach().to(weight.device, torch.float32, copy=True))
+            name: nn.Parameter(
+                (weight if masters is None else masters[name]).detach().to(weight.device, torch.float32, copy=True)
+            )
             for name, weight in self.weights.items()
         }
         self.optimizers = _build(self.masters, config)
-        self._write_back()
+        self._keeps_gradients = config.gradient_dtype == "bfloat16"
+        self._portions = _portions(self.masters) if self._keeps_gradients else [list(self.masters)]
+        self._write_back(self.weights)
 
     def accumulate(self) -> None:
-        """Adds the model's gradients to the masters' and clears them."""
+        """Takes the model's gradients in after a backward pass: adds them to the masters' and clears them.
+
+        Where gradients are kept in bfloat16 they stay in the model, and the next backward pass adds to them there.
+        """
+        if self._keeps_gradients:
+            return
         for name, weight in self.weights.items():
             if weight.grad is None:
                 continue
@@ -40,37 +77,72 @@ class MasterOptimizer:
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
             weight.grad = None
 
-    def step(self, rate: float) -> float:
-        """Moves the weights.
+    def step(self, rate: float, *, skip_above: float | None = None) -> float:
+        """Moves the weights, and clears the gradients.
 
         Args:
             rate: this step's share of the peak learning rates.
+            skip_above: nothing moves if the gradient's norm is greater than this.
 
         Returns:
             the gradient's norm before clipping. If it is not finite, nothing moves.
         """
-        masters = [master for master in self.masters.values() if master.grad is not None]
-        norm = float(nn.utils.clip_grad_norm_(masters, self.config.max_gradient_norm)) if masters else 0.0
-        if math.isfinite(norm):
-            for optimizer in self.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak"] * rate
-                optimizer.step()
-            self._write_back()
-        for master in masters:
-            master.grad = None
-        return norm
+        norm = self._norm()
+        value = float(norm)
+        moves = math.isfinite(value) and (skip_above is None or value <= skip_above)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate
+        for names in self._portions:
+            if self._keeps_gradients:
+                _hand_back()
+            if moves:
+                self._move(names, norm)
+            self._clear(names)
+        if self._keeps_gradients:
+            _hand_back()
+        return value
+
+    def clear(self) -> None:
+        """Forgets what was accumulated: the step that was begun is given up."""
+        self._clear(self.weights)
+
+    def _clear(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.masters[name].grad = self.weights[name].grad = None
+
+    def _norm(self) -> Tensor:
+        """Of all gradients together."""
+        if not self._keeps_gradients:
+            return nn.utils.get_total_norm([w.grad for w in self.masters.values() if w.grad is not None])
+        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        parts = [part for gradient in gradients for part in torch.split(gradient.flatten(), NORM_PORTION)]
+        norms = [torch.linalg.vector_norm(part, dtype=torch.float32) for part in parts]
+        return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.tensor(0.0)
+
+    def _move(self, names: Iterable[str], norm: Tensor) -> None:
+        masters = [self.masters[name] for name in names]
+        if self._keeps_gradients:
+            for name, master in zip(names, masters, strict=True):
+                weight = self.weights[name]
+                master.grad = None if weight.grad is None else weight.grad.float()
+                weight.grad = None
+        if self.config.max_gradient_norm is not None:
+            nn.utils.clip_grads_with_norm_(masters, self.config.max_gradient_norm, norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self._write_back(names)
 
     @torch.no_grad()
-    def _write_back(self) -> None:
-        for name, weight in self.weights.items():
-            weight.copy_(self.masters[name])
+    def _write_back(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.weights[name].copy_(self.masters[name])
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, but for the master weights: torch's own state dicts."""
         return {str(index): optimizer.state_dict() for index, optimizer in enumerate(self.optimizers)}
 
-    def restore(self, masters: dict[str, Tensor], state: dict[str, dict[int, dict[str, Tensor]]]) -> None:
+    def restore(self, masters: Mapping[str, Tensor], state: dict[str, dict[int, dict[str, Tensor]]]) -> None:
         """Takes up where `masters` and `state` were saved.
 
         Args:
@@ -78,29 +150,63 @@ class MasterOptimizer:
 
         Raises:
             KeyError: a weight is missing.
-            RuntimeError: a weight has another shape.
+            RuntimeError: a weight or its state has another shape.
         """
+        for index, optimizer in enumerate(self.optimizers):
+            _check_shapes(optimizer, state.get(str(index), {}))
         with torch.no_grad():
             for name, master in self.masters.items():
                 master.copy_(masters[name])
         for index, optimizer in enumerate(self.optimizers):
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state.get(str(index), {}), "param_groups": groups})
-        self._write_back()
+        self._write_back(self.weights)
 
 
-def _build(masters: dict[str, nn.Parameter], config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    matrices = {n: w for n, w in masters.items() if config.kind == "muon" and w.ndim == 2 and ".layers." in n}
+def _hand_back() -> None:
+    """Gives freed memory back to the system: glibc keeps it, in holes that a larger tensor does not fit in."""
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _portions(masters: Mapping[str, Tensor]) -> list[list[str]]:
+    """Names whose weights have at most PORTION values together, or one name; the largest last.
+
+    The largest, the embedding, is taken to float32 when all other gradients are gone.
+    """
+    portions: list[list[str]] = []
+    filled = PORTION
+    for name in sorted(masters, key=lambda name: masters[name].numel()):
+        if filled + masters[name].numel() > PORTION:
+            portions.append([])
+            filled = 0
+        portions[-1].append(name)
+        filled += masters[name].numel()
+    return portions
+
+
+def _check_shapes(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Torch takes a state of any shape, and fails steps later."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for number, values in state.items():
+        for key, value in values.items():
+            if value.ndim and (number >= len(weights) or value.shape != weights[number].shape):
+                raise RuntimeError(f"the optimizer's state {number}/{key} of shape {tuple(value.shape)} fits no weight")
+
+
+def _build(masters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    matrices = {n: w for n, w in masters.items() if config.kind == "muon" and _is_muons(n, w)}
     others = {n: w for n, w in masters.items() if n not in matrices}
-    decayed = [w for w in others.values() if w.ndim == 2]
+    embeddings = [w for n, w in others.items() if w.ndim == 2 and any(part in n for part in EMBEDDINGS)]
+    decayed = [w for n, w in others.items() if w.ndim == 2 and not any(part in n for part in EMBEDDINGS)]
     undecayed = [w for w in others.values() if w.ndim < 2]
     peak = config.learning_rate
+    decay = config.weight_decay
+    embedding_decay = decay if config.embedding_weight_decay is None else config.embedding_weight_decay
+    pairs = ((embeddings, embedding_decay), (decayed, decay), (undecayed, 0.0))
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": config.weight_decay, "peak": peak},
-                {"params": undecayed, "weight_decay": 0.0, "peak": peak},
-            ],
+            [{"params": weights, "weight_decay": share, "peak": peak} for weights, share in pairs],
             lr=peak,
             betas=(config.beta1, config.beta2),
             fused=True,
@@ -108,7 +214,10 @@ def _build(masters: dict[str, nn.Parameter], config: OptimizerConfig) -> list[to
     ]
     if matrices:
         groups: Iterable[dict[str, Any]] = [{"params": list(matrices.values()), "peak": config.matrix_learning_rate}]
-        optimizers.append(
-            torch.optim.Muon(groups, lr=config.matrix_learning_rate, weight_decay=config.weight_decay, nesterov=True)
-        )
+        optimizers.append(torch.optim.Muon(groups, lr=config.matrix_learning_rate, weight_decay=decay, nesterov=True))
     return optimizers
+
+
+def _is_muons(name: str, weight: Tensor) -> bool:
+    """A layer's own matrices; LoRA's factors are thin, and AdamW moves them as everywhere."""
+    return weight.ndim == 2 and ".layers." in name and ".lora_" not in name

@@ -1,12 +1,26 @@
 """Grouped-query attention, with RMSNorm on queries and keys where the family has it."""
 
+import functools
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from open_exaone import kernels
 from open_exaone.model.cache import LayerCache
 from open_exaone.model.config import LayerKind, ModelConfig
-from open_exaone.model.rope import rotate
+from open_exaone.model.norm import RMSNorm
+from open_exaone.model.packed import Packed
+from open_exaone.model.rope import norm_rotate, rotate
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+
+# What a layer's queries see where nothing is cached: a mask_B1TS, documents packed in a row, flex_attention's mask of
+# them, or None: plain causal rows.
+Sees: TypeAlias = "Tensor | Packed | BlockMask | None"
 
 
 class Attention(nn.Module):
@@ -16,45 +30,75 @@ class Attention(nn.Module):
         super().__init__()
         self.heads_NKH = (config.num_heads, config.num_kv_heads, config.head_width)
         self.kind = kind
+        self.window = config.window if kind is LayerKind.LOCAL else None
         self.uses_rope = config.uses_rope(kind)
         self.q_proj = nn.Linear(config.width, config.num_heads * config.head_width, bias=config.qkv_bias)
         self.k_proj = nn.Linear(config.width, config.num_kv_heads * config.head_width, bias=config.qkv_bias)
         self.v_proj = nn.Linear(config.width, config.num_kv_heads * config.head_width, bias=config.qkv_bias)
         self.o_proj = nn.Linear(config.num_heads * config.head_width, config.width, bias=False)
         self.q_norm, self.k_norm = (
-            nn.RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity() for _ in range(2)
+            RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity() for _ in range(2)
         )
 
     def forward(
         self,
         x_BTD: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask_B1TS: Tensor | None,
+        sees: Sees,
         cache: LayerCache | None = None,
         positions_BT: Tensor | None = None,
     ) -> Tensor:
         """Attends.
 
         Args:
-            rope: cos_BT1H and sin_BT1H of the tokens' positions.
-            mask_B1TS: what each query sees when nothing is cached; None means causal.
+            rope: cos_BTH and sin_BTH of the tokens' positions.
+            sees: what each query sees when nothing is cached.
             cache: stores keys and values, and then supplies the mask itself.
         """
         N, K, H = self.heads_NKH
         B, T, _ = x_BTD.shape
-        q_BTNH = self.q_norm(self.q_proj(x_BTD).view(B, T, N, H))
-        k_BTKH = self.k_norm(self.k_proj(x_BTD).view(B, T, K, H))
+        q_BTNH = self._turned(self.q_proj(x_BTD).view(B, T, N, H), self.q_norm, rope)
+        k_BTKH = self._turned(self.k_proj(x_BTD).view(B, T, K, H), self.k_norm, rope)
         v_BTKH = self.v_proj(x_BTD).view(B, T, K, H)
-        if self.uses_rope:
-            q_BTNH, k_BTKH = rotate(q_BTNH, *rope), rotate(k_BTKH, *rope)
         if cache is None:
-            out_BTNH = attend(q_BTNH, k_BTKH.transpose(1, 2), v_BTKH.transpose(1, 2), mask_B1TS)
+            out_BTNH = attend_uncached(q_BTNH, k_BTKH, v_BTKH, sees, self.window)
         else:
             assert positions_BT is not None
             k_BKSH, v_BKSH, mask_BTS = cache.update(k_BTKH, v_BTKH, positions_BT)
             padding_BT1 = (positions_BT < 0)[..., None]  # padding sees anything, as seeing nothing gives NaN
             out_BTNH = attend(q_BTNH, k_BKSH, v_BKSH, (mask_BTS | padding_BT1)[:, None])
         return self.o_proj(out_BTNH.reshape(B, T, N * H))
+
+    def _turned(self, x_BTNH: Tensor, norm: nn.Module, rope: tuple[Tensor, Tensor]) -> Tensor:
+        """Queries or keys, normed head by head and turned by their positions, where the layer does either."""
+        if self.uses_rope and isinstance(norm, RMSNorm):
+            return norm_rotate(x_BTNH, norm, *rope)
+        return rotate(norm(x_BTNH), *rope) if self.uses_rope else norm(x_BTNH)
+
+
+def attend_uncached(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, sees: Sees, window: int | None) -> Tensor:
+    """Attention among the tokens at hand. Returns out_BTNH."""
+    if isinstance(sees, Packed):
+        q_TNH, k_TKH, v_TKH = (heads.flatten(0, 1) for heads in (q_BTNH, k_BTKH, v_BTKH))
+        return kernels.attention(q_TNH, k_TKH, v_TKH, sees.starts_E, window).view(q_BTNH.shape)
+    if sees is None or isinstance(sees, Tensor):
+        return attend(q_BTNH, k_BTKH.transpose(1, 2), v_BTKH.transpose(1, 2), sees)
+    return attend_blocks(q_BTNH, k_BTKH, v_BTKH, sees)
+
+
+def attend_blocks(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, mask: "BlockMask") -> Tensor:
+    """Packed documents on a GPU: flex_attention computes only the blocks in which a document meets itself."""
+    heads_first = (heads.transpose(1, 2) for heads in (q_BTNH, k_BTKH, v_BTKH))
+    out_BNTH = compiled_flex_attention()(*heads_first, block_mask=mask, enable_gqa=True)
+    return out_BNTH.transpose(1, 2)
+
+
+@functools.cache
+def compiled_flex_attention() -> Any:
+    """As it comes, flex_attention makes all scores; compiled, it is one kernel."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
 
 
 SHORT = 512  # tokens; up to here, on a CPU, two matrix products beat the fused kernel

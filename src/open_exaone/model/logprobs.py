@@ -1,8 +1,15 @@
-"""Log-probabilities: the one function that training and the engine share."""
+"""Log-probabilities: what training and the engine share; never the logits of all tokens at once."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from open_exaone import kernels
+
+CHUNK_BYTES = 64 << 20  # of logits at once
 
 
 def token_logprobs(logits_XV: Tensor, ids_X: Tensor) -> Tensor:
@@ -15,3 +22,60 @@ def entropy(logits_XV: Tensor) -> Tensor:
     """Entropy of softmax(logits) in nats, for any leading shape X."""
     logprobs_XV = torch.log_softmax(logits_XV, dim=-1)
     return -(logprobs_XV.exp() * logprobs_XV).sum(-1)
+
+
+def linear_logprobs(x_MD: Tensor, weight_VD: Tensor, ids_M: Tensor) -> tuple[Tensor, Tensor]:
+    """log softmax(x Wᵀ)[id] without the logits of all M tokens at once; the backward pass makes them again.
+
+    Returns:
+        logprobs_M, and entropies_M, which has no gradient; both float32.
+    """
+    return _LinearLogprobs.apply(x_MD, weight_VD, ids_M)  # type: ignore[no-untyped-call]
+
+
+def chunks(num_tokens: int, weight_VD: Tensor) -> Iterator[slice]:
+    """Cuts tokens so that the logits of a piece take at most `CHUNK_BYTES`, in pieces of like size."""
+    most = max(1, CHUNK_BYTES // (weight_VD.shape[0] * weight_VD.element_size()))
+    size = -(-num_tokens // max(1, -(-num_tokens // most)))
+    return (slice(first, first + size) for first in range(0, num_tokens, max(1, size)))
+
+
+class _LinearLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_MD: Tensor, weight_VD: Tensor, ids_M: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x_MD, weight_VD, ids_M)
+        logprobs_M, entropies_M = x_MD.new_empty(2, len(ids_M), dtype=torch.float32)
+        for piece in chunks(len(ids_M), weight_VD):
+            logits_CV = F.linear(x_MD[piece], weight_VD)
+            logprobs_M[piece], entropies_M[piece] = kernels.logprobs_and_entropy(logits_CV, ids_M[piece])
+        ctx.mark_non_differentiable(entropies_M)
+        return logprobs_M, entropies_M
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x_MD, weight_VD, ids_M = ctx.saved_tensors
+        made = LinearGradient(x_MD, weight_VD, *ctx.needs_input_grad[:2])
+        for piece in chunks(len(ids_M), weight_VD):
+            logits_CV = F.linear(x_MD[piece], weight_VD)
+            kernels.softmax_loss(logits_CV, ids_M[piece], grads[0][piece])
+            made.add(piece, logits_CV)
+        return made.x_MD, made.weight_VD, None
+
+
+class LinearGradient:
+    """The gradients of logits = x Wᵀ to x and W, piece of tokens by piece of tokens."""
+
+    def __init__(self, x_MD: Tensor, weight_VD: Tensor, needs_x: bool, needs_weight: bool) -> None:
+        self._given_MD, self._given_VD = x_MD, weight_VD
+        self.x_MD = torch.empty_like(x_MD) if needs_x else None
+        self.weight_VD: Tensor | None = None
+        self._needs_weight = needs_weight
+
+    def add(self, piece: slice, gradient_CV: Tensor) -> None:
+        """Takes the gradient to the logits of one piece."""
+        if self.x_MD is not None:
+            torch.mm(gradient_CV, self._given_VD, out=self.x_MD[piece])
+        if self._needs_weight and self.weight_VD is None:
+            self.weight_VD = gradient_CV.T @ self._given_MD[piece]
+        elif self.weight_VD is not None:
+            self.weight_VD.addmm_(gradient_CV.T, self._given_MD[piece])

@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from open_exaone import kernels
 from open_exaone.model.config import ModelConfig, RopeScaling
+from open_exaone.model.norm import RMSNorm
 
 
 def inverse_frequencies(config: ModelConfig, device: torch.device | str = "cpu") -> Tensor:
@@ -22,14 +24,23 @@ def _scaled(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
     return frequencies * ((1 - smooth) / scaling.factor + smooth)
 
 
-def turns(config: ModelConfig, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the positions' angles, each _BT1H; the angles themselves are float32."""
+def turns(config: ModelConfig, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the positions' angles, each _BTH, float32."""
     angles_BTH = positions_BT[..., None] * inverse_frequencies(config, positions_BT.device)
-    angles_BT1H = torch.cat((angles_BTH, angles_BTH), dim=-1)[:, :, None]
-    return angles_BT1H.cos().to(dtype), angles_BT1H.sin().to(dtype)
+    angles_BTH = torch.cat((angles_BTH, angles_BTH), dim=-1)
+    return angles_BTH.cos(), angles_BTH.sin()
 
 
-def rotate(x_BTNH: Tensor, cos_BT1H: Tensor, sin_BT1H: Tensor) -> Tensor:
+def rotate(x_BTNH: Tensor, cos_BTH: Tensor, sin_BTH: Tensor) -> Tensor:
     """Turns each pair (channel i, channel i + H/2) by its position's angle (rotate-half, NeoX style)."""
-    first, second = x_BTNH.chunk(2, dim=-1)
-    return x_BTNH * cos_BT1H + torch.cat((-second, first), dim=-1) * sin_BT1H
+    return _rotate(x_BTNH, None, 0.0, cos_BTH, sin_BTH)
+
+
+def norm_rotate(x_BTNH: Tensor, norm: RMSNorm, cos_BTH: Tensor, sin_BTH: Tensor) -> Tensor:
+    """The same of normed heads."""
+    return _rotate(x_BTNH, norm.weight, norm.eps, cos_BTH, sin_BTH)
+
+
+def _rotate(x_BTNH: Tensor, weight_H: Tensor | None, eps: float, cos_BTH: Tensor, sin_BTH: Tensor) -> Tensor:
+    flat_XNH, cos_XH, sin_XH = (tensor.flatten(0, 1) for tensor in (x_BTNH, cos_BTH, sin_BTH))
+    return kernels.norm_rope(flat_XNH, weight_H, eps, cos_XH, sin_XH).view(x_BTNH.shape)

@@ -1,12 +1,15 @@
 """The decoder: EXAONE 4.0's reordered norms or the pre-norm of EXAONE 3.x, Llama and Qwen, by its config."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from open_exaone.model.attention import Attention, visible
+from open_exaone import kernels
+from open_exaone.model.attention import Attention, Sees, visible
 from open_exaone.model.cache import Cache, LayerCache
 from open_exaone.model.config import LayerKind, ModelConfig
+from open_exaone.model.norm import RMSNorm, add_norm
+from open_exaone.model.packed import Packed
 from open_exaone.model.rope import turns
 
 
@@ -20,7 +23,7 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(config.ffn_width, config.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+        return self.down_proj(kernels.swiglu(self.gate_proj(x_BTD), self.up_proj(x_BTD)))
 
 
 class ReorderBlock(nn.Module):
@@ -30,19 +33,20 @@ class ReorderBlock(nn.Module):
         super().__init__()
         self.self_attn = Attention(config, kind)
         self.mlp = FeedForward(config)
-        self.post_attention_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
-        self.post_feedforward_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.width, eps=config.norm_eps)
+        self.post_feedforward_layernorm = RMSNorm(config.width, eps=config.norm_eps)
 
     def forward(
         self,
         x_BTD: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask_B1TS: Tensor | None,
+        sees: Sees,
         cache: LayerCache | None,
         positions_BT: Tensor | None,
     ) -> Tensor:
-        h_BTD = x_BTD + self.post_attention_layernorm(self.self_attn(x_BTD, rope, mask_B1TS, cache, positions_BT))
-        return h_BTD + self.post_feedforward_layernorm(self.mlp(h_BTD))
+        attended_BTD = self.self_attn(x_BTD, rope, sees, cache, positions_BT)
+        h_BTD = add_norm(x_BTD, attended_BTD, self.post_attention_layernorm)
+        return add_norm(h_BTD, self.mlp(h_BTD), self.post_feedforward_layernorm)
 
 
 class PreNormBlock(nn.Module):
@@ -52,18 +56,18 @@ class PreNormBlock(nn.Module):
         super().__init__()
         self.self_attn = Attention(config, kind)
         self.mlp = FeedForward(config)
-        self.input_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
-        self.post_attention_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.input_layernorm = RMSNorm(config.width, eps=config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.width, eps=config.norm_eps)
 
     def forward(
         self,
         x_BTD: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask_B1TS: Tensor | None,
+        sees: Sees,
         cache: LayerCache | None,
         positions_BT: Tensor | None,
     ) -> Tensor:
-        h_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, mask_B1TS, cache, positions_BT)
+        h_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, sees, cache, positions_BT)
         return h_BTD + self.mlp(self.post_attention_layernorm(h_BTD))
 
 
@@ -78,7 +82,8 @@ class Decoder(nn.Module):
         empty = torch.empty(config.vocab_size, config.width)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.width, _weight=empty)
         self.layers = nn.ModuleList(block(config, kind) for kind in config.layer_kinds)
-        self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.norm = RMSNorm(config.width, eps=config.norm_eps)
+        self.recomputes = False  # a layer's activations in the backward pass, instead of keeping them
 
     def forward(
         self,
@@ -86,26 +91,43 @@ class Decoder(nn.Module):
         positions_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
         cache: Cache | None = None,
+        packed: Packed | None = None,
     ) -> Tensor:
         x_BTD = self.embed_tokens(ids_BT)
-        row_1T = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
-        rope = turns(self.config, row_1T if positions_BT is None else positions_BT, x_BTD.dtype)
-        masks = {} if cache else self._masks(ids_BT, positions_BT, documents_BT)
+        if packed is not None:
+            positions_BT = packed.positions_T[None]
+        rope = self._rope(ids_BT, positions_BT)
+        sees = {} if cache else self._sees(ids_BT, positions_BT, documents_BT, packed)
         for index, (layer, kind) in enumerate(zip(self.layers, self.config.layer_kinds, strict=True)):
-            x_BTD = layer(x_BTD, rope, masks.get(kind), cache.layers[index] if cache else None, positions_BT)
+            given = (x_BTD, rope, sees.get(kind), cache.layers[index] if cache else None, positions_BT)
+            if self.recomputes and torch.is_grad_enabled():
+                x_BTD = checkpoint(layer, *given, use_reentrant=False)
+            else:
+                x_BTD = layer(*given)
         return self.norm(x_BTD)
 
-    def _masks(
-        self, ids_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None
-    ) -> dict[LayerKind, Tensor]:
-        """One mask a layer kind; plain causal attention over the whole row needs none."""
-        window, T = self.config.window, ids_BT.shape[1]
+    def _rope(self, ids_BT: Tensor, positions_BT: Tensor | None) -> tuple[Tensor, Tensor]:
+        """cos_BTH and sin_BTH."""
+        if positions_BT is None:
+            positions_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).expand(ids_BT.shape)
+        return turns(self.config, positions_BT)
+
+    def _sees(
+        self, ids_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None, packed: Packed | None
+    ) -> dict[LayerKind, Sees]:
+        """What each layer kind sees; plain causal attention over the whole row needs nothing said."""
+        window, kinds = self.config.window, set(self.config.layer_kinds)
+        B, T = ids_BT.shape
+        if packed is None and positions_BT is None and ids_BT.device.type == "cpu":
+            packed = Packed.rows(B, T, ids_BT.device)
+        if packed is not None:
+            on_cpu = ids_BT.device.type == "cpu"
+            return {kind: packed if on_cpu else packed.block_mask(kind, window) for kind in kinds}
         if positions_BT is None:
             if not self.config.is_hybrid or (window is not None and T <= window):
                 return {}
             row = torch.arange(T, device=ids_BT.device)[None]
             return {LayerKind.LOCAL: visible(LayerKind.LOCAL, window, row)}
-        kinds = set(self.config.layer_kinds)
         return {kind: visible(kind, window, positions_BT, documents_BT) for kind in kinds}
 
 
@@ -119,6 +141,11 @@ class LanguageModel(nn.Module):
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
         self.tie_weights()
+
+    def compile_layers(self) -> None:
+        """Compiles the layers for training on a GPU, one after the other, with torch.compile."""
+        for layer in self.model.layers:
+            layer.compile()
 
     def tie_weights(self) -> None:
         """Makes the output head the embedding matrix where the config says so; `to_empty` parts them."""

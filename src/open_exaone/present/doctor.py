@@ -32,7 +32,7 @@ NEEDED = (
 
 def checks(folder: Path = Path()) -> list[Finding]:
     """Looks at what the story and the judge need; "missing" is what keeps the story from running."""
-    return [_python(), *_libraries(), *_processor(), _memory(), _disk(folder), _gpu(), *findings()]
+    return [_python(), *_libraries(), *_processor(), _kernels(), _memory(), _disk(folder), _gpu(), *findings()]
 
 
 def _python() -> Finding:
@@ -64,6 +64,12 @@ def _processor() -> list[Finding]:
     else:
         findings.append(("note", "bfloat16", "not fast on this processor: float32 is used, about twice as slow"))
     return findings
+
+
+def _kernels() -> Finding:
+    from open_exaone.kernels.build import library, status
+
+    return "ok" if library() is not None else "note", "training kernels", status()
 
 
 def _memory() -> Finding:

@@ -21,8 +21,12 @@ DROPPED_OF_MEASURED = (
     *("FLOPs", "tokens written", "answer tokens", "mode", "thought tokens", "cons@k", "pass@k", "k"),
     *("problems", "exam points", "95% interval"),
 )
-SHOWN_FIELDS = ("loss", "reward_mean", "reward", "tokens_per_second", "truncated_share", "error_share", "pass_at_1")
-SHOWN_UNLESS_0 = frozenset({"tokens_per_second", "error_share"})
+SHOWN_FIELDS = (
+    *("loss", "reward_mean", "reward", "tokens_per_second", "mfu", "peak_memory_bytes", "truncated_share"),
+    *("error_share", "skipped_steps", "pass_at_1"),
+)
+SHOWN_UNLESS_0 = frozenset({"tokens_per_second", "error_share", "skipped_steps"})
+LEFT_OUT_FIRST = ("peak_memory_bytes", "mfu", "tokens_per_second")  # where a terminal has no room
 MARKS = {"correct": ("✓", "green"), "wrong": ("✗", "red"), "truncated": ("…", "yellow"), "unparsed": ("?", "yellow")}
 
 
@@ -141,7 +145,7 @@ class Progress:
     Use as a context manager. Calling it with an event is the hook that training takes:
     `progress({"stage": "sft", "step": 10, "num_steps": 400, "loss": 1.23, "tokens_per_second": 9800.0})`.
     An event without a step, `{"message": "..."}`, is a line of its own. Unknown fields are ignored; `seconds`, where
-    given, is how long the stage has taken since it began.
+    given, is how long the stage has taken since it began, and `seconds_left` how long it will go on.
     """
 
     def __init__(
@@ -193,33 +197,50 @@ class Progress:
             self._rest()
 
     def _line(self, step: int, num_steps: int, fields: Mapping[str, Any]) -> "Text":
+        """The line; on a terminal the least telling fields are left out, and then the bar, until it has room."""
+        shown = [
+            name
+            for name in SHOWN_FIELDS
+            if isinstance(fields.get(name), int | float) and (fields[name] or name not in SHOWN_UNLESS_0)
+        ]
+        line = self._drawn(step, num_steps, fields, shown)
+        for name in (*LEFT_OUT_FIRST, None):
+            if not self._console.is_terminal or line.cell_len <= self._console.width:
+                break
+            shown = [other for other in shown if other != name]
+            line = self._drawn(step, num_steps, fields, shown, has_bar=name is not None)
+        return line
+
+    def _drawn(
+        self, step: int, num_steps: int, fields: Mapping[str, Any], shown: Sequence[str], *, has_bar: bool = True
+    ) -> "Text":
         from rich.text import Text
 
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(f"{figures.plain(self._stage):<10} ", "bold")
-        if self._console.is_terminal:
+        if self._console.is_terminal and has_bar:
             line.append(bar(step / max(num_steps, 1)) + " ", "cyan")
         line.append(f"{step:>{len(str(num_steps))}}/{num_steps}")
-        for name in SHOWN_FIELDS:
-            if isinstance(fields.get(name), int | float) and (fields[name] or name not in SHOWN_UNLESS_0):
-                line.append(f"  {FIELD_FORMATS.get(name, _named)(name, fields[name])}")
+        for name in shown:
+            line.append(f"  {FIELD_FORMATS.get(name, _named)(name, fields[name])}")
         if fields.get("note"):
             line.append(f"  {figures.plain(fields['note'])}")
-        line.append(f"  {self._time(step, num_steps, fields.get('seconds'))}", "dim")
+        line.append(f"  {self._time(step, num_steps, fields)}", "dim")
         return line
 
-    def _time(self, step: int, num_steps: int, taken: float | None) -> str:
-        """Time left, from this stage's steps since it was first heard of (so a resumed stage counts its own).
+    def _time(self, step: int, num_steps: int, fields: Mapping[str, Any]) -> str:
+        """Time left: as told, or from this stage's steps since it was first heard of (a resumed stage counts its own).
 
-        Args:
-            taken: seconds since the stage began; where not known, a stage first heard of at its end tells no time.
+        At the end the time that the stage took; where that is not told, a stage first heard of at its end has none.
         """
         first_step, first_time = self._first
-        seconds = self._clock() - first_time
+        seconds, taken, left = self._clock() - first_time, fields.get("seconds"), fields.get("seconds_left")
         if step >= num_steps:
             if taken is None and first_step >= num_steps:
                 return "done"
             return f"done in {figures.duration(seconds if taken is None else taken)}"
+        if left is not None:
+            return f"about {figures.duration(left)} left"
         if step <= first_step:
             return "time left: …"
         return f"about {figures.duration(seconds / (step - first_step) * (num_steps - step))} left"
@@ -251,6 +272,9 @@ def _named(name: str, value: float) -> str:
 
 FIELD_FORMATS: dict[str, Callable[[str, float], str]] = {
     "tokens_per_second": lambda _, value: f"{figures.number(value)} tok/s",
+    "mfu": lambda _, value: f"MFU {figures.percent(value)}",
+    "peak_memory_bytes": lambda _, value: figures.size(value),
+    "skipped_steps": lambda _, value: f"skipped {value:.0f}",
     "error_share": lambda _, value: f"not judged {figures.percent(value)}",
     "truncated_share": lambda _, value: f"truncated {figures.percent(value)}",
     "pass_at_1": lambda _, value: f"pass@1 {figures.percent(value)}",

@@ -15,7 +15,7 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
 from open_exaone.tasks.splits import ProblemsConfig
-from open_exaone.train.config import AnyStage
+from open_exaone.train.config import AnyStage, SupervisedStage
 from open_exaone.verify.rubric import weights_of
 from open_exaone.verify.settings import JudgeSettings
 
@@ -68,6 +68,8 @@ class Recipe(Config):
                 context = self.model.max_positions
                 raise ValueError(f"{reader}.max_new_tokens = {limit}: must lie below model.max_positions = {context}")
         for stage in self.stages:
+            if isinstance(stage, SupervisedStage) and (stage.kind == "pretrain" or stage.batch_tokens is not None):
+                raise ValueError(f"{stage.name}: kind 'pretrain' and batch_tokens are for `exaone train`, not recipes")
             if stage.kind == "sft" and not splits[stage.split].with_thoughts_only:
                 raise ValueError(
                     f"{stage.name} learns worked thoughts: set with_thoughts_only in split {stage.split!r}"
@@ -82,7 +84,7 @@ class Recipe(Config):
 
     def to_toml(self) -> str:
         """The resolved recipe; what is off is left out, as TOML has no null."""
-        return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+        return tomli_w.dumps(without_none(self.model_dump(mode="json")))
 
 
 def load_recipe(source: str = DEFAULT_RECIPE, overrides: Sequence[str] = (), *, quick: bool = False) -> Recipe:
@@ -135,6 +137,15 @@ def _override(values: dict[str, Any], keys: list[str], value: Any, source: str) 
         raise ConfigError(
             f"{source}: {keys[0]!r} is neither a stage ({', '.join(stages)}) nor one of {', '.join(tables)}"
         )
+    set_value(owner, path, value, source)
+
+
+def set_value(owner: dict[str, Any], path: list[str], value: Any, source: str) -> None:
+    """Sets `owner[path[0]][path[1]]…`; tables that are missing are made.
+
+    Raises:
+        ConfigError: a key on the way holds a value; `source` is named.
+    """
     for key in path[:-1]:
         owner = owner.setdefault(key, {})
         if not isinstance(owner, dict):
@@ -142,7 +153,7 @@ def _override(values: dict[str, Any], keys: list[str], value: Any, source: str) 
     owner[path[-1]] = value
 
 
-def _without_none(value: Any) -> Any:
+def without_none(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list) else value
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    return [without_none(item) for item in value] if isinstance(value, list) else value

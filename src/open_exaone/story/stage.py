@@ -102,9 +102,20 @@ def _train(stage_run: StageRun) -> None:
     device = resolve_device(stage_run.machine.device)
     dtype = resolve_dtype(stage_run.machine.dtype, device)
     model = LanguageModel(recipe.model).to(device, dtype)
+    model.model.recomputes = stage.recompute_activations
+    if device.type == "cuda":
+        model.compile_layers()
     optimizer = MasterOptimizer(model, _starting_weights(stage_run), stage.optimizer)
     objective = _objective(stage_run, model)
-    progress = train(model, optimizer, objective, path, lambda row: stage_run.on_event({"stage": stage.name, **row}))
+    progress = train(
+        model,
+        optimizer,
+        objective,
+        path,
+        lambda row: stage_run.on_event({"stage": stage.name, **row}),
+        flops_per_token=3 * recipe.model.flops_per_token(0),
+        seed=stage_run.seed,
+    )
     write_outcome(
         path / "outcome.json",
         train_tokens=progress.tokens,
@@ -151,7 +162,7 @@ def _objective(stage_run: StageRun, model: LanguageModel) -> Objective:
         case RlStage():
             _tell_changed_rewards(stage_run, stage)
             generate = stage_run.generate(model, None)
-            return OnlineRl(stage, problems, tokenizer, generate, stage_run.path, seed, stage_run.settings)
+            return OnlineRl(stage, problems, tokenizer, generate, stage_run.path, seed, stage_run.settings, model)
 
 
 def _tell_changed_rewards(stage_run: StageRun, stage: RlStage) -> None:

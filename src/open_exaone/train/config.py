@@ -6,33 +6,47 @@ from pydantic import Field, field_validator
 
 from open_exaone.base.config import Config
 from open_exaone.learn.config import OptimizerConfig
+from open_exaone.train.settings import KeepConfig, WatchConfig
 from open_exaone.verify.rubric import Reward, Rubric, weights_of
 
 
 class StageConfig(Config):
     """What every stage has."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(default="train", pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Names the stage in its folder, in the report and in --set; unique in a recipe."""
-    split: str
-    """Which set of problems it learns from."""
+    split: str = "data"
+    """Which of a recipe's sets of problems it learns from; a stage by itself reads its own data."""
     optimizer: OptimizerConfig
     """How weights move."""
     micro_batch_tokens: int = Field(default=4096, gt=0)
-    """The most tokens, padding counted, in one forward and backward pass; changes memory, not the result."""
+    """The most tokens in one forward and backward pass; changes memory, not the result."""
+    recompute_activations: bool = False
+    """Keep one tensor a layer and compute the rest again in the backward pass: a third slower, far less memory."""
     checkpoint_steps: int = Field(default=100, gt=0)
     """Optimizer steps between saved states; a killed run loses at most as many."""
+    keep: KeepConfig = KeepConfig()
+    """Which saved states stay, and how they are written."""
+    watch: WatchConfig = WatchConfig()
+    """What is told of it while it trains, and what stops it."""
 
 
 class SupervisedStage(StageConfig):
-    """Learns worked replies: `base` in non-reasoning mode, `sft` in reasoning mode with worked thoughts."""
+    """Learns what is written: `pretrain` texts, `base` worked replies in non-reasoning mode, `sft` with thoughts."""
 
-    kind: Literal["base", "sft"]
-    """"base": direct answers, loss on whole conversations; "sft": thoughts and answers, loss on the reply."""
+    kind: Literal["pretrain", "base", "sft"]
+    """"pretrain": whole texts; "base": direct answers, loss on whole conversations; "sft": thoughts and answers, loss
+    on the reply."""
     num_epochs: float = Field(gt=0, le=1000)
-    """Passes over the problems."""
+    """Passes over the data."""
     batch_documents: int = Field(default=64, gt=0)
     """Conversations in one optimizer step."""
+    batch_tokens: int | None = Field(default=None, gt=0)
+    """Tokens in one optimizer step, instead of so many conversations; they may be spread over many passes."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """The share of each target that is spread over the whole vocabulary."""
+    z_loss: float = Field(default=0.0, ge=0, le=1)
+    """What the squared logarithm of the softmax's sum costs; PaLM took 1e-4."""
 
     @property
     def thinking(self) -> bool:
@@ -43,7 +57,7 @@ class PreferenceStage(StageConfig):
     """SimPER on pairs of the model's own judged samples."""
 
     kind: Literal["preference"]
-    """"preference": sample, judge, pair a correct reply with an incorrect one, learn."""
+    """"preference": sample, judge, pair a correct reply with an incorrect one, learn; by itself it learns given pairs."""
     num_epochs: float = Field(default=1.0, gt=0, le=1000)
     """Passes over the pairs."""
     batch_pairs: int = Field(default=32, gt=0)
@@ -54,7 +68,7 @@ class PreferenceStage(StageConfig):
     """The most pairs that one problem gives."""
     temperature: float = Field(default=1.0, gt=0, le=10)
     """Of the samples."""
-    max_new_tokens: int = Field(gt=0)
+    max_new_tokens: int = Field(default=1024, gt=0)
     """The longest sample."""
     thinking: Literal[True] = True
     """Samples are drawn in reasoning mode."""

@@ -1,26 +1,32 @@
 """The one loop of all stages: take a step's documents, add up gradients, move, write down, save."""
 
 import math
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError, OpenExaoneError
-from open_exaone.base.files import append_jsonl, read_jsonl, write_jsonl
-from open_exaone.data.batch import Batch, fold
+from open_exaone.base.log import logger
+from open_exaone.base.machine import peak_rss_bytes
+from open_exaone.data.batch import Batch, pack
 from open_exaone.data.document import Document
 from open_exaone.learn.config import rate_at
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import StageConfig
-from open_exaone.train.state import Progress, load_state, save_state
-
-MAX_SKIPPED_STEPS = 20
+from open_exaone.train.peak import peak_flops
+from open_exaone.train.randomness import random_state, seed_all
+from open_exaone.train.saver import Saver
+from open_exaone.train.settings import KeepConfig, WatchConfig
+from open_exaone.train.state import Progress
+from open_exaone.train.watch import MAX_NORMS, Pace, Watch, spike_limit
 
 Metrics = dict[str, float]
 OnStep = Callable[[dict[str, Any]], None]
@@ -57,82 +63,179 @@ class Objective(Protocol):
 
 
 def train(
-    model: LanguageModel, optimizer: MasterOptimizer, objective: Objective, folder: Path, on_step: OnStep
+    model: LanguageModel,
+    optimizer: MasterOptimizer,
+    objective: Objective,
+    folder: Path,
+    on_step: OnStep,
+    *,
+    fingerprint: Mapping[str, str] | None = None,
+    keep: KeepConfig | None = None,
+    watch: WatchConfig | None = None,
+    flops_per_token: float | None = None,
+    seed: int = 0,
 ) -> Progress:
-    """Runs a stage to its end, from its last saved state where there is one.
+    """Runs a stage to its end, from its last whole saved state where there is one.
+
+    Ctrl-C and SIGTERM are heeded between micro-batches: the step that was begun is given up, and the state behind the
+    last whole one is saved. Where the disk fills up, the run stops and the states saved before are kept.
 
     Args:
         folder: gets `checkpoints/` and `metrics.jsonl`.
         on_step: told each step's metrics.
+        fingerprint: names and texts of what decides the outcome (`state.fingerprint_of`; files' hashes): a state that
+            was saved with others is not gone on from. None: not looked at.
+        keep: which saved states stay; the stage's own settings where None. `watch` likewise.
+        flops_per_token: of a forward and backward pass; with it rows tell FLOP/s and MFU.
+        seed: of the global random states, where the stage begins.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
         DataError: what a step learns from cannot be had, with the state saved.
-        OpenExaoneError: too many steps in a row had a gradient that was not finite.
+        RunFolderError: the folder is another run's, or the disk takes no state.
+        OpenExaoneError: too many steps in a row were skipped, with the state saved.
     """
-    progress = load_state(folder / "checkpoints", optimizer) or Progress()
-    _forget_metrics_after(folder / "metrics.jsonl", progress.step)
-    skipped_in_a_row = 0
-    while progress.step < objective.num_steps:
-        started = time.perf_counter()
-        model.version = progress.step
-        try:
-            row = _step(model, optimizer, objective, progress)
-        except DataError:  # what the step learns from cannot be had; the weights are as they were
-            if progress.step:
-                save_state(folder / "checkpoints", optimizer, progress)
-            raise
-        skipped_in_a_row = skipped_in_a_row + 1 if row["skipped"] else 0
-        progress.step += 1
-        progress.seconds += time.perf_counter() - started
-        progress.skipped_steps += int(row["skipped"])
-        row = {"step": progress.step, "num_steps": objective.num_steps, "seconds": progress.seconds, **row}
-        append_jsonl(folder / "metrics.jsonl", row)
-        on_step(row)
-        if skipped_in_a_row == MAX_SKIPPED_STEPS:
-            raise OpenExaoneError(
-                f"{folder}: the gradient was not finite {MAX_SKIPPED_STEPS} steps in a row; the last good state is "
-                f"kept in checkpoints/: lower the learning rate"
-            )
-        due = progress.step % objective.config.checkpoint_steps == 0 or progress.step == objective.num_steps
-        if due or interrupt.requested():
-            save_state(folder / "checkpoints", optimizer, progress)
-            interrupt.check()
+    keep, watch = keep or objective.config.keep, watch or objective.config.watch
+    seed_all(seed)
+    saver = Saver(folder / "checkpoints", optimizer, keep, fingerprint)
+    progress, num_bytes = saver.load()
+    if progress.step >= objective.num_steps:
+        logger.warning("%s: all %d steps are done; there is nothing left to train", folder, objective.num_steps)
+        return progress
+    progress.skipped_in_a_row %= watch.max_skipped_steps  # where that stopped it, it goes on with as much patience
+    with saver, Watch(folder, watch, progress.step, num_bytes) as watching:
+        run = _Run(model, optimizer, objective, progress, watch, flops_per_token)
+        while progress.step < objective.num_steps:
+            _step_and_save(run, saver, watching, on_step)
+            if progress.skipped_in_a_row >= watch.max_skipped_steps:
+                raise _stuck(folder, progress, watch)
     return progress
 
 
-def _step(model: LanguageModel, optimizer: MasterOptimizer, objective: Objective, progress: Progress) -> dict[str, Any]:
-    started = time.perf_counter()
-    data = objective.step_data(progress.step)
-    model.train()
-    totals: Metrics = {}
-    num_tokens = 0
-    for batch in fold(data.documents, objective.config.micro_batch_tokens):
-        loss, metrics = objective.loss(model, batch, data.denominator)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.accumulate()
-        num_tokens += batch.num_tokens
-        for name, value in {"loss": float(loss.detach()), **metrics}.items():
-            totals[name] = (
-                max(totals.get(name, value), value) if name.startswith("max_") else totals.get(name, 0.0) + value
-            )
-    rate = rate_at(objective.config.optimizer, progress.step, objective.num_steps)
-    norm = optimizer.step(rate)
-    progress.tokens += num_tokens
-    values = {
-        "tokens": progress.tokens,
-        "tokens_per_second": num_tokens / (time.perf_counter() - started),
-        "learning_rate": rate * objective.config.optimizer.learning_rate,
-        "gradient_norm": norm,
-        **data.metrics,
-        **totals,
-    }
-    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
-    return {**finite, "skipped": not math.isfinite(norm)}
+def _step_and_save(run: "_Run", saver: Saver, watching: Watch, on_step: OnStep) -> None:
+    """One step, told; its state saved where it is time for that, or where the run ends here."""
+    progress, device, config = run.progress, run.model.device, run.objective.config
+    before = random_state(device)
+    try:
+        row = run.step()
+    except (DataError, interrupt.Interrupted):  # the weights are as they were
+        _clear(run.optimizer)
+        if progress.step:
+            saver.save(progress, before, watching.num_bytes, wait=True)
+        raise
+    watching.tell(row)
+    on_step(row)
+    saver.note(row)
+    is_last = progress.skipped_in_a_row >= run.watch.max_skipped_steps or interrupt.requested()
+    if is_last or progress.step % config.checkpoint_steps == 0 or progress.step == run.objective.num_steps:
+        saver.save(progress, random_state(device), watching.num_bytes, wait=is_last)
+    saver.check()
+    saver.warn_of_slow_stop(run.pace.longest_act_s)
+    interrupt.check()
 
 
-def _forget_metrics_after(path: Path, step: int) -> None:
-    """Drops what a killed run wrote down behind its last saved state; those steps are run again."""
-    if path.exists():
-        rows = read_jsonl(path, drop_cut_tail=True)
-        write_jsonl(path, [row for row in rows if row["step"] <= step])
+@dataclass
+class _Run:
+    """One sitting of a stage."""
+
+    model: LanguageModel
+    optimizer: MasterOptimizer
+    objective: Objective
+    progress: Progress
+    watch: WatchConfig
+    flops_per_token: float | None
+    pace: Pace = field(default_factory=Pace)
+
+    def step(self) -> dict[str, Any]:
+        """One optimizer step.
+
+        Returns:
+            its row of metrics.
+
+        Raises:
+            Interrupted: nothing has moved.
+        """
+        progress, config = self.progress, self.objective.config
+        self.model.version = progress.step
+        started = time.perf_counter()
+        data = self.objective.step_data(progress.step)
+        self.pace.act(time.perf_counter() - started)
+        totals, num_tokens = self._gradients(data)
+        rate = rate_at(config.optimizer, progress.step, self.objective.num_steps)
+        norm, is_skipped = self._move(rate)
+        seconds = time.perf_counter() - started
+        progress.step += 1
+        progress.tokens += num_tokens
+        progress.seconds += seconds
+        progress.skipped_steps += int(is_skipped)
+        progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if is_skipped else 0
+        values = {
+            "tokens": progress.tokens,
+            "learning_rate": rate * config.optimizer.learning_rate,
+            "gradient_norm": norm,
+            **self._speed(num_tokens, seconds),
+            **data.metrics,
+            **totals,
+        }
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+        place = {"step": progress.step, "num_steps": self.objective.num_steps, "seconds": progress.seconds}
+        return {**place, **finite, "skipped": is_skipped, "skipped_steps": progress.skipped_steps}
+
+    def _gradients(self, data: StepData) -> tuple[Metrics, int]:
+        """Adds up the step's gradients, micro-batch by micro-batch: metrics, and how many tokens went through."""
+        self.model.train()
+        totals: Metrics = {}
+        num_tokens = 0
+        for batch in pack(data.documents, self.objective.config.micro_batch_tokens):
+            interrupt.check()
+            started = time.perf_counter()
+            loss, metrics = self.objective.loss(self.model, batch, data.denominator)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.accumulate()
+            num_tokens += batch.num_tokens
+            for name, value in {"loss": float(loss.detach()), **metrics}.items():
+                before = totals.get(name, value if name.startswith("max_") else 0.0)
+                totals[name] = max(before, value) if name.startswith("max_") else before + value
+            self.pace.act(time.perf_counter() - started)
+        return totals, num_tokens
+
+    def _move(self, rate: float) -> tuple[float, bool]:
+        """Moves the weights, unless the gradient is not finite or a spike: its norm, and whether it was skipped."""
+        norms = self.progress.norms
+        limit = spike_limit(norms, self.watch.spike_factor)
+        norm = self.optimizer.step(rate, skip_above=limit)
+        is_skipped = not math.isfinite(norm) or (limit is not None and norm > limit)
+        if not is_skipped:
+            norms.append(norm)
+            del norms[:-MAX_NORMS]
+        return norm, is_skipped
+
+    def _speed(self, num_tokens: int, seconds: float) -> Metrics:
+        """Of the whole step, getting its data included."""
+        device = self.model.device
+        on_cuda = device.type == "cuda"
+        speed: Metrics = {
+            "tokens_per_second": num_tokens / seconds,
+            "seconds_left": self.pace.step(seconds, self.objective.num_steps - self.progress.step),
+            "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if on_cuda else peak_rss_bytes(),
+        }
+        if self.flops_per_token is not None:
+            speed["flops_per_second"] = num_tokens * self.flops_per_token / seconds
+            dtype = next(self.model.parameters()).dtype
+            speed["mfu"] = speed["flops_per_second"] / peak_flops(device, dtype)
+        return speed
+
+
+def _clear(optimizer: MasterOptimizer) -> None:
+    """Forgets the gradients of a step that is given up."""
+    for weight in (*optimizer.masters.values(), *optimizer.weights.values()):
+        weight.grad = None
+
+
+def _stuck(folder: Path, progress: Progress, watch: WatchConfig) -> OpenExaoneError:
+    told = f" or was a spike beside a median of {statistics.median(progress.norms):.3g}" if progress.norms else ""
+    return OpenExaoneError(
+        f"{folder}: the gradient was not finite{told}, {watch.max_skipped_steps} steps in a row; the weights are as "
+        f"they were before these, and saved in checkpoints/: lower the learning rate, or look at the data of these "
+        f"steps"
+    )

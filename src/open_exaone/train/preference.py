@@ -1,6 +1,7 @@
 """Stage `preference`: SimPER on pairs of the model's own judged samples (EXAONE Deep's second stage)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,26 +21,32 @@ class Preference:
     """SimPER on fixed pairs."""
 
     config: PreferenceStage
-    pairs: list[tuple[Document, Document]]  # (chosen, advantage +1; rejected, advantage -1)
+    pairs: Sequence[tuple[Document, Document]]  # (chosen, advantage +1; rejected, advantage -1)
     seed: int
+    steps: Sequence[list[int]] | None = None  # which pairs each step takes; shuffled ones if left out
 
     @property
     def num_steps(self) -> int:
+        if self.steps is not None:
+            return len(self.steps)
         return max(1, math.floor(self.config.num_epochs * len(self.pairs) / self.config.batch_pairs))
 
     def step_data(self, step: int) -> StepData:
-        indices = step_indices(len(self.pairs), self.config.batch_pairs, self.seed, step)
+        if self.steps is not None:
+            indices = self.steps[step]
+        else:
+            indices = step_indices(len(self.pairs), self.config.batch_pairs, self.seed, step)
         documents = [document for index in indices for document in self.pairs[index]]
         return StepData(documents, denominator=len(indices))
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
-        learned = learned_logprobs(model, batch)
-        rows = torch.zeros(len(batch.advantages_B), device=learned.logprobs_M.device)
-        sums_B = rows.index_add(0, learned.rows_M, learned.logprobs_M)
-        counts_B = rows.index_add(0, learned.rows_M, torch.ones_like(learned.logprobs_M))
-        means_B = sums_B / counts_B
-        is_chosen_B = torch.from_numpy(batch.advantages_B).to(means_B.device) > 0
-        chosen_X, rejected_Y = means_B[is_chosen_B], means_B[~is_chosen_B]
+        logprobs_M, _, documents_M = learned_logprobs(model, batch)
+        zeros_D = torch.zeros(len(batch.advantages_D), device=logprobs_M.device)
+        sums_D = zeros_D.index_add(0, documents_M, logprobs_M)
+        counts_D = zeros_D.index_add(0, documents_M, torch.ones_like(logprobs_M))
+        means_D = sums_D / counts_D
+        is_chosen_D = torch.from_numpy(batch.advantages_D).to(means_D.device) > 0
+        chosen_X, rejected_Y = means_D[is_chosen_D], means_D[~is_chosen_D]
         metrics = {
             "chosen_probability": float(chosen_X.detach().exp().sum()) / denominator,
             "rejected_probability": float(rejected_Y.detach().exp().sum()) / denominator,

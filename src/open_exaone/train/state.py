@@ -1,97 +1,189 @@
-"""A training state on disk: master weights, optimizer, counters. Written whole, read back bit for bit."""
+"""A training state on disk: master weights, optimizer, counters; written whole, summed, read back bit for bit."""
 
+import hashlib
+import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from open_exaone.base.errors import CheckpointError, DataError
+from open_exaone.base.config import Config
+from open_exaone.base.errors import DataError
 from open_exaone.base.files import explain_os_errors, read_json, write_json
-from open_exaone.base.log import logger
-from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.train.settings import KeepConfig
 
-NUM_KEPT = 2  # checkpoints; one may turn out unreadable
+SUMS = "SHA256SUMS"  # beside the files that it is of; `sha256sum -c` reads it too
+# Between two sittings of one run:
+MAY_CHANGE = {"name", "micro_batch_tokens", "checkpoint_steps", "recompute_activations", "keep", "watch"}
 
 
 @dataclass
 class Progress:
-    """How far a stage is. Nothing else is random: data order and samples follow from the seed and the step."""
+    """How far a stage is. The order of data and the samples follow from the seed and the step."""
 
     step: int = 0
     tokens: int = 0  # non-padding tokens, prompts included, counted once a backward pass
     seconds: float = 0.0  # spent training, over all sittings
-    skipped_steps: int = 0  # whose gradient was not finite
+    skipped_steps: int = 0  # whose gradient was not finite, or a spike
+    skipped_in_a_row: int = 0
+    norms: list[float] = field(default_factory=list)  # of the last steps' gradients: what a spike is measured by
 
 
-def save_state(folder: Path, optimizer: MasterOptimizer, progress: Progress) -> None:
-    """Writes `folder/step-N` by renaming a finished folder, then removes the oldest ones."""
-    final = folder / f"step-{progress.step:06d}"
+@dataclass(frozen=True)
+class Snapshot:
+    """A state as it goes to disk."""
+
+    step: int
+    masters: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # the optimizer's
+    values: dict[str, Any]  # JSON
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Saved states, oldest first."""
+    return sorted(folder.glob("step-*"), key=lambda path: (len(path.name), path.name))
+
+
+def best_checkpoint(folder: Path, keep: KeepConfig) -> Path | None:
+    """The state whose score is best, the earliest of equal ones; None where none has a score."""
+    scores = {path: _score(path) for path in checkpoints(folder)}
+    scored = [
+        (score if keep.best_is == "lowest" else -score, path) for path, score in scores.items() if score is not None
+    ]
+    return min(scored, key=lambda pair: pair[0])[1] if scored else None
+
+
+def _score(path: Path) -> float | None:
+    try:
+        score = read_json(path / "state.json")["score"]
+        return None if score is None else float(score)
+    except (DataError, KeyError, TypeError, ValueError):  # broken: never the best
+        return None
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Reads `folder/step-N`.
+
+    Returns:
+        the master weights by name, the optimizer's tensors by name, and what else state.json holds.
+
+    Raises:
+        DataError: a byte of it is not as it was written, or a file is missing.
+    """
+    try:
+        said = (path / SUMS).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"it has no {SUMS}") from error
+    if said != _sums(path):
+        lines = {line.split()[-1]: line for line in said.decode("ascii", "replace").splitlines() if line.split()}
+        wrong = [line.split()[-1] for line in _sums(path).decode().splitlines() if lines.get(line.split()[-1]) != line]
+        raise DataError(f"the checksum of {', '.join(wrong) or SUMS} is wrong")
+    masters, tensors = (load_file(path / f"{name}.safetensors") for name in ("master", "optimizer"))
+    return masters, tensors, read_json(path / "state.json")
+
+
+def write_state(folder: Path, snapshot: Snapshot) -> Path:
+    """Writes `folder/step-N`: to disk first, into its place then.
+
+    Returns:
+        that folder.
+
+    Raises:
+        RunFolderError: the disk is full, or does not take it; nothing is left of it.
+    """
+    final = folder / f"step-{snapshot.step:06d}"
     partial = folder / f".{final.name}.partial"
     with explain_os_errors(final):
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            masters = {name: master.detach().cpu() for name, master in optimizer.masters.items()}
-            save_file(masters, partial / "master.safetensors")
-            tensors, rest = _flatten(optimizer.state())
-            save_file(tensors, partial / "optimizer.safetensors")
-            write_json(partial / "state.json", {"progress": asdict(progress), "optimizer": rest})
-            if final.exists():
-                shutil.rmtree(final)
+            save_file(snapshot.masters, partial / "master.safetensors")
+            save_file(snapshot.tensors, partial / "optimizer.safetensors")
+            write_json(partial / "state.json", snapshot.values)
+            (partial / SUMS).write_bytes(_sums(partial))
+            for path in (*partial.iterdir(), partial):
+                _flush(path)
+            _remove(final)  # only there where it turned out broken
             partial.rename(final)
+            _flush(folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-    for old in checkpoints(folder)[:-NUM_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    return final
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """Saved states, oldest first."""
-    return sorted(folder.glob("step-*"))
+def remove_old(folder: Path, keep: KeepConfig, newest: Path) -> None:
+    """Removes all states but `newest`, those just before it that are to be kept and, where one is asked for, the best.
 
-
-def load_state(folder: Path, optimizer: MasterOptimizer) -> Progress | None:
-    """Restores the newest readable state into `optimizer`; None where nothing was saved.
-
-    A state that cannot be read is named in a warning and the one before it is used.
-
-    Raises:
-        CheckpointError: states were saved and none can be read.
+    One behind `newest` was found broken when the run went on from before it.
     """
-    for path in reversed(checkpoints(folder)):
-        try:
-            masters = load_file(path / "master.safetensors")
-            tensors = load_file(path / "optimizer.safetensors")
-            values = read_json(path / "state.json")
-            progress = Progress(**values["progress"])
-            optimizer.restore(masters, _unflatten(tensors, values["optimizer"]))
-            return progress
-        except (SafetensorError, DataError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            logger.warning("%s: this saved state cannot be read (%s); the one before it is tried", path, error)
-    if checkpoints(folder):
-        raise CheckpointError(f"{folder}: no saved state can be read; to train this stage anew, remove the folder")
-    return None
+    saved = checkpoints(folder)
+    end = saved.index(newest) + 1
+    kept = set(saved[max(0, end - keep.last) : end])
+    best = best_checkpoint(folder, keep) if keep.best else None
+    for path in saved:
+        if path not in kept and path != best:
+            _remove(path)
 
 
-def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+def _remove(path: Path) -> None:
+    """A state goes at once: renamed, then removed file by file."""
+    gone = path.with_name(f".{path.name}.gone")
+    if path.exists():
+        shutil.rmtree(gone, ignore_errors=True)
+        path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sums(path: Path) -> bytes:
+    """What SHA256SUMS of a state's folder has to say."""
+    lines = []
+    for file in sorted(path.iterdir()):
+        if file.name != SUMS:
+            with open(file, "rb") as opened:
+                lines.append(f"{hashlib.file_digest(opened, 'sha256').hexdigest()}  {file.name}\n")
+    return "".join(lines).encode()
+
+
+def _flush(path: Path) -> None:
+    """Makes the disk hold a file, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fingerprint_of(config: Config) -> dict[str, str]:
+    """A stage's settings that decide its outcome, by dotted name; a resumed run must have the same.
+
+    Those left at their defaults are not named, so that a new version's new settings stop nobody. How tokens are split
+    into micro-batches, how often states are saved, which are kept and what is watched may change.
+    """
+    return dict(_leaves(config.model_dump(mode="json", exclude=MAY_CHANGE, exclude_defaults=True)))
+
+
+def _leaves(value: object, at: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        return [leaf for key, part in value.items() for leaf in _leaves(part, f"{at}.{key}".strip("."))]
+    return [(at, str(value))]
+
+
+def flatten(state: dict[str, Any]) -> dict[str, Tensor]:
     """Optimizer states as named tensors: `optimizer/parameter/key`, all of them tensors in torch's."""
-    tensors = {}
-    for index, optimizer in state.items():
-        for parameter, values in optimizer["state"].items():
-            for key, value in values.items():
-                tensors[f"{index}/{parameter}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    return tensors, {"keys": sorted(tensors)}
+    return {
+        f"{index}/{parameter}/{key}": torch.as_tensor(value).detach()
+        for index, optimizer in state.items()
+        for parameter, values in optimizer["state"].items()
+        for key, value in values.items()
+    }
 
 
-def _unflatten(tensors: dict[str, Tensor], rest: dict[str, list[str]]) -> dict[str, dict[int, dict[str, Tensor]]]:
-    if sorted(tensors) != rest["keys"]:
-        raise ValueError("optimizer.safetensors and state.json do not belong together")
+def unflatten(tensors: dict[str, Tensor]) -> dict[str, dict[int, dict[str, Tensor]]]:
     state: dict[str, dict[int, dict[str, Tensor]]] = {}
     for name, tensor in tensors.items():
         index, parameter, key = name.split("/")

@@ -1,17 +1,19 @@
-"""Stages `base` and `sft`: learn worked replies."""
+"""Stages `pretrain`, `base` and `sft`: learn what is written."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from open_exaone.data.batch import Batch, step_indices
 from open_exaone.data.document import Document
-from open_exaone.learn.likelihood import cross_entropy
+from open_exaone.learn.likelihood import linear_cross_entropy
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import SupervisedStage
 from open_exaone.train.loop import Metrics, StepData
-from open_exaone.train.tensors import learned_logprobs
+from open_exaone.train.tensors import learned_states
 
 
 @dataclass(frozen=True)
@@ -19,18 +21,33 @@ class Supervised:
     """Cross-entropy on fixed documents."""
 
     config: SupervisedStage
-    documents: list[Document]
+    documents: Sequence[Document]
     seed: int
+    steps: Sequence[list[int]] | None = None  # which documents each step takes; shuffled ones if left out
 
     @property
     def num_steps(self) -> int:
+        if self.steps is not None:
+            return len(self.steps)
         return max(1, math.floor(self.config.num_epochs * len(self.documents) / self.config.batch_documents))
 
     def step_data(self, step: int) -> StepData:
-        indices = step_indices(len(self.documents), self.config.batch_documents, self.seed, step)
+        if self.steps is not None:
+            indices = self.steps[step]
+        else:
+            indices = step_indices(len(self.documents), self.config.batch_documents, self.seed, step)
         documents = [self.documents[index] for index in indices]
-        return StepData(documents, denominator=sum(sum(document.is_learned[1:]) for document in documents))
+        num_learned = sum(int(np.count_nonzero(document.is_learned[1:])) for document in documents)
+        return StepData(documents, denominator=max(1, num_learned))
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
-        learned = learned_logprobs(model, batch)
-        return cross_entropy(learned.logprobs_M, denominator), {}
+        learned = learned_states(model, batch)
+        loss = linear_cross_entropy(
+            learned.x_MD,
+            model.lm_head.weight,
+            learned.ids_M,
+            denominator,
+            label_smoothing=self.config.label_smoothing,
+            z_loss=self.config.z_loss,
+        )
+        return loss, {}

@@ -3,29 +3,45 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from open_exaone.data.batch import Batch
-from open_exaone.model.logprobs import token_logprobs
+from open_exaone.model.logprobs import linear_logprobs
+from open_exaone.model.packed import Packed
 from open_exaone.model.transformer import LanguageModel
+
+CUDA_MULTIPLE = 1024  # tokens: a GPU's compiled kernels are made for few lengths, so a last document makes up the rest
 
 
 class Learned(NamedTuple):
-    """The M learned tokens of a batch, row after row."""
+    """The M learned tokens of a batch, document after document."""
 
-    logprobs_M: Tensor  # float32, under the model being trained
-    rows_M: Tensor  # which row each belongs to
-    logits_MV: Tensor  # float32, what it was predicted with
+    x_MD: Tensor  # the hidden states that predict them
+    ids_M: Tensor
+    documents_M: Tensor  # which document each belongs to
 
 
-def learned_logprobs(model: LanguageModel, batch: Batch) -> Learned:
-    """Runs the model and looks up the learned tokens; logits are made for those alone."""
+def learned_states(model: LanguageModel, batch: Batch) -> Learned:
+    """Runs the decoder; of its states only those that predict a learned token are kept."""
     device = model.device
-    ids_BT = torch.from_numpy(batch.ids_BT).to(device)
-    is_learned_BT = torch.from_numpy(batch.is_learned_BT).to(device)
-    x_BTD = model.model(ids_BT)
-    predicts_BT = torch.zeros_like(is_learned_BT)
-    predicts_BT[:, :-1] = is_learned_BT[:, 1:]  # the token before it predicts it
-    logits_MV = model.head(x_BTD[predicts_BT])
-    rows_M = is_learned_BT.nonzero()[:, 0]
-    return Learned(token_logprobs(logits_MV, ids_BT[is_learned_BT]), rows_M, logits_MV)
+    ids_T, starts_E = torch.from_numpy(batch.ids_T).to(device), torch.from_numpy(batch.starts_E)
+    if device.type == "cuda" and (missing := -len(ids_T) % CUDA_MULTIPLE):
+        ids_T = F.pad(ids_T, (0, missing))
+        starts_E = torch.cat((starts_E, starts_E[-1:] + missing))
+    packed = Packed(starts_E, device)
+    learned_M = torch.from_numpy(batch.is_learned_T).to(device).nonzero()[:, 0]
+    x_TD = model.model(ids_T[None], packed=packed)[0]
+    documents_M = torch.from_numpy(batch.learned_documents_M).to(device)
+    return Learned(x_TD[learned_M - 1], ids_T[learned_M], documents_M)  # the token before it predicts it
+
+
+def learned_logprobs(model: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The learned tokens' log-probabilities, the entropies they were drawn at, and their documents.
+
+    Returns:
+        logprobs_M, entropies_M (without gradient), documents_M; float32, float32, int64.
+    """
+    learned = learned_states(model, batch)
+    logprobs_M, entropies_M = linear_logprobs(learned.x_MD, model.lm_head.weight, learned.ids_M)
+    return logprobs_M, entropies_M, learned.documents_M

@@ -1,0 +1,70 @@
+"""Causal attention over flat, packed documents: no token sees another document, and no T x T matrix is kept."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from open_exaone.kernels import reference
+from open_exaone.kernels.call import DTYPES, call, is_native
+
+LANES = 16  # a head's width is a multiple of this
+
+
+def attention(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, starts_E: Tensor, window: int | None = None) -> Tensor:
+    """softmax(q kᵀ / √H) v, causal inside each document, with grouped heads.
+
+    The result is the same to the bit with any number of threads. Scores, sums and gradients are float32 inside; where
+    the processor multiplies bfloat16, probabilities and their gradients are rounded to it before each product.
+
+    Args:
+        starts_E: int32 on the CPU, E = documents + 1: document d holds tokens starts[d] up to starts[d + 1].
+        window: a query sees the last so many tokens, itself included; None sees the whole document up to itself.
+
+    Returns:
+        out_TNH.
+
+    Raises:
+        ValueError: `starts_E` does not cut the T tokens into documents, or the window is less than 1.
+    """
+    (T, N, H), K = q_TNH.shape, k_TKH.shape[1]
+    assert k_TKH.shape == v_TKH.shape == (T, K, H) and N % K == 0
+    assert starts_E.dtype == torch.int32 and starts_E.device.type == "cpu" and starts_E.ndim == 1
+    if len(starts_E) < 1 or starts_E[0] != 0 or starts_E[-1] != T or (starts_E.diff() < 0).any():
+        raise ValueError(f"starts of documents must rise from 0 to {T}, the number of tokens; got {starts_E.tolist()}")
+    if window is not None and window < 1:
+        raise ValueError(f"a window holds at least 1 token, the query's own; got {window}")
+    if H % LANES or not is_native(q_TNH, k_TKH, v_TKH):
+        return reference.attention(q_TNH, k_TKH, v_TKH, starts_E, window)
+    out_TNH: Tensor = _Attention.apply(q_TNH.contiguous(), k_TKH.contiguous(), v_TKH.contiguous(), starts_E, window)  # type: ignore[no-untyped-call]
+    return out_TNH
+
+
+class _Attention(torch.autograd.Function):
+    """Keeps each query's logarithm of its sum instead of its probabilities; going back computes these again."""
+
+    @staticmethod
+    def forward(ctx: Any, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, starts_E: Tensor, window: int | None) -> Tensor:
+        starts_E = starts_E.contiguous()
+        out_TNH = torch.empty_like(q_TNH)
+        sums_NT = torch.empty(q_TNH.shape[1], q_TNH.shape[0])
+        ctx.sizes = _sizes(q_TNH, k_TKH, starts_E, window)
+        call("attention_forward", q_TNH, k_TKH, v_TKH, starts_E, out_TNH, sums_NT, *ctx.sizes)
+        ctx.save_for_backward(q_TNH, k_TKH, v_TKH, starts_E, out_TNH, sums_NT)
+        return out_TNH
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        q_TNH, k_TKH, v_TKH, starts_E, out_TNH, sums_NT = ctx.saved_tensors
+        given, found = gradients[0].contiguous(), [torch.empty_like(x) for x in (q_TNH, k_TKH, v_TKH)]
+        means_NT = torch.empty_like(sums_NT)
+        saved = (q_TNH, k_TKH, v_TKH, starts_E, out_TNH, sums_NT)
+        call("attention_backward", *saved, given, means_NT, *found, *ctx.sizes)
+        return (*found, None, None)
+
+
+def _sizes(q_TNH: Tensor, k_TKH: Tensor, starts_E: Tensor, window: int | None) -> tuple[int, ...]:
+    T, N, H = q_TNH.shape
+    return len(starts_E) - 1, T, N, k_TKH.shape[1], H, window or T + 1, DTYPES[q_TNH.dtype]

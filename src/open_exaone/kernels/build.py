@@ -1,0 +1,131 @@
+"""Compiles the native kernels on first use, keeps them in the user's cache and loads them.
+
+Where they cannot be had (no compiler, an old processor, OPEN_EXAONE_KERNELS=0) `library` gives None, and every
+function of this room computes its plain torch reference.
+"""
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from open_exaone.base.machine import cpu_flags
+
+SWITCH = "OPEN_EXAONE_KERNELS"  # 0: plain torch; 1 or nothing: native where it can be had
+HERE = Path(__file__).parent
+SOURCES = ("attention.cpp", "elementwise.cpp", "softmax_loss.cpp")
+COMPILERS = ("g++", "c++")  # clang's OpenMP is not the one that torch brings
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+COMPILE_TIME_S = 180.0
+NEEDED_CPU_FLAGS = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})  # vectors are 512 bits wide
+
+
+class _Unavailable(Exception):
+    """The kernels cannot be had here; says why."""
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None where the plain reference has to do."""
+    return _load()[0]
+
+
+def status() -> str:
+    """One sentence for a person: whether the native kernels run here, and why if they do not."""
+    return _load()[1]
+
+
+@functools.cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    try:
+        path = _built()
+        return ctypes.CDLL(str(path)), f"native kernels, compiled into {path.parent}"
+    except (_Unavailable, OSError, RuntimeError) as error:  # RuntimeError: the user has no home
+        return None, f"plain torch: {error}"
+
+
+def _built() -> Path:
+    """The path of the compiled library, compiled now if it is not in the cache yet."""
+    if os.environ.get(SWITCH, "1") == "0":
+        raise _Unavailable(f"{SWITCH}=0")
+    flags = cpu_flags()
+    if not flags >= NEEDED_CPU_FLAGS:
+        raise _Unavailable(f"this processor has no {', '.join(sorted(NEEDED_CPU_FLAGS - flags))}")
+    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
+    if compiler is None:
+        raise _Unavailable("no C++ compiler (g++) is on the path; with one, training is faster")
+    openmp = _openmp()
+    sources = sorted(file for file in HERE.iterdir() if file.suffix in (".cpp", ".h"))
+    digest = hashlib.sha256(repr((compiler, FLAGS, str(openmp), sorted(flags), platform.machine())).encode())
+    for file in sources:
+        digest.update(file.name.encode() + file.read_bytes())
+    path = _cache_folder() / f"kernels-{digest.hexdigest()[:24]}.so"
+    if not path.exists():
+        _compile(compiler, openmp, path)
+    return path
+
+
+def _cache_folder() -> Path:
+    """The user's own folder for compiled kernels; nobody else may write there, as what lies there is run."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "open-exaone" / "kernels"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.stat()
+    if found.st_uid != os.getuid():
+        raise _Unavailable(f"{folder} belongs to another user")
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
+def _openmp() -> Path | None:
+    """The OpenMP library that comes with torch, if one does: two pools of threads in a process fight for the cores."""
+    spec = importlib.util.find_spec("torch")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    places = [Path(folder) / "lib" for folder in folders] + [Path(folder).parent / "torch.libs" for folder in folders]
+    return next((file for place in places for file in sorted(place.glob("lib*gomp*.so*"))), None)
+
+
+def _compile(compiler: str, openmp: Path | None, path: Path) -> None:
+    """Compiles every source side by side, links them and renames the result to `path`."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as folder:
+        objects = [Path(folder) / f"{name}.o" for name in SOURCES]
+        _run_all(
+            [
+                [compiler, *FLAGS, "-fopenmp", "-c", str(HERE / name), "-o", str(target)]
+                for name, target in zip(SOURCES, objects, strict=True)
+            ]
+        )
+        linked = Path(folder) / path.name
+        # -fopenmp at the link would ask for the compiler's own OpenMP beside torch's.
+        with_openmp = [str(openmp), f"-Wl,-rpath,{openmp.parent}"] if openmp else ["-fopenmp"]
+        _run_all([[compiler, "-shared", "-Wl,--no-undefined", *map(str, objects), *with_openmp, "-o", str(linked)]])
+        os.replace(linked, path)
+
+
+def _run_all(commands: list[list[str]]) -> None:
+    """Runs the commands at the same time.
+
+    Raises:
+        _Unavailable: one failed; says its first error.
+    """
+    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for command in commands]
+    try:
+        said = [process.communicate(timeout=COMPILE_TIME_S)[1] for process in running]
+    except subprocess.TimeoutExpired as error:
+        raise _Unavailable(f"{error.cmd[0]} took longer than {COMPILE_TIME_S:.0f} s") from error
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    for process, text in zip(running, said, strict=True):
+        if process.returncode:
+            lines = text.decode(errors="replace").splitlines()
+            first = next((line for line in lines if "error" in line), "nothing said")
+            raise _Unavailable(f"{Path(str(process.args[0])).name} failed: {first.strip()}")  # type: ignore[index]

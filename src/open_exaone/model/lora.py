@@ -1,0 +1,106 @@
+"""LoRA: small trainable factors beside frozen matrices; the base model's weights keep their names.
+
+Adapters live in the layers' own `nn.Linear`s, as `lora_A.weight` and `lora_B.weight` beside `weight`: whatever calls
+the module gets them, and whatever reads its `weight` gets the base alone.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from open_exaone.model.lora_config import LoraConfig
+from open_exaone.model.transformer import LanguageModel
+
+
+class LoraLinear(nn.Linear):
+    """base(x) + scale · B(A(dropout(x))), the base frozen."""
+
+    def __init__(self, base: nn.Linear, config: LoraConfig) -> None:
+        """Takes over the base's weight and bias themselves; B begins at zero, A is left for the caller to draw."""
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = base.in_features, base.out_features
+        self.weight, self.bias = base.weight, base.bias
+        self.scale = config.scale
+        placed = {"bias": False, "device": base.weight.device, "dtype": base.weight.dtype}
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.lora_A, self.lora_B = (
+            nn.utils.skip_init(nn.Linear, *shape, **placed)  # type: ignore[no-untyped-call]
+            for shape in ((base.in_features, config.rank), (config.rank, base.out_features))
+        )
+        nn.init.zeros_(self.lora_B.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.add(super().forward(x), self.lora_B(self.lora_A(self.dropout(x))), alpha=self.scale)
+
+
+def add_lora(model: LanguageModel, config: LoraConfig, seed: int) -> None:
+    """Freezes the model and puts an adapter on each matrix that `config` names; the model computes what it did.
+
+    A is drawn as PEFT draws it, uniform within ±1 / √inputs, from `seed` alone, the same on any device; B is zero.
+
+    Raises:
+        ValueError: the model has adapters already.
+    """
+    wanted = set(config.projections)
+    names = [name for name, module in model.named_modules() if name.rpartition(".")[2] in wanted]
+    adapters = insert_lora(model, config, names)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for adapter in adapters:
+            bound = adapter.in_features**-0.5
+            drawn = torch.rand(adapter.lora_A.weight.shape, generator=generator)
+            adapter.lora_A.weight.copy_((2 * drawn - 1) * bound)
+
+
+def insert_lora(model: LanguageModel, config: LoraConfig, names: Iterable[str]) -> list[LoraLinear]:
+    """Freezes the model and puts adapters, A not yet drawn, on the modules of these names.
+
+    Raises:
+        ValueError: the model has adapters already.
+    """
+    if any(True for _ in _adapters(model)):
+        raise ValueError("the model has adapters already: merge them first")
+    model.requires_grad_(False)
+    inserted = []
+    for name in names:
+        base = model.get_submodule(name)
+        assert isinstance(base, nn.Linear)
+        adapter = LoraLinear(base, config)
+        adapter.train(base.training)
+        model.set_submodule(name, adapter)
+        inserted.append(adapter)
+    return inserted
+
+
+def lora_weights(model: LanguageModel) -> dict[str, nn.Parameter]:
+    """The adapters' weights, such as `model.layers.0.self_attn.q_proj.lora_A.weight`."""
+    return {name: weight for name, weight in model.named_parameters() if is_lora(name)}
+
+
+def is_lora(name: str) -> bool:
+    """Whether a weight of this name is an adapter's."""
+    return ".lora_A." in name or ".lora_B." in name
+
+
+@torch.no_grad()
+def merge_lora(model: LanguageModel) -> None:
+    """Adds each adapter to its matrix and takes it away; the model is a plain one again, nothing frozen."""
+    for name, adapter in list(_adapters(model)):
+        weight = adapter.weight
+        weight.copy_(merged(weight, adapter.lora_A.weight, adapter.lora_B.weight, adapter.scale))
+        with torch.device("meta"):
+            plain = nn.Linear(adapter.in_features, adapter.out_features, bias=adapter.bias is not None)
+        plain.weight, plain.bias = weight, adapter.bias
+        plain.train(adapter.training)
+        model.set_submodule(name, plain)
+    model.requires_grad_(True)
+
+
+def merged(weight_OI: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float) -> Tensor:
+    """weight + scale · B A, computed in float32, in the weight's dtype."""
+    return torch.addmm(weight_OI.float(), b_OR.float(), a_RI.float(), alpha=scale).to(weight_OI.dtype)
+
+
+def _adapters(model: LanguageModel) -> Iterable[tuple[str, LoraLinear]]:
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLinear))

@@ -1,0 +1,36 @@
+"""What LoRA adds to a model. No torch here, so that recipes parse quickly."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from open_exaone.base.config import Config
+
+Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+ATTENTION: tuple[Projection, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+ALL_LINEAR: tuple[Projection, ...] = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
+
+
+class LoraConfig(Config):
+    """Low-rank adapters beside the frozen matrices of the layers (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: int = Field(default=16, gt=0, le=4096)
+    """How many directions each adapter has."""
+    alpha: float = Field(default=32.0, gt=0)
+    """An adapter's output is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """The share of an adapter's inputs that are dropped in training."""
+    targets: Literal["all-linear"] | tuple[Projection, ...] = Field(default="all-linear", min_length=1)
+    """Which matrices of each layer get one, by the names that EXAONE 4.0 and Llama publish them under."""
+    use_rslora: bool = False
+    """Multiplies by alpha / √rank instead, which keeps high ranks learning (Kalajdzievski 2023, arXiv 2312.03732)."""
+
+    @property
+    def scale(self) -> float:
+        """What an adapter's output is multiplied by."""
+        return float(self.alpha / (self.rank**0.5 if self.use_rslora else self.rank))
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        """The matrices' names."""
+        return ALL_LINEAR if self.targets == "all-linear" else self.targets

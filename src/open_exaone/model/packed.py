@@ -1,0 +1,53 @@
+"""Several documents in one row, none of which sees another."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from open_exaone.model.config import LayerKind
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Where the documents of a row begin; T tokens in all.
+
+    Args:
+        starts_E: int32 on the CPU, E = D + 1: each document's first token, and T.
+        device: where the tokens are.
+    """
+
+    starts_E: Tensor
+    device: torch.device
+
+    @classmethod
+    def rows(cls, num_rows: int, length: int, device: torch.device) -> "Packed":
+        """Rows of one length, each a document."""
+        return cls(torch.arange(0, num_rows * length + 1, length, dtype=torch.int32), device)
+
+    @cached_property
+    def documents_T(self) -> Tensor:
+        """Which document each token belongs to."""
+        lengths_D = self.starts_E.diff().to(self.device, torch.long)
+        return torch.repeat_interleave(torch.arange(len(lengths_D), device=self.device), lengths_D)
+
+    @cached_property
+    def positions_T(self) -> Tensor:
+        """Each token's place in its document, from 0."""
+        starts_D = self.starts_E[:-1].to(self.device, torch.long)
+        return torch.arange(int(self.starts_E[-1]), device=self.device) - starts_D[self.documents_T]
+
+    def block_mask(self, kind: LayerKind, window: int | None) -> Any:
+        """What flex_attention may see: the same document, not later, within a local layer's window."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        documents_T, T = self.documents_T, len(self.documents_T)
+        reach = window if kind is LayerKind.LOCAL and window is not None else T
+
+        def sees(batch: Tensor, head: Tensor, query: Tensor, seen: Tensor) -> Tensor:
+            near = (query >= seen) & (query - seen < reach)
+            return near & (documents_T[query] == documents_T[seen])
+
+        return create_block_mask(sees, None, None, T, T, device=self.device)

@@ -1,0 +1,104 @@
+"""The rollouts of a step on disk: written before the update that they cause, read where the step is run again.
+
+So a resumed run learns from the very tokens, log-probabilities and verdicts that the killed one had, whatever sampling
+and judging them again would give.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from open_exaone.base.errors import DataError
+from open_exaone.base.files import read_jsonl, write_jsonl
+from open_exaone.base.log import logger
+from open_exaone.base.records import (
+    Completion,
+    Problem,
+    Rollout,
+    RolloutGroup,
+    StopReason,
+    Verdict,
+    VerdictStatus,
+)
+from open_exaone.rollout.records import sample_rows
+from open_exaone.text.tokenizer import Tokenizer
+
+SAMPLED_VALUES = 256  # of each weight; an update moves more than that
+
+
+def write_rollouts(path: Path, groups: list[RolloutGroup], key: str) -> None:
+    """Writes one row a sample, atomically.
+
+    Args:
+        key: what the samples follow from; `read_rollouts` must name the same.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    rows = [
+        {**row, "ids": list(rollout.completion.ids), "logprobs": _float32(rollout.completion.logprobs)}
+        for row, rollout in zip(sample_rows(groups), rollouts, strict=True)
+    ]
+    write_jsonl(path, [{**row, "sha256": _seal(row, key)} for row in rows])
+
+
+def read_rollouts(
+    path: Path, problems: Sequence[Problem], prompts: Sequence[Sequence[int]], tokenizer: Tokenizer, key: str
+) -> list[RolloutGroup] | None:
+    """Reads the groups back.
+
+    Returns:
+        one group a problem; None where the file is not there, is of another key, or is not whole.
+    """
+    if not path.is_file():
+        return None
+    try:
+        rows = read_jsonl(path)
+        if not rows or len(rows) % len(problems) or any(row.pop("sha256") != _seal(row, key) for row in rows):
+            return None
+    except (DataError, AttributeError, KeyError) as error:
+        logger.warning("%s: cannot be read (%s); its step is sampled again", path, error)
+        return None
+    size = len(rows) // len(problems)
+    return [
+        RolloutGroup(
+            problem, tuple(prompt), tuple(_rollout(row, tokenizer) for row in rows[index * size : (index + 1) * size])
+        )
+        for index, (problem, prompt) in enumerate(zip(problems, prompts, strict=True))
+    ]
+
+
+def buffer_key(model: nn.Module, asked: object) -> str:
+    """A hash of what a step's samples follow from: the weights as they are, and whatever else was asked, as JSON."""
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
+    for name, weight in model.named_parameters():
+        values = weight.detach().flatten()
+        some = values[:: max(1, len(values) // SAMPLED_VALUES)].cpu().contiguous()
+        digest.update(name.encode() + some.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _rollout(row: dict[str, Any], tokenizer: Tokenizer) -> Rollout:
+    logprobs = tuple(row["logprobs"])
+    completion = Completion(
+        ids=tuple(row["ids"]),
+        logprobs=logprobs,
+        sampling_logprobs=logprobs,  # drawn at temperature 1, from all of the vocabulary
+        stop=StopReason(row["stop"]),
+        policy_version=row["policy_version"],
+    )
+    verdict = Verdict(VerdictStatus(row["verdict"]), row["extracted"], row["why"])
+    return Rollout(completion, tokenizer.split(completion.ids, thinking=True), verdict, row["reward"], row["terms"])
+
+
+def _seal(row: dict[str, Any], key: str) -> str:
+    return hashlib.sha256(f"{key}\n{json.dumps(row, sort_keys=True)}".encode()).hexdigest()
+
+
+def _float32(values: Sequence[float]) -> list[float]:
+    """The shortest decimals that are the same in float32, in which batches hold them."""
+    return [float(str(value)) for value in np.asarray(values, np.float32)]

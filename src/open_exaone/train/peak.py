@@ -1,0 +1,56 @@
+"""What a device could compute at best: the denominator of MFU."""
+
+import functools
+import time
+
+import torch
+
+# Dense bfloat16 FLOP/s with float32 sums, from the makers' data sheets; the first name that the device's holds counts.
+BFLOAT16 = (
+    ("B200", 2250e12),
+    ("H100 PCIe", 756e12),
+    ("H100 NVL", 835e12),
+    ("H200", 989e12),
+    ("H100", 989e12),
+    ("H800", 989e12),
+    ("GH200", 989e12),
+    ("H20", 148e12),
+    ("A100", 312e12),
+    ("A800", 312e12),
+    ("L40S", 362e12),
+    ("L40", 181e12),
+    ("L4", 121e12),
+    ("A40", 150e12),
+    ("A10", 125e12),
+    ("RTX 4090", 165e12),
+    ("RTX 3090", 71e12),
+)
+MEASURE_S = 0.2
+WIDTH = 2048
+
+
+@functools.cache
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s: a known GPU's as its maker says; else that of a square matrix product, measured once."""
+    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
+        name = torch.cuda.get_device_name(device)
+        known = next((flops for part, flops in BFLOAT16 if part in name), None)
+        if known is not None:
+            return known
+    return _measured(device, dtype)
+
+
+def _measured(device: torch.device, dtype: torch.dtype) -> float:
+    matrix = torch.ones(WIDTH, WIDTH, device=device, dtype=dtype)
+    best_s, started = float("inf"), time.perf_counter()
+    for tries in range(100):
+        before = time.perf_counter()
+        torch.mm(matrix, matrix)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        after = time.perf_counter()
+        if tries:  # the first one warms up
+            best_s = min(best_s, after - before)
+        if tries > 1 and after - started > MEASURE_S:
+            break
+    return 2 * WIDTH**3 / best_s

@@ -1,0 +1,156 @@
+"""What is told of a stage while it trains: metrics.jsonl always, sinks of the user's choice, and its pace."""
+
+import hashlib
+import importlib
+import os
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.files import append_jsonl, read_jsonl, write_jsonl
+from open_exaone.base.log import logger
+from open_exaone.train.settings import WatchConfig
+
+NUM_RECENT = 20  # steps that the time left is told by
+MIN_NORMS, MAX_NORMS = 16, 64  # steps that a spike is told by
+
+
+class Sink(NamedTuple):
+    """Where metrics go."""
+
+    log: Callable[[int, dict[str, float]], object]
+    close: Callable[[], object]
+
+
+class Watch:
+    """Writes each step's row to metrics.jsonl and hands its numbers to the sinks; use as a context manager.
+
+    A sink that fails is told of once and left; training goes on.
+    """
+
+    def __init__(self, folder: Path, config: WatchConfig, step: int, num_bytes: int | None) -> None:
+        """Args:
+            step: the state that training goes on from; what was written behind it is dropped.
+            num_bytes: what metrics.jsonl had when that state was saved.
+
+        Raises:
+            ConfigError: a sink is not installed, or cannot be opened.
+        """
+        self._path = folder / "metrics.jsonl"
+        self._sinks: dict[str, Sink] = {name: _open(name, folder, config, step) for name in config.track}
+        _forget_after(self._path, step, num_bytes)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of metrics.jsonl."""
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def tell(self, row: Mapping[str, Any]) -> None:
+        append_jsonl(self._path, row)
+        values = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
+        step = int(values.pop("step"))
+        for name, sink in list(self._sinks.items()):
+            self._try(name, lambda sink=sink: sink.log(step, values))  # type: ignore[misc]
+
+    def _try(self, name: str, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except Exception as error:  # a border: foreign code that training must outlive
+            self._sinks.pop(name)
+            logger.warning("%s: takes no more metrics (%s: %s); training goes on", name, type(error).__name__, error)
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for name, sink in list(self._sinks.items()):
+            self._try(name, sink.close)
+
+
+class Pace:
+    """How fast a sitting goes."""
+
+    def __init__(self) -> None:
+        self._recent_s: deque[float] = deque(maxlen=NUM_RECENT)
+        self.longest_act_s = 0.0  # of those that an interruption waits for: a micro-batch, or getting a step's data
+
+    def act(self, seconds: float) -> None:
+        self.longest_act_s = max(self.longest_act_s, seconds)
+
+    def step(self, seconds: float, steps_left: int) -> float:
+        """Takes down a step's time.
+
+        Returns:
+            the seconds that `steps_left` steps will take, as the last ones went.
+        """
+        self._recent_s.append(seconds)
+        return statistics.fmean(self._recent_s) * steps_left
+
+
+def spike_limit(norms: list[float], factor: float | None) -> float | None:
+    """The gradient norm above which a step is skipped: `factor` times the median of the last ones."""
+    if factor is None or len(norms) < MIN_NORMS:
+        return None
+    return factor * statistics.median(norms)
+
+
+def _forget_after(path: Path, step: int, num_bytes: int | None) -> None:
+    """Drops what a killed run wrote down behind its last saved state; those steps are run again."""
+    if not path.exists():
+        return
+    if num_bytes is not None and path.stat().st_size >= num_bytes:
+        os.truncate(path, num_bytes)
+    else:  # nothing was saved, or the disk lost the end of it
+        rows = read_jsonl(path, drop_cut_tail=True)
+        write_jsonl(path, [row for row in rows if row["step"] <= step])
+
+
+def _open(name: str, folder: Path, config: WatchConfig, step: int) -> Sink:
+    try:
+        return SINKS[name](folder.resolve(), config, step)
+    except ImportError as error:
+        raise ConfigError(
+            f"watch.track: {name} is not installed ({error}): pip install 'open-exaone[track]', or leave it out"
+        ) from error
+    except Exception as error:  # a border: foreign code, before anything was trained
+        raise ConfigError(f"watch.track: {name} cannot be opened: {type(error).__name__}: {error}") from error
+
+
+def _tensorboard(folder: Path, config: WatchConfig, step: int) -> Sink:
+    board = importlib.import_module("torch.utils.tensorboard")
+    writer = board.SummaryWriter(log_dir=str(folder / "tensorboard"), purge_step=step + 1)
+
+    def log(step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            writer.add_scalar(name, value, step)
+
+    return Sink(log, writer.close)
+
+
+def _trackio(folder: Path, config: WatchConfig, step: int) -> Sink:
+    trackio = importlib.import_module("trackio")
+    trackio.init(project=config.project, name=_run_name(folder), resume="allow")
+    return Sink(lambda step, values: trackio.log(values, step=step), trackio.finish)
+
+
+def _wandb(folder: Path, config: WatchConfig, step: int) -> Sink:
+    name = _run_name(folder)
+    run = importlib.import_module("wandb").init(
+        project=config.project, name=name, id=name, resume="allow", dir=str(folder)
+    )
+    return Sink(lambda step, values: run.log(values, step=step), run.finish)
+
+
+def _run_name(folder: Path) -> str:
+    """The same for every sitting of one folder, another for another folder."""
+    return f"{folder.parent.name}-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+
+
+SINKS: dict[str, Callable[[Path, WatchConfig, int], Sink]] = {
+    "tensorboard": _tensorboard,
+    "trackio": _trackio,
+    "wandb": _wandb,
+}
