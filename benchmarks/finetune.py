@@ -20,7 +20,6 @@ from open_exaone.base.machine import peak_rss_bytes, prepare_process
 prepare_process()
 
 import torch
-from shapes import SHAPES
 
 from open_exaone.base.files import read_jsonl
 from open_exaone.checkpoint.folder import load_tokenizer
@@ -35,6 +34,7 @@ from open_exaone.model.transformer import LanguageModel
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import SupervisedStage
 from open_exaone.train.supervised import Supervised
+from shapes import SHAPES
 
 LIMIT_GB = {"lora": 8, "full": 20}
 

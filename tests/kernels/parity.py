@@ -5,7 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 6e-3}  # of the norm of what is compared
+from open_exaone.kernels.build import library
+
+# Of the norm of what is compared. Plain torch keeps bfloat16 scores, where the native kernels keep float32.
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2 if library() is None else 6e-3}
 
 
 def documents(*lengths: int) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.parity import assert_same, distance, documents, draw
+from kernels.parity import TOLERANCES, assert_same, distance, documents, draw
 from open_exaone.kernels import attention, reference
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -116,7 +116,8 @@ def test_large_scores_do_not_overflow(dtype) -> None:
     inputs = [(q_TNH.detach() * 100).requires_grad_(), k_TKH, v_TKH]
     found = gradients(inputs, documents(130))
     assert all(x.isfinite().all() for x in found)
-    assert distance(found[0], reference.attention(*(x.detach().double() for x in inputs), documents(130), None)) < 0.01
+    expected = reference.attention(*(x.detach().double() for x in inputs), documents(130), None)
+    assert distance(found[0], expected) < 2 * TOLERANCES[dtype]
 
 
 @DTYPES

@@ -9,7 +9,7 @@ from open_exaone.data.document import Document
 from open_exaone.learn.likelihood import linear_cross_entropy
 from open_exaone.model import attention
 from open_exaone.model.config import LayerKind
-from open_exaone.model.packed import Packed
+from open_exaone.model.packed import Packed, rounded
 from open_exaone.train.tensors import learned_states
 
 LENGTHS = (9, 1, 34, 6, 2, 17, 9)
@@ -87,6 +87,12 @@ def test_the_gpus_mask_shows_what_the_kernel_sees(kind, monkeypatch):
     expected = attention.attend_uncached(q, k, v, packed, window)
     found = attention.attend_uncached(q, k, v, packed.block_mask(kind, window), window)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_lengths_are_made_up_by_little_and_come_again():
+    cpu = torch.device("cpu")
+    assert all(0 <= rounded(n, cpu) - n <= max(15, n // 64) for n in range(5000))
+    assert len({rounded(n, cpu) for n in range(2048, 4096)}) <= 65
 
 
 def test_positions_begin_anew_and_documents_are_counted():

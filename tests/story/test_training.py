@@ -43,10 +43,10 @@ def place(tmp_path):
 
 
 def config_of(place, kind, *, rest="", stage=""):
-    path = place / f"{kind}.toml"
+    path, own = place / f"{kind}.toml", STAGES[kind].replace("PLACE", str(place))
     path.write_text(
         f'name = "{kind}"\nmodel = "{place}/base"\n{rest}\n[data]\nsources = [{{ path = "{place}/{kind}.jsonl" }}]\n'
-        f'[stage]\nkind = "{kind}"\ncheckpoint_steps = 2\n{STAGES[kind].replace("PLACE", str(place))}\n{OPTIMIZER}\n{stage}\n'
+        f'[stage]\nkind = "{kind}"\ncheckpoint_steps = 2\n{own}\n{OPTIMIZER}\n{stage}\n'
     )
     return load_train_config(path)
 

@@ -10,25 +10,67 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SHORT = 512  # tokens; up to here, on a CPU, two matrix products beat torch's fused kernel
+STEP = 16  # tokens; a short document's row is as long as the next multiple
+
 
 def attention(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, starts_E: Tensor, window: int | None) -> Tensor:
-    """Causal attention inside each document, document by document; see `open_exaone.kernels.attention`."""
-    is_grouped = q_TNH.shape[1] != k_TKH.shape[1]
-    parts = []
+    """Causal attention inside each document; see `open_exaone.kernels.attention`.
+
+    Short documents of like length go together, as rows.
+    """
+    rows: dict[int, list[tuple[int, int]]] = {}  # first token and end of each document, by the length of its row
     for first, end in itertools.pairwise(starts_E.tolist()):
-        if first == end:
-            continue
-        q_NLH, k_KLH, v_KLH = (x[first:end].transpose(0, 1) for x in (q_TNH, k_TKH, v_TKH))
-        mask_LL = None
-        if window is not None and end - first > window:
-            ages_LL = torch.arange(end - first, device=q_TNH.device)
-            ages_LL = ages_LL[:, None] - ages_LL
-            mask_LL = (ages_LL >= 0) & (ages_LL < window)
-        out_1NLH = F.scaled_dot_product_attention(
-            q_NLH[None], k_KLH[None], v_KLH[None], mask_LL, is_causal=mask_LL is None, enable_gqa=is_grouped
-        )
-        parts.append(out_1NLH[0].transpose(0, 1))
-    return torch.cat(parts) if parts else q_TNH + (k_TKH.sum() + v_TKH.sum())  # no token at all
+        length = end - first
+        if length:
+            rows.setdefault(-(-length // STEP) * STEP if length <= SHORT else length, []).append((first, end))
+    if not rows:
+        return q_TNH + (k_TKH.sum() + v_TKH.sum())  # no token at all
+    parts, places = [], []
+    for length, documents in rows.items():
+        firsts_D1, ends_D1 = torch.tensor(documents, device=q_TNH.device).T[..., None]
+        places_DL = firsts_D1 + torch.arange(length, device=q_TNH.device)
+        is_there_DL = places_DL < ends_D1
+        places_DL = torch.minimum(places_DL, ends_D1 - 1)  # behind its end a row repeats its last token, unused
+        out_DLNH = _attend_rows(q_TNH[places_DL], k_TKH[places_DL], v_TKH[places_DL], window)
+        parts.append(out_DLNH[is_there_DL])
+        places.append(places_DL[is_there_DL])
+    return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def _attend_rows(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, window: int | None) -> Tensor:
+    T = q_BTNH.shape[1]
+    mask_11TT = None
+    if window is not None and T > window:
+        ages_TT = torch.arange(T, device=q_BTNH.device)[:, None] - torch.arange(T, device=q_BTNH.device)
+        mask_11TT = ((ages_TT >= 0) & (ages_TT < window))[None, None]
+    k_BKTH, v_BKTH = k_BTKH.transpose(1, 2), v_BTKH.transpose(1, 2)
+    if T <= SHORT:
+        return attend_short(q_BTNH, k_BKTH, v_BKTH, mask_11TT)
+    is_grouped = q_BTNH.shape[2] != k_BKTH.shape[1]
+    out_BNTH = F.scaled_dot_product_attention(
+        q_BTNH.transpose(1, 2), k_BKTH, v_BKTH, mask_11TT, is_causal=mask_11TT is None, enable_gqa=is_grouped
+    )
+    return out_BNTH.transpose(1, 2)
+
+
+def attend_short(q_BTNH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, mask_B1TS: Tensor | None) -> Tensor:
+    """softmax(q kᵀ / √H) v with all scores at once: 4 to 6 times as fast as torch's fused kernel on short CPU rows.
+
+    Causal without a mask. X = B K, one matrix product each; Y = G T, a group's queries one head after the other.
+    """
+    B, T, N, H = q_BTNH.shape
+    K, S = k_BKSH.shape[1:3]
+    G = N // K
+    if mask_B1TS is None:
+        mask_B1TS = torch.ones(1, 1, T, S, dtype=torch.bool, device=q_BTNH.device).tril()
+    bias_B1TS = torch.zeros_like(mask_B1TS, dtype=q_BTNH.dtype).masked_fill_(~mask_B1TS, -torch.inf)
+    bias_BYS = bias_B1TS.expand(-1, G, T, S).reshape(-1, G * T, S)
+    bias_XYS = bias_BYS.expand(B * K, -1, -1) if len(bias_BYS) == 1 else bias_BYS.repeat_interleave(K, dim=0)
+    q_XYH = q_BTNH.view(B, T, K, G, H).permute(0, 2, 3, 1, 4).reshape(B * K, G * T, H)
+    scores_XYS = torch.baddbmm(bias_XYS, q_XYH, k_BKSH.reshape(B * K, S, H).transpose(1, 2), alpha=H**-0.5)
+    out_XYH = torch.bmm(scores_XYS.softmax(-1), v_BKSH.reshape(B * K, S, H))
+    return out_XYH.view(B, K, G, T, H).permute(0, 3, 1, 2, 4).reshape(B, T, N, H)
 
 
 def _wide(x: Tensor) -> Tensor:

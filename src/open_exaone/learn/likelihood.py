@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from open_exaone import kernels
-from open_exaone.model.logprobs import LinearGradient, chunks
+from open_exaone.model.logprobs import LinearGradient, chunks, with_room
 
 
 def cross_entropy(logprobs_X: Tensor, denominator: float) -> Tensor:
@@ -58,17 +58,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
         label_smoothing: float,
         z_loss: float,
     ) -> Tensor:
+        num_tokens = len(ids_M)
+        x_MD, ids_M = with_room(x_MD, ids_M)
+        each_M = torch.zeros_like(ids_M, dtype=torch.float32)
+        each_M[:num_tokens] = 1.0 / denominator
         made = LinearGradient(x_MD, weight_VD, *ctx.needs_input_grad[:2])
         loss = x_MD.new_zeros((), dtype=torch.float64 if x_MD.device.type == "cpu" else torch.float32)
         for piece in chunks(len(ids_M), weight_VD):
             logits_CV = F.linear(x_MD[piece], weight_VD)
             if label_smoothing or z_loss:
-                loss += _softened(logits_CV, ids_M[piece], denominator, label_smoothing, z_loss)
+                loss += _softened(logits_CV, ids_M[piece], each_M[piece], label_smoothing, z_loss)
             else:
-                each_C = torch.full_like(ids_M[piece], -1.0 / denominator, dtype=torch.float32)
-                loss -= kernels.softmax_loss(logits_CV, ids_M[piece], each_C)[0].sum() / denominator
+                logprobs_C, _ = kernels.softmax_loss(logits_CV, ids_M[piece], -each_M[piece])
+                loss -= (logprobs_C * each_M[piece]).sum()
             made.add(piece, logits_CV)
-        ctx.save_for_backward(made.x_MD, made.weight_VD)
+        ctx.save_for_backward(made.x(num_tokens), made.weight_VD)
         return loss.float()
 
     @staticmethod
@@ -80,13 +84,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return *scaled, None, None, None, None
 
 
-def _softened(logits_CV: Tensor, ids_C: Tensor, denominator: float, smoothing: float, z: float) -> Tensor:
-    """The loss with its two options; the logits become the gradient to them."""
+def _softened(logits_CV: Tensor, ids_C: Tensor, each_C: Tensor, smoothing: float, z: float) -> Tensor:
+    """The loss with its two options, each token's times `each_C`; the logits become the gradient to them."""
     raw_CV = logits_CV.float()
     size_C = raw_CV.logsumexp(-1)
     chosen_C = raw_CV.gather(1, ids_C[:, None])[:, 0] - size_C
     losses_C = -(1 - smoothing) * chosen_C - smoothing * (raw_CV.mean(-1) - size_C) + z * size_C.square()
     gradient_CV = (raw_CV - size_C[:, None]).exp_() * (1 + 2 * z * size_C)[:, None] - smoothing / raw_CV.shape[1]
     gradient_CV.scatter_add_(1, ids_C[:, None], torch.full_like(gradient_CV[:, :1], smoothing - 1))
-    logits_CV.copy_(gradient_CV / denominator)
-    return losses_C.sum() / denominator
+    logits_CV.copy_(gradient_CV * each_C[:, None])
+    return (losses_C * each_C).sum()

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from open_exaone import kernels
+from open_exaone.model.packed import rounded
 
 CHUNK_BYTES = 64 << 20  # of logits at once
 
@@ -40,26 +41,36 @@ def chunks(num_tokens: int, weight_VD: Tensor) -> Iterator[slice]:
     return (slice(first, first + size) for first in range(0, num_tokens, max(1, size)))
 
 
+def with_room(x_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, made up with rows of zeros to a length that comes again; see `rounded`."""
+    missing = rounded(len(ids_M), x_MD.device) - len(ids_M)
+    return F.pad(x_MD, (0, 0, 0, missing)), F.pad(ids_M, (0, missing))
+
+
 class _LinearLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_MD: Tensor, weight_VD: Tensor, ids_M: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.num_tokens = len(ids_M)
+        x_MD, ids_M = with_room(x_MD, ids_M)
         ctx.save_for_backward(x_MD, weight_VD, ids_M)
         logprobs_M, entropies_M = x_MD.new_empty(2, len(ids_M), dtype=torch.float32)
         for piece in chunks(len(ids_M), weight_VD):
             logits_CV = F.linear(x_MD[piece], weight_VD)
             logprobs_M[piece], entropies_M[piece] = kernels.logprobs_and_entropy(logits_CV, ids_M[piece])
+        logprobs_M, entropies_M = logprobs_M[: ctx.num_tokens], entropies_M[: ctx.num_tokens]
         ctx.mark_non_differentiable(entropies_M)
         return logprobs_M, entropies_M
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x_MD, weight_VD, ids_M = ctx.saved_tensors
+        grads_M = F.pad(grads[0], (0, len(ids_M) - ctx.num_tokens))
         made = LinearGradient(x_MD, weight_VD, *ctx.needs_input_grad[:2])
         for piece in chunks(len(ids_M), weight_VD):
             logits_CV = F.linear(x_MD[piece], weight_VD)
-            kernels.softmax_loss(logits_CV, ids_M[piece], grads[0][piece])
+            kernels.softmax_loss(logits_CV, ids_M[piece], grads_M[piece])
             made.add(piece, logits_CV)
-        return made.x_MD, made.weight_VD, None
+        return made.x(ctx.num_tokens), made.weight_VD, None
 
 
 class LinearGradient:
@@ -70,6 +81,10 @@ class LinearGradient:
         self.x_MD = torch.empty_like(x_MD) if needs_x else None
         self.weight_VD: Tensor | None = None
         self._needs_weight = needs_weight
+
+    def x(self, num_tokens: int) -> Tensor | None:
+        """The gradient to the first rows of x."""
+        return None if self.x_MD is None else self.x_MD[:num_tokens]
 
     def add(self, piece: slice, gradient_CV: Tensor) -> None:
         """Takes the gradient to the logits of one piece."""

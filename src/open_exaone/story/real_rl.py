@@ -122,7 +122,14 @@ def _train(place: _Workplace, optimizer: Any, problems: list[Problem]) -> Any:
     from open_exaone.train.rl import OnlineRl
 
     objective = OnlineRl(
-        place.stage, problems, place.tokenizer, place.generate(None), place.folder, SEED, place.settings
+        place.stage,
+        problems,
+        place.tokenizer,
+        place.generate(None),
+        place.folder,
+        SEED,
+        place.settings,
+        place.model,
     )
     return train(
         place.model, optimizer, objective, place.folder, lambda row: place.trial.on_event({"stage": "rl", **row})

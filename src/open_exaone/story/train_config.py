@@ -55,9 +55,9 @@ class TrainConfig(Config):
             raise ValueError('stage.kind = "base" is a recipe\'s: here "pretrain" learns whole texts, "sft" replies')
         if self.judge.unsafe_code_execution:
             raise ValueError("judge.unsafe_code_execution: no file may say this: give --unsafe-code-execution yourself")
-        if self.stage.kind == "rl":
-            if self.judge.endpoint is None and "preference" in weights_of(self.stage.reward):
-                raise ValueError("reward 'preference' needs a model: give [judge.endpoint] its base_url and model")
+        rewards = weights_of(self.stage.reward) if self.stage.kind == "rl" else {}
+        if self.judge.endpoint is None and "preference" in rewards:
+            raise ValueError("reward 'preference' needs a model: give [judge.endpoint] its base_url and model")
         return self
 
 

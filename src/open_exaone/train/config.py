@@ -57,7 +57,7 @@ class PreferenceStage(StageConfig):
     """SimPER on pairs of the model's own judged samples."""
 
     kind: Literal["preference"]
-    """"preference": sample, judge, pair a correct reply with an incorrect one, learn; by itself it learns given pairs."""
+    """"preference": learn pairs; in a recipe it samples, judges, and pairs a correct reply with an incorrect one."""
     num_epochs: float = Field(default=1.0, gt=0, le=1000)
     """Passes over the pairs."""
     batch_pairs: int = Field(default=32, gt=0)

@@ -8,10 +8,8 @@ from torch import Tensor
 
 from open_exaone.data.batch import Batch
 from open_exaone.model.logprobs import linear_logprobs
-from open_exaone.model.packed import Packed
+from open_exaone.model.packed import Packed, rounded
 from open_exaone.model.transformer import LanguageModel
-
-CUDA_MULTIPLE = 1024  # tokens: a GPU's compiled kernels are made for few lengths, so a last document makes up the rest
 
 
 class Learned(NamedTuple):
@@ -26,7 +24,7 @@ def learned_states(model: LanguageModel, batch: Batch) -> Learned:
     """Runs the decoder; of its states only those that predict a learned token are kept."""
     device = model.device
     ids_T, starts_E = torch.from_numpy(batch.ids_T).to(device), torch.from_numpy(batch.starts_E)
-    if device.type == "cuda" and (missing := -len(ids_T) % CUDA_MULTIPLE):
+    if missing := rounded(len(ids_T), device) - len(ids_T):  # made up by a document that nothing learns from
         ids_T = F.pad(ids_T, (0, missing))
         starts_E = torch.cat((starts_E, starts_E[-1:] + missing))
     packed = Packed(starts_E, device)
