@@ -99,6 +99,27 @@ def test_lora_trains_adapters_that_merge_into_the_model(place):
     assert changed and all(".layers." in name and name.endswith("_proj.weight") for name in changed)
 
 
+def test_validation_is_told_and_keeps_the_best_state(place):
+    rest = f'validation_steps = 2\n[validation]\nsources = [{{ path = "{place}/sft.jsonl" }}]'
+    config = config_of(place, "sft", rest=rest, stage='keep = { last = 1, best = "validation_loss" }')
+    plain = config_of(place, "sft")
+    training.run_training(config, place / "out", lambda event: None, FLOAT32)
+    training.run_training(plain, place / "plain", lambda event: None, FLOAT32)
+    rows, others = ([json.loads(line) for line in (place / f / "metrics.jsonl").open()] for f in ("out", "plain"))
+    told = {row["step"]: row["validation_loss"] for row in rows if "validation_loss" in row}
+    assert list(told) == [1, 3, 5, 6] and told[6] < told[1]
+    assert [row["loss"] for row in rows] == [row["loss"] for row in others]  # looking changes nothing
+    model = make_model().eval()
+    expected, num_learned = 0.0, 0
+    for row in ROWS["sft"]:
+        ids, mask = make_tokenizer().render(row["messages"], thinking=False, with_mask=True)
+        logprobs = torch.log_softmax(model(torch.tensor([ids]))[0], -1)
+        learned = [place for place in range(1, len(ids)) if mask[place]]
+        expected -= sum(float(logprobs[place - 1, ids[place]]) for place in learned)
+        num_learned += len(learned)
+    assert told[1] == pytest.approx(expected / num_learned, rel=1e-4)
+
+
 @pytest.mark.parametrize("names_a_tokenizer", [True, False])
 def test_random_weights_take_a_tokenizer_or_train_one_on_the_data(names_a_tokenizer, place):
     config_of(place, "pretrain")

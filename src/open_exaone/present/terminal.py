@@ -22,8 +22,8 @@ DROPPED_OF_MEASURED = (
     *("problems", "exam points", "95% interval"),
 )
 SHOWN_FIELDS = (
-    *("loss", "reward_mean", "reward", "tokens_per_second", "mfu", "peak_memory_bytes", "truncated_share"),
-    *("error_share", "skipped_steps", "pass_at_1"),
+    *("loss", "validation_loss", "reward_mean", "reward", "tokens_per_second", "mfu", "peak_memory_bytes"),
+    *("truncated_share", "error_share", "skipped_steps", "pass_at_1"),
 )
 SHOWN_UNLESS_0 = frozenset({"tokens_per_second", "error_share", "skipped_steps"})
 LEFT_OUT_FIRST = ("peak_memory_bytes", "mfu", "tokens_per_second")  # where a terminal has no room

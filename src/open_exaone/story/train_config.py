@@ -36,6 +36,10 @@ class TrainConfig(Config):
     """The longest example, in tokens; the model's context if left out."""
     data: DataConfig
     """What it learns from."""
+    validation: DataConfig | None = None
+    """Data that is not learned; its loss is told, and `stage.keep.best = "validation_loss"` keeps the best state."""
+    validation_steps: int = Field(default=100, gt=0)
+    """Steps between two looks at the validation data."""
     stage: Annotated[SupervisedStage | PreferenceStage | RlStage, Field(discriminator="kind")]
     """What is done with it."""
     lora: LoraConfig | None = None
@@ -51,6 +55,8 @@ class TrainConfig(Config):
             raise ValueError("give either model, to go on from its weights, or [shape], for random ones")
         if self.shape is not None and self.lora is not None:
             raise ValueError("lora: adapters beside frozen random weights teach nothing: leave [lora] out")
+        if self.validation is not None and self.stage.kind not in ("pretrain", "sft"):
+            raise ValueError("validation: has a loss for pretrain and sft alone: leave [validation] out")
         if self.stage.kind == "base":
             raise ValueError('stage.kind = "base" is a recipe\'s: here "pretrain" learns whole texts, "sft" replies')
         if self.judge.unsafe_code_execution:

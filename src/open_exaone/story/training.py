@@ -30,6 +30,7 @@ from open_exaone.checkpoint.folder import (
     save_model,
 )
 from open_exaone.checkpoint.licence import carry_licence
+from open_exaone.data.config import DataConfig
 from open_exaone.data.mixture import Mixture
 from open_exaone.data.prepare import prepare
 from open_exaone.data.store import Kind, Lazy, Prepared
@@ -51,6 +52,7 @@ from open_exaone.train.preference import Preference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.state import MAY_CHANGE, checkpoints, fingerprint_of
 from open_exaone.train.supervised import Supervised
+from open_exaone.train.validation import Validated
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.rubric import weights_of
 
@@ -126,12 +128,16 @@ def _train(config: TrainConfig, out: Path, result: Path, on_event: OnEvent, mach
     device = resolve_device(machine.device)
     dtype = resolve_dtype(machine.dtype, device)
     start = _start(config, out)
-    prepared = _prepare(config, start, out, on_event)
+    prepared = _prepare(config, config.data, start, out / "data", on_event)
     fingerprint = {**_fingerprint(config), "data": prepared.fingerprint}
     if start.source is not None:
         fingerprint["model"] = weights_hash(start.source)
     model, optimizer = _model(config, start, device, dtype)
     objective = _objective(config, start, prepared, model, out, machine)
+    if config.validation is not None and isinstance(objective, Supervised):
+        held_out = _prepare(config, config.validation, start, out / "validation", on_event)
+        fingerprint["validation"] = held_out.fingerprint
+        objective = Validated(objective, model, held_out.documents, config.validation_steps)
     on_event({"message": _told(config, start, prepared, objective, model)})
     progress = train(
         model,
@@ -182,7 +188,7 @@ def _tokenizer_folder(name: str) -> Path:
     return folder if (folder / "tokenizer.json").is_file() else resolve_model(folder)
 
 
-def _prepare(config: TrainConfig, start: _Start, out: Path, on_event: OnEvent) -> Prepared:
+def _prepare(config: TrainConfig, data: DataConfig, start: _Start, folder: Path, on_event: OnEvent) -> Prepared:
     stage, context = config.stage, start.config.max_positions
     limit = min(config.max_tokens or context, context)
     kind: Kind = "pretrain"
@@ -204,7 +210,7 @@ def _prepare(config: TrainConfig, start: _Start, out: Path, on_event: OnEvent) -
             told = time.monotonic()
             on_event({"message": f"{source}: {num_rows:,} rows read"})
 
-    return prepare(config.data, start.tokenizer, out / "data", kind=kind, max_tokens=limit, on_progress=tell)
+    return prepare(data, start.tokenizer, folder, kind=kind, max_tokens=limit, on_progress=tell)
 
 
 def _model(
