@@ -1,6 +1,6 @@
 """The part of the public Python API that computes; `open_exaone` offers these names, and they stay."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -144,10 +144,11 @@ def evaluate(
 
 
 def run_training(
-    config: str | Path,
+    config: str | Path | Mapping[str, Any],
     out: str | Path,
     *,
     overrides: tuple[str, ...] = (),
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     device: str = "auto",
     dtype: str = "auto",
     unsafe_code_execution: bool = False,
@@ -155,13 +156,14 @@ def run_training(
     """Trains one stage by itself, or goes on with it; what `exaone train` does, untold.
 
     Args:
-        config: a TOML file; see docs/training.md.
+        config: a TOML file, or what it would hold; see docs/training.md.
+        on_event: told each step's metrics, {"stage", "step", "num_steps", "loss", …}, and {"message": …}.
 
     Returns:
         what it took, and "result": the path of the model, or of the adapter.
     """
-    resolved = load_train_config(Path(config), overrides)
-    return _run_training(resolved, Path(out), lambda event: None, Machine(device, dtype, unsafe_code_execution))
+    resolved = load_train_config(config if isinstance(config, Mapping) else Path(config), overrides)
+    return _run_training(resolved, Path(out), on_event, Machine(device, dtype, unsafe_code_execution))
 
 
 def run_story(

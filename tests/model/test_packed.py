@@ -29,7 +29,7 @@ def loss_and_gradients(shape, batches, *, recomputes=False):
     total = 0.0
     for batch in batches:
         learned = learned_states(model, batch)
-        loss = linear_cross_entropy(learned.x_MD, model.lm_head.weight, learned.ids_M, 29.0)
+        loss, _ = linear_cross_entropy(learned.x_MD, model.lm_head.weight, learned.ids_M, 29.0)
         loss.backward()
         total += float(loss.detach())
     return total, {name: weight.grad for name, weight in model.named_parameters()}

@@ -1,6 +1,7 @@
 """`exaone train`: every kind of stage on files of one's own, its result, its resuming, what it refuses."""
 
 import json
+import tomllib
 
 import pytest
 import torch
@@ -107,9 +108,10 @@ def test_validation_is_told_and_keeps_the_best_state(place):
     training.run_training(plain, place / "plain", lambda event: None, FLOAT32)
     rows, others = ([json.loads(line) for line in (place / f / "metrics.jsonl").open()] for f in ("out", "plain"))
     told = {row["step"]: row["validation_loss"] for row in rows if "validation_loss" in row}
-    assert list(told) == [1, 3, 5, 6] and told[6] < told[1]
+    assert list(told) == [2, 4, 6] and told[6] < told[2]
     assert [row["loss"] for row in rows] == [row["loss"] for row in others]  # looking changes nothing
-    model = make_model().eval()
+    assert weights_of(place / "out" / "best").keys() == weights_of(place / "out" / "model").keys()
+    model = open_exaone.load_model(place / "out" / "model", dtype="float32").eval()
     expected, num_learned = 0.0, 0
     for row in ROWS["sft"]:
         ids, mask = make_tokenizer().render(row["messages"], thinking=False, with_mask=True)
@@ -117,7 +119,7 @@ def test_validation_is_told_and_keeps_the_best_state(place):
         learned = [place for place in range(1, len(ids)) if mask[place]]
         expected -= sum(float(logprobs[place - 1, ids[place]]) for place in learned)
         num_learned += len(learned)
-    assert told[1] == pytest.approx(expected / num_learned, rel=1e-4)
+    assert told[6] == pytest.approx(expected / num_learned, rel=1e-4)
 
 
 @pytest.mark.parametrize("names_a_tokenizer", [True, False])
@@ -148,6 +150,80 @@ def test_a_finished_run_is_not_run_again_and_other_settings_are_refused(place):
         training.run_training(other, place / "out", lambda event: None, FLOAT32)
 
 
+def test_what_decides_the_outcome_is_held_to_and_the_rest_may_change(place):
+    def cut(event):
+        if event.get("step") == 3:
+            raise Cut
+
+    config = config_of(place, "sft")
+    with pytest.raises(Cut):
+        training.run_training(config, place / "out", cut, FLOAT32)
+    with pytest.raises(RunFolderError, match="dtype was"):
+        training.run_training(config, place / "out", lambda event: None, Machine(device="cpu", dtype="bfloat16"))
+    other = {name: weight + 1e-3 for name, weight in make_model().named_parameters()}
+    save_model(place / "base", TINY, other, make_tokenizer(), {})
+    with pytest.raises(RunFolderError, match="model was"):
+        training.run_training(config, place / "out", lambda event: None, FLOAT32)
+    save_model(place / "base", TINY, dict(make_model().named_parameters()), make_tokenizer(), {})
+    changed = config_of(place, "sft", stage="micro_batch_tokens = 30\nrecompute_activations = true")
+    training.run_training(changed, place / "out", lambda event: None, FLOAT32)
+    training.run_training(config, place / "whole", lambda event: None, FLOAT32)
+    again, whole = weights_of(place / "out" / "model"), weights_of(place / "whole" / "model")
+    for name in whole:
+        torch.testing.assert_close(again[name], whole[name], rtol=2e-3, atol=2e-3)
+
+
+def test_settings_may_change_before_anything_is_learned(place):
+    config = config_of(place, "sft", rest="max_tokens = 2")
+    with pytest.raises(DataError):
+        training.run_training(config, place / "out", lambda event: None, FLOAT32)
+    training.run_training(config_of(place, "sft"), place / "out", lambda event: None, FLOAT32)
+
+
+def test_every_row_is_learned_as_often_as_asked(place):
+    config = config_of(place, "sft").model_copy(deep=True)
+    for batch, num_steps in ((7, 7), (100, 1)):  # 2 epochs of 24 rows
+        stage = config.stage.model_copy(update={"batch_documents": batch})
+        rows = []
+        out = place / f"out-{batch}"
+        training.run_training(config.model_copy(update={"stage": stage}), out, rows.append, FLOAT32)
+        tokens = [len(make_tokenizer().render(row["messages"], thinking=False)) for row in ROWS["sft"]]
+        steps = [row for row in rows if "step" in row]
+        assert len(steps) == num_steps and steps[-1]["tokens"] == 2 * sum(tokens)
+
+
+def test_smoothing_and_z_loss_reach_the_loss(place):
+    losses = []
+    for number, stage in enumerate(("", "label_smoothing = 0.3", "z_loss = 0.1")):
+        rows = []
+        training.run_training(config_of(place, "sft", stage=stage), place / f"out{number}", rows.append, FLOAT32)
+        losses.append(next(row["loss"] for row in rows if "loss" in row))
+    assert len(set(losses)) == 3
+
+
+def test_a_fine_tune_names_muons_rate_itself(place):
+    text = config_of(place, "sft") and (place / "sft.toml").read_text()
+    (place / "sft.toml").write_text(text.replace(", matrix_learning_rate = 1e-2", ""))
+    with pytest.raises(ConfigError, match="matrix_learning_rate: is missing"):
+        load_train_config(place / "sft.toml")
+
+
+def test_a_licence_comes_along(place):
+    (place / "base" / "LICENSE").write_text("mine")
+    training.run_training(config_of(place, "sft"), place / "out", lambda event: None, FLOAT32)
+    assert (place / "out" / "model" / "LICENSE").read_text() == "mine"
+
+
+def test_a_training_from_python_takes_values_and_tells_steps(place):
+    config_of(place, "sft")
+    values, steps = tomllib.loads((place / "sft.toml").read_text()), []
+    open_exaone.run_training(values, place / "out", on_event=steps.append, device="cpu", dtype="float32")
+    assert sum("loss" in step for step in steps) == 6
+    (place / "lora" / "adapter").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"LoRA: merge it"):
+        open_exaone.load_model(place / "lora")
+
+
 def test_data_that_changed_under_a_run_is_refused_by_name(place):
     config = config_of(place, "sft")
 
@@ -174,7 +250,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(place):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("stage.optimizer.learning_rate=0", "stage.sft.optimizer.learning_rate = 0"),
+        ("stage.optimizer.learning_rate=0", "stage.optimizer.learning_rate = 0"),
         ("stage.optimizer.learning_rate=inf", "learning_rate = "),
         ("stage.kind='base'", "a recipe's"),
         ("model='nowhere/to/be/found'", "nowhere/to/be/found"),

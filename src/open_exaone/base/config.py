@@ -81,7 +81,7 @@ def validate(schema: type[AnyConfig], values: dict[str, Any], source: str) -> An
 
 def _explain(schema: type[Config], source: str, detail: Any) -> str:
     location: tuple[str | int, ...] = detail["loc"]
-    where = ".".join(str(part) for part in location) or "the whole file"
+    where = ".".join(_without_tags(schema, location)) or "the whole file"
     if detail["type"] == "extra_forbidden":
         owner = _owner(schema, location)
         known = f"; known keys: {', '.join(sorted(owner.model_fields))}" if owner else ""
@@ -92,6 +92,23 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
     if not location:
         return f"{source}: {message}"
     return f"{source}: {where} = {short(detail['input'])}: {message}"
+
+
+def _without_tags(schema: type[Config], location: Iterable[str | int]) -> list[str]:
+    """A mistake's place as a user writes it: pydantic also names which record of a union was meant."""
+    owner: Any = schema
+    kept = []
+    for part in location:
+        records = _records(owner)
+        tagged = next((record for record in records if part in get_args(_kind(record))), None)
+        if len(records) > 1 and tagged is not None:
+            owner = tagged
+            continue
+        kept.append(str(part))
+        if isinstance(part, str):
+            fields = records[0].model_fields if len(records) == 1 else {}
+            owner = fields[part].annotation if part in fields else None
+    return kept
 
 
 def _owner(schema: type[Config], location: Iterable[str | int]) -> type[Config] | None:

@@ -24,6 +24,7 @@ def train(file: Path, out: Path | None, overrides: list[str], device: str, dtype
     console.print(_closing(outcome))
     if config.lora is not None:
         console.print(f"Merge it: exaone convert {config.model} MERGED --adapter {outcome['result']}")
+        console.print("Then: exaone chat MERGED · exaone eval MERGED --suite NAME")
     else:
         console.print(f"Talk to it: exaone chat {out} · measure it: exaone eval {out} --suite NAME")
     return 0

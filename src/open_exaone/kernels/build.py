@@ -10,7 +10,9 @@ import hashlib
 import importlib.util
 import os
 import platform
+import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -23,6 +25,8 @@ SOURCES = ("attention.cpp", "elementwise.cpp", "softmax_loss.cpp")
 COMPILERS = ("g++", "c++")  # clang's OpenMP is not the one that torch brings
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 COMPILE_TIME_S = 180.0
+EXPORTED = re.compile(rb"^EXPORT \w+ (\w+)\(", re.MULTILINE)
+NUM_KEPT = 4  # compiled libraries: of other versions, compilers or processors that share the home
 NEEDED_CPU_FLAGS = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})  # vectors are 512 bits wide
 
 
@@ -43,14 +47,45 @@ def status() -> str:
 @functools.cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
     try:
-        path = _built()
-        return ctypes.CDLL(str(path)), f"native kernels, compiled into {path.parent}"
-    except (_Unavailable, OSError, RuntimeError) as error:  # RuntimeError: the user has no home
+        compiler, openmp = _tools()
+        path = _cache_folder() / f"kernels-{_digest(compiler, openmp)}.so"
+        if not os.path.lexists(path):
+            _compile(compiler, openmp, path)
+        try:
+            kernels = _opened(path, str(path))
+        except (_Unavailable, AttributeError, OSError):  # another's, a link, cut by a full disk, or not all of it
+            _compile(compiler, openmp, path)
+            # By the name that it knows, the loader would give the first library once more.
+            kernels = _opened(path, f"{path.parent}/./{path.name}")
+        return kernels, f"native kernels, compiled into {path.parent}"
+    except (_Unavailable, AttributeError, OSError, RuntimeError) as error:  # RuntimeError: the user has no home
         return None, f"plain torch: {error}"
 
 
-def _built() -> Path:
-    """The path of the compiled library, compiled now if it is not in the cache yet."""
+def _opened(path: Path, name: str) -> ctypes.CDLL:
+    """Loads the library at `path`, which the loader is told as `name`, and looks up all of its functions.
+
+    Raises:
+        _Unavailable: it is not a file of the user's own.
+        AttributeError: it has not all functions; names the first.
+        OSError: it is not a library.
+    """
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise _Unavailable(f"{path} is not a file that this user alone can write; remove it")
+    kernels = ctypes.CDLL(name)
+    for source in SOURCES:
+        for function in EXPORTED.findall((HERE / source).read_bytes()):
+            getattr(kernels, function.decode())
+    return kernels
+
+
+def _tools() -> tuple[str, Path | None]:
+    """The compiler, and the OpenMP library to link.
+
+    Raises:
+        _Unavailable: native kernels are switched off, or cannot be made or run here.
+    """
     if os.environ.get(SWITCH, "1") == "0":
         raise _Unavailable(f"{SWITCH}=0")
     flags = cpu_flags()
@@ -59,27 +94,35 @@ def _built() -> Path:
     compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
         raise _Unavailable("no C++ compiler (g++) is on the path; with one, training is faster")
-    openmp = _openmp()
+    return compiler, _openmp()
+
+
+def _digest(compiler: str, openmp: Path | None) -> str:
+    """Of all that a compiled library follows from."""
     sources = sorted(file for file in HERE.iterdir() if file.suffix in (".cpp", ".h"))
-    digest = hashlib.sha256(repr((compiler, FLAGS, str(openmp), sorted(flags), platform.machine())).encode())
+    digest = hashlib.sha256(repr((compiler, FLAGS, str(openmp), sorted(cpu_flags()), platform.machine())).encode())
     for file in sources:
         digest.update(file.name.encode() + file.read_bytes())
-    path = _cache_folder() / f"kernels-{digest.hexdigest()[:24]}.so"
-    if not path.exists():
-        _compile(compiler, openmp, path)
-    return path
+    return digest.hexdigest()[:24]
 
 
 def _cache_folder() -> Path:
-    """The user's own folder for compiled kernels; nobody else may write there, as what lies there is run."""
+    """The user's own folder for compiled kernels, as what lies there is run.
+
+    Raises:
+        _Unavailable: somebody else may write there, or could have.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     folder = (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "open-exaone" / "kernels"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = folder.stat()
-    if found.st_uid != os.getuid():
-        raise _Unavailable(f"{folder} belongs to another user")
-    if found.st_mode & 0o077:
-        folder.chmod(0o700)
+    for place in (folder, folder.parent):
+        found = place.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise _Unavailable(f"{place} belongs to another user, or is a link; remove it, or set XDG_CACHE_HOME")
+    if folder.stat().st_mode & 0o022:
+        raise _Unavailable(f"others can write into {folder}, and what lies there would be run; remove it")
+    if folder.parent.stat().st_mode & 0o022:  # else the folder could be exchanged for another
+        folder.parent.chmod(0o755)
     return folder
 
 
@@ -105,7 +148,16 @@ def _compile(compiler: str, openmp: Path | None, path: Path) -> None:
         # -fopenmp at the link would ask for the compiler's own OpenMP beside torch's.
         with_openmp = [str(openmp), f"-Wl,-rpath,{openmp.parent}"] if openmp else ["-fopenmp"]
         _run_all([[compiler, "-shared", "-Wl,--no-undefined", *map(str, objects), *with_openmp, "-o", str(linked)]])
+        linked.chmod(0o700)  # whatever the umask
         os.replace(linked, path)
+    _remove_old(path)
+
+
+def _remove_old(newest: Path) -> None:
+    """Keeps the NUM_KEPT libraries that were compiled last."""
+    made = {file: file.lstat().st_mtime_ns for file in newest.parent.glob("kernels-*.so") if file != newest}
+    for file in sorted(made, key=lambda file: made[file], reverse=True)[NUM_KEPT - 1 :]:
+        file.unlink(missing_ok=True)
 
 
 def _run_all(commands: list[list[str]]) -> None:

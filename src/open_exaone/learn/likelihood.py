@@ -29,7 +29,7 @@ def linear_cross_entropy(
     *,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the logits x Wᵀ without all logits at once: gradients are made in the forward pass.
 
     Σ (-(1 - ε) log p(id) - ε mean_v log p(v) + z · (log Σ_v exp logit_v)²) / denominator. Label smoothing ε:
@@ -42,6 +42,9 @@ def linear_cross_entropy(
         denominator: how many tokens the whole optimizer step has.
         label_smoothing: ε, in 0 to 1; 0 is off.
         z_loss: z, PaLM's 1e-4; 0 is off.
+
+    Returns:
+        the loss, and Σ entropy of the M predictions / denominator, in nats, which has no gradient.
     """
     options = (denominator, label_smoothing, z_loss)
     return _LinearCrossEntropy.apply(x_MD, weight_VD, ids_M, *options)  # type: ignore[no-untyped-call]
@@ -57,23 +60,27 @@ class _LinearCrossEntropy(torch.autograd.Function):
         denominator: float,
         label_smoothing: float,
         z_loss: float,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         num_tokens = len(ids_M)
         x_MD, ids_M = with_room(x_MD, ids_M)
         each_M = torch.zeros_like(ids_M, dtype=torch.float32)
         each_M[:num_tokens] = 1.0 / denominator
         made = LinearGradient(x_MD, weight_VD, *ctx.needs_input_grad[:2])
-        loss = x_MD.new_zeros((), dtype=torch.float64 if x_MD.device.type == "cpu" else torch.float32)
+        loss, entropy = x_MD.new_zeros(2, dtype=torch.float64 if x_MD.device.type == "cpu" else torch.float32)
         for piece in chunks(len(ids_M), weight_VD):
             logits_CV = F.linear(x_MD[piece], weight_VD)
             if label_smoothing or z_loss:
-                loss += _softened(logits_CV, ids_M[piece], each_M[piece], label_smoothing, z_loss)
+                losses_C, entropies_C = _softened(logits_CV, ids_M[piece], each_M[piece], label_smoothing, z_loss)
             else:
-                logprobs_C, _ = kernels.softmax_loss(logits_CV, ids_M[piece], -each_M[piece])
-                loss -= (logprobs_C * each_M[piece]).sum()
+                logprobs_C, entropies_C = kernels.softmax_loss(logits_CV, ids_M[piece], -each_M[piece])
+                losses_C = -logprobs_C
+            loss += (losses_C * each_M[piece]).sum()
+            entropy += (entropies_C * each_M[piece]).sum()
             made.add(piece, logits_CV)
         ctx.save_for_backward(made.x(num_tokens), made.weight_VD)
-        return loss.float()
+        entropy = entropy.float()
+        ctx.mark_non_differentiable(entropy)
+        return loss.float(), entropy
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -84,13 +91,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return *scaled, None, None, None, None
 
 
-def _softened(logits_CV: Tensor, ids_C: Tensor, each_C: Tensor, smoothing: float, z: float) -> Tensor:
-    """The loss with its two options, each token's times `each_C`; the logits become the gradient to them."""
+def _softened(logits_CV: Tensor, ids_C: Tensor, each_C: Tensor, smoothing: float, z: float) -> tuple[Tensor, Tensor]:
+    """Losses with the two options, and entropies; the logits become the gradient of Σ each · loss."""
     raw_CV = logits_CV.float()
     size_C = raw_CV.logsumexp(-1)
     chosen_C = raw_CV.gather(1, ids_C[:, None])[:, 0] - size_C
     losses_C = -(1 - smoothing) * chosen_C - smoothing * (raw_CV.mean(-1) - size_C) + z * size_C.square()
-    gradient_CV = (raw_CV - size_C[:, None]).exp_() * (1 + 2 * z * size_C)[:, None] - smoothing / raw_CV.shape[1]
+    shares_CV = (raw_CV - size_C[:, None]).exp_()
+    entropies_C = size_C - (shares_CV * raw_CV).sum(-1)
+    gradient_CV = shares_CV * (1 + 2 * z * size_C)[:, None] - smoothing / raw_CV.shape[1]
     gradient_CV.scatter_add_(1, ids_C[:, None], torch.full_like(gradient_CV[:, :1], smoothing - 1))
     logits_CV.copy_(gradient_CV * each_C[:, None])
-    return (losses_C * each_C).sum()
+    return losses_C, entropies_C

@@ -10,7 +10,7 @@ from torch import Tensor
 from open_exaone import kernels
 from open_exaone.model.packed import rounded
 
-CHUNK_BYTES = 64 << 20  # of logits at once
+CHUNK_BYTES = 256 << 20  # of logits at once
 
 
 def token_logprobs(logits_XV: Tensor, ids_X: Tensor) -> Tensor:
@@ -79,18 +79,23 @@ class LinearGradient:
     def __init__(self, x_MD: Tensor, weight_VD: Tensor, needs_x: bool, needs_weight: bool) -> None:
         self._given_MD, self._given_VD = x_MD, weight_VD
         self.x_MD = torch.empty_like(x_MD) if needs_x else None
-        self.weight_VD: Tensor | None = None
+        self._sum_VD: Tensor | None = None  # float32 where pieces are added up, so that their number changes little
+        self._sum_dtype = torch.promote_types(weight_VD.dtype, torch.float32)
         self._needs_weight = needs_weight
 
     def x(self, num_tokens: int) -> Tensor | None:
         """The gradient to the first rows of x."""
         return None if self.x_MD is None else self.x_MD[:num_tokens]
 
+    @property
+    def weight_VD(self) -> Tensor | None:
+        return None if self._sum_VD is None else self._sum_VD.to(self._given_VD.dtype)
+
     def add(self, piece: slice, gradient_CV: Tensor) -> None:
         """Takes the gradient to the logits of one piece."""
         if self.x_MD is not None:
             torch.mm(gradient_CV, self._given_VD, out=self.x_MD[piece])
-        if self._needs_weight and self.weight_VD is None:
-            self.weight_VD = gradient_CV.T @ self._given_MD[piece]
-        elif self.weight_VD is not None:
-            self.weight_VD.addmm_(gradient_CV.T, self._given_MD[piece])
+        if not self._needs_weight:
+            return
+        part_VD = gradient_CV.T @ self._given_MD[piece]
+        self._sum_VD = part_VD if self._sum_VD is None else self._sum_VD.to(self._sum_dtype).add_(part_VD)

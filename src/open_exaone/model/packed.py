@@ -9,7 +9,6 @@ from torch import Tensor
 
 from open_exaone.model.config import LayerKind
 
-
 CUDA_STEP = 1024  # tokens: torch.compile makes a GPU's kernels for each length, in seconds
 
 
@@ -17,7 +16,7 @@ def rounded(num_tokens: int, device: torch.device) -> int:
     """The next length that is worth having: a matrix product of a new length has its code made first.
 
     On a CPU that takes 3 ms and half a megabyte for each of a model's dozen kinds of products, more than the product
-    itself where tokens are few. Lengths of at most 1/64 more are few enough to be met again.
+    itself where tokens are few. Lengths of at most 1/64 more, or 15 tokens, are few enough to be met again.
     """
     step = CUDA_STEP if device.type == "cuda" else max(16, 1 << max(0, num_tokens.bit_length() - 7))
     return -(-num_tokens // step) * step
@@ -38,7 +37,7 @@ class Packed:
     @classmethod
     def rows(cls, num_rows: int, length: int, device: torch.device) -> "Packed":
         """Rows of one length, each a document."""
-        return cls(torch.arange(0, num_rows * length + 1, length, dtype=torch.int32), device)
+        return cls(torch.arange(num_rows + 1, dtype=torch.int32) * length, device)
 
     @cached_property
     def documents_T(self) -> Tensor:
@@ -63,4 +62,5 @@ class Packed:
             near = (query >= seen) & (query - seen < reach)
             return near & (documents_T[query] == documents_T[seen])
 
-        return create_block_mask(sees, None, None, T, T, device=self.device)
+        is_compiled = self.device.type == "cuda"  # as it comes, it makes masks of T x T
+        return create_block_mask(sees, None, None, T, T, device=self.device, _compile=is_compiled)

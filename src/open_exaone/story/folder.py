@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from open_exaone.base.config import differences, read_toml, validate
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, read_jsonl, write_jsonl, write_text
 from open_exaone.base.records import Problem
 from open_exaone.story.recipe import Recipe
+from open_exaone.train.settings import MAY_CHANGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,16 @@ class RunFolder:
         """
         if self.recipe_file.exists():
             found = self.recipe()
-            if found != recipe and not self.prepared_file.exists():  # it failed before it began: nothing is lost
-                write_text(self.recipe_file, _with_version(recipe))
-            elif found != recipe:
-                keys = ", ".join(sorted(differences(found.model_dump(mode="json"), recipe.model_dump(mode="json"))))
+            if keys := ", ".join(sorted(differences(_decisive(found), _decisive(recipe)))):
+                if not self.prepared_file.exists():  # it failed before it began: nothing is lost
+                    write_text(self.recipe_file, _with_version(recipe))
+                    return
                 raise RunFolderError(
                     f"{self.path}: holds a run of another recipe ({found.name}; it differs in {keys}): "
                     f"choose another folder with --out, or remove this one"
                 )
+            if found != recipe:
+                write_text(self.recipe_file, _with_version(recipe))
             return
         if self.path.is_dir() and any(self.path.iterdir()):
             raise RunFolderError(f"{self.path}: is not empty and holds no run: choose another folder with --out")
@@ -102,6 +106,16 @@ class RunFolder:
         return [folder for folder in folders if folder.is_dir()]
 
 
+def _decisive(recipe: Recipe) -> dict[str, Any]:
+    """What decides a run's outcome: a stage's memory, saving and watching may change between two sittings."""
+    values = recipe.model_dump(mode="json")
+    may_change = set(MAY_CHANGE) - {"name"}  # a stage's folder is called so
+    values["stages"] = [
+        {key: value for key, value in stage.items() if key not in may_change} for stage in values["stages"]
+    ]
+    return values
+
+
 def _with_version(recipe: Recipe) -> str:
     return f"# open-exaone {metadata.version('open-exaone')}\n{recipe.to_toml()}"
 
@@ -133,6 +147,12 @@ def resolve_model(source: Path) -> Path:
         raise ConfigError(f"{source}: no stage of this run has finished yet: run `exaone story --out {source}`")
     if (source / "model" / "config.json").is_file():
         return source / "model"
+    if (source / "adapter").is_dir():
+        merge = f"exaone convert BASE MERGED --adapter {source / 'adapter'}"
+        raise ConfigError(f"{source}: was trained with LoRA: merge it first: {merge}")
+    if (source / "config.toml").is_file() and (source / "fingerprint.json").is_file():
+        again = f"exaone train {source / 'config.toml'} --out {source}"
+        raise ConfigError(f"{source}: this training has not finished: go on with it: {again}")
     hides = source.parts[:1] if len(source.parts) == 2 and Path(source.parts[0]).exists() else ()
     if not is_there and is_hub_name(source) and not hides:
         return download(source)

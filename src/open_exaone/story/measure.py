@@ -74,10 +74,7 @@ def stage_entry(samples: Entry, greedy: Entry) -> dict[str, Any]:
 
 
 def watched(engine: "Engine", on_event: OnEvent, label: str | None) -> Generate:
-    """The engine as a callable that tells its progress under `label` and heeds Ctrl-C midway.
-
-    Without a label it does neither: a training step is finished first, and the loop saves its state.
-    """
+    """The engine as a callable that heeds Ctrl-C midway, and tells its progress under `label`, if it has one."""
 
     def generate(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         total, done, tokens = len(prompts) * sampling.num_samples, 0, 0
@@ -87,11 +84,11 @@ def watched(engine: "Engine", on_event: OnEvent, label: str | None) -> Generate:
             nonlocal done, tokens
             interrupt.check()
             done, tokens = done + num_done, tokens + num_tokens
-            if num_done:
+            if label and num_done:
                 speed = tokens / (time.perf_counter() - started)
                 on_event({"stage": label, "step": done, "num_steps": total, "tokens_per_second": speed})
 
-        return engine.generate(prompts, sampling, on_step if label else None)
+        return engine.generate(prompts, sampling, on_step)
 
     return generate
 

@@ -1,6 +1,5 @@
 """One stage of a run: its starting weights, its objective, the shared loop, the model's folder, its measurement."""
 
-import hashlib
 import shutil
 import time
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from open_exaone.base.errors import DataError
-from open_exaone.base.files import read_json, read_jsonl, replace_folder, write_json, write_jsonl
+from open_exaone.base.files import read_jsonl, replace_folder, write_json, write_jsonl
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import load_model, load_weights, resolve_device, resolve_dtype, save_model
@@ -29,14 +28,13 @@ from open_exaone.story.folder import RunFolder
 from open_exaone.story.measure import Machine, OnEvent, heed_interrupts, own_tasks, stage_entry, watched
 from open_exaone.story.recipe import Recipe
 from open_exaone.story.report import write_outcome
+from open_exaone.story.rewards import tell_changed_rewards
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.supervised import Supervised
-from open_exaone.verify.own import is_own
-from open_exaone.verify.rubric import weights_of
 from open_exaone.verify.settings import JudgeSettings
 
 
@@ -160,22 +158,9 @@ def _objective(stage_run: StageRun, model: LanguageModel) -> Objective:
         case PreferenceStage():
             return Preference(stage, _pairs(stage_run, stage, model), seed)
         case RlStage():
-            _tell_changed_rewards(stage_run, stage)
+            tell_changed_rewards(stage, stage_run.path, stage_run.on_event)
             generate = stage_run.generate(model, None)
             return OnlineRl(stage, problems, tokenizer, generate, stage_run.path, seed, stage_run.settings, model)
-
-
-def _tell_changed_rewards(stage_run: StageRun, stage: RlStage) -> None:
-    """Tells which functions of the user's own were edited since the stage began: its steps are not rewarded alike."""
-    file = stage_run.path / "rewards.json"
-    names = filter(is_own, weights_of(stage.reward))
-    digests = {name: hashlib.sha256(Path(name.rpartition(":")[0]).read_bytes()).hexdigest() for name in names}
-    before = read_json(file) if file.is_file() else digests
-    for name in digests:
-        if digests[name] != before.get(name):
-            stage_run.on_event({"message": f"{stage.name}: {name} has changed since this stage began"})
-    if digests:
-        write_json(file, digests)
 
 
 def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) -> list[tuple[Document, Document]]:

@@ -1,8 +1,9 @@
 """What `exaone train` reads: one stage by itself, from a model and data of one's own. Loads no torch."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -57,6 +58,13 @@ class TrainConfig(Config):
             raise ValueError("lora: adapters beside frozen random weights teach nothing: leave [lora] out")
         if self.validation is not None and self.stage.kind not in ("pretrain", "sft"):
             raise ValueError("validation: has a loss for pretrain and sft alone: leave [validation] out")
+        optimizer = self.stage.optimizer
+        is_default = "matrix_learning_rate" not in optimizer.model_fields_set
+        if is_default and self.model and not self.lora and optimizer.kind == "muon":
+            raise ValueError(
+                "stage.optimizer.matrix_learning_rate: is missing; its default is for random weights, and moves "
+                "trained ones far: 2e-4 is gentle"
+            )
         if self.stage.kind == "base":
             raise ValueError('stage.kind = "base" is a recipe\'s: here "pretrain" learns whole texts, "sft" replies')
         if self.judge.unsafe_code_execution:
@@ -67,17 +75,17 @@ class TrainConfig(Config):
         return self
 
 
-def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Reads a TOML file, and sets dotted keys in it.
+def load_train_config(source: Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
+    """Reads a TOML file, or takes what one would hold, and sets dotted keys in it.
 
     Raises:
         ConfigError: a value is wrong; names the file, key, value and what is allowed.
     """
-    values = read_toml(path)
+    values = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_toml(source)
     for text in overrides:
         keys, value = parse_override(text)
         if keys[0] not in TrainConfig.model_fields:
             known = ", ".join(TrainConfig.model_fields)
             raise ConfigError(f"--set {text}: {keys[0]!r} is none of {known}")
         set_value(values, keys, value, f"--set {text}")
-    return validate(TrainConfig, values, str(path))
+    return validate(TrainConfig, values, "config" if isinstance(source, Mapping) else str(source))

@@ -1,6 +1,7 @@
 """`exaone train`: one stage by itself. Its data is prepared, its model opened, the shared loop run, the result saved.
 
-A run's folder: config.toml · data/ · checkpoints/ · metrics.jsonl · model/ or, with LoRA, adapter/ · outcome.json.
+A run's folder: config.toml · fingerprint.json · tokenizer/ where one is trained · data/ · validation/ · checkpoints/ ·
+rollouts/ of RL · metrics.jsonl · model/ or, with LoRA, adapter/ · best/ where it is kept · outcome.json.
 Whatever is done already is not done again.
 """
 
@@ -41,8 +42,9 @@ from open_exaone.model.lora import add_lora
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.story.folder import resolve_model
-from open_exaone.story.measure import Machine, OnEvent
+from open_exaone.story.measure import Machine, OnEvent, watched
 from open_exaone.story.recipe import without_none
+from open_exaone.story.rewards import tell_changed_rewards
 from open_exaone.story.train_config import TrainConfig
 from open_exaone.story.vocabulary import trained_tokenizer
 from open_exaone.text.tokenizer import Tokenizer
@@ -50,9 +52,10 @@ from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
 from open_exaone.train.rl import OnlineRl
-from open_exaone.train.state import MAY_CHANGE, checkpoints, fingerprint_of
+from open_exaone.train.settings import MAY_CHANGE
+from open_exaone.train.state import best_checkpoint, checkpoints, fingerprint_of, read_state
 from open_exaone.train.supervised import Supervised
-from open_exaone.train.validation import Validated
+from open_exaone.train.validation import validating
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.rubric import weights_of
 
@@ -104,7 +107,7 @@ def _claim(config: TrainConfig, out: Path) -> None:
         RunFolderError: it was trained with another one, or holds something else.
     """
     file, settings = out / "fingerprint.json", _fingerprint(config)
-    if not file.is_file() and any(path.name != ".lock" for path in out.iterdir()):
+    if not file.is_file() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise RunFolderError(f"{out}: is not empty and holds no training: choose another folder with --out")
     has_begun = checkpoints(out / "checkpoints") or (out / "outcome.json").is_file()
     if has_begun and (found := read_json(file)) != settings:
@@ -113,6 +116,9 @@ def _claim(config: TrainConfig, out: Path) -> None:
             f"{out}: was trained with other settings ({', '.join(keys)}): choose another folder with --out, or put "
             f"them back"
         )
+    if not has_begun and file.is_file() and read_json(file) != settings:  # nothing is lost but what can be made again
+        for made in ("data", "validation", "tokenizer"):
+            shutil.rmtree(out / made, ignore_errors=True)
     write_json(file, settings)
     write_text(out / "config.toml", tomli_w.dumps(without_none(config.model_dump(mode="json"))))
 
@@ -127,17 +133,20 @@ def _fingerprint(config: TrainConfig) -> dict[str, str]:
 def _train(config: TrainConfig, out: Path, result: Path, on_event: OnEvent, machine: Machine) -> None:
     device = resolve_device(machine.device)
     dtype = resolve_dtype(machine.dtype, device)
+    if dtype is torch.float16:
+        raise ConfigError("dtype float16: small gradients vanish in it: train in bfloat16 or float32")
     start = _start(config, out)
     prepared = _prepare(config, config.data, start, out / "data", on_event)
-    fingerprint = {**_fingerprint(config), "data": prepared.fingerprint}
+    fingerprint = {**_fingerprint(config), "data": prepared.fingerprint, "dtype": str(dtype)}
     if start.source is not None:
         fingerprint["model"] = weights_hash(start.source)
     model, optimizer = _model(config, start, device, dtype)
-    objective = _objective(config, start, prepared, model, out, machine)
+    objective = _objective(config, start, prepared, model, out, on_event, machine)
+    measure = None
     if config.validation is not None and isinstance(objective, Supervised):
         held_out = _prepare(config, config.validation, start, out / "validation", on_event)
         fingerprint["validation"] = held_out.fingerprint
-        objective = Validated(objective, model, held_out.documents, config.validation_steps)
+        measure = validating(objective, model, held_out.documents, config.validation_steps)
     on_event({"message": _told(config, start, prepared, objective, model)})
     progress = train(
         model,
@@ -147,6 +156,7 @@ def _train(config: TrainConfig, out: Path, result: Path, on_event: OnEvent, mach
         lambda row: on_event({"stage": config.stage.name, **row}),
         fingerprint=fingerprint,
         flops_per_token=_flops_per_token(config, start.config, prepared),
+        measure=measure,
         seed=config.seed,
     )
     weights = {name: master.detach() for name, master in optimizer.masters.items()}
@@ -163,13 +173,16 @@ def _train(config: TrainConfig, out: Path, result: Path, on_event: OnEvent, mach
             "threads": torch.get_num_threads(),
         },
     )
+    keep = config.stage.keep
+    if keep.best and (best := best_checkpoint(out / "checkpoints", keep)):
+        _save(config, start, model, read_state(best)[0], out / "best")
     _save(config, start, model, weights, result)
 
 
 def _start(config: TrainConfig, out: Path) -> _Start:
     source = None if config.model is None else resolve_model(Path(config.model))
     if config.shape is not None and config.tokenizer is None:
-        tokenizer = trained_tokenizer(config.data, config.shape.vocab_size, out / "tokenizer")
+        tokenizer = trained_tokenizer(config.data, config.shape.vocab_size, out / "tokenizer", config.chat_format)
         return _Start(None, config.shape, tokenizer)
     named = source if config.tokenizer is None else _tokenizer_folder(config.tokenizer)
     assert named is not None  # the configuration has seen to it
@@ -210,7 +223,13 @@ def _prepare(config: TrainConfig, data: DataConfig, start: _Start, folder: Path,
             told = time.monotonic()
             on_event({"message": f"{source}: {num_rows:,} rows read"})
 
-    return prepare(data, start.tokenizer, folder, kind=kind, max_tokens=limit, on_progress=tell)
+    prepared = prepare(data, start.tokenizer, folder, kind=kind, max_tokens=limit, on_progress=tell)
+    for source in prepared.manifest["sources"]:
+        said = [f"{number:,} left out ({reason})" for reason, number in source["dropped"].items()]
+        said += [f"{source[how]:,} {how}" for how in ("truncated", "split") if source[how]]
+        if said:
+            on_event({"message": f"{source['name']}: of {source['rows']:,} rows {', '.join(said)}"})
+    return prepared
 
 
 def _model(
@@ -235,7 +254,13 @@ def _model(
 
 
 def _objective(
-    config: TrainConfig, start: _Start, prepared: Prepared, model: LanguageModel, out: Path, machine: Machine
+    config: TrainConfig,
+    start: _Start,
+    prepared: Prepared,
+    model: LanguageModel,
+    out: Path,
+    on_event: OnEvent,
+    machine: Machine,
 ) -> Objective:
     stage, mixture = config.stage, Mixture(prepared, config.data, config.seed)
     match stage:
@@ -249,24 +274,33 @@ def _objective(
         case RlStage():
             for name in filter(is_own, weights_of(stage.reward)):
                 check_own(name, config.judge)
+            tell_changed_rewards(stage, out, on_event)
             engine = Engine(model, start.tokenizer, num_slots=config.num_slots)
             steps = Lazy(stage.num_steps, lambda step: mixture.step_indices(step, stage.batch_prompts))
             settings = machine.judge(config.judge)
+            generate = watched(engine, on_event, None)
             return OnlineRl(
-                stage, prepared.problems, start.tokenizer, engine.generate, out, config.seed, settings, model, steps
+                stage, prepared.problems, start.tokenizer, generate, out, config.seed, settings, model, steps
             )
 
 
 def _steps(mixture: Mixture, per_step: int, stage: SupervisedStage | PreferenceStage) -> Sequence[list[int]]:
-    num_steps = max(1, int(stage.num_epochs * mixture.num_examples / per_step))
-    return Lazy(num_steps, lambda step: mixture.step_indices(step, per_step))
+    """Every example as often as asked; the last step takes what is left."""
+    total = max(1, round(stage.num_epochs * mixture.num_examples))
+    return Lazy(-(-total // per_step), lambda step: mixture.step_indices(step, per_step)[: total - step * per_step])
 
 
 def _flops_per_token(config: TrainConfig, shape: ModelConfig, prepared: Prepared) -> float:
-    """Of a forward and backward pass, at the data's mean context; frozen weights need no gradient of their own."""
+    """Of a forward and backward pass, at the data's mean context; frozen weights need no gradient of their own.
+
+    The head is computed for learned tokens alone; of a pair's tokens, half are seen together.
+    """
     tokens_N = prepared.tokens_N.astype(float)
-    context = (tokens_N**2).sum() / 2 / max(1.0, tokens_N.sum())
-    return (2 if config.lora else 3) * shape.flops_per_token(int(context))
+    together = tokens_N.mean() if config.stage.kind == "rl" else (tokens_N**2).sum() / max(1.0, tokens_N.sum())
+    context = together / (4 if config.stage.kind == "preference" else 2)
+    is_learned = prepared.learned_N.sum() / max(1.0, tokens_N.sum()) if config.stage.kind != "rl" else 1.0
+    forward = shape.flops_per_token(int(context)) - 2 * shape.vocab_size * shape.width * (1 - is_learned)
+    return (2 if config.lora else 3) * float(forward)
 
 
 def _told(config: TrainConfig, start: _Start, prepared: Prepared, objective: Objective, model: LanguageModel) -> str:
@@ -282,8 +316,12 @@ def _save(config: TrainConfig, start: _Start, model: LanguageModel, weights: dic
     partial = result.with_name(f".{result.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     if config.lora is not None:
-        base = str(config.model) if start.source != Path(str(config.model)) else start.source
+        assert start.source is not None
+        is_hub_name = not Path(str(config.model)).exists()
+        base = str(config.model) if is_hub_name else start.source.resolve()
         save_adapter(partial, model, config.lora, base=base, weights=weights)
+        if is_hub_name:
+            carry_licence(start.source, partial)
     elif start.source is None:
         save_model(partial, start.config, weights, start.tokenizer, SAMPLING)
     else:

@@ -1,23 +1,38 @@
 """A tokenizer for a model from random weights, trained on the data that the model learns from."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from open_exaone.base.files import read_json, replace_folder, write_json
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import open_examples
 from open_exaone.data.rows import Example
+from open_exaone.data.source import find_files
+from open_exaone.data.store import describe_file
 from open_exaone.text.tokenizer import Tokenizer
 
+MADE_OF = "made_of.json"
 MAX_CHARACTERS = 64_000_000  # of all sources together: more text hardly changes the merges
 
 
-def trained_tokenizer(data: DataConfig, vocab_size: int, folder: Path) -> Tokenizer:
-    """Trains a tokenizer on the beginning of every source, once; then it is read from `folder`."""
-    if not (folder / "tokenizer.json").is_file():
+def trained_tokenizer(data: DataConfig, vocab_size: int, folder: Path, chat_format: str | None) -> Tokenizer:
+    """Trains a tokenizer on the beginning of every source, once; then it is read from `folder`.
+
+    It is trained anew where the sources or the size are others than it was trained with.
+    """
+    files = [file for source in data.sources for file in find_files(source)]
+    described = {file.name: describe_file(file.path) for file in files}
+    made_of = {"vocab_size": vocab_size, "data": data.model_dump(mode="json"), "files": described}
+    if not (folder / MADE_OF).is_file() or read_json(folder / MADE_OF) != made_of:
         each = MAX_CHARACTERS // len(data.sources)
         texts = (text for source in data.sources for text in _texts(source, each))
-        Tokenizer.train(texts, vocab_size).save(folder)
-    return Tokenizer.load(folder)
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        Tokenizer.train(texts, vocab_size).save(partial)
+        write_json(partial / MADE_OF, made_of)
+        replace_folder(partial, folder)
+    return Tokenizer.load(folder, chat_format=chat_format)
 
 
 def _texts(source: SourceConfig, max_characters: int) -> Iterator[str]:

@@ -28,6 +28,8 @@ from open_exaone.train.settings import KeepConfig, WatchConfig
 from open_exaone.train.state import Progress
 from open_exaone.train.watch import MAX_NORMS, Pace, Watch, spike_limit
 
+MAX_EMPTY_STEPS = 10  # in a row; a warning tells of them
+
 Metrics = dict[str, float]
 OnStep = Callable[[dict[str, Any]], None]
 
@@ -73,6 +75,7 @@ def train(
     keep: KeepConfig | None = None,
     watch: WatchConfig | None = None,
     flops_per_token: float | None = None,
+    measure: Callable[[int], Metrics] | None = None,
     seed: int = 0,
 ) -> Progress:
     """Runs a stage to its end, from its last whole saved state where there is one.
@@ -87,13 +90,14 @@ def train(
             was saved with others is not gone on from. None: not looked at.
         keep: which saved states stay; the stage's own settings where None. `watch` likewise.
         flops_per_token: of a forward and backward pass; with it rows tell FLOP/s and MFU.
+        measure: called behind each step with its number; what it gives joins the step's row.
         seed: of the global random states, where the stage begins.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
         DataError: what a step learns from cannot be had, with the state saved.
         RunFolderError: the folder is another run's, or the disk takes no state.
-        OpenExaoneError: too many steps in a row were skipped, with the state saved.
+        OpenExaoneError: too many steps in a row were skipped, with the state saved; or no step had anything to learn.
     """
     keep, watch = keep or objective.config.keep, watch or objective.config.watch
     seed_all(seed)
@@ -101,15 +105,15 @@ def train(
     progress, num_bytes = saver.load()
     if progress.step >= objective.num_steps:
         logger.warning("%s: all %d steps are done; there is nothing left to train", folder, objective.num_steps)
-        return progress
+        return _learned(folder, progress)
     progress.skipped_in_a_row %= watch.max_skipped_steps  # where that stopped it, it goes on with as much patience
     with saver, Watch(folder, watch, progress.step, num_bytes) as watching:
-        run = _Run(model, optimizer, objective, progress, watch, flops_per_token)
+        run = _Run(model, optimizer, objective, progress, watch, flops_per_token, measure)
         while progress.step < objective.num_steps:
             _step_and_save(run, saver, watching, on_step)
             if progress.skipped_in_a_row >= watch.max_skipped_steps:
                 raise _stuck(folder, progress, watch)
-    return progress
+    return _learned(folder, progress)
 
 
 def _step_and_save(run: "_Run", saver: Saver, watching: Watch, on_step: OnStep) -> None:
@@ -119,10 +123,12 @@ def _step_and_save(run: "_Run", saver: Saver, watching: Watch, on_step: OnStep) 
     try:
         row = run.step()
     except (DataError, interrupt.Interrupted):  # the weights are as they were
-        _clear(run.optimizer)
+        run.optimizer.clear()
         if progress.step:
             saver.save(progress, before, watching.num_bytes, wait=True)
         raise
+    if run.measure is not None:
+        row |= run.measure(progress.step)
     watching.tell(row)
     on_step(row)
     saver.note(row)
@@ -144,7 +150,9 @@ class _Run:
     progress: Progress
     watch: WatchConfig
     flops_per_token: float | None
+    measure: Callable[[int], Metrics] | None
     pace: Pace = field(default_factory=Pace)
+    empty_in_a_row: int = 0  # steps that had nothing to learn from
 
     def step(self) -> dict[str, Any]:
         """One optimizer step.
@@ -161,6 +169,7 @@ class _Run:
         data = self.objective.step_data(progress.step)
         self.pace.act(time.perf_counter() - started)
         totals, num_tokens = self._gradients(data)
+        self._tell_of_empty(num_tokens)
         rate = rate_at(config.optimizer, progress.step, self.objective.num_steps)
         norm, is_skipped = self._move(rate)
         seconds = time.perf_counter() - started
@@ -199,13 +208,19 @@ class _Run:
             self.pace.act(time.perf_counter() - started)
         return totals, num_tokens
 
+    def _tell_of_empty(self, num_tokens: int) -> None:
+        self.empty_in_a_row = 0 if num_tokens else self.empty_in_a_row + 1
+        if self.empty_in_a_row == MAX_EMPTY_STEPS and not self.has_told_of_empty:
+            self.has_told_of_empty = True
+            logger.warning("%d steps in a row had nothing to learn from: %s", MAX_EMPTY_STEPS, NOTHING_LEARNED)
+
     def _move(self, rate: float) -> tuple[float, bool]:
         """Moves the weights, unless the gradient is not finite or a spike: its norm, and whether it was skipped."""
         norms = self.progress.norms
         limit = spike_limit(norms, self.watch.spike_factor)
         norm = self.optimizer.step(rate, skip_above=limit)
         is_skipped = not math.isfinite(norm) or (limit is not None and norm > limit)
-        if not is_skipped:
+        if not is_skipped and norm > 0:  # a step from which nothing was learned says nothing of later ones
             norms.append(norm)
             del norms[:-MAX_NORMS]
         return norm, is_skipped
@@ -224,12 +239,6 @@ class _Run:
             dtype = next(self.model.parameters()).dtype
             speed["mfu"] = speed["flops_per_second"] / peak_flops(device, dtype)
         return speed
-
-
-def _clear(optimizer: MasterOptimizer) -> None:
-    """Forgets the gradients of a step that is given up."""
-    for weight in (*optimizer.masters.values(), *optimizer.weights.values()):
-        weight.grad = None
 
 
 def _stuck(folder: Path, progress: Progress, watch: WatchConfig) -> OpenExaoneError:

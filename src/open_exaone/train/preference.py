@@ -40,14 +40,16 @@ class Preference:
         return StepData(documents, denominator=len(indices))
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
-        logprobs_M, _, documents_M = learned_logprobs(model, batch)
+        logprobs_M, entropies_M, documents_M = learned_logprobs(model, batch)
         zeros_D = torch.zeros(len(batch.advantages_D), device=logprobs_M.device)
         sums_D = zeros_D.index_add(0, documents_M, logprobs_M)
         counts_D = zeros_D.index_add(0, documents_M, torch.ones_like(logprobs_M))
         means_D = sums_D / counts_D
         is_chosen_D = torch.from_numpy(batch.advantages_D).to(means_D.device) > 0
         chosen_X, rejected_Y = means_D[is_chosen_D], means_D[~is_chosen_D]
+        entropies_D = zeros_D.index_add(0, documents_M, entropies_M) / counts_D
         metrics = {
+            "entropy": float(entropies_D.sum()) / (2 * denominator),  # of a pair's two replies, each by its mean
             "chosen_probability": float(chosen_X.detach().exp().sum()) / denominator,
             "rejected_probability": float(rejected_Y.detach().exp().sum()) / denominator,
         }

@@ -30,6 +30,7 @@ from open_exaone.train.state import (
     write_state,
 )
 
+NO_METRICS = {"step", "num_steps", "skipped"}  # of a row
 COPY_SHARE = 0.5  # of the free memory; a copy for the thread that takes more is not made
 
 
@@ -53,6 +54,8 @@ class Saver:
         self._saved_step = 0
         self._has_warned = False
         self._scores: list[float] = []  # of the steps since the last state
+        self._told: dict[str, None] = {}  # the metrics that rows had, while none had that one
+        self._has_missed_a_score = False
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -117,9 +120,13 @@ class Saver:
 
     def note(self, row: Mapping[str, Any]) -> None:
         """Takes the metric that `keep.best` names from a step's row."""
-        value = row.get(self._keep.best or "")
+        if self._keep.best is None:
+            return
+        value = row.get(self._keep.best)
         if value is not None:
             self._scores.append(float(value))
+        elif not self._has_missed_a_score:
+            self._told |= dict.fromkeys(name for name in row if name not in NO_METRICS)
 
     def save(
         self,
@@ -142,8 +149,13 @@ class Saver:
         self.check(wait=True)
         if progress.step != self._saved_step:
             scores, self._scores = self._scores, []
-            if self._keep.best and not scores:
-                logger.warning("keep.best: no step since the last saved state had a metric %r", self._keep.best)
+            if self._keep.best and not scores and not self._has_missed_a_score:
+                self._has_missed_a_score = True
+                logger.warning(
+                    "keep.best: no step since the last saved state had a number for %r, so this one is not compared; "
+                    "there are: %s",
+                    *(self._keep.best, ", ".join(self._told)),
+                )
             values = {
                 "progress": asdict(progress),
                 "random": random_state,

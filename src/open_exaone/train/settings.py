@@ -6,6 +6,9 @@ from pydantic import Field
 
 from open_exaone.base.config import Config
 
+# Of a stage, between two sittings of one run.
+MAY_CHANGE = ("name", "micro_batch_tokens", "recompute_activations", "checkpoint_steps", "keep", "watch")
+
 
 class KeepConfig(Config):
     """Which saved states stay, and how they are written."""

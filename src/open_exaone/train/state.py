@@ -14,11 +14,10 @@ from torch import Tensor
 from open_exaone.base.config import Config
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import explain_os_errors, read_json, write_json
-from open_exaone.train.settings import KeepConfig
+from open_exaone.train.settings import MAY_CHANGE, KeepConfig
 
+FILES = ("master.safetensors", "optimizer.safetensors", "state.json")
 SUMS = "SHA256SUMS"  # beside the files that it is of; `sha256sum -c` reads it too
-# Between two sittings of one run:
-MAY_CHANGE = {"name", "micro_batch_tokens", "checkpoint_steps", "recompute_activations", "keep", "watch"}
 
 
 @dataclass
@@ -74,10 +73,10 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[s
     Raises:
         DataError: a byte of it is not as it was written, or a file is missing.
     """
-    try:
-        said = (path / SUMS).read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"it has no {SUMS}") from error
+    missing = [name for name in (*FILES, SUMS) if not (path / name).is_file()]
+    if missing:
+        raise DataError(f"it has no {', '.join(missing)}")
+    said = (path / SUMS).read_bytes()
     if said != _sums(path):
         lines = {line.split()[-1]: line for line in said.decode("ascii", "replace").splitlines() if line.split()}
         wrong = [line.split()[-1] for line in _sums(path).decode().splitlines() if lines.get(line.split()[-1]) != line]
@@ -164,7 +163,7 @@ def fingerprint_of(config: Config) -> dict[str, str]:
     Those left at their defaults are not named, so that a new version's new settings stop nobody. How tokens are split
     into micro-batches, how often states are saved, which are kept and what is watched may change.
     """
-    return dict(_leaves(config.model_dump(mode="json", exclude=MAY_CHANGE, exclude_defaults=True)))
+    return dict(_leaves(config.model_dump(mode="json", exclude=set(MAY_CHANGE), exclude_defaults=True)))
 
 
 def _leaves(value: object, at: str = "") -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ class Supervised:
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
         learned = learned_states(model, batch)
-        loss = linear_cross_entropy(
+        loss, entropy = linear_cross_entropy(
             learned.x_MD,
             model.lm_head.weight,
             learned.ids_M,
@@ -50,4 +50,4 @@ class Supervised:
             label_smoothing=self.config.label_smoothing,
             z_loss=self.config.z_loss,
         )
-        return loss, {}
+        return loss, {"entropy": float(entropy)}

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import json
 import os
 import statistics
 from collections import deque
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.files import append_jsonl, read_jsonl, write_jsonl
+from open_exaone.base.files import append_jsonl, explain_os_errors, write_atomically
 from open_exaone.base.log import logger
 from open_exaone.train.settings import WatchConfig
 
@@ -101,11 +102,39 @@ def _forget_after(path: Path, step: int, num_bytes: int | None) -> None:
     """Drops what a killed run wrote down behind its last saved state; those steps are run again."""
     if not path.exists():
         return
-    if num_bytes is not None and path.stat().st_size >= num_bytes:
-        os.truncate(path, num_bytes)
-    else:  # nothing was saved, or the disk lost the end of it
-        rows = read_jsonl(path, drop_cut_tail=True)
-        write_jsonl(path, [row for row in rows if row["step"] <= step])
+    if num_bytes is not None and _ends_a_line(path, num_bytes):
+        with explain_os_errors(path):
+            os.truncate(path, num_bytes)
+    else:  # nothing was saved, the disk lost the end of it, or somebody edited it
+        write_atomically(path, lambda temporary: _copy_steps(path, temporary, step))
+
+
+def _ends_a_line(path: Path, num_bytes: int) -> bool:
+    with open(path, "rb") as file:
+        file.seek(max(0, num_bytes - 1))
+        return file.read(1) == b"\n" or num_bytes == 0
+
+
+def _copy_steps(path: Path, target: Path, last: int) -> None:
+    """Copies the rows up to step `last`; warns of lines that are none, but for a last one that was cut."""
+    broken: list[int] = []
+    with open(path, "rb") as file, open(target, "wb") as kept:
+        for number, line in enumerate(file, start=1):
+            step = _step_of(line)
+            if step is not None and step <= last:
+                kept.write(line.rstrip(b"\n") + b"\n")
+            elif step is None and line.endswith(b"\n") and line.strip():
+                broken.append(number)
+    if broken:
+        logger.warning("%s: %d lines are no metrics and are left out, line %d first", path, len(broken), broken[0])
+
+
+def _step_of(line: bytes) -> int | None:
+    try:
+        step = json.loads(line.decode())["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):  # not UTF-8, not JSON, not a row
+        return None
+    return step if isinstance(step, int) else None
 
 
 def _open(name: str, folder: Path, config: WatchConfig, step: int) -> Sink:
