@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,27 @@ def test_check_prints_the_first_bad_rows_and_all_where_asked(capsys, tmp_path):
     assert "line 72: is not UTF-8" in said  # the first of its kind
     assert "… and 20 more bad rows" in said and "70 bad: empty" in said
     assert "line 71: messages" in run(capsys, "check", path, "--all")[1]
+
+
+def test_check_prints_columns_that_are_no_unicode(tmp_path):
+    rows = write_rows(tmp_path / "rows.jsonl", [json.dumps({**TALK, "\udc00": 1}).encode(), b'{"\\udc00": 1}'])
+    command = [sys.executable, "-m", "open_exaone", "data", "check", rows]
+    with open(tmp_path / "said", "wb") as said:  # a file takes no half surrogate pair
+        process = subprocess.run(command, stdout=said, stderr=subprocess.STDOUT, check=False)
+    told = (tmp_path / "said").read_text()
+    assert process.returncode == 1 and r"the row has \udc00" in told
+    assert r"columns that are not read: \udc00" in told
+
+
+def test_check_looks_at_the_replies_that_a_training_learns(capsys, tmp_path, tokenizer):
+    user, reply = TALK["messages"]
+    long = {**reply, "reasoning_content": "So. " * 50}
+    rows = write_rows(tmp_path / "rows.jsonl", [{"messages": [user, long, {**user}, reply]}])
+    limits = ("--tokenizer", tokenizer, "--max-tokens", 100)
+    code, said = run(capsys, "check", rows, *limits)
+    assert code == 1 and "too long" in said
+    (tmp_path / "train.toml").write_text(f'[data]\nturns = "last"\nsources = [{{ path = "{rows}" }}]\n')
+    assert run(capsys, "check", tmp_path / "train.toml", *limits)[0] == 0
 
 
 def test_check_reads_the_sources_of_a_training(capsys, tmp_path):

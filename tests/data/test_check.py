@@ -92,3 +92,19 @@ def test_repeats_know_the_first_place_over_many_chunks():
         for place, text, found in zip(range(start, start + 70), texts, first, strict=True):
             assert found == seen.get(text)
             seen.setdefault(text, place)
+
+
+def test_rows_are_looked_at_as_training_renders_them(tmp_path):
+    tokenizer = make_tokenizer()
+    user, plain = TALK["messages"]
+    long = {**plain, "reasoning_content": "So. " * 50}
+    talk = [user, long, {"role": "user", "content": "And?"}, plain]  # the last reply is not shown the thought
+    path = write_rows(tmp_path / "rows.jsonl", [{"messages": talk}])
+    sizes = len(tokenizer.render([user, long], thinking=True)), len(tokenizer.render(talk))
+    assert sizes[0] > sizes[1]
+    report = check(path, tokenizer=tokenizer)
+    assert (report.tokens, report.longest) == (sum(sizes), sizes[0])
+    [error] = check(path, tokenizer=tokenizer, max_tokens=sizes[1]).bad
+    assert error.reason == "too long" and "a part of it, such as a reply" in error.why
+    last = check(path, tokenizer=tokenizer, max_tokens=sizes[1], turns="last")
+    assert (last.good, last.longest) == (1, sizes[1])

@@ -1,5 +1,7 @@
 """The order of examples keeps the shares of tokens, sees all equally often, and follows from seed and step alone."""
 
+import itertools
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -171,3 +173,39 @@ def test_shares_add_up_and_every_group_counts():
     shares = token_shares(groups, config(None, None, reasoning_ratio=1.5))
     assert sum(shares) == pytest.approx(1)
     assert min(examples_per_epoch(groups, shares, 1.0)) >= 1
+
+
+@pytest.mark.parametrize("ratio", [1e-320, 1e-20])
+def test_a_share_of_next_to_nothing_is_named(ratio):
+    data = prepared((0, R, 5, 10), (0, N, 5, 10))
+    with pytest.raises(DataError, match=r"0\.jsonl: its reasoning examples .* reasoning_ratio"):
+        Mixture(data, config(None, reasoning_ratio=ratio), seed=0)
+    with pytest.raises(DataError, match=r"1\.jsonl: its non_reasoning examples .* share"):
+        Mixture(prepared((0, N, 5, 10), (1, N, 5, 10)), config(1.0, 5e-324), seed=0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.integers(2, 200)), min_size=1, max_size=3),
+    st.integers(1, 3000),
+    st.sampled_from([0.4, 1.0, 3.0, 7.5]),
+    st.sampled_from([1.0, 1.7, 4.0]),
+)
+def test_the_number_of_steps_is_what_ordering_every_epoch_gives(sizes, batch_tokens, num_epochs, max_repeats):
+    data = prepared(*((source, N, examples, mean) for source, (examples, mean) in enumerate(sizes)))
+    shares = [1 / len(sizes)] * len(sizes)
+    mixture = Mixture(data, config(*shares, max_repeats=max_repeats), seed=2)
+    epochs = math.ceil(num_epochs)
+    orders = [mixture.epoch(epoch) for epoch in range(epochs)]
+    cuts = [mixture.cuts(epoch, batch_tokens) for epoch in range(epochs)]
+    whole = [order[a:b].tolist() for order, cut in zip(orders, cuts, strict=True) for a, b in itertools.pairwise(cut)]
+    in_last = len(cuts[-1]) - 1
+    expected = len(whole) - in_last + max(1, round(in_last * (num_epochs - epochs + 1)))
+    steps = mixture.by_tokens(batch_tokens, num_epochs)
+    assert len(steps) == expected
+    assert [steps[step] for step in range(len(steps))] == whole[:expected]
+
+
+def test_steps_are_counted_without_ordering_epochs(monkeypatch):
+    mixture = Mixture(prepared((0, N, 500, 40), (1, N, 80, 30)), config(0.5, 0.5, max_repeats=2), seed=0)
+    monkeypatch.setattr(Mixture, "_order", lambda *_: pytest.fail("puts an epoch in order"))
+    assert len(mixture.by_tokens(1000, 1000)) > 1000

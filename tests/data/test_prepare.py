@@ -1,7 +1,9 @@
 """Prepared data holds what the tokenizer makes of the rows, whole or not at all, and knows what it was made from."""
 
 import errno
+import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.prepare import prepare
 from open_exaone.data.render import render_batch
 from open_exaone.data.rows import Conversation, Example
-from open_exaone.data.store import Prepared
+from open_exaone.data.store import Prepared, describe_file
 
 TOKENIZER = make_tokenizer()
 USER, THINKS = THOUGHT["messages"][0], {"role": "assistant", "content": "It is 5.", "reasoning_content": "2 + 3 = 5"}
@@ -188,6 +190,25 @@ def test_a_cut_that_leaves_nothing_to_learn_drops_the_row(made):
     assert list(made("sft", [TALK], max_tokens=prompt_tokens + 1, too_long="truncate").learned_N) == [1]
 
 
+def two_thoughts(second):
+    """A talk of which each reply is a document of its own, as later turns do not show its thought."""
+    again = {"role": "assistant", "content": second, "reasoning_content": "T"}
+    return {"messages": [USER, THINKS, {"role": "user", "content": "And?"}, again]}
+
+
+def test_a_reply_that_is_lost_where_another_is_kept_is_counted(made):
+    long, first = two_thoughts("So. " * 50), len(rendered([USER, THINKS], True)[0])
+    prepared = made("sft", [long] * 8, max_tokens=first + 20)
+    [counts] = prepared.manifest["sources"]
+    assert (len(prepared), counts["dropped"], counts["dropped_parts"]) == (8, {}, {"too long": 8})
+    assert "line 1: a part of it, such as a reply, has more than" in counts["first_dropped"]["too long"]
+    prompt = len(TOKENIZER.render(long["messages"][:3], generation_prompt=True, thinking=True))
+    assert prompt > first
+    [counts] = made("sft", [long] * 8, max_tokens=first, too_long="truncate", name="cut").manifest["sources"]
+    assert (counts["examples"], counts["truncated"]) == (8, 0)
+    assert counts["dropped_parts"] == {"nothing learned": 8}
+
+
 def test_policies_that_make_no_sense_are_refused(made):
     with pytest.raises(ConfigError, match="split"):
         made("sft", [TALK], too_long="split")
@@ -256,6 +277,68 @@ def test_other_settings_are_refused_by_name(made):
     made("sft", [TALK, THOUGHT])
     with pytest.raises(DataError, match=r"other settings \(data.turns, max_tokens\)"):
         made("sft", [TALK, THOUGHT], max_tokens=100, turns="last")
+
+
+def test_a_changed_manifest_is_refused(made):
+    folder = made("sft", [TALK, THOUGHT]).folder
+    written = json.loads((folder / "manifest.json").read_text())
+    for name, change in (
+        ("groups", lambda value: value[0].update(tokens=value[0]["tokens"] + 1)),
+        ("sources", lambda value: value[0].update(rows=3)),
+    ):
+        manifest = json.loads(json.dumps(written))
+        change(manifest[name])
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(DataError, match=r"manifest\.json: is not what was written"):
+            Prepared(folder)
+    (folder / "manifest.json").write_text("[]")
+    with pytest.raises(DataError, match="another version"):
+        Prepared(folder)
+    (folder / "manifest.json").write_text(json.dumps(written))
+    prepared = Prepared(folder)
+    before = prepared.fingerprint
+    prepared.manifest["groups"][0]["tokens"] += 1
+    assert prepared.fingerprint != before
+
+
+def test_a_verifier_that_nobody_knows_is_refused_before_anything_is_read(made, tmp_path, monkeypatch):
+    for verifier in ("nosuch", "gone.py:judge"):
+        with pytest.raises(ConfigError, match=verifier.partition(":")[0]):
+            made("rl", [PROBLEM], source={"verifier": verifier})
+    assert len(made("sft", [PROBLEM], source={"verifier": "nosuch"})) == 1  # nobody judges
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def judge(answer, gold, metadata):\n    return True\n")
+    assert len(made("rl", [PROBLEM], source={"verifier": "mine.py:judge"}, name="mine")) == 1
+
+
+def test_a_file_under_two_names_is_one_file(tmp_path):
+    path = write_rows(tmp_path / "rows.jsonl", [TALK])
+    (tmp_path / "link.jsonl").symlink_to(path)
+    for other in (f"{tmp_path}/./rows.jsonl", str(tmp_path), str(tmp_path / "link.jsonl")):
+        data = DataConfig(sources=(SourceConfig(path=path), SourceConfig(path=other)))
+        with pytest.raises(ConfigError, match=r"\.jsonl: two of the sources hold it"):
+            prepare(data, TOKENIZER, tmp_path / "out", kind="sft", max_tokens=200)
+
+
+def test_a_name_of_bytes_that_are_no_text_is_written_down(tmp_path):
+    folder, rows = tmp_path / "rows", [TALK, b'{"\\udc00": 1}']
+    folder.mkdir()
+    try:
+        write_rows(folder / os.fsdecode(b"\xff.jsonl"), rows)
+    except (OSError, UnicodeEncodeError):  # a file system that takes no such name
+        write_rows(folder / "a.jsonl", rows)
+    data = DataConfig(sources=(SourceConfig(path=str(folder)),), bad_rows="drop")
+    prepared = prepare(data, TOKENIZER, tmp_path / "out", kind="sft", max_tokens=200)
+    assert r"\udc00" in prepared.manifest["sources"][0]["first_dropped"]["missing field"]
+
+
+def test_hashing_stops_where_it_is_asked_to(tmp_path, monkeypatch):
+    path, asked = tmp_path / "a", []
+    path.write_bytes(bytes(range(256)) * 50)
+    monkeypatch.setattr("open_exaone.data.store._BLOCK_BYTES", 1000)
+    monkeypatch.setattr("open_exaone.base.interrupt.check", lambda: asked.append(1))
+    assert describe_file(path) == {"bytes": 12_800, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert len(asked) == 13
 
 
 def test_a_flipped_byte_is_found(made, tmp_path):

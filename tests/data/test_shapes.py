@@ -1,5 +1,10 @@
 """The field's shapes are known by their columns and parsed; what is wrong with a row is said with its field."""
 
+import json
+import math
+from dataclasses import asdict
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,9 +115,72 @@ def test_what_an_options_number_counts_from_can_be_said(first_option, answer, la
     assert parse({**row, "answer": "1"}).reason == "ambiguous answer"
 
 
-def test_a_thought_ends_at_its_last_closing_tag():
-    reply = parse({"prompt": "Q", "completion": "<think>I write </think> here.</think>\n\nA"}).content.messages[-1]
-    assert reply == {**THINKS, "reasoning_content": "I write </think> here."}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Close it with </think> and go on.",
+        "Write:\n<think>\nT\n</think>\nThat is all.",
+        "T</think>A",  # not on a line of its own
+        "The tag <think> opens it,\n</think>\ncloses it.",
+    ],
+)
+@pytest.mark.parametrize("mode", ["auto", "non_reasoning"])
+def test_a_reply_that_speaks_of_tags_stays_whole(text, mode):
+    for row in ({"prompt": "Q", "completion": text}, {"messages": [USER, {**REPLY, "content": text}]}):
+        assert parse(row, mode=mode).content.messages[-1] == {**REPLY, "content": text}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>I write </think> here.</think>\n\nA",
+        "<think>T</think>The tag </think> closes it.",
+        "T\n</think>\nIt was </think>.",
+        "T\n</think>\nIt was <think>.",
+    ],
+)
+def test_a_thought_of_which_nobody_knows_the_end_is_refused(text):
+    error = parse({"prompt": "Q", "completion": text})
+    assert (error.field, error.reason) == ("completion", "ambiguous thought")
+
+
+@pytest.mark.parametrize("text", ["T\n</think>\n\nA", "T\r\n </think> \r\nA", "T\n</thought>\nA"])
+def test_a_thought_that_its_prompt_opened_is_split_off(text):
+    assert parse({"prompt": "Q", "completion": text}).content.messages[-1] == THINKS
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, Decimal("NaN"), Decimal("Infinity")])
+def test_an_answer_that_is_no_number_is_refused(value):
+    error = parse({"question": "Q", "answer": value})
+    assert (error.field, error.reason) == ("answer", "not finite")
+
+
+def test_a_decimal_answer_is_taken_as_it_is_written():
+    assert parse({"question": "Q", "answer": Decimal("1.50")}).content.answer == "1.50"
+    assert parse({"question": "Q", "answer": Decimal("2E+3")}).content.answer == "2000"
+
+
+@pytest.mark.parametrize("name", ["metadata", "question"])
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
+def test_values_within_values_are_refused_where_they_would_break_copying(name, wrap):
+    def nested(depth):
+        value = "x"
+        for _ in range(depth):
+            value = wrap(value)
+        return {**PROBLEM, name: value}
+
+    error = parse(nested(800), format="problems")
+    assert (error.reason, error.number) == ("too deep", 7)
+    if name == "metadata":
+        assert json.loads(json.dumps(asdict(parse(nested(90)).content)))["metadata"]
+
+
+def test_half_a_surrogate_pair_in_a_column_can_be_printed():
+    error = parse({"messages": [USER], "\udc00": 1})
+    assert isinstance(error, RowError)
+    error = parse({"\udc00": 1}, format="text")
+    assert str(error).encode() and r"the row has \udc00" in str(error)
+    assert parse({**PROBLEM, "\udc00": "\udc00"}, fields={"domain": "\udc00"}).domain == r"\udc00"
 
 
 def test_columns_can_be_named_also_within_objects():

@@ -2,13 +2,16 @@
 
 import gzip
 import json
+import os
 import sys
+from decimal import Decimal
 
 import pytest
 
 from data.made_up import TALK, TEXT, write_rows
 from open_exaone.base.errors import DataError
 from open_exaone.data import hub, source
+from open_exaone.data.check import check
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.rows import Row, RowError
 from open_exaone.data.source import find_files, read_rows
@@ -58,6 +61,9 @@ def test_parquet_gives_the_same_rows(tmp_path):
     rows = [{"text": f"row {number}"} for number in range(2500)]
     parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     assert values(tmp_path / "a.parquet") == list(enumerate(rows, start=1))
+    answers = [{"question": "Q", "answer": Decimal("1.50")}]
+    parquet.write_table(arrow.Table.from_pylist(answers), tmp_path / "c.parquet")
+    assert check(str(tmp_path / "c.parquet")).good == 1
     broken = arrow.Array.from_buffers(  # three texts of two bytes each, the second no UTF-8
         arrow.string(),
         3,
@@ -171,3 +177,13 @@ def test_what_the_card_does_not_name_is_refused(make_hub, config, split, said):
     make_hub({"README.md": CARD, "main/test.jsonl": ""})
     with pytest.raises(DataError, match=said):
         hub.hub_files("owner/name", config, split, (".jsonl",))
+
+
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    for name in ("pipe.jsonl", "zero.jsonl"):
+        with pytest.raises(DataError, match=f"{name}: is a device or a pipe"):
+            find_files(str(tmp_path / name))
+    with pytest.raises(DataError, match="holds no file"):
+        find_files(str(tmp_path))

@@ -32,6 +32,18 @@ def sources_of(
     Raises:
         ConfigError: a flag is wrong, or given for a .toml file, whose sources say it themselves.
     """
+    return [source for source, _ in _sources(paths, format, fields, domain, config, split)]
+
+
+def _sources(
+    paths: Sequence[str],
+    format: str | None,
+    fields: Sequence[str],
+    domain: str | None,
+    config: str | None,
+    split: str | None,
+) -> list[tuple[SourceConfig, str]]:
+    """As `sources_of`, each source with which replies of it are learned: `DataConfig.turns`."""
     if not paths:
         raise ConfigError("name a file, a folder, hub:owner/name, or a .toml file with a table [data]")
     pairs = [field.partition("=") for field in fields]
@@ -45,15 +57,16 @@ def sources_of(
         "split": split,
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    found: list[SourceConfig] = []
+    found: list[tuple[SourceConfig, str]] = []
     for path in paths:
         if not path.endswith(".toml"):
-            found.append(validate(SourceConfig, {"path": path, **given}, path))
+            found.append((validate(SourceConfig, {"path": path, **given}, path), "each"))
         elif given:
             raise ConfigError(f"{path}: its sources say their {', '.join(given)} themselves; leave the flags out")
         else:
             table = read_toml(Path(path))
-            found += validate(DataConfig, table.get("data", table), path).sources
+            data = validate(DataConfig, table.get("data", table), path)
+            found += [(source, data.turns) for source in data.sources]
     return found
 
 
@@ -87,9 +100,11 @@ def check(
     reports = []
 
     def read(on_bad: Any = None) -> None:
-        for source in sources_of(paths, format, fields, None, config, split):
+        for source, turns in _sources(paths, format, fields, None, config, split):
             told = _Told(console, show_all, on_bad)
-            report = check_source(source, limit=limit, tokenizer=opened, max_tokens=max_tokens, on_bad=told)
+            report = check_source(
+                source, limit=limit, tokenizer=opened, max_tokens=max_tokens, turns=turns, on_bad=told
+            )
             _print_report(report, told.num_hidden, console)
             reports.append(report)
 
@@ -124,8 +139,10 @@ class _Told:
 
 
 def _print_report(report: "CheckReport", num_hidden: int, console: Console) -> None:
+    from open_exaone.data.rows import printable
+
     def say(text: str) -> None:
-        console.print(text, markup=False)
+        console.print(printable(text), markup=False)
 
     if num_hidden:
         say(f"… and {num_hidden:,} more bad rows; --all prints them, --out FILE writes them")

@@ -1,6 +1,6 @@
 """What is wrong with the rows of a source, and what the others are.
 
-    check(source, *, limit=None, tokenizer=None, max_tokens=None, on_bad=None) -> CheckReport
+    check(source, *, limit=None, tokenizer=None, max_tokens=None, turns="each", on_bad=None) -> CheckReport
 
 `exaone data check FILE` prints the report and ends with 1 where a row is bad.
 """
@@ -13,7 +13,7 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
-from open_exaone.data.render import Refused, fit, render_batch
+from open_exaone.data.render import Fitted, Refused, fit, render_batch
 from open_exaone.data.repeats import Repeats
 from open_exaone.data.rows import Conversation, Example, RowError
 from open_exaone.data.shapes import Shape, used_columns
@@ -61,6 +61,7 @@ def check(
     limit: int | None = None,
     tokenizer: Tokenizer | None = None,
     max_tokens: int | None = None,
+    turns: str = "each",
     on_bad: Callable[[RowError], None] | None = None,
 ) -> CheckReport:
     """Reads every row.
@@ -68,7 +69,8 @@ def check(
     Args:
         limit: only so many rows.
         tokenizer: counts tokens; texts of a single one are then found exactly.
-        max_tokens: with a tokenizer, a row that has more is a bad one.
+        max_tokens: with a tokenizer, a row of which a reply has more, with what stands before it, is a bad one.
+        turns: which replies of a conversation are learned, as `DataConfig.turns`.
         on_bad: called with every bad row.
 
     Raises:
@@ -84,7 +86,7 @@ def check(
     unused: dict[tuple[str, ...], list[str]] = {}
     for chunk in examples.chunks:
         if tokenizer is not None:
-            chunk = _counted(chunk, report, source, tokenizer, max_tokens)
+            chunk = _counted(chunk, report, source, tokenizer, max_tokens, turns)
         for parsed in chunk:
             _count(parsed, report, source, on_bad, unused)
         good = [parsed for parsed in chunk if isinstance(parsed.result, Example)]
@@ -131,26 +133,31 @@ def _count(
 
 
 def _counted(
-    chunk: list[Parsed], report: CheckReport, source: SourceConfig, tokenizer: Tokenizer, max_tokens: int | None
+    chunk: list[Parsed],
+    report: CheckReport,
+    source: SourceConfig,
+    tokenizer: Tokenizer,
+    max_tokens: int | None,
+    turns: str,
 ) -> list[Parsed]:
-    """The chunk, with errors in the places of rows that do not fit; the others' tokens are counted."""
+    """The chunk, with errors in the places of rows of which anything does not fit; the others' tokens are counted."""
     kind = KIND_OF[report.shape]
     results = [parsed.result for parsed in chunk]
     good = [result for result in results if isinstance(result, Example)]
-    rendered = iter(render_batch(good, tokenizer, kind, source, "last"))
+    rendered = iter(render_batch(good, tokenizer, kind, source, turns))
     limit = max_tokens or 1 << 62
     counted = []
     for parsed in chunk:
         if isinstance(parsed.result, Example) and parsed.row is not None:
             item = next(rendered)
-            fitting = item if isinstance(item, Refused) else fit(item, limit, "drop", kind)[0]
-            if isinstance(fitting, Refused):
-                row = parsed.row
+            fitted = Fitted([], False, [item]) if isinstance(item, Refused) else fit(item, limit, "drop", kind)
+            if fitted.lost:
+                row, lost = parsed.row, fitted.lost[0]
                 parsed = parsed._replace(
-                    result=RowError(row.file, row.number, "", fitting.reason, fitting.why, unit=row.unit)
+                    result=RowError(row.file, row.number, "", lost.reason, fitted.why(lost), unit=row.unit)
                 )
             else:
-                sizes = [len(ids) for one in fitting for ids, _ in one.documents]
+                sizes = [len(ids) for one in fitted.kept for ids, _ in one.documents]
                 report.tokens += sum(sizes)
                 report.longest = max(report.longest, *sizes)
         counted.append(parsed)

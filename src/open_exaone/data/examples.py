@@ -5,6 +5,7 @@ for chunk in examples.chunks: for parsed in chunk: parsed.place, parsed.row, par
 """
 
 import itertools
+import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from open_exaone.base.errors import DataError
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.repeats import Repeats
-from open_exaone.data.rows import Example, Row, RowError
+from open_exaone.data.rows import Example, Row, RowError, printable
 from open_exaone.data.shapes import NEEDS, Shape, detect_shape, parse_row
 from open_exaone.data.source import read_rows
 
@@ -64,8 +65,12 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
     if row is None:
         first = next((row for row in peeked if isinstance(row, RowError)), None)
         return f"{source.path}: no row can be read" if first is None else str(first)
-    columns = ", ".join(map(str, row.value)) if isinstance(row.value, dict) else f"no columns, but {row.value!r:.60}"
-    return (
+    columns = (
+        ", ".join(map(str, row.value))
+        if isinstance(row.value, dict)
+        else f"no columns, but {reprlib.repr(row.value):.60}"
+    )
+    return printable(
         f"{row.place}: has columns {columns}: no shape that is known; give the source's format ({', '.join(NEEDS)}) "
         "and, in fields, which column holds what"
     )

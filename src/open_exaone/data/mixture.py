@@ -29,6 +29,7 @@ from open_exaone.data.store import Group, Prepared
 
 _MAX_EPOCHS_KEPT = 2
 _SPREAD, _SHUFFLE = 0, 1  # what a random stream is for
+_LEAST_SHARE = 1e-15  # of tokens; what is less is lost among rounding errors
 
 
 def token_shares(groups: Sequence[Group], data: DataConfig) -> list[float]:
@@ -38,9 +39,11 @@ def token_shares(groups: Sequence[Group], data: DataConfig) -> list[float]:
     other and leaves each mode's inner shares as they were.
 
     Raises:
-        DataError: a source with a share has no example left, or a mode that the ratio asks for has none.
+        DataError: a source with a share has no example left, a mode that the ratio asks for has none, or a share is
+            next to nothing.
     """
     shares = [_natural_share(group, groups, data) for group in groups]
+    _check_shares(shares, groups)
     given = [index for index, source in enumerate(data.sources) if source.share is not None]
     for index in given:
         if not any(group.source == index for group in groups):
@@ -53,7 +56,17 @@ def token_shares(groups: Sequence[Group], data: DataConfig) -> list[float]:
                 raise DataError(f"reasoning_ratio = {data.reasoning_ratio}: there is no example in mode {mode!r}")
             scale = weight / sum(wanted.values()) / total
             shares = [s * scale if g.mode == mode else s for s, g in zip(shares, groups, strict=True)]
+    _check_shares(shares, groups)
     return [share / sum(shares) for share in shares]
+
+
+def _check_shares(shares: Sequence[float], groups: Sequence[Group]) -> None:
+    for share, group in zip(shares, groups, strict=True):
+        if share < _LEAST_SHARE * sum(shares):
+            raise DataError(
+                f"{group.name}: its {group.mode} examples are to have {share / sum(shares):g} of the tokens, which is "
+                "next to nothing: set its share and reasoning_ratio nearer to the others', or leave it out"
+            )
 
 
 def _natural_share(group: Group, groups: Sequence[Group], data: DataConfig) -> float:
@@ -129,6 +142,17 @@ class Mixture:
         """Steps of about `batch_tokens` tokens each."""
         return TokenSteps(self, batch_tokens, num_epochs)
 
+    def steps_per_epoch(self, num_epochs: int, batch_tokens: int) -> list[int]:
+        """How many steps `cuts` makes of each epoch. Only epochs of examples longer than a step need be put in order:
+        any other has a step for each cut."""
+        longest = int(self._tokens_N.max())
+        numbers = []
+        for epoch, tokens in enumerate(self._epoch_tokens(num_epochs)):
+            steps = max(1, round(tokens / batch_tokens))
+            is_even = steps == 1 or (longest + 1) * steps <= tokens
+            numbers.append(steps if is_even else len(self.cuts(epoch, batch_tokens)) - 1)
+        return numbers
+
     def cuts(self, epoch: int, batch_tokens: int) -> NDArray[np.int64]:
         """Where the steps of an epoch begin and end: it is cut into equal parts by tokens, near `batch_tokens` each."""
         ends = np.cumsum(self._tokens_N[self.epoch(epoch)], dtype=np.int64)
@@ -163,6 +187,21 @@ class Mixture:
         starts = np.searchsorted(self._group_N[by_group], np.arange(len(self._groups) + 1))
         return [by_group[start:end] for start, end in itertools.pairwise(starts)]
 
+    def _epoch_tokens(self, num_epochs: int) -> list[int]:
+        """The tokens of each of the first epochs: a shuffle is only made where an epoch ends within it."""
+        totals = np.zeros(num_epochs, np.int64)
+        for group, (members, count) in enumerate(zip(self._members, self._counts, strict=True)):
+            whole, made = int(self._tokens_N[members].sum(dtype=np.int64)), -1
+            taken = []  # of this group's tokens, up to the end of each epoch
+            for end in range(0, (num_epochs + 1) * count, count):
+                shuffle, offset = divmod(end, len(members))
+                if offset and shuffle != made:
+                    order = self._take(group, members, shuffle * len(members), len(members))
+                    so_far, made = np.cumsum(self._tokens_N[order], dtype=np.int64), shuffle
+                taken.append(shuffle * whole + (int(so_far[offset - 1]) if offset else 0))
+            totals += np.diff(taken)
+        return [int(total) for total in totals]
+
     def _order(self, epoch: int) -> NDArray[np.int64]:
         taken, places = [], []
         for group, (members, count) in enumerate(zip(self._members, self._counts, strict=True)):
@@ -195,9 +234,9 @@ class TokenSteps(Sequence[list[int]]):
             raise ValueError(f"batch_tokens = {batch_tokens}: must be at least 1")
         if not 0 < num_epochs < math.inf:
             raise ValueError(f"num_epochs = {num_epochs}: must be above 0 and finite")
-        self._mixture = mixture
-        self._cuts = [mixture.cuts(epoch, batch_tokens) for epoch in range(math.ceil(num_epochs))]
-        sizes = [len(cuts) - 1 for cuts in self._cuts]
+        self._mixture, self._batch_tokens = mixture, batch_tokens
+        self._cuts: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))  # of the epoch that was asked for last
+        sizes = mixture.steps_per_epoch(math.ceil(num_epochs), batch_tokens)
         rest = num_epochs - (len(sizes) - 1)  # of the last epoch
         sizes[-1] = max(1, round(sizes[-1] * rest))
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -209,5 +248,7 @@ class TokenSteps(Sequence[list[int]]):
         if not 0 <= step < len(self):
             raise IndexError(f"step {step} of {len(self)}")
         epoch = int(np.searchsorted(self._starts, step, side="right")) - 1
-        start, end = self._cuts[epoch][step - self._starts[epoch] :][:2]
+        if self._cuts[0] != epoch:
+            self._cuts = (epoch, self._mixture.cuts(epoch, self._batch_tokens))
+        start, end = self._cuts[1][step - self._starts[epoch] :][:2]
         return self._mixture.epoch(epoch)[start:end].tolist()

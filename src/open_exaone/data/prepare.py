@@ -26,12 +26,15 @@ from open_exaone.base.records import Problem
 from open_exaone.base.version import code_version
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
-from open_exaone.data.render import Refused, Rendered, fit, render_batch
-from open_exaone.data.rows import Example, RowError
+from open_exaone.data.render import Fitted, Refused, Rendered, fit, render_batch
+from open_exaone.data.rows import Example, RowError, printable
 from open_exaone.data.shapes import Shape
 from open_exaone.data.source import SourceFile, find_files
-from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file
+from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file, manifest_hash
 from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.verify.judge import find_judge
+from open_exaone.verify.own import check_own, is_own
+from open_exaone.verify.settings import JudgeSettings
 
 LEARNS: dict[Kind, tuple[Shape, ...]] = {
     "pretrain": ("text", "messages", "prompt_completion", "problems"),
@@ -49,6 +52,7 @@ class Counts:
     shape: Shape
     rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # by reason
+    dropped_parts: Counter[str] = field(default_factory=Counter)  # replies and pieces of rows of which others are kept
     first_dropped: dict[str, str] = field(default_factory=dict)  # of each reason, the first row
     truncated: int = 0
     split: int = 0
@@ -69,20 +73,14 @@ def prepare(
     """Prepares data, or opens what was prepared before.
 
     Raises:
-        ConfigError: `too_long` does not go with `kind`.
+        ConfigError: `too_long` does not go with `kind`, a verifier is unknown, or two sources hold the same file.
         DataError: a row is bad and `bad_rows` is "refuse"; a source cannot be read, has no row of use, or has changed
             since; the folder holds data of other settings.
         RunFolderError: another process prepares the same folder, or the disk is full.
     """
-    if data.too_long == "split" and kind != "pretrain":
-        raise ConfigError(
-            f'too_long = "split": is for pretraining; with {kind} a piece of a reply would lose its prompt'
-        )
-    if data.too_long == "truncate" and kind == "rl":
-        raise ConfigError('too_long = "truncate": a question cut short is another question; use "drop"')
-    if max_tokens < 2:
-        raise ConfigError(f"max_tokens = {max_tokens}: must be at least 2")
+    _check_settings(data, kind, max_tokens)
     files = [find_files(source) for source in data.sources]
+    _check_named_once(files)
     settings = {
         "kind": kind,
         "max_tokens": max_tokens,
@@ -105,11 +103,39 @@ def prepare(
                 manifest |= {"layout": LAYOUT, "settings": settings, "code": code_version()}
                 for told, of_one in zip(manifest["sources"], described, strict=True):
                     told["files"] = of_one
+                manifest["sha256"] = manifest_hash(manifest)
                 write_json(partial / MANIFEST, manifest)
                 replace_folder(partial, folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     return Prepared(folder, verify=False)
+
+
+def _check_settings(data: DataConfig, kind: Kind, max_tokens: int) -> None:
+    if data.too_long == "split" and kind != "pretrain":
+        raise ConfigError(
+            f'too_long = "split": is for pretraining; with {kind} a piece of a reply would lose its prompt'
+        )
+    if data.too_long == "truncate" and kind == "rl":
+        raise ConfigError('too_long = "truncate": a question cut short is another question; use "drop"')
+    if max_tokens < 2:
+        raise ConfigError(f"max_tokens = {max_tokens}: must be at least 2")
+    for source in data.sources if kind == "rl" else ():
+        try:
+            find_judge(source.verifier)
+            if is_own(source.verifier):
+                check_own(source.verifier, JudgeSettings())
+        except ValueError as error:
+            raise ConfigError(f"{source.path}: {error}") from error
+
+
+def _check_named_once(files: Sequence[Sequence[SourceFile]]) -> None:
+    """Two paths may lead to one file, which would then have two shares."""
+    owners: dict[Path, int] = {}
+    for index, of_one in enumerate(files):
+        for file in of_one:
+            if owners.setdefault(file.path.resolve(), index) != index:
+                raise ConfigError(f"{file.name}: two of the sources hold it; leave it in one, with a larger share")
 
 
 def check_sources(manifest: dict[str, Any], described: Sequence[dict[str, Any]]) -> None:
@@ -227,15 +253,14 @@ class _Source:
                 self._drop_bad(parsed.result, counts)
                 continue
             item = next(rendered)
-            was_cut = False
-            if not isinstance(item, Refused):
-                item, was_cut = fit(item, self.max_tokens, self.data.too_long, self.kind)
             if isinstance(item, Refused):
-                self._drop(item, parsed, counts)
-                continue
-            counts.truncated += was_cut and self.data.too_long == "truncate"
-            counts.split += was_cut and self.data.too_long == "split"
-            for one in item:
+                fitted = Fitted([], False, [item])
+            else:
+                fitted = fit(item, self.max_tokens, self.data.too_long, self.kind)
+            self._drop(fitted, parsed, counts)
+            counts.truncated += fitted.was_cut and self.data.too_long == "truncate"
+            counts.split += fitted.was_cut and self.data.too_long == "split"
+            for one in fitted.kept:
                 self._add(one, parsed, counts)
 
     def _add(self, rendered: Rendered, parsed: Parsed, counts: Counts) -> None:
@@ -267,7 +292,11 @@ class _Source:
         counts.dropped[error.reason] += 1
         counts.first_dropped.setdefault(error.reason, str(error))
 
-    def _drop(self, refused: Refused, parsed: Parsed, counts: Counts) -> None:
+    def _drop(self, fitted: Fitted, parsed: Parsed, counts: Counts) -> None:
+        """Counts what is lost: parts of a row, or the row as one."""
         assert parsed.row is not None
-        counts.dropped[refused.reason] += 1
-        counts.first_dropped.setdefault(refused.reason, f"{parsed.row.place}: {refused.why}")
+        counted = counts.dropped_parts if fitted.kept else counts.dropped
+        for refused in fitted.lost if fitted.kept else fitted.lost[:1]:
+            counted[refused.reason] += 1
+            told = printable(f"{parsed.row.place}: {fitted.why(refused)}")
+            counts.first_dropped.setdefault(refused.reason, told)

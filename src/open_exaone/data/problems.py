@@ -1,6 +1,8 @@
 """Where a problem's row hides its answer: behind GSM8K's `####`, in a solution's last box, as an option's index."""
 
+import math
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from open_exaone.base.config import short
@@ -61,9 +63,11 @@ def find_answer(
     worked = solution or None
     if options is not None and value is not None:
         return Answer(_option(value, options, name, first_option), worked)
-    if isinstance(value, bool) or (value is not None and not isinstance(value, str | int | float)):
+    if isinstance(value, bool) or (value is not None and not isinstance(value, str | int | float | Decimal)):
         raise BadRow(name, "wrong type", f"must be a text or a number, not {short(value)}")
-    text = "" if value is None else str(value)
+    if isinstance(value, float | Decimal) and not math.isfinite(value):
+        raise BadRow(name, "not finite", f"is {value}, which is no number", "write the answer, or leave the row out")
+    text = "" if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
     before, mark, final = text.rpartition(_GSM8K)
     if mark:
         if not final.strip():

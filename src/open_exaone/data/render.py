@@ -1,7 +1,7 @@
 """Examples as token ids, by the batch: which turns are learned, and in which mode.
 
 render_batch(examples, tokenizer, kind, source, turns) -> for each example, list[Rendered] | Refused
-fit(rendered, max_tokens, too_long, kind) -> list[Rendered] | Refused
+fit(rendered, max_tokens, too_long, kind) -> Fitted(kept, was_cut, lost): what is left of an example, and what is not
 """
 
 import itertools
@@ -32,6 +32,18 @@ class Refused(NamedTuple):
 
     reason: str  # what is counted
     why: str
+
+
+class Fitted(NamedTuple):
+    """What is left of an example."""
+
+    kept: list[Rendered]
+    was_cut: bool  # something that is kept
+    lost: list[Refused]  # why each reply or piece was left out; with nothing kept the first one speaks for the row
+
+    def why(self, refused: Refused) -> str:
+        """Why one of those in `lost` was left out, said of the row."""
+        return f"a part of it, such as a reply, {refused.why}" if self.kept else refused.why
 
 
 class _Job(NamedTuple):
@@ -72,31 +84,37 @@ def render_batch(
     return results
 
 
-def fit(rendered: list[Rendered], max_tokens: int, too_long: str, kind: Kind) -> tuple[list[Rendered] | Refused, bool]:
-    """What is left of an example where it must not exceed `max_tokens`, and whether any of it was cut."""
+def fit(rendered: list[Rendered], max_tokens: int, too_long: str, kind: Kind) -> Fitted:
+    """What is left of an example where none of its documents may exceed `max_tokens`."""
     kept: list[Rendered] = []
+    lost: list[Refused] = []
     was_cut = False
     for item in rendered:
-        longest = max(len(ids) for ids, _ in item.documents)
-        if longest <= max_tokens:
-            kept.append(item)
-            continue
-        if too_long == "drop" or kind == "rl":
-            continue
-        was_cut = True
-        if too_long == "truncate":
-            kept.append(item._replace(documents=tuple((i[:max_tokens], m[:max_tokens]) for i, m in item.documents)))
-        else:
-            [(ids, mask)] = item.documents
-            pieces = -(-longest // max_tokens)
-            ends = [longest * number // pieces for number in range(pieces + 1)]  # of like length, none a mere rest
-            kept += [item._replace(documents=((ids[a:b], mask[a:b]),)) for a, b in itertools.pairwise(ends)]
-    if not kept:
-        return Refused("too long", f"has more than {max_tokens} tokens"), False
-    learned = kept if kind == "rl" else [item for item in kept if all(any(mask[1:]) for _, mask in item.documents)]
-    if not learned:
-        return Refused("nothing learned", "nothing is left to learn of it, cut to the context"), False
-    return learned, was_cut
+        pieces = _pieces(item, max_tokens, "drop" if kind == "rl" else too_long)
+        if not pieces:
+            lost.append(Refused("too long", f"has more than {max_tokens} tokens"))
+        for piece in pieces:
+            if kind == "rl" or all(any(mask[1:]) for _, mask in piece.documents):
+                kept.append(piece)
+                was_cut |= piece is not item
+            else:
+                lost.append(Refused("nothing learned", "has nothing left to learn, cut to the context"))
+    return Fitted(kept, was_cut, lost)
+
+
+def _pieces(item: Rendered, max_tokens: int, too_long: str) -> list[Rendered]:
+    """The document or pair itself where it is short enough, else what the policy makes of it."""
+    longest = max(len(ids) for ids, _ in item.documents)
+    if longest <= max_tokens:
+        return [item]
+    if too_long == "drop":
+        return []
+    if too_long == "truncate":
+        return [item._replace(documents=tuple((ids[:max_tokens], mask[:max_tokens]) for ids, mask in item.documents))]
+    [(ids, mask)] = item.documents
+    pieces = -(-longest // max_tokens)
+    ends = [longest * number // pieces for number in range(pieces + 1)]  # of like length, none a mere rest
+    return [item._replace(documents=((ids[a:b], mask[a:b]),)) for a, b in itertools.pairwise(ends)]
 
 
 def _jobs(example: Example, kind: Kind, source: SourceConfig, turns: str) -> list[_Job]:

@@ -14,7 +14,7 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.problems import find_answer, find_options
-from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Row, RowError, Text, Turn
+from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Row, RowError, Text, Turn, printable
 from open_exaone.data.turns import check_order, read_turns, reply_turn
 from open_exaone.text.chat import check_messages, check_tools
 
@@ -46,6 +46,8 @@ NEEDS: dict[Shape, tuple[tuple[str, ...], ...]] = {
     "text": (("text",),),
 }
 _ABSENT = object()
+_NESTED = (dict, list, tuple)
+_MAX_DEPTH = 100  # of values within values: what copies or writes a row calls itself that often
 
 
 class Columns(NamedTuple):
@@ -125,6 +127,7 @@ def parse_row(row: Row, shape: Shape, source: SourceConfig) -> Example | RowErro
     """
     try:
         value = row.value
+        _check_depth(value)
         if not isinstance(value, dict):
             raise BadRow("", "wrong type", f"must be an object with named fields, not {short(value)}")
         columns = Columns(value, source.fields)
@@ -137,6 +140,16 @@ def parse_row(row: Row, shape: Shape, source: SourceConfig) -> Example | RowErro
         return example
     except BadRow as error:
         return error.at(row)
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, _NESTED))
+        level = [item for items in inner for item in items if isinstance(item, _NESTED)]
+        if not level:
+            return
+    raise BadRow("", "too deep", f"holds values within values more than {_MAX_DEPTH} deep", "leave that column out")
 
 
 def _check_shape(columns: Columns, shape: Shape) -> None:
@@ -166,7 +179,7 @@ def _id(columns: Columns) -> str | None:
 
 def _domain(columns: Columns, source: SourceConfig) -> str | None:
     value = columns.get("domain") if "domain" in source.fields else None
-    return source.domain if value is None else str(value)[:100]
+    return source.domain if value is None else printable(str(value)[:100])
 
 
 def _messages(columns: Columns, row: Row, source: SourceConfig) -> Conversation:

@@ -18,7 +18,7 @@ from typing import IO, Any
 from open_exaone.base.errors import DataError
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.hub import HUB, hub_files
-from open_exaone.data.rows import Row, RowError
+from open_exaone.data.rows import Row, RowError, printable
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
 MAX_LINE_BYTES = 64 << 20  # no row is longer; a file without line ends must not fill the memory
@@ -54,7 +54,7 @@ def find_files(source: SourceConfig | str) -> list[SourceFile]:
     """The files of a source, in the order of their names.
 
     Raises:
-        DataError: there are none, or the hub's data set cannot be had.
+        DataError: there are none, one is a device or a pipe, or the hub's data set cannot be had.
     """
     source = SourceConfig(path=source) if isinstance(source, str) else source
     if source.path.startswith(HUB):
@@ -67,15 +67,17 @@ def find_files(source: SourceConfig | str) -> list[SourceFile]:
         found = sorted(file for file in path.rglob("*") if _is_readable(file, path))
         if not found:
             raise DataError(f"{path}: holds no file that is read here; those end in {', '.join(SUFFIXES)}")
-    elif path.exists():
+    elif path.is_file():
         found = [path]
+    elif path.exists():
+        raise DataError(f"{path}: is a device or a pipe; a file is needed")
     elif set(path.name) & set("*?["):
         found = sorted(file for file in path.parent.glob(path.name) if file.is_file())
         if not found:
             raise DataError(f"{path}: no file matches")
     else:
         raise DataError(f"{path}: no such file" + _hint(source.path))
-    return [SourceFile(str(file), file) for file in found]
+    return [SourceFile(printable(str(file)), file) for file in found]
 
 
 def read_file(file: SourceFile) -> Iterator[Row | RowError]:

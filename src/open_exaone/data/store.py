@@ -17,7 +17,7 @@ example: group, tokens, tokens learned, the row it came from), for "rl" problems
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json
 from open_exaone.base.records import Problem
@@ -33,8 +34,9 @@ from open_exaone.data.document import Document
 
 Kind = Literal["pretrain", "sft", "preference", "rl"]
 MANIFEST = "manifest.json"
-LAYOUT = 1  # of the folder; counts up when it changes
+LAYOUT = 2  # of the folder; counts up when it changes
 PROBLEM = tuple(field.name for field in fields(Problem))
+_BLOCK_BYTES = 1 << 22
 EXAMPLE = np.dtype([("group", "<i4"), ("tokens", "<i4"), ("learned", "<i4"), ("row", "<i8")])
 
 Item = TypeVar("Item")
@@ -88,8 +90,10 @@ class Prepared:
     def __init__(self, folder: Path, *, verify: bool = True) -> None:
         self.folder = folder
         self.manifest: dict[str, Any] = read_json(folder / MANIFEST)
-        if self.manifest.get("layout") != LAYOUT:
+        if not isinstance(self.manifest, dict) or self.manifest.get("layout") != LAYOUT:
             raise DataError(f"{folder}: was prepared by another version of this program; remove it and prepare anew")
+        if self.manifest.get("sha256") != manifest_hash(self.manifest):
+            raise DataError(f"{folder / MANIFEST}: is not what was written (its checksum differs); {_MEND}")
         for name, expected in self.manifest["files"].items():
             _check_file(folder / name, expected, verify=verify)
         self.kind: Kind = self.manifest["settings"]["kind"]
@@ -132,8 +136,7 @@ class Prepared:
 
     @property
     def fingerprint(self) -> str:
-        told = [self.manifest["settings"], self.manifest["files"]]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return _hash([self.manifest["settings"], self.manifest["files"], self.manifest["groups"]])
 
     def __len__(self) -> int:
         return len(self._examples_N)
@@ -240,16 +243,35 @@ class Writer:
         self._files["examples.bin"].write(np.array((group, tokens, learned, row), EXAMPLE).tobytes())
 
 
+def manifest_hash(manifest: Mapping[str, Any]) -> str:
+    """What a manifest must say as its "sha256": the hash of all else in it."""
+    return _hash({name: value for name, value in manifest.items() if name != "sha256"})
+
+
 def describe_file(path: Path) -> dict[str, Any]:
-    """A file's size and SHA-256."""
+    """A file's size and SHA-256; between blocks it is a safe point.
+
+    Raises:
+        Interrupted: an interruption was requested.
+    """
+    digest, size = hashlib.sha256(), 0
     with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return {"bytes": file.tell(), "sha256": digest.hexdigest()}
+        while block := file.read(_BLOCK_BYTES):
+            interrupt.check()
+            digest.update(block)
+            size += len(block)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+_MEND = "remove its folder and prepare the data anew"
 
 
 def _check_file(path: Path, expected: dict[str, Any], *, verify: bool) -> None:
-    mend = "remove its folder and prepare the data anew"
     if not path.is_file():
-        raise DataError(f"{path}: is missing; {mend}")
+        raise DataError(f"{path}: is missing; {_MEND}")
     if path.stat().st_size != expected["bytes"] or (verify and describe_file(path) != expected):
-        raise DataError(f"{path}: is not what was written (its checksum differs); {mend}")
+        raise DataError(f"{path}: is not what was written (its checksum differs); {_MEND}")
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -21,7 +21,7 @@ ROLE_NAMES = {
 }
 THOUGHT_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought")
 _OPEN = re.compile(rf"\s*<({'|'.join(THOUGHT_TAGS)})>")
-_CLOSE = tuple(f"</{tag}>" for tag in THOUGHT_TAGS)
+_CLOSING_LINE = re.compile(rf"^[ \t]*</({'|'.join(THOUGHT_TAGS)})>[ \t\r]*$", re.MULTILINE)
 
 
 def read_turns(value: Any, name: str) -> tuple[Turn, ...]:
@@ -41,7 +41,7 @@ def reply_turn(text: str, name: str, thought: Any = None) -> Turn:
     """The assistant's turn that says `text`; a thought that stands in front of it in tags is split off.
 
     Raises:
-        BadRow: a thought is never closed, stands there twice, or nothing follows it.
+        BadRow: as `split_thought`; or a thought stands there twice, or nothing follows it.
     """
     inside, answer = split_thought(text, name)
     if thought is not None and not isinstance(thought, str):
@@ -55,22 +55,31 @@ def reply_turn(text: str, name: str, thought: Any = None) -> Turn:
 
 
 def split_thought(text: str, name: str) -> tuple[str | None, str]:
-    """A reply's thought (None: it has none) and its answer. A thought ends at the last closing tag, as in chat formats.
+    """A reply's thought (None: it has none) and its answer.
 
-    A reply that only closes a thought had it opened by its prompt, as DeepSeek-R1's.
+    A thought is opened at the head of the reply; or its prompt opened it, as DeepSeek-R1's, and the reply only closes
+    it, on a line of its own. Tags anywhere else are text like any other.
 
     Raises:
-        BadRow: a thought is opened and never closed.
+        BadRow: a thought is opened and never closed, or which tag closes it cannot be known.
     """
     if "<" not in text:
         return None, text
     opened = _OPEN.match(text)
-    close = f"</{opened[1]}>" if opened else next((tag for tag in _CLOSE if tag in text), None)
-    if close is None:
+    closing = None if opened else _CLOSING_LINE.search(text)
+    if opened is None and closing is None:
         return None, text
-    before, closed, answer = text.rpartition(close)
+    tag = str((opened or closing)[1])  # type: ignore[index]  # one of them is there
+    close = f"</{tag}>"
+    first_opening = text.find(f"<{tag}>")
+    if closing is not None and 0 <= first_opening < closing.start():  # the reply shows tags; it has no thought
+        return None, text
+    before, closed, answer = text.partition(close)
     if not closed:
-        raise BadRow(name, "unclosed thought", f"opens {opened[0].strip() if opened else ''} and never closes it")
+        raise BadRow(name, "unclosed thought", f"opens <{tag}> and never closes it")
+    if close in answer or (closing is not None and first_opening >= 0):
+        mend = "put the thought into reasoning_content"
+        raise BadRow(name, "ambiguous thought", f"where its thought ends cannot be known: {close} is not alone", mend)
     return before[opened.end() if opened else 0 :].strip(), answer.strip()
 
 

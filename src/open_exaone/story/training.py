@@ -226,6 +226,7 @@ def _prepare(config: TrainConfig, data: DataConfig, start: _Start, folder: Path,
     prepared = prepare(data, start.tokenizer, folder, kind=kind, max_tokens=limit, on_progress=tell)
     for source in prepared.manifest["sources"]:
         said = [f"{number:,} left out ({reason})" for reason, number in source["dropped"].items()]
+        said += [f"{number:,} parts left out ({reason})" for reason, number in source["dropped_parts"].items()]
         said += [f"{source[how]:,} {how}" for how in ("truncated", "split") if source[how]]
         if said:
             on_event({"message": f"{source['name']}: of {source['rows']:,} rows {', '.join(said)}"})
