@@ -1,6 +1,7 @@
 """Compiling the kernels: once, for whoever asks, in a folder of the user's own; and plain torch where that fails."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -13,7 +14,8 @@ import torch
 from open_exaone.kernels import build
 
 SOURCE = """
-extern "C" int answer(int threads) {
+#define EXPORT extern "C"
+EXPORT int answer(int threads) {
     int n = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : n)
     n += 1;
@@ -122,12 +124,93 @@ def test_a_cache_of_somebody_else_is_not_trusted(workshop, monkeypatch) -> None:
     assert answer is None and "another user" in said
 
 
-def test_a_cache_open_to_others_is_closed(workshop) -> None:
-    folder = workshop / "cache" / "open-exaone" / "kernels"
-    folder.mkdir(parents=True)
-    folder.chmod(0o777)
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_cache_that_others_can_write_is_not_trusted(workshop, mode) -> None:
+    """Whatever lies there already: here the very library that would be compiled."""
     assert loaded()[0] == 42
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder = workshop / "cache" / "open-exaone" / "kernels"
+    folder.chmod(mode)
+    answer, said = loaded()
+    assert answer is None and f"others can write into {folder}" in said and "remove it" in said
+    folder.chmod(0o755)
+    folder.parent.chmod(0o777)
+    assert loaded()[0] == 42
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o755  # so that nobody exchanges the folder
+
+
+def test_a_cache_that_is_a_link_is_not_followed(workshop) -> None:
+    place = workshop / "cache" / "open-exaone"
+    (workshop / "elsewhere").mkdir(mode=0o700)
+    place.mkdir(parents=True)
+    (place / "kernels").symlink_to(workshop / "elsewhere")
+    answer, said = loaded()
+    assert answer is None and "is a link" in said and not list((workshop / "elsewhere").iterdir())
+
+
+def planted(workshop, source):
+    """Compiles `source` to evil.so: the path that our own library will have, not loaded in this process yet."""
+    tools = build._tools()
+    (workshop / "evil.cpp").write_text(source)
+    command = ["g++", "-shared", "-fPIC", "-fopenmp", str(workshop / "evil.cpp"), "-o", str(workshop / "evil.so")]
+    subprocess.run(command, check=True)
+    return build._cache_folder() / f"kernels-{build._digest(*tools)}.so"
+
+
+@pytest.mark.parametrize("kind", ["link", "open to others", "of another user", "pipe", "folder"])
+def test_a_planted_library_is_not_loaded_but_replaced_where_that_can_be(workshop, kind, monkeypatch) -> None:
+    built = planted(workshop, SOURCE.replace("42", "666"))
+    if kind == "link":
+        built.symlink_to(workshop / "evil.so")
+    elif kind == "folder":
+        built.mkdir()
+    elif kind == "pipe":  # opening it would wait for ever
+        os.mkfifo(built, 0o700)
+    else:
+        shutil.copy(workshop / "evil.so", built)
+        built.chmod(0o777 if kind == "open to others" else 0o700)
+    if kind == "of another user":
+        real = Path.lstat
+        other, number = os.getuid() + 1, built.stat().st_ino
+
+        def lstat(path):
+            found = real(path)
+            return os.stat_result((*found[:4], other, *found[5:10])) if found.st_ino == number else found
+
+        monkeypatch.setattr(Path, "lstat", lstat)
+    answer, said = loaded()
+    assert answer == (None if kind == "folder" else 42), said
+    assert kind == "folder" or (stat.S_ISREG(built.lstat().st_mode) and stat.S_IMODE(built.stat().st_mode) == 0o700)
+
+
+@pytest.mark.parametrize("broken", ["cut", "lacks a function"])
+def test_a_library_that_is_not_whole_is_compiled_once_more(workshop, broken, monkeypatch) -> None:
+    built = planted(workshop, SOURCE.replace("answer", "another"))
+    shutil.copy(workshop / "evil.so", built)
+    if broken == "cut":
+        built.write_bytes(b"")
+    assert loaded()[0] == 42
+    compiled, real = [], build._compile
+    monkeypatch.setattr(build, "_compile", lambda *tools: (compiled.append(1), real(*tools)))
+    (workshop / "source" / "answer.cpp").write_text("#define EXPORT static\nEXPORT int answer(int n) { return n; }\n")
+    answer, said = loaded()
+    assert answer is None and "undefined symbol: answer" in said and len(compiled) == 2
+
+
+def test_every_function_that_is_called_is_looked_up_where_the_library_is_loaded() -> None:
+    sources = "".join((build.HERE / name).read_text() for name in build.SOURCES)
+    exported = {name.decode() for name in build.EXPORTED.findall(sources.encode())}
+    rooms = "".join(file.read_text() for file in build.HERE.glob("*.py"))
+    assert exported == set(re.findall(r'call\("(\w+)"', rooms)) and len(exported) == sources.count("EXPORT ")
+
+
+def test_the_newest_libraries_are_kept(workshop) -> None:
+    for number in range(6):
+        (workshop / "source" / "answer.cpp").write_text(SOURCE.replace("42", str(number)))
+        assert loaded()[0] == number
+        newest = max((workshop / "cache").rglob("*.so"), key=lambda file: file.stat().st_mtime_ns)
+        os.utime(newest, ns=(number * 10**9, number * 10**9))
+    kept = list((workshop / "cache").rglob("*.so"))
+    assert sorted(file.stat().st_mtime_ns // 10**9 for file in kept) == [2, 3, 4, 5]
 
 
 def test_switched_off_everything_is_plain_torch() -> None:

@@ -5,6 +5,7 @@ import json
 import random
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.files import read_jsonl
 from open_exaone.data.batch import join, pack
-from open_exaone.train.loop import train
+from open_exaone.train.loop import StepData, train
 from open_exaone.train.settings import WatchConfig
 from open_exaone.train.supervised import Supervised
 from open_exaone.train.tensors import learned_logprobs
 from tiny_stages import copy_of, online_rl, preference, same, some_documents, start, supervised
 
+FAILURE = "none of the 24 steps had anything to learn from.*the same reward.*choose problems.*another folder"
+REWARD = f"{Path(__file__).with_name('thought_length.py')}:score"
 MEASURED = ("second", "memory")  # in names of metrics that no two runs have alike
 
 
@@ -61,7 +64,9 @@ class Kill(BaseException):
 @pytest.mark.parametrize(("killed_at", "dtype"), [(1, "float32"), (3, "bfloat16"), (4, "float32"), (7, "float32")])
 def test_a_killed_run_ends_in_the_same_weights(kind, killed_at, dtype, tmp_path):
     def objective_of(model, folder):
-        return {"supervised": supervised, "preference": preference}.get(kind, lambda: online_rl(model, folder))()
+        if kind == "rl":
+            return online_rl(model, folder, reward=REWARD)
+        return supervised() if kind == "supervised" else preference()
 
     def run(folder, on_step=lambda row: None):
         folder.mkdir(exist_ok=True)
@@ -85,6 +90,7 @@ def test_a_killed_run_ends_in_the_same_weights(kind, killed_at, dtype, tmp_path)
     ]
     assert timeless[0] == timeless[1]
     if kind == "rl":
+        assert sum(row["gradient_norm"] > 0 for row in rows[0]) > 4  # else every run would end as it began
         folders = [sorted((tmp_path / f / "rollouts").iterdir()) for f in ("whole", "cut")]
         assert [path.read_text() for path in folders[0]] == [path.read_text() for path in folders[1]]
         versions = [{json.loads(line)["policy_version"] for line in path.open()} for path in folders[0]]
@@ -141,6 +147,43 @@ def test_a_spike_is_skipped_and_forgotten_by_the_median(tmp_path):
     assert [row["step"] for row in rows if row["skipped"]] == [21, 22]
     assert rows[-1]["skipped_steps"] == 2 and outliers == [1, 3]
     assert not same(*(optimizer.masters for optimizer in optimizers))
+
+
+def test_a_step_without_a_gradient_is_no_measure_of_spikes(tmp_path):
+    """Half of the steps: were they in it, the median of norms would be near zero and every other step a spike."""
+
+    class Idle(Wild):
+        factor = 0.0
+        wild_steps = range(0, 1000, 2)
+
+    objective, rows = wild(Idle, num_epochs=20.0), []
+    progress = train(*start(), objective, tmp_path, rows.append, watch=WatchConfig(spike_factor=100.0))
+    assert [row["gradient_norm"] == 0.0 for row in rows] == [True, False] * 30
+    assert len(progress.norms) == 30 and min(progress.norms) > 0 and progress.skipped_steps == 0
+
+
+class Taught(Supervised):
+    """Nothing to learn from in the first `num_empty` steps."""
+
+    num_empty = 0
+
+    def step_data(self, step):
+        data = super().step_data(step)
+        return StepData([], 1) if step < self.num_empty else data
+
+
+@pytest.mark.parametrize(("num_empty", "is_told", "fails"), [(9, False, False), (12, True, False), (24, True, True)])
+def test_a_stage_that_learned_from_nothing_is_no_success(num_empty, is_told, fails, tmp_path, caplog):
+    objective = wild(Taught, num_epochs=8.0)
+    object.__setattr__(objective, "num_empty", num_empty)
+    model, optimizer = start()
+    before = copy_of(optimizer)
+    for _ in range(2):  # the second finds that all is done
+        with pytest.raises(OpenExaoneError, match=FAILURE) if fails else contextlib.nullcontext():
+            train(model, optimizer, objective, tmp_path, lambda row: None)
+    assert same(optimizer.masters, before) == fails
+    told = [record.message for record in caplog.records if "nothing to learn from" in record.message]
+    assert len(told) == is_told and all("10 steps in a row" in text and "larger group_size" in text for text in told)
 
 
 def test_an_interruption_is_heeded_between_micro_batches_and_loses_only_the_step(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from open_exaone.base.files import read_jsonl
 from open_exaone.train.loop import train
 from tiny_stages import online_rl, same, start
 
+REWARD = f"{Path(__file__).with_name('thought_length.py')}:score"
 SAMPLED_STEPS = list(range(8))
 
 
@@ -21,7 +23,7 @@ def run(folder, killed_at=None, dtype=torch.bfloat16, **changes):
     """
     folder.mkdir(exist_ok=True)
     model, optimizer = start(dtype=dtype)
-    objective, sampled = online_rl(model, folder, **changes), []
+    objective, sampled = online_rl(model, folder, reward=REWARD, **changes), []
     generate, documents = objective.generate, objective._documents
 
     def counted(prompts, sampling):

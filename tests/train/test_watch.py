@@ -148,3 +148,23 @@ def test_metrics_behind_the_saved_state_are_forgotten_even_if_the_disk_lost_some
     num_bytes = size + shift if shift > 0 else size if shift == 0 else None
     Watch(tmp_path, WatchConfig(), 3, num_bytes)
     assert read_jsonl(tmp_path / "metrics.jsonl") == rows[:3]
+
+
+@pytest.mark.parametrize("is_shorter", [True, False])
+def test_metrics_that_were_edited_lose_their_broken_lines_and_no_others(is_shorter, tmp_path, caplog):
+    """Where the bytes of the saved state are in the middle of a line, rows are told by their steps."""
+    path, rows = tmp_path / "metrics.jsonl", [{"step": step, "loss": step / 7} for step in range(1, 6)]
+    write_jsonl(path, rows)
+    lines = path.read_bytes().splitlines(keepends=True)
+    num_bytes = sum(map(len, lines[:4]))
+    broken = [b'{"step": 2, "lo\n', b"\xff\n", b"[1]\n", b'{"loss": 1}\n', b"[" * 100_000 + b"\n"]
+    if is_shorter:
+        path.write_bytes(lines[0] + b"".join(broken[:1]) + lines[2] + b'{"step": 3')
+        wanted, num_broken = [rows[0], rows[2]], 1
+    else:
+        path.write_bytes(b"".join([lines[0], *broken, *lines[1:]]))
+        wanted, num_broken = rows[:4], 5
+    Watch(tmp_path, WatchConfig(), 4, num_bytes)
+    assert read_jsonl(path) == wanted
+    [told] = [record.message for record in caplog.records]
+    assert f"{num_broken} lines are no metrics" in told and "line 2 first" in told and str(path) in told

@@ -4,6 +4,7 @@ Where they cannot be had (no compiler, an old processor, OPEN_EXAONE_KERNELS=0) 
 function of this room computes its plain torch reference.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -122,7 +123,7 @@ def _cache_folder() -> Path:
     if folder.stat().st_mode & 0o022:
         raise _Unavailable(f"others can write into {folder}, and what lies there would be run; remove it")
     if folder.parent.stat().st_mode & 0o022:  # else the folder could be exchanged for another
-        folder.parent.chmod(0o755)
+        folder.parent.chmod(stat.S_IMODE(folder.parent.stat().st_mode) & ~0o022)
     return folder
 
 
@@ -155,9 +156,10 @@ def _compile(compiler: str, openmp: Path | None, path: Path) -> None:
 
 def _remove_old(newest: Path) -> None:
     """Keeps the NUM_KEPT libraries that were compiled last."""
-    made = {file: file.lstat().st_mtime_ns for file in newest.parent.glob("kernels-*.so") if file != newest}
-    for file in sorted(made, key=lambda file: made[file], reverse=True)[NUM_KEPT - 1 :]:
-        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # another process removes them too
+        made = {file: file.lstat().st_mtime_ns for file in newest.parent.glob("kernels-*.so") if file != newest}
+        for file in sorted(made, key=lambda file: made[file], reverse=True)[NUM_KEPT - 1 :]:
+            file.unlink()
 
 
 def _run_all(commands: list[list[str]]) -> None:

@@ -29,6 +29,11 @@ from open_exaone.train.state import Progress
 from open_exaone.train.watch import MAX_NORMS, Pace, Watch, spike_limit
 
 MAX_EMPTY_STEPS = 10  # in a row; a warning tells of them
+EMPTY_MEND = (
+    "in reinforcement learning all samples of each problem had the same reward (see rollouts/): choose problems that "
+    "the model solves sometimes, a larger max_new_tokens where replies are cut off, a larger group_size, or a reward "
+    "that tells more apart"
+)
 
 Metrics = dict[str, float]
 OnStep = Callable[[dict[str, Any]], None]
@@ -153,6 +158,7 @@ class _Run:
     measure: Callable[[int], Metrics] | None
     pace: Pace = field(default_factory=Pace)
     empty_in_a_row: int = 0  # steps that had nothing to learn from
+    has_told_of_empty: bool = False
 
     def step(self) -> dict[str, Any]:
         """One optimizer step.
@@ -212,7 +218,7 @@ class _Run:
         self.empty_in_a_row = 0 if num_tokens else self.empty_in_a_row + 1
         if self.empty_in_a_row == MAX_EMPTY_STEPS and not self.has_told_of_empty:
             self.has_told_of_empty = True
-            logger.warning("%d steps in a row had nothing to learn from: %s", MAX_EMPTY_STEPS, NOTHING_LEARNED)
+            logger.warning("%d steps in a row had nothing to learn from: %s", MAX_EMPTY_STEPS, EMPTY_MEND)
 
     def _move(self, rate: float) -> tuple[float, bool]:
         """Moves the weights, unless the gradient is not finite or a spike: its norm, and whether it was skipped."""
@@ -239,6 +245,20 @@ class _Run:
             dtype = next(self.model.parameters()).dtype
             speed["mfu"] = speed["flops_per_second"] / peak_flops(device, dtype)
         return speed
+
+
+def _learned(folder: Path, progress: Progress) -> Progress:
+    """The progress of a stage that is done.
+
+    Raises:
+        OpenExaoneError: it never had anything to learn from.
+    """
+    if progress.tokens:
+        return progress
+    raise OpenExaoneError(
+        f"{folder}: none of the {progress.step:,} steps had anything to learn from, so the model is as it was and is "
+        f"not saved again: {EMPTY_MEND}; then train into another folder"
+    )
 
 
 def _stuck(folder: Path, progress: Progress, watch: WatchConfig) -> OpenExaoneError:

@@ -54,7 +54,7 @@ class Saver:
         self._saved_step = 0
         self._has_warned = False
         self._scores: list[float] = []  # of the steps since the last state
-        self._told: dict[str, None] = {}  # the metrics that rows had, while none had that one
+        self._told: dict[str, None] = {}  # the metrics that there were instead
         self._has_missed_a_score = False
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
