@@ -24,10 +24,10 @@ from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.hf import config_to_hf
+from open_exaone.model.packed import rounded
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import SupervisedStage
 from open_exaone.train.supervised import Supervised
-from open_exaone.train.tensors import CUDA_MULTIPLE
 
 RATE = 1e-4
 ADAMW = OptimizerConfig(kind="adamw", learning_rate=RATE)
@@ -71,9 +71,7 @@ class Ours:
         for batch in pack(documents, self.objective.config.micro_batch_tokens):
             self.objective.loss(self.model, batch, denominator)[0].backward()
             self.optimizer.accumulate()
-            num_computed += batch.num_tokens
-            if self.model.device.type == "cuda":
-                num_computed += -batch.num_tokens % CUDA_MULTIPLE
+            num_computed += rounded(batch.num_tokens, self.model.device)
         self.optimizer.step(1.0)
         return num_computed
 

@@ -61,6 +61,7 @@ MODEL = ModelConfig(
 )
 COMMON: dict[str, Any] = {"optimizer": OptimizerConfig(learning_rate=2e-3), "checkpoint_steps": 3}
 SEED = 5
+REWARD = Path(__file__).parents[1] / "tests" / "train" / "thought_length.py"  # tells a random model's replies apart
 SAVING_S = 0.01  # about what writing a state takes
 FORK = multiprocessing.get_context("fork")  # so that a process begins in milliseconds; this one computes nothing
 
@@ -290,7 +291,7 @@ def make_objective(
     if kind == "rl":
         rl = RlStage(
             kind="rl", num_steps=asked.steps, batch_prompts=4, group_size=4, max_new_tokens=24,
-            rubric={"truncated": 0.3}, **common,
+            reward=f"{REWARD}:score", **common,
         )  # fmt: skip
         return OnlineRl(rl, problems, tokenizer, Engine(model, tokenizer).generate, folder, SEED, model=model)
     options = {"thinking": True, "learn_prompts": kind == "pretrain", "max_tokens": MODEL.max_positions}
