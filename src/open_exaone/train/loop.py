@@ -248,12 +248,15 @@ class _Run:
 
 
 def _learned(folder: Path, progress: Progress) -> Progress:
-    """The progress of a stage that is done.
+    """The progress of a stage that is done. A few steps without anything to learn from may be chance: a warning.
 
     Raises:
-        OpenExaoneError: it never had anything to learn from.
+        OpenExaoneError: in as many steps as are no chance, it never had anything to learn from.
     """
     if progress.tokens:
+        return progress
+    if progress.step < MAX_EMPTY_STEPS:
+        logger.warning("%s: none of the %d steps had anything to learn from: %s", folder, progress.step, EMPTY_MEND)
         return progress
     raise OpenExaoneError(
         f"{folder}: none of the {progress.step:,} steps had anything to learn from, so the model is as it was and is "
