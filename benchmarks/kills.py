@@ -27,6 +27,7 @@ from open_exaone.base.machine import prepare_process
 prepare_process()
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import numpy as np
 import torch
 import torch._dynamo  # an optimizer loads it, in seconds: once for all processes
 from safetensors.torch import save_file
@@ -275,11 +276,16 @@ class Seen:
 
     def step_data(self, step: int) -> StepData:
         data: StepData = self._objective.step_data(step)
-        learned = [(list(map(int, d.ids)), d.advantage, list(map(float, d.old_logprobs))) for d in data.documents]
+        learned = [(list(map(int, d.ids)), d.advantage, floats(d.old_logprobs)) for d in data.documents]
         digest = hashlib.sha256(json.dumps(learned).encode()).hexdigest()
         with open(self._path, "a") as file:
             file.write(json.dumps({"step": step, "documents": digest}) + "\n")
         return data
+
+
+def floats(values: Any) -> list[float]:
+    """As training takes them: in float32."""
+    return np.asarray(values, np.float32).tolist()
 
 
 def make_objective(
