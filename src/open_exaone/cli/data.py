@@ -309,8 +309,7 @@ def strings(value: Any) -> "Iterator[str]":
 def _tokenizer(source: Path | None) -> "Tokenizer | None":
     if source is None:
         return None
-    from open_exaone.story.folder import resolve_model
+    from open_exaone.story.folder import resolve_tokenizer
     from open_exaone.text.tokenizer import Tokenizer
 
-    folder = source if (source / "tokenizer.json").is_file() else resolve_model(source)
-    return Tokenizer.load(folder)
+    return Tokenizer.load(resolve_tokenizer(source))

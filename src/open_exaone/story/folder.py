@@ -125,6 +125,11 @@ def is_run(source: Path) -> bool:
     return (source / "recipe.toml").is_file()
 
 
+def resolve_tokenizer(source: Path) -> Path:
+    """A folder with a tokenizer: itself, or that of the model that `resolve_model` finds; raises what that does."""
+    return source if (source / "tokenizer.json").is_file() else resolve_model(source)
+
+
 def resolve_model(source: Path) -> Path:
     """A model's folder: itself, that of a run's last finished stage, or that of a model of the hub.
 

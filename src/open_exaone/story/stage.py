@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from open_exaone.base.errors import DataError
@@ -29,6 +28,7 @@ from open_exaone.story.measure import Machine, OnEvent, heed_interrupts, own_tas
 from open_exaone.story.recipe import Recipe
 from open_exaone.story.report import write_outcome
 from open_exaone.story.rewards import tell_changed_rewards
+from open_exaone.story.training import write_trained
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
@@ -114,17 +114,7 @@ def _train(stage_run: StageRun) -> None:
         flops_per_token=3 * recipe.model.flops_per_token(0),
         seed=stage_run.seed,
     )
-    write_outcome(
-        path / "outcome.json",
-        train_tokens=progress.tokens,
-        train_seconds=progress.seconds,
-        train_steps=progress.step,
-        skipped_steps=progress.skipped_steps,
-        peak_rss_bytes=peak_rss_bytes(),
-        device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
-        threads=torch.get_num_threads(),
-    )
+    write_trained(path / "outcome.json", progress, device, dtype)
     masters: dict[str, Tensor] = {name: master.detach() for name, master in optimizer.masters.items()}
     sampling = {"temperature": recipe.evaluation.temperature, "top_p": recipe.evaluation.top_p}
     partial = path / ".model.partial"

@@ -41,9 +41,10 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.model.lora import add_lora
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.providers.local import weights_hash
-from open_exaone.story.folder import resolve_model
+from open_exaone.story.folder import resolve_model, resolve_tokenizer
 from open_exaone.story.measure import Machine, OnEvent, watched
 from open_exaone.story.recipe import without_none
+from open_exaone.story.report import write_outcome
 from open_exaone.story.rewards import tell_changed_rewards
 from open_exaone.story.train_config import TrainConfig
 from open_exaone.story.vocabulary import trained_tokenizer
@@ -53,7 +54,7 @@ from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.settings import MAY_CHANGE
-from open_exaone.train.state import best_checkpoint, checkpoints, fingerprint_of, read_state
+from open_exaone.train.state import Progress, best_checkpoint, checkpoints, fingerprint_of, read_state
 from open_exaone.train.supervised import Supervised
 from open_exaone.train.validation import validating
 from open_exaone.verify.own import check_own, is_own
@@ -160,23 +161,26 @@ def _train(config: TrainConfig, out: Path, result: Path, on_event: OnEvent, mach
         seed=config.seed,
     )
     weights = {name: master.detach() for name, master in optimizer.masters.items()}
-    write_json(
-        out / "outcome.json",
-        {
-            "train_tokens": progress.tokens,
-            "train_seconds": progress.seconds,
-            "train_steps": progress.step,
-            "skipped_steps": progress.skipped_steps,
-            "peak_rss_bytes": peak_rss_bytes(),
-            "device": str(device),
-            "dtype": str(dtype).removeprefix("torch."),
-            "threads": torch.get_num_threads(),
-        },
-    )
+    write_trained(out / "outcome.json", progress, device, dtype)
     keep = config.stage.keep
     if keep.best and (best := best_checkpoint(out / "checkpoints", keep)):
         _save(config, start, model, read_state(best)[0], out / "best")
     _save(config, start, model, weights, result)
+
+
+def write_trained(path: Path, progress: Progress, device: torch.device, dtype: torch.dtype) -> None:
+    """Leaves what a training took: a stage's of a recipe, or one by itself."""
+    write_outcome(
+        path,
+        train_tokens=progress.tokens,
+        train_seconds=progress.seconds,
+        train_steps=progress.step,
+        skipped_steps=progress.skipped_steps,
+        peak_rss_bytes=peak_rss_bytes(),
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+    )
 
 
 def _start(config: TrainConfig, out: Path) -> _Start:
@@ -184,7 +188,7 @@ def _start(config: TrainConfig, out: Path) -> _Start:
     if config.shape is not None and config.tokenizer is None:
         tokenizer = trained_tokenizer(config.data, config.shape.vocab_size, out / "tokenizer", config.chat_format)
         return _Start(None, config.shape, tokenizer)
-    named = source if config.tokenizer is None else _tokenizer_folder(config.tokenizer)
+    named = source if config.tokenizer is None else resolve_tokenizer(Path(config.tokenizer))
     assert named is not None  # the configuration has seen to it
     shape = config.shape or load_config(named if source is None else source)
     tokenizer = load_tokenizer(named, chat_format=config.chat_format)
@@ -194,11 +198,6 @@ def _start(config: TrainConfig, out: Path) -> _Start:
             f"belong together; raise shape.vocab_size or choose another tokenizer"
         )
     return _Start(source, shape, tokenizer)
-
-
-def _tokenizer_folder(name: str) -> Path:
-    folder = Path(name)
-    return folder if (folder / "tokenizer.json").is_file() else resolve_model(folder)
 
 
 def _prepare(config: TrainConfig, data: DataConfig, start: _Start, folder: Path, on_event: OnEvent) -> Prepared:
