@@ -8,6 +8,7 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem, Verdict
 from open_exaone.rollout.run import judge_reply, side_by_side
 from open_exaone.text.split import split_reply
+from open_exaone.verify.own import check_kind_of_row
 from open_exaone.verify.sandbox.programs import Limits, ProgramResult
 from open_exaone.verify.sandbox.programs import run_program as _run_program
 from open_exaone.verify.settings import JudgeSettings
@@ -85,7 +86,7 @@ def run_program(
 
     Args:
         stdin: what it reads.
-        time_limit_s: the longest that it may take, by the clock.
+        time_limit_s: seconds of processor time that it may take; by the clock ten times as long.
         unsafe_code_execution: run it even where this machine cannot isolate it; otherwise it is "refused".
 
     Returns:
@@ -124,6 +125,8 @@ def _arguments(row: Any, kind: str) -> dict[str, Any]:
         raise ValueError('must be an object such as {"reply": "...", "gold": "5"}')
     if unknown := row.keys() - ROW_FIELDS:
         raise ValueError(f"unknown field {min(unknown)!r}; known are {', '.join(sorted(ROW_FIELDS))}")
+    if isinstance(row.get("kind"), str):
+        check_kind_of_row(row["kind"], "with --kind")
     needed = ("reply",) if row.get("kind", kind) in WITHOUT_GOLD else ("reply", "gold")
     for field in needed:
         if field not in row:

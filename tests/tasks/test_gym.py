@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from open_exaone.tasks import gym_rule
+import gym_rule
 from open_exaone.tasks.gym import SETTINGS, gym_family
 from open_exaone.tasks.gym_work import WORK
 

@@ -26,6 +26,7 @@ from open_exaone.evaluation.task import Task
 from open_exaone.text.split import split_reply
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.language import share
+from open_exaone.verify.own import check_kind_of_row
 
 FORMATS = """\
 known formats, one object a line:
@@ -181,6 +182,8 @@ def _read_plain(row: Mapping[str, Any], name: str, kind: str) -> Iterator[tuple[
     replies = _replies(row["replies"], "replies") if "replies" in row else _replies([row["reply"]], "reply")
     gold = _gold(row["gold"], "gold") if "gold" in row else _gold(row["answer"], "answer")
     kind, question = _text(row, "kind", kind), _text(row, "question", "")
+    if "kind" in row:
+        check_kind_of_row(kind, "with --kind")
     find_judge(kind)
     thinking, metadata = row.get("thinking"), row.get("metadata", {})
     if not isinstance(thinking, bool | None):

@@ -1,8 +1,8 @@
 """The data sets of reasoning-gym that are small enough for a small model; nobody here wrote them.
 
-`gym_rule` says in words and in code which data sets are taken: all that fulfil it, none besides. `SETTINGS` makes them
-easier by their own means, each still good for 2,500 different questions in 8,000 draws. Questions, answers and scores
-are reasoning-gym's; the thoughts are ours (`gym_work`).
+`tests/gym_rule.py` says in words and in code which data sets are taken: all that fulfil it, none besides. `SETTINGS`
+makes them easier by their own means, each still good for 2,500 different questions in 8,000 draws. Questions, answers
+and scores are reasoning-gym's; the thoughts are ours (`gym_work`).
 """
 
 from functools import cache

@@ -10,7 +10,7 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.files import read_numbered_jsonl
 from open_exaone.base.records import Problem, Reply
 from open_exaone.verify.judge import judge_answer, judged_with
-from open_exaone.verify.own import call_own, check_own, is_own
+from open_exaone.verify.own import call_own, check_kind_of_row, check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
 
 TASK_TIME_LIMIT_S = 600.0  # that a function may take to give all its problems
@@ -23,7 +23,8 @@ def own_problems(source: str, settings: JudgeSettings | None = None) -> list[Pro
 
     A problem is an object with `question` and `answer`, which may be a number; `id`, `task`, `language` ("en"),
     `verifier` ("exact"), `metadata`, and for supervised stages `thought` and `reply`, may stand there too. The function
-    takes nothing and returns a list of such objects; it runs in a process of its own.
+    takes nothing and returns a list of such objects; it runs in a process of its own. Its objects, unlike a file's
+    lines, may name a function as their verifier.
 
     Raises:
         ConfigError: there is no such file.
@@ -38,13 +39,16 @@ def own_problems(source: str, settings: JudgeSettings | None = None) -> list[Pro
         if not isinstance(result.value, list):
             raise DataError(f"{source}: must return a list of problems, not {type(result.value).__name__}")
         name = source.rpartition(":")[2]
-        return _problems(enumerate(result.value, start=1), name, f"{source}: problem", settings)
+        return _problems(enumerate(result.value, start=1), name, source, "problem", settings)
     if not source.endswith(".jsonl"):
         raise ConfigError(f'{source}: must be a .jsonl file of problems, or a function, "FILE.py:function"')
-    return _problems(read_numbered_jsonl(Path(source)), Path(source).stem, f"{source}: line", settings)
+    return _problems(read_numbered_jsonl(Path(source)), Path(source).stem, source, "line", settings)
 
 
-def _problems(rows: Iterable[tuple[int, Any]], name: str, place: str, settings: JudgeSettings) -> list[Problem]:
+def _problems(
+    rows: Iterable[tuple[int, Any]], name: str, source: str, what: str, settings: JudgeSettings
+) -> list[Problem]:
+    place = f"{source}: {what}"
     problems: dict[str, Problem] = {}
     loaded: set[str] = set()
     for number, row in rows:
@@ -52,6 +56,10 @@ def _problems(rows: Iterable[tuple[int, Any]], name: str, place: str, settings: 
         if problem.id in problems:
             raise DataError(f"{place} {number}: field 'id': {problem.id!r} is another problem's: give each its own")
         try:
+            if source.endswith(".jsonl"):
+                check_kind_of_row(
+                    problem.verifier, "as `judge` in a .toml that describes the file (docs/benchmarks.md)"
+                )
             if problem.verifier not in loaded and is_own(problem.verifier):
                 check_own(problem.verifier, settings)
                 loaded.add(problem.verifier)

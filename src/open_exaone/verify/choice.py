@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.verify.choice_words import (
     BEHIND_CUE,
@@ -108,7 +109,7 @@ def _read_choices(metadata: Mapping[str, object]) -> _Choices:
     options = _texts(metadata, "options")
     labels = _texts(metadata, "labels") or tuple(_ALPHABET[: len(options) or NUM_LETTERS])
     if options and len(options) != len(labels):
-        raise ValueError(f"metadata: {len(options)} options but {len(labels)} labels; give each option its label")
+        raise DataError(f"metadata: {len(options)} options but {len(labels)} labels; give each option its label")
     return _choices(labels, options)
 
 
@@ -119,7 +120,7 @@ def _choices(labels: tuple[str, ...], options: tuple[str, ...]) -> _Choices:
         ValueError: the labels can't be told apart.
     """
     if len(set(labels)) < len(labels) or not all(re.fullmatch(r"\w{1,4}", label) for label in labels):
-        raise ValueError(f"metadata 'labels': {labels!r:.80}: must be different, of one to four letters or digits each")
+        raise DataError(f"metadata 'labels': {labels!r:.80}: must be different, of one to four letters or digits each")
     texts = tuple(_index(labels, list(map(form, options))) for form in FORMS)
     flat_texts = _index(labels, [_key(flatten(option, labels)) for option in options])
     max_chars = max([_MAX_STATEMENT, *(2 * len(option) + 200 for option in options)])
@@ -137,9 +138,9 @@ def _texts(metadata: Mapping[str, object], field: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
-        raise ValueError(f"metadata {field!r}: must be a list of texts, not {value!r:.80}")
+        raise DataError(f"metadata {field!r}: must be a list of texts, not {value!r:.80}")
     if not 1 <= len(value) <= len(_ALPHABET):
-        raise ValueError(f"metadata {field!r}: must hold 1 to {len(_ALPHABET)} texts, not {len(value)}")
+        raise DataError(f"metadata {field!r}: must hold 1 to {len(_ALPHABET)} texts, not {len(value)}")
     return tuple(value)
 
 
@@ -149,7 +150,7 @@ def _gold_labels(gold: str, choices: _Choices) -> frozenset[str]:
     found = frozenset([label_in(pure)]) if pure else choices.with_text(gold)
     if not found or (len(found) > 1 and not choices.are_same(found)):
         known = ", ".join(choices.labels)
-        raise ValueError(f"gold {_short(gold)!r}: must be one of the labels {known}, or the text of one option")
+        raise DataError(f"gold {_short(gold)!r}: must be one of the labels {known}, or the text of one option")
     return found
 
 

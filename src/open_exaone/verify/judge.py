@@ -4,12 +4,13 @@ Every verifier is extract, normalise, compare; a new kind is a new row of `_JUDG
 thought never closed, is no matter of this room: `rollout` decides on TRUNCATED before it asks.
 """
 
+import json
 from collections.abc import Callable, Mapping
-from functools import cache, partial
-from threading import Lock
-from typing import Any
+from functools import lru_cache, partial
 
+from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
+from open_exaone.verify.called import status_of
 from open_exaone.verify.choice import judge_choice
 from open_exaone.verify.code.judge import judge_code
 from open_exaone.verify.constraints.judge import judge_constraints
@@ -19,10 +20,9 @@ from open_exaone.verify.language import judge_language
 from open_exaone.verify.math.judge import judge_math
 from open_exaone.verify.own import is_own, judge_own
 from open_exaone.verify.rule_then_judge import judge_rule_then_model, rule_kind
+from open_exaone.verify.sandbox.workers import CallResult, call
 from open_exaone.verify.settings import JudgeSettings
 from open_exaone.verify.terms import judge_length
-
-_GYM = Lock()  # nobody promises that those scorers may run side by side
 
 Judge = Callable[[str, str, Mapping[str, object], JudgeSettings], Verdict]
 
@@ -30,7 +30,7 @@ Judge = Callable[[str, str, Mapping[str, object], JudgeSettings], Verdict]
 def judge_answer(
     kind: str, answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings | None = None
 ) -> Verdict:
-    """Judges the answer part of a reply; no text of a reply makes it raise.
+    """Judges the answer part of a reply. No text of a reply makes it raise: a verifier that does is an ERROR.
 
     Args:
         kind: one of `KINDS`, or a function of the user's own, "FILE.py:function".
@@ -40,9 +40,17 @@ def judge_answer(
         settings: what judging may cost.
 
     Raises:
-        ValueError: there is no such kind, or the gold answer or the metadata is not what the kind needs.
+        DataError: there is no such kind, or the gold answer or the metadata is not what the kind needs.
+        ConfigError: the settings cannot work.
     """
-    return find_judge(kind)(answer, gold, metadata, settings or JudgeSettings())
+    judge = find_judge(kind)
+    try:
+        return judge(answer, gold, metadata, settings or JudgeSettings())
+    except OpenExaoneError:
+        raise
+    except Exception as error:  # the border of all verifiers: a bug of theirs must not end a run
+        why = f"The verifier failed with {type(error).__name__}: {_short(' '.join(str(error).split()), 200)}"
+        return Verdict(VerdictStatus.ERROR, None, why)
 
 
 def judged_with(problem: Problem, reply: Reply) -> dict[str, object]:
@@ -54,13 +62,13 @@ def find_judge(kind: str) -> Judge:
     """The verifier of that kind.
 
     Raises:
-        ValueError: there is none.
+        DataError: there is none.
     """
     if is_own(kind):
         return partial(judge_own, kind)
     if kind not in _JUDGES:
         known = ", ".join(KINDS)
-        raise ValueError(f'verifier {kind!r}: unknown; the kinds are {known}, or a function of yours, "FILE.py:name"')
+        raise DataError(f'verifier {kind!r}: unknown; the kinds are {known}, or a function of yours, "FILE.py:name"')
     return _JUDGES[kind]
 
 
@@ -79,15 +87,16 @@ def _judge_reasoning_gym(answer: str, gold: str, metadata: Mapping[str, object],
     found = last_boxed(answer)
     if found is None:
         return _NO_BOX
+    name, entry = metadata.get("source_dataset"), metadata.get("entry")
+    if not isinstance(name, str) or not isinstance(entry, Mapping):
+        raise DataError('metadata: must hold "source_dataset", the name of a data set, and "entry", its item')
     try:
-        name = str(metadata["source_dataset"])
-        with _GYM:
-            score = float(_scorer(name)(found, metadata["entry"]))
-    except Exception as error:  # other people's scorers raise whatever they like; the verdict records it
-        why = f"The scorer raised {type(error).__name__}: {_short(str(error))}."
-        return Verdict(VerdictStatus.ERROR, found, why)
+        score = _gym_score(name, found, json.dumps(entry, default=str), settings.time_limit_s, settings.memory_bytes)
+    except _NoScoreError as error:
+        why = f"The scorer of {name} did not score {_short(found)}: {error.result.why}"
+        return Verdict(status_of(error.result), found, why)
     status = VerdictStatus.CORRECT if score == 1.0 else VerdictStatus.WRONG
-    return Verdict(status, found, f"{name} scores {_short(found)} {score:g}.")
+    return Verdict(status, found, f"The scorer of {name} gives {_short(found)} {score:g} of 1.")
 
 
 def _judge_rule_then_judge(answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
@@ -95,12 +104,32 @@ def _judge_rule_then_judge(answer: str, gold: str, metadata: Mapping[str, object
     return judge_rule_then_model(answer, gold, metadata, settings, rule=_JUDGES[rule_kind(metadata)])
 
 
-@cache
-def _scorer(name: str) -> Callable[[str, object], Any]:
-    from reasoning_gym import get_score_answer_fn  # a second's import, paid on first use
+class _NoScoreError(Exception):
+    """A scorer gave no number."""
 
-    scorer: Callable[[str, object], Any] = get_score_answer_fn(name)
-    return scorer
+    def __init__(self, result: CallResult) -> None:
+        self.result = result
+
+
+@lru_cache(maxsize=4096)
+def _gym_score(name: str, found: str, entry: str, time_limit_s: float, memory_bytes: int) -> float:
+    """What a scorer gives an answer; the samples of one problem mostly share a few answers.
+
+    Raises:
+        _NoScoreError: it gives no number.
+    """
+    result = call(
+        "open_exaone.verify.gym_score:score",
+        name,
+        found,
+        json.loads(entry),
+        time_limit_s=time_limit_s,
+        memory_bytes=memory_bytes,
+        unsafe=True,  # answers are evaluated as arithmetic alone: they may be scored where programs may not run
+    )
+    if result.status != "ok":
+        raise _NoScoreError(result)
+    return float(result.value)
 
 
 def _short(text: str, limit: int = 40) -> str:

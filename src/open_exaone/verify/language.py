@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.verify.settings import JudgeSettings
 
@@ -84,7 +85,7 @@ def share(text: str, language: str) -> float:
         ValueError: the language is none of `LANGUAGES`.
     """
     if language not in LANGUAGES:
-        raise ValueError(f"language {language!r}: must be one of {', '.join(LANGUAGES)}")
+        raise DataError(f"language {language!r}: must be one of {', '.join(LANGUAGES)}")
     tally = _tally(_sample(text))
     terms = tally.terms["latin" if language == "ko" else "hangul"]
     own = tally.prose[language] + (tally.terms["hangul"] if language == "ko" else 0)
@@ -137,9 +138,9 @@ def judge_language(answer: str, gold: str, metadata: Mapping[str, object], setti
     """
     thought = metadata.get("thought", "")
     if not isinstance(thought, str):
-        raise ValueError(f"metadata 'thought': must be a text, not {thought!r:.80}")
+        raise DataError(f"metadata 'thought': must be a text, not {thought!r:.80}")
     if gold not in LANGUAGES:
-        raise ValueError(f"gold {gold!r:.80}: must be one of the languages {', '.join(LANGUAGES)}")
+        raise DataError(f"gold {gold!r:.80}: must be one of the languages {', '.join(LANGUAGES)}")
     shares = {"thought": share(thought, gold), "answer": share(answer, gold)}
     failed = [f"{value:.0%} of the {name}" for name, value in shares.items() if value < MIN_SHARE]
     if not failed:

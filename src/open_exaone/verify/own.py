@@ -30,6 +30,20 @@ def is_own(name: str) -> bool:
     return _OWN.fullmatch(name) is not None
 
 
+def check_kind_of_row(kind: str, instead: str) -> None:
+    """Makes sure that a row of data names no code: what a file holds may come from anywhere.
+
+    Args:
+        kind: the verifier that the row names.
+        instead: where such a function may be named.
+
+    Raises:
+        DataError: it is a function in a file.
+    """
+    if is_own(kind):
+        raise DataError(f"{kind!r} is a function in a file, which a row of data may not choose: name it {instead}")
+
+
 def call_own(name: str, *arguments: Any, settings: JudgeSettings, time_limit_s: float | None = None) -> CallResult:
     """Calls a function of the user's own with JSON values.
 
@@ -72,7 +86,7 @@ def own_score(
         DataError: it raised, or returned no finite number: a mistake in it must not pass as a low reward.
     """
     result = call_own(name, _sample(problem, reply, verdict, num_tokens), settings=settings)
-    if result.status in ("timeout", "memory"):
+    if result.status in ("timeout", "clock", "memory"):
         return result.why
     if result.status == "failed":
         raise DataError(f"{name}: fails on a reply to {problem.id}: {result.why}")
@@ -88,7 +102,7 @@ def judge_own(name: str, answer: str, gold: str, metadata: Mapping[str, object],
     """A verifier of the user's own: gets {"answer", "gold", "metadata"}; correct is what it gives True or 1."""
     result = call_own(name, {"answer": answer, "gold": gold, "metadata": dict(metadata)}, settings=settings)
     if result.status == "timeout":
-        return Verdict(VerdictStatus.TIMEOUT, None, f"{name} took longer than {settings.time_limit_s:g} s.")
+        return Verdict(VerdictStatus.TIMEOUT, None, f"{name}: {result.why}")
     if result.status != "ok" or not _is_number(result.value):
         why = result.why if result.status != "ok" else f"it returned {_short(result.value)}, and no number"
         return Verdict(VerdictStatus.ERROR, None, f"{name} failed: {why}")

@@ -8,7 +8,7 @@ that holds off and what it does not.
 import re
 from collections.abc import Callable, Mapping
 
-from open_exaone.base.errors import ConfigError
+from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.verify.endpoint import EndpointError, ask
 from open_exaone.verify.settings import Endpoint, JudgeSettings
@@ -53,7 +53,7 @@ def rule_kind(metadata: Mapping[str, object]) -> str:
     """
     kind = metadata.get("rule", "math")
     if kind not in RULES:
-        raise ValueError(f"rule = {kind!r}: must be one of {', '.join(RULES)}")
+        raise DataError(f"rule = {kind!r}: must be one of {', '.join(RULES)}")
     return str(kind)
 
 
@@ -75,9 +75,9 @@ def judge_rule_then_model(
     """
     endpoint, question = _endpoint(settings), metadata.get("question")
     if not isinstance(question, str) or not question.strip():
-        raise ValueError(f"question = {_short(repr(question))}: the metadata must hold the problem's question as text")
+        raise DataError(f"question = {_short(repr(question))}: the metadata must hold the problem's question as text")
     if len(gold) > MAX_ANSWER_CHARS:
-        raise ValueError(f"answer: {len(gold)} characters; a model compares at most {MAX_ANSWER_CHARS}")
+        raise DataError(f"answer: {len(gold)} characters; a model compares at most {MAX_ANSWER_CHARS}")
     verdict = rule(answer, gold, metadata, settings)
     found = answer[-MAX_ANSWER_CHARS:] if verdict.extracted is None else verdict.extracted
     if verdict.status is not VerdictStatus.WRONG or len(found) > MAX_ANSWER_CHARS or not _clean(found).strip():

@@ -6,6 +6,7 @@ Each function takes what is known of one reply (or one group) and returns a numb
 import re
 from collections.abc import Mapping, Sequence
 
+from open_exaone.base.errors import DataError
 from open_exaone.base.records import Reply, Verdict, VerdictStatus
 from open_exaone.verify.extract import boxes
 from open_exaone.verify.language import consistency
@@ -125,7 +126,7 @@ def judge_length(answer: str, gold: str, metadata: Mapping[str, object], setting
     """
     limits = {f"{end}_{unit}": _limit(metadata, f"{end}_{unit}") for unit in _UNITS for end in ("min", "max")}
     if all(limit is None for limit in limits.values()):
-        raise ValueError(f"metadata: must hold at least one of {', '.join(limits)}")
+        raise DataError(f"metadata: must hold at least one of {', '.join(limits)}")
     text = answer.strip()
     counts = {"words": len(text.split()), "characters": len(text)}
     for name, limit in limits.items():
@@ -143,5 +144,5 @@ def _limit(metadata: Mapping[str, object], field: str) -> int | None:
     if limit is None:
         return None
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
-        raise ValueError(f"metadata {field!r}: must be a whole number of at least 0, not {limit!r:.80}")
+        raise DataError(f"metadata {field!r}: must be a whole number of at least 0, not {limit!r:.80}")
     return limit

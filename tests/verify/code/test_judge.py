@@ -129,9 +129,15 @@ def test_a_program_without_end_is_a_timeout(tests: Any) -> None:
 
 
 def test_the_limit_is_for_each_test_not_for_all() -> None:
-    calls = [{"input": "0", "output": "0", "fn_name": "f"}] * 5
-    program = "import time\ndef f(x):\n    time.sleep(0.4)\n    return x"
-    assert judge(program, calls, JudgeSettings(program_time_limit_s=1.5)).correct
+    calls = [{"input": str(i), "output": str(i), "fn_name": "f"} for i in range(5)]
+    now = "from time import process_time as now, sleep\n"
+    program = now + "def f(x):\n    end = now() + 0.15\n    while now() < end: pass\n    return x"
+    settings = JudgeSettings(program_time_limit_s=0.3)
+    assert judge(program, calls, settings).correct
+    for wait, why in (("pass", "longer than 0.3 seconds of"), ("sleep(9)", "not end within 3 seconds by the clock")):
+        verdict = judge(f"{now}def f(x):\n    while x == 3: {wait}\n    return x", calls, settings)
+        assert verdict.status is VerdictStatus.TIMEOUT
+        assert verdict.why.startswith("Test 4 of 5: It") and why in verdict.why
 
 
 def test_the_first_failure_is_the_last_test_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,8 @@ import importlib.util
 import os
 import platform
 import socket
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -64,14 +63,13 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize(("name", "source", "statuses"), CASES, ids=[name for name, _, _ in CASES])
 def test_hostile_program(judge: Judge, name: str, source: str, statuses: set[str]) -> None:
     run_program("token = 'EARLIER-PROGRAM' * 3\nprint(token)", "EARLIER-PROGRAM")
-    start = time.monotonic()
-    result = run_program(judge.fill(source), "some input\n", LIMITS)
-    seconds = time.monotonic() - start
+    limits = replace(LIMITS, time_s=0.1) if statuses == {hostile.TIMEOUT} else LIMITS
+    result = run_program(judge.fill(source), "some input\n", limits)
     said = result.stdout + result.stderr.replace("print('ESCAPED", "")
     assert SECRET not in said
     assert "ESCAPED" not in result.stdout
     assert result.status.value in statuses, (result.status, result.why, result.stdout[:300], result.stderr[-300:])
-    assert seconds < LIMITS.time_s + 1
+    assert result.seconds < limits.clock_s + 1  # that it takes no longer is the keeper's doing
     assert len(result.stdout) <= LIMITS.output_bytes and len(result.stderr) <= LIMITS.output_bytes
     assert judge.canary.read_text() == SECRET
     with pytest.raises(BlockingIOError):

@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from open_exaone.verify.sandbox.programs import Limits, ProgramStatus, run_pair,
 needs_confinement = pytest.mark.skipif(
     not programs.server().greeting()["is_confined"], reason="programs cannot be confined on this machine"
 )
-SHORT = Limits(time_s=0.5, memory_bytes=1 << 28, output_bytes=1 << 16, file_bytes=1 << 20)
+SHORT = Limits(time_s=0.3, memory_bytes=1 << 28, output_bytes=1 << 16, file_bytes=1 << 20)
 
 FAST_OUTPUT = """
 import os, sys
@@ -110,7 +109,11 @@ def test_as_python_does(name: str, tmp_path: Path) -> None:
     ("source", "status"),
     [
         ("while True: pass", ProgramStatus.TIMEOUT),
-        ("import time\ntime.sleep(9)", ProgramStatus.TIMEOUT),
+        ("import time\ntime.sleep(99)", ProgramStatus.TIMEOUT),
+        (
+            "import threading\nfor _ in range(4): threading.Thread(target=sum, args=(iter(int, 1),)).start()",
+            ProgramStatus.TIMEOUT,
+        ),
         ("x = bytearray(1 << 30)", ProgramStatus.MEMORY),
         ("print('x' * 100_000)", ProgramStatus.OUTPUT),
         ("1 / 0", ProgramStatus.FAILED),
@@ -128,7 +131,7 @@ def test_limits_leave_room() -> None:
     assert run_program("x = bytearray(200 << 20)\nprint(len(x))", limits=SHORT).status == "ok"
     assert run_program("print('x' * 65_000)", limits=SHORT).status == "ok"
     assert run_program("open('f', 'w').write('x' * 900_000)", limits=SHORT).status == "ok"
-    assert run_program("import time\ntime.sleep(0.2)", limits=SHORT).seconds >= 0.2
+    assert run_program("import time\ntime.sleep(2 * 0.3)", limits=SHORT).seconds >= 2 * SHORT.time_s
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Limits)])
@@ -187,16 +190,15 @@ def test_a_pair_talks() -> None:
         ("import socket\nlink = socket.socket(fileno=3)\nlink.recv(9)\nlink.sendall(b'4\\n')", "ok"),
         ("1 / 0", "failed"),
         ("import os\nos.close(3)", "failed"),
-        ("while True: pass", "timeout"),
+        ("while True: pass", "failed"),
         ("import os\nos.kill(1, 9); os.kill(-1, 9)", "failed"),
         ("import os\nwhile True: os.write(3, b'x' * 65536)", "timeout"),
     ],
 )
 def test_a_pair_ends_with_its_tester(candidate: str, tester_status: str) -> None:
-    start = time.monotonic()
     source = ASK + "assert True"
     tester, other = run_pair(source, candidate, SHORT)
-    assert time.monotonic() - start < SHORT.time_s + 1
+    assert max(tester.seconds, other.seconds) < SHORT.clock_s + 1
     if tester_status == "failed":  # the tester sees that the other end is closed
         assert tester.status == "failed" or tester.stdout == "\n"
     else:

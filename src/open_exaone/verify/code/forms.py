@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from open_exaone.base.errors import DataError
 from open_exaone.verify.code.livecodebench import decode_private_tests
 
 FORMS = """a LiveCodeBench row (public_test_cases, private_test_cases, metadata); \
@@ -59,7 +60,7 @@ def read_tests(gold: str, metadata: Mapping[str, object]) -> Tests:
                 return read(tests, field)
     elif isinstance(tests, Sequence):
         return _from_list(tests, field, None)
-    raise ValueError(f"{field}: not tests in a known form; the forms are {FORMS}")
+    raise DataError(f"{field}: not tests in a known form; the forms are {FORMS}")
 
 
 def _livecodebench(row: Mapping[str, Any], field: str) -> Tests:
@@ -73,10 +74,10 @@ def _livecodebench(row: Mapping[str, Any], field: str) -> Tests:
         try:
             private = decode_private_tests(private)
         except ValueError as error:
-            raise ValueError(f"{field}.private_test_cases: {error}") from None
+            raise DataError(f"{field}.private_test_cases: {error}") from None
     for key, cases in (("public_test_cases", public), ("private_test_cases", private)):
         if not isinstance(cases, list):
-            raise ValueError(f"{field}.{key}: must hold a list of tests")
+            raise DataError(f"{field}.{key}: must hold a list of tests")
     return _from_list([*public, *private], field, name)
 
 
@@ -85,7 +86,7 @@ def _from_list(cases: Sequence[Any], field: str, name: object) -> Tests:
     kinds, names = set(), {str(name)} if name else set()
     for number, case in enumerate(cases):
         if not isinstance(case, Mapping) or "input" not in case or "output" not in case:
-            raise ValueError(f"{field}[{number}]: a test must have the fields input and output")
+            raise DataError(f"{field}[{number}]: a test must have the fields input and output")
         names |= {str(case["fn_name"])} if case.get("fn_name") else set()
         kinds.add(str(case.get("testtype") or ("functional" if case.get("fn_name") else "stdin")))
     if kinds == {"stdin"}:
@@ -93,9 +94,9 @@ def _from_list(cases: Sequence[Any], field: str, name: object) -> Tests:
                           for i, c in enumerate(cases)))  # fmt: skip
     if kinds != {"functional"}:
         found = ", ".join(sorted(kinds)) or "no tests"
-        raise ValueError(f"{field}: the tests must all be of testtype stdin, or all functional; found {found}")
+        raise DataError(f"{field}: the tests must all be of testtype stdin, or all functional; found {found}")
     if len(names) != 1:
-        raise ValueError(f"{field}: functional tests need the name of one function, as func_name in the row's metadata"
+        raise DataError(f"{field}: functional tests need the name of one function, as func_name in the row's metadata"
                          f" or fn_name in each test; found {sorted(names)}")  # fmt: skip
     return Calls(names.pop(), tuple(_call(case, f"{field}[{i}]") for i, case in enumerate(cases)))
 
@@ -106,28 +107,28 @@ def _call(case: Mapping[str, Any], field: str) -> tuple[list[object], object]:
     if isinstance(given, str):
         given = [_json(line, f"{field}.input") for line in given.split("\n") if line.strip()]
     elif not isinstance(given, list):
-        raise ValueError(f"{field}.input: must be text with one JSON value to a line, or a list of arguments")
+        raise DataError(f"{field}.input: must be text with one JSON value to a line, or a list of arguments")
     return given, _json(expected, f"{field}.output") if isinstance(expected, str) else expected
 
 
 def _from_columns(row: Mapping[str, Any], field: str) -> Tests:
     inputs, outputs, name = row["inputs"], row.get("outputs"), row.get("fn_name")
     if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs) or not inputs:
-        raise ValueError(f"{field}: inputs and outputs must be lists of the same length, at least 1")
+        raise DataError(f"{field}: inputs and outputs must be lists of the same length, at least 1")
     if name is None:
         return Runs(tuple((_joined(i, f"{field}.inputs"), _joined(o, f"{field}.outputs"))
                           for i, o in zip(inputs, outputs, strict=True)))  # fmt: skip
     if not all(isinstance(arguments, list) for arguments in inputs):
-        raise ValueError(f"{field}.inputs: with fn_name each must be a list of arguments")
+        raise DataError(f"{field}.inputs: with fn_name each must be a list of arguments")
     return Calls(str(name), tuple(zip(inputs, outputs, strict=True)), unwraps=True)
 
 
 def _humaneval(row: Mapping[str, Any], field: str) -> Script:
     prompt, test, name = (_text(row, key, field) for key in ("prompt", "test", "entry_point"))
     if not name.isidentifier():
-        raise ValueError(f"{field}.entry_point: {name!r} is not the name of a function")
+        raise DataError(f"{field}.entry_point: {name!r} is not the name of a function")
     if not re.search(r"^def check\(", test, re.MULTILINE):
-        raise ValueError(f"{field}.test: must define check(candidate)")
+        raise DataError(f"{field}.test: must define check(candidate)")
     return Script((f"{test}\n\ncheck({name})\n",), (prompt,), prompt, name)
 
 
@@ -136,9 +137,9 @@ def _mbpp(row: Mapping[str, Any], field: str) -> Script:
     setup = _text(row, "test_setup_code", field) if row.get("test_setup_code") else ""
     for key, lines in (("test_list", tests), ("test_imports", imports)):
         if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-            raise ValueError(f"{field}.{key}: must be a list of lines of Python")
+            raise DataError(f"{field}.{key}: must be a list of lines of Python")
     if not tests:
-        raise ValueError(f"{field}.test_list: holds no tests")
+        raise DataError(f"{field}.test_list: holds no tests")
     return Script(tuple(tests), tuple(filter(None, ("\n".join(imports), setup))), entry_point=_shadowed(tests, field))
 
 
@@ -152,7 +153,7 @@ def _shadowed(tests: Sequence[str], field: str) -> str | None:
         try:
             nodes = list(ast.walk(ast.parse(test)))
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            raise ValueError(f"{field}.test_list[{number}]: not valid Python ({error})") from None
+            raise DataError(f"{field}.test_list[{number}]: not valid Python ({error})") from None
         used |= {node.id for node in nodes if isinstance(node, ast.Name)}
         called.append(
             {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
@@ -174,13 +175,13 @@ def _json(text: str, field: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{field}: not JSON ({error}); the forms of tests are {FORMS}") from None
+        raise DataError(f"{field}: not JSON ({error}); the forms of tests are {FORMS}") from None
 
 
 def _text(row: Mapping[str, Any], key: str, field: str) -> str:
     value = row.get(key)
     if not isinstance(value, str):
-        raise ValueError(f"{field}.{key}: must be text, not {type(value).__name__}")
+        raise DataError(f"{field}.{key}: must be text, not {type(value).__name__}")
     return value
 
 
@@ -189,5 +190,5 @@ def _joined(value: object, field: str) -> str:
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return "\n".join(value)
     if not isinstance(value, str):
-        raise ValueError(f"{field}: without fn_name each must be text, or a list of its lines")
+        raise DataError(f"{field}: without fn_name each must be text, or a list of its lines")
     return value

@@ -27,7 +27,11 @@ MODULES = {"np": "numpy", "pd": "pandas"}  # how modules are commonly called
 
 
 class Late(BaseException):
-    """The program took too long."""
+    """What the program returned took too long to read."""
+
+
+class VeryLate(BaseException):
+    """The program used up no processor time, and gave no answer."""
 
 
 class Stopped(BaseException):
@@ -51,6 +55,7 @@ class Candidate:
 
     def __init__(self) -> None:
         self.wire = Wire()
+        self.test = 0  # under way: the program has so much time for each
         self.stopped: str | None = None  # why it answers no more
         self.handles: dict[int, Handle] = {}
         self.returned: list[Any] = []  # what its last call gave, at most one
@@ -67,7 +72,7 @@ class Candidate:
         graph = Graph(self._close, self._open)
         with without_collection():
             nodes = graph.pack(args)
-            frame = {"do": operation, "nodes": nodes, "with": graph.closed(args)}
+            frame = {"do": operation, "test": self.test, "nodes": nodes, "with": graph.closed(args)}
             return self._hear(graph, frame)
 
     def load(self) -> None:
@@ -194,18 +199,20 @@ def run_tests(spec: dict[str, Any]) -> None:
     Args:
         spec: "token", and either "tests" (sources), "setup" (sources run before them) and "entry_point" (a name that
             is the program's even where the setup defines it), or "function", "cases" ([arguments, expected]),
-            "unwraps" and "limit_s" (of each call).
+            "unwraps", and of each call "limit_s" of processor time and "clock_s" by the clock.
     """
     candidate = Candidate()
     report: dict[str, Any] = {"status": "failed", "why": "", "test": 0}
     try:
         steps = _calls(spec, candidate) if "cases" in spec else _script(spec, candidate)
         for number, step in enumerate(steps):
-            report["test"] = number
+            report["test"] = candidate.test = number
             step()
         report |= {"status": "failed" if candidate.stopped else "passed", "why": candidate.stopped or ""}
     except Late:
         report["status"] = "timeout"
+    except VeryLate:
+        report["status"] = "clock"
     except Broken as error:
         report |= {"status": "broken", "why": _line(str(error))}
     except Unsupported as error:
@@ -250,25 +257,36 @@ def _calls(spec: dict[str, Any], candidate: Candidate) -> Steps:
             raise Mismatch(f"expected {_shown(expected)}, got {_shown(got)}")
 
     steps: Steps = [candidate.load, *(partial(call, arguments, expected) for arguments, expected in spec["cases"])]
-    return [partial(_in_time, spec["limit_s"], candidate.wire, step) for step in steps]
+    return [partial(_in_time, spec["limit_s"], spec["clock_s"], candidate.wire, step) for step in steps]
 
 
-def _in_time(limit_s: float, wire: Wire, step: Callable[[], None]) -> None:
-    """Ends a step that takes too long. What crosses the wire is given time of its own, at most as much again."""
-    late_s, num_bytes = time.monotonic() + limit_s, wire.num_bytes
+def _in_time(limit_s: float, clock_s: float, wire: Wire, step: Callable[[], None]) -> None:
+    """Ends a step that takes too long; the program's own time is limited on its side.
+
+    Args:
+        limit_s: the processor time of this side. What crosses the wire is given its own, at most as much again.
+        clock_s: the time by the clock, in which the program must have answered.
+    """
+    late_s, num_bytes = time.process_time() + limit_s, wire.num_bytes
 
     def be_late(*_: object) -> None:
         allowance_s = min(limit_s, (wire.num_bytes - num_bytes) * WIRE_S_PER_BYTE)
-        left_s = late_s + allowance_s - time.monotonic()
+        left_s = late_s + allowance_s - time.process_time()
         if left_s <= 0:
             raise Late
-        signal.setitimer(signal.ITIMER_REAL, left_s)
+        signal.setitimer(signal.ITIMER_PROF, left_s)
 
-    signal.signal(signal.SIGALRM, be_late)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    def be_very_late(*_: object) -> None:
+        raise VeryLate
+
+    signal.signal(signal.SIGPROF, be_late)
+    signal.signal(signal.SIGALRM, be_very_late)
+    signal.setitimer(signal.ITIMER_PROF, limit_s)
+    signal.setitimer(signal.ITIMER_REAL, clock_s)
     try:
         step()
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

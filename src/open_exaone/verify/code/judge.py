@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from textwrap import dedent
 
+from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.verify.code.compare import output_difference, shown
 from open_exaone.verify.code.extract import find_program
 from open_exaone.verify.code.forms import Calls, Runs, Script, read_tests
 from open_exaone.verify.code.pair import run_with_tests
 from open_exaone.verify.code.prelude import with_header, with_prelude
+from open_exaone.verify.sandbox.limits import CLOCK_FACTOR, too_long, too_long_by_the_clock
 from open_exaone.verify.sandbox.programs import Limits, ProgramResult, ProgramStatus, run_program
 from open_exaone.verify.settings import JudgeSettings
 
@@ -69,7 +71,8 @@ def _run(program: str, tests: Runs, settings: JudgeSettings) -> Finding:
 
 def _call(program: str, tests: Calls, settings: JudgeSettings) -> Finding:
     about = {"function": tests.function, "cases": tests.cases, "unwraps": tests.unwraps}
-    spec, num_tests = {**about, "limit_s": settings.program_time_limit_s}, len(tests.cases)
+    limit_s, num_tests = settings.program_time_limit_s, len(tests.cases)
+    spec = {**about, "limit_s": limit_s, "clock_s": CLOCK_FACTOR * limit_s}
     limits = _limits(settings, num_tests + 1, _START_S)
     return _with_tests(with_prelude(_flush_left(program)), spec, num_tests, limits, settings)
 
@@ -111,13 +114,16 @@ def _with_tests(
             return _not_ok(result, "The sandbox")
     if report and report["status"] == "passed":
         return _all_pass(num_tests)
-    if report is None or solution.status is ProgramStatus.TIMEOUT:
+    if report is None:
         return _without_report(tests, solution)
     place = f"Test {report['test']} of {num_tests}" if report["test"] else "Before the tests"
-    if report["status"] == "timeout":
-        return VerdictStatus.TIMEOUT, f"{place}: the program takes longer than {settings.program_time_limit_s:g} s."
+    if report["status"] == "clock":
+        return VerdictStatus.TIMEOUT, f"{place}: {too_long_by_the_clock(settings.program_time_limit_s)}"
+    if report["status"] == "timeout" or solution.status is ProgramStatus.TIMEOUT:
+        why = too_long(settings.program_time_limit_s) if "limit_s" in spec else solution.why
+        return VerdictStatus.TIMEOUT, f"{place}: {why}"
     if report["status"] == "broken":
-        raise ValueError(f"tests: {report['why']}")
+        raise DataError(f"tests: {report['why']}")
     status = VerdictStatus.ERROR if report["status"] == "unsupported" else VerdictStatus.WRONG
     return status, f"{place}: {_stopped_by(solution) or report['why']}."
 

@@ -19,7 +19,7 @@ def run_with_tests(
 
     Args:
         program: run as the module `solution`; what it defines can be called.
-        spec: what `harness_tester.run_tests` takes, but for its token.
+        spec: what `harness_tester.run_tests` takes, but for its token; the program has "limit_s", too.
 
     Returns:
         The report of the tests, or None where they did not reach their end; what became of the tests, and of the
@@ -29,7 +29,7 @@ def run_with_tests(
     told = json.dumps({**spec, "token": token})
     tests, solution = run_pair(
         f"{_harness('tester')}\nrun_tests(json.loads({told!r}))\n",
-        f"{_harness('candidate')}\nserve({program!a})\n",
+        f"{_harness('candidate')}\nserve({program!a}, {spec.get('limit_s')})\n",
         limits,
         unsafe=unsafe,
     )

@@ -7,6 +7,7 @@ written afresh; docs/judging-constraints.md lists what differs and why.
 import json
 from collections.abc import Iterable, Mapping
 
+from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.verify.constraints.korean import composed
 from open_exaone.verify.constraints.row import Check, read_instruction, read_row
@@ -67,7 +68,7 @@ def check(answer: str, instruction_id: str, kwargs: Mapping[str, object]) -> boo
 
 def _follow(answer: str, checks: Iterable[Check], mode: str) -> tuple[bool, ...]:
     if mode not in MODES:
-        raise ValueError(f"mode: {mode!r} is unknown; it may be {' or '.join(MODES)}")
+        raise DataError(f"mode: {mode!r} is unknown; it may be {' or '.join(MODES)}")
     answer = "" if len(answer) > MAX_CHARS else composed(answer)
     texts = [text for text in (_variants(answer) if mode == "loose" else [answer]) if text.strip()]
     return tuple(any(map(check, texts)) for check in checks)
@@ -93,7 +94,7 @@ def _row_of(gold: str) -> Mapping[str, object]:
     try:
         row = json.loads(gold)
     except (ValueError, RecursionError) as error:
-        raise ValueError("gold: must be a row of IFEval as JSON, as metadata has no instruction_id_list") from error
+        raise DataError("gold: must be a row of IFEval as JSON, as metadata has no instruction_id_list") from error
     if not isinstance(row, dict):
-        raise ValueError("gold: must be a JSON object with instruction_id_list and kwargs")
+        raise DataError("gold: must be a JSON object with instruction_id_list and kwargs")
     return row

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeGuard
 
+from open_exaone.base.errors import DataError
 from open_exaone.verify.constraints import content, layout
 from open_exaone.verify.constraints.detect import languages
 from open_exaone.verify.constraints.korean import composed
@@ -110,9 +111,9 @@ def read_row(row: Mapping[str, object]) -> list[tuple[str, Check]]:
     """
     ids, tables = row.get("instruction_id_list"), row.get("kwargs")
     if not _is_list(ids) or not ids:
-        raise ValueError("instruction_id_list: must be a list of instruction ids that is not empty")
+        raise DataError("instruction_id_list: must be a list of instruction ids that is not empty")
     if not _is_list(tables) or len(tables) != len(ids):
-        raise ValueError(f"kwargs: must be a list of {len(ids)} tables, one for each of instruction_id_list")
+        raise DataError(f"kwargs: must be a list of {len(ids)} tables, one for each of instruction_id_list")
     return [
         (str(name), read_instruction(name, table, f"instruction_id_list[{index}]", f"kwargs[{index}]"))
         for index, (name, table) in enumerate(zip(ids, tables, strict=True))
@@ -130,26 +131,26 @@ def read_instruction(name: object, table: object, id_field: str = "instruction_i
         ValueError: as in `read_row`.
     """
     if not isinstance(name, str) or name not in INSTRUCTIONS:
-        raise ValueError(f"{id_field}: {name!r} is unknown; the ids are {', '.join(INSTRUCTIONS)}")
+        raise DataError(f"{id_field}: {name!r} is unknown; the ids are {', '.join(INSTRUCTIONS)}")
     if table is not None and not isinstance(table, Mapping):
-        raise ValueError(f"{field}: must be a table of {name}'s arguments, not {table!r}")
+        raise DataError(f"{field}: must be a table of {name}'s arguments, not {table!r}")
     function, readers = INSTRUCTIONS[name]
     given = {key: value for key, value in (table or {}).items() if value is not None and not _is_nan(value)}
     if unknown := sorted(map(str, given.keys() - readers.keys())):
-        raise ValueError(f"{field}.{unknown[0]}: {name} has no such argument; it has {', '.join(readers) or 'none'}")
+        raise DataError(f"{field}.{unknown[0]}: {name} has no such argument; it has {', '.join(readers) or 'none'}")
     arguments = {key: _read(given, key, reader, f"{field}.{key}", name) for key, reader in readers.items()}
     if arguments.get("nth_paragraph", 0) > arguments.get("num_paragraphs", 0):
-        raise ValueError(f"{field}.nth_paragraph: {arguments['nth_paragraph']} exceeds num_paragraphs")
+        raise DataError(f"{field}.nth_paragraph: {arguments['nth_paragraph']} exceeds num_paragraphs")
     return partial(function, **arguments)
 
 
 def _read(given: Mapping[str, object], key: str, reader: Reader, field: str, name: str) -> Any:
     if key not in given:
-        raise ValueError(f"{field}: {name} needs it")
+        raise DataError(f"{field}: {name} needs it")
     try:
         return reader(given[key])
     except ValueError as error:
-        raise ValueError(f"{field}: must be {error}, not {given[key]!r}") from error
+        raise DataError(f"{field}: must be {error}, not {given[key]!r}") from error
 
 
 def _is_nan(value: object) -> bool:

@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.verify.called import status_of
 from open_exaone.verify.choice import judge_choice
 from open_exaone.verify.math import find
 from open_exaone.verify.math.algebra import TooLarge, reset_budget
@@ -57,7 +59,7 @@ def judge_math(answer: str, gold: str, metadata: Mapping[str, object], settings:
     """
     precision = metadata.get("precision", DEFAULT_PRECISION)
     if not isinstance(precision, int) or not 0 < precision <= 100:
-        raise ValueError(f"metadata.precision = {precision!r}: must be a number of decimals, 1 to 100")
+        raise DataError(f"metadata.precision = {precision!r}: must be a number of decimals, 1 to 100")
     readings, letter = _read_gold(gold)
     if letter and letter in answer:
         chosen = judge_choice(answer, letter, {}, settings)
@@ -69,12 +71,12 @@ def judge_math(answer: str, gold: str, metadata: Mapping[str, object], settings:
     pairs = [(wanted, reading) for reading in found.readings for wanted in readings]
     equal = [_compare(wanted, reading, precision) for wanted, reading in pairs]
     unsure = [pair for pair, verdict in zip(pairs, equal, strict=True) if verdict is None]
-    status = VerdictStatus.CORRECT if True in equal else _ask_algebra(unsure, precision, settings)
+    status, problem = (VerdictStatus.CORRECT, "") if True in equal else _ask_algebra(unsure, precision, settings)
     whys = {
         VerdictStatus.CORRECT: f"{_short(found.text)} is the gold answer.",
         VerdictStatus.WRONG: f"{_short(found.text)} is not the gold answer {_short(gold)}.",
     }
-    why = whys.get(status, f"Comparing {_short(found.text)} with the gold answer ended in {status}.")
+    why = f"Comparing {_short(found.text)} with the gold answer: {problem}" if problem else whys[status]
     return Verdict(status, found.text, why)
 
 
@@ -82,7 +84,7 @@ def judge_math(answer: str, gold: str, metadata: Mapping[str, object], settings:
 def _read_gold(gold: str) -> tuple[tuple[str, ...], str | None]:
     """What the gold answer may be read as, and the letter where it is that of an option, alone or before words."""
     if not gold.strip():
-        raise ValueError("answer: the gold answer is empty")
+        raise DataError("answer: the gold answer is empty")
     readings = find.gold(gold).readings
     plain = canonical(readings[0]) if len(readings[0]) <= _MAX_CHARS else ""
     letter = _LETTER.match(plain)
@@ -136,8 +138,8 @@ def _plain(text: str) -> tuple[int, int] | None:
 _value = lru_cache(maxsize=1024)(read)  # of a gold answer, which many replies are compared with
 
 
-def _ask_algebra(pairs: list[tuple[str, str]], precision: int, settings: JudgeSettings) -> VerdictStatus:
-    """Whether one of the pairs is the same for Math-Verify; one time limit for all of them."""
+def _ask_algebra(pairs: list[tuple[str, str]], precision: int, settings: JudgeSettings) -> tuple[VerdictStatus, str]:
+    """Whether one of the pairs is the same for Math-Verify, and why it did not say; one time limit for all of them."""
     formulas = [[" ".join(to_latex(text).replace("$", " ").split()) for text in pair] for pair in pairs]
     serious = [
         pair
@@ -147,7 +149,7 @@ def _ask_algebra(pairs: list[tuple[str, str]], precision: int, settings: JudgeSe
         and all(pair[0].count(mark) == pair[1].count(mark) for mark in _NOT_IGNORED)
     ]
     if not serious:
-        return VerdictStatus.WRONG
+        return VerdictStatus.WRONG, ""
     result = call(
         "open_exaone.verify.math.symbolic:compare",
         {"pairs": serious, "precision": precision},
@@ -156,8 +158,8 @@ def _ask_algebra(pairs: list[tuple[str, str]], precision: int, settings: JudgeSe
         unsafe=True,  # formulas are no programs: they may be compared where programs may not run
     )
     if result.status == "ok":
-        return VerdictStatus.CORRECT if result.value else VerdictStatus.WRONG
-    return VerdictStatus.TIMEOUT if result.status == "timeout" else VerdictStatus.ERROR
+        return (VerdictStatus.CORRECT if result.value else VerdictStatus.WRONG), ""
+    return status_of(result), result.why
 
 
 def _differ_in_mark(gold: str, found: str) -> bool:

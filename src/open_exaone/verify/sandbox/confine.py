@@ -63,13 +63,17 @@ def _kernel_version() -> tuple[int, ...]:
 
 
 def readable_paths(besides: Sequence[str] = ()) -> tuple[str, ...]:
-    """Python's own files, the system's libraries, and harmless devices: what programs may read, no path in another."""
+    """Python's own files, the system's libraries, and harmless devices: what programs may read, no path in another.
+
+    Where a link leads is among them, too: the link may lie in another of these folders.
+    """
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     python = [path for name in names if (path := sysconfig.get_path(name))]
     private = [os.path.join(prefix, "lib") for prefix in {sys.prefix, sys.base_prefix} - {"/", "/usr"}]
     devices = [f"/dev/{name}" for name in _DEVICES]
     paths = [path for path in (*_LIBRARIES, *_READABLE_BESIDES, *python, *private, *devices, *besides) if path]
-    wanted = sorted({os.path.abspath(path) for path in paths if os.path.exists(path)})
+    there = [os.path.abspath(path) for path in paths if os.path.exists(path)]
+    wanted = sorted({*there, *map(os.path.realpath, there)})
     return tuple(path for path in wanted if not any(is_below(path, other) for other in wanted if other != path))
 
 

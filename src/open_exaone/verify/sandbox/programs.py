@@ -12,12 +12,12 @@ from dataclasses import astuple, dataclass
 from enum import StrEnum
 
 from open_exaone.verify.sandbox.client import Link, Pool, Server, hang_up, hung_up_on_interruption
-from open_exaone.verify.sandbox.limits import Limits
+from open_exaone.verify.sandbox.limits import Limits, too_long_by_the_clock
 
 __all__ = ["Limits", "ProgramResult", "ProgramStatus", "run_pair", "run_program"]
 
 _DEFAULT = Limits()
-_GRACE_S = 0.8  # how much later than a program's keeper the judge stops waiting
+_GRACE_S = 10.0  # how much later than a program's keeper the judge stops waiting
 _LAST_WORDS_S = 0.15  # for the report on a program that was ended
 _MAX_REPORT_BYTES = 4096
 _MEND = (
@@ -44,7 +44,7 @@ class ProgramResult:
     Args:
         stdout: decoded as UTF-8, what is none replaced; cut at the limit.
         exit_code: as Python's subprocess has it, -9 for signal 9; None where it was not run.
-        seconds: how long it ran.
+        seconds: how long it ran, by the clock.
         why: one sentence on the status.
     """
 
@@ -73,7 +73,7 @@ def run_program(source: str, stdin: str = "", limits: Limits = _DEFAULT, *, unsa
                     return link
                 with hung_up_on_interruption(link.socket):
                     _send(link, files, limits)
-                    result = _finish(pool, link, files, limits, time.monotonic() + limits.time_s + _GRACE_S)
+                    result = _finish(pool, link, files, limits, time.monotonic() + limits.clock_s + _GRACE_S)
             if result is not None:
                 return result
             pool.clear()
@@ -109,7 +109,7 @@ def run_pair(
                 with one, other:
                     _send(second, [*candidate_files, other.fileno()], limits, is_ended=True)
                     _send(first, [*tester_files, one.fileno()], limits)
-                deadline = time.monotonic() + limits.time_s + _GRACE_S
+                deadline = time.monotonic() + limits.clock_s + _GRACE_S
                 result = _finish(pool, first, tester_files, limits, deadline)
             with contextlib.suppress(OSError):
                 second.socket.send(b".")
@@ -189,8 +189,8 @@ def _finish(pool: Pool, link: Link, files: Sequence[int], limits: Limits, deadli
         report = link.socket.recv(_MAX_REPORT_BYTES)
         told = json.loads(report) if report else None
     except TimeoutError:
-        why = f"It took longer than {limits.time_s:g} seconds, and could not be ended in time."
-        told = {"status": "timeout", "exit_code": None, "seconds": limits.time_s, "why": why}
+        why = too_long_by_the_clock(limits.time_s)
+        told = {"status": "timeout", "exit_code": None, "seconds": limits.clock_s, "why": why}
     except OSError:  # it died, or the judge is ending
         told = None
     if told is None or told.pop("is_last", True):

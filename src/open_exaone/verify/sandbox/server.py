@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from open_exaone.verify.sandbox import kernel, wire
@@ -44,7 +45,7 @@ _ENVIRONMENT = {
 
 _END_TIMEOUT_S = 1
 _FIRST_FREE = 4  # descriptors below this one are for programs to have
-Begin = Callable[[socket.socket, int], NoReturn]  # of a link to the judge, and bytes of memory
+Begin = Callable[[socket.socket, int, int], NoReturn]  # of a link to the judge, bytes of memory, and an alarm
 
 
 def main() -> NoReturn:
@@ -100,6 +101,7 @@ def _seclude(link: socket.socket, confinement: Confinement | None, begin: Begin,
     received = wire.receive(link)
     if received is None:
         os._exit(0)
+    hears, alarm = os.pipe()
     try:
         if confinement and confinement.namespaces:
             enter_namespaces(confinement.readable, received[0]["file_bytes"])
@@ -109,23 +111,24 @@ def _seclude(link: socket.socket, confinement: Confinement | None, begin: Begin,
                 os._exit(0)
         pid = os.fork()
         if pid == 0:
-            begin(link, received[0]["memory_bytes"])
+            begin(link, received[0]["memory_bytes"], alarm)
     except OSError as error:
         link.sendall(json.dumps({"why": f"{error}."}).encode())
         os._exit(1)
     poll = select.poll()
     poll.register(link.fileno(), getattr(select, "POLLRDHUP", select.POLLHUP))
     ending = ending_of(pid)
-    if ending is not None:
-        poll.register(ending, select.POLLIN)
-    has_ended = any(descriptor == ending for descriptor, _ in poll.poll())
+    for descriptor in filter(None, (ending, hears)):
+        poll.register(descriptor, select.POLLIN)
+    ready = {descriptor for descriptor, _ in poll.poll()}
     for kill in (os.kill,) if confinement else (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError):
             kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
-    if has_ended and tells:
+    if tells and ready & {ending, hears}:
+        code = -signal.SIGPROF if hears in ready else os.waitstatus_to_exitcode(status)
         with contextlib.suppress(OSError):
-            wire.send(link, {"exit_code": os.waitstatus_to_exitcode(status)})
+            wire.send(link, {"exit_code": code})
     os._exit(0)
 
 
@@ -156,9 +159,9 @@ def _set_up(
         confinement, findings = find_confinement(readable_paths([*besides, *path]), without)
     greeting = {"error": "", "findings": findings, "is_confined": confinement is not None}
     if function:
-        return greeting, confinement, lambda link, memory: work(link, confinement, memory, called, place, hidden)
+        return greeting, confinement, partial(work, confinement, called, place, hidden)
     _forget_ourselves(confinement)
-    return greeting, confinement, lambda link, _: keep_programs(link, confinement)
+    return greeting, confinement, lambda link, _, __: keep_programs(link, confinement)
 
 
 _KEPT: list[Any] = []  # modules that nobody finds any more; to free them would be each program's loss

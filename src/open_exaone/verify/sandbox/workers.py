@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -9,10 +10,12 @@ from typing import Any, Literal
 
 from open_exaone.verify.sandbox import wire
 from open_exaone.verify.sandbox.client import Link, Pool, Server, hang_up, hung_up_on_interruption
+from open_exaone.verify.sandbox.limits import CLOCK_FACTOR, too_long, too_long_by_the_clock
 
 _FILE_BYTES = 1 << 20  # that a confined worker may write; it has no need to
 MAX_CALLS = 5000  # that one worker answers, so that what leaks in it is bounded
 _MAX_REPLY_BYTES = 64 << 20
+_OUT_OF_TIME = (-signal.SIGPROF, -signal.SIGXCPU)  # how a worker ends that used up its processor time
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +23,13 @@ class CallResult:
     """What a call came to.
 
     Args:
+        status: "timeout" where the function used up its processor time; "clock" where it did not, and never returned:
+            it waits for something, or the machine has no time for it.
         value: what the function returned; None unless the status is "ok".
         why: one sentence on a status that is not "ok".
     """
 
-    status: Literal["ok", "timeout", "memory", "failed"]
+    status: Literal["ok", "timeout", "clock", "memory", "failed"]
     value: Any
     why: str
 
@@ -45,7 +50,7 @@ def call(
         function: "package.module:function" or "path/to/file.py:function"; it takes JSON values and returns one. A
             file that has changed since is loaded anew.
         arguments: what it takes.
-        time_limit_s: seconds by the clock.
+        time_limit_s: seconds of processor time; by the clock, `CLOCK_FACTOR` times as much.
         memory_bytes: bytes that the worker may allocate.
         confined: whether the worker loses network, files and environment once its module is loaded.
         unsafe: call it even where workers cannot be confined.
@@ -100,19 +105,22 @@ def _take(pool: Pool, unsafe: bool) -> Link | CallResult:
 def _ask(link: Link, arguments: tuple[Any, ...], time_limit_s: float) -> tuple[CallResult, bool]:
     """The answer of a worker, and whether it died instead."""
     link.num_uses += 1
-    deadline = time.monotonic() + time_limit_s
+    clock_s = CLOCK_FACTOR * time_limit_s
+    deadline = time.monotonic() + clock_s
     try:
-        link.socket.settimeout(time_limit_s)
-        wire.send(link.socket, {"arguments": arguments})
+        link.socket.settimeout(clock_s)
+        wire.send(link.socket, {"arguments": arguments, "time_limit_s": time_limit_s})
         received = wire.receive(link.socket, deadline, _MAX_REPLY_BYTES)
         if received is None:
             return _failed("The process ended by itself."), True
         header, blobs = received
+        if header.get("exit_code") in _OUT_OF_TIME:
+            return CallResult("timeout", None, too_long(time_limit_s)), False
         if "exit_code" in header:
             return _failed(f"The process ended by itself ({_ending(header['exit_code'])})."), True
         return CallResult(header["status"], json.loads(blobs[0]), str(header["why"])), False
     except TimeoutError:
-        return CallResult("timeout", None, f"It took longer than {time_limit_s:g} seconds."), False
+        return CallResult("clock", None, too_long_by_the_clock(time_limit_s)), False
     except OSError:
         return _failed("The process ended by itself."), True
     except (ValueError, KeyError, TypeError, RecursionError, wire.TooLongError) as error:
