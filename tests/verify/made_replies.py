@@ -10,7 +10,12 @@ $ $$ \( \) \[ \] # ## **  * ` ``` ```python % %% \% ! !! ? . , ; : ' " / - + = <
 True A B (C) D. Answer: The answer is Final **Answer** x y sin \sin \cos \pi \infty \cup \in \pm \times \cdot \% \$ e^ 10^ 9** ** //
 <think> </think> <tool_call> </tool_call> [|endofturn|] <answer> </answer> import os def f(x): return x print( while True: pass
 """.split(" ")
-PIECES = [piece.encode().decode("unicode_escape").encode("latin-1", "ignore").decode("latin-1") if "\\x" in piece or "\\u" in piece else piece for piece in PIECES]
+PIECES = [
+    piece.encode().decode("unicode_escape").encode("latin-1", "ignore").decode("latin-1")
+    if "\\x" in piece or "\\u" in piece
+    else piece
+    for piece in PIECES
+]
 
 
 def made_replies(count: int, seed: int) -> Iterator[str]:
@@ -33,5 +38,8 @@ def _part(draw: random.Random) -> str:
     if draw.random() < 0.1:
         return piece * draw.choice((2, 3, 50, 500))
     if draw.random() < 0.05:
-        return "".join(chr(draw.choice((draw.randrange(0x250), draw.randrange(0x3000), draw.randrange(0x110000)))) for _ in range(5))
+        return "".join(
+            chr(draw.choice((draw.randrange(0x250), draw.randrange(0x3000), draw.randrange(0x110000))))
+            for _ in range(5)
+        )
     return piece

@@ -19,6 +19,7 @@ Poly = dict[Monomial, Fraction]
 MAX_BITS = 20_000  # of one coefficient
 MAX_TERMS = 200  # of one polynomial
 MAX_WORK = 100_000  # products of two terms, for one comparison
+MAX_KEY_CHARS = 20_000  # of what an opaque atom stands for; one within another more than doubles it
 MAX_RADICAND = 10**8  # a larger one is not searched for squares
 _ONE: Poly = {(): Fraction(1)}
 _CONSTANTS = {"π": math.pi, "e": math.e}
@@ -167,8 +168,15 @@ def approximate(a: Ratio) -> float | None:
 
 
 def key(a: Ratio) -> str:
-    """A text that is the same for the same numerator and denominator."""
-    return f"{_key(a.num)}/{_key(a.den)}"
+    """A text that is the same for the same numerator and denominator.
+
+    Raises:
+        TooLarge: it is too long.
+    """
+    text = f"{_key(a.num)}/{_key(a.den)}"
+    if len(text) > MAX_KEY_CHARS:
+        raise TooLarge("opaque atoms within opaque atoms")
+    return text
 
 
 def _key(poly: Poly) -> str:

@@ -116,7 +116,7 @@ def read(text: str, depth: int = 0) -> Value:
     if about := _ABOUT.match(text):
         text = text[about.end() :]
     if text.endswith("%"):
-        return _percent(text)
+        return _percent(text, depth)
     return _compound(text, depth)
 
 
@@ -196,8 +196,8 @@ def _plain(value: Fraction, text: str) -> Number:
     return Number(algebra.constant(value), len(text.partition(".")[2]) if "." in text else None)
 
 
-def _percent(text: str) -> Value:
-    value = read(text[:-1].rstrip(" \\"), 1)
+def _percent(text: str, depth: int) -> Value:
+    value = read(text[:-1].rstrip(" \\"), depth + 1)
     return Number(value.value, value.places, is_percent=True) if isinstance(value, Number) else value
 
 
