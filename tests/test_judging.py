@@ -130,6 +130,7 @@ def test_recorded_replies_are_judged_from_the_command_line(tmp_path, capsys) -> 
         ({"reply": "1"}, "field 'gold' is missing"),
         ({"reply": 1, "gold": "1"}, "reply: must be a text"),
         ({"reply": "1", "gold": "1", "kind": "maths"}, "verifier 'maths'"),
+        ({"reply": "1", "gold": "1", "kind": "evil.py:f"}, "a row of data may not choose: name it with --kind"),
         ({"reply": "1", "gold": "1", "thnking": True}, "unknown field 'thnking'; known are gold, kind"),
         ([], "must be an object"),
     ],

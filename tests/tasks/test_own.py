@@ -69,7 +69,10 @@ def test_too_few_questions_are_counted(file) -> None:
         ),
         ({"question": "2+3?", "answer": "5", "anwser": "5"}, "unknown field 'anwser'"),
         ({"question": "2+3?", "answer": "5", "verifier": "maths"}, "verifier 'maths'.*math"),
-        ({"question": "2+3?", "answer": "5", "verifier": "no_such.py:check"}, "no_such.py:check: no such file"),
+        (
+            {"question": "2+3?", "answer": "5", "verifier": "mine.py:f"},
+            "a row of data may not choose: name it as `judge`",
+        ),
         ({"question": "2+3?", "answer": "K", "verifier": "choice", "metadata": {"options": ["4", "5"]}}, "K"),
         ({"question": "2+3?", "answer": "5", "verifier": "code"}, "tests"),
         ({"question": "2+3?", "answer": "5", "verifier": "rule_then_judge"}, "judge.endpoint"),
@@ -111,7 +114,7 @@ def test_the_example_of_the_documents_works(tmp_path, monkeypatch) -> None:
         text = section.partition(f"```{fence}\n")[2].partition("```")[0]
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    for source, number in (("mine.jsonl", 3), ("mine.py:doubles", 20)):
+    for source, number in (("mine.jsonl", 2), ("mine.py:doubles", 20)):
         problems = own_problems(source)
         assert len(problems) == number
         for problem in problems:

@@ -70,7 +70,7 @@ def test_code_is_refused(text: str, tmp_path: Path) -> None:
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("source", [b"1", ast.parse("1", mode="eval"), compile("1", "", "eval"), "1+" * 9999 + "1"])
+@pytest.mark.parametrize("source", [b"1", ast.parse("1", mode="eval"), compile("1", "", "eval"), "1+" * 10_000 + "1"])
 def test_what_is_no_text_and_what_is_too_long_is_refused(source: Any) -> None:
     with pytest.raises(RefusedError):
         evaluate(source)
@@ -114,7 +114,7 @@ def test_nothing_that_a_reply_says_runs(name: str, tmp_path: Path) -> None:
     assert gym(name, right, entry) is VerdictStatus.CORRECT
     for attack in (*ATTACKS[:6], "9**9**9**9", "(" * 500 + ")" * 500, "'a'*10**12", "1e400", "factorial(10**9)"):
         said = attack.replace("{canary}", str(canary))
-        assert gym(name, said, entry) not in (VerdictStatus.CORRECT, VerdictStatus.ERROR), said
+        assert gym(name, said, entry) is not VerdictStatus.CORRECT, said
     assert not canary.exists()
     assert gym(name, right, entry) is VerdictStatus.CORRECT
 
