@@ -210,7 +210,7 @@ def kernel_limits(limits: Limits, confinement: Confinement | None, *, is_program
         resource.RLIMIT_FSIZE: max(limits.file_bytes, limits.output_bytes + 1),  # what is printed goes to a file
     }
     if is_program:
-        wanted[resource.RLIMIT_CPU] = math.ceil(limits.time_s)
+        wanted[resource.RLIMIT_CPU] = math.ceil(2 * limits.time_s) + 1  # by the kernel's ticks: the keeper's is exact
         if confinement and confinement.counts_threads:
             wanted[resource.RLIMIT_NPROC] = limits.num_threads + _NUM_BESIDES
         elif confinement and confinement.num_processes:

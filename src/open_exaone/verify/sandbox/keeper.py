@@ -238,7 +238,7 @@ def _judge(
     if max(os.fstat(file).st_size for file in files[2:4]) > limits.output_bytes:
         return "output", f"It printed more than {limits.output_bytes} bytes."
     cpu_s = usage.ru_utime + usage.ru_stime
-    is_out_of_time = code in (-signal.SIGKILL, -signal.SIGXCPU) and cpu_s >= math.ceil(limits.time_s) - 0.1
+    is_out_of_time = code in (-signal.SIGKILL, -signal.SIGXCPU) and cpu_s >= limits.time_s
     if reason == "timeout" or code == -signal.SIGPROF or is_out_of_time:
         return "timeout", too_long(limits.time_s)
     if reason == "clock":
