@@ -101,15 +101,13 @@ def test_a_process_that_was_killed_is_replaced() -> None:
 
 
 def test_a_process_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_process, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(template_process, "TIMEOUT_S", 0.1)
     process = make_process("{{ messages[0].content }}")
     process.render("default", VARIABLES)
     assert process._process is not None
     process._process.send_signal(signal.SIGSTOP)
-    start = time.perf_counter()
-    with pytest.raises(CheckpointError, match="takes longer than 0.5 seconds"):
+    with pytest.raises(CheckpointError, match="does not end within 1 seconds by the clock"):
         process.render("default", VARIABLES)
-    assert time.perf_counter() - start < 30
     assert process.render("default", VARIABLES) == "Q"
 
 

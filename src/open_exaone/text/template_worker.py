@@ -9,7 +9,7 @@ further line a request; each reply is a line on stdout. All lines are JSON:
     reply    {"text": str} or {"error": kind, "message": str}
 
 The two marks, if given, are put around what `{% generation %}` blocks print. The end of stdin ends the process. So
-does the clock, from within, where a request takes too long, even if nobody is left to end it.
+does a timer, from within, where a request takes too much processor time, even if nobody is left to end it.
 """
 
 import contextlib
