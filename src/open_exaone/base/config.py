@@ -25,7 +25,7 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 MAX_TOML_BYTES = 1 << 20  # a recipe has thousands
 MAX_FAULTS = 20  # that one error lists
 # Reading a key takes time with the square of its parts; no key of ours has more than six.
-_LONG_KEY = re.compile(r"""(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){64}""")
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -50,16 +50,20 @@ def own_folder(folder: Path, kind: type[OpenExaoneError] = CheckpointError) -> P
     """
     waiting = [folder]
     while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_symlink():
-                        own_file(Path(entry.path), folder, kind)
-                    elif entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
-        except (OSError, ValueError):  # not there, or not to be looked into: whoever opens a file in it reports it
-            continue
+        for entry in _entries(waiting.pop()):
+            if entry.is_symlink():
+                own_file(Path(entry.path), folder, kind)
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append(Path(entry.path))
     return folder
+
+
+def _entries(folder: Path) -> "list[os.DirEntry[str]]":
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (OSError, ValueError):  # not there, or not to be looked into: whoever opens a file in it reports it
+        return []
 
 
 def _has_link(path: Path, folder: Path) -> bool:

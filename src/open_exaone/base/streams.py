@@ -19,6 +19,7 @@ MAX_LINE_BYTES = 128 << 20  # of one line or item; rows of LiveCodeBench carry t
 MAX_BRACKETS = 4_000_000  # of one JSON text: a bracket of two bytes may become an object of 230
 MIN_UNPACKED_BYTES, MAX_RATIO = 256 << 20, 200  # JSON lines are packed to a tenth, and gzip cannot pack to 1/1000
 _CHUNK_BYTES = 1 << 20
+_ENDS = tuple(" \t\r\n,]")  # what may follow an item
 
 
 def open_bytes(path: Path) -> io.BufferedReader:
@@ -155,7 +156,7 @@ class _Text:
                 if self._is_all:
                     raise ValueError(error.msg) from error
             else:
-                if end < len(self._text) or self._is_all:  # a number at the end may go on
+                if self._is_all or self._text[end : end + 1] in _ENDS:  # a number that is cut is a number too
                     self._place = end
                     return value
             self._fill()
