@@ -90,7 +90,7 @@ def test_a_swarm_of_brackets_is_no_data(item, monkeypatch) -> None:
 
 def test_a_bomb_is_refused_and_takes_no_memory(tmp_path, monkeypatch) -> None:
     path = tmp_path / "bomb.json.gz"
-    path.write_bytes(gzip.compress(b" " * (8 << 20), 9))
+    path.write_bytes(gzip.compress(b"0," * (4 << 20), 9))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     monkeypatch.setattr(streams, "MIN_UNPACKED_BYTES", 1 << 20)
     with open_bytes(path) as file, pytest.raises(DataError, match=r"bomb.json.gz: unpacks to more than [\d,]+ bytes"):
@@ -99,6 +99,12 @@ def test_a_bomb_is_refused_and_takes_no_memory(tmp_path, monkeypatch) -> None:
     monkeypatch.undo()
     with open_bytes(path) as file:
         assert len(file.read()) == 8 << 20
+
+
+def test_a_packed_file_of_blanks_is_refused(tmp_path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}\n" + b"\n" * (6 << 20), 9))
+    with open_bytes(tmp_path / "a.jsonl.gz") as file, pytest.raises(DataError, match="to blanks alone"):
+        deque(iter(file.readline, b""), maxlen=0)
 
 
 def test_a_packed_file_reads_as_the_file_itself(tmp_path) -> None:

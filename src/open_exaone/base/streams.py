@@ -17,7 +17,8 @@ from open_exaone.base.errors import DataError
 
 MAX_LINE_BYTES = 128 << 20  # of one line or item; rows of LiveCodeBench carry tens of megabytes of tests
 MAX_BRACKETS = 4_000_000  # of one JSON text: a bracket of two bytes may become an object of 230
-MIN_UNPACKED_BYTES, MAX_RATIO = 256 << 20, 200  # JSON lines are packed to a tenth, and gzip cannot pack to 1/1000
+MIN_UNPACKED_BYTES, MAX_RATIO = 16 << 20, 200  # gzip packs JSON lines to a tenth, and can pack to a thousandth
+MAX_BLANK_BYTES = 4 << 20  # in a row: counting empty lines one by one takes minutes
 _CHUNK_BYTES = 1 << 20
 _ENDS = tuple(" \t\r\n,]")  # what may follow an item
 
@@ -26,7 +27,7 @@ def open_bytes(path: Path) -> io.BufferedReader:
     """Opens a file to read its bytes; one whose name ends in .gz is unpacked as it is read.
 
     Reading raises:
-        DataError: it unpacks to more than 256 MiB and to more than 200 times its size.
+        DataError: it unpacks to more than 16 MiB and to more than 200 times its size, or to blanks alone.
     """
     file = open(path, "rb")  # noqa: SIM115 - the caller closes it
     if not path.name.lower().endswith(".gz"):
@@ -41,6 +42,7 @@ class _Unpacked(io.RawIOBase):
         super().__init__()
         self._file, self._path = file, path
         self._left = self._limit = max(MIN_UNPACKED_BYTES, MAX_RATIO * path.stat().st_size)
+        self._blank = 0
         self._unzip = gzip.GzipFile(fileobj=file, mode="rb")
 
     def readable(self) -> bool:
@@ -49,10 +51,11 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         data = self._unzip.read1(min(len(buffer), _CHUNK_BYTES))
         self._left -= len(data)
-        if self._left < 0:
+        self._blank = self._blank + len(data) if data.isspace() else 0
+        if self._left < 0 or self._blank > MAX_BLANK_BYTES:
             raise DataError(
-                f"{self._path}: unpacks to more than {self._limit:,} bytes, far more than data does: unpack it "
-                f"yourself if it is what you want"
+                f"{self._path}: unpacks to more than {self._limit:,} bytes or to blanks alone, as no data does: unpack "
+                f"it yourself if it is what you want"
             )
         buffer[: len(data)] = data
         return len(data)

@@ -13,6 +13,7 @@ import tokenizers
 from open_exaone.base.errors import CheckpointError
 from open_exaone.base.files import read_json
 from open_exaone.base.links import own_file
+from open_exaone.text.source import TEMPLATE_FILE, Source
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -155,8 +156,7 @@ def _add_special_tokens(writer: "GGUFWriter", backend: tokenizers.Tokenizer, fol
     for kind, is_added in (("bos", around[:1] == [bos]), ("eos", around[-1:] == ends[:1])):
         flag = settings.get(f"add_{kind}_token")
         getattr(writer, f"add_add_{kind}_token")(flag if isinstance(flag, bool) else is_added)
-    template = own_file(folder / "chat_template.jinja")
-    text = template.read_text(encoding="utf-8") if template.exists() else settings.get("chat_template")
+    text = Source.read(folder).text(TEMPLATE_FILE) or settings.get("chat_template")
     if text:
         writer.add_chat_template(text)
 

@@ -285,7 +285,7 @@ def _benchmark_rows(name: str, source: str | None) -> "Iterator[Mapping[str, Any
         read(find_benchmark(name, source), on_change="warn", on_row=rows.append)
         yield from rows
         return
-    for row in read_rows(SourceConfig(path=name)):
+    for row in read_rows(validate(SourceConfig, {"path": name}, name)):
         if isinstance(row, RowError) or not isinstance(row.value, dict):
             raise DataError(str(row) if isinstance(row, RowError) else f"{row.place}: must be an object")
         yield row.value

@@ -20,7 +20,7 @@ from open_exaone.base.parquet import parquet_batches
 from open_exaone.base.streams import list_items, open_bytes, parse_json
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.hub import HUB, hub_files
-from open_exaone.data.rows import Row, RowError, printable
+from open_exaone.data.rows import Row, RowError, encodable
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
 MAX_LINE_BYTES = 64 << 20  # no row is longer; a file without line ends must not fill the memory
@@ -78,7 +78,7 @@ def find_files(source: SourceConfig | str) -> list[SourceFile]:
             raise DataError(f"{path}: no file matches")
     else:
         raise DataError(f"{path}: no such file" + _hint(source.path))
-    return [SourceFile(printable(str(file)), file) for file in found]
+    return [SourceFile(encodable(str(file)), file) for file in found]
 
 
 def read_file(file: SourceFile) -> Iterator[Row | RowError]:
