@@ -19,7 +19,7 @@ def test_json_is_read(tmp_path):
         (None, "x.json: no such file"),
         (b"{", "x.json: not valid JSON"),
         (b"\xff", "x.json: not UTF-8 text"),
-        (b"[" * 100_000, "x.json: is nested too deeply"),
+        (b"[" * 100_000, "x.json: not valid JSON: nested too deeply"),
         (b"1" * 5000, "x.json: not valid JSON"),  # more digits than a number may have
         (b" " * 101 + b"1", "x.json: is larger than 100 bytes"),
     ],

@@ -264,12 +264,17 @@ def test_links_lead_nowhere(saved, tmp_path_factory):
         load_model(saved)
 
 
-def test_a_linked_shard_is_refused(sharded):
+def test_a_linked_shard_is_refused_unless_it_stays_in_the_folder(sharded, tmp_path_factory):
     shard = sorted(sharded.glob("model-*.safetensors"))[0]
-    shard.rename(sharded / "real.safetensors")
-    shard.symlink_to(sharded / "real.safetensors")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "real.safetensors"
+    os.replace(shard, elsewhere)
+    shard.symlink_to(elsewhere)
     with pytest.raises(CheckpointError, match=r"is a link to .*real.safetensors"):
         load_model(sharded)
+    shard.unlink()
+    os.replace(elsewhere, sharded / "real.bin")
+    shard.symlink_to("real.bin")
+    load_model(sharded)
 
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "last.ckpt"])

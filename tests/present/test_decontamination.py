@@ -3,8 +3,8 @@
 import io
 
 import pytest
-from rich.console import Console
 
+from open_exaone.base.terminal import Console
 from open_exaone.data.decontaminate import DecontaminationReport, Dropped, Overlap, Reason
 from open_exaone.present.decontamination import print_decontamination
 

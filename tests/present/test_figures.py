@@ -1,8 +1,6 @@
-"""Numbers as people read them; foreign text made safe."""
+"""Numbers as people read them."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from open_exaone.present import figures
 
@@ -47,17 +45,3 @@ def test_shares_intervals_and_sizes() -> None:
 )
 def test_settings(name: str, value: object, text: str) -> None:
     assert figures.setting(name, value) == text
-
-
-@given(st.text(st.characters()))
-def test_plain_text_can_be_written_and_steers_nothing(text: str) -> None:
-    shown = figures.plain(text)
-    shown.encode()
-    assert len(shown) == len(text)
-    assert not any(ord(sign) < 32 and sign not in "\n\t" for sign in shown)
-    assert figures.plain(shown) == shown
-
-
-def test_plain_text_keeps_ordinary_writing() -> None:
-    assert figures.plain("값은 5시\n\t½ é 🙂") == "값은 5시\n\t½ é 🙂"
-    assert figures.plain("a\x1b[2Jb\u202ec\x9b") == "a�[2Jb�c�"

@@ -8,9 +8,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.terminal import Console
 from open_exaone.data.lengths import ExampleLength, lengths
 from open_exaone.present import lengths as shown
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
 import tiny_evaluation
+from open_exaone.base.printable import printable
+from open_exaone.base.terminal import Console
 from open_exaone.present import terminal
 from open_exaone.present.ladder import closing_rows
 
@@ -205,10 +206,10 @@ def test_replies_are_shown_whole_and_steer_nothing(replies: Iterator[tuple[dict[
         terminal.show_replies(problem, told, target)
         shown = printed(target)
         assert "\x1b" not in shown
-        assert terminal.figures.plain(problem["question"]) in shown
+        assert printable(problem["question"]) in shown
         for reply in told:
-            assert terminal.figures.plain(reply["answer"]) in shown
-            assert terminal.figures.plain(reply["thought"]).strip() in shown
+            assert printable(reply["answer"]) in shown
+            assert printable(reply["thought"]).strip() in shown
             assert reply["verdict"] in shown
 
 

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from rich.console import Console
 
 from open_exaone.base.errors import PromptTooLongError
 from open_exaone.base.records import Problem, Reply, ToolCall, Verdict, VerdictStatus
+from open_exaone.base.terminal import Console
 from open_exaone.serve.chat import NUM_OFFERED, Message, run_chat
 
 PROBLEMS = [Problem(f"sum/{i}", "sum", "en", f"What is {i} + {i}?", str(2 * i), "text") for i in range(1, 6)]

@@ -109,7 +109,7 @@ def test_a_field_that_fits_nothing_is_named_when_it_is_asked_for(
         ("added_tokens", "[]", "must be a JSON object, not list"),
         ("config", "[]", "must be a JSON object, not list"),
         ("config", '{"a": ' + "9" * 5000 + "}", "not valid JSON"),
-        ("generation_config", "[" * 100_000, "is nested too deeply"),
+        ("generation_config", "[" * 100_000, "not valid JSON: nested too deeply"),
         ("special_tokens_map", "\ud83d", "is no UTF-8 text"),
     ],
 )

@@ -1,6 +1,7 @@
 """Configuration: frozen pydantic records, read from TOML, overridden with dotted keys."""
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,11 @@ class Config(BaseModel):
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
+MAX_TOML_BYTES = 1 << 20  # a recipe has thousands
+MAX_FAULTS = 20  # that one error lists
+# Reading a key takes time with the square of its parts; no key of ours has more than six.
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Reads a TOML file.
@@ -29,13 +35,39 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, a folder, not text or not TOML; names the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ConfigError(f"{path}: is a device or a pipe; a TOML file is needed")
+        with open(path, "rb") as file:
+            content = file.read(MAX_TOML_BYTES + 1)
+        if len(content) > MAX_TOML_BYTES:
+            raise ConfigError(f"{path}: is larger than {MAX_TOML_BYTES >> 20} MiB; no TOML file of ours is")
+        return _parse_toml(content.decode("utf-8"))
+    except ConfigError:
+        raise
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise ConfigError(f"{path}: is a folder; a TOML file is needed") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{short_text(path)}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{short_text(path)}: not valid TOML: {error}") from error
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """A TOML text's table.
+
+    Raises:
+        ValueError: it is none, is nested too deeply, or holds a number that no field takes.
+    """
+    if _LONG_KEY.search(text):
+        raise ValueError("a key has more than 64 parts")
+    try:
+        table = tomllib.loads(text)
+        json.dumps(table, default=str)  # as `validate` will: a number written 0xfff… may be too long for that
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return table
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
@@ -54,8 +86,8 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 def parse_value(text: str) -> Any:
     """A flag's value: TOML, or the text itself where it is none."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return _parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text.strip()
 
 
@@ -76,12 +108,15 @@ def validate(schema: type[AnyConfig], values: dict[str, Any], source: str) -> An
             detail["loc"][:1] for detail in details if len(detail["loc"]) > 1
         }
         said = [d for d in details if d["type"] != "too_short" or d["loc"] not in within]  # short for its broken items
-        raise ConfigError("\n".join(_explain(schema, source, detail) for detail in said)) from error
+        lines = [_explain(schema, source, detail) for detail in said[:MAX_FAULTS]]
+        if len(said) > MAX_FAULTS:
+            lines.append(f"{source}: … and {len(said) - MAX_FAULTS:,} more mistakes")
+        raise ConfigError("\n".join(lines)) from error
 
 
 def _explain(schema: type[Config], source: str, detail: Any) -> str:
     location: tuple[str | int, ...] = detail["loc"]
-    where = ".".join(_without_tags(schema, location)) or "the whole file"
+    where = short_text(".".join(_without_tags(schema, location))) or "the whole file"
     if detail["type"] == "extra_forbidden":
         owner = _owner(schema, location)
         known = f"; known keys: {', '.join(sorted(owner.model_fields))}" if owner else ""
@@ -137,7 +172,16 @@ def _kind(record: type[Config]) -> Any:
 
 def short(value: object, limit: int = 80) -> str:
     """A value as an error shows it, cut to `limit` characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def short_text(text: object, limit: int = 200) -> str:
+    """A name as an error shows it, cut to `limit` characters."""
+    text = str(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from open_exaone.base.errors import DataError, RunFolderError
+from open_exaone.base.streams import parse_json, read_line
 
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
@@ -36,6 +37,7 @@ def explain_os_errors(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "a file stands where a folder is needed; choose another place",
             errno.ENOTEMPTY: "it has been filled meanwhile; choose another place",
             errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+            errno.ELOOP: "a link stands there; remove it, or choose another place",
         }
         if number not in mends:
             raise
@@ -51,7 +53,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
     """
     import fcntl
 
-    with explain_os_errors(path.parent), open(path, "a", encoding="ascii") as file:
+    with explain_os_errors(path.parent), open(path, "a", encoding="ascii", opener=_no_link) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -60,6 +62,11 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Opens a file of a folder to write to it: a link there would have another file written."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _number(error: Exception) -> int | None:
@@ -77,6 +84,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.unlink(missing_ok=True)  # it may be a link
             write(temporary)
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
@@ -102,7 +110,7 @@ def write_jsonl(path: Path, rows: Iterable[object]) -> None:
 
 def append_jsonl(path: Path, row: object) -> None:
     """Appends one line; a cut last line is possible after a crash, and `read_jsonl` drops it."""
-    with explain_os_errors(path), open(path, "a", encoding="utf-8") as file:
+    with explain_os_errors(path), open(path, "a", encoding="utf-8", opener=_no_link) as file:
         file.write(json_line(row))
 
 
@@ -115,7 +123,7 @@ def json_line(row: object) -> str:
     return line
 
 
-def read_json(path: Path, *, max_bytes: int = 100_000_000) -> Any:
+def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
     """Reads a JSON file.
 
     Raises:
@@ -126,7 +134,7 @@ def read_json(path: Path, *, max_bytes: int = 100_000_000) -> Any:
             text = file.read(max_bytes + 1)
         if len(text) > max_bytes:
             raise DataError(f"{path}: is larger than {max_bytes:,} bytes; no such file is read")
-        return json.loads(text.decode("utf-8"))
+        return parse_json(text)
 
 
 def read_jsonl(path: Path, *, drop_cut_tail: bool = False) -> list[Any]:
@@ -150,15 +158,15 @@ def iterate_jsonl(path: Path, *, drop_cut_tail: bool = False) -> Iterator[tuple[
     """As `read_numbered_jsonl`, line by line: a file may be larger than memory."""
     cut: DataError | None = None
     with _explained_reading(path, "a file of JSON lines"), open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
+        number = 0
+        while line := read_line(file):
+            number += 1
             if not line.strip():
                 continue
             if cut is not None:  # it was not the last line
                 raise cut
             try:
-                yield number, json.loads(line.decode("utf-8"))
-            except RecursionError as error:
-                raise DataError(f"{path}: line {number}: is nested too deeply") from error
+                yield number, parse_json(line)
             except ValueError as error:  # not UTF-8, not JSON, or a number of too many digits
                 kind = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "not valid JSON"
                 cut = DataError(f"{path}: line {number}: {kind}: {error}")
@@ -180,8 +188,6 @@ def _explained_reading(path: Path, kind: str) -> Iterator[None]:
         raise DataError(f"{path}: is a folder; {kind} is needed") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: is nested too deeply") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text: {error}") from error
     except ValueError as error:  # JSON's errors, and numbers of too many digits

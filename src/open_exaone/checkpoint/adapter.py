@@ -1,7 +1,6 @@
 """LoRA adapters on disk, in PEFT's format: read, written, and merged into the model that they were trained on."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +8,20 @@ from typing import Any, cast
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from open_exaone.base.config import short
 from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.base.files import read_json, write_atomically, write_json
+from open_exaone.base.links import own_file
 from open_exaone.checkpoint.licence import carry_licence
-from open_exaone.checkpoint.links import own_file
-from open_exaone.checkpoint.weights import expected_shapes, is_finite
+from open_exaone.checkpoint.weights import expected_shapes, is_finite, open_safetensors
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.family import published_name
 from open_exaone.model.lora import insert_lora, lora_weights, merged
-from open_exaone.model.lora_config import ALL_LINEAR, LoraConfig
+from open_exaone.model.lora_config import ALL_LINEAR, MAX_ALPHA, LoraConfig
 from open_exaone.model.transformer import LanguageModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -133,7 +132,7 @@ def read_adapter(folder: Path, config: ModelConfig) -> Adapter:
     shapes = _factor_shapes(config, lora.rank)
     weights: dict[str, Tensor] = {}
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_safetensors(path) as file:
             for stored in list(file.keys()):
                 if stored not in shapes:
                     raise CheckpointError(
@@ -224,8 +223,8 @@ def _read_config(path: Path) -> LoraConfig:
         if (value := values.get(key)) is not None and value not in allowed:
             raise CheckpointError(f"{path}: {key} = {short(value)}: only {json.dumps(allowed[0])} is computed here")
     rank, alpha, dropout = (values.get(key) for key in ("r", "lora_alpha", "lora_dropout"))
-    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise CheckpointError(f"{path}: lora_alpha = {short(alpha)}: must be a number above 0")
+    if not isinstance(alpha, int | float) or not 0 < alpha <= MAX_ALPHA:
+        raise CheckpointError(f"{path}: lora_alpha = {short(alpha)}: must be a number above 0, at most {MAX_ALPHA:,}")
     try:
         return LoraConfig(
             rank=cast(int, rank),
@@ -233,7 +232,7 @@ def _read_config(path: Path) -> LoraConfig:
             dropout=0.0 if dropout is None else float(dropout),
             use_rslora=values.get("use_rslora") or False,
         )
-    except (ValidationError, TypeError, ValueError) as error:
+    except (ValidationError, TypeError, ValueError, OverflowError) as error:
         detail = error.errors()[0] if isinstance(error, ValidationError) else None
         keys = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
         where = keys.get(str(detail["loc"][0]), str(detail["loc"][0])) if detail else "lora_dropout"

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, ConfigError
 from open_exaone.base.files import explain_os_errors, locked, read_json, write_json
+from open_exaone.base.links import own_file
 from open_exaone.checkpoint.adapter import Merged, read_adapter
 from open_exaone.checkpoint.folder import DTYPES, load_config
 from open_exaone.checkpoint.gguf import export_gguf
 from open_exaone.checkpoint.licence import carry_licence, check_derived_name, licence_of, model_name, tell
-from open_exaone.checkpoint.links import own_file
 from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weights
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.family import FAMILIES
@@ -175,7 +175,7 @@ def _write_folder(
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
         (folder / path.name).write_bytes(content)
-    original: dict[str, Any] = read_json(source / "config.json")
+    original: dict[str, Any] = read_json(own_file(source / "config.json"))
     ids = {key: original[key] for key in SPECIAL_IDS if key in original}
     dtype = str(_stored_dtype(weights)).removeprefix("torch.")
     write_json(folder / "config.json", config_to_hf(config, dtype=dtype) | ids)

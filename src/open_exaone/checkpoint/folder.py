@@ -9,6 +9,7 @@ from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError
 from open_exaone.base.files import read_json, write_json
+from open_exaone.base.links import own_file
 from open_exaone.base.machine import has_fast_cpu_bfloat16
 from open_exaone.checkpoint.licence import licence_of, model_name, tell
 from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weights
@@ -17,6 +18,7 @@ from open_exaone.model.hf import config_from_hf, config_to_hf
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.text.tokenizer import Tokenizer
 
+MAX_CONFIG_BYTES = 10_000_000
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -85,7 +87,7 @@ def load_config(folder: Path) -> ModelConfig:
     """
     path = folder / "config.json"
     try:
-        values = read_json(path)
+        values = read_json(own_file(path), max_bytes=MAX_CONFIG_BYTES)
     except DataError as error:
         raise CheckpointError(f"{error}; a model's folder holds config.json") from error
     if not isinstance(values, dict):
@@ -152,7 +154,7 @@ def check_vocabulary(folder: Path, config: ModelConfig) -> None:
     if not path.is_file():
         return
     try:
-        values = read_json(path)
+        values = read_json(own_file(path))
         vocab = values["model"]["vocab"]
         ids = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
         highest = max((*ids, *(token["id"] for token in values.get("added_tokens") or ())), default=-1)

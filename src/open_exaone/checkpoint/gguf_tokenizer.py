@@ -12,6 +12,8 @@ import tokenizers
 
 from open_exaone.base.errors import CheckpointError
 from open_exaone.base.files import read_json
+from open_exaone.base.links import own_file
+from open_exaone.text.source import TEMPLATE_FILE, Source
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -57,7 +59,7 @@ def add_tokenizer(writer: "GGUFWriter", folder: Path, vocab_size: int) -> None:
         CheckpointError: llama.cpp would tokenise otherwise.
     """
     path = folder / "tokenizer.json"
-    values = read_json(path)
+    values = read_json(own_file(path))
     try:
         backend = tokenizers.Tokenizer.from_str(json.dumps(values))
     except Exception as error:  # tokenizers raises nothing narrower
@@ -154,15 +156,14 @@ def _add_special_tokens(writer: "GGUFWriter", backend: tokenizers.Tokenizer, fol
     for kind, is_added in (("bos", around[:1] == [bos]), ("eos", around[-1:] == ends[:1])):
         flag = settings.get(f"add_{kind}_token")
         getattr(writer, f"add_add_{kind}_token")(flag if isinstance(flag, bool) else is_added)
-    template = folder / "chat_template.jinja"
-    text = template.read_text(encoding="utf-8") if template.exists() else settings.get("chat_template")
+    text = Source.read(folder).text(TEMPLATE_FILE) or settings.get("chat_template")
     if text:
         writer.add_chat_template(text)
 
 
 def _object(path: Path) -> dict[str, Any]:
     """A JSON object; an empty one where there is no such file."""
-    values = read_json(path) if path.exists() else {}
+    values = read_json(own_file(path)) if path.exists() else {}
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: must hold an object")
     return values

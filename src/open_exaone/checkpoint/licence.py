@@ -13,8 +13,8 @@ from pathlib import Path
 
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.files import read_json
+from open_exaone.base.links import own_file
 from open_exaone.base.log import logger
-from open_exaone.checkpoint.links import own_file
 
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*")
 
@@ -122,7 +122,7 @@ def licence_files(folder: Path) -> list[Path]:
         CheckpointError: one is a link that leads elsewhere.
     """
     found = sorted({path for pattern in LICENCE_FILES for path in folder.glob(pattern)})
-    return [own_file(path) for path in found if path.is_file()]
+    return [own_file(path) for path in found if path.is_symlink() or path.is_file()]
 
 
 def carry_licence(source: Path, folder: Path, prefix: str = "") -> None:
@@ -156,14 +156,14 @@ def _names(folder: Path) -> list[str]:
     if resolved.parent.name == "snapshots":
         names.append("/".join(resolved.parent.parent.name.split("--")[1:]))
     try:
-        told = read_json(folder / "config.json").get("_name_or_path")
+        told = read_json(own_file(folder / "config.json"), max_bytes=10_000_000).get("_name_or_path")
     except (DataError, AttributeError):
         told = None
     return [told, *names] if isinstance(told, str) and told else names
 
 
 def _by_tokenizer(folder: Path) -> Licence | None:
-    path = folder / "tokenizer.json"
+    path = own_file(folder / "tokenizer.json")
     if not path.is_file() or path.stat().st_size > _MAX_TOKENIZER_BYTES:
         return None
     text = path.read_bytes()

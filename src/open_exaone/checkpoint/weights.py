@@ -14,7 +14,7 @@ from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.base.files import read_json, write_atomically, write_json
-from open_exaone.checkpoint.links import own_file
+from open_exaone.base.links import own_file
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.family import published_name
 from open_exaone.model.transformer import LanguageModel
@@ -23,6 +23,7 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 # Tables of RoPE's angles, which old versions of transformers stored with the weights; everyone computes them anew.
 DERIVED = (".rotary_emb.inv_freq", ".rotary.inv_freq")
+SPARSE_BYTES = 256 << 20  # a smaller file may be all holes: reading them takes no time
 MAX_SHARD_BYTES = 5_000_000_000
 _WRITTEN = re.compile(r"model(-\d{5}(-of-\d{5})?)?\.safetensors(\.index\.json)?")
 
@@ -46,7 +47,7 @@ class Weights(Mapping[str, Tensor]):
         self._config, self._dtype = config, dtype
         self._handles: dict[str, tuple[Path, Any]] = {}  # by published name: the file, and safetensors' handle to it
         for path, names in _files(folder).items():
-            handle = _open(path)
+            handle = open_safetensors(path)
             stored = [name for name in list(handle.keys()) if not name.endswith(DERIVED)]
             if names is not None and (strangers := sorted(set(stored) ^ names)):
                 place = "missing there" if strangers[0] in names else f"there, where {INDEX} has them elsewhere or not"
@@ -61,7 +62,10 @@ class Weights(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         path, handle = self._handles[self._names[name]]
-        tensor: Tensor = handle.get_tensor(self._names[name])
+        try:
+            tensor: Tensor = handle.get_tensor(self._names[name])
+        except (SafetensorError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: {self._names[name]} cannot be read: {error}") from error
         if not is_finite(tensor):
             raise CheckpointError(
                 f"{path}: {self._names[name]} holds NaN or infinity: the model is broken; copy or download it again"
@@ -180,8 +184,21 @@ def save_weights(
     return total
 
 
-def _open(path: Path) -> Any:
+def open_safetensors(path: Path) -> Any:
+    """safetensors' handle to a file of a model's or an adapter's folder.
+
+    Raises:
+        CheckpointError: it cannot be read, a link leads elsewhere, or most of it is not on the disk.
+    """
+    own_file(path)
     try:
+        found = path.stat()
+        on_disk = 512 * found.st_blocks
+        if found.st_size > SPARSE_BYTES and 0 < on_disk < found.st_size // 8:  # reading its holes may take days
+            raise CheckpointError(
+                f"{path}: is {found.st_size:,} bytes long, of which {on_disk:,} are on the disk: it was never written "
+                f"or downloaded in full. Copy or download it again"
+            )
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}. Copy or download it again") from error
@@ -199,7 +216,7 @@ def _files(folder: Path) -> dict[Path, set[str] | None]:
             beside += "; or the download was cut: name the model again, with a network"
         raise CheckpointError(f"{folder / SINGLE}: no such file; only safetensors are read{beside}")
     try:
-        weight_map = read_json(index)["weight_map"]
+        weight_map = read_json(own_file(index))["weight_map"]
         pairs = {name: file for name, file in weight_map.items() if not name.endswith(DERIVED)}
     except DataError as error:
         raise CheckpointError(str(error)) from error

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from open_exaone.base.config import read_toml, validate
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.output import say
 from open_exaone.base.records import Problem
+from open_exaone.base.terminal import Console
 from open_exaone.story.folder import RunFolder, is_run, resolve_model
 from open_exaone.story.measure import Machine
 from open_exaone.story.recipe import load_recipe
@@ -29,7 +29,7 @@ def story(
     resolved = load_recipe(recipe, overrides, quick=quick)
     resolve_device(device)
     out = out or Path("runs") / (resolved.name.replace("/", "-") + ("-quick" if quick else ""))
-    console = Console(highlight=False)
+    console = Console()
     console.print(f"{resolved.name}: {resolved.model.num_parameters:,} parameters, into {out}")
     with Progress(console) as progress:
 
@@ -74,8 +74,8 @@ def judge(file: Path, kind: str, out: Path | None, settings: Path | None, unsafe
     verdicts = judge_rows(read_numbered_jsonl(file), kind, limits, str(file))
     write_jsonl(out, (asdict(verdict) for verdict in verdicts))
     for status, number in Counter(verdict.status.value for verdict in verdicts).most_common():
-        print(f"{status:10} {number:7,} {number / len(verdicts):7.1%}")
-    print(f"{len(verdicts):,} verdicts: {out}")
+        say(f"{status:10} {number:7,} {number / len(verdicts):7.1%}")
+    say(f"{len(verdicts):,} verdicts: {out}")
     return 0
 
 
@@ -143,14 +143,14 @@ def convert(source: Path, target: Path, to: str | None, dtype: str | None, adapt
 
     config = convert(resolve_model(source), target, to=to, dtype=dtype, adapter=adapter)
     layout = "GGUF" if to == "gguf" else config.family
-    print(f"{target}: {config.num_parameters:,} parameters in {config.num_layers} layers, as {layout}")
+    say(f"{target}: {config.num_parameters:,} parameters in {config.num_layers} layers, as {layout}")
     return 0
 
 
 def models() -> int:
     from open_exaone.present.models import published_table
 
-    console = Console(highlight=False)
+    console = Console()
     console.print(published_table(), width=max(console.width, 80))
     return 0
 
@@ -158,10 +158,11 @@ def models() -> int:
 def doctor() -> int:
     from open_exaone.present.doctor import checks
 
-    console = Console(highlight=False)
-    marks = {"ok": "[green]ok     [/]", "missing": "[red]missing[/]", "note": "[yellow]note   [/]"}
+    console = Console()
+    styles = {"ok": "green", "missing": "red", "note": "yellow"}
     results = checks()
     for status, what, detail in results:
-        console.print(f"{marks[status]} {what}: ", end="")
-        console.print(detail, markup=False)
+        console.print(f"{status:<7}", style=styles[status], end="")
+        console.print(f" {what}: ", end="")
+        console.print(detail)
     return 1 if any(status == "missing" for status, _, _ in results) else 0

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from open_exaone.base.config import read_toml, validate
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.output import say
+from open_exaone.base.terminal import Console
 from open_exaone.data.config import DataConfig, SourceConfig
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def check(
     from open_exaone.base.files import json_line, write_atomically
     from open_exaone.data.check import check as check_source
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     opened = _tokenizer(tokenizer)
     reports = []
 
@@ -131,7 +131,7 @@ class _Told:
         if self._on_bad is not None:
             self._on_bad(error)
         if self._show_all or self._num_told < MAX_TOLD or error.reason not in self._reasons:
-            self._console.print(str(error), markup=False)
+            self._console.print(str(error))
             self._num_told += 1
         else:
             self.num_hidden += 1
@@ -139,10 +139,8 @@ class _Told:
 
 
 def _print_report(report: "CheckReport", num_hidden: int, console: Console) -> None:
-    from open_exaone.data.rows import printable
-
     def say(text: str) -> None:
-        console.print(printable(text), markup=False)
+        console.print(text)
 
     if num_hidden:
         say(f"… and {num_hidden:,} more bad rows; --all prints them, --out FILE writes them")
@@ -196,7 +194,7 @@ def stats(
     print_lengths(found)
     if out is not None:
         write_lengths(found, out)
-        print(f"Written: {out}")
+        say(f"Written: {out}")
     return 0
 
 
@@ -233,7 +231,7 @@ def decontaminate(
     if path.endswith(".toml"):
         raise ConfigError(f"{path}: name one source; what is kept of several could not be told apart")
     [source] = sources_of([path], None, (), None, config, split)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     pool = Pool.build(item for benchmark in against for item in benchmark_items(benchmark, rows.get(benchmark)))
     unread: list[RowError] = []
 
@@ -247,9 +245,9 @@ def decontaminate(
     written = report or out.with_name(out.name.removesuffix(".jsonl") + ".report.json")
     told = write_decontaminated(texts(), pool, out, written, seed=seed, samples=samples)
     for error in unread[:MAX_TOLD]:
-        console.print(f"left out, as it cannot be read: {error}", markup=False)
+        console.print(f"left out, as it cannot be read: {error}")
     print_decontamination(told, console)
-    console.print(f"Kept: {out}\nWhat was left out, and why: {written}", markup=False)
+    console.print(f"Kept: {out}\nWhat was left out, and why: {written}")
     return 1 if unread else 0
 
 
@@ -287,7 +285,7 @@ def _benchmark_rows(name: str, source: str | None) -> "Iterator[Mapping[str, Any
         read(find_benchmark(name, source), on_change="warn", on_row=rows.append)
         yield from rows
         return
-    for row in read_rows(SourceConfig(path=name)):
+    for row in read_rows(validate(SourceConfig, {"path": name}, name)):
         if isinstance(row, RowError) or not isinstance(row.value, dict):
             raise DataError(str(row) if isinstance(row, RowError) else f"{row.place}: must be an object")
         yield row.value

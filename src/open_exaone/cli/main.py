@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from open_exaone.base.errors import ConfigError, OpenExaoneError
 from open_exaone.base.interrupt import Interrupted
+from open_exaone.base.output import guard_output, memory_error, say_error
 from open_exaone.cli.asked import Asked, Rows, read_rows
 from open_exaone.cli.preparing import data
 
@@ -243,27 +244,31 @@ def _command(name: str, module: str = "commands") -> Callable[..., int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 failed, 2 misused, 130 interrupted."""
+    guard_output()
     sys.exit(_run(arguments))
 
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        result: Any = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+        result: Any = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else DONE
-    except CycloptsError:
-        return MISUSED  # already explained
-    except ConfigError as error:
-        print(f"exaone: {error}", file=sys.stderr)
+    except (CycloptsError, ConfigError) as error:
+        say_error(error)
         return MISUSED
     except OpenExaoneError as error:
-        print(f"exaone: {error}", file=sys.stderr)
+        say_error(error)
         return FAILED
     except Interrupted:
-        print("exaone: interrupted; what was done so far is saved. The same command goes on.", file=sys.stderr)
+        say_error("interrupted; what was done so far is saved. The same command goes on.")
         return INTERRUPTED
     except KeyboardInterrupt:
-        print("exaone: interrupted. What was saved before is kept.", file=sys.stderr)
+        say_error("interrupted. What was saved before is kept.")
         return INTERRUPTED
     except BrokenPipeError:
         sys.stdout = None  # whoever read the output has left
+        return FAILED
+    except Exception as error:
+        if (why := memory_error(error)) is None:
+            raise
+        say_error(why)
         return FAILED

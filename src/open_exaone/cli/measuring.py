@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import read_json
+from open_exaone.base.output import say
+from open_exaone.base.terminal import Console
 from open_exaone.cli.asked import Asked
 from open_exaone.cli.commands import judge_settings
 from open_exaone.evaluation.compare import compare_runs, published_rows, run_rows
@@ -34,7 +34,7 @@ def eval_(
     dtype: str,
     unsafe: bool,
 ) -> int:
-    console = Console(highlight=False)
+    console = Console()
     choices, machine = Choices(**asked.choices()), Machine(device, dtype, unsafe)
     _check(source, asked, rescore, against, shared_only, kind, machine)
     limits = judge_settings(settings)
@@ -52,7 +52,7 @@ def eval_(
             same = (
                 f"the same verdict on {entry.grader.agreement:.1%} of replies, the others in {folder}/differences.jsonl"
             )
-            console.print(f"{entry.name}: {entry.grader.score:.1%} by the other grader; {same}", markup=False)
+            console.print(f"{entry.name}: {entry.grader.score:.1%} by the other grader; {same}")
     if choices.compare:
         _tell_rows(console, published_rows(report), "no published table has what was measured here")
     if against is not None:
@@ -96,9 +96,9 @@ def fetch(benchmark: str, rows: str | None, out: Path | None, changed: bool) -> 
 
     fetched = fetch_benchmark(benchmark, rows, out, on_change="warn" if changed else "error")
     known = "the rows that we know" if fetched.is_pinned else "no rows that we have seen: compare it with others'"
-    print(f"{benchmark}: {fetched.num_rows:,} rows from {fetched.source}")
-    print(f"sha256 {fetched.sha256}: {known}")
-    print(fetched.path)
+    say(f"{benchmark}: {fetched.num_rows:,} rows from {fetched.source}")
+    say(f"sha256 {fetched.sha256}: {known}")
+    say(fetched.path)
     return 0
 
 
@@ -108,13 +108,13 @@ def suites() -> int:
     from open_exaone.evaluation.suite import SHIPPED, load_suite
     from open_exaone.tasks.benchmarks.registry import BENCHMARKS
 
-    console = Console(highlight=False)
+    console = Console()
     table = Table.grid(padding=(0, 2, 0, 0))
     for suite in map(load_suite, SHIPPED):
         table.add_row(suite.name, suite.what)
     console.print(table)
     console.print("\nOne mode of a suite that has both: NAME-reasoning, NAME-non-reasoning.")
-    console.print(f"A benchmark is a suite of one: {', '.join(BENCHMARKS)}", markup=False)
+    console.print(f"A benchmark is a suite of one: {', '.join(BENCHMARKS)}")
     console.print("\n`exaone fetch NAME` gets a benchmark's rows; --rows NAME=PATH says where they are.")
     return 0
 
@@ -139,7 +139,7 @@ def verify_real(
         )
 
     out = out or Path("runs") / "verify-real" / source.name
-    console = Console(highlight=False)
+    console = Console()
     with Progress(console) as progress:
         report = verify_real(
             source,
@@ -153,7 +153,7 @@ def verify_real(
             measure_suite=measure_suite,
         )
     for line in terminal_lines(report, out):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     return 0 if report["passed"] else 1
 
 

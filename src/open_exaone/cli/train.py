@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from open_exaone.base.terminal import Console
 from open_exaone.story.measure import Machine
 from open_exaone.story.train_config import load_train_config
 
@@ -17,7 +16,7 @@ def train(file: Path, out: Path | None, overrides: list[str], device: str, dtype
     config = load_train_config(file, overrides)
     resolve_device(device)
     out = out or Path("runs") / config.name
-    console = Console(highlight=False)
+    console = Console()
     console.print(f"{config.name}: {config.stage.kind}, into {out}")
     with Progress(console) as progress:
         outcome = run_training(config, out, progress, Machine(device, dtype, unsafe))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from open_exaone.base.errors import DataError
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.repeats import Repeats
-from open_exaone.data.rows import Example, Row, RowError, printable
+from open_exaone.data.rows import Example, Row, RowError, encodable
 from open_exaone.data.shapes import NEEDS, Shape, detect_shape, parse_row
 from open_exaone.data.source import read_rows
 
@@ -70,7 +70,7 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
         if isinstance(row.value, dict)
         else f"no columns, but {reprlib.repr(row.value):.60}"
     )
-    return printable(
+    return encodable(
         f"{row.place}: has columns {columns}: no shape that is known; give the source's format ({', '.join(NEEDS)}) "
         "and, in fields, which column holds what"
     )

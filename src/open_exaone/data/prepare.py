@@ -27,7 +27,7 @@ from open_exaone.base.version import code_version
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.render import Fitted, Refused, Rendered, fit, render_batch
-from open_exaone.data.rows import Example, RowError, printable
+from open_exaone.data.rows import Example, RowError, encodable
 from open_exaone.data.shapes import Shape
 from open_exaone.data.source import SourceFile, find_files
 from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file, manifest_hash
@@ -298,5 +298,5 @@ class _Source:
         counted = counts.dropped_parts if fitted.kept else counts.dropped
         for refused in fitted.lost if fitted.kept else fitted.lost[:1]:
             counted[refused.reason] += 1
-            told = printable(f"{parsed.row.place}: {fitted.why(refused)}")
+            told = encodable(f"{parsed.row.place}: {fitted.why(refused)}")
             counts.first_dropped.setdefault(refused.reason, told)

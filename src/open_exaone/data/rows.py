@@ -45,10 +45,10 @@ class RowError:
     def __str__(self) -> str:
         place = f"{self.file}: {self.unit} {self.number}" if self.number else self.file
         field = f"{self.field}: " if self.field else ""
-        return printable(f"{place}: {field}{self.why}" + (f"; {self.mend}" if self.mend else ""))
+        return encodable(f"{place}: {field}{self.why}" + (f"; {self.mend}" if self.mend else ""))
 
 
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     """A text as any file and terminal takes it: half a surrogate pair is written as an escape."""
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -14,7 +14,7 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.problems import find_answer, find_options
-from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Row, RowError, Text, Turn, printable
+from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Row, RowError, Text, Turn, encodable
 from open_exaone.data.turns import check_order, read_turns, reply_turn
 from open_exaone.text.chat import check_messages, check_tools
 
@@ -179,7 +179,7 @@ def _id(columns: Columns) -> str | None:
 
 def _domain(columns: Columns, source: SourceConfig) -> str | None:
     value = columns.get("domain") if "domain" in source.fields else None
-    return source.domain if value is None else printable(str(value)[:100])
+    return source.domain if value is None else encodable(str(value)[:100])
 
 
 def _messages(columns: Columns, row: Row, source: SourceConfig) -> Conversation:

@@ -6,24 +6,25 @@
 JSON lines and JSON, also gzipped, are read by Python alone; Parquet needs pyarrow (`open-exaone[data]`).
 """
 
-import gzip
 import importlib
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
 from open_exaone.base.errors import DataError
+from open_exaone.base.links import own_file
+from open_exaone.base.parquet import parquet_batches
+from open_exaone.base.streams import list_items, open_bytes, parse_json
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.hub import HUB, hub_files
-from open_exaone.data.rows import Row, RowError, printable
+from open_exaone.data.rows import Row, RowError, encodable
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
 MAX_LINE_BYTES = 64 << 20  # no row is longer; a file without line ends must not fill the memory
-MAX_JSON_BYTES = 1 << 30  # a .json file is read whole
-_BATCH_ROWS = 1000  # of Parquet that are decoded at once
+MAX_SKIPPED_BYTES = 1 << 30  # of a line that is longer: beyond that the file holds no rows
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -64,7 +65,7 @@ def find_files(source: SourceConfig | str) -> list[SourceFile]:
         raise DataError(f'{source.path}: config and split choose files of a hub data set, "{HUB}owner/name"')
     path = Path(source.path).expanduser()
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if _is_readable(file, path))
+        found = sorted(own_file(file, path, DataError) for file in path.rglob("*") if _is_readable(file, path))
         if not found:
             raise DataError(f"{path}: holds no file that is read here; those end in {', '.join(SUFFIXES)}")
     elif path.is_file():
@@ -77,7 +78,7 @@ def find_files(source: SourceConfig | str) -> list[SourceFile]:
             raise DataError(f"{path}: no file matches")
     else:
         raise DataError(f"{path}: no such file" + _hint(source.path))
-    return [SourceFile(printable(str(file)), file) for file in found]
+    return [SourceFile(encodable(str(file)), file) for file in found]
 
 
 def read_file(file: SourceFile) -> Iterator[Row | RowError]:
@@ -95,7 +96,7 @@ def read_file(file: SourceFile) -> Iterator[Row | RowError]:
         if name.endswith(".parquet"):
             yield from _read_parquet(file)
             return
-        with _open(file.path) as stream:
+        with open_bytes(file.path) as stream:
             if ".jsonl" in name[-9:] or not _is_list(stream):
                 yield from _read_lines(file, stream)
             else:
@@ -116,10 +117,6 @@ def _is_readable(file: Path, folder: Path) -> bool:
     return not hidden and file.name.lower().endswith(SUFFIXES) and file.is_file()
 
 
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
-
-
 def _read_lines(file: SourceFile, stream: IO[bytes]) -> Iterator[Row | RowError]:
     number = 0
     while line := stream.readline(MAX_LINE_BYTES + 1):
@@ -127,43 +124,49 @@ def _read_lines(file: SourceFile, stream: IO[bytes]) -> Iterator[Row | RowError]
         if number == 1:
             line = line.removeprefix(_BOM)
         if len(line) > MAX_LINE_BYTES:
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(MAX_LINE_BYTES)
+            _skip_line(file, stream, line)
             why = f"is longer than {MAX_LINE_BYTES >> 20} MiB"
             yield RowError(file.name, number, "", "too large", why, "split it into several rows")
         elif line.strip():
             yield _parse(line, file.name, number)
 
 
+def _skip_line(file: SourceFile, stream: IO[bytes], line: bytes) -> None:
+    """Reads on to the end of a line that is too long."""
+    skipped = 0
+    while line and not line.endswith(b"\n"):
+        line = stream.readline(MAX_LINE_BYTES)
+        skipped += len(line)
+        if skipped > MAX_SKIPPED_BYTES:
+            raise DataError(f"{file.name}: holds more than {MAX_SKIPPED_BYTES >> 30} GiB without a line end: no rows")
+
+
 def _parse(line: bytes, name: str, number: int) -> Row | RowError:
     try:
-        return Row(name, number, json.loads(line.decode("utf-8")))
+        return Row(name, number, parse_json(line))
     except UnicodeDecodeError as error:
         where = f"byte {error.start + 1} of the line is {line[error.start]:#04x}"
         return RowError(name, number, "", "not UTF-8", f"is not UTF-8 text: {where}", "write the file as UTF-8")
-    except RecursionError:
-        return RowError(name, number, "", "not JSON", "is nested too deeply")
     except ValueError as error:  # not JSON, or a number of too many digits
         return RowError(name, number, "", "not JSON", f"is not valid JSON: {error}", "write one JSON object a line")
 
 
-def _is_list(stream: IO[bytes]) -> bool:
+def _is_list(stream: BufferedReader) -> bool:
     """Whether a .json file is one list of rows; many hold JSON lines in truth."""
-    start = stream.read(1024).removeprefix(_BOM).lstrip()
-    stream.seek(0)
-    return start.startswith(b"[")
+    return stream.peek(1024).removeprefix(_BOM).lstrip().startswith(b"[")
 
 
 def _read_json(file: SourceFile, stream: IO[bytes]) -> Iterator[Row | RowError]:
-    content = stream.read(MAX_JSON_BYTES + 1)
-    if len(content) > MAX_JSON_BYTES:
-        raise DataError(f"{file.name}: is larger than {MAX_JSON_BYTES >> 30} GiB and read whole; make it .jsonl")
-    try:
-        rows = json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        reason = "is nested too deeply" if isinstance(error, RecursionError) else error
-        raise DataError(f"{file.name}: not valid JSON: {reason}") from error
-    for number, value in enumerate(rows, start=1):
+    rows = enumerate(list_items(stream), start=1)
+    while True:
+        try:
+            number, value = next(rows)
+        except StopIteration:
+            return
+        except DataError:
+            raise
+        except ValueError as error:
+            raise DataError(f"{file.name}: not valid JSON: {error}") from error
         yield Row(file.name, number, value, "row")
 
 
@@ -178,7 +181,7 @@ def _read_parquet(file: SourceFile) -> Iterator[Row | RowError]:
     number = 0
     try:
         with parquet.ParquetFile(file.path) as opened:
-            for batch in opened.iter_batches(batch_size=_BATCH_ROWS):
+            for batch in parquet_batches(opened):
                 for value in _batch_values(batch):
                     number += 1
                     if isinstance(value, UnicodeDecodeError):
@@ -188,7 +191,7 @@ def _read_parquet(file: SourceFile) -> Iterator[Row | RowError]:
                         yield Row(file.name, number, value, "row")
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these
+    except (OSError, ValueError, MemoryError) as error:  # pyarrow's own errors are kinds of these
         raise DataError(f"{file.name}: row {number + 1}: cannot be read: {error}") from error
 
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json
+from open_exaone.base.links import own_folder
 from open_exaone.base.records import Problem
 from open_exaone.data.document import Document
 
@@ -88,7 +89,7 @@ class Prepared:
     """
 
     def __init__(self, folder: Path, *, verify: bool = True) -> None:
-        self.folder = folder
+        self.folder = own_folder(folder, DataError)
         self.manifest: dict[str, Any] = read_json(folder / MANIFEST)
         if not isinstance(self.manifest, dict) or self.manifest.get("layout") != LAYOUT:
             raise DataError(f"{folder}: was prepared by another version of this program; remove it and prepare anew")

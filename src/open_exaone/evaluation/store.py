@@ -24,6 +24,7 @@ from open_exaone.base.files import (
     write_json,
     write_jsonl,
 )
+from open_exaone.base.links import own_folder
 from open_exaone.base.records import Sample
 from open_exaone.evaluation.rows import (
     Place,
@@ -80,6 +81,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self.plan_file.is_file() and any(path.name != ".lock" for path in self.folder.iterdir()):
                 raise RunFolderError(f"{self.folder}: is not empty and holds no evaluation: choose another --out")
+        own_folder(self.folder, RunFolderError)
         busy = f"{self.folder}: another process measures into it: wait for it, stop it, or choose another --out"
         with locked(self.folder / ".lock", busy):
             self._is_open = True
@@ -166,6 +168,7 @@ class Store:
         """
         if not self.plan_file.is_file():
             raise DataError(f"{self.folder}: holds no evaluation (evaluation.json): name a folder that `eval` made")
+        own_folder(self.folder, DataError)
         if self.journal_file.is_file():
             raise DataError(f"{self.folder}: this evaluation was cut: finish it first, by the same command as before")
         plan = self._told()

@@ -18,18 +18,19 @@ class LayerKind(StrEnum):
 
 # The most that is believed of a config: what a hostile file describes must not take a machine's memory.
 MAX_LAYERS, MAX_HEADS, MAX_WIDTH, MAX_VOCAB, MAX_POSITIONS = 2**10, 2**12, 2**20, 2**24, 2**31
+MAX_THETA = 1e12  # of RoPE's base; published ones reach 1e8
 
 
 class RopeScaling(Config):
     """Llama 3's rule for longer contexts: low frequencies are divided by `factor`, high ones kept."""
 
-    factor: float = Field(gt=0)
+    factor: float = Field(gt=0, le=1e6)
     """How many times longer the context becomes."""
-    low_freq_factor: float = Field(default=1.0, gt=0)
+    low_freq_factor: float = Field(default=1.0, gt=0, le=1e6)
     """Wavelengths above original / low_freq_factor are divided by `factor`."""
-    high_freq_factor: float = Field(default=4.0, gt=0)
+    high_freq_factor: float = Field(default=4.0, gt=0, le=1e6)
     """Wavelengths below original / high_freq_factor are kept."""
-    original_max_positions: int = Field(default=8192, gt=0)
+    original_max_positions: int = Field(default=8192, gt=0, le=MAX_POSITIONS)
     """The context in tokens before scaling."""
 
     @model_validator(mode="after")
@@ -67,19 +68,19 @@ class ModelConfig(Config):
     """The longest context in tokens, prompt and reply together."""
     family: FamilyName = "exaone4"
     """Whose layers these are: "exaone4", "exaone", "llama", "qwen2" or "qwen3"."""
-    norm_eps: float = Field(default=1e-5, gt=0)
+    norm_eps: float = Field(default=1e-5, gt=0, le=1)
     """Added to the mean square inside RMSNorm."""
     pattern: str = Field(default="G", pattern="^[LG]+$")
     """Layer kinds, L local and G global, repeated over the layers: "LLLG" is EXAONE 4.0 32B's."""
     window: int | None = Field(default=None, gt=0, le=MAX_POSITIONS)
     """W, how many positions a local layer sees, its own included; needed where the pattern has an L."""
-    rope_theta: float = Field(default=1e6, ge=1)
+    rope_theta: float = Field(default=1e6, ge=1, le=MAX_THETA)
     """RoPE's base."""
     rope_scaling: RopeScaling | None = None
     """Llama 3 scaling, or none."""
     tied_embeddings: bool = True
     """Whether the output head is the embedding matrix."""
-    initializer_range: float = Field(default=0.02, gt=0)
+    initializer_range: float = Field(default=0.02, gt=0, le=10)
     """Standard deviation of random embeddings."""
 
     @model_validator(mode="after")

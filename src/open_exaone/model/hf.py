@@ -59,7 +59,7 @@ def config_from_hf(values: Mapping[str, Any]) -> ModelConfig:
     """
     model_type = values.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise ValueError(f"model_type = {model_type!r}: must be one of {', '.join(FAMILIES)}")
+        raise ValueError(f"model_type = {short(model_type)}: must be one of {', '.join(FAMILIES)}")
     family = FAMILIES[model_type]
     keys = {**KEYS, **family.keys}
     _refuse_what_is_not_computed(values, keys["activation"])
@@ -147,7 +147,7 @@ def _refuse_what_is_not_computed(values: Mapping[str, Any], activation: str) -> 
         if values.get(key) not in (None, only):
             raise ValueError(f"{key} = {short(values[key])}: only {only} can be computed here")
     if values.get(activation, "silu") not in ("silu", "swish"):
-        raise ValueError(f"{activation} = {values[activation]!r}: must be 'silu'")
+        raise ValueError(f"{activation} = {short(values[activation])}: must be 'silu'")
 
 
 def _layers(values: Mapping[str, Any], num_layers: int) -> tuple[str, int | None]:

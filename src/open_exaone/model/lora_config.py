@@ -10,13 +10,15 @@ Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_pr
 ATTENTION: tuple[Projection, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL_LINEAR: tuple[Projection, ...] = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 
+MAX_ALPHA = 1_000_000  # beyond it an adapter's output is nothing but overflow
+
 
 class LoraConfig(Config):
     """Low-rank adapters beside the frozen matrices of the layers (Hu et al. 2021, arXiv 2106.09685)."""
 
     rank: int = Field(default=16, gt=0, le=4096)
     """How many directions each adapter has."""
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: float = Field(default=32.0, gt=0, le=MAX_ALPHA)
     """An adapter's output is multiplied by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """The share of an adapter's inputs that are dropped in training."""

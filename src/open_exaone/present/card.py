@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base.files import write_text
+from open_exaone.base.printable import printable
 from open_exaone.present import figures
 from open_exaone.present.ladder import closing_rows, ladder, read_report
 
@@ -127,5 +128,5 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _cell(value: object) -> str:
     """Text that cannot end a table cell, open a tag or a code span."""
-    text = " ".join(figures.plain(value).split())
+    text = " ".join(printable(value).split())
     return text.replace("|", "\\|").replace("`", "'").replace("<", "&lt;")

@@ -1,21 +1,14 @@
 """What decontamination left out, as the terminal shows it."""
 
-from typing import TYPE_CHECKING
-
+from open_exaone.base.terminal import Console
 from open_exaone.data.decontaminate import DecontaminationReport, Reason
-from open_exaone.present import figures
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 REASONS = {Reason.EQUAL: "equal an item", Reason.WINDOW: "share 50 characters with one"}
 
 
-def print_decontamination(report: DecontaminationReport, console: "Console | None" = None) -> None:
+def print_decontamination(report: DecontaminationReport, console: Console | None = None) -> None:
     """Prints how many examples were left out, of which benchmarks and why."""
-    from rich.console import Console
-
-    console = console or Console(highlight=False)
+    console = console or Console()
     windows = "all windows" if report.samples is None else f"{report.samples} random windows"
     console.print(
         f"{report.num_rows:,} examples, {len(report.dropped):,} left out, {report.num_kept:,} kept: {windows} of each "
@@ -29,4 +22,4 @@ def print_decontamination(report: DecontaminationReport, console: "Console | Non
         if number:
             console.print(f"  {number:,} {REASONS[Reason(reason)]}")
     for benchmark, number in report.by_benchmark.items():
-        console.print(f"  {number:,} of {figures.plain(benchmark)}", markup=False)
+        console.print(f"  {number:,} of {benchmark}")

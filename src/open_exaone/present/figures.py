@@ -1,13 +1,10 @@
-"""Numbers as people read them, and foreign text made safe to show."""
+"""Numbers as people read them."""
 
 import math
-import unicodedata
 from collections.abc import Sequence
 
 NONE = "–"  # where there is no number
 UNITS = ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # from where, the unit, its sign
-STEERING = frozenset({"Cc", "Cs"})  # Unicode categories: control, surrogate
-REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the bidirectional controls
 
 
 def percent(fraction: float | None) -> str:
@@ -71,16 +68,3 @@ def setting(name: str, value: object) -> str:
 def words(name: str) -> str:
     """`chain_sum` as `chain sum`."""
     return name.replace("_", " ")
-
-
-def plain(text: object) -> str:
-    """Foreign text without what could steer a terminal, reorder a line or not be written as UTF-8.
-
-    A model's reply can hold anything: escape sequences, right-to-left overrides, half of a surrogate pair. Each
-    control or surrogate is drawn as U+FFFD; line ends and tabs stay.
-    """
-    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(sign) else sign for sign in str(text))
-
-
-def _steers(sign: str) -> bool:
-    return sign in REORDERING or (sign not in "\n\t" and unicodedata.category(sign) in STEERING)

@@ -6,6 +6,7 @@ from typing import Any
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json
+from open_exaone.base.printable import printable
 from open_exaone.present import figures
 
 Entry = dict[str, Any]  # one stage in one mode on one split
@@ -57,7 +58,7 @@ def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     sizes = {entry.get("k") for entry in entries}
     k = str(sizes.pop()) if len(sizes) == 1 and None not in sizes else "k"
     columns: list[tuple[str, Callable[[Entry], str]]] = [
-        ("stage", lambda e: figures.plain(e["name"])),
+        ("stage", lambda e: printable(e["name"])),
         ("mode", lambda e: mode_name(e)),
         ("pass@1", lambda e: figures.percent(e["pass_at_1"])),
         ("95% interval", lambda e: figures.interval(e.get("ci95"))),
@@ -70,10 +71,10 @@ def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
         ("train time", lambda e: figures.duration(e.get("train_seconds"))),
     ]
     if len({entry.get("split") for entry in entries}) > 1:
-        columns.insert(2, ("split", lambda e: figures.plain(e.get("split") or figures.NONE)))
+        columns.insert(2, ("split", lambda e: printable(e.get("split") or figures.NONE)))
     return [title for title, _ in columns], [[read(entry) for _, read in columns] for entry in entries]
 
 
 def mode_name(entry: Mapping[str, Any]) -> str:
     """`reasoning` or `non-reasoning`, as people write it."""
-    return figures.plain(entry.get("mode") or figures.NONE).replace("_", "-")
+    return printable(entry.get("mode") or figures.NONE).replace("_", "-")

@@ -6,18 +6,16 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import write_json, write_text
+from open_exaone.base.printable import printable
+from open_exaone.base.terminal import Console
 from open_exaone.data.lengths import LengthGroup, LengthStatistics, Spread
 from open_exaone.present import figures
 from open_exaone.present.plots import Frame, caption, drawing, line_path
 from open_exaone.present.report import TEMPLATES, template
 from open_exaone.present.terminal import rich_table
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 BINS_PER_DOUBLING = 4
 ROW, RISE = 58, 44  # height of a domain's row, and of its highest bin
@@ -41,11 +39,9 @@ RIDGE = (
 Column = tuple[str, Callable[[LengthGroup], str]]
 
 
-def print_lengths(stats: LengthStatistics, console: "Console | None" = None) -> None:
+def print_lengths(stats: LengthStatistics, console: Console | None = None) -> None:
     """Prints the table, and how many tokens are in reasoning mode for one that is not."""
-    from rich.console import Console
-
-    console = console or Console(highlight=False)
+    console = console or Console()
     if not stats.groups:
         console.print("No examples.")
         return
@@ -53,7 +49,7 @@ def print_lengths(stats: LengthStatistics, console: "Console | None" = None) -> 
     told.columns[0].justify = "left"
     console.print(told)
     for sentence in notes(stats):
-        console.print(sentence, markup=False)
+        console.print(sentence)
 
 
 def write_lengths(stats: LengthStatistics, path: Path) -> None:
@@ -108,7 +104,7 @@ def _short(name: str) -> str:
     """A domain's or a mode's name, on one line, cut to the cells there are."""
     from rich.cells import cell_len, set_cell_size
 
-    text = " ".join(figures.plain(name).split()) or figures.NONE
+    text = " ".join(printable(name).split()) or figures.NONE
     return text if cell_len(text) <= MAX_CELLS else set_cell_size(text, MAX_CELLS - 1).rstrip() + "…"
 
 

@@ -9,6 +9,7 @@ from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
+from open_exaone.base.printable import printable
 from open_exaone.present import figures
 
 MAX_POINTS = 240  # a curve is thinned to about this many points
@@ -150,7 +151,7 @@ def line_path(points: Iterable[tuple[float, float]], style: str) -> str:
 
 
 def caption(x: float, y: float, text: str, style: str, anchor: str) -> str:
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(figures.plain(text))}</text>'
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(printable(text))}</text>'
 
 
 def shorten(text: str, limit: int) -> str:
@@ -158,5 +159,5 @@ def shorten(text: str, limit: int) -> str:
 
 
 def drawing(width: int, height: int, told: str, parts: Sequence[str]) -> str:
-    label = escape(figures.plain(told))
+    label = escape(printable(told))
     return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base.files import read_jsonl, write_text
+from open_exaone.base.printable import printable
 from open_exaone.present import figures, plots
 from open_exaone.present.ladder import Entry, closing_rows, ladder, read_report, split_entries
 
@@ -82,7 +83,7 @@ def template(name: str) -> Any:
     from markupsafe import Markup
 
     def clean(value: Any) -> Any:
-        return figures.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

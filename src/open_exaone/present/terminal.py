@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from open_exaone.base.terminal import Console
 from open_exaone.present import figures
 from open_exaone.present.evaluation_tables import results
 from open_exaone.present.ladder import closing_rows, mode_name
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -107,7 +107,7 @@ def _least_width(title: str, cells: Sequence[str]) -> int:
 
 
 def show_replies(
-    problem: Mapping[str, Any], replies: Sequence[Mapping[str, Any]], console: "Console | None" = None
+    problem: Mapping[str, Any], replies: Sequence[Mapping[str, Any]], console: Console | None = None
 ) -> None:
     """Prints a showcase problem and, for each reply, its stage, the thought dimmed, the answer, the verdict.
 
@@ -115,18 +115,15 @@ def show_replies(
         problem: `question` and `answer`.
         replies: `stage`, `thought`, `answer`, `verdict` (a status) and `why`, as in report.json's `showcase`.
     """
-    from rich.console import Console
     from rich.text import Text
 
     console = console or Console()
-    console.print(
-        Text.assemble((figures.plain(problem["question"]), "bold"), (f"   [{figures.plain(problem['answer'])}]", "dim"))
-    )
+    console.print(Text.assemble((problem["question"], "bold"), (f"   [{problem['answer']}]", "dim")))
     for reply in replies:
-        console.print(Text(figures.plain(f"{reply['stage']} {mode_name(reply)}"), style="cyan"))
+        console.print(Text(f"{reply['stage']} {mode_name(reply)}", style="cyan"))
         for text, style in ((reply["thought"], "dim"), (reply["answer"], "")):
             if text.strip():
-                console.print(Text(figures.plain(text).strip(), style=style))
+                console.print(Text(text.strip(), style=style))
         console.print(verdict_line(reply["verdict"], reply.get("why", "")))
     console.print()
 
@@ -136,7 +133,7 @@ def verdict_line(status: str, why: str) -> "Text":
     from rich.text import Text
 
     mark, color = MARKS.get(status, ("!", "magenta"))
-    return Text(figures.plain(f"{mark} {status}" + (f": {why}" if why else "")), style=color)
+    return Text(f"{mark} {status}" + (f": {why}" if why else ""), style=color)
 
 
 class Progress:
@@ -150,11 +147,10 @@ class Progress:
 
     def __init__(
         self,
-        console: "Console | None" = None,
+        console: Console | None = None,
         plain_every_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        from rich.console import Console
 
         self._console = console or Console()
         self._plain_every_s = plain_every_s
@@ -180,7 +176,7 @@ class Progress:
         """Prints a line that stays."""
         from rich.text import Text
 
-        self._console.print(Text(figures.plain(text)), soft_wrap=True)
+        self._console.print(Text(text), soft_wrap=True)
 
     def update(self, stage: str, step: int, num_steps: int, **fields: Any) -> None:
         """Shows that `step` of `num_steps` is done. `fields`: loss, tokens_per_second, …; `note`, a text."""
@@ -217,14 +213,14 @@ class Progress:
         from rich.text import Text
 
         line = Text(no_wrap=True, overflow="ellipsis")
-        line.append(f"{figures.plain(self._stage):<10} ", "bold")
+        line.append(f"{self._stage or '':<10} ", "bold")
         if self._console.is_terminal and has_bar:
             line.append(bar(step / max(num_steps, 1)) + " ", "cyan")
         line.append(f"{step:>{len(str(num_steps))}}/{num_steps}")
         for name in shown:
             line.append(f"  {FIELD_FORMATS.get(name, _named)(name, fields[name])}")
         if fields.get("note"):
-            line.append(f"  {figures.plain(fields['note'])}")
+            line.append(f"  {fields['note']}")
         line.append(f"  {self._time(step, num_steps, fields)}", "dim")
         return line
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_text
+from open_exaone.base.printable import printable
 from open_exaone.present import figures, plots
 
 REPORT, MARKDOWN, PAGE = "verify-real.json", "verify-real.md", "verify-real.html"
@@ -87,7 +88,7 @@ def terminal_lines(report: Mapping[str, Any], folder: Path) -> list[str]:
                 beside = f"{row['percent']}%, ours {100 * row['difference']:+.1f} points"
                 lines.append(f"    published of {row['model']}: {beside}")
     lines.append(f"The report, to share: {folder / MARKDOWN}; as a page: {folder / PAGE}")
-    return [" ".join(figures.plain(line).splitlines()) for line in lines]
+    return [" ".join(printable(line).splitlines()) for line in lines]
 
 
 def nearest(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -247,7 +248,7 @@ def _markdown(block: Block) -> str:
 
 def _cell(value: object) -> str:
     """Text that cannot end a table's cell or open a tag."""
-    return " ".join(figures.plain(value).split()).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(printable(value).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _page(name: str, blocks: Sequence[Block]) -> str:
@@ -281,4 +282,4 @@ def _html(block: Block) -> str:
 
 
 def _text(value: object) -> str:
-    return escape(figures.plain(value))
+    return escape(printable(value))

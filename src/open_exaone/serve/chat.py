@@ -1,14 +1,10 @@
 """The terminal chat: offers problems that the model can do, and shows its thought dimmed."""
 
-import unicodedata
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.records import Problem, Reply, Verdict
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from open_exaone.base.terminal import Console
 
 Message = dict[str, str]  # {"role": "user" | "assistant", "content": …}
 Ask = Callable[[list[Message], bool], Reply]
@@ -26,7 +22,7 @@ def run_chat(
     problems: Sequence[Problem] = (),
     *,
     thinking: bool = True,
-    console: "Console | None" = None,
+    console: Console | None = None,
     read_line: Callable[[str], str] = input,
 ) -> None:
     """Talks until /quit, the end of the input, or Ctrl-C.
@@ -39,9 +35,7 @@ def run_chat(
         thinking: the mode to begin in.
         read_line: (prompt) -> one line, or EOFError; `input` also reads a pipe.
     """
-    from rich.console import Console
-
-    chat = Chat(ask, judge, problems, thinking, console or Console(highlight=False))
+    chat = Chat(ask, judge, problems, thinking, console or Console())
     chat.say(HELP, "dim")
     chat.offer()
     try:
@@ -54,7 +48,7 @@ def run_chat(
 class Chat:
     """A conversation and the problems on offer. `open` turns False at /quit."""
 
-    def __init__(self, ask: Ask, judge: Judge, problems: Sequence[Problem], thinking: bool, console: "Console") -> None:
+    def __init__(self, ask: Ask, judge: Judge, problems: Sequence[Problem], thinking: bool, console: Console) -> None:
         self.open = True
         self.console = console
         self._ask = ask
@@ -85,10 +79,10 @@ class Chat:
             self.say(f"[{number}] {problem.question.strip()}", "cyan")
 
     def say(self, text: str, style: str = "", end: str = "\n") -> None:
-        """Prints foreign text: no markup, no control characters."""
+        """Prints a line or several."""
         from rich.text import Text
 
-        self.console.print(Text(_plain(text), style=style), soft_wrap=True, end=end)
+        self.console.print(Text(text, style=style), soft_wrap=True, end=end)
 
     def _command(self, line: str) -> None:
         match line.split():
@@ -135,9 +129,3 @@ class Chat:
         for text, style in shown:
             if text:
                 self.say(text, style)
-
-
-def _plain(text: str) -> str:
-    """Draws control characters, which could steer the terminal, as U+FFFD; line ends and tabs stay."""
-    hidden = {"Cc", "Cs"}
-    return "".join("\ufffd" if unicodedata.category(s) in hidden and s not in "\n\t" else s for s in text)

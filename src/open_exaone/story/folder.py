@@ -10,6 +10,7 @@ from typing import Any
 from open_exaone.base.config import differences, read_toml, validate
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, read_jsonl, write_jsonl, write_text
+from open_exaone.base.links import own_file, own_folder
 from open_exaone.base.records import Problem
 from open_exaone.story.recipe import Recipe
 from open_exaone.train.settings import MAY_CHANGE
@@ -66,10 +67,11 @@ class RunFolder:
         """The resolved recipe of the run.
 
         Raises:
-            RunFolderError: the folder is no run's.
+            RunFolderError: the folder is no run's, or a link in it leads out of it.
         """
         if not self.recipe_file.is_file():
             raise RunFolderError(f"{self.path}: is no run's folder (it has no recipe.toml): name one that `story` made")
+        own_folder(self.path, RunFolderError)
         return validate(Recipe, read_toml(self.recipe_file), str(self.recipe_file))
 
     @contextmanager
@@ -151,7 +153,7 @@ def resolve_model(source: Path) -> Path:
             return folders[-1]
         raise ConfigError(f"{source}: no stage of this run has finished yet: run `exaone story --out {source}`")
     if (source / "model" / "config.json").is_file():
-        return source / "model"
+        return own_file(source / "model")
     if (source / "adapter").is_dir():
         merge = f"exaone convert BASE MERGED --adapter {source / 'adapter'}"
         raise ConfigError(f"{source}: was trained with LoRA: merge it first: {merge}")

@@ -19,6 +19,7 @@ from torch import Tensor
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, read_json, replace_folder, write_json, write_text
+from open_exaone.base.links import own_folder
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.checkpoint.adapter import save_adapter
 from open_exaone.checkpoint.folder import (
@@ -90,6 +91,7 @@ def run_training(config: TrainConfig, out: Path, on_event: OnEvent, machine: Mac
     machine = machine or Machine()
     with explain_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
+    own_folder(out, RunFolderError)
     busy = f"{out}: another process trains here: wait for it or stop it"
     with locked(out / ".lock", busy), interrupt.deferred_interrupts():
         _claim(config, out)

@@ -18,6 +18,7 @@ from typing import Any
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, read_json, write_json
+from open_exaone.base.links import own_folder
 from open_exaone.base.version import code_version
 from open_exaone.present.verify_real import write_pages
 from open_exaone.rollout.providers.local import weights_hash
@@ -151,6 +152,7 @@ def _claimed(out: Path) -> Iterator[None]:
         if out.is_dir() and any(out.iterdir()) and not (out / LOCK).is_file():
             raise RunFolderError(f"{out}: is not empty and no such check's: choose another folder with --out")
         out.mkdir(parents=True, exist_ok=True)
+    own_folder(out, RunFolderError)
     with locked(out / LOCK, f"{out}: another process checks a model there: wait for it or stop it"):
         yield
 

@@ -1,16 +1,17 @@
 """What a model's folder says about its tokenizer: its files, its special tokens, its chat templates.
 
 Only `tokenizer.json` must be there. Every file may be hostile: none is read beyond its limit, none but regular
-files is opened, and what is read is checked before it is used.
+files of the folder itself is opened, and what is read is checked before it is used.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from open_exaone.base.errors import CheckpointError
+from open_exaone.base.links import own_file
+from open_exaone.base.streams import parse_json
 from open_exaone.text.chat import END
 
 BACKEND_FILE, SETTINGS_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
@@ -58,10 +59,10 @@ class Source:
         Raises:
             CheckpointError: tokenizer.json is missing, or a file is too large, unreadable or no JSON object.
         """
-        files = {name: _read(folder / name, limit) for name, limit in _MAX_BYTES.items()}
+        files = {name: _read(folder, name, limit) for name, limit in _MAX_BYTES.items()}
         if files[BACKEND_FILE] is None:
             raise CheckpointError(f"{folder / BACKEND_FILE}: no such file; a model's folder holds its tokenizer there")
-        sides = {name: _read(folder / name, _MAX_MODEL_BYTES) for name in MODEL_FILES}
+        sides = {name: _read(folder, name, _MAX_MODEL_BYTES) for name in MODEL_FILES}
         sides |= {name: files[name] for name in (SETTINGS_FILE, MAP_FILE, ADDED_FILE)}
         values = {name: _object(folder / name, text) for name, text in sides.items() if text is not None}
         return cls(folder, {name: text for name, text in files.items() if text is not None}, values)
@@ -219,8 +220,9 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     return value or {}
 
 
-def _read(path: Path, limit: int) -> bytes | None:
+def _read(folder: Path, name: str, limit: int) -> bytes | None:
     """A file's bytes; None where there is none."""
+    path = own_file(folder / name, folder)
     try:
         if not path.exists():
             return None
@@ -244,9 +246,7 @@ def _decoded(path: Path, content: bytes) -> str:
 
 def _object(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(_decoded(path, content))
-    except RecursionError as error:
-        raise CheckpointError(f"{path}: is nested too deeply; download it again") from error
+        value = parse_json(_decoded(path, content))
     except ValueError as error:  # also a number of thousands of digits
         raise CheckpointError(f"{path}: not valid JSON: {error}; download it again") from error
     if not isinstance(value, dict):

@@ -68,9 +68,11 @@ def test_batches_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
         def __init__(self, path: Path) -> None:
             assert path.name == "a.parquet"
 
-        def iter_batches(self):
+        metadata = types.SimpleNamespace(num_row_groups=0)
+
+        def iter_batches(self, batch_size: int):
             for rows in (ROWS[:5], ROWS[5:]):
-                yield types.SimpleNamespace(to_pylist=lambda rows=rows: rows)
+                yield types.SimpleNamespace(to_pylist=lambda rows=rows: rows, nbytes=100)
 
     module = types.ModuleType("pyarrow.parquet")
     module.ParquetFile = ParquetFile

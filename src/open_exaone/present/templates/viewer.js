@@ -9,7 +9,7 @@ const MAX_MARKS = 500; // places where what was searched for is marked, in one t
 const MAX_STRIP = 256; // samples of one problem that are linked
 const SIGNS = { __proto__: null, correct: "✓", wrong: "✗", unparsed: "?", truncated: "…", timeout: "!", error: "!" }; // in this order
 const TONES = { __proto__: null, correct: "good", wrong: "bad" };
-const STEERING = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\p{Cs}/gu; // as figures.plain
+const STEERING = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\p{Cs}/gu; // as base/printable.py
 const FIELDS = ["q", "in", "task", "problem", "language", "min", "max", "sort", "verdict", "thought"];
 
 const by = (id) => document.getElementById(id);

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from open_exaone.base.errors import CheckpointError
+from open_exaone.base.links import own_file
 from open_exaone.base.records import Ask, Completion, Generation
 from open_exaone.engine.request import Request
 from open_exaone.rollout.providers.context import fit, note
@@ -125,7 +126,7 @@ def weights_hash(folder: Path) -> str:
     """
 
     def digest(path: Path) -> str:
-        with path.open("rb") as file:
+        with own_file(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     weights = sorted(folder.glob("*.safetensors"))

@@ -1,16 +1,19 @@
 """Rows of a file: JSON lines, JSON, CSV, any of them gzipped; Parquet and Arrow where pyarrow is installed."""
 
+import codecs
 import csv
-import gzip
 import importlib
-import json
+import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from open_exaone.base.config import short
 from open_exaone.base.errors import DataError
+from open_exaone.base.links import own_file
+from open_exaone.base.parquet import MAX_BATCH_BYTES, parquet_batches
+from open_exaone.base.streams import list_items, open_bytes, parse_json, read_line
 from open_exaone.tasks.benchmarks.benchmark import Row
 
 Placed = tuple[str, Row]  # where a row stands, such as "test.jsonl: line 3", and the row
@@ -48,9 +51,9 @@ def find_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
     Raises:
         DataError: there is none, or more than one to choose from.
     """
-    found = [path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
+    found = [_own(path, folder) for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
     readable = found or sorted(
-        path for depth in _DEPTHS for path in folder.glob(depth) if is_readable(path) and path.is_file()
+        _own(path, folder) for depth in _DEPTHS for path in folder.glob(depth) if is_readable(path) and path.is_file()
     )
     if found or len(readable) == 1:
         return list(dict.fromkeys(readable))
@@ -58,6 +61,10 @@ def find_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
         raise DataError(f"{folder}: holds no file that is read here; those end in {', '.join(_READERS)}")
     names = ", ".join(str(path.relative_to(folder)) for path in readable[:5])
     raise DataError(f"{folder}: holds several files ({names}): name the one to read")
+
+
+def _own(path: Path, folder: Path) -> Path:
+    return own_file(path, folder, DataError)
 
 
 def is_readable(path: Path) -> bool:
@@ -69,53 +76,67 @@ def _suffix(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
-def _open(path: Path, newline: str | None = None) -> IO[str]:
-    opener: Callable[..., IO[str]] = gzip.open if path.name.endswith(".gz") else open
-    return opener(path, "rt", encoding="utf-8-sig", newline=newline)
-
-
-def _json(text: str, path: Path, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise DataError(f"{path}: {place}not valid JSON: {reason}") from error
+def _lines(path: Path, newline: str) -> Iterator[str]:
+    """A text file's lines, with their ends."""
+    number = 0
+    with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline=newline) as file:
+        while True:
+            number += 1
+            try:
+                line = read_line(file)
+            except (DataError, UnicodeDecodeError):
+                raise
+            except ValueError as error:
+                raise DataError(f"{path}: line {number}: {error}") from error
+            if not line:
+                return
+            yield line
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    with _open(path, newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield f"line {number}", _json(line, path, f"line {number}: ")
+    for number, line in enumerate(_lines(path, "\n"), start=1):
+        if line.strip():
+            try:
+                row = parse_json(line)
+            except ValueError as error:
+                raise DataError(f"{path}: line {number}: not valid JSON: {error}") from error
+            yield f"line {number}", row
 
 
 def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
-    with _open(path) as file:
-        rows = _json(file.read(), path, "")
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: must be a list of rows; one row a line is .jsonl")
-    for number, row in enumerate(rows, start=1):
-        yield f"row {number}", row
+    with open_bytes(path) as file:
+        if not file.peek(1024).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+            raise DataError(f"{path}: must be a list of rows; one row a line is .jsonl")
+        rows = enumerate(list_items(file), start=1)
+        while True:
+            try:
+                number, row = next(rows)
+            except StopIteration:
+                return
+            except (DataError, UnicodeDecodeError):
+                raise
+            except ValueError as error:
+                raise DataError(f"{path}: not valid JSON: {error}") from error
+            yield f"row {number}", row
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, Any]]:
     csv.field_size_limit(_MAX_CELL)
-    with _open(path, newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            for row in reader:
-                place = f"line {reader.line_num}"
-                if None in row or None in row.values():
-                    columns = len(reader.fieldnames or ())
-                    raise DataError(f"{path}: {place}: must have as many cells as the first line, {columns}")
-                yield place, row
-        except csv.Error as error:
-            raise DataError(f"{path}: line {reader.line_num + 1}: not valid CSV: {error}") from error
+    reader = csv.DictReader(_lines(path, ""), strict=True)
+    try:
+        for row in reader:
+            place = f"line {reader.line_num}"
+            if None in row or None in row.values():
+                columns = len(reader.fieldnames or ())
+                raise DataError(f"{path}: {place}: must have as many cells as the first line, {columns}")
+            yield place, row
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num + 1}: not valid CSV: {error}") from error
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
     file = _arrow("parquet", path).ParquetFile
-    yield from _batches(path, lambda: file(path).iter_batches())
+    yield from _batches(path, lambda: parquet_batches(file(path)))
 
 
 def _read_arrow(path: Path) -> Iterator[tuple[str, Any]]:
@@ -127,12 +148,14 @@ def _batches(path: Path, batches: Callable[[], Any]) -> Iterator[tuple[str, Any]
     number = 0
     try:
         for batch in batches():
+            if batch.nbytes > MAX_BATCH_BYTES:
+                raise ValueError(f"{len(batch)} rows have {batch.nbytes:,} bytes")
             for row in batch.to_pylist():
                 number += 1
                 yield f"row {number}", row
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these
+    except (OSError, ValueError, MemoryError) as error:  # pyarrow's own errors are kinds of these
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: row {number + 1}: cannot be read: {error}") from error

@@ -156,8 +156,10 @@ def _files(source: str, stdin: str) -> Iterator[list[int]]:
 
 
 def _new_file() -> int:
+    """A file without a name: in memory where Python and the kernel can, else in the folder for temporary files."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("program", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        with contextlib.suppress(OSError):  # an old kernel has no such call, a container may forbid it
+            return os.memfd_create("program", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
@@ -171,7 +173,8 @@ def _fill(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
     os.lseek(file, 0, os.SEEK_SET)
     if hasattr(fcntl, "F_ADD_SEALS"):
-        fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        with contextlib.suppress(OSError):  # only files in memory can be sealed
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
 
 
 def _send(link: Link, files: Sequence[int], limits: Limits, *, is_ended: bool = False) -> None:

@@ -1,0 +1,179 @@
+"""Data read as a stream and within limits: a small file may unpack to terabytes, and a small text to gigabytes.
+
+open_bytes(path) -> IO[bytes]            a file, unpacked where its name ends in .gz, up to a limit
+parse_json(text) -> value                ValueError where it is no JSON, nested too deeply, or a swarm of brackets
+list_items(stream) -> Iterator[value]    a JSON list item by item, whatever its length
+"""
+
+import codecs
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from open_exaone.base.errors import DataError
+
+MAX_LINE_BYTES = 128 << 20  # of one line or item; rows of LiveCodeBench carry tens of megabytes of tests
+MAX_BRACKETS = 4_000_000  # of one JSON text: a bracket of two bytes may become an object of 230
+MIN_UNPACKED_BYTES, MAX_RATIO = 16 << 20, 200  # gzip packs JSON lines to a tenth, and can pack to a thousandth
+MAX_BLANK_BYTES = 4 << 20  # in a row: counting empty lines one by one takes minutes
+_CHUNK_BYTES = 1 << 20
+_ENDS = tuple(" \t\r\n,]")  # what may follow an item
+
+
+def open_bytes(path: Path) -> io.BufferedReader:
+    """Opens a file to read its bytes; one whose name ends in .gz is unpacked as it is read.
+
+    Reading raises:
+        DataError: it unpacks to more than 16 MiB and to more than 200 times its size, or to blanks alone.
+    """
+    file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+    if not path.name.lower().endswith(".gz"):
+        return file
+    return io.BufferedReader(_Unpacked(file, path), _CHUNK_BYTES)
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of a gzipped file, up to a limit."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        super().__init__()
+        self._file, self._path = file, path
+        self._left = self._limit = max(MIN_UNPACKED_BYTES, MAX_RATIO * path.stat().st_size)
+        self._blank = 0
+        self._unzip = gzip.GzipFile(fileobj=file, mode="rb")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._unzip.read1(min(len(buffer), _CHUNK_BYTES))
+        self._left -= len(data)
+        self._blank = self._blank + len(data) if data.isspace() else 0
+        if self._left < 0 or self._blank > MAX_BLANK_BYTES:
+            raise DataError(
+                f"{self._path}: unpacks to more than {self._limit:,} bytes or to blanks alone, as no data does: unpack "
+                f"it yourself if it is what you want"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def read_line(stream: Any, max_size: int = MAX_LINE_BYTES) -> Any:
+    """The next line of a stream of bytes or text; empty at its end.
+
+    Raises:
+        ValueError: it is longer than `max_size`, in bytes or characters.
+    """
+    line = stream.readline(max_size + 1)
+    if len(line) > max_size:
+        raise ValueError(f"is longer than {max_size >> 20} MiB")
+    return line
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON text's value.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, nested too deeply, or holds more brackets than any data.
+    """
+    text = text.decode("utf-8") if isinstance(text, bytes) else text
+    _check_brackets(text)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def list_items(stream: IO[bytes]) -> Iterator[Any]:
+    """The items of a JSON list, each parsed when it is asked for.
+
+    Raises:
+        ValueError: it is no list, not valid JSON, or an item is too large; says at which item.
+    """
+    text = _Text(stream)
+    if text.next_sign() != "[":
+        raise ValueError("it must be a list")
+    text.skip()
+    if text.next_sign() == "]":
+        text.skip()
+    else:
+        for number in range(1, 1 << 62):
+            try:
+                value = text.value()
+                sign = text.next_sign()
+            except DataError:
+                raise
+            except ValueError as error:
+                raise ValueError(f"item {number}: {error}") from error
+            yield value
+            text.skip()
+            if sign == "]":
+                break
+            if sign != ",":
+                raise ValueError(f"item {number}: a comma or ] must follow it" + ("" if sign else "; the file is cut"))
+    if text.next_sign():
+        raise ValueError("something follows the list")
+
+
+class _Text:
+    """Text of a stream, read as far as it is needed."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+        self._parse = json.JSONDecoder().raw_decode
+        self._text, self._place, self._is_all = "", 0, False
+
+    def next_sign(self) -> str:
+        """The next character that is no space, not taken yet; empty at the end."""
+        while True:
+            rest = self._text[self._place : self._place + 4096]
+            self._place += len(rest) - len(rest.lstrip(" \t\r\n"))
+            if rest.strip(" \t\r\n"):
+                return self._text[self._place]
+            if self._place >= len(self._text):
+                if self._is_all:
+                    return ""
+                self._fill()
+
+    def skip(self) -> None:
+        """Takes a character."""
+        self._place += 1
+
+    def value(self) -> Any:
+        """Takes a JSON value."""
+        self.next_sign()
+        while True:
+            try:
+                value, end = self._parse(self._text, self._place)
+            except RecursionError:
+                raise ValueError("nested too deeply") from None
+            except json.JSONDecodeError as error:
+                if self._is_all:
+                    raise ValueError(error.msg) from error
+            else:
+                if self._is_all or self._text[end : end + 1] in _ENDS:  # a number that is cut is a number too
+                    self._place = end
+                    return value
+            self._fill()
+
+    def _fill(self) -> None:
+        kept = len(self._text) - self._place
+        if kept > MAX_LINE_BYTES:
+            raise ValueError(f"it is longer than {MAX_LINE_BYTES >> 20} MiB, or not valid JSON")
+        data = self._stream.read(max(_CHUNK_BYTES, kept))
+        self._is_all = not data
+        self._text, self._place = self._text[self._place :] + self._decode(data, self._is_all), 0
+        _check_brackets(self._text)
+
+
+def _check_brackets(text: str) -> None:
+    if len(text) > MAX_BRACKETS and text.count("[") + text.count("{") > MAX_BRACKETS:
+        raise ValueError(f"it holds more than {MAX_BRACKETS:,} brackets; no such data is read")

@@ -1,0 +1,117 @@
+"""Small files that unpack to much, and small texts that parse to much, are refused before the memory is full."""
+
+import gzip
+import io
+import json
+import resource
+from collections import deque
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from open_exaone.base import streams
+from open_exaone.base.errors import DataError
+from open_exaone.base.streams import list_items, open_bytes, parse_json, read_line
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+class Dripping(io.BytesIO):
+    """Gives a few bytes at a time, as a stream may."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(3)
+
+
+@settings(max_examples=200)
+@given(st.lists(JSON), st.sampled_from([None, 1]), st.booleans())
+def test_a_list_is_read_item_by_item(values, indent, has_mark) -> None:
+    text = json.dumps(values, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        text = json.dumps(values, indent=indent).encode()
+    for stream in (io.BytesIO, Dripping):
+        assert list(list_items(stream(b"\xef\xbb\xbf" * has_mark + text + b"\n "))) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"", "must be a list"),
+        (b"{}", "must be a list"),
+        (b"[1", "item 1: a comma or ] must follow it; the file is cut"),
+        (b"[1 2]", "item 1: a comma or ] must follow it"),
+        (b"[1,]", "item 2: Expecting value"),
+        (b"[1] 2", "something follows the list"),
+        (b'[1, {"a"', "item 2: "),
+        (b"[\xff]", "codec can't decode"),
+        (b"[" * 100_000, "item 1: nested too deeply"),
+        (b"[" + b"9" * 5000 + b"]", "item 1: "),
+    ],
+)
+def test_what_is_no_list_is_named_with_its_item(text, why) -> None:
+    for stream in (io.BytesIO, Dripping):
+        if stream is Dripping and len(text) > 10_000:
+            continue
+        with pytest.raises(ValueError, match=why):
+            list(list_items(stream(text)))
+
+
+def test_an_item_has_a_limit(monkeypatch) -> None:
+    monkeypatch.setattr(streams, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(streams, "_CHUNK_BYTES", 100)
+    assert sum(list_items(io.BytesIO(b"[" + b"1," * 10_000 + b"1]"))) == 10_001
+    with pytest.raises(ValueError, match="item 2: it is longer than"):
+        list(list_items(io.BytesIO(b'[1, "' + b"x" * 10_000 + b'"]')))
+
+
+def test_a_line_has_a_limit() -> None:
+    for stream in (io.BytesIO(b"abc\ndefg"), io.StringIO("abc\ndefg")):
+        assert len(read_line(stream, 4)) == 4 and len(read_line(stream, 4)) == 4 and not read_line(stream, 4)
+    with pytest.raises(ValueError, match="is longer than"):
+        read_line(io.BytesIO(b"abcd\n"), 4)
+
+
+@pytest.mark.parametrize("item", [b"[],", b"{},", b'{"":0},', b'{"a":['])
+def test_a_swarm_of_brackets_is_no_data(item, monkeypatch) -> None:
+    monkeypatch.setattr(streams, "MAX_BRACKETS", 1000)
+    with pytest.raises(ValueError, match="more than 1,000 brackets|nested"):
+        parse_json(b"[" + item * 2000 + b"1]")
+    with pytest.raises(ValueError, match="more than 1,000 brackets|nested"):
+        list(list_items(io.BytesIO(b"[[" + item * 2000 + b"1]]")))
+
+
+def test_a_bomb_is_refused_and_takes_no_memory(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "bomb.json.gz"
+    path.write_bytes(gzip.compress(b"0," * (4 << 20), 9))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    monkeypatch.setattr(streams, "MIN_UNPACKED_BYTES", 1 << 20)
+    with open_bytes(path) as file, pytest.raises(DataError, match=r"bomb.json.gz: unpacks to more than [\d,]+ bytes"):
+        deque(iter(partial(file.read, 1 << 16), b""), maxlen=0)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+    monkeypatch.undo()
+    with open_bytes(path) as file:
+        assert len(file.read()) == 8 << 20
+
+
+def test_a_packed_file_of_blanks_is_refused(tmp_path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}\n" + b"\n" * (6 << 20), 9))
+    with open_bytes(tmp_path / "a.jsonl.gz") as file, pytest.raises(DataError, match="to blanks alone"):
+        deque(iter(file.readline, b""), maxlen=0)
+
+
+def test_a_packed_file_reads_as_the_file_itself(tmp_path) -> None:
+    text = b"\n".join(b"%d" % number for number in range(100_000))
+    (tmp_path / "a.jsonl").write_bytes(text)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text[:1000]) + gzip.compress(text[1000:]))
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        with open_bytes(tmp_path / name) as file:
+            assert file.peek(3)[:1] == b"0"
+            assert b"".join(iter(file.readline, b"")) == text
