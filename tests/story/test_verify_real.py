@@ -108,7 +108,9 @@ def test_every_familys_logits_are_transformers(models, family, tmp_path):
     assert set(verdicts(part).values()) == {True} and len(part["checks"]) == 8
     told = part["figures"]
     assert told["float32"]["max"] < 1e-3 < told["bfloat16_costs"]["max"]  # the yardstick measures something
-    assert all(text["greedy_same"] == NUM_GREEDY or not text["greedy_parts"] for text in told["float32"]["texts"].values())
+    assert all(
+        text["greedy_same"] == NUM_GREEDY or not text["greedy_parts"] for text in told["float32"]["texts"].values()
+    )
     assert set(told["texts"]) == {"english", "korean", "code", "long"}
     if family == "exaone4":
         assert told["texts"]["long"] == 16 + real_logits.PAST and told["window"] == 16
