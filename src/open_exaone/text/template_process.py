@@ -16,7 +16,8 @@ from open_exaone.base.errors import CheckpointError, DataError
 
 MEMORY_BYTES = 1 << 30  # of address space; Python and jinja2 take a tenth of it
 MAX_CHARS = 8_000_000  # that one conversation may be rendered to
-TIMEOUT_S = 10.0  # that one conversation may take
+TIMEOUT_S = 10.0  # of processor time, that one conversation may take
+WALL_FACTOR = 10  # times as long by the clock, and it has hung: a busy machine shares its processors
 START_TIMEOUT_S = 60.0  # the first one starts Python too, perhaps on a loaded machine
 _MAX_REPLY_BYTES = 12 * MAX_CHARS + 1000  # JSON writes a character in at most 12 bytes
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_TIME", "TZ", "SYSTEMROOT", "LD_LIBRARY_PATH")
@@ -75,7 +76,8 @@ class TemplateProcess:
             request = self._start() + request
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
-        timer = threading.Timer(START_TIMEOUT_S if is_fresh else TIMEOUT_S + 1, process.kill)  # its own clock is first
+        wait_s = WALL_FACTOR * TIMEOUT_S + (START_TIMEOUT_S if is_fresh else 0.0)
+        timer = threading.Timer(wait_s, process.kill)
         timer.daemon = True
         timer.start()
         line = b""
@@ -145,6 +147,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def _how_it_ended(code: int | None) -> str:
-    if code in (-signal.SIGALRM, -signal.SIGKILL):
+    if code == -signal.SIGPROF:
         return f"it takes longer than {TIMEOUT_S:g} seconds"
+    if code == -signal.SIGKILL:
+        return f"it gives no answer in {WALL_FACTOR * TIMEOUT_S:g} seconds"
     return f"its process ended with code {code}"
