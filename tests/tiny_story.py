@@ -6,12 +6,12 @@ num_slots = 32
 
 [model]
 vocab_size = 512
-width = 64
+width = 32
 num_layers = 2
 num_heads = 2
 num_kv_heads = 1
-head_width = 32
-ffn_width = 128
+head_width = 16
+ffn_width = 64
 max_positions = 256
 
 [problems.splits]
@@ -38,10 +38,10 @@ optimizer = { learning_rate = 5e-3 }
 kind = "sft"
 name = "sft"
 split = "sft"
-num_epochs = 24
+num_epochs = 16
 batch_documents = 16
 checkpoint_steps = 20
-optimizer = { learning_rate = 5e-3 }
+optimizer = { learning_rate = 1e-2, matrix_learning_rate = 2e-2 }
 
 [[stages]]
 kind = "preference"

@@ -29,7 +29,7 @@ def weights_of(model):
 
 
 def bits(tensor):
-    return tensor.detach().contiguous().view(torch.uint8).tolist()
+    return tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()
 
 
 @pytest.fixture

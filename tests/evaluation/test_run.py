@@ -226,12 +226,15 @@ run_tasks([sums(40, 4)], provider, Store(Path({folder!r})), suite="test")
 """
 
 
+NUM_KILLS = 6
+
+
 def test_killed_again_and_again_it_ends_in_the_same_samples(tmp_path: Path) -> None:
     whole, cut, log = tmp_path / "whole", tmp_path / "cut", tmp_path / "log"
     measure(whole, [sums(40, 4)], MadeUp(half_right))
     script = SCRIPT.format(tests=str(Path(__file__).parents[1]), log=str(log), folder=str(cut))
     draw = random.Random(3)
-    for _ in range(20):
+    for _ in range(NUM_KILLS):
         before = log.stat().st_size if log.exists() else 0
         process = subprocess.Popen([sys.executable, "-c", script])
         while process.poll() is None and (not log.exists() or log.stat().st_size == before):
@@ -244,5 +247,4 @@ def test_killed_again_and_again_it_ends_in_the_same_samples(tmp_path: Path) -> N
     subprocess.run([sys.executable, "-c", script], check=True)
     assert (cut / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
     asked = log.read_text().splitlines()
-    kills = 20
-    assert len(asked) - len(set(asked)) <= kills  # at most the one in the making at each kill
+    assert len(asked) - len(set(asked)) <= NUM_KILLS  # at most the one in the making at each kill

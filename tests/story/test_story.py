@@ -144,7 +144,7 @@ def test_an_interrupted_story_says_so_and_has_saved_its_state(number, recipe_fil
     stage = tmp_path / "run" / "01-base"
     wait_for_lines(process, stage / "metrics.jsonl", 1)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 130, output
     assert "The same command goes on" in output
     last_step = read_jsonl(stage / "metrics.jsonl")[-1]["step"]

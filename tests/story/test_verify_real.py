@@ -18,7 +18,7 @@ from open_exaone.checkpoint.folder import save_model
 from open_exaone.engine import memory
 from open_exaone.model.config import RopeScaling
 from open_exaone.model.registry import PUBLISHED
-from open_exaone.story import real_logits, real_reference, real_rl
+from open_exaone.story import real_logits, real_part, real_reference, real_rl
 from open_exaone.story.measure import Machine
 from open_exaone.story.real_math import find_published
 from open_exaone.story.real_part import plain_name, shareable
@@ -32,6 +32,7 @@ SHAPES = {
     "qwen2": {},
     "qwen3": {},
 }
+NUM_GREEDY = 12
 MACHINE = Machine(device="cpu", dtype="float32")
 # Random weights are never correct, but sometimes short: so they have something to learn.
 PLAN = Plan(
@@ -49,8 +50,12 @@ PLAN = Plan(
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(real_rl, "PLAN", PLAN)
-    monkeypatch.setattr(real_logits, "PLAIN_LONG", 300)
-    monkeypatch.setattr(real_logits, "PAST", 200)
+    monkeypatch.setattr(real_logits, "PLAIN_LONG", 120)
+    monkeypatch.setattr(real_logits, "PAST", 80)
+    for module in (real_logits, real_reference):
+        monkeypatch.setattr(module, "NUM_GREEDY", NUM_GREEDY)
+    for module in (real_part, real_reference):
+        monkeypatch.setattr(module, "free_memory", lambda: None)  # half a second for each tiny model
 
 
 def save(folder, family="exaone4", **changes):
@@ -103,7 +108,9 @@ def test_every_familys_logits_are_transformers(models, family, tmp_path):
     assert set(verdicts(part).values()) == {True} and len(part["checks"]) == 8
     told = part["figures"]
     assert told["float32"]["max"] < 1e-3 < told["bfloat16_costs"]["max"]  # the yardstick measures something
-    assert all(text["greedy_same"] == 64 or not text["greedy_parts"] for text in told["float32"]["texts"].values())
+    assert all(
+        text["greedy_same"] == NUM_GREEDY or not text["greedy_parts"] for text in told["float32"]["texts"].values()
+    )
     assert set(told["texts"]) == {"english", "korean", "code", "long"}
     if family == "exaone4":
         assert told["texts"]["long"] == 16 + real_logits.PAST and told["window"] == 16

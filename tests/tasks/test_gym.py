@@ -1,6 +1,8 @@
 """reasoning-gym's data sets: chosen by the rule, and thought through as their metadata says."""
 
 import multiprocessing
+import resource
+import signal
 import time
 
 import pytest
@@ -24,13 +26,16 @@ def test_no_other_data_set_fulfils_the_rule() -> None:
         assert gym_rule.fault(name, num_items=5) or gym_rule.fault(name), f"{name} fulfils the rule: list it"
 
 
+def _draw_under_a_limit_of_processor_time() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (int(2 * gym_rule.MAX_ITEM_S), resource.RLIM_INFINITY))
+    gym_rule.fault(SLOW, 164)
+
+
 def test_number_sequence_is_left_out_for_an_item_that_takes_seconds() -> None:
-    draw = multiprocessing.get_context("fork").Process(target=gym_rule.fault, args=(SLOW, 164))
+    draw = multiprocessing.get_context("fork").Process(target=_draw_under_a_limit_of_processor_time)
     draw.start()
-    draw.join(timeout=3 * gym_rule.MAX_ITEM_S)  # the 163 items before take milliseconds
-    still_drawing = draw.is_alive()
-    draw.kill()
-    assert still_drawing
+    draw.join()
+    assert draw.exitcode == -signal.SIGXCPU  # the 163 items before take milliseconds
 
 
 def test_the_data_set_that_takes_anything_for_right_is_left_out() -> None:
@@ -92,4 +97,4 @@ def test_drawing_is_fast() -> None:
     for family in families:
         for seed in range(100):
             family.draw(seed, "en")
-    assert (time.process_time() - start) / (100 * len(families)) < 0.001
+    assert (time.process_time() - start) / (100 * len(families)) < 0.003  # measured: 0.00015

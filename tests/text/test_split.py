@@ -164,10 +164,10 @@ def test_text_is_given_as_soon_as_it_is_certain() -> None:
 )
 def test_time_is_linear(unit: str) -> None:
     text = unit * (400_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     split_reply(text, thinking=False)
     splitter = ReplySplitter(thinking=True)
     for index in range(0, len(text), 8):
         splitter.feed(text[index : index + 8])
     splitter.finish()
-    assert time.perf_counter() - start < 5  # a quadratic way would take minutes
+    assert time.process_time() - start < 20  # a quadratic way would take minutes

@@ -124,10 +124,10 @@ def test_skipping_leaves_out_markers(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("token", [200, 15, 14])
 def test_time_is_linear(tokenizer: Tokenizer, token: int) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for decoding in (tokenizer, OTHERS["fallback"], OTHERS["metaspace"]):
         stream = Detokenizer(decoding)
         for _ in range(200_000):
             stream.feed([token])
         stream.finish()
-    assert time.perf_counter() - start < 20  # a quadratic way would take minutes
+    assert time.process_time() - start < 60  # a quadratic way would take minutes

@@ -61,7 +61,7 @@ def test_a_hostile_template_ends_in_an_error(source: str, why: str, monkeypatch:
         start = time.perf_counter()
         with pytest.raises((CheckpointError, DataError), match=f"^model/chat_template.jinja: .*({why})"):
             process.render("default", VARIABLES)
-        assert time.perf_counter() - start < 30
+        assert time.perf_counter() - start < 60
 
 
 def test_one_bad_conversation_does_not_spoil_the_next() -> None:
@@ -98,6 +98,21 @@ def test_a_process_that_was_killed_is_replaced() -> None:
     killed.kill()
     killed.wait()
     assert process.render("default", VARIABLES) == "Q"
+
+
+def test_a_template_may_take_its_processor_time_however_long_that_is_by_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a busy machine: stopped for longer than its limit, it goes on."""
+    monkeypatch.setattr(template_process, "TIMEOUT_S", 0.5)
+    process = make_process("{{ messages[0].content }}")
+    process.render("default", VARIABLES)
+    started = process._process
+    assert started is not None
+    started.send_signal(signal.SIGSTOP)
+    threading.Timer(1.5, started.send_signal, [signal.SIGCONT]).start()
+    assert process.render("default", VARIABLES) == "Q"
+    assert process._process is started
 
 
 def test_a_process_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +153,7 @@ time.sleep(100)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 200
     while is_running(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_running(child)
@@ -199,7 +214,7 @@ def test_a_fork_while_another_thread_renders_does_not_wait_for_it() -> None:
     time.sleep(0.3)
     child = os.fork()
     if child == 0:
-        signal.alarm(20)  # it would hang for ever
+        signal.alarm(200)  # it would hang for ever
         code = 1
         try:
             code = 0 if process.render("default", {}) == "ok" else 1

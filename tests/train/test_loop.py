@@ -1,6 +1,7 @@
 """The loop: accumulation, exact resume, kills, broken states, gradients that are not finite."""
 
 import contextlib
+import functools
 import json
 import random
 import signal
@@ -60,41 +61,58 @@ class Kill(BaseException):
     """As sudden as SIGKILL: nothing after it runs but this test."""
 
 
+def train_kind(kind, dtype, folder, on_step=lambda row: None):
+    """Trains a stage of this kind in `folder`: its weights and its progress."""
+    folder.mkdir(exist_ok=True)
+    model, optimizer = start(dtype=getattr(torch, dtype))
+    if kind == "rl":
+        objective = online_rl(model, folder, reward=REWARD)
+    else:
+        objective = supervised() if kind == "supervised" else preference()
+    return optimizer.masters, train(model, optimizer, objective, folder, on_step)
+
+
+@pytest.fixture(scope="module")
+def train_whole(tmp_path_factory):
+    """Trains without a cut, once for each kind, type and number of threads: the folder, weights and progress."""
+
+    @functools.cache
+    def whole(kind, dtype, num_threads):
+        folder = tmp_path_factory.mktemp("whole")
+        return folder, *train_kind(kind, dtype, folder)
+
+    return whole
+
+
 @pytest.mark.parametrize("kind", ["supervised", "preference", "rl"])
 @pytest.mark.parametrize(("killed_at", "dtype"), [(1, "float32"), (3, "bfloat16"), (4, "float32"), (7, "float32")])
-def test_a_killed_run_ends_in_the_same_weights(kind, killed_at, dtype, tmp_path):
-    def objective_of(model, folder):
-        if kind == "rl":
-            return online_rl(model, folder, reward=REWARD)
-        return supervised() if kind == "supervised" else preference()
-
-    def run(folder, on_step=lambda row: None):
-        folder.mkdir(exist_ok=True)
-        model, optimizer = start(dtype=getattr(torch, dtype))
-        progress = train(model, optimizer, objective_of(model, folder), folder, on_step)
-        return optimizer.masters, progress
-
+def test_a_killed_run_ends_in_the_same_weights(kind, killed_at, dtype, tmp_path, train_whole):
     def kill(row):
         if row["step"] == killed_at:
             raise Kill
 
-    wanted, wanted_progress = run(tmp_path / "whole")
+    whole, wanted, wanted_progress = train_whole(kind, dtype, torch.get_num_threads())
     with pytest.raises(Kill):
-        run(tmp_path / "cut", kill)
-    masters, progress = run(tmp_path / "cut")
+        train_kind(kind, dtype, tmp_path / "cut", kill)
+    masters, progress = train_kind(kind, dtype, tmp_path / "cut")
     assert all(torch.equal(masters[name], wanted[name]) for name in wanted)
     assert (progress.step, progress.tokens) == (wanted_progress.step, wanted_progress.tokens)
-    rows = [[json.loads(line) for line in (tmp_path / f / "metrics.jsonl").open()] for f in ("whole", "cut")]
+    folders = whole, tmp_path / "cut"
+    rows = [[json.loads(line) for line in (folder / "metrics.jsonl").open()] for folder in folders]
     timeless = [
         [{k: v for k, v in row.items() if not any(part in k for part in MEASURED)} for row in found] for found in rows
     ]
     assert timeless[0] == timeless[1]
     if kind == "rl":
         assert sum(row["gradient_norm"] > 0 for row in rows[0]) > 4  # else every run would end as it began
-        folders = [sorted((tmp_path / f / "rollouts").iterdir()) for f in ("whole", "cut")]
-        assert [path.read_text() for path in folders[0]] == [path.read_text() for path in folders[1]]
-        versions = [{json.loads(line)["policy_version"] for line in path.open()} for path in folders[0]]
+        files = [sorted((folder / "rollouts").iterdir()) for folder in folders]
+        assert [path.read_text() for path in files[0]] == [path.read_text() for path in files[1]]
+        versions = [{json.loads(line)["policy_version"] for line in path.open()} for path in files[0]]
         assert versions == [{step} for step in range(8)]
+
+
+def test_nor_do_two_threads_change_where_a_killed_run_ends(tmp_path, train_whole, two_threads):
+    test_a_killed_run_ends_in_the_same_weights("supervised", 4, "float32", tmp_path, train_whole)
 
 
 class Wild(Supervised):
@@ -156,10 +174,10 @@ def test_a_step_without_a_gradient_is_no_measure_of_spikes(tmp_path):
         factor = 0.0
         wild_steps = range(0, 1000, 2)
 
-    objective, rows = wild(Idle, num_epochs=20.0), []
+    objective, rows = wild(Idle, num_epochs=10.0), []
     progress = train(*start(), objective, tmp_path, rows.append, watch=WatchConfig(spike_factor=100.0))
-    assert [row["gradient_norm"] == 0.0 for row in rows] == [True, False] * 30
-    assert len(progress.norms) == 30 and min(progress.norms) > 0 and progress.skipped_steps == 0
+    assert [row["gradient_norm"] == 0.0 for row in rows] == [True, False] * 15
+    assert len(progress.norms) == 15 and min(progress.norms) > 0 and progress.skipped_steps == 0
 
 
 class Taught(Supervised):

@@ -1,5 +1,6 @@
 """The rollouts on disk are the buffer: what was sampled and judged is not sampled and judged again."""
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -44,23 +45,35 @@ def run(folder, killed_at=None, dtype=torch.bfloat16, **changes):
     return optimizer.masters, sampled
 
 
+@pytest.fixture(scope="module")
+def run_whole(tmp_path_factory):
+    """Trains without a cut, once for each type: the folder, the weights, and the steps that were sampled."""
+
+    @functools.cache
+    def whole(dtype=torch.bfloat16):
+        folder = tmp_path_factory.mktemp("whole")
+        return folder, *run(folder, dtype=dtype)
+
+    return whole
+
+
 @pytest.mark.parametrize("killed_at", [0, 2, 5])
-def test_a_step_that_was_sampled_is_learned_from_and_not_sampled_again(killed_at, tmp_path):
-    wanted, sampled = run(tmp_path / "whole")
+def test_a_step_that_was_sampled_is_learned_from_and_not_sampled_again(killed_at, tmp_path, run_whole):
+    whole, wanted, sampled = run_whole()
     assert sampled == SAMPLED_STEPS
     _, before = run(tmp_path / "cut", killed_at)
     masters, after = run(tmp_path / "cut")
     assert before + after == SAMPLED_STEPS
     assert same(masters, wanted)
-    names = [sorted((tmp_path / name / "rollouts").iterdir()) for name in ("whole", "cut")]
+    names = [sorted((folder / "rollouts").iterdir()) for folder in (whole, tmp_path / "cut")]
     assert [path.read_text() for path in names[0]] == [path.read_text() for path in names[1]]
 
 
-def test_what_is_read_back_and_not_what_would_be_sampled_is_learned_from(tmp_path):
+def test_what_is_read_back_and_not_what_would_be_sampled_is_learned_from(tmp_path, run_whole):
     """Rewards that only the file knows change the weights, when they are sealed as the run's own."""
     from open_exaone.train import buffer
 
-    wanted, _ = run(tmp_path / "whole")
+    _, wanted, _ = run_whole()
     keys = []
     real = buffer._seal
     buffer._seal = lambda row, key: (keys.append(key), real(row, key))[1]
@@ -80,8 +93,8 @@ def test_what_is_read_back_and_not_what_would_be_sampled_is_learned_from(tmp_pat
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "line", "seal", "other"])
-def test_a_broken_file_is_sampled_again(damage, tmp_path):
-    wanted, _ = run(tmp_path / "whole", dtype=torch.float32)
+def test_a_broken_file_is_sampled_again(damage, tmp_path, run_whole):
+    _, wanted, _ = run_whole(torch.float32)
     run(tmp_path / "cut", 1, dtype=torch.float32)
     path = tmp_path / "cut" / "rollouts" / "step-000002.jsonl"
     text = path.read_bytes()

@@ -83,7 +83,7 @@ def silence(connection: socket.socket) -> None:
 def drips(connection: socket.socket) -> None:
     """A line that never ends, a byte at a time: every single read is quick."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
-    for _ in range(1000):
+    for _ in range(10_000):
         connection.sendall(b"x")
         time.sleep(0.02)
 
@@ -270,7 +270,7 @@ def test_a_pause_beyond_the_limit_is_not_made(serve: Callable[..., Script]) -> N
 
 
 def continues(connection: socket.socket) -> None:
-    for _ in range(1000):
+    for _ in range(10_000):
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         time.sleep(0.01)
 
@@ -280,11 +280,12 @@ def drips_body(connection: socket.socket) -> None:
     drips(connection)
 
 
-def is_late(url: str) -> bool:
+def is_late(url: str, timeout_s: float = 0.6) -> bool:
+    """Later than a busy machine makes it; the peers go on for longer."""
     start = time.monotonic()
-    with pytest.raises(EndpointError, match=r"no whole answer in timeout_s = 0\.6; raise it"):
-        ask(at(url, timeout_s=0.6), MESSAGES, max_tokens=7)
-    return time.monotonic() - start > 5
+    with pytest.raises(EndpointError, match=rf"no whole answer in timeout_s = {timeout_s}; raise it"):
+        ask(at(url, timeout_s=timeout_s), MESSAGES, max_tokens=7)
+    return time.monotonic() - start > 30
 
 
 @pytest.mark.parametrize("step", [silence, drips, drips_body, continues])
@@ -299,7 +300,7 @@ def test_attempts_share_one_limit(serve: Callable[..., Script]) -> None:
         connection.sendall(BUSY)
 
     server = serve(slowly_busy)
-    assert not is_late(server.url)
+    assert not is_late(server.url, timeout_s=2.5)
     assert len(server.requests) > 1
 
 
@@ -313,7 +314,7 @@ def test_a_peer_that_never_reads_is_not_waited_for() -> None:
         start = time.monotonic()
         with pytest.raises(EndpointError, match="no whole answer"):
             ask(at(url, timeout_s=0.6), [{"role": "user", "content": "x" * (20 << 20)}], max_tokens=7)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 30
 
 
 def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +324,7 @@ def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(EndpointError, match=r"no whole answer in timeout_s"):
         ask(at("http://judge.example/v1", timeout_s=0.3), MESSAGES, max_tokens=7)
     ended.set()
-    assert time.monotonic() - start < 3.0
+    assert time.monotonic() - start < 30
 
 
 def test_where_nobody_listens_the_error_says_so() -> None:

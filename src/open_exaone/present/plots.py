@@ -16,6 +16,8 @@ MAX_POINTS = 240  # a curve is thinned to about this many points
 SMOOTH_SHARE = 0.05  # how far the moving mean reaches on either side, of the number of points
 WANDERS = 4.0  # a curve that travels farther than this many times its range is smoothed
 NUM_TICKS = 4
+FLAT_SHARE = 1e-9  # a range narrower than this share of its largest value is flat
+TINY = 1e-300  # values smaller than this count as 0
 
 
 class Point(NamedTuple):
@@ -85,9 +87,13 @@ def curve(title: str, xs: Sequence[float], ys: Sequence[float], x_name: str = "s
 
 
 def nice_ticks(low: float, high: float, num_ticks: int = NUM_TICKS) -> list[float]:
-    """Round values (steps of 1, 2 or 5 times a power of ten) that span [low, high]."""
-    if not high > low:
-        pad = abs(low) / 2 or 0.5
+    """Round values (steps of 1, 2 or 5 times a power of ten) that span [low, high], at least two.
+
+    A range so narrow beside its values that floats hardly hold steps in it is drawn as one flat value.
+    """
+    size = max(abs(low), abs(high), TINY)
+    if high - low <= FLAT_SHARE * size:
+        pad = size / 2 if size > TINY else 0.5
         low, high = low - pad, high + pad
     rough = (high - low) / num_ticks
     magnitude = 10.0 ** math.floor(math.log10(rough))

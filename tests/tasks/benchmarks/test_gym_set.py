@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from datetime import datetime
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -23,6 +25,16 @@ def test_sets_sizes_and_seeds_are_those_asked_for() -> None:
     assert not {problem.question for problem in problems} & {problem.question for problem in other}
     assert load_problems("reasoning_gym", SPEC) == problems
     assert load_problems("reasoning_gym", "chain_sum:size=2,seed=3") == problems[:2]
+
+
+def test_the_day_on_which_items_are_drawn_is_no_part_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """reasoning-gym completes a time that has no date with today's."""
+    times = pytest.importorskip("reasoning_gym.arithmetic.time_intervals").parser
+    parse, drawn = times.parse, []
+    for today in (datetime(2024, 2, 28), datetime(2026, 11, 29)):
+        monkeypatch.setattr(times, "parse", partial(parse, default=today))
+        drawn.append(load_problems("reasoning_gym", "time_intervals:size=40"))
+    assert drawn[0] == drawn[1]
 
 
 def test_every_default_is_right_by_its_own_scorer_and_junk_is_not() -> None:

@@ -194,11 +194,12 @@ HOSTILE = (
 @pytest.mark.parametrize("opening", ["x", "가" * 20_000])  # what follows is then judged as Korean
 def test_hostile_answers_cost_linear_time(unit: str, opening: str) -> None:
     check("x", "language:response_language", {"language": "ko"})  # loads the detector before the clock starts
-    answer = (opening + unit * (MAX_CHARS // len(unit)))[: MAX_CHARS - 1] + "x"
+    num_chars = MAX_CHARS // 4  # a quadratic pattern takes a minute
+    answer = (opening + unit * (num_chars // len(unit)))[: num_chars - 1] + "x"
     for name, table in zip(*ALL.values(), strict=True):
         start = time.process_time()
         follow(answer, {"instruction_id_list": [name], "kwargs": [table]}, "loose")
-        assert time.process_time() - start < 4.0, name  # a quadratic pattern takes minutes
+        assert time.process_time() - start < 4.0, name
 
 
 @pytest.mark.parametrize("answer", ["word " * 2_000_000, "[" * 10_000_000, "가.\n" * 3_000_000])

@@ -3,7 +3,9 @@
 import os
 import resource
 import tempfile
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -29,9 +31,13 @@ def judge_some(count: int) -> None:
     call("math:factorial", 10**8, time_limit_s=0.1, memory_bytes=1 << 28)
 
 
+def temporary_files() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("tmp*"))
+
+
 def test_nothing_is_left(descendants: Callable[[int], set[int]]) -> None:
     judge_some(5)
-    files = set(os.listdir(tempfile.gettempdir()))
+    files = temporary_files()
     before = len(os.listdir("/proc/self/fd")), len(descendants(os.getpid()))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(3):
@@ -41,4 +47,9 @@ def test_nothing_is_left(descendants: Callable[[int], set[int]]) -> None:
     after = len(os.listdir("/proc/self/fd")), len(descendants(os.getpid()))
     assert after[0] <= before[0] + 2 and after[1] <= before[1] + 3  # one more pair of keepers may wait
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 8 << 10  # KiB
-    assert set(os.listdir(tempfile.gettempdir())) - files == set()
+    for path in temporary_files() - files:  # other judges on this machine have some for a moment
+        for _ in range(600):
+            if not path.exists():
+                break
+            time.sleep(0.05)
+        assert not path.exists()

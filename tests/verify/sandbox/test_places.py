@@ -104,7 +104,7 @@ def run_judge(text: str) -> "subprocess.Popen[str]":
 
 def wait_until_gone(pids: set[int]) -> set[int]:
     """Waits for processes to end; returns those that do not."""
-    for _ in range(60):
+    for _ in range(1200):
         left = {pid for pid in pids if Path(f"/proc/{pid}").exists()}
         if not left:
             break
@@ -198,7 +198,11 @@ def test_all_ends_with_the_judge(how: str, descendants: Callable[[int], set[int]
     below: set[int] = set()
     if how == "kill":
         judge.stdout.readline(), judge.stdout.readline()
-        below = descendants(judge.pid)
+        for _ in range(1200):  # until the program is under way
+            below = descendants(judge.pid)
+            if len(below) >= 4:
+                break
+            time.sleep(0.05)
         assert len(below) >= 4
         sleeper = {pid for pid in below if b"sandbox.server" not in Path(f"/proc/{pid}/cmdline").read_bytes()}
         judge.kill()

@@ -67,9 +67,18 @@ def _data_set(name: str, seed: int) -> Iterator[dict[str, Any]]:
 def _plain(name: str, entry: dict[str, Any]) -> Any:
     """An item as a file would hold it, so that a verdict on one from a file is the same."""
     try:
-        return json.loads(json.dumps(entry))
+        plain = json.loads(json.dumps(entry))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"reasoning_gym: {name}: its items cannot be written down as JSON: {error}") from error
+    return _undated(plain) if name == "time_intervals" else plain
+
+
+def _undated(entry: Any) -> Any:
+    """An item of time_intervals without the day it was drawn on, which its metadata give to times of no date."""
+    metadata = entry["metadata"]
+    if metadata["task_type"].startswith("time"):
+        metadata |= {key: metadata[key].partition(" ")[2] for key in ("start_time", "end_time")}
+    return entry
 
 
 def parse_gym(row: Row, number: int) -> Problem:

@@ -45,7 +45,7 @@ _SEEN = {
     # made by code, from what is made where nothing is said; the first by reasoning-gym 0.1.25
     "reasoning_gym": (
         "data_set number seed prompt entry",
-        "6026b5ee87531fc2cea7c907169e9ec543b0b33dd3b531c3b53e41307d495655",
+        "0ca874522202a432a8bb586c9be5ac00329ab16cf42289c38a8519f912d40296",
     ),
     "needle": (_NEEDLE, "3b4696874eaff0266796758056fc69a3ce398035e1ba7dccaf9fbfc18fb1555b"),
     "needle_ko": (_NEEDLE, "f1b08da59c356163b61e2b14d048f906a82a295912efb317f540286491f011a4"),
