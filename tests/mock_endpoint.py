@@ -30,8 +30,8 @@ class MockEndpoint(ThreadingHTTPServer):
     request_queue_size = 512
     daemon_threads = True
 
-    def __init__(self, reply: Answer, settings: dict[str, Any]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, reply: Answer, settings: dict[str, Any], port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.reply = reply
         self.settings = settings
         self.lock = threading.Lock()
@@ -69,6 +69,7 @@ def mock_endpoint(
     context_words: str = TOO_LARGE,
     fills_context: bool = True,
     tells_context: bool = False,
+    port: int = 0,
 ) -> Iterator[MockEndpoint]:
     """Serves while the context is open.
 
@@ -86,6 +87,7 @@ def mock_endpoint(
             stops where the prompt is too long.
         fills_context: False: prompt and limit must be shorter than the context.
         tells_context: GET /models gives the context as max_model_len.
+        port: where it listens; a free one if 0.
     """
     settings = {
         "error_share": error_share,
@@ -101,7 +103,7 @@ def mock_endpoint(
         "fills_context": fills_context,
         "tells_context": tells_context,
     }
-    server = MockEndpoint(reply, settings)
+    server = MockEndpoint(reply, settings, port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

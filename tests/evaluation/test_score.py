@@ -86,7 +86,7 @@ SAMPLES = [
     [
         sample(PROBLEMS[1], 0, "1", RIGHT, num_thought=3),
         sample(PROBLEMS[1], 1, None, VerdictStatus.TRUNCATED, num_thought=9),
-        sample(PROBLEMS[1], 2, "1", VerdictStatus.TIMEOUT, text="그래서 정답은 바로 이것입니다."),
+        sample(PROBLEMS[1], 2, "1", VerdictStatus.ERROR, text="그래서 정답은 바로 이것입니다."),
     ],
 ]
 TASK = Task("sums", "sum_set", PROBLEMS, Sampling(max_new_tokens=99, num_samples=3, seed=5), thinking=True)

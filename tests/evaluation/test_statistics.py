@@ -217,7 +217,7 @@ def test_rates_are_means_over_questions_by_status() -> None:
     ]
     rates = statistics.verdict_rates([[Verdict(s, None, "") for s in row] for row in rows])
     assert {name: rate.value for name, rate in rates.items()} == pytest.approx(
-        {"no_answer": 1 / 6, "truncated": 1 / 6, "error": 1 / 3}
+        {"no_answer": 1 / 6, "truncated": 1 / 6, "error": 1 / 6}
     )
     assert all(rate.low < rate.value < rate.high and rate.num_questions == 3 for rate in rates.values())
 

@@ -2,11 +2,28 @@
 
 import pytest
 
+import mock_endpoint as module
+from mock_endpoint import mock_endpoint
+from open_exaone.base import http
 from open_exaone.base.errors import DataError
-from open_exaone.base.records import Completion, Problem, Sampling, StopReason, VerdictStatus
+from open_exaone.base.records import (
+    Completion,
+    Problem,
+    Reply,
+    Rollout,
+    RolloutGroup,
+    Sampling,
+    StopReason,
+    Verdict,
+    VerdictStatus,
+)
+from open_exaone.rollout import patience
 from open_exaone.rollout.run import MIN_ERRORS, Judging, run
+from open_exaone.rollout.select import preference_pairs
 from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.verify.settings import JudgeSettings
+from open_exaone.verify.settings import Endpoint, JudgeSettings
+
+PROBLEM = Problem("p/1", "p", "en", "What?", "4", "math")
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +83,35 @@ def test_limits_reach_the_verifier(tokenizer, tmp_path) -> None:
     problem = own(tmp_path, "import time; time.sleep(60)")
     [found] = rollouts(tokenizer, problem, ["It is 4."], settings=JudgeSettings(time_limit_s=0.5))
     assert found.verdict.status is VerdictStatus.TIMEOUT
+
+
+def test_a_rule_then_judge_problem_waits_for_its_model(tokenizer, monkeypatch) -> None:
+    """What the rule decides is judged meanwhile or later; nothing is an error."""
+    monkeypatch.setattr(http, "FIRST_WAIT_S", 1e-3)
+    monkeypatch.setattr(patience, "_sleep", lambda seconds: setattr(endpoint, "settings", up))
+    problem = Problem("p/1", "p", "en", "How much?", "1/2", "rule_then_judge")
+    replies = [r"\boxed{one half}", r"\boxed{0.5}", r"\boxed{two}"]
+    monkeypatch.setattr(module, "_fault", lambda seed, number, share: 0 if share else None)  # a 500
+    with mock_endpoint(
+        lambda question, _: "SAME" if "one half" in question else "DIFFERENT", error_share=1.0
+    ) as endpoint:
+        up = {**endpoint.settings, "error_share": 0.0}
+        settings = JudgeSettings(endpoint=Endpoint(base_url=endpoint.url, model="m", max_attempts=1))
+        found = rollouts(tokenizer, problem, replies, settings=settings)
+    status = VerdictStatus
+    assert [r.verdict.status for r in found] == [status.CORRECT, status.CORRECT, status.WRONG]
+    assert [r.reward for r in found] == [1.0, 1.0, 0.0]
+
+
+def test_a_preference_pair_never_has_a_sample_that_could_not_be_judged(tokenizer) -> None:
+    def group(*statuses):
+        verdicts = [Verdict(status, None, "") for status in statuses]
+        completion = Completion((1,), (0.0,), (0.0,), StopReason.END, 0)
+        return RolloutGroup(PROBLEM, (1,), tuple(Rollout(completion, Reply("", ""), v, None) for v in verdicts))
+
+    status = VerdictStatus
+    for _, chosen, rejected in preference_pairs(
+        [group(status.CORRECT, *[status.ERROR] * 5, status.TIMEOUT)] * 9, pairs_per_problem=9, seed=0
+    ):
+        assert (chosen.verdict.status, rejected.verdict.status) == (status.CORRECT, status.TIMEOUT)
+    assert not preference_pairs([group(status.CORRECT, status.ERROR)], pairs_per_problem=9, seed=0)

@@ -20,7 +20,7 @@ from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.rollout.run import judge_reply
 from open_exaone.story.evaluate import Choices, evaluate
 from open_exaone.story.folder import RunFolder, resolve_model
-from open_exaone.story.measure import stage_entry
+from open_exaone.story.measure import Machine, stage_entry
 from open_exaone.story.recipe import load_recipe
 from open_exaone.story.run import run_story
 
@@ -55,6 +55,38 @@ def wait_for_lines(process, file, num_lines):
     while not (file.exists() and file.read_bytes().count(b"\n") >= num_lines):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("begun", "resumed"), [(("cpu", "bfloat16"), ("cpu", "float32")), (("cuda", "float32"), ("cpu", "float32"))]
+)
+def test_a_run_goes_on_in_the_dtype_and_on_the_kind_of_device_that_it_began_with(begun, resumed, recipe_file, tmp_path):
+    recipe, folder = load_recipe(str(recipe_file)), RunFolder(tmp_path / "run")
+    folder.claim(recipe)
+    for _ in range(2):
+        folder.claim_machine(*begun)
+    before = sorted(path.name for path in folder.path.iterdir())
+    wanted = (
+        f"begun in {begun[1]} on {begun[0]}, not in float32 on cpu: give --dtype {begun[1]} --device {begun[0]}, or"
+    )
+    with pytest.raises(RunFolderError, match=wanted):
+        run_story(recipe, folder.path, print, Machine(*resumed))
+    assert sorted({*before, ".lock"}) == sorted(path.name for path in folder.path.iterdir())
+
+
+def test_the_judge_model_may_move_to_another_address(recipe_file, tmp_path):
+    judge = "judge.endpoint={ base_url = 'http://%s/v1', model = '%s' }"
+    recipes = [
+        load_recipe(str(recipe_file), [judge % place]) for place in (("one", "m"), ("two:80", "m"), ("one", "other"))
+    ]
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(recipes[0])
+    folder.save_problems({})
+    folder.prepared_file.parent.mkdir()
+    folder.prepared_file.write_text("{}")
+    folder.claim(recipes[1])
+    with pytest.raises(RunFolderError, match=r"differs in judge\.endpoint\.model"):
+        folder.claim(recipes[2])
 
 
 def test_the_report_tells_every_stage(told_run):

@@ -281,3 +281,10 @@ def test_the_command_tells_what_to_do_next(place, capsys):
     assert exit_.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "6 steps" in said and f"exaone chat {place}/out" in said.replace("/ ", "/")
+
+
+def test_dropout_is_refused_for_rl_and_taken_for_the_rest(place):
+    dropout = "[lora]\ndropout = 0.1"
+    config_of(place, "sft", stage=dropout)
+    with pytest.raises(ConfigError, match=r"lora.dropout = 0.1: samples are drawn without dropout.*leave it out"):
+        config_of(place, "rl", stage=dropout)

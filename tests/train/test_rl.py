@@ -1,4 +1,4 @@
-"""The rollouts on disk are the buffer: what was sampled and judged is not sampled and judged again."""
+"""Online RL: what teaches and what does not; rollouts on disk are not sampled and judged again."""
 
 import functools
 import json
@@ -8,9 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 
+from doubles import make_model
 from open_exaone.base.files import read_jsonl
+from open_exaone.base.records import (
+    Completion,
+    Problem,
+    Reply,
+    Rollout,
+    RolloutGroup,
+    StopReason,
+    Verdict,
+    VerdictStatus,
+)
+from open_exaone.data.batch import join
+from open_exaone.model.lora import add_lora
+from open_exaone.model.lora_config import LoraConfig
 from open_exaone.train.loop import train
-from tiny_stages import online_rl, same, start
+from open_exaone.train.rollout_metrics import rollout_metrics
+from open_exaone.train.tensors import learned_logprobs
+from tiny_stages import OPTIMIZER, copy_of, online_rl, same, some_documents, start
 
 REWARD = f"{Path(__file__).with_name('thought_length.py')}:score"
 SAMPLED_STEPS = list(range(8))
@@ -25,7 +41,7 @@ def run(folder, killed_at=None, dtype=torch.bfloat16, **changes):
     folder.mkdir(exist_ok=True)
     model, optimizer = start(dtype=dtype)
     objective, sampled = online_rl(model, folder, reward=REWARD, **changes), []
-    generate, documents = objective.generate, objective._documents
+    generate, advantages = objective.generate, objective._advantages
 
     def counted(prompts, sampling):
         sampled.append(sampling.seed - objective.seed)
@@ -34,10 +50,10 @@ def run(folder, killed_at=None, dtype=torch.bfloat16, **changes):
     def killed(groups):
         if model.version == killed_at:
             raise KeyboardInterrupt
-        return documents(groups)
+        return advantages(groups)
 
     object.__setattr__(objective, "generate", counted)
-    object.__setattr__(objective, "_documents", killed)
+    object.__setattr__(objective, "_advantages", killed)
     try:
         train(model, optimizer, objective, folder, lambda row: None)
     except KeyboardInterrupt:
@@ -124,3 +140,105 @@ def test_rollouts_of_other_weights_or_of_another_question_are_not_taken(tmp_path
     assert sampled == []
     _, sampled = run(tmp_path / "run", 0, dtype=torch.float32)
     assert sampled == [0]
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("value", [0.3, 0.1, 0.7, -0.3, 1 / 3, 1.0, 0.0, -9.99, 1e-7, 7.7])
+def test_rewards_that_are_all_equal_move_no_weight(value, kind, tmp_path):
+    config = OPTIMIZER.model_copy(update={"kind": kind, "weight_decay": 0.1})
+    model, optimizer = start(config)
+    before, rows = copy_of(optimizer), []
+    rubric = dict.fromkeys(("correct", "wrong", "unparsed", "truncated", "timeout"), value)
+    reward = {"correct": 0.7, "format": 1e-9}
+    fields = {"optimizer": config, "rubric": rubric, "reward": reward, "num_steps": 2, "group_size": 8}
+    fields |= {"batch_prompts": 2, "max_new_tokens": 2}
+    train(model, optimizer, online_rl(model, tmp_path, **fields), tmp_path, rows.append)
+    assert same(optimizer.masters, before)
+    names = ("equal_reward_groups", "masked_groups", "empty_steps")
+    assert [[row[name] for name in names] for row in rows] == [[2, 0, 1], [2, 0, 2]]
+
+
+def test_the_step_is_the_policy_gradient_whatever_the_engine_rounds():
+    """One update a batch: ratios are 1, so that no gap to the engine's log-probabilities clips anything."""
+    model, batch = make_model(), join(some_documents(8))  # engine's log-probabilities of -2, far from the model's
+    loss, metrics = online_rl(model, None).loss(model, batch, 10.0)
+    loss.backward()
+    found = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    model.zero_grad()
+    logprobs_M, _, documents_M = learned_logprobs(model, batch)
+    (-(torch.from_numpy(batch.advantages_D)[documents_M] * logprobs_M).sum() / 10.0).backward()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(found[name], weight.grad)
+    assert metrics["max_logprob_gap"] == float((logprobs_M.detach() + 2.0).abs().max()) > 1.0
+
+
+def test_the_gauge_shows_dropout(tmp_path):
+    """It is refused for RL, as samples are drawn without it."""
+    gaps = []
+    for dropout in (0.0, 0.2):
+        model = make_model()
+        add_lora(model, LoraConfig(rank=4, dropout=dropout), seed=0)
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(1))
+        objective = online_rl(model.eval(), tmp_path / str(dropout), reward=REWARD, batch_prompts=2)
+        data = objective.step_data(0)
+        model.train()
+        gaps.append(objective.loss(model, join(data.documents), data.denominator)[1]["max_logprob_gap"])
+    assert gaps[0] < 1e-3 and gaps[1] > 0.05
+
+
+S = VerdictStatus
+PROBLEM = Problem("p", "t", "en", "?", "4", "exact")
+
+
+def group(*statuses, rewards=None):
+    rollouts = []
+    for index, status in enumerate(statuses):
+        reward = None if status is S.ERROR else float(status is S.CORRECT) if rewards is None else rewards[index]
+        completion = Completion((5, 6), (-1.0, -3.0), (-1.0, -3.0), StopReason.END, 0)
+        terms = {"correct": "It failed." if reward is None else reward}
+        rollouts.append(Rollout(completion, Reply("", ""), Verdict(status, None, "."), reward, terms))
+    return RolloutGroup(PROBLEM, (1, 2, 3), tuple(rollouts))
+
+
+def test_what_failed_is_masked_and_what_the_reply_caused_is_rewarded():
+    objective = online_rl(make_model(), None)
+    groups = [
+        group(S.CORRECT, S.WRONG, S.TIMEOUT, S.ERROR),
+        group(S.CORRECT, S.ERROR, S.ERROR, S.ERROR),
+        group(S.WRONG, S.UNPARSED, S.ERROR, S.WRONG),
+        group(S.ERROR, S.ERROR, S.ERROR, S.ERROR),
+    ]
+    object.__setattr__(objective, "_groups", lambda problems, sampling, step: groups)
+    data = objective.step_data(0)
+    std = (2 / 9) ** 0.5 + 1e-4
+    assert [document.advantage for document in data.documents] == pytest.approx([2 / 3 / std, *[-1 / 3 / std] * 2])
+    assert data.denominator == 6 and data.why_empty == ""
+    wanted = {"masked_rollouts": 9, "missing_correct": 9, "masked_groups": 2, "equal_reward_groups": 1}
+    wanted |= {"all_correct_groups": 1, "all_wrong_groups": 1, "error_share": 9 / 16, "entropy": 2.0}
+    wanted |= {"reward_mean": 2 / 7, "reward_correct": 2 / 7}
+    assert {name: data.metrics[name] for name in wanted} == pytest.approx(wanted)
+
+
+def test_a_step_in_which_all_is_masked_names_the_cause():
+    objective = online_rl(make_model(), None)
+    object.__setattr__(objective, "_groups", lambda problems, sampling, step: [group(S.ERROR, S.ERROR)] * 2)
+    data = objective.step_data(0)
+    assert not data.documents and data.metrics["masked_rollouts"] == 4
+    assert data.why_empty == "4 of 4 samples could not be rewarded (see rollouts/); the first: It failed."
+    metrics = rollout_metrics([group(S.ERROR, S.ERROR)], [False])
+    assert str(metrics["reward_mean"]) == "nan"
+
+
+def test_both_rates_are_logged(tmp_path):
+    rows = []
+    model, optimizer = start()
+    train(model, optimizer, online_rl(model, tmp_path, num_steps=2), tmp_path, rows.append)
+    assert all(row["learning_rate"] == row["matrix_learning_rate"] > 0 for row in rows)  # their peaks are equal here
+    (tmp_path / "adamw").mkdir()
+    config = OPTIMIZER.model_copy(update={"kind": "adamw"})
+    model, optimizer = start(config)
+    objective = online_rl(model, tmp_path / "adamw", num_steps=1, optimizer=config)
+    train(model, optimizer, objective, tmp_path / "adamw", rows.append)
+    assert "matrix_learning_rate" not in rows[-1]

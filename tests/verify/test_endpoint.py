@@ -20,7 +20,7 @@ import pytest
 
 from open_exaone.base import http as transport
 from open_exaone.base.errors import ConfigError
-from open_exaone.verify.endpoint import MAX_RESPONSE_BYTES, EndpointError, ask
+from open_exaone.verify.endpoint import MAX_RESPONSE_BYTES, Down, EndpointError, Refused, ask, find_outage, reason
 from open_exaone.verify.settings import Endpoint
 
 MESSAGES = [{"role": "user", "content": "물의 화학식은? <é>"}]
@@ -222,6 +222,47 @@ def test_what_will_not_pass_is_not_tried_again(serve: Callable[..., Script], ste
     with pytest.raises(EndpointError, match=says):
         question(server, max_attempts=1 if b"503" in step[:20] else 3)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        (response("x", "500 Internal Server Error"), Down),
+        (BUSY, Down),
+        (response({}, "429 Too Many Requests"), Down),
+        (response({}, "408 Request Timeout"), Down),
+        (close, Down),
+        (reset, Down),
+        (b"", Down),
+        (response(completion("cut off"), length=1000), Down),
+        (response({}, "401 Unauthorized"), Refused),
+        (response({}, "403 Forbidden"), Refused),
+        (response({}, "404 Not Found"), Refused),
+        (response({}, "302 Found", "Location: /"), Refused),
+        (response({}, "400 Bad Request"), str),
+        (response({}, "422 Unprocessable"), str),
+        (response(b"<html>"), str),
+        (response(completion(None)), str),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", str),
+    ],
+)
+def test_an_outage_a_refusal_and_a_bad_answer_are_told_apart(
+    serve: Callable[..., Script], step: Step, kind: type[str]
+) -> None:
+    server = serve(step)
+    with pytest.raises(EndpointError) as caught:
+        question(server, max_attempts=1)
+    assert type(reason(caught.value)) is kind
+    assert (find_outage(at(server.url)) is None) == (kind is str)
+
+
+def test_nobody_there_and_nobody_in_time_are_outages(serve: Callable[..., Script]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        silent = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        late = find_outage(at(silent, timeout_s=0.2))
+        assert late is not None and late.is_down
+    nobody = find_outage(at(silent))
+    assert nobody is not None and nobody.is_down and nobody.is_unreachable
 
 
 def test_a_body_of_the_largest_size_is_read(serve: Callable[..., Script]) -> None:

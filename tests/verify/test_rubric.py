@@ -2,9 +2,10 @@
 
 import pytest
 
-from open_exaone.base.errors import DataError
+from open_exaone.base.config import validate
+from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
-from open_exaone.verify.rubric import TERMS, Judged, Rubric, score, weights_of
+from open_exaone.verify.rubric import TERMS, Judged, Rubric, score, sum_size, weighted_sum, weights_of
 from open_exaone.verify.settings import JudgeSettings
 
 PROBLEM = Problem("p/1", "p", "en", "What is two and two?", "4", "math")
@@ -17,28 +18,46 @@ def judged(status: VerdictStatus = VerdictStatus.CORRECT, num_tokens: int = 20, 
 
 @pytest.mark.parametrize("status", VerdictStatus)
 def test_the_policy_turns_each_status_into_its_own_number(status: VerdictStatus) -> None:
-    rubric = Rubric(**{name.value: number / 8 for number, name in enumerate(VerdictStatus)})
-    reward, terms = score(judged(status), {"correct": 1.0}, rubric, JudgeSettings())
-    assert reward == terms["correct"] == list(VerdictStatus).index(status) / 8
+    known = [name for name in VerdictStatus if name is not VerdictStatus.ERROR]
+    rubric = Rubric(**{name.value: number / 8 for number, name in enumerate(known)})
+    terms = score(judged(status), {"correct": 1.0}, rubric, JudgeSettings())
+    assert terms["correct"] == ("It is." if status is VerdictStatus.ERROR else known.index(status) / 8)
+
+
+def test_an_error_earns_nothing_in_any_term_that_looks_at_the_verdict() -> None:
+    terms = score(
+        judged(VerdictStatus.ERROR), {"correct": 1.0, "concise": 1.0, "format": 1.0}, Rubric(), JudgeSettings()
+    )
+    assert terms == {"correct": "It is.", "concise": "It is.", "format": 1.0}
+    with pytest.raises(ConfigError, match=r"recipe\.toml: .*rubric\.error was removed: .*delete the key"):
+        validate(Rubric, {"error": -1.0}, "recipe.toml")
 
 
 def test_the_reward_is_the_weighted_sum_of_terms_reported_unweighted() -> None:
     weights = {"correct": 2.0, "format": 0.5, "language": 0.25, "concise": 0.125, "overlong": 4.0}
-    reward, terms = score(judged(num_tokens=90), weights, Rubric(), JudgeSettings())
+    terms = score(judged(num_tokens=90), weights, Rubric(), JudgeSettings())
     assert set(terms) == set(weights)
-    assert reward == pytest.approx(sum(weights[name] * value for name, value in terms.items()))
+    assert weighted_sum(terms, weights) == pytest.approx(sum(weights[name] * value for name, value in terms.items()))
     assert terms["correct"] == terms["format"] == terms["language"] == 1.0
     assert terms["overlong"] == pytest.approx(-0.5)  # half way through the last fifth
 
 
 def test_a_korean_thought_about_an_english_problem_loses_the_language_term() -> None:
     reply = Reply("둘에 둘을 더하면 넷이므로 답은 넷이다.", r"The answer is \boxed{4}.")
-    assert score(judged(reply=reply), {"language": 1.0}, Rubric(), JudgeSettings())[0] == 0.0
+    assert score(judged(reply=reply), {"language": 1.0}, Rubric(), JudgeSettings()) == {"language": 0.0}
 
 
-def test_what_cannot_be_found_out_counts_as_nothing_and_is_reported_as_such() -> None:
-    reward, terms = score(judged(), {"correct": 1.0, "preference": 1.0}, Rubric(), JudgeSettings())  # no endpoint
-    assert (reward, terms) == (1.0, {"correct": 1.0, "preference": "There is no [judge.endpoint]."})
+def test_without_one_of_its_terms_there_is_no_reward() -> None:
+    weights = {"correct": 1.0, "preference": 1.0}
+    terms = score(judged(), weights, Rubric(), JudgeSettings())  # no endpoint
+    assert terms == {"correct": 1.0, "preference": "There is no [judge.endpoint]."}
+    assert weighted_sum(terms, weights) is None and sum_size(terms, weights) == 0.0
+    assert weighted_sum({**terms, "preference": 0.5}, weights) == 1.5
+
+
+def test_terms_that_are_known_are_not_asked_for_again() -> None:
+    found = score(judged(), {"correct": 1.0, "format": 1.0}, Rubric(), JudgeSettings(), {"correct": 0.25})
+    assert found == {"correct": 0.25, "format": 1.0}
 
 
 @pytest.mark.parametrize("name", [*TERMS, "my_rewards.py:score", "a folder/r.py:f"])
@@ -72,7 +91,7 @@ def test_a_function_of_the_users_own_is_a_term_and_sees_the_whole_sample(tmp_pat
     of_problem, of_reply = ["question", "gold", "language", "task", "metadata"], ["thought", "answer", "num_tokens"]
     keys = {*of_problem, *of_reply, "verdict", "extracted"}
     name = own(tmp_path, f"return len(sample['thought']) if set(sample) == {keys} else -1")
-    assert score(judged(), {name: 0.5}, Rubric(), JudgeSettings())[0] == 0.5 * len(REPLY.thought)
+    assert score(judged(), {name: 0.5}, Rubric(), JudgeSettings()) == {name: len(REPLY.thought)}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +110,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path) -> None:
 @pytest.mark.parametrize("body", ["time.sleep(60)", "return len(bytearray(1 << 34))"])
 def test_its_time_and_memory_end(tmp_path, body: str) -> None:
     name = own(tmp_path, body)
-    reward, terms = score(judged(), {name: 1.0}, Rubric(), JudgeSettings(time_limit_s=1.0))
-    assert reward == 0.0
+    terms = score(judged(), {name: 1.0}, Rubric(), JudgeSettings(time_limit_s=1.0))
     assert "second" in str(terms[name]) or "memory" in str(terms[name])
-    assert score(judged(), {own(tmp_path, "return 0.75"): 1.0}, Rubric(), JudgeSettings())[0] == 0.75  # as ever
+    assert score(judged(), {own(tmp_path, "return 0.75"): 1.0}, Rubric(), JudgeSettings()) == {name: 0.75}  # as ever

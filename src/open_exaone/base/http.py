@@ -30,8 +30,14 @@ FIRST_WAIT_S = 0.5  # before the second attempt; doubled for each further one
 _LONGEST_WAIT_S = 8.0  # between attempts, where the peer asks for none
 _LONGEST_CONNECT_S = 30.0
 _MAY_PASS = frozenset({408, 429})  # and all from 500 on
+_REFUSALS = frozenset({*range(300, 400), 401, 403, 404})
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 T = TypeVar("T")
+
+
+def may_pass(status: int) -> bool:
+    """Whether a refusal with this status may be none later."""
+    return status in _MAY_PASS or status >= 500
 
 
 class EndpointError(OpenExaoneError):
@@ -41,15 +47,28 @@ class EndpointError(OpenExaoneError):
         status: of the answer; None where no whole answer was got.
         said: what the answer said, at most 4,000 characters, without the key.
         is_unreachable: nobody listens there, or it is not who it should be.
+        is_down: it answers nobody, or too many at once; later it may: no connection, no whole answer, 408, 429, 5xx.
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, said: str = "", is_unreachable: bool = False
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        said: str = "",
+        is_unreachable: bool = False,
+        is_down: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.said = said
         self.is_unreachable = is_unreachable
+        self.is_down = is_down or (status is not None and may_pass(status))
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it refuses every question alike, so that waiting does not help: 3xx, 401, 403, 404, a stranger."""
+        return self.status in _REFUSALS or (self.is_unreachable and not self.is_down)
 
 
 class UnreadableError(ValueError):
@@ -160,7 +179,7 @@ class Caller:
                 if response.status == 200 and len(answer) <= limits.max_bytes:
                     return read(answer)
                 problem = _refusal(self._server, response, answer, limits.max_bytes)
-                if response.status not in _MAY_PASS and response.status < 500:
+                if not may_pass(response.status):
                     raise problem
                 wait_s = _retry_after_s(response.getheader("Retry-After"))
             except UnreadableError as error:
@@ -339,10 +358,12 @@ def _no_answer(server: Server, error: Exception, limits: Limits, deadline: float
     """What went wrong before there was a whole answer."""
     if time.monotonic() >= deadline:
         what = f"no whole answer in timeout_s = {limits.timeout_s:g}"
-        return server.problem(what, "raise it, or use a faster model")
+        return server.problem(what, "raise it, or use a faster model", is_down=True)
     what, mend = f"no answer ({type(error).__name__}: {error})", f"start the server, or mend {server.words.address}"
     strangers = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
-    return server.problem(what, mend, is_unreachable=isinstance(error, strangers))
+    is_down = isinstance(error, OSError | http.client.IncompleteRead)  # else it speaks no HTTP
+    is_down = is_down and not isinstance(error, ssl.SSLCertVerificationError)
+    return server.problem(what, mend, is_unreachable=isinstance(error, strangers), is_down=is_down)
 
 
 def _refusal(server: Server, response: http.client.HTTPResponse, body: bytes, max_bytes: int) -> EndpointError:

@@ -120,11 +120,11 @@ class VerdictStatus(StrEnum):
     WRONG = "wrong"
     UNPARSED = "unparsed"  # no answer could be extracted
     TRUNCATED = "truncated"  # the thought was never closed, or the token limit cut the reply
-    TIMEOUT = "timeout"
-    ERROR = "error"  # the verifier itself failed on this input
+    TIMEOUT = "timeout"  # what the reply itself caused took too long: its program loops, its formula never ends
+    ERROR = "error"  # the verifier, the judge model or the machine failed: nothing is known about the reply
 
 
-NO_FINDING = frozenset({VerdictStatus.ERROR, VerdictStatus.TIMEOUT})  # these say nothing about the reply
+NO_FINDING = frozenset({VerdictStatus.ERROR})  # says nothing about the reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Rollout:
     completion: Completion
     reply: Reply
     verdict: Verdict
-    reward: float  # the weighted sum of the terms
+    reward: float | None  # the weighted sum of the terms; None, and masked, where the verdict or a term is not known
     terms: Mapping[str, float | str] = field(default_factory=dict)  # each by itself, or why it could not be found out
 
 

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
+CODE = frozenset({".py", ".jinja", ".cpp", ".h"})  # kernels are C++
 GENERATING = ("engine", "kernels", "model", "rollout/providers", "text")  # the rooms that decide what is generated
 JUDGING = ("verify",)  # and what is right
 
@@ -32,4 +33,4 @@ def _hash(rooms: tuple[str, ...]) -> str:
 
 
 def _is_code(path: Path) -> bool:
-    return path.suffix in (".py", ".jinja")
+    return path.suffix in CODE

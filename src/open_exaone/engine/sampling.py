@@ -7,6 +7,8 @@ from torch import Tensor
 
 from open_exaone.model.logprobs import token_logprobs
 
+GREEDY_BELOW = 1e-5  # temperatures that are as good as 0, and whose quotients leave float32 (vLLM's limit too)
+
 
 class Drawn(NamedTuple):
     """One token a row."""
@@ -23,13 +25,13 @@ def draw(
 
     Args:
         logits_BV: float32.
-        temperature: 0 means the most likely token.
+        temperature: 0 means the most likely token; so does all below `GREEDY_BELOW`.
         top_p: keep the fewest most likely tokens whose probabilities reach it (Holtzman et al. 2020).
         uniforms_B: in [0, 1).
         taken_off_BV: penalties, taken off the logits before anything else; the raw model knows none.
     """
     scores_BV = logits_BV if taken_off_BV is None else logits_BV - taken_off_BV
-    if temperature == 0:
+    if temperature < GREEDY_BELOW:
         ids_B = scores_BV.argmax(-1)
         return Drawn(ids_B, token_logprobs(logits_BV, ids_B), torch.zeros_like(uniforms_B))
     probs_BV = torch.softmax(scores_BV / temperature, dim=-1)

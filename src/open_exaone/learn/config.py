@@ -32,7 +32,7 @@ class OptimizerConfig(Config):
     """"float32": micro-batches are added up in float32, beside the model; "bfloat16": in the model's own gradients: it
     takes 2 to 4 bytes a weight less and rounds each sum (in a model that computes in float32 nothing is rounded)."""
     warmup: float = Field(default=0.05, ge=0, le=1)
-    """The share of the steps in which the rate rises from zero."""
+    """The share of the steps in which the rate rises to its peak."""
     schedule: Literal["cosine", "linear", "wsd", "constant"] = "linear"
     """How the rate falls after the warm-up: at once ("cosine", "linear"), only in the last steps ("wsd"), never."""
     decay: float = Field(default=0.2, gt=0, le=1)
@@ -50,19 +50,33 @@ class OptimizerConfig(Config):
 
 
 def rate_at(config: OptimizerConfig, step: int, num_steps: int) -> float:
-    """The learning rate of step `step` (from 0) as a share of the peak."""
-    warmup_steps = config.warmup * num_steps
+    """The learning rate of step `step` (from 0) as a share of the peak.
+
+    The warm-up's last step is at the peak. The last step of all is at `final`, in every schedule but "constant"; for
+    that the warm-up leaves it out. A single step is at the peak.
+    """
+    last = num_steps - 1
+    if last == 0:
+        return 1.0
+    has_end = config.schedule != "constant"
+    warmup_steps = min(_whole(config.warmup * num_steps), num_steps - has_end)
     if step < warmup_steps:
-        return (step + 1) / (math.ceil(warmup_steps) + 1)
-    done = (step - warmup_steps) / max(1.0, num_steps - warmup_steps)
+        return (step + 1) / warmup_steps
+    peak = max(0, warmup_steps - 1)  # the step from which the rate may fall
+    done = (step - peak) / (last - peak)
     match config.schedule:
         case "constant":
             return 1.0
         case "linear":
-            return 1 - (1 - config.final) * done
+            left = 1 - done
         case "cosine":
-            return config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * done))
+            left = 0.5 * (1 + math.cos(math.pi * done))
         case "wsd":  # Hu et al. 2024, arXiv 2404.06395, section 4; the straight line is Hägele et al.'s, 2405.18392
-            decay_steps = max(1.0, config.decay * num_steps)
-            fallen = max(0.0, step + 1 - (num_steps - decay_steps)) / decay_steps
-            return 1 - (1 - config.final) * fallen
+            decay_steps = min(max(1, _whole(config.decay * num_steps)), last - peak)
+            left = min(1.0, (last - step) / decay_steps)
+    return left + config.final * (1 - left)
+
+
+def _whole(steps: float) -> int:
+    """Rounded up, but for what is no more than the rounding of a product."""
+    return math.ceil(steps - 1e-9)

@@ -62,6 +62,14 @@ class MasterOptimizer:
         self._portions = _portions(self.masters) if self._keeps_gradients else [list(self.masters)]
         self._write_back(self.weights)
 
+    @property
+    def peaks(self) -> dict[str, float]:
+        """The peak rates in use, by the names of their settings."""
+        peaks = {"learning_rate": self.config.learning_rate}
+        if len(self.optimizers) > 1:  # Muon's
+            peaks["matrix_learning_rate"] = self.config.matrix_learning_rate
+        return peaks
+
     def accumulate(self) -> None:
         """Takes the model's gradients in after a backward pass: adds them to the masters' and clears them.
 
@@ -85,11 +93,12 @@ class MasterOptimizer:
             skip_above: nothing moves if the gradient's norm is greater than this.
 
         Returns:
-            the gradient's norm before clipping. If it is not finite, nothing moves.
+            the gradient's norm before clipping. If it is not finite, or zero, nothing moves and no state changes:
+            momentum and decay would move weights where nothing was learned.
         """
         norm = self._norm()
         value = float(norm)
-        moves = math.isfinite(value) and (skip_above is None or value <= skip_above)
+        moves = 0 < value < math.inf and (skip_above is None or value <= skip_above)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate

@@ -21,7 +21,7 @@ class LoraConfig(Config):
     alpha: float = Field(default=32.0, gt=0, le=MAX_ALPHA)
     """An adapter's output is multiplied by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """The share of an adapter's inputs that are dropped in training."""
+    """The share of an adapter's inputs that are dropped in training; must be 0 for RL."""
     targets: Literal["all-linear"] | tuple[Projection, ...] = Field(default="all-linear", min_length=1)
     """Which matrices of each layer get one, by the names that EXAONE 4.0 and Llama publish them under."""
     use_rslora: bool = False

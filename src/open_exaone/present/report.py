@@ -24,13 +24,13 @@ SERIES = {  # metrics.jsonl key: what its plot is called; shown in this order, o
     "mean_reply_tokens": "reply length (tokens)",
     "truncated_share": "truncated share",
     "error_share": "share that could not be judged",
-    "failed_terms": "terms of the reward not found out",
+    "masked_rollouts": "samples that could not be rewarded",
     "logprob_gap": "log-probability gap to the engine",
     "grad_norm": "gradient norm",
     "learning_rate": "learning rate",
     "tokens_per_second": "tokens per second",
 }
-FAULTS = frozenset({"error_share", "failed_terms"})  # shown where there are any
+FAULTS = frozenset({"error_share", "masked_rollouts"})  # shown where there are any
 Series = dict[str, tuple[list[float], list[float]]]  # per metric, its steps and its values
 MARKS = {"correct": "✓", "wrong": "✗", "truncated": "…", "unparsed": "?"}
 

@@ -1,15 +1,18 @@
 """The one way from problems to judged samples; training and evaluation both take it."""
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
+from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.records import (
+    NO_FINDING,
     Completion,
     Problem,
     Reply,
@@ -21,9 +24,10 @@ from open_exaone.base.records import (
     VerdictStatus,
 )
 from open_exaone.data.document import prompt_ids
+from open_exaone.rollout.patience import OPEN, UNJUDGED, Patience, closed, is_open, why_open
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.judge import judge_answer, judged_with
-from open_exaone.verify.rubric import Judged, Rubric, score
+from open_exaone.verify.rubric import Judged, Rubric, score, weighted_sum
 from open_exaone.verify.settings import JudgeSettings
 
 MIN_ERRORS = 8  # fewer may be chance
@@ -50,7 +54,15 @@ def run(
     thinking: bool,
     judging: Judging | None = None,
 ) -> list[RolloutGroup]:
-    """Samples and judges replies to every problem.
+    """Samples and judges replies to every problem; see `sample` and `judge_groups`."""
+    groups = sample(problems, generate, tokenizer, sampling, thinking=thinking)
+    return judge_groups(groups, judging or Judging(), max_tokens=sampling.max_new_tokens, thinking=thinking)
+
+
+def sample(
+    problems: Sequence[Problem], generate: Generate, tokenizer: Tokenizer, sampling: Sampling, *, thinking: bool
+) -> list[RolloutGroup]:
+    """Samples replies to every problem; none is judged yet.
 
     Args:
         generate: prompts of ids -> per prompt, its completions; the local engine's method, or an endpoint's.
@@ -59,33 +71,99 @@ def run(
     Returns:
         one group a problem, in the problems' order.
     """
-    judging = judging or Judging()
     prompts = prompt_ids(problems, tokenizer, thinking=thinking)
-    samples = [
-        (problem, completion, tokenizer.split(completion.ids, thinking=thinking))
-        for problem, completions in zip(problems, generate(prompts, sampling), strict=True)
-        for completion in completions
+    return [
+        RolloutGroup(
+            problem,
+            tuple(prompt),
+            tuple(
+                Rollout(completion, tokenizer.split(completion.ids, thinking=thinking), UNJUDGED, None)
+                for completion in completions
+            ),
+        )
+        for problem, prompt, completions in zip(problems, prompts, generate(prompts, sampling), strict=True)
     ]
 
-    def judge(sample: tuple[Problem, Completion, Reply]) -> Rollout:
-        problem, completion, reply = sample
+
+def judge_groups(
+    groups: Sequence[RolloutGroup],
+    judging: Judging,
+    *,
+    max_tokens: int,
+    thinking: bool,
+    save: Callable[[list[RolloutGroup]], None] | None = None,
+) -> list[RolloutGroup]:
+    """Judges and rewards what is not yet; where the judge model is down, waits for it and asks again.
+
+    Args:
+        max_tokens: the limit that they were sampled under.
+        thinking: they were asked in reasoning mode.
+        save: called with the groups as far as they are judged, before the wait and before what is raised.
+
+    Raises:
+        DataError: a problem cannot be judged, or no verdict says anything.
+        EndpointError: the judge model refuses, or stayed down for `max_wait_s`.
+        Interrupted: after Ctrl-C or SIGTERM, where the judge model was waited for.
+    """
+    problems = [group.problem for group in groups for _ in group.rollouts]
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    patience = Patience(judging.settings.endpoint)
+    while True:
+        before, rollouts = rollouts, _judge_open(problems, rollouts, judging, max_tokens, thinking)
+        failed = [index for index, pair in enumerate(zip(before, rollouts, strict=True)) if _failed(*pair)]
+        num_open = sum(map(is_open, rollouts))
+        rest = iter(rollouts)
+        judged = [replace(group, rollouts=tuple(islice(rest, len(group.rollouts)))) for group in groups]
+        if not num_open:
+            break
+        if save is not None:
+            save(judged)
+        interrupt.check()
+        for index in patience.wait([(index, why_open(rollouts[index])) for index in failed], num_open):
+            rollouts[index] = closed(rollouts[index])
+    check_verdicts([rollout.verdict for rollout in rollouts])
+    return judged
+
+
+def _judge_open(
+    problems: Sequence[Problem], rollouts: Sequence[Rollout], judging: Judging, max_tokens: int, thinking: bool
+) -> list[Rollout]:
+    """Judges those that are open, until the judge model fails one of them for a reason that is not the reply's."""
+    stops = threading.Event()
+
+    def judge(item: tuple[Problem, Rollout]) -> Rollout:
+        problem, rollout = item
+        if not is_open(rollout) or stops.is_set() or interrupt.requested():
+            return rollout
         try:
-            verdict = judge_reply(problem, reply, completion.stop, settings=judging.settings)
-            judged = Judged(problem, reply, verdict, len(completion.ids), sampling.max_new_tokens, thinking)
-            reward, terms = score(judged, judging.weights, judging.rubric, judging.settings)
+            judged = _judged(problem, rollout, judging, max_tokens, thinking)
         except OpenExaoneError:
             raise
         except ValueError as error:
             raise DataError(f"problem {problem.id}: {error}") from error
-        return Rollout(completion, reply, verdict, reward, terms)
+        if is_open(judged):
+            stops.set()
+        return judged
 
-    rollouts = side_by_side(judge, samples)
-    check_verdicts([rollout.verdict for rollout in rollouts])
-    rest = iter(rollouts)
-    return [
-        RolloutGroup(problem, tuple(prompt), tuple(islice(rest, sampling.num_samples)))
-        for problem, prompt in zip(problems, prompts, strict=True)
-    ]
+    return side_by_side(judge, list(zip(problems, rollouts, strict=True)))
+
+
+def _judged(problem: Problem, rollout: Rollout, judging: Judging, max_tokens: int, thinking: bool) -> Rollout:
+    """A sample with its verdict and the terms of its reward, those that are not open as they are."""
+    completion, verdict = rollout.completion, rollout.verdict
+    if isinstance(verdict.why, OPEN):
+        verdict = judge_reply(problem, rollout.reply, completion.stop, settings=judging.settings)
+    terms: Mapping[str, float | str] = dict.fromkeys(judging.weights, verdict.why)
+    if verdict.status not in NO_FINDING:
+        seen = Judged(problem, rollout.reply, verdict, len(completion.ids), max_tokens, thinking)
+        found = {name: term for name, term in rollout.terms.items() if not isinstance(term, OPEN)}
+        terms = score(seen, judging.weights, judging.rubric, judging.settings, found)
+    return replace(rollout, verdict=verdict, terms=terms, reward=weighted_sum(terms, judging.weights))
+
+
+def _failed(before: Rollout, after: Rollout) -> bool:
+    """Whether a sample was asked about, and is open all the same."""
+    return after is not before and is_open(after)
 
 
 def check_verdicts(verdicts: Sequence[Verdict]) -> None:
@@ -95,7 +173,8 @@ def check_verdicts(verdicts: Sequence[Verdict]) -> None:
         DataError: no verdict says whether a reply is right, and many say that the verifier failed.
     """
     statuses = Counter(verdict.status for verdict in verdicts)
-    if statuses[VerdictStatus.ERROR] < MIN_ERRORS or statuses[VerdictStatus.CORRECT] or statuses[VerdictStatus.WRONG]:
+    has_finding = any(statuses[found] for found in (VerdictStatus.CORRECT, VerdictStatus.WRONG, VerdictStatus.TIMEOUT))
+    if statuses[VerdictStatus.ERROR] < MIN_ERRORS or has_finding:
         return
     why = next(verdict.why for verdict in verdicts if verdict.status is VerdictStatus.ERROR)
     raise DataError(f"no reply could be judged: {statuses[VerdictStatus.ERROR]} verdicts are errors; the first: {why}")

@@ -9,11 +9,12 @@ from typing import Any
 
 from open_exaone.base.config import differences, read_toml, validate
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
-from open_exaone.base.files import explain_os_errors, locked, read_jsonl, write_jsonl, write_text
+from open_exaone.base.files import explain_os_errors, locked, read_json, read_jsonl, write_json, write_jsonl, write_text
 from open_exaone.base.links import own_file, own_folder
 from open_exaone.base.records import Problem
 from open_exaone.story.recipe import Recipe
 from open_exaone.train.settings import MAY_CHANGE
+from open_exaone.verify.settings import WITHOUT_ADDRESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,21 @@ class RunFolder:
         with locked(self.path / ".lock", f"{self.path}: another process runs this story: wait for it or stop it"):
             yield
 
+    def claim_machine(self, device: str, dtype: str) -> None:
+        """Makes a kind of device and a dtype this run's, or finds that they already are.
+
+        Raises:
+            RunFolderError: it was begun with others: its weights would be of neither.
+        """
+        file, wanted = self.path / "machine.json", {"device": device, "dtype": dtype}
+        if not file.is_file():
+            write_json(file, wanted)
+        elif (found := read_json(file)) != wanted:
+            raise RunFolderError(
+                f"{self.path}: it was begun in {found['dtype']} on {found['device']}, not in {dtype} on {device}: "
+                f"give --dtype {found['dtype']} --device {found['device']}, or choose another folder with --out"
+            )
+
     def save_problems(self, splits: dict[str, tuple[Problem, ...]]) -> None:
         for name, problems in splits.items():
             write_jsonl(self.path / "problems" / f"{name}.jsonl", (asdict(problem) for problem in problems))
@@ -109,8 +125,9 @@ class RunFolder:
 
 
 def _decisive(recipe: Recipe) -> dict[str, Any]:
-    """What decides a run's outcome: a stage's memory, saving and watching may change between two sittings."""
-    values = recipe.model_dump(mode="json")
+    """What decides a run's outcome: a stage's memory, saving and watching, and where the judge model is, may change
+    between two sittings."""
+    values = recipe.model_dump(mode="json", exclude={"judge": WITHOUT_ADDRESS})
     may_change = set(MAY_CHANGE) - {"name"}  # a stage's folder is called so
     values["stages"] = [
         {key: value for key, value in stage.items() if key not in may_change} for stage in values["stages"]

@@ -31,18 +31,19 @@ def run_story(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | N
         the report, as in report.json.
 
     Raises:
-        RunFolderError: the folder holds another recipe's run.
+        RunFolderError: the folder holds another recipe's run, or one begun in another dtype or kind of device.
         Interrupted: after Ctrl-C or SIGTERM; the state is saved.
     """
     from open_exaone.story.stage import StageRun
 
-    folder = RunFolder(out)
+    folder, machine = RunFolder(out), machine or Machine()
     folder.claim(recipe)
     with folder.locked(), interrupt.deferred_interrupts():
+        _claim_machine(folder, recipe, machine)
         tokenizer = _prepare(folder, recipe, on_event)
         for index, stage in enumerate(recipe.stages):
             interrupt.check()
-            run = StageRun(recipe, folder, index, stage, tokenizer, on_event, machine or Machine())
+            run = StageRun(recipe, folder, index, stage, tokenizer, on_event, machine)
             if not (run.path / "model").is_dir():
                 run.train()
             if not (run.path / "eval" / "report.json").is_file():
@@ -50,6 +51,16 @@ def run_story(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | N
             entry = read_json(run.path / "eval" / "report.json")
             on_event({"measured": entry, "stage": stage.name, "showcase": stage_showcase(folder, recipe, index)})
         return build_report(folder, recipe)
+
+
+def _claim_machine(folder: RunFolder, recipe: Recipe, machine: Machine) -> None:
+    """Refuses a machine on which the rest of a run would be computed in another way; a finished run has no rest."""
+    from open_exaone.checkpoint.folder import resolve_device, resolve_dtype
+
+    reports = [folder.stage(*place) / "eval" / "report.json" for place in enumerate(s.name for s in recipe.stages)]
+    if not all(report.is_file() for report in reports):
+        device = resolve_device(machine.device)
+        folder.claim_machine(device.type, str(resolve_dtype(machine.dtype, device)).removeprefix("torch."))
 
 
 def _prepare(folder: RunFolder, recipe: Recipe, on_event: OnEvent) -> Tokenizer:

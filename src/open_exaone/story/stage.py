@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from torch import Tensor
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_jsonl, replace_folder, write_json, write_jsonl
 from open_exaone.base.machine import peak_rss_bytes
-from open_exaone.base.records import Sampling
+from open_exaone.base.records import RolloutGroup, Sampling
 from open_exaone.checkpoint.folder import load_model, load_weights, resolve_device, resolve_dtype, save_model
-from open_exaone.data.document import Document, worked_documents
+from open_exaone.data.document import Document, prompt_ids, worked_documents
 from open_exaone.engine.engine import Engine
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
@@ -21,7 +21,7 @@ from open_exaone.evaluation.store import Store
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.providers.local import LocalProvider, weights_hash
-from open_exaone.rollout.run import Generate, Judging, run
+from open_exaone.rollout.run import Generate, Judging, judge_groups, sample
 from open_exaone.rollout.select import preference_pairs
 from open_exaone.story.folder import RunFolder
 from open_exaone.story.measure import Machine, OnEvent, heed_interrupts, own_tasks, stage_entry, watched
@@ -30,12 +30,15 @@ from open_exaone.story.report import write_outcome
 from open_exaone.story.rewards import tell_changed_rewards
 from open_exaone.story.training import write_trained
 from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.supervised import Supervised
-from open_exaone.verify.settings import JudgeSettings
+from open_exaone.verify.settings import WITHOUT_ADDRESS, JudgeSettings
+
+SAMPLES = "samples.jsonl"  # of a preference stage, while the judge model is waited for
 
 
 @dataclass(frozen=True)
@@ -165,10 +168,7 @@ def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) ->
             num_samples=stage.num_samples,
             seed=stage_run.seed,
         )
-        generate = stage_run.generate(model, "sample")
-        problems = stage_run.folder.problems(stage.split)
-        judging = Judging(stage_run.settings)
-        groups = run(problems, generate, stage_run.tokenizer, sampling, thinking=True, judging=judging)
+        groups = _judged_samples(stage_run, stage, model, sampling)
         pairs = preference_pairs(groups, pairs_per_problem=stage.pairs_per_problem, seed=stage_run.seed)
         rows = [
             {
@@ -183,6 +183,7 @@ def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) ->
         seconds = time.perf_counter() - started
         write_outcome(stage_run.path / "sampling.json", sample_seconds=seconds, num_pairs=len(rows))
         write_jsonl(file, rows)
+        (stage_run.path / SAMPLES).unlink(missing_ok=True)
     rows = read_jsonl(file)
     if not rows:
         raise DataError(
@@ -190,6 +191,27 @@ def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) ->
             f"raise {stage.name}.num_samples or give split {stage.split!r} more problems"
         )
     return [(_pair_document(row, "chosen_ids", +1.0), _pair_document(row, "rejected_ids", -1.0)) for row in rows]
+
+
+def _judged_samples(
+    stage_run: StageRun, stage: PreferenceStage, model: LanguageModel, sampling: Sampling
+) -> list[RolloutGroup]:
+    """Samples of every problem, judged; where the judge model is down they are saved, and found again."""
+    problems, tokenizer = stage_run.folder.problems(stage.split), stage_run.tokenizer
+    file, judging = stage_run.path / SAMPLES, Judging(stage_run.settings)
+    prompts = prompt_ids(problems, tokenizer, thinking=True)
+    asked = (prompts, asdict(sampling), stage_run.settings.model_dump(mode="json", exclude=WITHOUT_ADDRESS))
+    key = buffer_key(model, asked)
+    groups = read_rollouts(file, problems, prompts, tokenizer, key, judging.weights)
+    if groups is None:
+        groups = sample(problems, stage_run.generate(model, "sample"), tokenizer, sampling, thinking=True)
+    return judge_groups(
+        groups,
+        judging,
+        max_tokens=sampling.max_new_tokens,
+        thinking=True,
+        save=lambda groups: write_rollouts(file, groups, key),
+    )
 
 
 def _pair_document(row: dict[str, Any], key: str, advantage: float) -> Document:

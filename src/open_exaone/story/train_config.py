@@ -70,6 +70,11 @@ class TrainConfig(Config):
         if self.judge.unsafe_code_execution:
             raise ValueError("judge.unsafe_code_execution: no file may say this: give --unsafe-code-execution yourself")
         rewards = weights_of(self.stage.reward) if self.stage.kind == "rl" else {}
+        if self.lora is not None and self.lora.dropout and self.stage.kind == "rl":
+            raise ValueError(
+                f"lora.dropout = {self.lora.dropout}: samples are drawn without dropout, and RL must train the policy "
+                "that was sampled: leave it out"
+            )
         if self.judge.endpoint is None and "preference" in rewards:
             raise ValueError("reward 'preference' needs a model: give [judge.endpoint] its base_url and model")
         return self

@@ -60,6 +60,7 @@ from open_exaone.train.supervised import Supervised
 from open_exaone.train.validation import validating
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.rubric import weights_of
+from open_exaone.verify.settings import ENDPOINT_MAY_CHANGE
 
 TELL_EVERY_S = 5.0
 SAMPLING = {"temperature": 0.6, "top_p": 0.95}  # what generation_config.json of a model trained here recommends
@@ -129,8 +130,9 @@ def _claim(config: TrainConfig, out: Path) -> None:
 def _fingerprint(config: TrainConfig) -> dict[str, str]:
     """What decides the outcome, by dotted name."""
     stage = tuple(f"stage.{name}." for name in MAY_CHANGE)
+    endpoint = tuple(f"judge.endpoint.{name}." for name in ENDPOINT_MAY_CHANGE)
     told = fingerprint_of(config)
-    return {name: value for name, value in told.items() if not f"{name}.".startswith(("num_slots.", *stage))}
+    return {name: value for name, value in told.items() if not f"{name}.".startswith(("num_slots.", *stage, *endpoint))}
 
 
 def _train(config: TrainConfig, out: Path, result: Path, on_event: OnEvent, machine: Machine) -> None:

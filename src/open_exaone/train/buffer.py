@@ -1,12 +1,13 @@
 """The rollouts of a step on disk: written before the update that they cause, read where the step is run again.
 
 So a resumed run learns from the very tokens, log-probabilities and verdicts that the killed one had, whatever sampling
-and judging them again would give.
+and judging them again would give. Where the judge model is down they are written as far as they are judged: what is
+missing is missing in the file too, and is asked for again.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
+from open_exaone.rollout.patience import UNJUDGED
 from open_exaone.rollout.records import sample_rows
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -47,9 +49,17 @@ def write_rollouts(path: Path, groups: list[RolloutGroup], key: str) -> None:
 
 
 def read_rollouts(
-    path: Path, problems: Sequence[Problem], prompts: Sequence[Sequence[int]], tokenizer: Tokenizer, key: str
+    path: Path,
+    problems: Sequence[Problem],
+    prompts: Sequence[Sequence[int]],
+    tokenizer: Tokenizer,
+    key: str,
+    terms: Iterable[str],
 ) -> list[RolloutGroup] | None:
     """Reads the groups back.
+
+    Args:
+        terms: of the reward; those that a row does not have are still to be asked for.
 
     Returns:
         one group a problem; None where the file is not there, is of another key, or is not whole.
@@ -63,10 +73,12 @@ def read_rollouts(
     except (DataError, AttributeError, KeyError) as error:
         logger.warning("%s: cannot be read (%s); its step is sampled again", path, error)
         return None
-    size = len(rows) // len(problems)
+    size, names = len(rows) // len(problems), tuple(terms)
     return [
         RolloutGroup(
-            problem, tuple(prompt), tuple(_rollout(row, tokenizer) for row in rows[index * size : (index + 1) * size])
+            problem,
+            tuple(prompt),
+            tuple(_rollout(row, tokenizer, names) for row in rows[index * size : (index + 1) * size]),
         )
         for index, (problem, prompt) in enumerate(zip(problems, prompts, strict=True))
     ]
@@ -82,7 +94,7 @@ def buffer_key(model: nn.Module, asked: object) -> str:
     return digest.hexdigest()
 
 
-def _rollout(row: dict[str, Any], tokenizer: Tokenizer) -> Rollout:
+def _rollout(row: dict[str, Any], tokenizer: Tokenizer, names: Iterable[str]) -> Rollout:
     logprobs = tuple(row["logprobs"])
     completion = Completion(
         ids=tuple(row["ids"]),
@@ -91,8 +103,11 @@ def _rollout(row: dict[str, Any], tokenizer: Tokenizer) -> Rollout:
         stop=StopReason(row["stop"]),
         policy_version=row["policy_version"],
     )
-    verdict = Verdict(VerdictStatus(row["verdict"]), row["extracted"], row["why"])
-    return Rollout(completion, tokenizer.split(completion.ids, thinking=True), verdict, row["reward"], row["terms"])
+    verdict = UNJUDGED
+    if row["verdict"] is not None:
+        verdict = Verdict(VerdictStatus(row["verdict"]), row["extracted"], row["why"])
+    terms = {**dict.fromkeys(names, UNJUDGED.why), **row["terms"]}
+    return Rollout(completion, tokenizer.split(completion.ids, thinking=True), verdict, row["reward"], terms)
 
 
 def _seal(row: dict[str, Any], key: str) -> str:

@@ -89,10 +89,6 @@ class RlStage(StageConfig):
     """The longest sample."""
     divide_by_std: bool = True
     """GRPO divides a group's centred rewards by their standard deviation; Dr. GRPO does not."""
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    """How far below 1 the ratio of probabilities may push."""
-    clip_high: float = Field(default=0.28, gt=0)
-    """How far above 1."""
     reward: Reward = "correct"
     """What is rewarded: a term, a function of your own ("my_rewards.py:score"), or a table of them with weights."""
     rubric: Rubric = Rubric()

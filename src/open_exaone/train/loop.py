@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from open_exaone.base import interrupt
-from open_exaone.base.errors import DataError, OpenExaoneError
+from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.log import logger
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.data.batch import Batch, pack
@@ -46,6 +46,7 @@ class StepData:
     documents: list[Document]
     denominator: float  # of the whole step: learned tokens, or pairs
     metrics: Metrics = field(default_factory=dict)  # of how the documents came about
+    why_empty: str = ""  # where there are no documents, and not because all rewards were equal
 
 
 class Objective(Protocol):
@@ -100,9 +101,9 @@ def train(
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
-        DataError: what a step learns from cannot be had, with the state saved.
         RunFolderError: the folder is another run's, or the disk takes no state.
-        OpenExaoneError: too many steps in a row were skipped, with the state saved; or no step had anything to learn.
+        OpenExaoneError: too many steps in a row were skipped, or what a step needs cannot be had, with the state saved;
+            or no step had anything to learn.
     """
     keep, watch = keep or objective.config.keep, watch or objective.config.watch
     seed_all(seed)
@@ -127,7 +128,7 @@ def _step_and_save(run: "_Run", saver: Saver, watching: Watch, on_step: OnStep) 
     before = random_state(device)
     try:
         row = run.step()
-    except (DataError, interrupt.Interrupted):  # the weights are as they were
+    except (OpenExaoneError, interrupt.Interrupted):  # the weights are as they were
         run.optimizer.clear()
         if progress.step:
             saver.save(progress, before, watching.num_bytes, wait=True)
@@ -158,7 +159,7 @@ class _Run:
     measure: Callable[[int], Metrics] | None
     pace: Pace = field(default_factory=Pace)
     empty_in_a_row: int = 0  # steps that had nothing to learn from
-    has_told_of_empty: bool = False
+    has_warned_of_empty: bool = False
 
     def step(self) -> dict[str, Any]:
         """One optimizer step.
@@ -175,7 +176,7 @@ class _Run:
         data = self.objective.step_data(progress.step)
         self.pace.act(time.perf_counter() - started)
         totals, num_tokens = self._gradients(data)
-        self._tell_of_empty(num_tokens)
+        self._warn_of_empty(data, num_tokens)
         rate = rate_at(config.optimizer, progress.step, self.objective.num_steps)
         norm, is_skipped = self._move(rate)
         seconds = time.perf_counter() - started
@@ -186,7 +187,7 @@ class _Run:
         progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if is_skipped else 0
         values = {
             "tokens": progress.tokens,
-            "learning_rate": rate * config.optimizer.learning_rate,
+            **{name: rate * peak for name, peak in self.optimizer.peaks.items()},
             "gradient_norm": norm,
             **self._speed(num_tokens, seconds),
             **data.metrics,
@@ -194,7 +195,8 @@ class _Run:
         }
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
         place = {"step": progress.step, "num_steps": self.objective.num_steps, "seconds": progress.seconds}
-        return {**place, **finite, "skipped": is_skipped, "skipped_steps": progress.skipped_steps}
+        counts = {"skipped_steps": progress.skipped_steps, "empty_steps": progress.empty_steps}
+        return {**place, **finite, "skipped": is_skipped, **counts}
 
     def _gradients(self, data: StepData) -> tuple[Metrics, int]:
         """Adds up the step's gradients, micro-batch by micro-batch: metrics, and how many tokens went through."""
@@ -214,11 +216,17 @@ class _Run:
             self.pace.act(time.perf_counter() - started)
         return totals, num_tokens
 
-    def _tell_of_empty(self, num_tokens: int) -> None:
-        self.empty_in_a_row = 0 if num_tokens else self.empty_in_a_row + 1
-        if self.empty_in_a_row == MAX_EMPTY_STEPS and not self.has_told_of_empty:
-            self.has_told_of_empty = True
-            logger.warning("%d steps in a row had nothing to learn from: %s", MAX_EMPTY_STEPS, EMPTY_MEND)
+    def _warn_of_empty(self, data: StepData, num_tokens: int) -> None:
+        """Counts steps that had nothing to learn from, and warns once of many in a row."""
+        if num_tokens:
+            self.empty_in_a_row = 0
+            return
+        self.empty_in_a_row += 1
+        self.progress.empty_steps += 1
+        self.progress.why_empty = data.why_empty or EMPTY_MEND
+        if self.empty_in_a_row == MAX_EMPTY_STEPS and not self.has_warned_of_empty:
+            self.has_warned_of_empty = True
+            logger.warning("%d steps in a row had nothing to learn from: %s", MAX_EMPTY_STEPS, self.progress.why_empty)
 
     def _move(self, rate: float) -> tuple[float, bool]:
         """Moves the weights, unless the gradient is not finite or a spike: its norm, and whether it was skipped."""
@@ -255,12 +263,13 @@ def _learned(folder: Path, progress: Progress) -> Progress:
     """
     if progress.tokens:
         return progress
+    why = progress.why_empty or EMPTY_MEND
     if progress.step < MAX_EMPTY_STEPS:
-        logger.warning("%s: none of the %d steps had anything to learn from: %s", folder, progress.step, EMPTY_MEND)
+        logger.warning("%s: none of the %d steps had anything to learn from: %s", folder, progress.step, why)
         return progress
     raise OpenExaoneError(
         f"{folder}: none of the {progress.step:,} steps had anything to learn from, so the model is as it was and is "
-        f"not saved again: {EMPTY_MEND}; then train into another folder"
+        f"not saved again: {why}; then train into another folder"
     )
 
 

@@ -29,6 +29,8 @@ class Progress:
     seconds: float = 0.0  # spent training, over all sittings
     skipped_steps: int = 0  # whose gradient was not finite, or a spike
     skipped_in_a_row: int = 0
+    empty_steps: int = 0  # that had nothing to learn from
+    why_empty: str = ""  # the last of them
     norms: list[float] = field(default_factory=list)  # of the last steps' gradients: what a spike is measured by
 
 

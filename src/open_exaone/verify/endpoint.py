@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from open_exaone.base.http import Caller, EndpointError, Limits, Server, Words, find_server
 from open_exaone.verify.settings import Endpoint
 
-__all__ = ["MAX_RESPONSE_BYTES", "EndpointError", "ask"]
+__all__ = ["MAX_RESPONSE_BYTES", "Down", "EndpointError", "Refused", "ask", "find_outage", "reason"]
 
 MAX_RESPONSE_BYTES = 1 << 20
+_PROBE_TOKENS = 16
 _KEY = "check the key in the environment variable that [judge.endpoint] api_key_variable names"
 _WORDS = Words(
     address="[judge.endpoint] base_url",
@@ -26,6 +27,24 @@ _WORDS = Words(
         429: "ask less at once, or raise [judge.endpoint] timeout_s and max_attempts",
     },
 )
+
+
+class Down(str):
+    """Why the judge model says nothing for now: asked later, it may. A verdict's `why`, or what a term gives."""
+
+    __slots__ = ()
+
+
+class Refused(str):
+    """Why the judge model will say nothing to anybody, however long one waits: the key or the address is wrong."""
+
+    __slots__ = ()
+
+
+def reason(error: EndpointError, text: str = "") -> str:
+    """Why there was no answer, as a `Down` or a `Refused` where it is one; `text`, or else what the error says."""
+    kind = Down if error.is_down else Refused if error.is_refusal else str
+    return kind(text or str(error))
 
 
 def ask(endpoint: Endpoint, messages: Sequence[Mapping[str, str]], *, max_tokens: int, temperature: float = 0.0) -> str:
@@ -46,6 +65,20 @@ def ask(endpoint: Endpoint, messages: Sequence[Mapping[str, str]], *, max_tokens
         Limits(endpoint.timeout_s, endpoint.max_attempts, MAX_RESPONSE_BYTES),
         lambda body: _content(server, endpoint.model, body),
     )
+
+
+def find_outage(endpoint: Endpoint) -> EndpointError | None:
+    """Asks for a word or two: the error where the endpoint is down or refuses; None where it answers, whatever it says.
+
+    Raises:
+        ConfigError: see `ask`.
+    """
+    once = endpoint.model_copy(update={"max_attempts": 1})
+    try:
+        ask(once, [{"role": "user", "content": "Say OK."}], max_tokens=_PROBE_TOKENS)
+    except EndpointError as error:
+        return error if error.is_down or error.is_refusal else None
+    return None
 
 
 def _content(server: Server, model: str, body: bytes) -> str:

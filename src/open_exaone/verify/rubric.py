@@ -5,14 +5,16 @@ papers' hybrid reward (EXAONE 4.0, section 3.3: verifiable, preference, language
 of weights among others.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from open_exaone.base.config import Config
-from open_exaone.base.records import Problem, Reply, Verdict
+from open_exaone.base.records import NO_FINDING, Problem, Reply, Verdict
 from open_exaone.verify.own import is_own, own_score
 from open_exaone.verify.rule_then_judge import preference
 from open_exaone.verify.settings import JudgeSettings
@@ -23,7 +25,7 @@ Reward = str | dict[str, float]  # one term by its name, or the weight of each
 
 
 class Rubric(Config):
-    """What each verdict earns in the term "correct"; a verifier that fails says nothing about the reply."""
+    """What each verdict earns in the term "correct"; "error" earns nothing: it says nothing about the reply."""
 
     correct: float = Field(default=1.0, ge=-10, le=10)
     """The answer is right."""
@@ -34,14 +36,22 @@ class Rubric(Config):
     truncated: float = Field(default=0.0, ge=-10, le=10)
     """The reply was cut at the token limit, or its thought never closed."""
     timeout: float = Field(default=0.0, ge=-10, le=10)
-    """The verifier took too long."""
-    error: float = Field(default=0.0, ge=-10, le=10)
-    """The verifier failed."""
+    """What the reply itself caused took too long: its program loops, its formula never ends."""
     overlong_share: float = Field(default=0.2, gt=0, le=1)
     """The last part of the token limit, in which the term "overlong" falls from 0 to -1 (DAPO: 4,096 of 20,480)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_error(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "error" in values:
+            raise ValueError(
+                "rubric.error was removed: a sample whose verdict is an error says nothing about the reply and is left "
+                "out of its group (masked_rollouts in metrics.jsonl): delete the key"
+            )
+        return values
+
     def reward(self, verdict: Verdict) -> float:
-        """The number for a verdict."""
+        """The number for a verdict that says something of the reply: any but ERROR."""
         return float(getattr(self, verdict.status.value))
 
 
@@ -58,16 +68,32 @@ class Judged:
 
 
 def score(
-    judged: Judged, weights: Mapping[str, float], rubric: Rubric, settings: JudgeSettings
-) -> tuple[float, dict[str, float | str]]:
-    """A reply's reward and its terms.
+    judged: Judged,
+    weights: Mapping[str, float],
+    rubric: Rubric,
+    settings: JudgeSettings,
+    found: Mapping[str, float | str] | None = None,
+) -> dict[str, float | str]:
+    """The terms of a reply's reward, each by itself, unweighted.
+
+    Args:
+        found: the terms that are known already, and are not asked for again.
 
     Returns:
-        the weighted sum, and each term by itself, unweighted: a number, or a text that says why it could not be found
-        out, which counts as 0.
+        by name a number, or a text that says why it could not be found.
     """
-    terms = {name: _term(name, judged, rubric, settings) for name in weights}
-    return sum(weights[name] * term for name, term in terms.items() if not isinstance(term, str)), terms
+    known = found or {}
+    return {name: known[name] if name in known else _term(name, judged, rubric, settings) for name in weights}
+
+
+def weighted_sum(terms: Mapping[str, float | str], weights: Mapping[str, float]) -> float | None:
+    """The reward; None where a term could not be found, as the rest of a sum is no reward."""
+    return math.fsum(parts) if (parts := _parts(terms, weights)) is not None else None
+
+
+def sum_size(terms: Mapping[str, float | str], weights: Mapping[str, float]) -> float:
+    """Σ |weight · term|: what the rounding of the reward is a share of; 0 where a term could not be found."""
+    return math.fsum(map(abs, _parts(terms, weights) or ()))
 
 
 def weights_of(reward: Reward) -> Mapping[str, float]:
@@ -88,14 +114,19 @@ def weights_of(reward: Reward) -> Mapping[str, float]:
     return MappingProxyType(weights)
 
 
+def _parts(terms: Mapping[str, float | str], weights: Mapping[str, float]) -> list[float] | None:
+    numbers = {name: term for name, term in terms.items() if not isinstance(term, str)}
+    return [weights[name] * numbers[name] for name in weights] if weights.keys() <= numbers.keys() else None
+
+
 def _term(name: str, judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | str:
     if name in TERMS:
         return TERMS[name](judged, rubric, settings)
     return own_score(name, judged.problem, judged.reply, judged.verdict, judged.num_tokens, settings)
 
 
-def _correct(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
-    return rubric.reward(judged.verdict)
+def _correct(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | str:
+    return judged.verdict.why if judged.verdict.status in NO_FINDING else rubric.reward(judged.verdict)
 
 
 def _format(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
@@ -106,7 +137,9 @@ def _language(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
     return language_term(judged.reply, judged.problem.language)
 
 
-def _concise(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
+def _concise(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | str:
+    if judged.verdict.status in NO_FINDING:
+        return judged.verdict.why
     return concise_term(judged.num_tokens, judged.max_tokens, judged.verdict.correct)
 
 
