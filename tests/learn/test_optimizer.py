@@ -191,7 +191,7 @@ def test_decay_shrinks_matrices_embeddings_at_their_own_rate_and_no_norm():
     optimizer = MasterOptimizer(model, None, OptimizerConfig(learning_rate=1e-1, **fields))
     before = {name: master.clone() for name, master in optimizer.masters.items()}
     for weight in model.parameters():
-        weight.grad = torch.zeros_like(weight)
+        weight.grad = torch.full_like(weight, 1e-20)  # of zero, nothing would move at all
     optimizer.accumulate()
     optimizer.step(1.0)
     for name, master in optimizer.masters.items():

@@ -80,8 +80,8 @@ def test_a_problem_that_cannot_be_judged_is_named(tokenizer) -> None:
 
 
 def test_limits_reach_the_verifier(tokenizer, tmp_path) -> None:
-    problem = own(tmp_path, "import time; time.sleep(60)")
-    [found] = rollouts(tokenizer, problem, ["It is 4."], settings=JudgeSettings(time_limit_s=0.5))
+    problem = own(tmp_path, "while True: pass")
+    [found] = rollouts(tokenizer, problem, ["It is 4."], settings=JudgeSettings(time_limit_s=0.2))
     assert found.verdict.status is VerdictStatus.TIMEOUT
 
 

@@ -63,7 +63,7 @@ def test_a_mistake_stops_the_run_with_the_state_saved_and_its_mending_is_told(
     )
     assert story(short_recipe, tmp_path / "run", "--set", "rl.reward=mine.py:score") == 1
     said = capsys.readouterr().err
-    assert "mine.py:score: fails on a reply to" in said and "line 4: ZeroDivisionError" in said
+    assert "mine.py:score failed on a reply: " in said and "problem " in said and "line 4: ZeroDivisionError" in said
     assert [path.name for path in (tmp_path / "run" / "03-rl" / "checkpoints").iterdir()] == ["step-000002"]
     mine.write_text("def score(sample): return 0.5", encoding="utf-8")
     assert story(short_recipe, tmp_path / "run", "--set", "rl.reward=mine.py:score") == 0

@@ -98,7 +98,7 @@ def test_a_function_of_the_users_own_is_a_term_and_sees_the_whole_sample(tmp_pat
     "body", ["raise KeyError('x')", "return 'high'", "return float('nan')", "return None", "sys.exit(0)"]
 )
 def test_a_mistake_in_it_stops_the_run_and_is_named(tmp_path, body: str) -> None:
-    with pytest.raises(DataError, match=r"mine\.py:score.*p/1"):
+    with pytest.raises(DataError, match=r"mine\.py:score (failed|returned)"):
         score(judged(), {own(tmp_path, body): 1.0}, Rubric(), JudgeSettings())
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TypeVar
 
 from open_exaone.base import interrupt
-from open_exaone.base.errors import DataError, OpenExaoneError
+from open_exaone.base.errors import DataError
 from open_exaone.base.records import (
     NO_FINDING,
     Completion,
@@ -137,9 +137,7 @@ def _judge_open(
             return rollout
         try:
             judged = _judged(problem, rollout, judging, max_tokens, thinking)
-        except OpenExaoneError:
-            raise
-        except ValueError as error:
+        except DataError as error:
             raise DataError(f"problem {problem.id}: {error}") from error
         if is_open(judged):
             stops.set()

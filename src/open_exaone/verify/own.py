@@ -89,12 +89,10 @@ def own_score(
     if result.status in ("timeout", "clock", "memory"):
         return result.why
     if result.status == "failed":
-        raise DataError(f"{name}: fails on a reply to {problem.id}: {result.why}")
+        raise DataError(f"{name} failed on a reply: {result.why}")
     if not _is_number(result.value) or abs(result.value) > MAX_REWARD:
         found = _short(result.value)
-        raise DataError(
-            f"{name}: returned {found} for a reply to {problem.id}: a number within ±{MAX_REWARD:,} is needed"
-        )
+        raise DataError(f"{name} returned {found} for a reply: a number within ±{MAX_REWARD:,} is needed")
     return float(result.value)
 
 
