@@ -143,6 +143,11 @@ class Tokenizer:
             return NATIVE[self._chat_format_name or exaone4.EXAONE_4.name]
         return choose_format(self._source, self._chat_format_name, self._make_template)
 
+    @property
+    def chat_format_name(self) -> str | None:
+        """The chat format that was asked for by name; None where the folder decides."""
+        return self._chat_format_name
+
     @cached_property
     def vocab_size(self) -> int:
         """One more than the highest id; where ids have holes, more than there are tokens."""
