@@ -1,9 +1,9 @@
-"""What other busy processes cost: decoding and training beside k spinning processes, with one thread and with all.
+"""What other busy processes cost: decoding and training beside k spinning processes, by one thread or several.
 
-    python benchmarks/busy.py [--shapes nano,S,M] [--spinners 0,1,2,4] [--parts decode,train,shards] [--rounds 3]
+    python benchmarks/busy.py [--shapes nano,S,M] [--spinners 0,1,2,4] [--parts decode,train] [--rounds 3]
     python benchmarks/busy.py --story [--spinners 0,1,4] [--out FOLDER] [-- story's own arguments, such as --quick]
 
-The first tells from which size two threads pay, idle and beside others: the constant in model/threads.py comes from it
+The first shows from which size several threads pay, idle and beside others: the sizes in model/threads.py come from it
 (docs/decisions.md). All ways and numbers of spinning processes take turns in one process, round after round; the
 figures are medians. The second runs `exaone story` once beside each number of spinning processes and prints how many
 times its idle time each took. Spinning processes have this one's priority, stand still when they are not wanted, and
@@ -33,7 +33,9 @@ import torch
 from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import resolve_dtype
 from open_exaone.data.batch import pack
+from open_exaone.engine import sharded
 from open_exaone.engine.engine import Engine
+from open_exaone.engine.sharded import ShardedEngine
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.transformer import LanguageModel
@@ -42,10 +44,12 @@ from open_exaone.train.config import SupervisedStage
 from open_exaone.train.supervised import Supervised
 from shapes import SHAPES, ragged
 
+sharded.MIN_TOKENS = 1  # a round is short, and its second process is there
+sharded.is_ours_to_choose = lambda: True
 Work = Callable[[], float]  # returns how many tokens it went through
 SPIN = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 PROMPT_TOKENS = 48
-DECODE = {"nano": (64, 48), "S": (32, 24), "M": (16, 6)}  # prompts of 4 samples, new tokens
+DECODE = {"nano": (64, 32), "S": (32, 8), "M": (16, 6)}  # prompts of 4 samples, new tokens
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, matrix_learning_rate=1e-3)
 TRAIN = {"nano": (16, 100), "S": (16, 256), "M": (4, 256)}  # documents, the longest
 
@@ -77,10 +81,10 @@ def beside(processes: Sequence[subprocess.Popen[bytes]], number: int) -> Iterato
             process.send_signal(signal.SIGSTOP)
 
 
-def decoding(shape: str, dtype: torch.dtype) -> Work:
+def decoding(shape: str, dtype: torch.dtype, kind: type[Engine]) -> Work:
     model = LanguageModel(SHAPES[shape])
     model.reset_parameters(0)
-    engine = Engine(model.to(dtype), Tokenizer.train(["0 1 2 3"], 320), num_slots=256)
+    engine = kind(model.to(dtype), Tokenizer.train(["0 1 2 3"], 320), num_slots=256)
     engine.end_ids = frozenset()  # every reply is as long as it may be
     num_prompts, num_new = DECODE[shape]
     draw = torch.Generator().manual_seed(0)
@@ -117,14 +121,21 @@ def training(shape: str, dtype: torch.dtype) -> Work:
     return work
 
 
-PARTS: dict[str, Callable[[str, torch.dtype], Work]] = {"decode": decoding, "train": training}
+def ways(part: str, shape: str) -> dict[str, tuple[int, Work]]:
+    """By name: how many threads this process has, and what it does."""
+    cores, dtype = num_cores(), resolve_dtype()
+    if part == "train":
+        work = training(shape, dtype)
+        return {"1 thread": (1, work), f"{cores} threads": (cores, work)}
+    alone, shared = decoding(shape, dtype, Engine), decoding(shape, dtype, ShardedEngine)
+    return {"1 thread": (1, alone), f"{cores} threads": (cores, alone), f"{cores} processes": (1, shared)}
 
 
-def rate(work: Work, threads: int, seconds: float) -> float:
+def rate(threads: int, work: Work, seconds: float) -> float:
     """Tokens a second with so many threads."""
     torch.set_num_threads(threads)
-    work()
-    tokens, started = 0.0, time.perf_counter()
+    started = time.perf_counter()
+    tokens = work()
     while time.perf_counter() - started < seconds:
         tokens += work()
     return tokens / (time.perf_counter() - started)
@@ -132,21 +143,22 @@ def rate(work: Work, threads: int, seconds: float) -> float:
 
 def compare(shape: str, part: str, args: argparse.Namespace, spinners: Sequence[subprocess.Popen[bytes]]) -> None:
     """Prints a table: a row for each number of threads, a column for each number of spinning processes."""
-    work = PARTS[part](shape, resolve_dtype())
-    threads = sorted({1, os.cpu_count() or 1})
-    found: dict[tuple[int, int], list[float]] = {}
+    found: dict[tuple[str, int], list[float]] = {}
+    contestants = ways(part, shape)
+    for threads, work in contestants.values():  # to warm up
+        rate(threads, work, 0.0)
     for _ in range(args.rounds):
         for number in args.spinners:
-            for num_threads in threads:
+            for name, (threads, work) in contestants.items():
                 with beside(spinners, number):
-                    found.setdefault((num_threads, number), []).append(rate(work, num_threads, args.seconds))
+                    found.setdefault((name, number), []).append(rate(threads, work, args.seconds))
     size = SHAPES[shape].num_parameters / 1e6
-    print(f"\n{shape} ({size:.1f}M), {part}, {resolve_dtype()}: tokens a second; times idle with one thread")
-    print("  threads " + "".join(f"{f'beside {number}':>20}" for number in args.spinners))
-    first = statistics.median(found[1, args.spinners[0]])
-    for num_threads in threads:
-        medians = [statistics.median(found[num_threads, number]) for number in args.spinners]
-        print(f"  {num_threads:>7} " + "".join(f"{median:>12,.0f} {median / first:>6.2f}x" for median in medians))
+    print(f"\n{shape} ({size:.1f}M), {part}, {resolve_dtype()}: tokens a second; times one thread beside none")
+    print(" " * 14 + "".join(f"{f'beside {number}':>20}" for number in args.spinners))
+    first = statistics.median(found["1 thread", args.spinners[0]])
+    for name in contestants:
+        medians = [statistics.median(found[name, number]) for number in args.spinners]
+        print(f"  {name:<12}" + "".join(f"{median:>12,.0f} {median / first:>6.2f}x" for median in medians), flush=True)
 
 
 def stories(args: argparse.Namespace, spinners: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -170,7 +182,7 @@ def main() -> None:
     split, numbers = partial(str.split, sep=","), lambda text: [int(number) for number in text.split(",")]
     parser = argparse.ArgumentParser()
     parser.add_argument("--shapes", type=split, default=["nano", "S", "M"])
-    parser.add_argument("--parts", type=split, default=list(PARTS))
+    parser.add_argument("--parts", type=split, default=["decode", "train"])
     parser.add_argument("--spinners", type=numbers, default=[0, 1])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)

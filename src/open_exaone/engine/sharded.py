@@ -11,6 +11,7 @@ from open_exaone.engine.workers import Worker, borrowed, wait_for
 from open_exaone.model.threads import is_ours_to_choose, threads_for
 
 MIN_TOKENS = 16_384  # that a share may come to: fewer don't pay for a process that has to start
+MAX_SHARES = 8  # a process takes 250 MB
 MIN_REQUESTS = 16  # of a share: fewer are decoded together at nearly the price of more
 
 
@@ -63,7 +64,7 @@ class ShardedEngine(Engine):
                 yield num_tokens, [(share[place], completion) for place, completion in done]
 
     def _shares(self, requests: Sequence[Request]) -> list[list[int]]:
-        return shares_of(requests, num_cores() if self._may_share else 1)
+        return shares_of(requests, min(num_cores(), MAX_SHARES) if self._may_share else 1)
 
     @property
     def _may_share(self) -> bool:
