@@ -5,24 +5,39 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Mapping
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def prepare_process() -> None:
     """Sets the process up for fast tensor work on a CPU; call it before torch is first imported.
 
-    - GOMP_SPINCOUNT: torch's threads wait for each other by spinning. On a machine that does anything
-      else, a spinning thread keeps the one it waits for off its core, and each operation then takes a
-      whole slice of the scheduler (8 ms measured, for 0.1 ms of work). Spinning a fifteenth as long costs
-      nothing on an idle machine.
+    - GOMP_SPINCOUNT, KMP_BLOCKTIME (builds with Intel's OpenMP; ms): torch's threads wait for each other by spinning.
+      On a machine that does anything else, a spinning thread keeps the one it waits for off its core, and each
+      operation then takes a whole slice of the scheduler (8 ms measured, for 0.1 ms of work). Spinning a fifteenth as
+      long costs nothing on an idle machine. Whoever has set OMP_WAIT_POLICY has said how threads wait.
     - mallopt: glibc hands each large freed block back to the kernel and asks for it again, page fault by
       page fault. Keeping it halves the time of a training step here; memory stays at its peak.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+        os.environ.setdefault("KMP_BLOCKTIME", "1")
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         m_trim_threshold, m_mmap_threshold, keep_bytes = -1, -3, 1 << 30
         libc = ctypes.CDLL(None)
         libc.mallopt(m_mmap_threshold, keep_bytes)
         libc.mallopt(m_trim_threshold, keep_bytes)
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_own_threads(environment: Mapping[str, str]) -> bool:
+    """Whether the user says how many threads torch computes with."""
+    return any(environment.get(name) for name in THREAD_VARIABLES)
 
 
 def peak_rss_bytes() -> int:

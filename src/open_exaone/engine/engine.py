@@ -1,6 +1,7 @@
 """Continuous batching: every step moves each running sample on by one token."""
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import cached_property
 
 import torch
@@ -15,11 +16,13 @@ from open_exaone.engine.scheduler import Scheduler
 from open_exaone.engine.thought import Thoughts
 from open_exaone.model.cache import Cache
 from open_exaone.model.logprobs import token_logprobs
+from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.text.tokenizer import Tokenizer
 
 OnStep = Callable[[int, int], None]  # how many tokens a step made, how many completions it finished; may raise to stop
 Completions = Generator[tuple[int, Completion], None, None]
+Steps = Generator[tuple[int, list[tuple[int, Completion]]], None, None]  # tokens that a step made, what it finished
 
 
 class Engine:
@@ -42,6 +45,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.end_ids = frozenset(tokenizer.end_ids)
         self.num_slots = num_slots
+        self.memory_share = 1.0  # of what is free, where `num_slots` is None
 
     @cached_property
     def thoughts(self) -> Thoughts:
@@ -97,16 +101,21 @@ class Engine:
         return self._stream(requests, on_step)
 
     def _stream(self, requests: Sequence[Request], on_step: OnStep | None) -> Completions:
+        with closing(self._steps(requests)) as steps:
+            for num_tokens, done in steps:
+                yield from done
+                if on_step:
+                    on_step(num_tokens, len(done))
+
+    def _steps(self, requests: Sequence[Request]) -> Steps:
+        """Step by step: how many tokens it made, and (place in `requests`, completion) of what it finished."""
         self.model.eval()
         run = _Run(self, requests)
         while not run.scheduler.finished:
-            with torch.inference_mode():
+            with torch.inference_mode(), computing(self.model, "sample"):
                 num_tokens = run.step()
             done, run.done = run.done, []
-            for sample in done:
-                yield sample.place, sample.completion(self.model.version)
-            if on_step:
-                on_step(num_tokens, len(done))
+            yield num_tokens, [(sample.place, sample.completion(self.model.version)) for sample in done]
 
     def _check(self, requests: Sequence[Request], what: str) -> None:
         context = self.model.config.max_positions
@@ -152,7 +161,7 @@ class _Run:
             longest_prompt=max((len(request.prompt_ids) for request in requests), default=0),
             max_length=max_length,
             bytes_per_value=self.model.dtype.itemsize,
-            free_bytes=free_bytes(self.model.device),
+            free_bytes=int(self.engine.memory_share * free_bytes(self.model.device)),
         )
 
     def step(self) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from open_exaone.learn.config import OptimizerConfig
+from open_exaone.learn.muon import Muon
 
 # How many gradient values are held in float32 at once where gradients are kept in bfloat16, or one weight's; and how
 # many for their norm.
@@ -21,8 +22,8 @@ EMBEDDINGS = ("embed_tokens", "lm_head")
 class MasterOptimizer:
     """Keeps float32 copies of a model's weights, moves them, and writes them back in the model's dtype.
 
-    The update itself is torch's AdamW and Muon. Frozen weights (`requires_grad` False) have no master, no gradient
-    and no state.
+    The update itself is torch's AdamW, and Muon batched by shape. Frozen weights (`requires_grad` False) have no
+    master, no gradient and no state.
 
     Gradients are added up in float32 micro-batch by micro-batch, so a bfloat16 model loses nothing to accumulation.
     With `gradient_dtype="bfloat16"` they stay where the backward pass puts them, and a step takes them to float32 and
@@ -223,7 +224,7 @@ def _build(masters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> list
     ]
     if matrices:
         groups: Iterable[dict[str, Any]] = [{"params": list(matrices.values()), "peak": config.matrix_learning_rate}]
-        optimizers.append(torch.optim.Muon(groups, lr=config.matrix_learning_rate, weight_decay=decay, nesterov=True))
+        optimizers.append(Muon(groups, lr=config.matrix_learning_rate, weight_decay=decay, nesterov=True))
     return optimizers
 
 

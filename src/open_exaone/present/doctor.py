@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from open_exaone.base.machine import cpu_flags, has_fast_cpu_bfloat16
+from open_exaone.base.machine import cpu_flags, has_fast_cpu_bfloat16, num_cores
 from open_exaone.verify.sandbox.isolation import findings
 
 Finding = tuple[Literal["ok", "missing", "note"], str, str]
@@ -50,7 +50,7 @@ def _libraries() -> list[Finding]:
 
 
 def _processor() -> list[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cores()
     findings: list[Finding] = [
         (
             "ok" if cores >= 2 else "note",

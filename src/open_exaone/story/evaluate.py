@@ -231,10 +231,10 @@ def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
         )
     if options:
         raise ConfigError(f"--engine-option {min(options)}: the local engine has no options; vLLM and endpoints have")
-    from open_exaone.engine.engine import Engine
+    from open_exaone.engine.sharded import ShardedEngine
 
     model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
-    engine = Engine(model, tokenizer, num_slots=None)
+    engine = ShardedEngine(model, tokenizer, num_slots=None)
     name = f"{Path(source).resolve().name}/{folder.parent.name}" if is_run(Path(source)) else model_name(folder)
     return LocalProvider(engine, model=name, weights=weights_hash(folder), on_step=heed_interrupts)
 

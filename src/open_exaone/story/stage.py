@@ -14,7 +14,7 @@ from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.base.records import RolloutGroup, Sampling
 from open_exaone.checkpoint.folder import load_model, load_weights, resolve_device, resolve_dtype, save_model
 from open_exaone.data.document import Document, prompt_ids, worked_documents
-from open_exaone.engine.engine import Engine
+from open_exaone.engine.sharded import ShardedEngine
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
@@ -74,7 +74,7 @@ class StageRun:
         """Measures `model/` and leaves `eval/`; what was measured before a cut is not measured again."""
         started = time.perf_counter()
         model = load_model(self.path / "model", dtype=self.machine.dtype, device=resolve_device(self.machine.device))
-        engine = Engine(model, self.tokenizer, num_slots=self.recipe.num_slots)
+        engine = ShardedEngine(model, self.tokenizer, num_slots=self.recipe.num_slots)
         weights = weights_hash(self.path / "model")
         provider = LocalProvider(engine, model=self.stage.name, weights=weights, on_step=heed_interrupts)
         config = self.recipe.evaluation
@@ -93,7 +93,7 @@ class StageRun:
 
     def generate(self, model: LanguageModel, doing: str | None) -> Generate:
         """An engine as a callable; told and interruptible midway unless `doing` is None."""
-        engine = Engine(model, self.tokenizer, num_slots=self.recipe.num_slots)
+        engine = ShardedEngine(model, self.tokenizer, num_slots=self.recipe.num_slots)
         return watched(engine, self.on_event, doing and f"{self.stage.name}: {doing}")
 
 
@@ -117,7 +117,7 @@ def _train(stage_run: StageRun) -> None:
         flops_per_token=3 * recipe.model.flops_per_token(0),
         seed=stage_run.seed,
     )
-    write_trained(path / "outcome.json", progress, device, dtype)
+    write_trained(path / "outcome.json", progress, model)
     masters: dict[str, Tensor] = {name: master.detach() for name, master in optimizer.masters.items()}
     sampling = {"temperature": recipe.evaluation.temperature, "top_p": recipe.evaluation.top_p}
     partial = path / ".model.partial"

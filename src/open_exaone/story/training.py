@@ -36,10 +36,11 @@ from open_exaone.data.config import DataConfig
 from open_exaone.data.mixture import Mixture
 from open_exaone.data.prepare import prepare
 from open_exaone.data.store import Kind, Lazy, Prepared
-from open_exaone.engine.engine import Engine
+from open_exaone.engine.sharded import ShardedEngine
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.lora import add_lora
+from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.story.folder import resolve_model, resolve_tokenizer
@@ -165,14 +166,14 @@ def _train(config: TrainConfig, out: Path, result: Path, on_event: OnEvent, mach
         seed=config.seed,
     )
     weights = {name: master.detach() for name, master in optimizer.masters.items()}
-    write_trained(out / "outcome.json", progress, device, dtype)
+    write_trained(out / "outcome.json", progress, model)
     keep = config.stage.keep
     if keep.best and (best := best_checkpoint(out / "checkpoints", keep)):
         _save(config, start, model, read_state(best)[0], out / "best")
     _save(config, start, model, weights, result)
 
 
-def write_trained(path: Path, progress: Progress, device: torch.device, dtype: torch.dtype) -> None:
+def write_trained(path: Path, progress: Progress, model: LanguageModel) -> None:
     """Leaves what a training took: a stage's of a recipe, or one by itself."""
     write_outcome(
         path,
@@ -181,9 +182,9 @@ def write_trained(path: Path, progress: Progress, device: torch.device, dtype: t
         train_steps=progress.step,
         skipped_steps=progress.skipped_steps,
         peak_rss_bytes=peak_rss_bytes(),
-        device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
-        threads=torch.get_num_threads(),
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        threads=num_threads(model, "train"),
     )
 
 
@@ -279,7 +280,7 @@ def _objective(
             for name in filter(is_own, weights_of(stage.reward)):
                 check_own(name, config.judge)
             tell_changed_rewards(stage, out, on_event)
-            engine = Engine(model, start.tokenizer, num_slots=config.num_slots)
+            engine = ShardedEngine(model, start.tokenizer, num_slots=config.num_slots)
             steps = Lazy(stage.num_steps, lambda step: mixture.step_indices(step, stage.batch_prompts))
             settings = machine.judge(config.judge)
             generate = watched(engine, on_event, None)

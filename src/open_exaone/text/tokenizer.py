@@ -44,7 +44,7 @@ class Tokenizer:
     ) -> None:
         self.backend = backend
         self._source = source
-        self._chat_format_name = chat_format
+        self.chat_format_name = chat_format
         self._format_ids: dict[tuple[str, bool], list[int]] = {}
         self._path = (source.folder if source else Path("the tokenizer")) / BACKEND_FILE
 
@@ -140,8 +140,8 @@ class Tokenizer:
             CheckpointError: the folder's template is broken.
         """
         if self._source is None:
-            return NATIVE[self._chat_format_name or exaone4.EXAONE_4.name]
-        return choose_format(self._source, self._chat_format_name, self._make_template)
+            return NATIVE[self.chat_format_name or exaone4.EXAONE_4.name]
+        return choose_format(self._source, self.chat_format_name, self._make_template)
 
     @cached_property
     def vocab_size(self) -> int:

@@ -19,6 +19,7 @@ from open_exaone.data.batch import Batch, pack
 from open_exaone.data.document import Document
 from open_exaone.learn.config import rate_at
 from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import StageConfig
 from open_exaone.train.peak import peak_flops
@@ -134,7 +135,8 @@ def _step_and_save(run: "_Run", saver: Saver, watching: Watch, on_step: OnStep) 
             saver.save(progress, before, watching.num_bytes, wait=True)
         raise
     if run.measure is not None:
-        row |= run.measure(progress.step)
+        with computing(run.model, "train"):
+            row |= run.measure(progress.step)
     watching.tell(row)
     on_step(row)
     saver.note(row)
@@ -175,10 +177,11 @@ class _Run:
         started = time.perf_counter()
         data = self.objective.step_data(progress.step)
         self.pace.act(time.perf_counter() - started)
-        totals, num_tokens = self._gradients(data)
-        self._warn_of_empty(data, num_tokens)
         rate = rate_at(config.optimizer, progress.step, self.objective.num_steps)
-        norm, is_skipped = self._move(rate)
+        with computing(self.model, "train"):
+            totals, num_tokens = self._gradients(data)
+            norm, is_skipped = self._move(rate)
+        self._warn_of_empty(data, num_tokens)
         seconds = time.perf_counter() - started
         progress.step += 1
         progress.tokens += num_tokens
