@@ -329,6 +329,23 @@ def test_a_part_of_a_benchmark_is_not_said_to_be_within(tmp_path: Path) -> None:
     assert {row["within"] for row in report["published"]} == {None}
 
 
+def test_a_stored_evaluation_may_not_choose_code(tmp_path: Path) -> None:
+    from open_exaone.base.errors import DataError
+    from open_exaone.story.rescore import rescore_folder
+
+    file, folder, mine = math_file(tmp_path, 3), tmp_path / "out", tmp_path / "mine.py"
+    with mock_endpoint(answering(load_problems("math_500", file), gold_reply)) as server:
+        ox.evaluate(server.url, "math_500", rows={"math_500": file}, out=folder)
+    mine.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef f(sample):\n    return 0\n")
+    problems = folder / "problems.jsonl"
+    problems.write_text(problems.read_text().replace('"math"', json.dumps(f"{mine}:f")))
+    with pytest.raises(DataError, match=f"a row of data may not choose: name it .*--kind {mine}:f"):
+        rescore_folder(folder)
+    assert not (tmp_path / "ran").exists()
+    rescore_folder(folder, kind=f"{mine}:f")
+    assert (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("field", ["model", "tasks", "seconds", "notes", "suite", "judge"])
 @pytest.mark.parametrize("value", [None, 7, "x", [[]], {"a": 1}])
 def test_an_edited_folder_is_explained_or_judged(field: str, value: object, tmp_path: Path) -> None:

@@ -119,6 +119,14 @@ def test_nothing_that_a_reply_says_runs(name: str, tmp_path: Path) -> None:
     assert gym(name, right, entry) is VerdictStatus.CORRECT
 
 
+def test_an_answer_on_which_a_scorer_raises_is_wrong_and_an_item_on_which_it_does_is_an_error() -> None:
+    """So a reply cannot have itself left out of RL, nor end a run."""
+    entry = {"answer": "2 × 3", "metadata": {"number": 6, "factors": [2, 3]}}
+    assert gym("prime_factorization", "2 × 3", entry) is VerdictStatus.CORRECT
+    assert gym("prime_factorization", "x", entry) is VerdictStatus.WRONG
+    assert gym("prime_factorization", "x", {**entry, "answer": "y"}) is VerdictStatus.ERROR
+
+
 @pytest.mark.parametrize(
     ("name", "answer", "entry"),
     [

@@ -102,7 +102,8 @@ def eval_(
         Parameter(help="Generate nothing: judge a folder's samples anew, or a file of replies that others stored."),
     ] = None,
     kind: Annotated[
-        str | None, Parameter(help="With --rescore FILE: how answers are compared; math if left out.")
+        str | None,
+        Parameter(help="With --rescore FILE: how answers are compared (math); of a folder: your function."),
     ] = None,
     out: Annotated[Path | None, Parameter(help="The evaluation's folder; one under runs/eval if left out.")] = None,
     settings: Settings = None,

@@ -18,6 +18,7 @@ from open_exaone.story.evaluate import Choices, evaluate, is_address
 from open_exaone.story.folder import is_run
 from open_exaone.story.measure import Machine, OnEvent, find_model, stage_entry
 from open_exaone.story.rescore import rescore_file, rescore_folder
+from open_exaone.verify.own import is_own
 from open_exaone.verify.settings import JudgeSettings
 
 
@@ -40,7 +41,7 @@ def eval_(
     limits = judge_settings(settings)
     with Progress(console) as progress:
         if rescore is not None:
-            folder, report = _rescore(rescore, out, limits, kind or "math", choices.compare, machine, progress)
+            folder, report = _rescore(rescore, out, limits, kind, choices.compare, machine, progress)
         else:
             assert source is not None
             limits = machine.judge(limits) if limits else None
@@ -78,8 +79,11 @@ def _check(
         raise ConfigError(f"--rescore {rescore}: generates nothing: leave the model {source} out, or --rescore")
     if rescore is not None and (useless := [flag for flag in asked.flags() if flag != "--compare"]):
         raise ConfigError(f"{useless[0]}: --rescore generates nothing: leave it out")
-    if kind is not None and (rescore is None or rescore.is_dir()):
-        raise ConfigError(f"--kind {kind}: is for --rescore FILE; a benchmark says itself how it is judged")
+    if kind is not None and (rescore is None or (rescore.is_dir() and not is_own(kind))):
+        raise ConfigError(
+            f"--kind {kind}: is for --rescore FILE, or the function of yours that judged a folder; a benchmark says "
+            "itself how it is judged"
+        )
     if shared_only and against is None:
         raise ConfigError("--shared-only: needs --against")
     is_remote = any(map(is_address, (source or "", asked.engine)))
@@ -161,7 +165,7 @@ def _rescore(
     stored: Path,
     out: Path | None,
     settings: JudgeSettings | None,
-    kind: str,
+    kind: str | None,
     compare: bool,
     machine: Machine,
     on_event: OnEvent,
@@ -169,10 +173,12 @@ def _rescore(
     if stored.is_dir():
         if out is not None:
             raise ConfigError(f"--out {out}: an evaluation's folder is judged anew in its place: leave --out out")
-        return stored, rescore_folder(stored, settings, machine=machine, compare=compare, on_event=on_event)
+        return stored, rescore_folder(stored, settings, kind=kind, machine=machine, compare=compare, on_event=on_event)
     out = out or Path("runs") / "eval" / f"rescored-{stored.stem}"
     on_event({"message": f"judging the replies in {stored} into {out} …"})
-    return out, rescore_file(stored, out, machine.judge(settings or JudgeSettings()), kind=kind, compare=compare)
+    return out, rescore_file(
+        stored, out, machine.judge(settings or JudgeSettings()), kind=kind or "math", compare=compare
+    )
 
 
 def _tell_rows(console: Console, rows: Sequence[Sequence[str]], nothing: str) -> None:

@@ -14,6 +14,7 @@ from open_exaone.base.links import own_file, own_folder
 from open_exaone.base.records import Problem
 from open_exaone.story.recipe import Recipe
 from open_exaone.train.settings import MAY_CHANGE
+from open_exaone.verify.own import check_kind_of_row, file_of, is_own
 from open_exaone.verify.settings import WITHOUT_ADDRESS
 
 
@@ -108,14 +109,23 @@ class RunFolder:
         """Reads one set of problems back.
 
         Raises:
-            DataError: the file is missing, cut or has a wrong field.
+            DataError: the file is missing, cut or has a wrong field; or names code that the recipe does not.
         """
         path = self.path / "problems" / f"{split}.jsonl"
         rows = read_jsonl(path)
         try:
-            return [Problem(**row) for row in rows]
+            problems = [Problem(**row) for row in rows]
         except TypeError as error:
             raise DataError(f"{path}: a line is no problem: {error}") from error
+        for kind in {problem.verifier for problem in problems if is_own(problem.verifier)}:
+            if file_of(kind) not in self._files_of_sources():
+                check_kind_of_row(kind, f"in the file of a function that {self.recipe_file} has as its `source`")
+        return problems
+
+    def _files_of_sources(self) -> set[str]:
+        """The files of the functions that gave the run its problems, as its recipe names them."""
+        sources = [split.source for split in self.recipe().problems.splits.values()]
+        return {file_of(source) for source in sources if source and is_own(source)}
 
     def model_folders(self) -> list[Path]:
         """The finished stages' models, in order."""

@@ -20,6 +20,7 @@ from open_exaone.rollout.run import check_verdicts
 from open_exaone.story.evaluate import publish
 from open_exaone.story.measure import Machine, OnEvent
 from open_exaone.story.report import versions
+from open_exaone.verify.own import check_kind_of_row
 from open_exaone.verify.settings import JudgeSettings
 
 STORED = "stored"  # the engine of replies that came in a file
@@ -29,6 +30,7 @@ def rescore_folder(
     folder: Path,
     settings: JudgeSettings | None = None,
     *,
+    kind: str | None = None,
     machine: Machine | None = None,
     compare: bool = False,
     on_event: OnEvent = lambda event: None,
@@ -37,6 +39,7 @@ def rescore_folder(
 
     Args:
         settings: what judging may cost; as before if left out.
+        kind: the function of your own that judged the samples, which the folder's files alone may not choose.
         compare: set the published numbers beside; they stay where they were.
 
     Raises:
@@ -52,6 +55,8 @@ def rescore_folder(
         if stored.plan["model"].get("engine") == STORED:
             origin = stored.tasks[0].source
             raise DataError(f"{folder}: its replies came in {origin}: judge that file anew, into another --out")
+        for own in {problem.verifier for task in stored.tasks for problem in task.problems} - {kind}:
+            check_kind_of_row(own, f"on the command line, if it may run: --kind {own}")
         settings = settings or validate(JudgeSettings, stored.plan.get("judge", {}), f"{store.plan_file}: judge")
         settings = machine.judge(settings) if machine else settings
         samples = rescore(stored.tasks, stored.samples, settings)

@@ -26,15 +26,20 @@ def preload() -> None:
 
 
 def score(name: str, answer: str, entry: dict[str, Any]) -> float:
-    """What the scorer of a data set gives an answer, 0 to 1.
+    """What the scorer of a data set gives an answer, 0 to 1; 0 where it raises on it, and not on the item's own answer.
 
     Args:
         entry: the item, as the data set made it.
 
     Raises:
-        Exception: whatever the scorer raises.
+        Exception: whatever the scorer raises on the item's own answer.
     """
-    return float(_scorer(name)(answer, entry))
+    scorer = _scorer(name)
+    try:
+        return float(scorer(answer, entry))
+    except Exception:
+        float(scorer(entry["answer"], entry))
+        return 0.0
 
 
 @cache

@@ -30,6 +30,11 @@ def is_own(name: str) -> bool:
     return _OWN.fullmatch(name) is not None
 
 
+def file_of(name: str) -> str:
+    """The file of a function, such as "my_rewards.py" of "my_rewards.py:score"."""
+    return name.rpartition(":")[0]
+
+
 def check_kind_of_row(kind: str, instead: str) -> None:
     """Makes sure that a row of data names no code: what a file holds may come from anywhere.
 

@@ -1,6 +1,7 @@
 """Functions that the tests have workers call."""
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -24,6 +25,7 @@ def act(argument: dict[str, Any]) -> Any:
         "environment": lambda: dict(os.environ),
         "folder": os.getcwd,
         "read": lambda: open(argument["value"]).read(),
+        "late": lambda: [None for _ in iter(lambda: signal.getitimer(signal.ITIMER_PROF)[0], 0)][:0],
         "loop": lambda: [None for _ in iter(int, 1)],
         "sleep": lambda: time.sleep(argument["value"]),
         "memory": lambda: len(bytearray(1 << 40)),

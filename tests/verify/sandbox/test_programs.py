@@ -1,6 +1,8 @@
 """Programs run as python runs them, within limits."""
 
 import dataclasses
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from open_exaone.verify.sandbox import programs
+from open_exaone.verify.sandbox import keeper, programs
 from open_exaone.verify.sandbox.client import Server
 from open_exaone.verify.sandbox.programs import Limits, ProgramStatus, run_pair, run_program
 
@@ -124,6 +126,13 @@ def test_as_python_does(name: str, tmp_path: Path) -> None:
 def test_limits(source: str, status: ProgramStatus) -> None:
     result = run_program(source, limits=SHORT)
     assert result.status == status and result.why.endswith(".")
+
+
+def test_a_program_that_ran_out_of_time_did_whoever_heard_of_it_first(tmp_path: Path) -> None:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    with open(tmp_path / "nothing", "w+b") as file:
+        found = [keeper._judge(reason, -signal.SIGPROF, usage, [file.fileno()] * 4, SHORT) for reason in ("", "judge")]
+    assert [status for status, _ in found] == ["timeout", "timeout"]
 
 
 @needs_confinement

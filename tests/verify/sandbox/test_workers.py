@@ -149,6 +149,16 @@ def test_a_confined_worker_imports_what_the_judge_can(tmp_path: Path, monkeypatc
     assert (result.status, result.why) == ("failed", "In its confinement it cannot import late_two.")
 
 
+@needs_confinement
+def test_a_call_that_returns_as_its_time_ends_is_late_and_the_next_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the server, which ends the worker, would answer for the next call."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    for _ in range(5):
+        late = call("called:act", {"do": "late"}, time_limit_s=0.02, memory_bytes=MEMORY)
+        assert late.status == "timeout"
+        assert call("called:act", {"do": "echo", "value": 7}, time_limit_s=5.0, memory_bytes=MEMORY).value == 7
+
+
 def test_a_users_module_starts_no_threads_that_a_fork_would_lose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "3")

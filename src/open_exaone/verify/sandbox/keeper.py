@@ -233,13 +233,15 @@ def _judge(
     reason: str, code: int, usage: resource.struct_rusage, files: Sequence[int], limits: Limits
 ) -> tuple[str, str]:
     """The status of a program that has ended, and why."""
+    cpu_s = usage.ru_utime + usage.ru_stime
+    is_killed = code in (-signal.SIGKILL, -signal.SIGXCPU) and reason != "clock"
+    if code == -signal.SIGPROF or (is_killed and cpu_s >= limits.time_s):
+        return "timeout", too_long(limits.time_s)
     if reason == "judge":
         return "ok", "It was ended with the program that tests it."
     if max(os.fstat(file).st_size for file in files[2:4]) > limits.output_bytes:
         return "output", f"It printed more than {limits.output_bytes} bytes."
-    cpu_s = usage.ru_utime + usage.ru_stime
-    is_out_of_time = code in (-signal.SIGKILL, -signal.SIGXCPU) and cpu_s >= limits.time_s
-    if reason == "timeout" or code == -signal.SIGPROF or is_out_of_time:
+    if reason == "timeout":
         return "timeout", too_long(limits.time_s)
     if reason == "clock":
         return "timeout", too_long_by_the_clock(limits.time_s)
