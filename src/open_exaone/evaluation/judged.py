@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from open_exaone.base.errors import DataError, OpenExaoneError
+from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem, Sample, StopReason, Verdict, VerdictStatus
 from open_exaone.base.version import judging_version
 from open_exaone.rollout.run import judge_reply
@@ -29,9 +29,7 @@ def judged(problem: Problem, sample: Sample, settings: JudgeSettings, judged_by:
         return replace(sample, verdict=NO_REPLY, judged_by=judged_by)
     try:
         verdict = judge_reply(problem, generation.reply, generation.stop, settings=settings)
-    except OpenExaoneError:
-        raise
-    except ValueError as error:
+    except DataError as error:
         raise DataError(f"task {sample.task!r}, problem {problem.id!r}: {error}") from error
     return replace(sample, verdict=verdict, judged_by=judged_by)
 
