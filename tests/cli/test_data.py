@@ -55,7 +55,7 @@ def test_check_prints_columns_that_are_no_unicode(tmp_path):
         process = subprocess.run(command, stdout=said, stderr=subprocess.STDOUT, check=False)
     told = (tmp_path / "said").read_text()
     assert process.returncode == 1 and r"the row has \udc00" in told
-    assert r"columns that are not read: \udc00" in told
+    assert "columns that are not read: �" in told
 
 
 def test_check_looks_at_the_replies_that_a_training_learns(capsys, tmp_path, tokenizer):

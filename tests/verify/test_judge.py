@@ -128,21 +128,23 @@ def test_reasoning_gym_is_asked_for_its_own_score() -> None:
 def test_part_of_a_score_is_wrong() -> None:
     verdict = judge_answer("reasoning_gym", r"\boxed{3 or 4}", "3", CHAIN_SUM)  # scored 1/6
     assert verdict.status is VerdictStatus.WRONG
-    assert verdict.why == "chain_sum scores 3 or 4 0.166667."
+    assert verdict.why == "The scorer of chain_sum gives 0.166667 of 1 to 3 or 4."
 
 
 @pytest.mark.parametrize(
     ("name", "answer", "error"),
     [("prime_factorization", "two", "ValueError"), ("coin_flip", "-1e999", "OverflowError")],
 )
-def test_a_scorer_that_raises_gives_an_error_that_names_the_exception(name: str, answer: str, error: str) -> None:
+def test_an_answer_on_which_a_scorer_raises_is_wrong_and_the_exception_is_named(
+    name: str, answer: str, error: str
+) -> None:
     from reasoning_gym import create_dataset
 
     entry = create_dataset(name, seed=0)[0]
     verdict = judge_answer(
         "reasoning_gym", f"\\boxed{{{answer}}}", entry["answer"], {"source_dataset": name, "entry": entry}
     )
-    assert verdict.status is VerdictStatus.ERROR
+    assert verdict.status is VerdictStatus.WRONG
     assert error in verdict.why
 
 

@@ -21,25 +21,28 @@ def preload() -> None:
         if name.partition(".")[0] == "reasoning_gym":
             vars(module).update(eval=evaluate, exec=_refuse)
     vars(parser).update(eval=evaluate)
-    if score("countdown", "1+2", {"answer": "", "metadata": {"numbers": [1, 2], "target": 3}}) != 1.0:
+    if score("countdown", "1+2", {"answer": "", "metadata": {"numbers": [1, 2], "target": 3}}) != (1.0, ""):
         raise RuntimeError("reasoning-gym does not find that 1 + 2 is 3: part of it cannot be loaded")
 
 
-def score(name: str, answer: str, entry: dict[str, Any]) -> float:
-    """What the scorer of a data set gives an answer, 0 to 1; 0 where it raises on it, and not on the item's own answer.
+def score(name: str, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
+    """What the scorer of a data set gives an answer.
 
     Args:
         entry: the item, as the data set made it.
+
+    Returns:
+        0 to 1; and what it raised, "" for nothing: it scores the item's own answer, so that answer is at fault: 0.
 
     Raises:
         Exception: whatever the scorer raises on the item's own answer.
     """
     scorer = _scorer(name)
     try:
-        return float(scorer(answer, entry))
-    except Exception:
+        return float(scorer(answer, entry)), ""
+    except Exception as error:
         float(scorer(entry["answer"], entry))
-        return 0.0
+        return 0.0, type(error).__name__
 
 
 @cache

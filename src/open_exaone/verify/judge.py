@@ -89,14 +89,18 @@ def _judge_reasoning_gym(answer: str, gold: str, metadata: Mapping[str, object],
         return _NO_BOX
     name, entry = metadata.get("source_dataset"), metadata.get("entry")
     if not isinstance(name, str) or not isinstance(entry, Mapping):
-        raise DataError('metadata: must hold "source_dataset", the name of a data set, and "entry", its item')
+        why = 'The metadata must hold "source_dataset", the name of a data set, and "entry", its item.'
+        return Verdict(VerdictStatus.ERROR, found, why)
     try:
-        score = _gym_score(name, found, json.dumps(entry, default=str), settings.time_limit_s, settings.memory_bytes)
+        score, raised = _gym_score(
+            name, found, json.dumps(entry, default=str), settings.time_limit_s, settings.memory_bytes
+        )
     except _NoScoreError as error:
         why = f"The scorer of {name} did not score {_short(found)}: {error.result.why}"
         return Verdict(status_of(error.result), found, why)
     status = VerdictStatus.CORRECT if score == 1.0 else VerdictStatus.WRONG
-    return Verdict(status, found, f"The scorer of {name} gives {_short(found)} {score:g} of 1.")
+    did = f"raised {raised} on" if raised else f"gives {score:g} of 1 to"
+    return Verdict(status, found, f"The scorer of {name} {did} {_short(found)}.")
 
 
 def _judge_rule_then_judge(answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
@@ -112,7 +116,7 @@ class _NoScoreError(Exception):
 
 
 @lru_cache(maxsize=4096)
-def _gym_score(name: str, found: str, entry: str, time_limit_s: float, memory_bytes: int) -> float:
+def _gym_score(name: str, found: str, entry: str, time_limit_s: float, memory_bytes: int) -> tuple[float, str]:
     """What a scorer gives an answer; the samples of one problem mostly share a few answers.
 
     Raises:
@@ -129,7 +133,8 @@ def _gym_score(name: str, found: str, entry: str, time_limit_s: float, memory_by
     )
     if result.status != "ok":
         raise _NoScoreError(result)
-    return float(result.value)
+    score, raised = result.value
+    return float(score), str(raised)
 
 
 def _short(text: str, limit: int = 40) -> str:

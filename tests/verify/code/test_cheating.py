@@ -9,7 +9,7 @@ from open_exaone.base.records import VerdictStatus
 from open_exaone.verify.code.judge import judge_code
 from open_exaone.verify.settings import JudgeSettings
 
-SETTINGS = JudgeSettings(program_time_limit_s=1.5)
+SETTINGS = JudgeSettings(program_time_limit_s=0.5)
 HONEST = "def f(xs, k):\n    return [x * k for x in xs]\n"
 CASES = [(([1, 2], 3), [3, 6]), (([], 1), []), (([0, 7, -1], -2), [0, -14, 2])]
 ASSERTIONS = [f"f({xs}, {k}) == {result}" for (xs, k), result in CASES]

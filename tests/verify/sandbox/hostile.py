@@ -135,7 +135,7 @@ CLOCK = [
     ("no descriptors", "import os\nos.closerange(0, 99)\nwhile True: pass", {TIMEOUT}),
     (
         "a timer",
-        "import signal\nsignal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)\nsignal.signal(14, lambda *_: None)\nwhile 1: 1",
+        "import signal\nsignal.signal(14, lambda *_: None)\nsignal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)\nwhile 1: 1",
         {TIMEOUT},
     ),
     ("stopped", "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", {TIMEOUT}),
