@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
+import tomli_w
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -206,6 +208,28 @@ def test_a_suite_for_small_models_measures_a_run_s_own_problems(told_run, tmp_pa
     assert [point["budget"] for point in curve["curve"][0]["points"]] == [4, 8]
     means = [point["mean_thought_tokens"] for point in curve["curve"][0]["points"]]
     assert means[0] <= means[1] <= 16
+
+
+def test_a_run_s_problems_may_not_choose_code(told_run, tmp_path):
+    """But for a run whose recipe has a function as the source of its problems, and then that file's alone."""
+    folder = tmp_path / "run"
+    (folder / "problems").mkdir(parents=True)
+    recipe, problems = folder / "recipe.toml", folder / "problems" / "test.jsonl"
+    recipe.write_text((told_run[0] / "recipe.toml").read_text())
+    problems.write_text((told_run[0] / "problems" / "test.jsonl").read_text().replace('"exact"', '"mine.py:f"'))
+    assert "mine.py:f" in problems.read_text()
+    with pytest.raises(DataError, match="may not choose: name it in the file of a function .*recipe.toml"):
+        RunFolder(folder).problems("test")
+    text = recipe.read_text()
+    for source, is_allowed in (("other.py:problems", False), ("mine.py:problems", True)):
+        values = tomllib.loads(text)
+        values["problems"]["splits"]["test"] = {"num_problems": 12, "source": source}
+        recipe.write_text(tomli_w.dumps(values))
+        if is_allowed:
+            assert RunFolder(folder).problems("test")
+        else:
+            with pytest.raises(DataError, match="may not choose"):
+                RunFolder(folder).problems("test")
 
 
 def test_a_users_own_problems_can_be_measured(told_run, tmp_path):
