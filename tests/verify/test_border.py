@@ -84,6 +84,13 @@ def test_formulas_that_grow_are_given_up(answer: str) -> None:
     assert verdict.status in (VerdictStatus.WRONG, VerdictStatus.TIMEOUT), verdict.why
 
 
+@pytest.mark.parametrize("gold", ["77", r"\frac{1}{2}", "x^2+1", r"\text{yes}", "x=5", "(1,2)", r"\{1\}", "1 or 2"])
+@pytest.mark.parametrize("answer", ["or", "and", "또는", ", or", "or or", r"\text{and}", "and ×", ",", ";", "∪", ":"])
+def test_what_only_joins_answers_is_none(answer: str, gold: str) -> None:
+    for reply in (rf"\boxed{{{answer}}}", f"The answer is {answer}."):
+        assert not judge_answer("math", reply, gold, {}).correct
+
+
 @pytest.mark.usefixtures("sandbox")
 def test_a_program_that_locks_its_folder_is_judged() -> None:
     locks = "import os\nos.chmod('.', 0)\n"

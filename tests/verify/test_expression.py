@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from open_exaone.base.records import VerdictStatus
+from open_exaone.verify import judge as judge_module
 from open_exaone.verify.expression import RefusedError, evaluate
 from open_exaone.verify.judge import judge_answer
 from open_exaone.verify.settings import JudgeSettings
@@ -125,6 +126,25 @@ def test_an_answer_on_which_a_scorer_raises_is_wrong_and_an_item_on_which_it_doe
     assert gym("prime_factorization", "2 × 3", entry) is VerdictStatus.CORRECT
     assert gym("prime_factorization", "x", entry) is VerdictStatus.WRONG
     assert gym("prime_factorization", "x", {**entry, "answer": "y"}) is VerdictStatus.ERROR
+
+
+def test_a_game_of_arithmetic_takes_the_given_numbers_alone() -> None:
+    ((right, entry),) = SCORERS["countdown"].items()
+    for around in ("sign(pi)*7+(pi-pi)*(1+2+3)", "floor(pi)+1+2+3-2+0", "1+2*3+E-E", "abs(1+2*3)"):
+        assert gym("countdown", around, entry) is VerdictStatus.WRONG
+    assert gym("countdown", right, entry) is VerdictStatus.CORRECT
+
+
+def test_a_scorer_that_takes_junk_for_right_is_an_error() -> None:
+    entry = {"answer": "1.0 + 2.0i", "metadata": {"result": (1, 2)}}
+    assert gym("complex_arithmetic", "1.0 + 2.0i", entry) is VerdictStatus.CORRECT
+    assert gym("complex_arithmetic", "nan", entry) is VerdictStatus.ERROR
+
+
+def test_long_answers_are_not_kept() -> None:
+    kept = judge_module._gym_score.cache_info().currsize
+    assert gym("chain_sum", "9" * 20_000, {"answer": "7", "metadata": {}}) is VerdictStatus.WRONG
+    assert judge_module._gym_score.cache_info().currsize == kept
 
 
 @pytest.mark.parametrize(

@@ -91,10 +91,10 @@ def _judge_reasoning_gym(answer: str, gold: str, metadata: Mapping[str, object],
     if not isinstance(name, str) or not isinstance(entry, Mapping):
         why = 'The metadata must hold "source_dataset", the name of a data set, and "entry", its item.'
         return Verdict(VerdictStatus.ERROR, found, why)
+    item = json.dumps(entry, default=str)
+    ask = _gym_score if len(found) + len(item) <= _MAX_CACHED_CHARS else _gym_score.__wrapped__
     try:
-        score, raised = _gym_score(
-            name, found, json.dumps(entry, default=str), settings.time_limit_s, settings.memory_bytes
-        )
+        score, raised = ask(name, found, item, settings.time_limit_s, settings.memory_bytes)
     except _NoScoreError as error:
         why = f"The scorer of {name} did not score {_short(found)}: {error.result.why}"
         return Verdict(status_of(error.result), found, why)
@@ -106,6 +106,9 @@ def _judge_reasoning_gym(answer: str, gold: str, metadata: Mapping[str, object],
 def _judge_rule_then_judge(answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
     """The rules of metadata["rule"] first; a model behind `settings.endpoint` where they say wrong."""
     return judge_rule_then_model(answer, gold, metadata, settings, rule=_JUDGES[rule_kind(metadata)])
+
+
+_MAX_CACHED_CHARS = 10_000  # of an answer and its item
 
 
 class _NoScoreError(Exception):

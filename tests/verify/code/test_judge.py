@@ -140,6 +140,18 @@ def test_the_limit_is_for_each_test_not_for_all() -> None:
         assert verdict.why.startswith("Test 4 of 5: It") and why in verdict.why
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("return range(9)", VerdictStatus.CORRECT),
+        ("import array; return array.array('i', range(9))", VerdictStatus.CORRECT),
+        ("yield 0", VerdictStatus.WRONG),
+    ],
+)
+def test_what_a_program_returns_can_be_sliced(body: str, status: VerdictStatus) -> None:
+    assert judge(f"def f():\n    {body}", mbpp("assert list(f()[1:-2:3]) == [1, 4]")).status is status
+
+
 def test_the_first_failure_is_the_last_test_run(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = []
 
@@ -192,7 +204,7 @@ def test_tests_that_cannot_work_raise(tests: Any) -> None:
         judge("def f(x):\n    return x", tests)
 
 
-@pytest.mark.parametrize("program", ["def f(x):\n    return x", "def f(x):\n    return 2\nPair = slice"])
+@pytest.mark.parametrize("program", ["def f(x):\n    return x", "def f(x):\n    return 2\nPair = zip"])
 def test_what_cannot_cross_to_the_program_is_an_error(program: str) -> None:
     for test in ("assert f(lambda: 1) == 2", "assert f(Pair(1, 2)) == 2"):
         assert judge(program, mbpp(test)).status in (VerdictStatus.ERROR, VerdictStatus.WRONG)

@@ -170,6 +170,8 @@ class Graph:
             return ["c", value.real, value.imag]
         if isinstance(value, bytes):
             return ["y", bytes(value).hex()]
+        if isinstance(value, slice) and all(type(part) in (int, NoneType) for part in _parts_of_slice(value)):
+            return ["z", *(None if part is None else hex(part) for part in _parts_of_slice(value))]
         if isinstance(value, range):
             return ["r", *map(hex, (value.start, value.stop, value.step))]
         kind = f"{type(value).__module__}.{type(value).__name__}"
@@ -201,6 +203,14 @@ def _builtin_type(name: str) -> type:
     return found
 
 
+def _parts_of_slice(value: slice) -> tuple[Any, Any, Any]:
+    return value.start, value.stop, value.step
+
+
+def _slice(*texts: str | None) -> slice:
+    return slice(*(None if text is None else _int(text) for text in texts))
+
+
 def _int(text: str) -> int:
     return int(text, 16)
 
@@ -228,6 +238,7 @@ OPENED: dict[str, Callable[..., Any]] = {
     "c": complex,
     "y": bytes.fromhex,
     "r": lambda *texts: range(*map(_int, texts)),
+    "z": _slice,
     "D": _decimal,
     "F": _fraction,
     "T": _builtin_type,

@@ -104,7 +104,7 @@ def _same_single(gold: Value, found: Value, precision: int) -> bool | None:
         return same(sequence.decimal, single, precision)
     if sequence.brackets == ":":
         return None
-    if sequence.brackets == "" and all(same(single, item, precision) for item in sequence.items):
+    if sequence.brackets == "" and sequence.items and all(same(single, item, precision) for item in sequence.items):
         return True  # one value, written in several ways: "x + 11 or 11 + x"
     return same(sequence.items[0], single, precision) if len(sequence.items) == 1 else False
 

@@ -228,6 +228,8 @@ def _split(text: str, cuts: list[tuple[int, int]]) -> list[str]:
 
 def _list(text: str, cuts: dict[str, list[tuple[int, int]]], separator: str, depth: int) -> Value:
     parts = [part for part in _split(text, cuts[separator]) if part]
+    if not parts:  # a mere "or"
+        return Other(text)
     if len(parts) == 1:
         return read(parts[0], depth + 1)
     if separator == "∧" and "," in cuts and len({len(_cuts(part).get(",", ())) for part in parts}) > 1:
