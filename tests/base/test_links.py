@@ -45,7 +45,7 @@ def test_a_link_stays_in_its_folder(folder, link, target, is_own):
                 check()
             else:
                 with pytest.raises(
-                    kind, match=r"is a link to .*: copy the file itself into the folder|cannot be opened"
+                    kind, match=r"is a link to .*: copy (the file|that folder) itself into|cannot be opened"
                 ):
                     check()
 
@@ -92,6 +92,26 @@ def test_the_hub_s_blobs_are_the_snapshot_s_own(tmp_path):
     for name in ("c.json", "d.json"):
         with pytest.raises(CheckpointError, match="is a link to"):
             own_file(snapshot / name)
+
+
+def test_what_is_not_opened_is_left_alone(folder, tmp_path):
+    """As wandb's link to its log in the user's cache, which may be gone, and a note of the user's own."""
+    (folder / "wandb" / "run-1" / "logs").mkdir(parents=True)
+    (folder / "wandb" / "run-1" / "logs" / "debug-core.log").symlink_to(tmp_path / "gone.log")
+    (folder / "notes").symlink_to(tmp_path / "secret")
+    (folder / "checkpoints" / "step-1").mkdir(parents=True)
+    own_folder(folder, RunFolderError, names={"checkpoints", "metrics.jsonl"})
+    (folder / "checkpoints" / "step-1" / "state.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(RunFolderError, match=r"state.json: is a link to .*: copy the file itself into the folder"):
+        own_folder(folder, RunFolderError, names={"checkpoints", "metrics.jsonl"})
+    own_folder(folder, RunFolderError, names={"metrics.jsonl"})
+
+
+def test_a_folder_on_another_disk_is_named_with_out(folder, tmp_path):
+    (tmp_path / "large").mkdir()
+    (folder / "checkpoints").symlink_to(tmp_path / "large")
+    with pytest.raises(RunFolderError, match="checkpoints: is a link to .* and name the real folder with --out"):
+        own_folder(folder, RunFolderError)
 
 
 def test_nothing_is_written_through_a_link(folder, tmp_path):

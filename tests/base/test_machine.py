@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from open_exaone.base.machine import has_own_threads, prepare_process
+from open_exaone.base import machine
+from open_exaone.base.machine import has_own_threads, num_cores, prepare_process, quota_cores
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -30,3 +31,38 @@ def test_how_threads_wait(own, expected, monkeypatch):
 def test_who_sets_threads():
     assert has_own_threads({"OMP_NUM_THREADS": "2"}) and has_own_threads({"MKL_NUM_THREADS": "2"})
     assert not has_own_threads({}) and not has_own_threads({"OMP_NUM_THREADS": "", "OMP_WAIT_POLICY": "passive"})
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "200000 100000\n"}, 2.0),  # in a container of version 2
+        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
+        ("0::/\n", {}, None),
+        ("0::/a/b\n", {"a/cpu.max": "150000 100000\n", "a/b/cpu.max": "max 100000\n"}, 1.5),
+        ("0::/a/b\n", {"a/cpu.max": "400000 100000\n", "a/b/cpu.max": "50000 100000\n"}, 0.5),
+        ("0::/../x\n", {"cpu.max": "300000 100000\n"}, 3.0),  # a group beside the one that is seen as the root
+        (
+            "3:memory:/m\n4:cpu,cpuacct:/docker/x\n0::/\n",  # version 1: the container sees its own group alone
+            {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            2.5,
+        ),
+        ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ("4:cpuset:/\n", {"cpuset/cpu.cfs_quota_us": "1\n"}, None),
+        ("nonsense\n", {}, None),
+    ],
+)
+def test_a_quota_of_processor_time_is_found(own, files, expected, tmp_path):
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        path = tmp_path / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert quota_cores(tmp_path / "cgroup", tmp_path / "own") == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(None, 64), (0.2, 1), (1.5, 2), (2.0, 2), (100.0, 64)])
+def test_cores_are_those_that_the_quota_leaves(quota, expected, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(machine, "quota_cores", lambda: quota)
+    assert num_cores() == expected

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,11 +77,15 @@ def test_lines_errors_logs_and_warnings_are_printable(text, capsys, caplog, monk
     assert not steers(captured.out + captured.err)
     with caplog.at_level(logging.WARNING):
         logger.warning("%s: %d lines, " + text, text, 3)
+        logger.warning("%(a)s", {"a": text})
+        logger.warning("%.1f and %s", np.float32(1.25), [text])
+        logger.getChild("child").warning("%s", text)
+        logger.warning("%d", text)  # a wrong call: no number
         try:
             raise ValueError(text)
         except ValueError:
             logger.exception("broke")
-    assert not steers(caplog.text) and "3 lines" in caplog.text
+    assert not steers(caplog.text) and "3 lines" in caplog.text and "1.2 and" in caplog.text
 
 
 def test_a_long_error_is_cut(capsys) -> None:
@@ -110,3 +115,9 @@ def test_what_cannot_be_encoded_raises_nothing(encoding) -> None:
 )
 def test_too_little_memory_is_recognised(error, is_memory) -> None:
     assert (output.memory_error(error) is not None) == is_memory
+
+
+def test_the_log_of_others_is_left_alone(caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("another").warning("%s", "\x1b[31m")
+    assert caplog.records[0].args == ("\x1b[31m",)

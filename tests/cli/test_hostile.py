@@ -66,8 +66,19 @@ def test_a_run_s_folder_reads_and_writes_nothing_elsewhere(tmp_path, capsys) -> 
     assert victim.read_text() == "precious"
 
 
-@pytest.mark.parametrize("megabytes", [300, 700])
-def test_too_little_address_space_is_said(tmp_path, megabytes) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), KeyError("memory"), OSError(5, "Input/output error")])
+def test_an_error_that_is_not_of_memory_is_raised(error, monkeypatch) -> None:
+    def fail(*_, **__) -> None:
+        raise error
+
+    monkeypatch.setattr("open_exaone.cli.main.app", fail)
+    with pytest.raises(type(error)) as raised:
+        main(["doctor"])
+    assert raised.value is error
+
+
+def test_too_little_address_space_is_said(tmp_path) -> None:
+    megabytes = 700
     folder = tmp_path / "model"
     model = make_model()
     save_model(folder, model.config, dict(model.named_parameters()), make_tokenizer(), {})

@@ -1,7 +1,10 @@
 """Sampling in several processes: what one engine gives, the same each time; no process is left behind."""
 
+import fcntl
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +23,7 @@ from open_exaone.engine.request import Request
 from open_exaone.engine.sharded import ShardedEngine, shares_of
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
+from open_exaone.verify.sandbox import wire
 
 PROMPTS = [random_ids(length, seed=length).tolist() for length in (3, 12, 7, 1, 9, 5, 12)]
 SAMPLING = Sampling(max_new_tokens=16, temperature=1.0, top_p=0.9, num_samples=3, seed=5)
@@ -136,6 +140,39 @@ def test_what_fails_in_a_process_is_raised_here():
         with pytest.raises(DataError, match="samples beside this one failed with IndexError: .*OMP_NUM_THREADS=1"):
             worker.arrived()
     wait_until(lambda: not worker.is_alive)
+
+
+def test_why_a_process_failed_is_read_where_nothing_can_be_sent_to_it():
+    _, two = engines()
+    worker = workers.Worker()
+    ours, theirs = socket.socketpair()
+    worker._link.close()
+    worker._link = ours
+    wire.send(theirs, {"num_tokens": 0})
+    wire.send(theirs, {"error": "failed with MemoryError: no more"})
+    theirs.close()
+    with pytest.raises(DataError, match="failed with MemoryError: no more"), worker.job(two, [Request([1], SAMPLING)]):
+        pass
+
+
+def test_descriptors_above_1023_are_waited_for():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2100:
+        pytest.skip("so many files may not be open here")
+    _, two = engines()
+    worker = workers.Worker()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2100), hard))
+    try:
+        low, number = worker._link, fcntl.fcntl(worker._link, fcntl.F_DUPFD, 2000)
+        worker._link = socket.socket(fileno=number)
+        low.close()
+        with worker.job(two, [Request(PROMPTS[0], SAMPLING)]):
+            while worker.is_at_work:
+                workers.wait_for([worker], PATIENCE_S)
+                worker.arrived()
+        worker.end()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_process_at_work_ends_when_nobody_listens():

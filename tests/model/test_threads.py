@@ -1,9 +1,14 @@
 """How many threads a model's size is worth, and that the user's own number stays."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from doubles import make_model
+from open_exaone.base.machine import default_threads
 from open_exaone.model import threads
 from open_exaone.model.threads import WORTH_THREADS, computing, num_threads, threads_for
 
@@ -52,6 +57,26 @@ def test_a_small_model_takes_one_and_a_large_one_all_and_then_it_is_as_before(mo
 def test_what_the_environment_says_stays(name, monkeypatch):
     monkeypatch.setenv(name, "4")
     assert num_threads(make_model(), "train") == 4
+
+
+def test_what_was_set_before_the_package_is_imported_stays():
+    """Also where torch was imported and set by the user before."""
+    code = (
+        "import torch; torch.set_num_threads({}); from open_exaone.model import threads; "
+        "print(threads.is_ours_to_choose(), torch.get_num_threads())"
+    )
+    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": os.environ["PATH"]}
+    unusual = max(default_threads() or {1}) + 1
+    for number, expected in ((unusual, f"False {unusual}"), ("torch.get_num_threads()", "True")):
+        told = subprocess.check_output([sys.executable, "-c", code.format(number)], text=True, env=environment)
+        assert told.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("number", "possible", "expected"), [(4, {4, 8}, 4), (8, {4, 8}, 8), (3, {4, 8}, None), (3, None, 3)]
+)
+def test_torch_s_own_number(number, possible, expected, monkeypatch):
+    assert threads.torchs_own(number, possible) == expected
 
 
 def test_what_a_call_has_set_stays():

@@ -5,11 +5,10 @@ What is named on the command line may well be a link; what stands in a folder th
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
-from open_exaone.base.errors import CheckpointError, OpenExaoneError
-
-_MEND = "copy the file itself into the folder"
+from open_exaone.base.errors import CheckpointError, OpenExaoneError, RunFolderError
 
 
 def own_file(path: Path, folder: Path | None = None, kind: type[OpenExaoneError] = CheckpointError) -> Path:
@@ -35,12 +34,18 @@ def own_file(path: Path, folder: Path | None = None, kind: type[OpenExaoneError]
         why = getattr(error, "strerror", None) or error
         raise kind(f"{_short(path)}: cannot be opened: {why}") from error
     if not target.is_relative_to(home) and not any(target.is_relative_to(blobs) for blobs in _blobs(home)):
-        raise kind(f"{path}: is a link to {target}: {_MEND}")
+        raise kind(f"{path}: is a link to {target}: {_advice(target, kind)}")
     return path
 
 
-def own_folder(folder: Path, kind: type[OpenExaoneError] = CheckpointError) -> Path:
-    """Holds all that stands in a folder to it, as `own_file` does, before anything is read or written there.
+def own_folder(
+    folder: Path, kind: type[OpenExaoneError] = CheckpointError, *, names: Collection[str] | None = None
+) -> Path:
+    """Holds what stands in a folder to it, as `own_file` does, before anything is read or written there.
+
+    Args:
+        names: what this program opens there; anything else is left alone, as other programs put links to their own
+            files beside ours. Everything if left out.
 
     Returns:
         `folder`.
@@ -50,7 +55,10 @@ def own_folder(folder: Path, kind: type[OpenExaoneError] = CheckpointError) -> P
     """
     waiting = [folder]
     while waiting:
-        for entry in _entries(waiting.pop()):
+        place = waiting.pop()
+        for entry in _entries(place):
+            if place is folder and names is not None and entry.name not in names:
+                continue
             if entry.is_symlink():
                 own_file(Path(entry.path), folder, kind)
             elif entry.is_dir(follow_symlinks=False):
@@ -70,6 +78,14 @@ def _has_link(path: Path, folder: Path) -> bool:
     """Whether `path` or what leads to it from `folder` is a link."""
     steps = path.relative_to(folder).parts
     return any(folder.joinpath(*steps[: count + 1]).is_symlink() for count in range(len(steps)))
+
+
+def _advice(target: Path, kind: type[OpenExaoneError]) -> str:
+    if not os.path.isdir(target):
+        return "copy the file itself into the folder"
+    if kind is RunFolderError:
+        return "put the whole folder on the disk that you want and name the real folder with --out"
+    return "copy that folder itself into this one"
 
 
 def _blobs(folder: Path) -> list[Path]:

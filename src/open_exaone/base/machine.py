@@ -1,11 +1,13 @@
 """What this machine can do, and how to ask it nicely. Loads no torch of its own accord."""
 
 import ctypes
+import math
 import os
 import platform
 import resource
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -31,8 +33,71 @@ def prepare_process() -> None:
 
 
 def num_cores() -> int:
-    """How many cores this process may use."""
+    """How many cores this process may use: by its affinity, and by the quota of processor time of its container."""
+    quota = quota_cores()
+    return _num_processors() if quota is None else max(1, min(_num_processors(), math.ceil(quota)))
+
+
+def quota_cores(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
+    """How many cores' time this process's control groups (v2: cpu.max, v1: cpu.cfs_quota_us) leave it.
+
+    A container sees its own group as the root of all; elsewhere groups lie in groups, and the narrowest counts.
+
+    Returns:
+        None where there is no limit, or none that can be read.
+    """
+    found = []
+    for _, _, rest in (line.partition(":") for line in _text(own).splitlines()):
+        controllers, _, group = rest.partition(":")
+        root = cgroups / "cpu" if controllers else cgroups
+        place = root / group.strip("/")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for folder in (place, *place.parents[: len(place.parts) - len(root.parts)]):
+            found.append(_quota(folder, is_v1=bool(controllers)))
+    return min((quota for quota in found if quota is not None), default=None)
+
+
+def _quota(folder: Path, *, is_v1: bool) -> float | None:
+    """A control group's own limit, in cores."""
+    if is_v1:
+        quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+    else:
+        quota, _, period = _text(folder / "cpu.max").partition(" ")
+    try:
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (ValueError, ZeroDivisionError):  # "max", or nothing
+        return None
+
+
+def default_threads() -> frozenset[int] | None:
+    """The numbers of threads that torch chooses from where nobody names one, by how it was built.
+
+    Returns:
+        how many processors this process may use, how many the machine has, and how many cores those are (a core may be
+        two processors); None where the system does not say.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    found = set()
+    for processors in (os.sched_getaffinity(0), range(os.cpu_count() or 1)):
+        place = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+        cores = {_text(Path(place.format(number))) for number in processors}
+        found |= {len(processors), len(cores)}
+        if "" in cores:
+            return None
+    return frozenset(found)
+
+
+def _num_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
 
 
 def has_own_threads(environment: Mapping[str, str]) -> bool:

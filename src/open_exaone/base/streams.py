@@ -2,14 +2,16 @@
 
 open_bytes(path) -> IO[bytes]            a file, unpacked where its name ends in .gz, up to a limit
 parse_json(text) -> value                ValueError where it is no JSON, nested too deeply, or a swarm of brackets
-list_items(stream) -> Iterator[value]    a JSON list item by item, whatever its length
+list_items(stream, path) -> Iterator     a JSON list item by item, whatever its length
 """
 
 import codecs
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,17 +19,19 @@ from open_exaone.base.errors import DataError
 
 MAX_LINE_BYTES = 128 << 20  # of one line or item; rows of LiveCodeBench carry tens of megabytes of tests
 MAX_BRACKETS = 4_000_000  # of one JSON text: a bracket of two bytes may become an object of 230
-MIN_UNPACKED_BYTES, MAX_RATIO = 16 << 20, 200  # gzip packs JSON lines to a tenth, and can pack to a thousandth
+MIN_UNPACKED_BYTES = 64 << 20  # that any packed file may hold
+MAX_RATIO = 500  # gzip packs JSON lines to a tenth, one row again and again to a 410th, zeros to a thousandth
 MAX_BLANK_BYTES = 4 << 20  # in a row: counting empty lines one by one takes minutes
 _CHUNK_BYTES = 1 << 20
 _ENDS = tuple(" \t\r\n,]")  # what may follow an item
+_TO_BRACKET = re.compile(r'(?:[^"\[{]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+(?:([\[{])|\Z)', re.DOTALL)  # outside strings
 
 
 def open_bytes(path: Path) -> io.BufferedReader:
     """Opens a file to read its bytes; one whose name ends in .gz is unpacked as it is read.
 
     Reading raises:
-        DataError: it unpacks to more than 16 MiB and to more than 200 times its size, or to blanks alone.
+        DataError: it unpacks to more than 64 MiB and to more than 500 times its size, or to blanks alone.
     """
     file = open(path, "rb")  # noqa: SIM115 - the caller closes it
     if not path.name.lower().endswith(".gz"):
@@ -52,11 +56,11 @@ class _Unpacked(io.RawIOBase):
         data = self._unzip.read1(min(len(buffer), _CHUNK_BYTES))
         self._left -= len(data)
         self._blank = self._blank + len(data) if data.isspace() else 0
-        if self._left < 0 or self._blank > MAX_BLANK_BYTES:
-            raise DataError(
-                f"{self._path}: unpacks to more than {self._limit:,} bytes or to blanks alone, as no data does: unpack "
-                f"it yourself if it is what you want"
-            )
+        if self._left < 0:
+            size = f"more than {MAX_RATIO} times its size (more than {self._limit:,} bytes)"
+            raise DataError(f"{self._path}: unpacks to {size}: if it holds data, unpack it and name the unpacked file")
+        if self._blank > MAX_BLANK_BYTES:
+            raise DataError(f"{self._path}: unpacks to more than {MAX_BLANK_BYTES:,} blanks in a row: remove them")
         buffer[: len(data)] = data
         return len(data)
 
@@ -91,13 +95,26 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def list_items(stream: IO[bytes]) -> Iterator[Any]:
+def list_items(stream: IO[bytes], path: object) -> Iterator[Any]:
     """The items of a JSON list, each parsed when it is asked for.
 
+    Args:
+        path: what errors call it.
+
     Raises:
-        ValueError: it is no list, not valid JSON, or an item is too large; says at which item.
+        DataError: it is no list, not UTF-8, not valid JSON, or an item is too large; names the item.
     """
-    text = _Text(stream)
+    try:
+        yield from _items(_Text(stream))
+    except DataError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: {error}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}") from error
+
+
+def _items(text: "_Text") -> Iterator[Any]:
     if text.next_sign() != "[":
         raise ValueError("it must be a list")
     text.skip()
@@ -108,7 +125,7 @@ def list_items(stream: IO[bytes]) -> Iterator[Any]:
             try:
                 value = text.value()
                 sign = text.next_sign()
-            except DataError:
+            except (DataError, UnicodeDecodeError):
                 raise
             except ValueError as error:
                 raise ValueError(f"item {number}: {error}") from error
@@ -175,5 +192,9 @@ class _Text:
 
 
 def _check_brackets(text: str) -> None:
-    if len(text) > MAX_BRACKETS and text.count("[") + text.count("{") > MAX_BRACKETS:
-        raise ValueError(f"it holds more than {MAX_BRACKETS:,} brackets; no such data is read")
+    """Counts the brackets of a text that begins outside a string; those in strings cost nothing and are free."""
+    if len(text) <= MAX_BRACKETS or text.count("[") + text.count("{") <= MAX_BRACKETS:
+        return
+    found = next(islice(_TO_BRACKET.finditer(text), MAX_BRACKETS, None), None)
+    if found is not None and found[1]:
+        raise ValueError(f"it holds more than {MAX_BRACKETS:,} brackets: split it into several rows or files")

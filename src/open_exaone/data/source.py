@@ -157,16 +157,7 @@ def _is_list(stream: BufferedReader) -> bool:
 
 
 def _read_json(file: SourceFile, stream: IO[bytes]) -> Iterator[Row | RowError]:
-    rows = enumerate(list_items(stream), start=1)
-    while True:
-        try:
-            number, value = next(rows)
-        except StopIteration:
-            return
-        except DataError:
-            raise
-        except ValueError as error:
-            raise DataError(f"{file.name}: not valid JSON: {error}") from error
+    for number, value in enumerate(list_items(stream, file.name), start=1):
         yield Row(file.name, number, value, "row")
 
 

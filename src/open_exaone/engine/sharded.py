@@ -19,9 +19,10 @@ class ShardedEngine(Engine):
     """An engine that shares requests out among processes, where that is worth it; else one like any other.
 
     The shares are a function of the requests and the number of cores alone, and each is computed as an engine computes
-    it alone: the same requests give the same completions to the bit, whoever is fast. In float32 they are those of one
-    engine; in bfloat16 rounding depends on what is decoded together. Where the user has set the number of threads, with
-    a GPU, LoRA or one core, and where other requests are being sampled already, this process does everything.
+    it alone: the same requests give the same completions to the bit, whoever is fast. In float32 the tokens are those
+    of one engine, and log-probabilities differ in the last bits; in bfloat16 tokens depend on what is decoded together,
+    by rounding. Where the user has set the number of threads, with a GPU, LoRA or one core, and where other
+    requests are being sampled already, this process does everything.
     """
 
     def _steps(self, requests: Sequence[Request]) -> Steps:

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 31  # of one message
 
 
+def has_news(link: socket.socket) -> bool:
+    """Whether something has arrived, or the other end has closed; `select` would fail above descriptor 1023."""
+    poll = select.poll()
+    poll.register(link, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def main() -> None:
     """Takes jobs until nobody is there to give any."""
     prepare_process()
@@ -82,7 +89,7 @@ def _work(link: socket.socket, engine: "Engine", header: dict[str, Any], blobs: 
         if num_done:
             _send(link, num_tokens, done, is_last=False)
             num_tokens, done = 0, []
-        elif select.select([link], [], [], 0)[0]:  # nothing is due to come: the other end has closed
+        elif has_news(link):  # nothing is due to come: the other end has closed
             raise BrokenPipeError
 
     for found in engine.stream(_requests(header, blobs[1]), on_step):

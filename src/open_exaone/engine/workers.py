@@ -21,7 +21,7 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.machine import THREAD_VARIABLES
 from open_exaone.base.records import Completion, StopReason
 from open_exaone.engine.request import Request
-from open_exaone.engine.worker import MAX_BYTES
+from open_exaone.engine.worker import MAX_BYTES, has_news
 from open_exaone.verify.sandbox import wire
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Worker:
                 self._engine = weakref.ref(engine)
             wire.send(self._link, header, save(weights), ids)
         except OSError as error:
-            raise self._failure() from error
+            raise self._failure(self._last_words()) from error
 
     def arrived(self) -> tuple[int, list[tuple[int, Completion]]]:
         """What has come so far: how many tokens were made, and (place in the requests, completion) of the finished.
@@ -99,7 +99,7 @@ class Worker:
             DataError: it has died or failed.
         """
         num_tokens, done = 0, []
-        while self.is_at_work and select.select([self._link], [], [], 0)[0]:
+        while self.is_at_work and has_news(self._link):
             received = wire.receive(self._link, max_bytes=MAX_BYTES)
             if received is None:
                 raise self._failure()
@@ -120,6 +120,13 @@ class Worker:
         self._link.close()
         self._process.kill()
         self._process.wait()
+
+    def _last_words(self) -> str:
+        """Why it failed, where it could still say so."""
+        while has_news(self._link) and (received := wire.receive(self._link, max_bytes=MAX_BYTES)) is not None:
+            if "error" in received[0]:
+                return str(received[0]["error"])
+        return ""
 
     def _failure(self, why: str = "") -> DataError:
         if not why:
@@ -151,7 +158,11 @@ def borrowed(number: int) -> Iterator[list[Worker]]:
 
 def wait_for(workers: Sequence[Worker], seconds: float = 0.1) -> None:
     """Waits until one that is at work has something to say, at most so long."""
-    select.select([worker for worker in workers if worker.is_at_work], [], [], seconds)
+    poll = select.poll()
+    for worker in workers:
+        if worker.is_at_work:
+            poll.register(worker, select.POLLIN)
+    poll.poll(1000 * seconds)
 
 
 @atexit.register

@@ -46,6 +46,12 @@ from open_exaone.evaluation.task import Task
 
 _BLOCK = 1 << 16
 RESULTS = ("report.json", "report.html")
+FILES = frozenset(
+    {
+        *(*RESULTS, "evaluation.json", "problems.jsonl", "samples.jsonl", "unused.jsonl", "journal.jsonl"),
+        *("outcome.json", "differences.jsonl", ".lock"),
+    }
+)  # all that is opened there
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self.plan_file.is_file() and any(path.name != ".lock" for path in self.folder.iterdir()):
                 raise RunFolderError(f"{self.folder}: is not empty and holds no evaluation: choose another --out")
-        own_folder(self.folder, RunFolderError)
+        own_folder(self.folder, RunFolderError, names=FILES)
         busy = f"{self.folder}: another process measures into it: wait for it, stop it, or choose another --out"
         with locked(self.folder / ".lock", busy):
             self._is_open = True
@@ -168,7 +174,7 @@ class Store:
         """
         if not self.plan_file.is_file():
             raise DataError(f"{self.folder}: holds no evaluation (evaluation.json): name a folder that `eval` made")
-        own_folder(self.folder, DataError)
+        own_folder(self.folder, DataError, names=FILES)
         if self.journal_file.is_file():
             raise DataError(f"{self.folder}: this evaluation was cut: finish it first, by the same command as before")
         plan = self._told()

@@ -10,8 +10,9 @@ from typing import Any
 from open_exaone.base.config import differences, read_toml, validate
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, read_json, read_jsonl, write_json, write_jsonl, write_text
-from open_exaone.base.links import own_file, own_folder
+from open_exaone.base.links import own_file
 from open_exaone.base.records import Problem
+from open_exaone.story.contents import own_story
 from open_exaone.story.recipe import Recipe
 from open_exaone.train.settings import MAY_CHANGE
 from open_exaone.verify.own import check_kind_of_row, file_of, is_own
@@ -73,7 +74,7 @@ class RunFolder:
         """
         if not self.recipe_file.is_file():
             raise RunFolderError(f"{self.path}: is no run's folder (it has no recipe.toml): name one that `story` made")
-        own_folder(self.path, RunFolderError)
+        own_story(self.path)
         return validate(Recipe, read_toml(self.recipe_file), str(self.recipe_file))
 
     @contextmanager

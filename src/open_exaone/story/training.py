@@ -19,7 +19,6 @@ from torch import Tensor
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, read_json, replace_folder, write_json, write_text
-from open_exaone.base.links import own_folder
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.checkpoint.adapter import save_adapter
 from open_exaone.checkpoint.folder import (
@@ -43,6 +42,7 @@ from open_exaone.model.lora import add_lora
 from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.providers.local import weights_hash
+from open_exaone.story.contents import own_training
 from open_exaone.story.folder import resolve_model, resolve_tokenizer
 from open_exaone.story.measure import Machine, OnEvent, watched
 from open_exaone.story.recipe import without_none
@@ -93,7 +93,7 @@ def run_training(config: TrainConfig, out: Path, on_event: OnEvent, machine: Mac
     machine = machine or Machine()
     with explain_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    own_folder(out, RunFolderError)
+    own_training(out)
     busy = f"{out}: another process trains here: wait for it or stop it"
     with locked(out / ".lock", busy), interrupt.deferred_interrupts():
         _claim(config, out)

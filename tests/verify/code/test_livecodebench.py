@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from open_exaone.base import streams
 from open_exaone.verify.code.livecodebench import decode_private_tests
 
 TESTS = [{"input": "1\n", "output": "2\n", "testtype": "stdin"}]
@@ -63,6 +64,22 @@ def test_a_hostile_pickle_is_not_run(protocol: int, tmp_path: Path, monkeypatch:
 def test_what_is_broken_is_an_error_that_says_so(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         decode_private_tests(text)
+
+
+def test_many_brackets_in_strings_are_tests(monkeypatch) -> None:
+    """As edges of a graph in a test's input."""
+    tests = [{"input": "[[1, 2], " * 500, "output": "{}", "testtype": "stdin"}] * 45
+    monkeypatch.setattr(streams, "MAX_BRACKETS", 1000)
+    for text in (json.dumps(tests), packed(pickle.dumps(json.dumps(tests)))):
+        assert decode_private_tests(text) == tests
+
+
+def test_a_limit_s_own_error_is_raised(monkeypatch) -> None:
+    monkeypatch.setattr(streams, "MAX_BRACKETS", 1000)
+    swarm = json.dumps([[]] * 2000)
+    for text in (swarm, packed(pickle.dumps(swarm))):
+        with pytest.raises(ValueError, match="more than 1,000 brackets"):
+            decode_private_tests(text)
 
 
 def test_a_zip_bomb_is_not_unpacked() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from open_exaone.base.machine import num_cores
 from open_exaone.verify.sandbox import client, workers
-from open_exaone.verify.sandbox.client import num_cores
 from open_exaone.verify.sandbox.programs import server
 from open_exaone.verify.sandbox.workers import CallResult, call, warm
 

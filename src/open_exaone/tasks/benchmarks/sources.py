@@ -107,16 +107,7 @@ def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
     with open_bytes(path) as file:
         if not file.peek(1024).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
             raise DataError(f"{path}: must be a list of rows; one row a line is .jsonl")
-        rows = enumerate(list_items(file), start=1)
-        while True:
-            try:
-                number, row = next(rows)
-            except StopIteration:
-                return
-            except (DataError, UnicodeDecodeError):
-                raise
-            except ValueError as error:
-                raise DataError(f"{path}: not valid JSON: {error}") from error
+        for number, row in enumerate(list_items(file, path), start=1):
             yield f"row {number}", row
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 import zlib
 
 from open_exaone.base.streams import parse_json
@@ -16,12 +17,12 @@ def decode_private_tests(text: str, max_bytes: int = MAX_BYTES) -> object:
     """The tests of a row's `private_test_cases`.
 
     Raises:
-        ValueError: the text is neither JSON nor the packed form, unpacks to more than `max_bytes`, or its pickle holds
-            anything but a string; such a pickle is only looked at, never run.
+        ValueError: the text is neither JSON nor the packed form, is too large, unpacks to more than `max_bytes`, or its
+            pickle holds anything but a string; such a pickle is only looked at, never run.
     """
     try:
         return parse_json(text)
-    except ValueError:
+    except json.JSONDecodeError:  # the packed form, it seems; what is wrong with JSON otherwise is an error
         pass
     try:
         packed = base64.b64decode(text, validate=True)

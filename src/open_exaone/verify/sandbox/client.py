@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from open_exaone.base.machine import num_cores
 from open_exaone.verify.sandbox import wire
 
 START_TIMEOUT_S = 60.0  # it may import a user's module, on a loaded machine
@@ -246,11 +247,6 @@ class Turns:
     def forget(self) -> None:
         """Lets go of what threads of a parent hold."""
         self._semaphore = threading.BoundedSemaphore(num_cores())
-
-
-def num_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hang_up(link: socket.socket) -> None:
