@@ -9,19 +9,25 @@ logger = logging.getLogger("open_exaone")
 _make = logging.getLogRecordFactory()
 
 
-def _printable_record(*args: Any, **options: Any) -> logging.LogRecord:
-    """A record that is safe to print, whatever it quotes and wherever it goes, if it is this package's."""
-    record = _make(*args, **options)
-    if str(record.name).partition(".")[0] != logger.name:
-        return record
-    try:
-        text = record.getMessage()
-    except (TypeError, ValueError, KeyError) as error:  # a fault of the call's: it ends nothing
-        text = f"{record.msg} {record.args} ({error})"
-    record.msg, record.args = printable(text), ()
-    if record.exc_info and not record.exc_text:
+class _Record(logging.LogRecord):
+    """A record that is safe to print, whatever it quotes and wherever it goes."""
+
+    def getMessage(self) -> str:
+        """The message, without what could steer a terminal."""
+        try:
+            text = super().getMessage()
+        except (TypeError, ValueError, KeyError) as error:  # a fault of the call's: it ends nothing
+            text = f"{self.msg} {self.args} ({error})"
+        return printable(text)
+
+
+def _make_record(name: str, *args: Any, **options: Any) -> logging.LogRecord:
+    if str(name).partition(".")[0] != logger.name:
+        return _make(name, *args, **options)
+    record = _Record(name, *args, **options)
+    if record.exc_info:
         record.exc_text = printable(logging.Formatter().formatException(record.exc_info))
     return record
 
 
-logging.setLogRecordFactory(_printable_record)  # a filter of `logger` would not see its children's records
+logging.setLogRecordFactory(_make_record)  # a filter of `logger` would not see its children's records
