@@ -232,12 +232,15 @@ def test_one_that_answers_nonsense_teaches_nothing_and_the_cause_is_named(judge,
 
 def test_a_question_that_takes_it_down_each_time_is_not_waited_for_without_end(judge, tmp_path, clock):
     """The first look after it fails, and the second is answered: neither down for long, nor one that answers others."""
-    grade, killers, asked = judge._grade, [], []
+    grade, killers, looks_to_fail = judge._grade, [], []
 
     def falls(question, request):
-        asked.append(question)
         killers.append(question) if not killers and question != PROBE else None
-        if question in killers or (len(asked) > 1 and asked[-2] in killers):
+        if question in killers:
+            looks_to_fail[:] = [PROBE]
+            raise ConnectionError
+        if question in looks_to_fail:
+            looks_to_fail.clear()
             raise ConnectionError
         return grade(question, request)
 
