@@ -18,12 +18,14 @@ from open_exaone.base.records import (
     VerdictStatus,
 )
 from open_exaone.rollout import patience
-from open_exaone.rollout.run import MIN_ERRORS, Judging, run
+from open_exaone.rollout import run as run_module
+from open_exaone.rollout.run import MIN_ERRORS, Judging, judge_groups, run
 from open_exaone.rollout.select import preference_pairs
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.settings import Endpoint, JudgeSettings
 
 PROBLEM = Problem("p/1", "p", "en", "What?", "4", "math")
+COMPLETION = Completion((1,), (0.0,), (0.0,), StopReason.END, 0)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +81,23 @@ def test_a_problem_that_cannot_be_judged_is_named(tokenizer) -> None:
         rollouts(tokenizer, problem, ["A"])
 
 
+def test_what_was_judged_before_an_error_is_saved(monkeypatch) -> None:
+    monkeypatch.setattr(run_module.os, "cpu_count", lambda: 1)  # in turn
+    broken = Problem("mcq/7", "mcq", "en", "Which?", "K", "choice", metadata={"options": ["Rome", "Paris"]})
+    rollout = Rollout(COMPLETION, Reply("", r"\boxed{4}"), patience.UNJUDGED, None)
+    groups, saved = [RolloutGroup(problem, (1,), (rollout,)) for problem in (PROBLEM, broken, PROBLEM)], []
+    with pytest.raises(DataError, match="problem mcq/7: "):
+        judge_groups(groups, Judging(), max_tokens=9, thinking=False, save=saved.append)
+    [[first, *others]] = saved
+    assert (first.rollouts[0].verdict.status, first.rollouts[0].reward) == (VerdictStatus.CORRECT, 1.0)
+    assert others == groups[1:]
+
+
 def test_limits_reach_the_verifier(tokenizer, tmp_path) -> None:
     problem = own(tmp_path, "while True: pass")
     [found] = rollouts(tokenizer, problem, ["It is 4."], settings=JudgeSettings(time_limit_s=0.2))
-    assert found.verdict.status is VerdictStatus.TIMEOUT
+    assert found.verdict.status is VerdictStatus.ERROR and found.reward is None
+    assert "second" in found.verdict.why
 
 
 def test_a_rule_then_judge_problem_waits_for_its_model(tokenizer, monkeypatch) -> None:
@@ -106,8 +121,7 @@ def test_a_rule_then_judge_problem_waits_for_its_model(tokenizer, monkeypatch) -
 def test_a_preference_pair_never_has_a_sample_that_could_not_be_judged(tokenizer) -> None:
     def group(*statuses):
         verdicts = [Verdict(status, None, "") for status in statuses]
-        completion = Completion((1,), (0.0,), (0.0,), StopReason.END, 0)
-        return RolloutGroup(PROBLEM, (1,), tuple(Rollout(completion, Reply("", ""), v, None) for v in verdicts))
+        return RolloutGroup(PROBLEM, (1,), tuple(Rollout(COMPLETION, Reply("", ""), v, None) for v in verdicts))
 
     status = VerdictStatus
     for _, chosen, rejected in preference_pairs(

@@ -158,8 +158,14 @@ def test_what_decides_the_outcome_is_held_to_and_the_rest_may_change(place):
     config = config_of(place, "sft")
     with pytest.raises(Cut):
         training.run_training(config, place / "out", cut, FLOAT32)
-    with pytest.raises(RunFolderError, match="dtype was"):
+    begun = "begun in float32 on cpu, not in bfloat16 on cpu: give --dtype float32 --device cpu"
+    with pytest.raises(RunFolderError, match=begun):
         training.run_training(config, place / "out", lambda event: None, Machine(device="cpu", dtype="bfloat16"))
+    elsewhere = {"device": "cuda", "dtype": "float32"}
+    (place / "out" / "machine.json").write_text(json.dumps(elsewhere))
+    with pytest.raises(RunFolderError, match="begun in float32 on cuda, not in float32 on cpu: give .*--device cuda"):
+        training.run_training(config, place / "out", lambda event: None, FLOAT32)
+    (place / "out" / "machine.json").write_text(json.dumps({**elsewhere, "device": "cpu"}))
     other = {name: weight + 1e-3 for name, weight in make_model().named_parameters()}
     save_model(place / "base", TINY, other, make_tokenizer(), {})
     with pytest.raises(RunFolderError, match="model was"):

@@ -2,21 +2,27 @@
 
 import hashlib
 import json
+import socket
+import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 import mock_endpoint as mock_endpoint_module
 from mock_endpoint import mock_endpoint
 from open_exaone.base import http, interrupt
+from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import read_jsonl
 from open_exaone.base.http import EndpointError
 from open_exaone.base.records import Reply
 from open_exaone.rollout import patience
 from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.train import loop
 from open_exaone.train.loop import train
+from open_exaone.train.saver import Saver
 from open_exaone.verify.settings import Endpoint, JudgeSettings
 from tiny_stages import online_rl, same, start
 
@@ -69,6 +75,30 @@ def _at_once(monkeypatch):
     monkeypatch.setattr(patience, "_sleep", lambda seconds: None)
     monkeypatch.setattr(http, "FIRST_WAIT_S", 1e-3)
     monkeypatch.setattr(Tokenizer, "split", lambda self, ids, thinking: Reply("", self.decode(list(ids))))
+
+
+class Clock(list):
+    """Seconds that were slept, without sleeping, beside those of the real clock."""
+
+    on_sleep = staticmethod(lambda: None)
+
+    def sleep(self, seconds):
+        self[0] += seconds
+        if self[0] > 1e6:
+            pytest.fail("it waits without end")
+        self.on_sleep()
+
+    def now(self):
+        return time.monotonic() + self[0]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock([0.0])
+    monkeypatch.setattr(patience, "_sleep", clock.sleep)
+    monkeypatch.setattr(patience, "_clock_s", clock.now)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=clock.now))
+    return clock
 
 
 def run(folder, judge, before_judging=lambda step: None, num_steps=5, **endpoint):
@@ -130,8 +160,8 @@ def test_killed_while_it_waits_it_samples_and_asks_for_nothing_again(judge, tmp_
     _, rows, before = run(tmp_path / "down", judge, lambda step: fall.get(step, int)())
     assert before == [0, 1, 2] and len(rows) == 2
     saved = read_jsonl(tmp_path / "down" / "rollouts" / "step-000003.jsonl")
-    assert sum("preference" in row["terms"] for row in saved) == 7
-    assert all((row["reward"] is None) == ("preference" not in row["terms"]) for row in saved)
+    assert sum(row["terms"].get("preference") is not None for row in saved) == 7
+    assert all((row["reward"] is None) == (row["terms"].get("preference") is None) for row in saved)
     assert all(row["ids"] and len(row["ids"]) == len(row["logprobs"]) for row in saved)
     judge.up()
     masters, _, after = run(tmp_path / "down", judge)
@@ -143,7 +173,9 @@ def test_one_that_stays_down_stops_the_stage_with_all_saved(wait_s, judge, tmp_p
     wanted, _, _ = run(tmp_path / "up", judge)
     clock = iter(range(0, 10**9, 10**6))
     monkeypatch.setattr(patience, "_clock_s", lambda: next(clock))
-    with pytest.raises(EndpointError, match=r"was down for .* \(max_wait_s\): .*; the samples are saved") as stopped:
+    with pytest.raises(
+        EndpointError, match=r"has judged nothing for .* s \(max_wait_s\): .*; the samples are saved"
+    ) as stopped:
         run(tmp_path / "down", judge, lambda step: judge.down() if step == 2 else None, max_wait_s=wait_s)
     assert str(stopped.value).count("\n") == 0
     assert [path.name for path in (tmp_path / "down" / "checkpoints").iterdir()] == ["step-000002"]
@@ -164,7 +196,7 @@ def test_a_refusal_is_not_waited_for(status, judge, tmp_path, monkeypatch):
     with pytest.raises(EndpointError, match=rf"refuses: .*answers {status}.*; the samples are saved"):
         run(tmp_path, judge, base_url=url)
     rows = read_jsonl(tmp_path / "rollouts" / "step-000001.jsonl")
-    assert all(row["reward"] is None and "preference" not in row["terms"] for row in rows)
+    assert all(row["reward"] is None and row["terms"].get("preference") is None for row in rows)
 
 
 def test_one_question_that_it_always_fails_is_given_up_and_masked(judge, tmp_path, monkeypatch):
@@ -181,7 +213,7 @@ def test_one_question_that_it_always_fails_is_given_up_and_masked(judge, tmp_pat
     judge.up()
     _, rows, _ = run(tmp_path, judge, num_steps=1)
     found = read_jsonl(tmp_path / "rollouts" / "step-000001.jsonl")
-    missing = [row["terms"]["preference"] for row in found if row["reward"] is None]
+    missing = [row["terms"]["preference"]["missing"] for row in found if row["reward"] is None]
     assert len(missing) == rows[0]["masked_rollouts"] == rows[0]["missing_preference"] >= 1
     assert all("no answer" in text for text in missing)
     assert rows[0]["missing_overlong"] == 0 and rows[0]["gradient_norm"] > 0
@@ -196,6 +228,56 @@ def test_one_that_answers_nonsense_teaches_nothing_and_the_cause_is_named(judge,
     assert all(row["masked_rollouts"] == 16 and row["reward_mean"] is None for row in rows)
     json.dumps(rows, allow_nan=False)
     assert "16 of 16 samples could not be rewarded" in caplog.text and "m gave no grade" in caplog.text
+
+
+def test_a_question_that_takes_it_down_each_time_is_not_waited_for_without_end(judge, tmp_path, clock):
+    """The first look after it fails, and the second is answered: neither down for long, nor one that answers others."""
+    grade, killers, looks_to_fail = judge._grade, [], []
+
+    def falls(question, request):
+        killers.append(question) if not killers and question != PROBE else None
+        if question in killers:
+            looks_to_fail[:] = [PROBE]
+            raise ConnectionError
+        if question in looks_to_fail:
+            looks_to_fail.clear()
+            raise ConnectionError
+        return grade(question, request)
+
+    judge._grade = falls
+    judge.up()
+    with pytest.raises(EndpointError, match=r"has judged nothing for \d+ s \(max_wait_s\)"):
+        run(tmp_path, judge, num_steps=1, max_wait_s=3000.0)
+    assert 3000 <= clock[0] < 3400
+
+
+def test_a_wait_is_logged_again_and_counts_neither_as_work_nor_as_training(judge, tmp_path, clock, monkeypatch, caplog):
+    acts = []
+    monkeypatch.setattr(Saver, "warn_of_slow_stop", lambda self, longest_act_s: acts.append(longest_act_s))
+    clock.on_sleep = lambda: judge.up() if clock[0] > 36_000 else None
+    _, rows, _ = run(tmp_path, judge, lambda step: judge.down() if step == 2 else None)
+    assert clock[0] > 36_000 and 58 <= caplog.text.count("waiting for the judge model: ") <= 61
+    assert max(acts) < 18_000 and rows[-1]["seconds"] < 18_000 and rows[2]["seconds_left"] < 18_000
+
+
+def test_a_host_name_that_was_never_found_is_not_waited_for(judge, tmp_path, monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(patience, "_sleep", lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(EndpointError, match=r"refuses: http://judge\.example/v1: .*not known.*; the samples are saved"):
+        run(tmp_path, judge, base_url="http://judge.example/v1")
+
+
+@pytest.mark.parametrize("error", [ConfigError("JUDGE_KEY is not set"), TimeoutError("late"), KeyboardInterrupt("now")])
+def test_what_goes_wrong_in_looking_is_raised_where_it_is_waited(error, monkeypatch):
+    def fails(endpoint):
+        raise error
+
+    monkeypatch.setattr(patience, "find_outage", fails)
+    with pytest.raises(type(error), match=str(error)):
+        patience._look(Endpoint(base_url="http://localhost", model="m"))
 
 
 def test_ctrl_c_ends_the_wait(monkeypatch):

@@ -3,15 +3,18 @@
 import functools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from doubles import make_model
+from doubles import make_model, make_tokenizer
 from open_exaone.base.files import read_jsonl
 from open_exaone.base.records import (
     Completion,
+    Missing,
+    Outage,
     Problem,
     Reply,
     Rollout,
@@ -23,6 +26,7 @@ from open_exaone.base.records import (
 from open_exaone.data.batch import join
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
+from open_exaone.train.buffer import read_rollouts, write_rollouts
 from open_exaone.train.loop import train
 from open_exaone.train.rollout_metrics import rollout_metrics
 from open_exaone.train.tensors import learned_logprobs
@@ -197,7 +201,7 @@ def group(*statuses, rewards=None):
     for index, status in enumerate(statuses):
         reward = None if status is S.ERROR else float(status is S.CORRECT) if rewards is None else rewards[index]
         completion = Completion((5, 6), (-1.0, -3.0), (-1.0, -3.0), StopReason.END, 0)
-        terms = {"correct": "It failed." if reward is None else reward}
+        terms = {"correct": Missing("It failed.") if reward is None else reward}
         rollouts.append(Rollout(completion, Reply("", ""), Verdict(status, None, "."), reward, terms))
     return RolloutGroup(PROBLEM, (1, 2, 3), tuple(rollouts))
 
@@ -210,7 +214,7 @@ def test_what_failed_is_masked_and_what_the_reply_caused_is_rewarded():
         group(S.WRONG, S.UNPARSED, S.ERROR, S.WRONG),
         group(S.ERROR, S.ERROR, S.ERROR, S.ERROR),
     ]
-    object.__setattr__(objective, "_groups", lambda problems, sampling, step: groups)
+    object.__setattr__(objective, "_groups", lambda *_: groups)
     data = objective.step_data(0)
     std = (2 / 9) ** 0.5 + 1e-4
     assert [document.advantage for document in data.documents] == pytest.approx([2 / 3 / std, *[-1 / 3 / std] * 2])
@@ -223,12 +227,24 @@ def test_what_failed_is_masked_and_what_the_reply_caused_is_rewarded():
 
 def test_a_step_in_which_all_is_masked_names_the_cause():
     objective = online_rl(make_model(), None)
-    object.__setattr__(objective, "_groups", lambda problems, sampling, step: [group(S.ERROR, S.ERROR)] * 2)
+    object.__setattr__(objective, "_groups", lambda *_: [group(S.ERROR, S.ERROR)] * 2)
     data = objective.step_data(0)
     assert not data.documents and data.metrics["masked_rollouts"] == 4
     assert data.why_empty == "4 of 4 samples could not be rewarded (see rollouts/); the first: It failed."
     metrics = rollout_metrics([group(S.ERROR, S.ERROR)], [False])
     assert str(metrics["reward_mean"]) == "nan"
+
+
+def test_terms_come_back_from_a_file_as_they_were_and_open_ones_open(tmp_path):
+    """But for why they are open: that was then."""
+    terms = {"correct": 0.1 + 0.2, "format": Missing("down"), "preference": Missing("It is down.", Outage.REFUSED)}
+    sampled = group(S.CORRECT, S.WRONG)
+    groups = [replace(sampled, rollouts=tuple(replace(r, terms=terms) for r in sampled.rollouts))]
+    write_rollouts(tmp_path / "a.jsonl", groups, "key")
+    [found] = read_rollouts(tmp_path / "a.jsonl", [PROBLEM], [[1, 2, 3]], make_tokenizer(), "key")
+    wanted = {**terms, "preference": Missing("Not judged yet.", Outage.DOWN)}
+    assert [rollout.terms for rollout in found.rollouts] == [wanted] * 2
+    assert [rollout.verdict for rollout in found.rollouts] == [rollout.verdict for rollout in sampled.rollouts]
 
 
 def test_both_rates_are_logged(tmp_path):

@@ -20,7 +20,8 @@ import pytest
 
 from open_exaone.base import http as transport
 from open_exaone.base.errors import ConfigError
-from open_exaone.verify.endpoint import MAX_RESPONSE_BYTES, Down, EndpointError, Refused, ask, find_outage, reason
+from open_exaone.base.records import Outage
+from open_exaone.verify.endpoint import MAX_RESPONSE_BYTES, EndpointError, ask, find_outage, outage_of
 from open_exaone.verify.settings import Endpoint
 
 MESSAGES = [{"role": "user", "content": "물의 화학식은? <é>"}]
@@ -225,35 +226,35 @@ def test_what_will_not_pass_is_not_tried_again(serve: Callable[..., Script], ste
 
 
 @pytest.mark.parametrize(
-    ("step", "kind"),
+    ("step", "outage"),
     [
-        (response("x", "500 Internal Server Error"), Down),
-        (BUSY, Down),
-        (response({}, "429 Too Many Requests"), Down),
-        (response({}, "408 Request Timeout"), Down),
-        (close, Down),
-        (reset, Down),
-        (b"", Down),
-        (response(completion("cut off"), length=1000), Down),
-        (response({}, "401 Unauthorized"), Refused),
-        (response({}, "403 Forbidden"), Refused),
-        (response({}, "404 Not Found"), Refused),
-        (response({}, "302 Found", "Location: /"), Refused),
-        (response({}, "400 Bad Request"), str),
-        (response({}, "422 Unprocessable"), str),
-        (response(b"<html>"), str),
-        (response(completion(None)), str),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", str),
+        (response("x", "500 Internal Server Error"), Outage.DOWN),
+        (BUSY, Outage.DOWN),
+        (response({}, "429 Too Many Requests"), Outage.DOWN),
+        (response({}, "408 Request Timeout"), Outage.DOWN),
+        (close, Outage.DOWN),
+        (reset, Outage.DOWN),
+        (b"", Outage.DOWN),
+        (response(completion("cut off"), length=1000), Outage.DOWN),
+        (response({}, "401 Unauthorized"), Outage.REFUSED),
+        (response({}, "403 Forbidden"), Outage.REFUSED),
+        (response({}, "404 Not Found"), Outage.REFUSED),
+        (response({}, "302 Found", "Location: /"), Outage.REFUSED),
+        (response({}, "400 Bad Request"), None),
+        (response({}, "422 Unprocessable"), None),
+        (response(b"<html>"), None),
+        (response(completion(None)), None),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", None),
     ],
 )
 def test_an_outage_a_refusal_and_a_bad_answer_are_told_apart(
-    serve: Callable[..., Script], step: Step, kind: type[str]
+    serve: Callable[..., Script], step: Step, outage: Outage | None
 ) -> None:
     server = serve(step)
     with pytest.raises(EndpointError) as caught:
         question(server, max_attempts=1)
-    assert type(reason(caught.value)) is kind
-    assert (find_outage(at(server.url)) is None) == (kind is str)
+    assert outage_of(caught.value) is outage
+    assert (find_outage(at(server.url)) is None) == (outage is None)
 
 
 def test_nobody_there_and_nobody_in_time_are_outages(serve: Callable[..., Script]) -> None:
@@ -376,8 +377,19 @@ def test_a_host_without_a_name_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(EndpointError, match="Name or service not known"):
-        ask(at("http://judge.example/v1"), MESSAGES, max_tokens=7)
+    for resolved, outage in ((set(), Outage.REFUSED), ({"judge.example"}, Outage.DOWN)):
+        monkeypatch.setattr(transport, "_resolved", resolved)
+        with pytest.raises(EndpointError, match="Name or service not known") as caught:
+            ask(at("http://judge.example/v1"), MESSAGES, max_tokens=7)
+        assert outage_of(caught.value) is outage
+
+
+def test_a_host_name_that_was_found_once_is_remembered(
+    serve: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_resolved", set())
+    question(serve(OK))
+    assert transport._resolved == {"localhost"}
 
 
 def test_the_next_address_is_tried(serve: Callable[..., Script], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
+from open_exaone.base.records import Missing, Problem, Reply, Verdict, VerdictStatus
 from open_exaone.verify.rubric import TERMS, Judged, Rubric, score, sum_size, weighted_sum, weights_of
 from open_exaone.verify.settings import JudgeSettings
 
@@ -21,14 +21,21 @@ def test_the_policy_turns_each_status_into_its_own_number(status: VerdictStatus)
     known = [name for name in VerdictStatus if name is not VerdictStatus.ERROR]
     rubric = Rubric(**{name.value: number / 8 for number, name in enumerate(known)})
     terms = score(judged(status), {"correct": 1.0}, rubric, JudgeSettings())
-    assert terms["correct"] == ("It is." if status is VerdictStatus.ERROR else known.index(status) / 8)
+    assert terms["correct"] == (Missing("It is.") if status is VerdictStatus.ERROR else known.index(status) / 8)
+
+
+def test_what_takes_too_long_earns_as_much_as_a_wrong_answer() -> None:
+    late = Verdict(VerdictStatus.TIMEOUT, None, "It loops.")
+    assert Rubric(wrong=-1.0).reward(late) == -1.0 and Rubric().reward(late) == 0.0
+    assert Rubric(wrong=-1.0, timeout=0.0).reward(late) == 0.0
+    assert validate(Rubric, Rubric(wrong=-1.0).model_dump(exclude_none=True), "recipe.toml").reward(late) == -1.0
 
 
 def test_an_error_earns_nothing_in_any_term_that_looks_at_the_verdict() -> None:
     terms = score(
         judged(VerdictStatus.ERROR), {"correct": 1.0, "concise": 1.0, "format": 1.0}, Rubric(), JudgeSettings()
     )
-    assert terms == {"correct": "It is.", "concise": "It is.", "format": 1.0}
+    assert terms == {"correct": Missing("It is."), "concise": Missing("It is."), "format": 1.0}
     with pytest.raises(ConfigError, match=r"recipe\.toml: .*rubric\.error was removed: .*delete the key"):
         validate(Rubric, {"error": -1.0}, "recipe.toml")
 
@@ -50,7 +57,7 @@ def test_a_korean_thought_about_an_english_problem_loses_the_language_term() -> 
 def test_without_one_of_its_terms_there_is_no_reward() -> None:
     weights = {"correct": 1.0, "preference": 1.0}
     terms = score(judged(), weights, Rubric(), JudgeSettings())  # no endpoint
-    assert terms == {"correct": 1.0, "preference": "There is no [judge.endpoint]."}
+    assert terms == {"correct": 1.0, "preference": Missing("There is no [judge.endpoint].")}
     assert weighted_sum(terms, weights) is None and sum_size(terms, weights) == 0.0
     assert weighted_sum({**terms, "preference": 0.5}, weights) == 1.5
 

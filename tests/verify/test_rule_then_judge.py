@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.base.records import Missing, Outage, Verdict, VerdictStatus
 from open_exaone.verify import rule_then_judge
 from open_exaone.verify.rule_then_judge import (
     MAX_ANSWER_CHARS,
@@ -324,12 +324,14 @@ def test_hostile_answers_cost_linear_time(judge: Judge, unit: str) -> None:
 )
 def test_a_grade_is_a_whole_number_alone(judge: Judge, reply: str, grade: float | None) -> None:
     judge.reply = reply
-    assert preference(judge.endpoint, "Say hello.", "Hello!") == ("judge-1 gave no grade." if grade is None else grade)
+    wanted = Missing("judge-1 gave no grade.") if grade is None else grade
+    assert preference(judge.endpoint, "Say hello.", "Hello!") == wanted
 
 
 def test_a_grade_that_was_not_got_says_why(judge: Judge) -> None:
     judge.reply, judge.status = "7", 503
-    assert "it answers 503" in str(preference(judge.endpoint, "Say hello.", "Hello!"))
+    found = preference(judge.endpoint, "Say hello.", "Hello!")
+    assert isinstance(found, Missing) and found.outage is Outage.DOWN and "it answers 503" in found.why
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

@@ -32,6 +32,7 @@ _LONGEST_CONNECT_S = 30.0
 _MAY_PASS = frozenset({408, 429})  # and all from 500 on
 _REFUSALS = frozenset({*range(300, 400), 401, 403, 404})
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
+_resolved: set[str] = set()  # hosts whose names were found once: where one of them is not found later, that passes
 T = TypeVar("T")
 
 
@@ -67,7 +68,10 @@ class EndpointError(OpenExaoneError):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether it refuses every question alike, so that waiting does not help: 3xx, 401, 403, 404, a stranger."""
+        """Whether it refuses every question alike, so that waiting does not help.
+
+        That is 3xx, 401, 403, 404, a wrong certificate, or a host name that was never found.
+        """
         return self.status in _REFUSALS or (self.is_unreachable and not self.is_down)
 
 
@@ -321,6 +325,7 @@ def _addresses(server: Server, deadline: float) -> Sequence[tuple[Any, ...]]:
         raise TimeoutError("the host's name was not resolved in time") from None
     if isinstance(addresses, OSError):
         raise addresses
+    _resolved.add(server.host)
     return addresses
 
 
@@ -362,7 +367,8 @@ def _no_answer(server: Server, error: Exception, limits: Limits, deadline: float
     what, mend = f"no answer ({type(error).__name__}: {error})", f"start the server, or mend {server.words.address}"
     strangers = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
     is_down = isinstance(error, OSError | http.client.IncompleteRead)  # else it speaks no HTTP
-    is_down = is_down and not isinstance(error, ssl.SSLCertVerificationError)
+    is_wrong = isinstance(error, socket.gaierror) and server.host not in _resolved
+    is_down = is_down and not is_wrong and not isinstance(error, ssl.SSLCertVerificationError)
     return server.problem(what, mend, is_unreachable=isinstance(error, strangers), is_down=is_down)
 
 

@@ -127,6 +127,13 @@ class VerdictStatus(StrEnum):
 NO_FINDING = frozenset({VerdictStatus.ERROR})  # says nothing about the reply
 
 
+class Outage(StrEnum):
+    """Why a verdict or a term of a reward is still to be asked for."""
+
+    DOWN = "down"  # the judge model gives no answer for now; asked later, it may
+    REFUSED = "refused"  # it refuses everybody, however long one waits: the key or the address is wrong
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A verifier's finding on one reply."""
@@ -134,10 +141,22 @@ class Verdict:
     status: VerdictStatus
     extracted: str | None  # the answer as found in the reply
     why: str  # one short sentence
+    outage: Outage | None = None  # set where it is still to be asked for; the status is then ERROR
 
     @property
     def correct(self) -> bool:
         return self.status is VerdictStatus.CORRECT
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A term of a reward that could not be found."""
+
+    why: str  # one short sentence
+    outage: Outage | None = None  # set where it is still to be asked for
+
+
+Term = float | Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +167,7 @@ class Rollout:
     reply: Reply
     verdict: Verdict
     reward: float | None  # the weighted sum of the terms; None, and masked, where the verdict or a term is not known
-    terms: Mapping[str, float | str] = field(default_factory=dict)  # each by itself, or why it could not be found out
+    terms: Mapping[str, Term] = field(default_factory=dict)  # each by itself, unweighted
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def judge(file: Path, kind: str, out: Path | None, settings: Path | None, unsafe
         raise ConfigError(f"--out {out}: is the file that is judged: choose another")
     limits = Machine(unsafe_code_execution=unsafe).judge(judge_settings(settings) or JudgeSettings())
     verdicts = judge_rows(read_numbered_jsonl(file), kind, limits, str(file))
-    write_jsonl(out, (asdict(verdict) for verdict in verdicts))
+    write_jsonl(out, ({k: v for k, v in asdict(verdict).items() if k != "outage"} for verdict in verdicts))
     for status, number in Counter(verdict.status.value for verdict in verdicts).most_common():
         say(f"{status:10} {number:7,} {number / len(verdicts):7.1%}")
     say(f"{len(verdicts):,} verdicts: {out}")

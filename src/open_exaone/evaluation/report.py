@@ -51,7 +51,7 @@ class Rates(Record):
     language_mismatch: Estimated | None
     """Thought or answer is not in the question's language; null where a question's language is none that we tell."""
     error: Estimated
-    """The verifier failed or took too long, which says nothing about the reply."""
+    """The verifier failed, so nothing is known about the reply."""
 
 
 class TokenMeans(Record):

@@ -52,8 +52,8 @@ class OptimizerConfig(Config):
 def rate_at(config: OptimizerConfig, step: int, num_steps: int) -> float:
     """The learning rate of step `step` (from 0) as a share of the peak.
 
-    The warm-up's last step is at the peak. The last step of all is at `final`, in every schedule but "constant"; for
-    that the warm-up leaves it out. A single step is at the peak.
+    The warm-up's last step is at the peak. Every schedule but "constant" ends at `final`, so their warm-up never covers
+    the last step. A single step is at the peak.
     """
     last = num_steps - 1
     if last == 0:

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from open_exaone.base.records import RolloutGroup, Verdict
-from open_exaone.rollout.patience import OPEN
+from open_exaone.base.records import Missing, RolloutGroup, Term, Verdict
 
 
 def sample_rows(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
     """One row a sample: what was asked, what came back, and what the verifier found.
 
-    What is still to be asked for is null (the verdict), or not there (a term).
+    A verdict or a term that is still to be asked for is null; a term that could not be found is {"missing": why}.
     """
     return [
         {
@@ -26,7 +25,7 @@ def sample_rows(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
             "num_tokens": len(rollout.completion.ids),
             **_verdict_fields(rollout.verdict),
             "reward": rollout.reward,
-            "terms": {name: term for name, term in rollout.terms.items() if not isinstance(term, OPEN)},
+            "terms": {name: _term_field(term) for name, term in rollout.terms.items()},
         }
         for group in groups
         for index, rollout in enumerate(group.rollouts)
@@ -34,6 +33,12 @@ def sample_rows(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
 
 
 def _verdict_fields(verdict: Verdict) -> dict[str, str | None]:
-    if isinstance(verdict.why, OPEN):
+    if verdict.outage:
         return {"verdict": None, "extracted": None, "why": None}
     return {"verdict": verdict.status.value, "extracted": verdict.extracted, "why": verdict.why}
+
+
+def _term_field(term: Term) -> float | dict[str, str] | None:
+    if isinstance(term, Missing):
+        return None if term.outage else {"missing": term.why}
+    return term

@@ -10,21 +10,23 @@ from itertools import islice
 from typing import TypeVar
 
 from open_exaone.base import interrupt
-from open_exaone.base.errors import DataError
+from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.records import (
     NO_FINDING,
     Completion,
+    Missing,
     Problem,
     Reply,
     Rollout,
     RolloutGroup,
     Sampling,
     StopReason,
+    Term,
     Verdict,
     VerdictStatus,
 )
 from open_exaone.data.document import prompt_ids
-from open_exaone.rollout.patience import OPEN, UNJUDGED, Patience, closed, is_open, why_open
+from open_exaone.rollout.patience import UNJUDGED, Patience, is_open
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.judge import judge_answer, judged_with
 from open_exaone.verify.rubric import Judged, Rubric, score, weighted_sum
@@ -92,44 +94,51 @@ def judge_groups(
     max_tokens: int,
     thinking: bool,
     save: Callable[[list[RolloutGroup]], None] | None = None,
+    patience: Patience | None = None,
 ) -> list[RolloutGroup]:
     """Judges and rewards what is not yet; where the judge model is down, waits for it and asks again.
 
     Args:
         max_tokens: the limit that they were sampled under.
         thinking: they were asked in reasoning mode.
-        save: called with the groups as far as they are judged, before the wait and before what is raised.
+        save: called with the groups as far as they are judged, before each wait and each error but the one that no
+            verdict says anything.
+        patience: a new one, whose `waited_s` the caller reads.
 
     Raises:
         DataError: a problem cannot be judged, or no verdict says anything.
-        EndpointError: the judge model refuses, or stayed down for `max_wait_s`.
+        EndpointError: the judge model refuses, or nothing was judged for `max_wait_s`.
         Interrupted: after Ctrl-C or SIGTERM, where the judge model was waited for.
     """
     problems = [group.problem for group in groups for _ in group.rollouts]
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    patience = Patience(judging.settings.endpoint)
+    patience = patience or Patience(judging.settings.endpoint)
     while True:
-        before, rollouts = rollouts, _judge_open(problems, rollouts, judging, max_tokens, thinking)
-        failed = [index for index, pair in enumerate(zip(before, rollouts, strict=True)) if _failed(*pair)]
-        num_open = sum(map(is_open, rollouts))
+        before, (rollouts, error) = rollouts, _judge_open(problems, rollouts, judging, max_tokens, thinking)
         rest = iter(rollouts)
         judged = [replace(group, rollouts=tuple(islice(rest, len(group.rollouts)))) for group in groups]
-        if not num_open:
+        if not any(map(is_open, rollouts)):
             break
         if save is not None:
             save(judged)
+        if error is not None:
+            raise error
         interrupt.check()
-        for index in patience.wait([(index, why_open(rollouts[index])) for index in failed], num_open):
-            rollouts[index] = closed(rollouts[index])
+        rollouts = patience.wait(before, rollouts)
     check_verdicts([rollout.verdict for rollout in rollouts])
     return judged
 
 
 def _judge_open(
     problems: Sequence[Problem], rollouts: Sequence[Rollout], judging: Judging, max_tokens: int, thinking: bool
-) -> list[Rollout]:
-    """Judges those that are open, until the judge model fails one of them for a reason that is not the reply's."""
+) -> tuple[list[Rollout], OpenExaoneError | None]:
+    """Judges those that are open, until one of them fails for a reason that is not the reply's and stays open.
+
+    Returns:
+        the samples, and what is to be raised.
+    """
     stops = threading.Event()
+    errors: list[OpenExaoneError] = []
 
     def judge(item: tuple[Problem, Rollout]) -> Rollout:
         problem, rollout = item
@@ -137,31 +146,27 @@ def _judge_open(
             return rollout
         try:
             judged = _judged(problem, rollout, judging, max_tokens, thinking)
-        except DataError as error:
-            raise DataError(f"problem {problem.id}: {error}") from error
+        except OpenExaoneError as error:
+            errors.append(DataError(f"problem {problem.id}: {error}") if isinstance(error, DataError) else error)
+            judged = rollout
         if is_open(judged):
             stops.set()
         return judged
 
-    return side_by_side(judge, list(zip(problems, rollouts, strict=True)))
+    return side_by_side(judge, list(zip(problems, rollouts, strict=True))), next(iter(errors), None)
 
 
 def _judged(problem: Problem, rollout: Rollout, judging: Judging, max_tokens: int, thinking: bool) -> Rollout:
     """A sample with its verdict and the terms of its reward, those that are not open as they are."""
     completion, verdict = rollout.completion, rollout.verdict
-    if isinstance(verdict.why, OPEN):
+    if verdict.outage:
         verdict = judge_reply(problem, rollout.reply, completion.stop, settings=judging.settings)
-    terms: Mapping[str, float | str] = dict.fromkeys(judging.weights, verdict.why)
+    terms: Mapping[str, Term] = dict.fromkeys(judging.weights, Missing(verdict.why, verdict.outage))
     if verdict.status not in NO_FINDING:
         seen = Judged(problem, rollout.reply, verdict, len(completion.ids), max_tokens, thinking)
-        found = {name: term for name, term in rollout.terms.items() if not isinstance(term, OPEN)}
+        found = {n: term for n, term in rollout.terms.items() if not (isinstance(term, Missing) and term.outage)}
         terms = score(seen, judging.weights, judging.rubric, judging.settings, found)
     return replace(rollout, verdict=verdict, terms=terms, reward=weighted_sum(terms, judging.weights))
-
-
-def _failed(before: Rollout, after: Rollout) -> bool:
-    """Whether a sample was asked about, and is open all the same."""
-    return after is not before and is_open(after)
 
 
 def check_verdicts(verdicts: Sequence[Verdict]) -> None:

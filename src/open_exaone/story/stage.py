@@ -202,7 +202,7 @@ def _judged_samples(
     prompts = prompt_ids(problems, tokenizer, thinking=True)
     asked = (prompts, asdict(sampling), stage_run.settings.model_dump(mode="json", exclude=WITHOUT_ADDRESS))
     key = buffer_key(model, asked)
-    groups = read_rollouts(file, problems, prompts, tokenizer, key, judging.weights)
+    groups = read_rollouts(file, problems, prompts, tokenizer, key)
     if groups is None:
         groups = sample(problems, stage_run.generate(model, "sample"), tokenizer, sampling, thinking=True)
     return judge_groups(

@@ -1,7 +1,7 @@
 """`exaone train`: one stage by itself. Its data is prepared, its model opened, the shared loop run, the result saved.
 
-A run's folder: config.toml · fingerprint.json · tokenizer/ where one is trained · data/ · validation/ · checkpoints/ ·
-rollouts/ of RL · metrics.jsonl · model/ or, with LoRA, adapter/ · best/ where it is kept · outcome.json.
+A run's folder: config.toml · fingerprint.json · machine.json · tokenizer/ where one is trained · data/ · validation/ ·
+checkpoints/ · rollouts/ of RL · metrics.jsonl · model/ or, with LoRA, adapter/ · best/ where it is kept · outcome.json.
 Whatever is done already is not done again.
 """
 
@@ -43,7 +43,7 @@ from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.story.contents import own_training
-from open_exaone.story.folder import resolve_model, resolve_tokenizer
+from open_exaone.story.folder import RunFolder, resolve_model, resolve_tokenizer
 from open_exaone.story.measure import Machine, OnEvent, watched
 from open_exaone.story.recipe import without_none
 from open_exaone.story.report import write_outcome
@@ -141,6 +141,9 @@ def _train(config: TrainConfig, out: Path, result: Path, on_event: OnEvent, mach
     dtype = resolve_dtype(machine.dtype, device)
     if dtype is torch.float16:
         raise ConfigError("dtype float16: small gradients vanish in it: train in bfloat16 or float32")
+    if not checkpoints(out / "checkpoints"):  # nothing was computed yet
+        (out / "machine.json").unlink(missing_ok=True)
+    RunFolder(out).claim_machine(device.type, str(dtype).removeprefix("torch."))
     start = _start(config, out)
     prepared = _prepare(config, config.data, start, out / "data", on_event)
     fingerprint = {**_fingerprint(config), "data": prepared.fingerprint, "dtype": str(dtype)}

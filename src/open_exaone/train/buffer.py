@@ -2,12 +2,12 @@
 
 So a resumed run learns from the very tokens, log-probabilities and verdicts that the killed one had, whatever sampling
 and judging them again would give. Where the judge model is down they are written as far as they are judged: what is
-missing is missing in the file too, and is asked for again.
+missing is null in the file, and is asked for again.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from open_exaone.base.files import read_jsonl, write_jsonl
 from open_exaone.base.log import logger
 from open_exaone.base.records import (
     Completion,
+    Missing,
     Problem,
     Rollout,
     RolloutGroup,
     StopReason,
+    Term,
     Verdict,
     VerdictStatus,
 )
@@ -54,12 +56,8 @@ def read_rollouts(
     prompts: Sequence[Sequence[int]],
     tokenizer: Tokenizer,
     key: str,
-    terms: Iterable[str],
 ) -> list[RolloutGroup] | None:
-    """Reads the groups back.
-
-    Args:
-        terms: of the reward; those that a row does not have are still to be asked for.
+    """Reads the groups back; what is null is still to be asked for.
 
     Returns:
         one group a problem; None where the file is not there, is of another key, or is not whole.
@@ -73,12 +71,12 @@ def read_rollouts(
     except (DataError, AttributeError, KeyError) as error:
         logger.warning("%s: cannot be read (%s); its step is sampled again", path, error)
         return None
-    size, names = len(rows) // len(problems), tuple(terms)
+    size = len(rows) // len(problems)
     return [
         RolloutGroup(
             problem,
             tuple(prompt),
-            tuple(_rollout(row, tokenizer, names) for row in rows[index * size : (index + 1) * size]),
+            tuple(_rollout(row, tokenizer) for row in rows[index * size : (index + 1) * size]),
         )
         for index, (problem, prompt) in enumerate(zip(problems, prompts, strict=True))
     ]
@@ -94,7 +92,7 @@ def buffer_key(model: nn.Module, asked: object) -> str:
     return digest.hexdigest()
 
 
-def _rollout(row: dict[str, Any], tokenizer: Tokenizer, names: Iterable[str]) -> Rollout:
+def _rollout(row: dict[str, Any], tokenizer: Tokenizer) -> Rollout:
     logprobs = tuple(row["logprobs"])
     completion = Completion(
         ids=tuple(row["ids"]),
@@ -106,8 +104,14 @@ def _rollout(row: dict[str, Any], tokenizer: Tokenizer, names: Iterable[str]) ->
     verdict = UNJUDGED
     if row["verdict"] is not None:
         verdict = Verdict(VerdictStatus(row["verdict"]), row["extracted"], row["why"])
-    terms = {**dict.fromkeys(names, UNJUDGED.why), **row["terms"]}
+    terms = {name: _term(value) for name, value in row["terms"].items()}
     return Rollout(completion, tokenizer.split(completion.ids, thinking=True), verdict, row["reward"], terms)
+
+
+def _term(value: float | dict[str, str] | None) -> Term:
+    if value is None:
+        return Missing(UNJUDGED.why, UNJUDGED.outage)
+    return Missing(value["missing"]) if isinstance(value, dict) else value
 
 
 def _seal(row: dict[str, Any], key: str) -> str:

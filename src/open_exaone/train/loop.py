@@ -48,6 +48,7 @@ class StepData:
     denominator: float  # of the whole step: learned tokens, or pairs
     metrics: Metrics = field(default_factory=dict)  # of how the documents came about
     why_empty: str = ""  # where there are no documents, and not because all rewards were equal
+    waited_s: float = 0.0  # for a judge model that was down: no work, and an interruption ends it at once
 
 
 class Objective(Protocol):
@@ -176,6 +177,7 @@ class _Run:
         self.model.version = progress.step
         started = time.perf_counter()
         data = self.objective.step_data(progress.step)
+        started += data.waited_s
         self.pace.act(time.perf_counter() - started)
         rate = rate_at(config.optimizer, progress.step, self.objective.num_steps)
         with computing(self.model, "train"):

@@ -20,6 +20,7 @@ from open_exaone.data.document import prompt_ids, rollout_document
 from open_exaone.learn.advantage import group_relative
 from open_exaone.learn.policy import grpo
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.rollout.patience import Patience
 from open_exaone.rollout.run import Generate, Judging, judge_groups, sample
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
@@ -68,7 +69,8 @@ class OnlineRl:
             num_samples=self.config.group_size,
             seed=self.seed + step,
         )
-        groups = self._groups(problems, sampling, step)
+        patience = Patience(self.settings.endpoint)
+        groups = self._groups(problems, sampling, step, patience)
         advantages_PG = self._advantages(groups)
         documents = [
             rollout_document(group, rollout, advantage)
@@ -79,20 +81,22 @@ class OnlineRl:
         ]
         num_learned = sum(sum(document.is_learned) for document in documents)
         metrics = rollout_metrics(groups, advantages_PG.any(dim=1).tolist())
-        return StepData(documents, max(1, num_learned), metrics, "" if documents else why_empty(groups))
+        why = "" if documents else why_empty(groups)
+        return StepData(documents, max(1, num_learned), metrics, why, patience.waited_s)
 
-    def _groups(self, problems: list[Problem], sampling: Sampling, step: int) -> list[RolloutGroup]:
+    def _groups(self, problems: list[Problem], sampling: Sampling, step: int, patience: Patience) -> list[RolloutGroup]:
         """The step's rollouts: those on disk where this model, asked the same, made them; else sampled, and saved."""
         path = self.folder / "rollouts" / f"step-{step + 1:06d}.jsonl"
         prompts = prompt_ids(problems, self.tokenizer, thinking=True)
         judging, key = self.judging, self._key(problems, prompts, sampling, step)
-        found = read_rollouts(path, problems, prompts, self.tokenizer, key, judging.weights) if key else None
+        found = read_rollouts(path, problems, prompts, self.tokenizer, key) if key else None
         groups = judge_groups(
             found or sample(problems, self.generate, self.tokenizer, sampling, thinking=True),
             judging,
             max_tokens=sampling.max_new_tokens,
             thinking=True,
             save=lambda groups: write_rollouts(path, groups, key),
+            patience=patience,
         )
         if groups != found:
             write_rollouts(path, groups, key)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from open_exaone.base.records import NO_FINDING, Rollout, RolloutGroup, StopReason
+from open_exaone.base.records import NO_FINDING, Missing, Rollout, RolloutGroup, StopReason
 
 Metrics = dict[str, float]
 
@@ -42,9 +42,9 @@ def why_empty(groups: Sequence[RolloutGroup]) -> str:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     if any(sum(rollout.reward is not None for rollout in group.rollouts) > 1 for group in groups):
         return ""
-    missing = [term for rollout in rollouts for term in rollout.terms.values() if isinstance(term, str)]
+    missing = [term for rollout in rollouts for term in rollout.terms.values() if isinstance(term, Missing)]
     num_masked = sum(rollout.reward is None for rollout in rollouts)
-    return f"{num_masked} of {len(rollouts)} samples could not be rewarded (see rollouts/); the first: {missing[0]}"
+    return f"{num_masked} of {len(rollouts)} samples could not be rewarded (see rollouts/); the first: {missing[0].why}"
 
 
 def _is_judged(rollout: Rollout) -> bool:
@@ -55,7 +55,7 @@ def _term_metrics(rollouts: Sequence[Rollout]) -> Metrics:
     """The mean of each term of the reward by itself, and how often it could not be found."""
     metrics: Metrics = {}
     for name in rollouts[0].terms:
-        found = [term for rollout in rollouts if not isinstance(term := rollout.terms[name], str)]
+        found = [term for rollout in rollouts if not isinstance(term := rollout.terms[name], Missing)]
         metrics[f"reward_{name}"] = _mean(found)
         metrics[f"missing_{name}"] = len(rollouts) - len(found)
     return metrics

@@ -8,9 +8,10 @@ import json
 from collections.abc import Mapping, Sequence
 
 from open_exaone.base.http import Caller, EndpointError, Limits, Server, Words, find_server
+from open_exaone.base.records import Outage
 from open_exaone.verify.settings import Endpoint
 
-__all__ = ["MAX_RESPONSE_BYTES", "Down", "EndpointError", "Refused", "ask", "find_outage", "reason"]
+__all__ = ["MAX_RESPONSE_BYTES", "EndpointError", "ask", "find_outage", "outage_of"]
 
 MAX_RESPONSE_BYTES = 1 << 20
 _PROBE_TOKENS = 16
@@ -29,22 +30,9 @@ _WORDS = Words(
 )
 
 
-class Down(str):
-    """Why the judge model says nothing for now: asked later, it may. A verdict's `why`, or what a term gives."""
-
-    __slots__ = ()
-
-
-class Refused(str):
-    """Why the judge model will say nothing to anybody, however long one waits: the key or the address is wrong."""
-
-    __slots__ = ()
-
-
-def reason(error: EndpointError, text: str = "") -> str:
-    """Why there was no answer, as a `Down` or a `Refused` where it is one; `text`, or else what the error says."""
-    kind = Down if error.is_down else Refused if error.is_refusal else str
-    return kind(text or str(error))
+def outage_of(error: EndpointError) -> Outage | None:
+    """Whether the endpoint is down or refuses everybody; None where it only failed this question."""
+    return Outage.DOWN if error.is_down else Outage.REFUSED if error.is_refusal else None
 
 
 def ask(endpoint: Endpoint, messages: Sequence[Mapping[str, str]], *, max_tokens: int, temperature: float = 0.0) -> str:
@@ -77,7 +65,7 @@ def find_outage(endpoint: Endpoint) -> EndpointError | None:
     try:
         ask(once, [{"role": "user", "content": "Say OK."}], max_tokens=_PROBE_TOKENS)
     except EndpointError as error:
-        return error if error.is_down or error.is_refusal else None
+        return error if outage_of(error) else None
     return None
 
 

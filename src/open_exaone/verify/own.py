@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
+from open_exaone.base.records import Missing, Problem, Reply, Term, Verdict, VerdictStatus
 from open_exaone.verify.sandbox.workers import CallResult, call, warm
 from open_exaone.verify.settings import JudgeSettings
 
@@ -84,15 +84,15 @@ def _check_file(name: str) -> None:
 
 def own_score(
     name: str, problem: Problem, reply: Reply, verdict: Verdict, num_tokens: int, settings: JudgeSettings
-) -> float | str:
-    """What a reward of the user's own says of a reply; why it says nothing, where it ran over its time or memory.
+) -> Term:
+    """What a reward of the user's own gives for a reply; missing where it ran out of time or memory.
 
     Raises:
         DataError: it raised, or returned no finite number: a mistake in it must not pass as a low reward.
     """
     result = call_own(name, _sample(problem, reply, verdict, num_tokens), settings=settings)
     if result.status in ("timeout", "clock", "memory"):
-        return result.why
+        return Missing(result.why)
     if result.status == "failed":
         raise DataError(f"{name} failed on a reply: {result.why}")
     if not _is_number(result.value) or abs(result.value) > MAX_REWARD:
@@ -102,10 +102,11 @@ def own_score(
 
 
 def judge_own(name: str, answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
-    """A verifier of the user's own: gets {"answer", "gold", "metadata"}; correct is what it gives True or 1."""
+    """A verifier of the user's own: gets {"answer", "gold", "metadata"}; correct is what it gives True or 1.
+
+    Where it runs out of time, nothing is known about the reply, as with a reward of the user's own.
+    """
     result = call_own(name, {"answer": answer, "gold": gold, "metadata": dict(metadata)}, settings=settings)
-    if result.status == "timeout":
-        return Verdict(VerdictStatus.TIMEOUT, None, f"{name}: {result.why}")
     if result.status != "ok" or not _is_number(result.value):
         why = result.why if result.status != "ok" else f"it returned {_short(result.value)}, and no number"
         return Verdict(VerdictStatus.ERROR, None, f"{name} failed: {why}")

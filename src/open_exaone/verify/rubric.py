@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from open_exaone.base.config import Config
-from open_exaone.base.records import NO_FINDING, Problem, Reply, Verdict
+from open_exaone.base.records import NO_FINDING, Missing, Problem, Reply, Term, Verdict
 from open_exaone.verify.own import is_own, own_score
 from open_exaone.verify.rule_then_judge import preference
 from open_exaone.verify.settings import JudgeSettings
@@ -35,8 +35,8 @@ class Rubric(Config):
     """No answer was found."""
     truncated: float = Field(default=0.0, ge=-10, le=10)
     """The reply was cut at the token limit, or its thought never closed."""
-    timeout: float = Field(default=0.0, ge=-10, le=10)
-    """What the reply itself caused took too long: its program loops, its formula never ends."""
+    timeout: float | None = Field(default=None, ge=-10, le=10)
+    """What the reply itself caused took too long: its program loops, its formula never ends. As `wrong` if left out."""
     overlong_share: float = Field(default=0.2, gt=0, le=1)
     """The last part of the token limit, in which the term "overlong" falls from 0 to -1 (DAPO: 4,096 of 20,480)."""
 
@@ -52,7 +52,8 @@ class Rubric(Config):
 
     def reward(self, verdict: Verdict) -> float:
         """The number for a verdict that says something of the reply: any but ERROR."""
-        return float(getattr(self, verdict.status.value))
+        number = getattr(self, verdict.status.value)
+        return float(self.wrong if number is None else number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +73,26 @@ def score(
     weights: Mapping[str, float],
     rubric: Rubric,
     settings: JudgeSettings,
-    found: Mapping[str, float | str] | None = None,
-) -> dict[str, float | str]:
+    found: Mapping[str, Term] | None = None,
+) -> dict[str, Term]:
     """The terms of a reply's reward, each by itself, unweighted.
 
     Args:
         found: the terms that are known already, and are not asked for again.
 
     Returns:
-        by name a number, or a text that says why it could not be found.
+        by name a number, or why it could not be found.
     """
     known = found or {}
     return {name: known[name] if name in known else _term(name, judged, rubric, settings) for name in weights}
 
 
-def weighted_sum(terms: Mapping[str, float | str], weights: Mapping[str, float]) -> float | None:
+def weighted_sum(terms: Mapping[str, Term], weights: Mapping[str, float]) -> float | None:
     """The reward; None where a term could not be found, as the rest of a sum is no reward."""
     return math.fsum(parts) if (parts := _parts(terms, weights)) is not None else None
 
 
-def sum_size(terms: Mapping[str, float | str], weights: Mapping[str, float]) -> float:
+def sum_size(terms: Mapping[str, Term], weights: Mapping[str, float]) -> float:
     """Σ |weight · term|: what the rounding of the reward is a share of; 0 where a term could not be found."""
     return math.fsum(map(abs, _parts(terms, weights) or ()))
 
@@ -114,19 +115,21 @@ def weights_of(reward: Reward) -> Mapping[str, float]:
     return MappingProxyType(weights)
 
 
-def _parts(terms: Mapping[str, float | str], weights: Mapping[str, float]) -> list[float] | None:
-    numbers = {name: term for name, term in terms.items() if not isinstance(term, str)}
+def _parts(terms: Mapping[str, Term], weights: Mapping[str, float]) -> list[float] | None:
+    numbers = {name: term for name, term in terms.items() if not isinstance(term, Missing)}
     return [weights[name] * numbers[name] for name in weights] if weights.keys() <= numbers.keys() else None
 
 
-def _term(name: str, judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | str:
+def _term(name: str, judged: Judged, rubric: Rubric, settings: JudgeSettings) -> Term:
     if name in TERMS:
         return TERMS[name](judged, rubric, settings)
     return own_score(name, judged.problem, judged.reply, judged.verdict, judged.num_tokens, settings)
 
 
-def _correct(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | str:
-    return judged.verdict.why if judged.verdict.status in NO_FINDING else rubric.reward(judged.verdict)
+def _correct(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> Term:
+    if judged.verdict.status in NO_FINDING:
+        return Missing(judged.verdict.why, judged.verdict.outage)
+    return rubric.reward(judged.verdict)
 
 
 def _format(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
@@ -137,9 +140,9 @@ def _language(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
     return language_term(judged.reply, judged.problem.language)
 
 
-def _concise(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | str:
+def _concise(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> Term:
     if judged.verdict.status in NO_FINDING:
-        return judged.verdict.why
+        return Missing(judged.verdict.why, judged.verdict.outage)
     return concise_term(judged.num_tokens, judged.max_tokens, judged.verdict.correct)
 
 
@@ -148,13 +151,13 @@ def _overlong(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
     return overlong_term(judged.num_tokens, judged.max_tokens, buffer_tokens) + 0.0  # no -0.0
 
 
-def _preference(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float | str:
+def _preference(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> Term:
     if settings.endpoint is None:
-        return "There is no [judge.endpoint]."
+        return Missing("There is no [judge.endpoint].")
     return preference(settings.endpoint, judged.problem.question, judged.reply.answer)
 
 
-TERMS: Mapping[str, Callable[[Judged, Rubric, JudgeSettings], float | str]] = MappingProxyType(
+TERMS: Mapping[str, Callable[[Judged, Rubric, JudgeSettings], Term]] = MappingProxyType(
     {
         "correct": _correct,  # the verdict, by the rubric
         "format": _format,  # 1 where the reply is well formed

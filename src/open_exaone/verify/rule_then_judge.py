@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.records import Verdict, VerdictStatus
-from open_exaone.verify.endpoint import EndpointError, ask, reason
+from open_exaone.base.records import Missing, Term, Verdict, VerdictStatus
+from open_exaone.verify.endpoint import EndpointError, ask, outage_of
 from open_exaone.verify.settings import Endpoint, JudgeSettings
 
 Rule = Callable[[str, str, Mapping[str, object], JudgeSettings], Verdict]
@@ -64,7 +64,7 @@ def judge_rule_then_model(
 
     Every other verdict of the rule stands, UNPARSED too: without a final answer there is nothing to look at again. So
     does WRONG for a final answer that is empty, or too long to be shown whole. A model that fails, or says neither,
-    gives ERROR, which says nothing about the answer; its `why` is a `Down` or a `Refused` where the endpoint is one.
+    gives ERROR, which says nothing about the answer.
 
     Args:
         metadata: "question", shown to the model; "rule", see `rule_kind`; and what the rule reads.
@@ -85,8 +85,8 @@ def judge_rule_then_model(
     try:
         reply = ask(endpoint, _comparison(question, gold, found), max_tokens=MAX_TOKENS)
     except EndpointError as error:
-        why = reason(error, f"The judge model could not be asked: {error}.")
-        return Verdict(VerdictStatus.ERROR, verdict.extracted, why)
+        why = f"The judge model could not be asked: {error}."
+        return Verdict(VerdictStatus.ERROR, verdict.extracted, why, outage_of(error))
     status, name = _STATUSES.get(_last_line(reply), VerdictStatus.ERROR), _short(endpoint.model)
     whys = {
         VerdictStatus.CORRECT: f"The judge model {name} says that it is the same as the gold answer.",
@@ -96,9 +96,8 @@ def judge_rule_then_model(
     return Verdict(status, verdict.extracted, whys[status])
 
 
-def preference(endpoint: Endpoint, question: str, answer: str) -> float | str:
-    """A model's grade for a reply without its thought, 0 to 1 in tenths; why there is none, where it gives none: as a
-    `Down` or a `Refused` where the endpoint is one.
+def preference(endpoint: Endpoint, question: str, answer: str) -> Term:
+    """A model's grade for a reply without its thought, 0 to 1 in tenths; missing where it gives none.
 
     The papers' hybrid reward has such a term, from a model that was not published; the rubric here is ours.
 
@@ -109,8 +108,8 @@ def preference(endpoint: Endpoint, question: str, answer: str) -> float | str:
     try:
         reply = ask(endpoint, _messages(_GRADE, parts, "Grade the quoted reply, 0 to 10."), max_tokens=MAX_TOKENS)
     except EndpointError as error:
-        return reason(error)
-    return _GRADES.get(_last_line(reply), f"{endpoint.model} gave no grade.")
+        return Missing(str(error), outage_of(error))
+    return _GRADES.get(_last_line(reply), Missing(f"{endpoint.model} gave no grade."))
 
 
 def _endpoint(settings: JudgeSettings) -> Endpoint:

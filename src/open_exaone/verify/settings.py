@@ -23,7 +23,7 @@ class Endpoint(Config):
     max_attempts: int = Field(default=3, gt=0, le=10)
     """How often one question is asked before the verdict is an error."""
     max_wait_s: float = Field(default=86_400.0, ge=0, le=30 * 86_400)
-    """How long training waits for an endpoint that is down, from outage to outage anew, before it stops, resumable."""
+    """How long training waits for one outage of the endpoint before it stops; the same command resumes."""
 
 
 class JudgeSettings(Config):
