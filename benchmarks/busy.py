@@ -25,6 +25,7 @@ from pathlib import Path
 
 from open_exaone.base.machine import num_cores, prepare_process
 
+AS_FOUND = dict(os.environ)  # for the story, which chooses its threads itself
 os.environ.setdefault("OMP_NUM_THREADS", str(num_cores()))  # so that nobody but this script chooses threads
 prepare_process()
 
@@ -168,7 +169,7 @@ def stories(args: argparse.Namespace, spinners: Sequence[subprocess.Popen[bytes]
         with tempfile.TemporaryDirectory(dir=args.out) as folder, beside(spinners, number):
             command = [sys.executable, "-m", "open_exaone", "story", *args.arguments, "--out", f"{folder}/run"]
             started = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=AS_FOUND)
             seconds = time.perf_counter() - started
         idle = idle or seconds
         allowed = 1.9 if number == 1 else (2 + number) / 2 * 1.5
