@@ -1,6 +1,7 @@
 """What scorers may evaluate of a reply is arithmetic; reasoning-gym's verdicts are what they were, and nothing runs."""
 
 import ast
+import importlib
 import importlib.util
 import json
 from pathlib import Path
@@ -139,6 +140,20 @@ def test_a_scorer_that_takes_junk_for_right_is_an_error() -> None:
     entry = {"answer": "1.0 + 2.0i", "metadata": {"result": (1, 2)}}
     assert gym("complex_arithmetic", "1.0 + 2.0i", entry) is VerdictStatus.CORRECT
     assert gym("complex_arithmetic", "nan", entry) is VerdictStatus.ERROR
+
+
+@pytest.mark.parametrize("error", [AssertionError, AttributeError, ValueError])
+def test_a_scorer_that_raises_on_junk_refuses_it(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it raises: another right answer than the item's own stays right."""
+    gym_score = importlib.import_module("open_exaone.verify.gym_score")
+
+    def scorer(answer: str, entry: object) -> float:
+        if not answer.isdigit():
+            raise error
+        return 1.0
+
+    monkeypatch.setattr(gym_score, "_scorer", lambda name: scorer)
+    assert gym_score.score("any", "7", {"answer": "07"}) == (1.0, "")
 
 
 def test_long_answers_are_not_kept() -> None:

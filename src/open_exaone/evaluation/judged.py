@@ -9,7 +9,7 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem, Sample, StopReason, Verdict, VerdictStatus
 from open_exaone.base.version import judging_version
 from open_exaone.rollout.run import judge_reply
-from open_exaone.verify.own import is_own
+from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
 
 UNJUDGED = Verdict(VerdictStatus.ERROR, None, "Not judged yet.")
@@ -36,7 +36,7 @@ def judged(problem: Problem, sample: Sample, settings: JudgeSettings, judged_by:
 
 def judging_key(problem: Problem, settings: JudgeSettings) -> str:
     """A hash of all that fixes the verdict on a reply to this problem, the reply aside."""
-    file = Path(problem.verifier.rpartition(":")[0])
+    file = Path(file_of(problem.verifier))
     own = file.read_bytes() if is_own(problem.verifier) and file.is_file() else b""
     what = (problem.verifier, problem.answer, problem.language, problem.metadata, settings.model_dump(mode="json"))
     text = json.dumps([judging_version(), *what], sort_keys=True, default=str)

@@ -6,7 +6,7 @@ from pathlib import Path
 from open_exaone.base.files import read_json, write_json
 from open_exaone.story.measure import OnEvent
 from open_exaone.train.config import RlStage
-from open_exaone.verify.own import is_own
+from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.rubric import weights_of
 
 
@@ -18,7 +18,7 @@ def tell_changed_rewards(stage: RlStage, folder: Path, on_event: OnEvent) -> Non
     """
     file = folder / "rewards.json"
     names = filter(is_own, weights_of(stage.reward))
-    digests = {name: hashlib.sha256(Path(name.rpartition(":")[0]).read_bytes()).hexdigest() for name in names}
+    digests = {name: hashlib.sha256(Path(file_of(name)).read_bytes()).hexdigest() for name in names}
     before = read_json(file) if file.is_file() else digests
     for name in digests:
         if digests[name] != before.get(name):

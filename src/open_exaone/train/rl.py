@@ -29,7 +29,7 @@ from open_exaone.train.loop import Metrics, StepData
 from open_exaone.train.rollout_metrics import rollout_metrics, why_empty
 from open_exaone.train.state import fingerprint_of
 from open_exaone.train.tensors import learned_logprobs
-from open_exaone.verify.own import is_own
+from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.rubric import sum_size, weights_of
 from open_exaone.verify.settings import WITHOUT_ADDRESS, JudgeSettings
 
@@ -106,7 +106,7 @@ class OnlineRl:
         """Of all that the step's rollouts follow from; where the judge model is, and its key, are no part of it."""
         if self.model is None:
             return ""
-        own = [Path(name.rpartition(":")[0]).read_bytes().hex() for name in filter(is_own, self.judging.weights)]
+        own = [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, self.judging.weights)]
         settings = self.settings.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
         judging = (settings, own, [asdict(problem) for problem in problems])
         return buffer_key(self.model, (step, prompts, asdict(sampling), fingerprint_of(self.config), judging))

@@ -1,6 +1,5 @@
 """Asking reasoning-gym's scorers. This runs in a worker process: nothing here is imported where replies are judged."""
 
-import contextlib
 import importlib
 import re
 import sys
@@ -63,9 +62,11 @@ def score(name: str, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
 
 def _check(scorer: Callable[[str, object], Any], entry: dict[str, Any]) -> None:
     for junk in JUNK:
-        with contextlib.suppress(ArithmeticError, ValueError, LookupError, TypeError):  # to raise is to refuse
-            if scorer(junk, entry) != 1.0:
-                continue
+        try:
+            is_right = scorer(junk, entry) == 1.0
+        except Exception:  # to raise is to refuse
+            continue
+        if is_right:
             raise JunkError(f"the scorer takes {junk!r} for right: its scores mean nothing")
 
 

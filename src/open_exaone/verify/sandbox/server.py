@@ -101,7 +101,7 @@ def _seclude(link: socket.socket, confinement: Confinement | None, begin: Begin,
     received = wire.receive(link)
     if received is None:
         os._exit(0)
-    hears, alarm = os.pipe()
+    timer, alarm = os.pipe()
     try:
         if confinement and confinement.namespaces:
             enter_namespaces(confinement.readable, received[0]["file_bytes"])
@@ -118,15 +118,15 @@ def _seclude(link: socket.socket, confinement: Confinement | None, begin: Begin,
     poll = select.poll()
     poll.register(link.fileno(), getattr(select, "POLLRDHUP", select.POLLHUP))
     ending = ending_of(pid)
-    for descriptor in filter(None, (ending, hears)):
+    for descriptor in filter(None, (ending, timer)):
         poll.register(descriptor, select.POLLIN)
     ready = {descriptor for descriptor, _ in poll.poll()}
     for kill in (os.kill,) if confinement else (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError):
             kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
-    if tells and ready & {ending, hears}:
-        code = -signal.SIGPROF if hears in ready else os.waitstatus_to_exitcode(status)
+    if tells and ready & {ending, timer}:
+        code = -signal.SIGPROF if timer in ready else os.waitstatus_to_exitcode(status)
         with contextlib.suppress(OSError):
             wire.send(link, {"exit_code": code})
     os._exit(0)

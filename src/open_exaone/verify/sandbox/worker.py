@@ -84,7 +84,7 @@ def work(
     Args:
         alarm: where to write a byte once a call has used up its processor time: whoever reads it ends this process.
     """
-    has_rung = _call_for_the_end(alarm) if confinement else lambda: False
+    is_out_of_time = _report_the_timer(alarm) if confinement else lambda: False
     if confinement:
         sys.meta_path.append(hidden)
         become_keeper(confinement)
@@ -104,12 +104,12 @@ def work(
         signal.setitimer(signal.ITIMER_PROF, received[0]["time_limit_s"])
         status, why, value = _answer(function, received[0]["arguments"], place, hidden)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        while has_rung():  # an answer now would be followed by the end, which the next call would take for its own
+        while is_out_of_time():  # an answer now would leave the end to the next call
             signal.pause()
         wire.send(calls, {"status": status, "why": why}, value)
 
 
-def _call_for_the_end(alarm: int) -> Callable[[], bool]:
+def _report_the_timer(alarm: int) -> Callable[[], bool]:
     """Has the timer's signal heard outside. By itself it does nothing to the first process of a namespace.
 
     The byte is written as the signal comes, in C, however long the code that runs then holds on.
