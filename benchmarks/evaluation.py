@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import open_exaone as ox
 from mock_endpoint import mock_endpoint
 from open_exaone.base.records import Problem
-from open_exaone.story.rescore import rescore_file
+from open_exaone.pipeline.rescore import rescore_file
 from open_exaone.tasks.benchmarks.registry import load_benchmark
 from open_exaone.verify.settings import JudgeSettings
 from tasks.benchmarks.constraint_replies import CONTRADICTORY

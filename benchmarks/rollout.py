@@ -21,7 +21,7 @@ from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import load_model, resolve_dtype
 from open_exaone.data.document import prompt_ids
 from open_exaone.engine.engine import Engine
-from open_exaone.story.folder import RunFolder, resolve_model
+from open_exaone.pipeline.folder import RunFolder, resolve_model
 from open_exaone.text.tokenizer import Tokenizer
 from side_by_side import compare
 

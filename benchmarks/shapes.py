@@ -11,7 +11,7 @@ import numpy as np
 from open_exaone.data.document import Document
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.registry import PUBLISHED
-from open_exaone.story.recipe import load_recipe
+from open_exaone.pipeline.recipe import load_recipe
 
 INITIALIZER_RANGE = load_recipe().model.initializer_range
 SHAPES: dict[str, ModelConfig] = {

@@ -45,8 +45,8 @@ def recipe_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def told_run(recipe_file, tmp_path_factory):
     """A finished tiny run, and the events that told it; read only."""
-    from open_exaone.story.recipe import load_recipe
-    from open_exaone.story.run import run_story
+    from open_exaone.pipeline.recipe import load_recipe
+    from open_exaone.pipeline.run import run_story
 
     folder, events = tmp_path_factory.mktemp("runs") / "tiny", []
     run_story(load_recipe(str(recipe_file)), folder, events.append)
@@ -65,7 +65,7 @@ def exaone():
 @pytest.fixture(scope="session")
 def sandbox() -> None:
     """Programs can be run apart from this machine."""
-    from open_exaone.verify.sandbox.programs import ProgramStatus, run_program
+    from open_exaone.sandbox.programs import ProgramStatus, run_program
 
     result = run_program("")
     if result.status is ProgramStatus.REFUSED:

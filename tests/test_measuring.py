@@ -331,7 +331,7 @@ def test_a_part_of_a_benchmark_is_not_said_to_be_within(tmp_path: Path) -> None:
 
 def test_a_stored_evaluation_may_not_choose_code(tmp_path: Path) -> None:
     from open_exaone.base.errors import DataError
-    from open_exaone.story.rescore import rescore_folder
+    from open_exaone.pipeline.rescore import rescore_folder
 
     file, folder, mine = math_file(tmp_path, 3), tmp_path / "out", tmp_path / "mine.py"
     with mock_endpoint(answering(load_problems("math_500", file), gold_reply)) as server:
@@ -350,7 +350,7 @@ def test_a_stored_evaluation_may_not_choose_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [None, 7, "x", [[]], {"a": 1}])
 def test_an_edited_folder_is_explained_or_judged(field: str, value: object, tmp_path: Path) -> None:
     from open_exaone.base.errors import OpenExaoneError
-    from open_exaone.story.rescore import rescore_folder
+    from open_exaone.pipeline.rescore import rescore_folder
 
     file = math_file(tmp_path, 3)
     with mock_endpoint(answering(load_problems("math_500", file), gold_reply)) as server:

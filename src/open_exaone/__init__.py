@@ -7,8 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from open_exaone.api import Engine, Sampling, convert, evaluate, load_model, load_tokenizer, run_story, run_training
-    from open_exaone.judging import JudgeSettings, judge, run_program
+    from open_exaone.api.compute import (
+        Engine,
+        Sampling,
+        convert,
+        evaluate,
+        load_model,
+        load_tokenizer,
+        run_story,
+        run_training,
+    )
+    from open_exaone.api.judging import JudgeSettings, judge, run_program
 
 __all__ = [
     "Engine",
@@ -30,7 +39,10 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("open-exaone")
     if name in __all__:
-        return getattr(import_module("open_exaone.judging" if name in _WITHOUT_TORCH else "open_exaone.api"), name)
+        return getattr(
+            import_module("open_exaone.api.judging" if name in _WITHOUT_TORCH else "open_exaone.api.compute"),
+            name,
+        )
     raise AttributeError(f"module 'open_exaone' has no attribute {name!r}")
 
 

@@ -23,7 +23,7 @@ from open_exaone.engine.request import Request
 from open_exaone.engine.sharded import ShardedEngine, shares_of
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
-from open_exaone.verify.sandbox import wire
+from open_exaone.sandbox import wire
 
 PROMPTS = [random_ids(length, seed=length).tolist() for length in (3, 12, 7, 1, 9, 5, 12)]
 SAMPLING = Sampling(max_new_tokens=16, temperature=1.0, top_p=0.9, num_samples=3, seed=5)

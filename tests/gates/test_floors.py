@@ -10,13 +10,14 @@ from import_graph import SOURCE, imports_of
 # line and the public API) imports everything, and nothing imports it.
 FLOORS = (
     ("base",),
-    ("kernels",),
+    ("kernels", "sandbox", "remote"),
     ("text", "model", "verify"),
-    ("data", "tasks", "engine", "learn", "checkpoint"),
+    ("data", "tasks", "engine", "learn", "checkpoint", "rewards"),
     ("rollout",),
     ("train", "evaluation", "serve", "present"),
-    ("story",),
-    ("cli", "api", "judging", "__init__", "__main__"),
+    ("pipeline",),
+    ("audit",),
+    ("cli", "api", "__init__", "__main__"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 TOP = len(FLOORS) - 1
@@ -78,7 +79,7 @@ def build(root: Path, files: dict[str, str]) -> Path:
         ("base/__init__.py", "def f(name): return f'open_exaone.text.{name}'"),
         ("base/files.py", "from open_exaone import __version__"),
         ("model/rope.py", "from open_exaone.text import chat"),  # siblings
-        ("story/run.py", "from open_exaone.cli import main"),
+        ("pipeline/run.py", "from open_exaone.cli import main"),
         ("shed/tool.py", ""),
         ("shed/data.csv", ""),
         ("stray.py", ""),
@@ -91,11 +92,11 @@ def test_the_gate_can_fail(tmp_path: Path, name: str, code: str) -> None:
 
 def test_what_is_allowed_passes(tmp_path: Path) -> None:
     files = {
-        "__init__.py": "_LAZY = {'run': 'open_exaone.story.run'}",
+        "__init__.py": "_LAZY = {'run': 'open_exaone.pipeline.run'}",
         "__main__.py": "from open_exaone.cli.main import main",
-        "cli/main.py": "def story():\n    from open_exaone.story.run import run",
-        "story/run.py": "from open_exaone.base.errors import ConfigError\nfrom .told import tell\nimport json",
-        "story/told.py": "NAME = 'open_exaone'\nFOLDER = 'open_exaone.recipes'",
+        "cli/main.py": "def run():\n    from open_exaone.pipeline.run import run",
+        "pipeline/run.py": "from open_exaone.base.errors import ConfigError\nfrom .told import tell\nimport json",
+        "pipeline/told.py": "NAME = 'open_exaone'\nFOLDER = 'open_exaone.recipes'",
         "base/errors.py": "",
         "recipes/nano.toml": "",
     }

@@ -20,8 +20,14 @@ HEAVY = (
     "tokenizers",
     "huggingface_hub",
 )
-LIGHT_ROOMS = ("base", "text", "verify", "data", "tasks", "rollout", "evaluation", "serve", "present", "story", "cli")
-HEAVY_MODULES = {"open_exaone.story.stage", "open_exaone.story.training"}  # wire the trainers; imported when one begins
+LIGHT_ROOMS = (
+    *("base", "sandbox", "remote", "text", "verify", "rewards", "data", "tasks", "rollout", "evaluation", "serve"),
+    *("present", "pipeline", "audit", "cli"),
+)
+HEAVY_MODULES = {
+    "open_exaone.pipeline.stage",
+    "open_exaone.pipeline.training",
+}  # wire the trainers; imported when one begins
 LIGHT_MODULES = ("open_exaone.engine.request", "open_exaone.engine.scheduler")
 
 WHICH_WERE_LOADED = """

@@ -9,8 +9,8 @@ from import_graph import SOURCE
 
 # Each is a program of its own, whose output another process of ours captures and reads; none reaches a terminal.
 CAPTURED = {
-    "verify/sandbox/program.py": {"print"},  # the reply's program: what it exits with, as Python itself prints it
-    "verify/code/harness_tester.py": {"print"},  # the report on a reply's function, for the judge
+    "sandbox/program.py": {"print"},  # the reply's program: what it exits with, as Python itself prints it
+    "sandbox/harness_tester.py": {"print"},  # the report on a reply's function, for the judge
     "evaluation/languages.py": {"sys.stdout.write"},  # a row of 0 and 1, for the evaluation
 }
 WRITERS = {"sys.stdout.write", "sys.stderr.write", "sys.__stdout__.write", "sys.__stderr__.write"}

@@ -6,8 +6,8 @@ import pytest
 
 from import_graph import SOURCE
 from open_exaone.base.errors import ConfigError
-from open_exaone.story.recipe import load_recipe
-from open_exaone.story.train_config import load_train_config
+from open_exaone.pipeline.recipe import load_recipe
+from open_exaone.pipeline.train_config import load_train_config
 
 RECIPES = SOURCE / "recipes"
 TRAININGS = SOURCE.parents[1] / "examples" / "finetune"

@@ -12,7 +12,7 @@ BUILTINS = {"eval", "exec", "compile", "__import__"}
 CALLS = {"torch.load", "torch.hub.load", "numpy.load", "np.load", "yaml.load"}  # each reads pickles or builds objects
 
 # Running a program is their whole purpose: they are read as text, run inside the sandbox, and imported by nobody.
-SANDBOXED = {"verify/code/harness_candidate.py", "verify/code/harness_tester.py"}
+SANDBOXED = {"sandbox/harness_candidate.py", "sandbox/harness_tester.py"}
 EVALUATES = "verify/expression.py"  # arithmetic alone, in worker processes: test_scorers.py
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from mock_endpoint import TOO_LARGE, mock_endpoint
-from open_exaone.base import http as transport
-from open_exaone.base.http import EndpointError
 from open_exaone.base.records import Ask, Generation, Reply, Sampling, StopReason
+from open_exaone.remote import http as transport
+from open_exaone.remote.http import EndpointError
 from open_exaone.rollout.providers.context import Overflow, fit, read_overflow
 from open_exaone.rollout.providers.endpoint import EndpointProvider
 

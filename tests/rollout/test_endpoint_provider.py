@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from mock_endpoint import mock_endpoint
-from open_exaone.base import http as transport
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.http import EndpointError, UnreadableError
 from open_exaone.base.records import Ask, Generation, Reply, Sampling, StopReason
+from open_exaone.remote import http as transport
+from open_exaone.remote.http import EndpointError, UnreadableError
 from open_exaone.rollout.providers.completion import read_completion, split, to_generation
 from open_exaone.rollout.providers.endpoint import EndpointProvider
 from open_exaone.rollout.providers.provider import Provider

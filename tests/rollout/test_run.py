@@ -4,7 +4,6 @@ import pytest
 
 import mock_endpoint as module
 from mock_endpoint import mock_endpoint
-from open_exaone.base import http
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import (
     Completion,
@@ -17,12 +16,14 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
+from open_exaone.remote import http
+from open_exaone.remote.settings import Endpoint
 from open_exaone.rollout import patience
 from open_exaone.rollout import run as run_module
 from open_exaone.rollout.run import MIN_ERRORS, Judging, judge_groups, run
 from open_exaone.rollout.select import preference_pairs
 from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.verify.settings import Endpoint, JudgeSettings
+from open_exaone.verify.settings import JudgeSettings
 
 PROBLEM = Problem("p/1", "p", "en", "What?", "4", "math")
 COMPLETION = Completion((1,), (0.0,), (0.0,), StopReason.END, 0)

@@ -13,17 +13,19 @@ import pytest
 
 import mock_endpoint as mock_endpoint_module
 from mock_endpoint import mock_endpoint
-from open_exaone.base import http, interrupt
+from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import read_jsonl
-from open_exaone.base.http import EndpointError
 from open_exaone.base.records import Reply
+from open_exaone.remote import http
+from open_exaone.remote.http import EndpointError
+from open_exaone.remote.settings import Endpoint
 from open_exaone.rollout import patience
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train import loop
 from open_exaone.train.loop import train
 from open_exaone.train.saver import Saver
-from open_exaone.verify.settings import Endpoint, JudgeSettings
+from open_exaone.verify.settings import JudgeSettings
 from tiny_stages import online_rl, same, start
 
 REWARD = {"preference": 1.0, "overlong": 0.1}

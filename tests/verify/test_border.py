@@ -8,11 +8,11 @@ import pytest
 from made_replies import made_replies
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.sandbox.programs import run_program
+from open_exaone.sandbox.workers import CallResult
 from open_exaone.verify import judge as module
 from open_exaone.verify.judge import judge_answer
 from open_exaone.verify.math import judge as mathematics
-from open_exaone.verify.sandbox.programs import run_program
-from open_exaone.verify.sandbox.workers import CallResult
 from open_exaone.verify.settings import JudgeSettings
 
 IFEVAL = {

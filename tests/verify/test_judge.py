@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.remote.settings import Endpoint
 from open_exaone.verify.judge import KINDS, judge_answer
-from open_exaone.verify.settings import Endpoint, JudgeSettings
+from open_exaone.verify.settings import JudgeSettings
 
 ENTRY = {"question": "4 - 1 =", "answer": "3", "metadata": {}}
 CHAIN_SUM = {"source_dataset": "chain_sum", "entry": ENTRY}

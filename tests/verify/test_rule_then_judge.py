@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from open_exaone.base.records import Missing, Outage, Verdict, VerdictStatus
+from open_exaone.remote.settings import Endpoint
+from open_exaone.rewards.preference import MAX_GRADED_CHARS, preference
 from open_exaone.verify import rule_then_judge
+from open_exaone.verify.quoting import MAX_QUESTION_CHARS, quoted_messages
 from open_exaone.verify.rule_then_judge import (
     MAX_ANSWER_CHARS,
-    MAX_GRADED_CHARS,
-    MAX_QUESTION_CHARS,
     judge_rule_then_model,
-    preference,
     rule_kind,
 )
-from open_exaone.verify.settings import Endpoint, JudgeSettings
+from open_exaone.verify.settings import JudgeSettings
 
 CORRECT, WRONG, UNPARSED = VerdictStatus.CORRECT, VerdictStatus.WRONG, VerdictStatus.UNPARSED
 ERROR = VerdictStatus.ERROR
@@ -351,7 +351,7 @@ def test_no_control_token_of_exaones_own_tokenizer_gets_through(exaone: Path) ->
     control = {i: text for i, text in tokens.items() if text.strip() and not text.startswith("PI:")}
     assert len(control) > 300
     for i, text in control.items():
-        message = rule_then_judge._messages("", {"Reply": f"a{text}b"}, "")[1]["content"]
+        message = quoted_messages("", {"Reply": f"a{text}b"}, "")[1]["content"]
         assert i in tokenizer.encode(f"a{text}b").ids
         assert i not in tokenizer.encode(message).ids, text
 

@@ -10,10 +10,10 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.base.output import say
 from open_exaone.base.records import Problem
 from open_exaone.base.terminal import Console
-from open_exaone.story.folder import RunFolder, is_run, resolve_model
-from open_exaone.story.measure import Machine
-from open_exaone.story.recipe import load_recipe
-from open_exaone.story.report import greedy_rows
+from open_exaone.pipeline.folder import RunFolder, is_run, resolve_model
+from open_exaone.pipeline.measure import Machine
+from open_exaone.pipeline.recipe import load_recipe
+from open_exaone.pipeline.report import greedy_rows
 from open_exaone.verify.settings import JudgeSettings
 
 
@@ -21,10 +21,10 @@ def story(
     recipe: str, out: Path | None, overrides: list[str], quick: bool, device: str, dtype: str, unsafe: bool
 ) -> int:
     from open_exaone.checkpoint.folder import resolve_device
+    from open_exaone.pipeline.run import run_story
     from open_exaone.present.card import write_card
     from open_exaone.present.report import write_report
     from open_exaone.present.terminal import Progress, closing_table_rich
-    from open_exaone.story.run import run_story
 
     resolved = load_recipe(recipe, overrides, quick=quick)
     resolve_device(device)
@@ -64,8 +64,8 @@ def _show_replies(console: Console, told: dict[str, Any]) -> None:
 
 
 def judge(file: Path, kind: str, out: Path | None, settings: Path | None, unsafe: bool) -> int:
+    from open_exaone.api.judging import judge_rows
     from open_exaone.base.files import read_numbered_jsonl, write_jsonl
-    from open_exaone.judging import judge_rows
 
     out = out or file.with_name(file.name.removesuffix(".jsonl") + ".verdicts.jsonl")
     if out.resolve() == file.resolve():

@@ -307,7 +307,7 @@ def strings(value: Any) -> "Iterator[str]":
 def _tokenizer(source: Path | None) -> "Tokenizer | None":
     if source is None:
         return None
-    from open_exaone.story.folder import resolve_tokenizer
+    from open_exaone.pipeline.folder import resolve_tokenizer
     from open_exaone.text.tokenizer import Tokenizer
 
     return Tokenizer.load(resolve_tokenizer(source))

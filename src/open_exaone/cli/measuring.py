@@ -13,11 +13,11 @@ from open_exaone.cli.commands import judge_settings
 from open_exaone.evaluation.compare import compare_runs, published_rows, run_rows
 from open_exaone.evaluation.report import Report
 from open_exaone.evaluation.store import Store
+from open_exaone.pipeline.evaluate import Choices, evaluate, is_address
+from open_exaone.pipeline.folder import is_run
+from open_exaone.pipeline.measure import Machine, OnEvent, find_model, stage_entry
+from open_exaone.pipeline.rescore import rescore_file, rescore_folder
 from open_exaone.present.terminal import Progress, measured_table, rich_table
-from open_exaone.story.evaluate import Choices, evaluate, is_address
-from open_exaone.story.folder import is_run
-from open_exaone.story.measure import Machine, OnEvent, find_model, stage_entry
-from open_exaone.story.rescore import rescore_file, rescore_folder
 from open_exaone.verify.own import is_own
 from open_exaone.verify.settings import JudgeSettings
 
@@ -134,8 +134,8 @@ def verify_real(
     dtype: str,
     unsafe: bool,
 ) -> int:
+    from open_exaone.audit.verify_real import verify_real
     from open_exaone.present.verify_real import terminal_lines
-    from open_exaone.story.verify_real import verify_real
 
     def measure_suite(source: Path, *, out: Path, machine: Machine, on_event: Any, **choices: Any) -> dict[str, Any]:
         return evaluate(str(source), Choices(**choices), out=out, machine=machine, on_event=on_event)[1].model_dump(

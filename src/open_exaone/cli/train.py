@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base.terminal import Console
-from open_exaone.story.measure import Machine
-from open_exaone.story.train_config import load_train_config
+from open_exaone.pipeline.measure import Machine
+from open_exaone.pipeline.train_config import load_train_config
 
 
 def train(file: Path, out: Path | None, overrides: list[str], device: str, dtype: str, unsafe: bool) -> int:
     from open_exaone.checkpoint.folder import resolve_device
+    from open_exaone.pipeline.training import run_training
     from open_exaone.present.terminal import Progress
-    from open_exaone.story.training import run_training
 
     config = load_train_config(file, overrides)
     resolve_device(device)

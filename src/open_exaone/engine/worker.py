@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from open_exaone.base.machine import prepare_process
-from open_exaone.verify.sandbox import wire
+from open_exaone.sandbox import wire
 
 if TYPE_CHECKING:
     from open_exaone.base.records import Completion

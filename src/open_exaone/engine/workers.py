@@ -22,7 +22,7 @@ from open_exaone.base.machine import THREAD_VARIABLES
 from open_exaone.base.records import Completion, StopReason
 from open_exaone.engine.request import Request
 from open_exaone.engine.worker import MAX_BYTES, has_news
-from open_exaone.verify.sandbox import wire
+from open_exaone.sandbox import wire
 
 if TYPE_CHECKING:
     from open_exaone.engine.engine import Engine

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from open_exaone.base.machine import cpu_flags, has_fast_cpu_bfloat16, num_cores
-from open_exaone.verify.sandbox.isolation import findings
+from open_exaone.sandbox.isolation import findings
 
 Finding = tuple[Literal["ok", "missing", "note"], str, str]
 

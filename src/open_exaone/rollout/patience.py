@@ -11,8 +11,8 @@ from dataclasses import replace
 from open_exaone.base import interrupt
 from open_exaone.base.log import logger
 from open_exaone.base.records import Missing, Outage, Rollout, Verdict, VerdictStatus
-from open_exaone.verify.endpoint import EndpointError, find_outage
-from open_exaone.verify.settings import Endpoint
+from open_exaone.remote.question import EndpointError, find_outage
+from open_exaone.remote.settings import Endpoint
 
 FIRST_PAUSE_S = 2.0  # before the judge model is asked again; doubled from time to time
 LONGEST_PAUSE_S = 60.0

@@ -6,8 +6,8 @@ from pydantic import Field, field_validator
 
 from open_exaone.base.config import Config
 from open_exaone.learn.config import OptimizerConfig
+from open_exaone.rewards.rubric import Reward, Rubric, weights_of
 from open_exaone.train.settings import KeepConfig, WatchConfig
-from open_exaone.verify.rubric import Reward, Rubric, weights_of
 
 
 class StageConfig(Config):

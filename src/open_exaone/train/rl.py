@@ -20,6 +20,8 @@ from open_exaone.data.document import prompt_ids, rollout_document
 from open_exaone.learn.advantage import group_relative
 from open_exaone.learn.policy import grpo
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.remote.settings import WITHOUT_ADDRESS
+from open_exaone.rewards.rubric import sum_size, weights_of
 from open_exaone.rollout.patience import Patience
 from open_exaone.rollout.run import Generate, Judging, judge_groups, sample
 from open_exaone.text.tokenizer import Tokenizer
@@ -30,8 +32,7 @@ from open_exaone.train.rollout_metrics import rollout_metrics, why_empty
 from open_exaone.train.state import fingerprint_of
 from open_exaone.train.tensors import learned_logprobs
 from open_exaone.verify.own import file_of, is_own
-from open_exaone.verify.rubric import sum_size, weights_of
-from open_exaone.verify.settings import WITHOUT_ADDRESS, JudgeSettings
+from open_exaone.verify.settings import JudgeSettings
 
 
 @dataclass(frozen=True)

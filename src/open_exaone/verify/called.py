@@ -1,7 +1,7 @@
 """What becomes of a verdict where the code that should find it, in a process of its own, returned nothing."""
 
 from open_exaone.base.records import VerdictStatus
-from open_exaone.verify.sandbox.workers import CallResult
+from open_exaone.sandbox.workers import CallResult
 
 
 def status_of(result: CallResult) -> VerdictStatus:

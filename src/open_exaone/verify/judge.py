@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 
 from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
+from open_exaone.sandbox.workers import CallResult, call
 from open_exaone.verify.called import status_of
 from open_exaone.verify.choice import judge_choice
 from open_exaone.verify.code.judge import judge_code
@@ -17,12 +18,11 @@ from open_exaone.verify.constraints.judge import judge_constraints
 from open_exaone.verify.exact import same_answer
 from open_exaone.verify.extract import last_boxed
 from open_exaone.verify.language import judge_language
+from open_exaone.verify.length import judge_length
 from open_exaone.verify.math.judge import judge_math
 from open_exaone.verify.own import is_own, judge_own
 from open_exaone.verify.rule_then_judge import judge_rule_then_model, rule_kind
-from open_exaone.verify.sandbox.workers import CallResult, call
 from open_exaone.verify.settings import JudgeSettings
-from open_exaone.verify.terms import judge_length
 
 Judge = Callable[[str, str, Mapping[str, object], JudgeSettings], Verdict]
 

@@ -1,13 +1,6 @@
 """A user's own functions, named by file: run in a process of their own under the judge's limits.
 
-`my_rewards.py:score` is the function `score` of the file `my_rewards.py`, found from the current folder. A reward gets
-one dictionary and returns a number:
-
-    def score(sample: dict) -> float: ...
-
-    sample = {"question", "gold", "language", "task", "metadata",             of the problem
-              "thought", "answer", "num_tokens",                              of the reply
-              "verdict", "extracted"}                                         of the verifier that the problem names
+`my_task.py:judge` is the function `judge` of the file `my_task.py`, found from the current folder.
 """
 
 import math
@@ -17,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.records import Missing, Problem, Reply, Term, Verdict, VerdictStatus
-from open_exaone.verify.sandbox.workers import CallResult, call, warm
+from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.sandbox.workers import CallResult, call, warm
 from open_exaone.verify.settings import JudgeSettings
 
-MAX_REWARD = 1_000_000
 _OWN = re.compile(r"(.+\.py):([^\W\d]\w*)")
 
 
@@ -82,56 +74,22 @@ def _check_file(name: str) -> None:
         raise ConfigError(f'{name}: no such file: write it as "FILE.py:function", seen from the current folder')
 
 
-def own_score(
-    name: str, problem: Problem, reply: Reply, verdict: Verdict, num_tokens: int, settings: JudgeSettings
-) -> Term:
-    """What a reward of the user's own gives for a reply; missing where it ran out of time or memory.
-
-    Raises:
-        DataError: it raised, or returned no finite number: a mistake in it must not pass as a low reward.
-    """
-    result = call_own(name, _sample(problem, reply, verdict, num_tokens), settings=settings)
-    if result.status in ("timeout", "clock", "memory"):
-        return Missing(result.why)
-    if result.status == "failed":
-        raise DataError(f"{name} failed on a reply: {result.why}")
-    if not _is_number(result.value) or abs(result.value) > MAX_REWARD:
-        found = _short(result.value)
-        raise DataError(f"{name} returned {found} for a reply: a number within ±{MAX_REWARD:,} is needed")
-    return float(result.value)
-
-
 def judge_own(name: str, answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
     """A verifier of the user's own: gets {"answer", "gold", "metadata"}; correct is what it gives True or 1.
 
     Where it runs out of time, nothing is known about the reply, as with a reward of the user's own.
     """
     result = call_own(name, {"answer": answer, "gold": gold, "metadata": dict(metadata)}, settings=settings)
-    if result.status != "ok" or not _is_number(result.value):
-        why = result.why if result.status != "ok" else f"it returned {_short(result.value)}, and no number"
+    if result.status != "ok" or not is_number(result.value):
+        why = result.why if result.status != "ok" else f"it returned {short_value(result.value)}, and no number"
         return Verdict(VerdictStatus.ERROR, None, f"{name} failed: {why}")
     status = VerdictStatus.CORRECT if result.value == 1 else VerdictStatus.WRONG
     return Verdict(status, None, f"{name} gives {result.value}.")
 
 
-def _sample(problem: Problem, reply: Reply, verdict: Verdict, num_tokens: int) -> dict[str, Any]:
-    return {
-        "question": problem.question,
-        "gold": problem.answer,
-        "language": problem.language,
-        "task": problem.task,
-        "metadata": dict(problem.metadata),
-        "thought": reply.thought,
-        "answer": reply.answer,
-        "num_tokens": num_tokens,
-        "verdict": verdict.status.value,
-        "extracted": verdict.extracted,
-    }
-
-
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _short(value: object) -> str:
+def short_value(value: object) -> str:
     return repr(value)[:60]

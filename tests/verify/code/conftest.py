@@ -2,7 +2,7 @@
 
 import pytest
 
-from open_exaone.verify.sandbox.programs import ProgramStatus, run_program
+from open_exaone.sandbox.programs import ProgramStatus, run_program
 
 
 @pytest.fixture(scope="session")

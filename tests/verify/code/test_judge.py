@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.sandbox.programs import ProgramResult, ProgramStatus
 from open_exaone.verify.code import judge as module
 from open_exaone.verify.code.judge import MAX_PROGRAM_CHARS, judge_code
-from open_exaone.verify.sandbox.programs import ProgramResult, ProgramStatus
 from open_exaone.verify.settings import JudgeSettings
 
 pytestmark = pytest.mark.usefixtures("sandbox")

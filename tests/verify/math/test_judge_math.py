@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.sandbox.workers import CallResult
 from open_exaone.verify.math.judge import judge_math
-from open_exaone.verify.sandbox.workers import CallResult
 from open_exaone.verify.settings import JudgeSettings
 
 SETTINGS = JudgeSettings()

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.http import Caller, EndpointError, Limits, Server, UnreadableError
 from open_exaone.base.records import Ask
+from open_exaone.remote.http import Caller, EndpointError, Limits, Server, UnreadableError
 from open_exaone.rollout.providers.completion import ChatReply, count_of, is_counted, read_completion
 from open_exaone.rollout.providers.context import Room, read_overflow
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from open_exaone.base.http import UnreadableError
 from open_exaone.base.records import Generation, Reply, StopReason
+from open_exaone.remote.http import UnreadableError
 from open_exaone.text.chat import THOUGHT_TAGS
 from open_exaone.text.split import split_reply
 

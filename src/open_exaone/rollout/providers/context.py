@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from open_exaone.base.http import EndpointError
 from open_exaone.base.records import Ask, Generation, Reply, Sampling, StopReason
+from open_exaone.remote.http import EndpointError
 
 # How vLLM of all ages, SGLang, llama.cpp's server, OpenAI and TGI tell the context, and the prompt's tokens.
 _CONTEXT = re.compile(

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.http import Caller, EndpointError, Limits, Words, find_server
 from open_exaone.base.records import Ask, Generation, StopReason
+from open_exaone.remote.http import Caller, EndpointError, Limits, Words, find_server
 from open_exaone.rollout.providers.chat import Chat
 from open_exaone.rollout.providers.completion import (
     ChatReply,

@@ -7,13 +7,13 @@ from textwrap import dedent
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.sandbox.limits import CLOCK_FACTOR, too_long, too_long_by_the_clock
+from open_exaone.sandbox.programs import Limits, ProgramResult, ProgramStatus, run_program
 from open_exaone.verify.code.compare import output_difference, shown
 from open_exaone.verify.code.extract import find_program
 from open_exaone.verify.code.forms import Calls, Runs, Script, read_tests
 from open_exaone.verify.code.pair import run_with_tests
 from open_exaone.verify.code.prelude import with_header, with_prelude
-from open_exaone.verify.sandbox.limits import CLOCK_FACTOR, too_long, too_long_by_the_clock
-from open_exaone.verify.sandbox.programs import Limits, ProgramResult, ProgramStatus, run_program
 from open_exaone.verify.settings import JudgeSettings
 
 MAX_PROGRAM_CHARS = 200_000

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from open_exaone.verify.sandbox.programs import Limits, ProgramResult, run_pair
+from open_exaone.sandbox.programs import Limits, ProgramResult, run_pair
 
 _MAX_REPORT_CHARS = 10_000
 
@@ -40,7 +40,7 @@ def run_with_tests(
 @cache
 def _harness(side: str) -> str:
     """The source of one side, the wire first; there is no package to import where it runs."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[2] / "sandbox"
     sources = [(folder / f"harness_{name}.py").read_text(encoding="utf-8") for name in ("wire", side)]
     lines = [line for source in sources for line in source.split("\n")]
     return "\n".join(line for line in lines if not line.startswith("from open_exaone."))

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.sandbox.workers import call
 from open_exaone.verify.called import status_of
 from open_exaone.verify.choice import judge_choice
 from open_exaone.verify.math import find
@@ -13,7 +14,6 @@ from open_exaone.verify.math.algebra import TooLarge, reset_budget
 from open_exaone.verify.math.compare import DEFAULT_PRECISION, same
 from open_exaone.verify.math.normalise import canonical, to_latex
 from open_exaone.verify.math.structure import read
-from open_exaone.verify.sandbox.workers import call
 from open_exaone.verify.settings import JudgeSettings
 
 _MAX_CHARS = 2000  # of an answer; a longer one is compared as text alone

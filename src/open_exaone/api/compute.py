@@ -1,0 +1,181 @@
+"""The part of the public Python API that computes; `open_exaone` offers these names, and they stay."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.records import Sampling
+from open_exaone.checkpoint import folder as _folder
+from open_exaone.checkpoint.convert import convert as _convert
+from open_exaone.engine.engine import Engine
+from open_exaone.model.config import ModelConfig
+from open_exaone.model.transformer import LanguageModel
+from open_exaone.pipeline.evaluate import Choices
+from open_exaone.pipeline.evaluate import evaluate as _evaluate
+from open_exaone.pipeline.folder import resolve_model
+from open_exaone.pipeline.measure import Machine
+from open_exaone.pipeline.recipe import load_recipe
+from open_exaone.pipeline.run import run_story as _run_story
+from open_exaone.pipeline.train_config import load_train_config
+from open_exaone.pipeline.training import run_training as _run_training
+from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.verify.settings import JudgeSettings
+
+__all__ = ["Engine", "Sampling", "convert", "evaluate", "load_model", "load_tokenizer", "run_story", "run_training"]
+
+
+def load_model(
+    source: str | Path, dtype: str = "auto", device: str = "cpu", *, revision: str | None = None
+) -> LanguageModel:
+    """Opens a model: `model(ids_BT)` gives `logits_BTV`, float32.
+
+    Args:
+        source: a model's folder of family exaone, exaone4, llama, qwen2 or qwen3; a run's folder, which stands for its
+            last model; or a name on the Hugging Face hub, such as "LGAI-EXAONE/EXAONE-4.0-1.2B".
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device is fast at it.
+        revision: of a model on the hub: a branch, a tag or a commit.
+
+    Raises:
+        CheckpointError: a file is missing or broken, or the hub has no such model or cannot be reached.
+        ConfigError: `source` is none of these.
+    """
+    folder = _resolve(source, revision)
+    return _folder.load_model(folder, dtype=dtype, device=_folder.resolve_device(device))
+
+
+def load_tokenizer(source: str | Path, *, chat_format: str | None = None, revision: str | None = None) -> Tokenizer:
+    """Opens the tokenizer of a model's folder, of a run's folder, or of a model on the Hugging Face hub.
+
+    Args:
+        source: any of these, or a folder with a `tokenizer.json` and no model.
+        chat_format: how conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0" or "template", the
+            checkpoint's own chat template; the checkpoint's own way if left out.
+        revision: of a model on the hub: a branch, a tag or a commit.
+
+    Raises:
+        CheckpointError: a file is missing or broken, or the hub has no such model or cannot be reached.
+        ConfigError: `source` is none of these.
+    """
+    has_one = revision is None and (Path(source) / "tokenizer.json").is_file()
+    folder = Path(source) if has_one else _resolve(source, revision)
+    return _folder.load_tokenizer(folder, chat_format=chat_format)
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    to: str | None = None,
+    dtype: str | None = None,
+    adapter: str | Path | None = None,
+    revision: str | None = None,
+) -> ModelConfig:
+    """Converts a model into another family's layout, another dtype, or llama.cpp's GGUF; merges LoRA adapters.
+
+    See `open_exaone.checkpoint.convert.convert`.
+    """
+    adapters = None if adapter is None else Path(adapter)
+    return _convert(_resolve(source, revision), Path(target), to=to, dtype=dtype, adapter=adapters)
+
+
+def _resolve(source: str | Path, revision: str | None) -> Path:
+    if revision is None:
+        return resolve_model(Path(source))
+    if "@" in str(source) or Path(source).exists():
+        raise ConfigError(f"revision = {revision!r}: is for names on the hub, and given once; {source} needs none")
+    return resolve_model(Path(f"{source}@{revision}"))
+
+
+def evaluate(
+    source: str | Path,
+    suite: str | None = None,
+    *,
+    num_samples: int | None = None,
+    out: str | Path | None = None,
+    engine: str = "local",
+    rows: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    budgets: Sequence[int] | None = None,
+    seed: int | None = None,
+    compare: bool = False,
+    settings: JudgeSettings | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    unsafe_code_execution: bool = False,
+    **choices: Any,
+) -> dict[str, Any]:
+    """Measures a model, or goes on with a measurement that was cut; what `exaone eval` does, untold.
+
+    Args:
+        source: a run's or a model's folder, a name on the hub, or an endpoint's address.
+        suite: a suite, a benchmark, a file of problems, or a set of a run's problems; a run's own if left out.
+        out: the evaluation's folder; one under runs/eval if left out.
+        engine: "local", "vllm", or an endpoint's address.
+        rows: benchmark -> where its rows are.
+        choices: see `open_exaone.pipeline.evaluate.Choices`, which has all of them.
+
+    Returns:
+        report.json, with the path of its folder as "folder"; the fields of its first task also stand at the top.
+
+    Raises:
+        ConfigError, DataError, RunFolderError: see `open_exaone.pipeline.evaluate.evaluate`.
+    """
+    if unknown := sorted(choices.keys() - {field.name for field in fields(Choices)}):
+        raise ConfigError(f"{unknown[0]}: unknown; known are {', '.join(field.name for field in fields(Choices))}")
+    asked = Choices(
+        suite=suite,
+        num_samples=num_samples,
+        engine=engine,
+        rows=dict(rows or {}),
+        limit=limit,
+        budgets=None if budgets is None else tuple(budgets),
+        seed=seed,
+        compare=compare,
+        **choices,
+    )
+    machine = Machine(device, dtype, unsafe_code_execution)
+    folder, report = _evaluate(
+        str(source), asked, out=None if out is None else Path(out), machine=machine, settings=settings
+    )
+    told = report.model_dump(mode="json")
+    return {**told["tasks"][0], **told, "folder": str(folder)}
+
+
+def run_training(
+    config: str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    overrides: tuple[str, ...] = (),
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    device: str = "auto",
+    dtype: str = "auto",
+    unsafe_code_execution: bool = False,
+) -> dict[str, Any]:
+    """Trains one stage by itself, or goes on with it; what `exaone train` does, untold.
+
+    Args:
+        config: a TOML file, or what it would hold; see docs/training.md.
+        on_event: told each step's metrics, {"stage", "step", "num_steps", "loss", …}, and {"message": …}.
+
+    Returns:
+        what it took, and "result": the path of the model, or of the adapter.
+    """
+    resolved = load_train_config(config if isinstance(config, Mapping) else Path(config), overrides)
+    return _run_training(resolved, Path(out), on_event, Machine(device, dtype, unsafe_code_execution))
+
+
+def run_story(
+    recipe: str = "nano/exaone-deep",
+    out: str | Path = "runs/story",
+    *,
+    overrides: tuple[str, ...] = (),
+    quick: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    unsafe_code_execution: bool = False,
+) -> dict[str, Any]:
+    """Runs a whole recipe, or goes on with it, and returns its report; what `exaone story` does, untold."""
+    resolved = load_recipe(recipe, overrides, quick=quick)
+    return _run_story(resolved, Path(out), lambda event: None, Machine(device, dtype, unsafe_code_execution))

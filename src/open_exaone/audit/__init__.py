@@ -1,0 +1,1 @@
+"""`exaone verify-real`: whether a published model is computed, measured and trained here as it should be."""

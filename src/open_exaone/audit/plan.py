@@ -1,0 +1,137 @@
+"""What part 3 of `verify-real` does, on which problems, and what it takes."""
+
+import random
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from open_exaone.audit.part import Trial
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.records import Problem
+from open_exaone.learn.config import OptimizerConfig
+from open_exaone.tasks.benchmarks.prompts import short_answer
+from open_exaone.tasks.benchmarks.registry import load_benchmark
+from open_exaone.tasks.gym import SETTINGS
+from open_exaone.tasks.splits import ProblemsConfig, SplitConfig, build_splits
+from open_exaone.train.config import RlStage
+
+if TYPE_CHECKING:
+    from open_exaone.model.config import ModelConfig
+
+SEED = 20250316
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the part does, apart from how many steps."""
+
+    batch_prompts: int = 8
+    group_size: int = 8
+    max_new_tokens: int = 1024  # at most half of the model's context
+    micro_batch_tokens: int = 2048
+    learning_rate: float = 1e-6
+    checkpoint_steps: int = 25
+    num_held_out: int = 64  # problems that are measured before and after, and never trained on
+    num_samples: int = 4  # of each of these
+    reward: str = "correct"  # 1 for a correct reply, 0 for any other
+
+    @property
+    def num_samples_at_once(self) -> int:
+        return self.batch_prompts * self.group_size
+
+
+def stage_of(num_steps: int, plan: Plan) -> RlStage:
+    """The stage's settings; GRPO as in `train.rl`. The rates are ours: LG published none."""
+    return RlStage(
+        kind="rl",
+        name="verify-real",
+        split="train",
+        optimizer=OptimizerConfig(kind="adamw", learning_rate=plan.learning_rate, warmup=0.1, schedule="constant"),
+        micro_batch_tokens=plan.micro_batch_tokens,
+        checkpoint_steps=plan.checkpoint_steps,
+        num_steps=num_steps,
+        batch_prompts=plan.batch_prompts,
+        group_size=plan.group_size,
+        max_new_tokens=plan.max_new_tokens,
+        reward=plan.reward,
+    )
+
+
+# Memory
+
+
+def needed_bytes(config: "ModelConfig", itemsize: int, plan: Plan) -> dict[str, int]:
+    """What training takes on the device, by what takes it; an estimate, on the safe side.
+
+    Args:
+        itemsize: bytes of a weight while it computes: 2 for bfloat16.
+    """
+    tokens = max(plan.micro_batch_tokens, 2 * plan.max_new_tokens)
+    reply_bytes = config.kv_cache_bytes(2 * plan.max_new_tokens, bytes_per_value=itemsize)
+    layer = 10 * config.width + 4 * config.num_heads * config.head_width + 5 * config.ffn_width
+    return {
+        "weights and their gradients": 2 * itemsize * config.num_parameters,
+        "float32 masters, their gradients, and Adam's two moments": 16 * config.num_parameters,
+        "activations": tokens * config.num_layers * layer * itemsize,
+        "logits": tokens * config.vocab_size * 24,
+        "keys and values": plan.num_samples_at_once * reply_bytes,
+    }
+
+
+def refuse_what_cannot_fit(trial: Trial, itemsize: int, plan: Plan) -> None:
+    """Looks before anything is loaded.
+
+    Raises:
+        ConfigError: the device's memory cannot hold the training.
+        DataError: the disk cannot hold the saved states.
+    """
+    from open_exaone.engine.memory import free_bytes
+
+    needed, free = sum(needed_bytes(trial.config, itemsize, plan).values()), free_bytes(trial.device)
+    if needed > free:
+        raise ConfigError(
+            f"RL on {trial.config.num_parameters:,} parameters needs about {needed / 1e9:.0f} GB on one device, and "
+            f"{free / 1e9:.0f} GB are free: take a smaller model or a larger device, or leave this part out with "
+            "--rl-steps 0"
+        )
+    state = 12 * trial.config.num_parameters  # masters and two moments; two are kept while a third is written
+    disk = shutil.disk_usage(trial.out).free
+    if 3 * state > disk:
+        raise DataError(
+            f"the saved states take up to {3 * state / 1e9:.0f} GB, and the disk of --out has {disk / 1e9:.0f} GB "
+            "free: name a folder on a larger one, or leave this part out with --rl-steps 0"
+        )
+
+
+# Problems
+
+
+def find_problems(rows: Mapping[str, str], num_steps: int, plan: Plan) -> tuple[list[Problem], list[Problem]]:
+    """The held-out problems, and those trained on; asked in LG's words for a short answer.
+
+    Raises:
+        DataError: the rows are wrong, or too few.
+    """
+    wanted = num_steps * plan.batch_prompts
+    if "gsm8k" in rows:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # these are to be the training rows, not the test's that we know
+            problems = list(load_benchmark("gsm8k", rows["gsm8k"], on_change="warn").problems)
+        if len(problems) < plan.num_held_out + plan.batch_prompts:
+            raise DataError(
+                f"{rows['gsm8k']}: has {len(problems)} problems; {plan.num_held_out} are held out and each step takes "
+                f"{plan.batch_prompts}: give it more, or leave --rows gsm8k out"
+            )
+        random.Random(SEED).shuffle(problems)
+        return problems[: plan.num_held_out], problems[plan.num_held_out :][:wanted]
+    families = tuple(SETTINGS)
+    sizes = {"held-out": plan.num_held_out, "train": min(wanted, 800)}
+    splits = {name: SplitConfig(num_problems=size, families=families) for name, size in sizes.items()}
+    drawn = build_splits(ProblemsConfig(splits=splits, seed=1))
+    asked = {
+        name: [replace(problem, question=short_answer(problem.question)) for problem in split]
+        for name, split in drawn.items()
+    }
+    return asked["held-out"], asked["train"]

@@ -1,0 +1,294 @@
+"""Measures any model by any suite: a run, a checkpoint, an endpoint."""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from open_exaone.base.config import Config, validate
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.version import code_version
+from open_exaone.evaluation.compare import with_published
+from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.evaluation.plan import plan
+from open_exaone.evaluation.report import Report, build_report, write_report
+from open_exaone.evaluation.run import Samples, run_tasks
+from open_exaone.evaluation.score import score_task
+from open_exaone.evaluation.store import Store
+from open_exaone.evaluation.suite import load_suite
+from open_exaone.evaluation.task import Task
+from open_exaone.pipeline.folder import RunFolder, is_run
+from open_exaone.pipeline.measure import Machine, OnEvent, find_model, heed_interrupts, own_tasks
+from open_exaone.pipeline.report import versions
+from open_exaone.present.evaluation import write_evaluation_page
+from open_exaone.rollout.providers.endpoint import EndpointProvider
+from open_exaone.rollout.providers.local import LocalProvider, weights_hash
+from open_exaone.rollout.providers.provider import Provider
+from open_exaone.rollout.providers.vllm import VllmProvider
+from open_exaone.tasks.own import own_problems
+from open_exaone.verify.own import is_own
+from open_exaone.verify.settings import JudgeSettings
+
+LOCAL, VLLM = "local", "vllm"
+FLAGS = {"rows": "rows", "budgets": "budget", "modes": "mode", "skip_missing": "skip-missing", "changed": "changed"}
+
+
+class EndpointOptions(Config):
+    """What --engine-option may say of an endpoint."""
+
+    timeout_s: float = Field(default=3600.0, gt=0, le=604_800)
+    """The longest that one reply may take, its retries included."""
+    max_attempts: int = Field(default=8, ge=1, le=100)
+    """How often one request is tried."""
+    api_key_variable: str | None = None
+    """The environment variable that holds the key; OPENAI_API_KEY, where that is set, if left out."""
+    num_parameters: int | None = Field(default=None, ge=1)
+    """Of the model, to count FLOPs."""
+    thought_tag: str = Field(default="think", pattern=r"^[a-z]{1,20}$")
+    """What the model's thoughts stand in; EXAONE Deep's is "thought"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What a measurement leaves to whoever asks for it; None is the suite's own."""
+
+    suite: str | None = None  # a suite, a benchmark, a file of problems, a set of the run; None: the run's own
+    stage: str | None = None  # which stage's model of a run; its last if None
+    engine: str = LOCAL  # "local", "vllm", or an endpoint's address
+    rows: Mapping[str, str] = field(default_factory=dict)  # benchmark -> where its rows are
+    num_samples: int | None = None
+    limit: int | None = None  # so many problems of each benchmark
+    budgets: tuple[int, ...] | None = None  # thinking budgets in tokens
+    modes: tuple[str, ...] | None = None
+    seed: int | None = None
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    until_width: float | None = None  # stop a task once its interval is so wide to each side
+    concurrency: int = 32  # requests in flight, of an endpoint
+    skip_missing: bool = False  # leave out benchmarks that cannot be loaded
+    changed: bool = False  # take benchmarks whose content differs from what we know
+    compare: bool = False  # set the published numbers beside
+    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of vLLM, or of `EndpointProvider`
+
+    def __post_init__(self) -> None:
+        if self.until_width is not None and not 0 < self.until_width < 0.5:
+            raise ConfigError(f"--until-width {self.until_width}: must lie between 0 and 0.5, such as 0.02")
+        for flag, number in (("--samples", self.num_samples), ("--limit", self.limit)):
+            if number is not None and number < 1:
+                raise ConfigError(f"{flag} {number}: must be at least 1")
+
+
+def evaluate(
+    source: str,
+    choices: Choices,
+    *,
+    out: Path | None = None,
+    machine: Machine | None = None,
+    settings: JudgeSettings | None = None,
+    on_event: OnEvent = lambda event: None,
+) -> tuple[Path, Report]:
+    """Measures a model; a measurement that was cut goes on where it was.
+
+    Args:
+        source: a run's folder, a model's folder, a name on the hub, or an endpoint's address.
+        out: the evaluation's folder; one under runs/eval, named after model and suite, if left out.
+        settings: what judging may cost; the recipe's, for a run, if left out.
+
+    Returns:
+        the folder (`report.json`, `report.html`, `samples.jsonl`, …), and the report.
+
+    Raises:
+        ConfigError: there is no such model, stage, suite or engine, or the choices contradict one another.
+        DataError: a benchmark cannot be loaded, or samples could not be had.
+        RunFolderError: the folder is another evaluation's.
+        Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
+    """
+    machine = machine or Machine()
+    recipe = RunFolder(Path(source)).recipe() if is_run(Path(source)) else None
+    settings = machine.judge(settings or (recipe.judge if recipe else JudgeSettings()))
+    left_out: list[str] = []
+    suite, tasks, not_published = _planned(source, choices, settings, left_out.append)
+    provider = _provider(source, choices, machine)
+    store = Store(out or _default_folder(source, suite, tasks, provider))
+    num_samples = sum(len(task.problems) * task.sampling.num_samples for task in tasks)
+    on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
+    started = datetime.now(UTC)
+    done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
+    notes = list(dict.fromkeys([*left_out, *store.notes, *provider.notes, *_stopped_early(tasks, done)]))
+    for note in notes:
+        on_event({"message": f"note: {note}"})
+    report = build_report(
+        [
+            score_task(
+                task, samples, flops=_flops(provider, samples), not_published=_ours(task, not_published, choices)
+            )
+            for task, samples in done
+        ],
+        suite=suite,
+        model={**provider.identity, "notes": notes},
+        code_version=code_version(),
+        versions=versions(),
+        started=started.isoformat(timespec="seconds"),
+        seconds=store.seconds,
+    )
+    return store.folder, publish(store.folder, report, compare=choices.compare)
+
+
+def is_address(source: str) -> bool:
+    """Whether an endpoint is meant."""
+    return source.startswith(("http://", "https://"))
+
+
+def _planned(
+    source: str, choices: Choices, settings: JudgeSettings, on_skip: Callable[[str], object]
+) -> tuple[str, list[Task], Callable[[str], Sequence[str]]]:
+    """The suite's name, its tasks, and which settings of a task LG did not publish."""
+    run = RunFolder(Path(source)) if is_run(Path(source)) else None
+    splits = sorted(path.stem for path in (run.path / "problems").glob("*.jsonl")) if run else []
+    suite = choices.suite
+    is_file = suite is not None and "," not in suite and (suite.endswith(".jsonl") or is_own(suite))
+    if run is not None and (suite is None or suite in splits or is_file):
+        return (*_own(run, suite, choices, settings), lambda name: ())
+    if suite is None:
+        if not is_address(source):
+            find_model(Path(source), choices.stage)  # raises where there is none
+        raise ConfigError(f"{source}: is not a run's folder: say what to measure, such as --suite exaone-deep")
+    try:
+        found = load_suite(suite)
+    except ConfigError as error:
+        of_run = f"; sets of this run are {', '.join(splits)}" if splits else ""
+        raise ConfigError(f"--suite {suite}: {str(error).removeprefix(f'suite {suite!r}: ')}{of_run}") from error
+    tasks = plan(
+        found,
+        rows=choices.rows,
+        limit=choices.limit,
+        num_samples=choices.num_samples,
+        budgets=choices.budgets,
+        modes=choices.modes,
+        seed=choices.seed,
+        max_new_tokens=choices.max_new_tokens,
+        temperature=choices.temperature,
+        top_p=choices.top_p,
+        run_problems=run.problems if run else None,
+        settings=settings,
+        on_change="warn" if choices.changed else "error",
+        skip_missing=choices.skip_missing,
+        on_skip=lambda why: on_skip(f"left out: {why}"),
+    )
+    return found.name, tasks, found.not_published
+
+
+def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSettings) -> tuple[str, list[Task]]:
+    """A set of the run's problems, or a file of the user's, measured as the run measures itself."""
+    for name in FLAGS:
+        if getattr(choices, name):
+            raise ConfigError(f"--{FLAGS[name]}: needs a suite or a benchmark, such as --suite nano")
+    config = run.recipe().evaluation
+    split = suite or config.split
+    wanted = {
+        "split": split,
+        "num_samples": choices.num_samples,
+        "seed": choices.seed,
+        "max_new_tokens": choices.max_new_tokens,
+        "temperature": choices.temperature,
+        "top_p": choices.top_p,
+    }
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    config = validate(EvaluationConfig, config.model_dump() | changes, "evaluation")
+    is_file = split.endswith(".jsonl") or is_own(split)
+    problems = own_problems(split, settings) if is_file else run.problems(split)
+    thinking = find_model(run.path, choices.stage)[1]
+    tasks = own_tasks(problems[: choices.limit], config, thinking=thinking, source=split if is_file else "")
+    is_whole = choices.limit is None or choices.limit >= len(problems)
+    return split, [replace(task, is_whole=is_whole) for task in tasks]
+
+
+def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
+    options = dict(choices.engine_options)
+    if is_address(choices.engine) or is_address(source):
+        return _endpoint(source, choices, validate(EndpointOptions, options, "--engine-option"))
+    if choices.engine not in (LOCAL, VLLM):
+        raise ConfigError(
+            f"--engine {choices.engine}: must be local, vllm, or an address such as http://localhost:8000/v1"
+        )
+    from open_exaone.checkpoint.folder import load_config, load_model, load_tokenizer, resolve_device
+    from open_exaone.checkpoint.licence import licence_of, model_name, tell_before_generating
+
+    folder, _ = find_model(Path(source), choices.stage)
+    tell_before_generating(licence_of(folder), model_name(folder))
+    tokenizer = load_tokenizer(folder)
+    if choices.engine == VLLM:
+        config = load_config(folder)
+        return VllmProvider(
+            folder, tokenizer, weights=weights_hash(folder), num_parameters=config.num_parameters, options=options
+        )
+    if options:
+        raise ConfigError(f"--engine-option {min(options)}: the local engine has no options; vLLM and endpoints have")
+    from open_exaone.engine.sharded import ShardedEngine
+
+    model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
+    engine = ShardedEngine(model, tokenizer, num_slots=None)
+    name = f"{Path(source).resolve().name}/{folder.parent.name}" if is_run(Path(source)) else model_name(folder)
+    return LocalProvider(engine, model=name, weights=weights_hash(folder), on_step=heed_interrupts)
+
+
+def _endpoint(source: str, choices: Choices, options: EndpointOptions) -> Provider:
+    if choices.stage is not None:
+        raise ConfigError(f"--stage {choices.stage}: an endpoint has no stages; name a run's folder")
+    if is_address(source) and choices.engine != LOCAL:
+        raise ConfigError(f"--engine {choices.engine}: {source} is an endpoint itself: leave --engine out")
+    url, model = (source, None) if is_address(source) else (choices.engine, source)
+    return EndpointProvider(url, model, concurrency=choices.concurrency, **options.model_dump())
+
+
+def _default_folder(source: str, suite: str, tasks: Sequence[Task], provider: Provider) -> Path:
+    """One for each model and way of asking: more samples or problems go to the same folder, others to another."""
+    ways = [(task.name, task.thinking, replace(task.sampling, num_samples=1)) for task in tasks]
+    digest = hashlib.sha256(repr((sorted(provider.identity.items()), code_version(), ways)).encode()).hexdigest()
+    model, asked = (re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-40:] for text in (source, suite))
+    return Path("runs") / "eval" / f"{model}-{asked}-{digest[:6]}"
+
+
+def _ours(task: Task, not_published: Callable[[str], Sequence[str]], choices: Choices) -> list[str]:
+    """The settings that LG did not publish, and those that whoever asks has changed."""
+    asked = {
+        "k": choices.num_samples,
+        "seed": choices.seed,
+        "max_new_tokens": choices.max_new_tokens,
+        "temperature": choices.temperature,
+        "top_p": choices.top_p,
+        "thinking_budget": choices.budgets,
+    }
+    published = not_published(task.name)
+    return list(
+        dict.fromkeys([*published, *(name for name, value in asked.items() if value is not None and published)])
+    )
+
+
+def _stopped_early(tasks: Sequence[Task], done: Sequence[tuple[Task, Samples]]) -> list[str]:
+    """Which tasks had an interval that was narrow enough before their last question."""
+    return [
+        f"{task.name}: stopped after {len(asked.problems)} of {len(task.problems)} questions: narrow enough by then"
+        for task, (asked, _) in zip(tasks, done, strict=True)
+        if len(asked.problems) < len(task.problems)
+    ]
+
+
+def _flops(provider: Provider, samples: Samples) -> float | None:
+    costs = [provider.flops(sample.generation) for row in samples for sample in row]
+    return None if None in costs else math.fsum(cost for cost in costs if cost is not None)
+
+
+def publish(folder: Path, report: Report, *, compare: bool) -> Report:
+    """Writes report.json and report.html."""
+    report = with_published(report) if compare else report
+    write_report(folder / "report.json", report)
+    write_evaluation_page(folder)
+    return report

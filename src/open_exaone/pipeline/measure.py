@@ -1,0 +1,119 @@
+"""What every measurement of a model needs: where it runs, which model it is, and a run's own way of measuring."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from open_exaone.base import interrupt
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.records import Completion, Problem, Sampling
+from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.evaluation.report import Entry
+from open_exaone.evaluation.task import Task
+from open_exaone.pipeline.folder import RunFolder, is_run, resolve_model
+from open_exaone.rollout.run import Generate
+from open_exaone.verify.settings import JudgeSettings
+
+if TYPE_CHECKING:
+    from open_exaone.engine.engine import Engine
+
+OnEvent = Callable[[dict[str, Any]], None]
+GREEDY = "-greedy"  # behind a set's name: its task of one greedy reply to each problem
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where tensors are computed and programs run; not part of any recipe."""
+
+    device: str = "auto"  # "auto", "cpu", "cuda"
+    dtype: str = "auto"  # "auto", "float32", "bfloat16"
+    unsafe_code_execution: bool = False  # run generated programs even where they cannot be isolated
+
+    def judge(self, settings: JudgeSettings) -> JudgeSettings:
+        """A recipe's settings on this machine."""
+        return settings.model_copy(update={"unsafe_code_execution": self.unsafe_code_execution})
+
+
+def own_tasks(problems: Sequence[Problem], config: EvaluationConfig, *, thinking: bool, source: str = "") -> list[Task]:
+    """A run's own measurement: k samples of every problem, and one greedy reply."""
+    sampling = Sampling(
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        num_samples=config.num_samples,
+        seed=config.seed,
+    )
+    samples = Task(config.split, config.split, tuple(problems), sampling, thinking, source)
+    greedy = replace(sampling, temperature=0.0, num_samples=1)
+    return [samples, replace(samples, name=config.split + GREEDY, sampling=greedy)]
+
+
+def stage_entry(samples: Entry, greedy: Entry) -> dict[str, Any]:
+    """The fields of a stage's entry in a story's report.json that come from its measurement."""
+    assert samples.tokens is not None and samples.rates.truncated is not None  # of generations, both are known
+    return {
+        "mode": samples.mode,
+        "split": samples.name,
+        "num_problems": samples.num_problems,
+        "pass_at_1": samples.pass_at_1,
+        "ci95": list(samples.ci95),
+        "k": samples.k,
+        "greedy": greedy.pass_at_1,
+        "cons_at_k": samples.cons_at_k,
+        "pass_at_k": samples.pass_at_k,
+        "mean_thought_tokens": samples.tokens.thought,
+        "mean_reply_tokens": samples.tokens.reply,
+        "truncated_share": samples.rates.truncated.value,
+        "unparsed_share": samples.rates.no_answer.value,
+        "error_share": samples.rates.error.value,
+        "per_task": {name: part.model_dump(mode="json") for name, part in samples.per_task.items()},
+        "per_language": {name: part.model_dump(mode="json") for name, part in samples.per_language.items()},
+    }
+
+
+def watched(engine: "Engine", on_event: OnEvent, label: str | None) -> Generate:
+    """The engine as a callable that heeds Ctrl-C midway, and tells its progress under `label`, if it has one."""
+
+    def generate(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        total, done, tokens = len(prompts) * sampling.num_samples, 0, 0
+        started = time.perf_counter()
+
+        def on_step(num_tokens: int, num_done: int) -> None:
+            nonlocal done, tokens
+            interrupt.check()
+            done, tokens = done + num_done, tokens + num_tokens
+            if label and num_done:
+                speed = tokens / (time.perf_counter() - started)
+                on_event({"stage": label, "step": done, "num_steps": total, "tokens_per_second": speed})
+
+        return engine.generate(prompts, sampling, on_step)
+
+    return generate
+
+
+def heed_interrupts(num_tokens: int, num_done: int) -> None:
+    """What an engine calls after each of its steps where Ctrl-C may stop it midway."""
+    interrupt.check()
+
+
+def find_model(source: Path, stage: str | None = None) -> tuple[Path, bool]:
+    """The model's folder, and whether it is to be asked in reasoning mode.
+
+    Raises:
+        ConfigError: there is no such model or stage.
+    """
+    if not is_run(source):
+        if stage is not None:
+            raise ConfigError(f"--stage {stage}: {source} is not a run's folder, and only a run has stages")
+        return resolve_model(source), True
+    run = RunFolder(source)
+    folders = {config.name: run.stage(index, config.name) / "model" for index, config in enumerate(run.recipe().stages)}
+    if stage is not None and stage not in folders:
+        raise ConfigError(f"--stage {stage}: must be one of {', '.join(folders)}")
+    folder = folders[stage] if stage is not None else resolve_model(source)
+    if not folder.is_dir():
+        raise ConfigError(f"--stage {stage}: has not finished yet: run `exaone story --out {source}`")
+    thinking = {folders[config.name]: config.thinking for config in run.recipe().stages}
+    return folder, thinking[folder]

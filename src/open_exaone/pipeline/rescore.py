@@ -1,0 +1,135 @@
+"""Judges what was stored anew: an evaluation's own samples, or replies of another harness. Nothing is generated."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from open_exaone.base.config import validate
+from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.files import write_jsonl
+from open_exaone.base.records import Sample
+from open_exaone.base.version import code_version
+from open_exaone.evaluation.foreign import difference_rows, read_outputs, score_foreign
+from open_exaone.evaluation.report import Entry, Report, build_report, read_report
+from open_exaone.evaluation.rescore import changes, rescore
+from open_exaone.evaluation.rows import place_of, task_row
+from open_exaone.evaluation.score import score_task
+from open_exaone.evaluation.store import Store
+from open_exaone.evaluation.task import Task
+from open_exaone.pipeline.evaluate import publish
+from open_exaone.pipeline.measure import Machine, OnEvent
+from open_exaone.pipeline.report import versions
+from open_exaone.rollout.run import check_verdicts
+from open_exaone.verify.own import check_kind_of_row
+from open_exaone.verify.settings import JudgeSettings
+
+STORED = "stored"  # the engine of replies that came in a file
+
+
+def rescore_folder(
+    folder: Path,
+    settings: JudgeSettings | None = None,
+    *,
+    kind: str | None = None,
+    machine: Machine | None = None,
+    compare: bool = False,
+    on_event: OnEvent = lambda event: None,
+) -> Report:
+    """Judges an evaluation's stored samples anew, without generating; its verdicts and its report are replaced.
+
+    Args:
+        settings: what judging may cost; as before if left out.
+        kind: the function of your own that judged the samples, which the folder's files alone may not choose.
+        compare: set the published numbers beside; they stay where they were.
+
+    Raises:
+        ConfigError: the folder is a stage's of a run.
+        DataError: the folder holds no finished evaluation; a file of it is broken, names the line; or no reply of a
+            task could be judged.
+    """
+    if (folder / "outcome.json").is_file():
+        raise ConfigError(f"{folder}: is a run's own measurement, which its story reads: measure the run anew instead")
+    store = Store(folder)
+    with store.opened():
+        stored = store.read()
+        if stored.plan["model"].get("engine") == STORED:
+            origin = stored.tasks[0].source
+            raise DataError(f"{folder}: its replies came in {origin}: judge that file anew, into another --out")
+        for own in {problem.verifier for task in stored.tasks for problem in task.problems} - {kind}:
+            check_kind_of_row(own, f"on the command line, if it may run: --kind {own}")
+        settings = settings or validate(JudgeSettings, stored.plan.get("judge", {}), f"{store.plan_file}: judge")
+        settings = machine.judge(settings) if machine else settings
+        samples = rescore(stored.tasks, stored.samples, settings)
+        for rows in samples:
+            check_verdicts([sample.verdict for row in rows for sample in row])
+        changed = changes(stored.samples, samples)
+        for (before, now), number in changed.most_common():
+            on_event({"message": f"{number:,} verdicts changed from {before} to {now}"})
+        if not changed:
+            on_event({"message": "no verdict changed"})
+        old = _old_report(folder)
+        told = {entry.name: entry for entry in old.tasks} if old else {}
+        entries = [
+            _scored_anew(told.get(task.name), task, rows) for task, rows in zip(stored.tasks, samples, strict=True)
+        ]
+        report = build_report(
+            entries,
+            suite=str(stored.plan.get("suite")),
+            model=old.model if old else {**stored.plan["model"], "notes": store.notes},
+            code_version=str(stored.plan.get("code_version")),
+            versions=versions(),
+            started=old.started if old else datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=store.seconds,
+        )
+        flat = [sample for rows in samples for row in rows for sample in row]
+        store.finish(stored.tasks, flat, stored.others)
+    return publish(folder, report, compare=compare or any(entry.published for entry in told.values()))
+
+
+def _old_report(folder: Path) -> Report | None:
+    """The folder's report, where there is one that can be read."""
+    try:
+        return read_report(folder)
+    except DataError:
+        return None
+
+
+def _scored_anew(old: Entry | None, task: Task, samples: Sequence[Sequence[Sample]]) -> Entry:
+    flops = old.cost.flops if old and old.cost else None
+    return score_task(task, samples, flops=flops, not_published=old.not_published if old else ())
+
+
+def rescore_file(
+    file: Path, out: Path, settings: JudgeSettings | None = None, *, kind: str = "math", compare: bool = False
+) -> Report:
+    """Judges replies that another harness stored, and sets its verdicts beside ours (`evaluation.foreign`).
+
+    Args:
+        out: gets what an evaluation's folder holds, and `differences.jsonl`.
+
+    Raises:
+        DataError: no format fits, or a field is wrong; names the line.
+        RunFolderError: `out` is something else's.
+    """
+    stored = read_outputs(file, kind)
+    samples = rescore([item.task for item in stored], [item.samples for item in stored], settings)
+    store = Store(out)
+    model = {"engine": STORED, "model": file.name}
+    tasks = [task_row(item.task) for item in stored]
+    asked = {"suite": file.stem, "model": model, "code_version": code_version(), "tasks": tasks}
+    flat = [sample for rows in samples for row in rows for sample in row]
+    with store.opened():
+        store.claim(asked, {place_of(sample): sample.key for sample in flat})
+        store.finish([item.task for item in stored], flat)
+        pairs = list(zip(stored, samples, strict=True))
+        differences = (row for item, rows in pairs for row in difference_rows(item.task, rows, item.theirs))
+        write_jsonl(out / "differences.jsonl", differences)
+        report = build_report(
+            [score_foreign(item, rows) for item, rows in pairs],
+            suite=file.stem,
+            model=model,
+            code_version=code_version(),
+            versions=versions(),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+    return publish(out, report, compare=compare)

@@ -1,0 +1,1 @@
+"""HTTP to endpoints: deadlines, retries, keys; and questions to a language model that judges."""

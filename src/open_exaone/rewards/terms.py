@@ -1,0 +1,83 @@
+"""The parts of a reward as pure functions: format, language, brevity.
+
+Each function takes what is known of one reply and returns a number; the rubric weighs and sums them.
+"""
+
+import re
+
+from open_exaone.base.records import Reply
+from open_exaone.verify.extract import boxes
+from open_exaone.verify.language import consistency
+
+# Tags of EXAONE's chat formats: none is left in a reply that was split, unless it stood where it doesn't belong.
+_MARKERS = re.compile(r"</?(?:think|thought|tool_call|tool_result)>|\[\|(?:system|user|assistant|tool|endofturn)\|\]")
+
+
+def format_term(reply: Reply, thinking: bool) -> float:
+    """1.0 for a well-formed reply with a visible final answer, else 0.0.
+
+    The reply format of EXAONE Deep (arXiv 2503.12524, 2.2: a thought in its tags, then a self-contained answer), as the
+    rule-based format reward of DeepSeek-R1 (arXiv 2501.12948, 2.2.2) checks it: one closed thought that says something,
+    and none where none was asked for; an answer with exactly one `\\boxed{...}` that is not empty; no tag of the chat
+    format in either; no tool call, since a reply that calls a tool is not final.
+
+    Args:
+        thinking: the prompt asked for a thought.
+    """
+    has_thought = bool(reply.thought.strip())
+    found = boxes(reply.answer)
+    is_whole = reply.finished and not reply.tool_calls and has_thought == thinking
+    is_clean = not any(_MARKERS.search(text) for text in (reply.thought, reply.answer))
+    return float(is_whole and is_clean and len(found) == 1 and bool(found[0]))
+
+
+def language_term(reply: Reply, language: str) -> float:
+    """1.0 where thought and answer are in the problem's language, else 0.0 (EXAONE 4.0, arXiv 2507.11407, 2.4.3).
+
+    Raises:
+        ValueError: the language is none of `language.LANGUAGES`.
+    """
+    return consistency(reply.thought, reply.answer, language)
+
+
+def concise_term(num_tokens: int, max_tokens: int, is_correct: bool) -> float:
+    """1 - num_tokens / max_tokens for a correct reply, in [0, 1]; 0 for any other.
+
+    EXAONE 4.0 (arXiv 2507.11407, 2.4.3) prefers the shortest correct of several replies and publishes no formula. This
+    one ranks correct replies the same way and needs no other reply; a wrong one earns nothing by being short.
+
+    Args:
+        num_tokens: of the whole reply, its thought included.
+        max_tokens: that it may have.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    _check_tokens(num_tokens, max_tokens)
+    return max(0.0, 1.0 - num_tokens / max_tokens) if is_correct else 0.0
+
+
+def overlong_term(num_tokens: int, max_tokens: int, buffer_tokens: int) -> float:
+    """DAPO's soft overlong punishment (arXiv 2503.14476, eq. 13), in [-1, 0].
+
+    0 up to max_tokens - buffer_tokens; from there it falls linearly, to -1 at max_tokens and beyond.
+
+    Args:
+        num_tokens: of the whole reply.
+        max_tokens: L_max: from here on the punishment is whole.
+        buffer_tokens: L_cache: how long before that it begins.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    _check_tokens(num_tokens, max_tokens)
+    if not 1 <= buffer_tokens <= max_tokens:
+        raise ValueError(f"buffer_tokens = {buffer_tokens}: must lie in 1 to max_tokens = {max_tokens}")
+    return -min(1.0, max(0, num_tokens - (max_tokens - buffer_tokens)) / buffer_tokens)
+
+
+def _check_tokens(num_tokens: int, max_tokens: int) -> None:
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens = {max_tokens}: must be at least 1")
+    if num_tokens < 0:
+        raise ValueError(f"num_tokens = {num_tokens}: must be at least 0")
