@@ -66,7 +66,7 @@ class Ours:
 
     def step(self, documents: Sequence[Document]) -> int:
         """One optimizer step; returns the tokens computed."""
-        denominator = sum(int(np.count_nonzero(document.is_learned[1:])) for document in documents)
+        denominator = sum(int(np.count_nonzero(document.loss_mask[1:])) for document in documents)
         num_computed = 0
         for batch in pack(documents, self.objective.config.micro_batch_tokens):
             self.objective.loss(self.model, batch, denominator)[0].backward()
@@ -79,7 +79,7 @@ class Ours:
         """The mean loss of a learned token, nothing moved."""
         with torch.no_grad():
             (batch,) = pack(documents, sum(len(document.ids) for document in documents))
-            return float(self.objective.loss(self.model, batch, float(batch.is_learned_T.sum()))[0])
+            return float(self.objective.loss(self.model, batch, float(batch.loss_mask_T.sum()))[0])
 
     def contestant(self, documents: Sequence[Document], steps: int) -> Contestant:
         """Goes over the documents."""
@@ -233,7 +233,7 @@ def padded(documents: Sequence[Document], rows: int, by_length: bool) -> Iterato
         for row, document in enumerate(part):
             values, length = torch.from_numpy(np.asarray(document.ids, dtype=np.int64)), len(document.ids)
             ids[row, :length] = values
-            labels[row, :length] = values.masked_fill(~torch.from_numpy(np.asarray(document.is_learned)), -100)
+            labels[row, :length] = values.masked_fill(~torch.from_numpy(np.asarray(document.loss_mask)), -100)
         yield ids, labels
 
 
@@ -278,7 +278,7 @@ def dataset(documents: Sequence[Document]) -> Any:
     rows = []
     for document in documents:
         ids = np.asarray(document.ids)
-        labels = np.where(np.asarray(document.is_learned), ids, -100)
+        labels = np.where(np.asarray(document.loss_mask), ids, -100)
         rows.append({"input_ids": ids.tolist(), "labels": labels.tolist()})
     return Dataset.from_list(rows)
 

@@ -25,8 +25,9 @@ from open_exaone.base.files import read_jsonl
 from open_exaone.checkpoint.folder import load_tokenizer
 from open_exaone.data.batch import pack
 from open_exaone.data.document import Document
-from open_exaone.learn.config import OptimizerConfig, rate_at
+from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.learn.schedule import rate_at
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
@@ -129,7 +130,7 @@ def train(
         while not chosen or sum(len(document.ids) for document in chosen) < args.batch_tokens - 100:
             chosen.append(next(documents))
         num_tokens = sum(len(document.ids) for document in chosen)
-        denominator = sum(sum(document.is_learned[1:]) for document in chosen)
+        denominator = sum(sum(document.loss_mask[1:]) for document in chosen)
         started, total = time.perf_counter(), 0.0
         for batch in pack(chosen, args.micro_batch_tokens):
             loss, _ = objective.loss(model, batch, denominator)

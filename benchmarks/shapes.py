@@ -85,7 +85,7 @@ def training_flops(config: ModelConfig, documents: Sequence[Document]) -> float:
     total = 0.0
     for document in documents:
         length = len(document.ids)
-        without_logits = length - int(np.count_nonzero(document.is_learned[1:]))
+        without_logits = length - int(np.count_nonzero(document.loss_mask[1:]))
         total += length * config.flops_per_token((length + 1) // 2)
         total -= without_logits * 2 * config.vocab_size * config.width
     return 3 * total

@@ -33,7 +33,7 @@ def test_check_names_bad_rows_and_ends_with_1(capsys, tmp_path):
     code, said = run(capsys, "check", path, "--out", tmp_path / "bad.jsonl")
     assert code == 1
     assert f"{path}: line 2: is not UTF-8" in said and f"{path}: line 3: messages: holds no turn" in said
-    assert "4 rows of the shape messages: 2 good, 2 bad" in said and "1 with a thought" in said
+    assert "4 rows of the format messages: 2 good, 2 bad" in said and "1 with a thought" in said
     written = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert [(row["number"], row["reason"]) for row in written] == [(2, "not UTF-8"), (3, "empty")]
     assert run(capsys, "check", write_rows(tmp_path / "good.jsonl", [TALK]))[0] == 0
@@ -75,7 +75,7 @@ def test_check_reads_the_sources_of_a_training(capsys, tmp_path):
         f'name = "x"\n[data]\nsources = [{{ path = "{rows}", fields = {{ question = "ask", answer = "gold" }} }}]\n'
     )
     code, said = run(capsys, "check", tmp_path / "train.toml")
-    assert code == 0 and "1 rows of the shape problems: 1 good" in said
+    assert code == 0 and "1 rows of the format problems: 1 good" in said
     assert run(capsys, "check", rows, "--field", "question=ask", "--field", "answer=gold")[0] == 0
     code, said = run(capsys, "check", tmp_path / "train.toml", "--split", "test")
     assert code == 2 and "leave the flags out" in said

@@ -1,4 +1,4 @@
-"""Rows in every shape, and files of them."""
+"""Rows in every format, and files of them."""
 
 import json
 

@@ -20,7 +20,7 @@ def test_packing_keeps_every_document_whole_and_the_limit(documents, max_tokens)
     found = [ids.tolist() for batch in batches for ids in np.split(batch.ids_T, batch.starts_E[1:-1])]
     assert sorted(found) == sorted(list(document.ids) for document in documents)
     assert all(batch.num_tokens <= max_tokens or len(batch.starts_E) == 2 for batch in batches)
-    assert all(not batch.is_learned_T[batch.starts_E[:-1]].any() for batch in batches)
+    assert all(not batch.loss_mask_T[batch.starts_E[:-1]].any() for batch in batches)
 
 
 def test_packing_leaves_little_room_where_documents_are_ragged():
@@ -38,7 +38,7 @@ def test_learned_tokens_bring_their_document_and_old_logprobs():
     ]
     batch = join(documents)
     assert batch.starts_E.tolist() == [0, 3, 5, 6, 8]
-    assert batch.ids_T[batch.is_learned_T].tolist() == [2, 3, 5, 8]
+    assert batch.ids_T[batch.loss_mask_T].tolist() == [2, 3, 5, 8]
     assert batch.learned_documents_M.tolist() == [0, 0, 1, 3]
     assert batch.old_logprobs_M.tolist() == [-1.0, -2.0, -4.0, 0.0]
     assert batch.advantages_D.tolist() == [0.5, -0.5, 0.0, 0.0]
@@ -59,10 +59,10 @@ def test_a_worked_document_begins_with_its_prompt_and_learns_the_reply():
         [prompt] = prompt_ids([problem], tokenizer, thinking=thinking)
         [document] = worked_documents([problem], tokenizer, thinking=thinking, learn_prompts=False, max_tokens=100)
         assert document.ids[: len(prompt)] == prompt
-        assert not any(document.is_learned[: len(prompt)])
-        learned = [token for token, kept in zip(document.ids, document.is_learned, strict=True) if kept]
+        assert not any(document.loss_mask[: len(prompt)])
+        learned = [token for token, kept in zip(document.ids, document.loss_mask, strict=True) if kept]
         assert learned[-1] == tokenizer.end_id
         reply = tokenizer.split(learned, thinking=thinking)
         assert (reply.thought, reply.answer) == ("2+3=5" if thinking else "", problem.reply)
         [whole] = worked_documents([problem], tokenizer, thinking=thinking, learn_prompts=True, max_tokens=100)
-        assert np.all(whole.is_learned) and whole.ids == document.ids
+        assert np.all(whole.loss_mask) and whole.ids == document.ids

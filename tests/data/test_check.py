@@ -15,7 +15,7 @@ def test_every_bad_row_is_reported_with_its_line(tmp_path):
     rows = [TALK, b"\xff", no_reply, THOUGHT, PAIR, {"messages": []}, TALK]
     told = []
     report = check(write_rows(tmp_path / "rows.jsonl", rows), on_bad=told.append)
-    assert (report.shape, report.rows, report.good, report.num_bad) == ("messages", 7, 3, 4)
+    assert (report.format, report.rows, report.good, report.num_bad) == ("messages", 7, 3, 4)
     assert [(error.number, error.reason) for error in report.bad] == [
         (2, "not UTF-8"),
         (3, "no assistant turn"),
@@ -23,7 +23,7 @@ def test_every_bad_row_is_reported_with_its_line(tmp_path):
         (6, "empty"),
     ]
     assert told == report.bad
-    assert dict(report.shapes) == {"messages": 5, "pairs": 1}
+    assert dict(report.formats) == {"messages": 5, "pairs": 1}
     assert dict(report.modes) == {"non_reasoning": 2, "reasoning": 1}
     assert report.repeated == 1
 
@@ -60,7 +60,7 @@ def test_an_empty_file_is_bad(tmp_path):
 
 def test_columns_that_nobody_knows_are_told(tmp_path):
     path = write_rows(tmp_path / "rows.jsonl", [{"Question": "Q", "Gold": "5"}])
-    with pytest.raises(DataError, match="line 1: has columns Question, Gold: no shape that is known"):
+    with pytest.raises(DataError, match="line 1: has columns Question, Gold: no format that is known"):
         check(path)
     report = check(SourceConfig(path=path, fields={"question": "Question", "answer": "Gold"}))
     assert report.good == 1

@@ -40,7 +40,7 @@ def made(tmp_path):
 
 
 def plain(document):
-    return list(document.ids), list(document.is_learned)
+    return list(document.ids), list(document.loss_mask)
 
 
 def rendered(messages, thinking=False):
@@ -83,7 +83,7 @@ def test_all_replies_of_a_conversation_are_learned_once(made):
     ids, mask = rendered(talk)
     first_mask = rendered(TALK["messages"])[1]
     assert list(document.ids) == ids
-    assert list(document.is_learned) == [*first_mask, *mask[len(first_mask) :]]
+    assert list(document.loss_mask) == [*first_mask, *mask[len(first_mask) :]]
     assert plain(made("sft", [{"messages": talk}], turns="last", name="last").documents[0]) == (ids, mask)
     thinking = [USER, THINKS, *talk[2:]]  # a later turn does not show the thought
     documents = made("sft", [{"messages": thinking}], name="thinking").documents
@@ -102,10 +102,10 @@ def test_tools_are_offered(made):
 def test_pretraining_learns_everything(made):
     [document] = made("pretrain", [TEXT]).documents
     assert list(document.ids) == [*TOKENIZER.encode(TEXT["text"]), TOKENIZER.end_id]
-    assert all(document.is_learned)
+    assert all(document.loss_mask)
     assert list(made("pretrain", [TEXT]).learned_N) == [len(document.ids) - 1]  # nothing predicts the first
     [document] = made("pretrain", [TALK], name="talk").documents
-    assert list(document.ids) == rendered(TALK["messages"])[0] and all(document.is_learned)
+    assert list(document.ids) == rendered(TALK["messages"])[0] and all(document.loss_mask)
 
 
 def test_a_pair_is_one_example_of_two_documents(made):
@@ -343,7 +343,7 @@ def test_hashing_stops_where_it_is_asked_to(tmp_path, monkeypatch):
 
 def test_a_flipped_byte_is_found(made, tmp_path):
     folder = made("sft", [TALK, THOUGHT]).folder
-    for name in ("ids.bin", "is_learned.bin", "ends.bin", "examples.bin"):
+    for name in ("ids.bin", "loss_mask.bin", "ends.bin", "examples.bin"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[:5] + bytes([content[5] ^ 1]) + content[6:])
         with pytest.raises(DataError, match=f"{name}: is not what was written"):

@@ -10,15 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_exaone.learn.advantage import group_relative
-from open_exaone.learn.likelihood import cross_entropy
+from open_exaone.learn.cross_entropy import linear_cross_entropy
 from open_exaone.learn.policy import grpo
 from open_exaone.learn.preference import simper
-
-
-def test_cross_entropy_is_torchs():
-    logits, targets = torch.randn(20, 7), torch.randint(0, 7, (20,))
-    logprobs = torch.log_softmax(logits, -1).gather(-1, targets[:, None])[:, 0]
-    torch.testing.assert_close(cross_entropy(logprobs, 20), torch.nn.functional.cross_entropy(logits, targets))
 
 
 def test_simper_and_its_gradient_are_the_papers():
@@ -129,4 +123,4 @@ def test_the_functions_have_their_public_names():
     from open_exaone import learn
 
     assert (learn.simper, learn.grpo) == (simper, grpo)
-    assert (learn.cross_entropy, learn.group_relative) == (cross_entropy, group_relative)
+    assert (learn.linear_cross_entropy, learn.group_relative) == (linear_cross_entropy, group_relative)

@@ -16,8 +16,9 @@ from doubles import TINY, make_model, random_ids
 from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.learn import optimizer as optimizer_module
-from open_exaone.learn.config import OptimizerConfig, rate_at
+from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.learn.schedule import rate_at
 from open_exaone.model.lora import add_lora, lora_weights
 from open_exaone.model.lora_config import LoraConfig
 

@@ -6,11 +6,11 @@ import torch
 from doubles import SHAPES, make_model, random_ids
 from open_exaone.data.batch import join, pack
 from open_exaone.data.document import Document
-from open_exaone.learn.likelihood import linear_cross_entropy
+from open_exaone.learn.cross_entropy import linear_cross_entropy
 from open_exaone.model import attention
 from open_exaone.model.config import LayerKind
 from open_exaone.model.packed import Packed, rounded
-from open_exaone.train.tensors import learned_states
+from open_exaone.train.forward import learned_states
 
 LENGTHS = (9, 1, 34, 6, 2, 17, 9)
 shapes = pytest.mark.parametrize("shape", SHAPES)

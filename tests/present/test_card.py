@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from open_exaone.present import card, ladder
+from open_exaone.present import card, stages
 
 
 def test_the_card_of_a_run(run_folder: Path, report: dict[str, Any]) -> None:
@@ -12,7 +12,7 @@ def test_the_card_of_a_run(run_folder: Path, report: dict[str, Any]) -> None:
     assert "EXAONE" not in text.splitlines()[0].replace("Open-EXAONE", "")
     assert "3.4M (3,412,224)" in text
     assert "Apache-2.0" in text
-    for row in ladder.closing_rows(report)[1]:
+    for row in stages.closing_rows(report)[1]:
         assert "| " + " | ".join(row) + " |" in text
     assert "| rl | rl | 2.1M | 4 min 49 s | 4.30e+13 |" in text
     assert "1000" in text or "1,000" in text

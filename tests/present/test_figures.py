@@ -2,7 +2,7 @@
 
 import pytest
 
-from open_exaone.present import figures
+from open_exaone.present import formatting
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from open_exaone.present import figures
     ],
 )
 def test_numbers(value: float | None, text: str) -> None:
-    assert figures.number(value) == text
+    assert formatting.number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -22,15 +22,21 @@ def test_numbers(value: float | None, text: str) -> None:
     [(4.2, "4.2 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (1010.2, "16 min 50 s"), (3720, "1 h 02 min")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert figures.duration(seconds) == text
+    assert formatting.duration(seconds) == text
 
 
 def test_shares_intervals_and_sizes() -> None:
-    assert figures.percent(0.613) == "61.3%"
-    assert figures.interval([0.59, 0.6304]) == "59.0–63.0"
-    assert figures.size(1_912_340_480) == "1.9 GB"
-    assert figures.size(5_000_000) == "5 MB"
-    assert figures.percent(None) == figures.interval(None) == figures.size(None) == figures.duration(None) == "–"
+    assert formatting.percent(0.613) == "61.3%"
+    assert formatting.interval([0.59, 0.6304]) == "59.0–63.0"
+    assert formatting.size(1_912_340_480) == "1.9 GB"
+    assert formatting.size(5_000_000) == "5 MB"
+    assert (
+        formatting.percent(None)
+        == formatting.interval(None)
+        == formatting.size(None)
+        == formatting.duration(None)
+        == "–"
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,4 +50,4 @@ def test_shares_intervals_and_sizes() -> None:
     ],
 )
 def test_settings(name: str, value: object, text: str) -> None:
-    assert figures.setting(name, value) == text
+    assert formatting.setting(name, value) == text

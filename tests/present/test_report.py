@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from open_exaone.base.errors import DataError
-from open_exaone.present import ladder
 from open_exaone.present import report as page_of
+from open_exaone.present import stages
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -70,7 +70,7 @@ def test_the_page_loads_nothing_from_outside(html: str) -> None:
 
 def test_every_number_of_every_stage_is_on_the_page(html: str, report: dict[str, Any]) -> None:
     text = Page(html).text
-    for row in ladder.closing_rows(report)[1]:
+    for row in stages.closing_rows(report)[1]:
         assert all(cell in text for cell in row)
     for entry in report["stages"]:
         for part in [*entry["per_task"].values(), *entry["per_language"].values()]:
@@ -138,8 +138,8 @@ def test_a_report_that_cannot_be_told_says_why(tmp_path: Path, text: str | None,
 def test_stages_are_compared_on_test_in_the_last_stages_mode(report: dict[str, Any]) -> None:
     base, sft, *_ = report["stages"]
     both = [base, {**sft, "mode": "non_reasoning"}, sft, {**sft, "split": "validation"}]
-    assert ladder.ladder({"stages": both}) == [base, sft]
-    assert ladder.ladder({"stages": [{**sft, "split": "validation"}]}) == [{**sft, "split": "validation"}]
-    titles, rows = ladder.closing_rows({"stages": both})
+    assert stages.ladder({"stages": both}) == [base, sft]
+    assert stages.ladder({"stages": [{**sft, "split": "validation"}]}) == [{**sft, "split": "validation"}]
+    titles, rows = stages.closing_rows({"stages": both})
     assert titles[:3] == ["stage", "mode", "split"]
     assert len(rows) == 4

@@ -11,7 +11,7 @@ import tiny_evaluation
 from open_exaone.base.printable import printable
 from open_exaone.base.terminal import Console
 from open_exaone.present import terminal
-from open_exaone.present.ladder import closing_rows
+from open_exaone.present.stages import closing_rows
 
 
 def console(*, is_terminal: bool = False, width: int = 160) -> Console:

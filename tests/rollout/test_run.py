@@ -18,7 +18,7 @@ from open_exaone.base.records import (
 )
 from open_exaone.remote import http
 from open_exaone.remote.settings import Endpoint
-from open_exaone.rollout import patience
+from open_exaone.rollout import judge_outage
 from open_exaone.rollout import run as run_module
 from open_exaone.rollout.run import MIN_ERRORS, Judging, judge_groups, run
 from open_exaone.rollout.select import preference_pairs
@@ -85,7 +85,7 @@ def test_a_problem_that_cannot_be_judged_is_named(tokenizer) -> None:
 def test_what_was_judged_before_an_error_is_saved(monkeypatch) -> None:
     monkeypatch.setattr(run_module.os, "cpu_count", lambda: 1)  # in turn
     broken = Problem("mcq/7", "mcq", "en", "Which?", "K", "choice", metadata={"options": ["Rome", "Paris"]})
-    rollout = Rollout(COMPLETION, Reply("", r"\boxed{4}"), patience.UNJUDGED, None)
+    rollout = Rollout(COMPLETION, Reply("", r"\boxed{4}"), judge_outage.UNJUDGED, None)
     groups, saved = [RolloutGroup(problem, (1,), (rollout,)) for problem in (PROBLEM, broken, PROBLEM)], []
     with pytest.raises(DataError, match="problem mcq/7: "):
         judge_groups(groups, Judging(), max_tokens=9, thinking=False, save=saved.append)
@@ -104,7 +104,7 @@ def test_limits_reach_the_verifier(tokenizer, tmp_path) -> None:
 def test_a_rule_then_judge_problem_waits_for_its_model(tokenizer, monkeypatch) -> None:
     """What the rule decides is judged meanwhile or later; nothing is an error."""
     monkeypatch.setattr(http, "FIRST_WAIT_S", 1e-3)
-    monkeypatch.setattr(patience, "_sleep", lambda seconds: setattr(endpoint, "settings", up))
+    monkeypatch.setattr(judge_outage, "_sleep", lambda seconds: setattr(endpoint, "settings", up))
     problem = Problem("p/1", "p", "en", "How much?", "1/2", "rule_then_judge")
     replies = [r"\boxed{one half}", r"\boxed{0.5}", r"\boxed{two}"]
     monkeypatch.setattr(module, "_fault", lambda seed, number, share: 0 if share else None)  # a 500

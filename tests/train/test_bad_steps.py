@@ -21,7 +21,7 @@ num_epochs = 4
 batch_documents = 1
 checkpoint_steps = 1000
 optimizer = { learning_rate = 1e-4, matrix_learning_rate = 1e-4 }
-watch = { WATCH }
+logging = { WATCH }
 """
 GOOD, BAD = 10, 2  # rows
 BAD_TEXT = "Q " * 20

@@ -17,10 +17,10 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.files import read_jsonl
 from open_exaone.data.batch import join, pack
+from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import StepData, train
-from open_exaone.train.settings import WatchConfig
+from open_exaone.train.settings import LoggingConfig
 from open_exaone.train.supervised import Supervised
-from open_exaone.train.tensors import learned_logprobs
 from tiny_stages import copy_of, online_rl, preference, same, some_documents, start, supervised
 
 FAILURE = "none of the 24 steps had anything to learn from.*the same reward.*choose problems.*another folder"
@@ -52,7 +52,7 @@ def test_learned_logprobs_are_those_of_each_document_alone():
     logprobs_M, _, documents_M = learned_logprobs(model, join(documents))
     for row, document in enumerate(documents):
         logprobs = torch.log_softmax(model(torch.tensor([document.ids]))[0], -1)
-        wanted = [logprobs[t - 1, token] for t, token in enumerate(document.ids) if document.is_learned[t]]
+        wanted = [logprobs[t - 1, token] for t, token in enumerate(document.ids) if document.loss_mask[t]]
         torch.testing.assert_close(logprobs_M[documents_M == row], torch.stack(wanted), rtol=1e-4, atol=1e-4)
 
 
@@ -153,13 +153,13 @@ def test_a_spike_is_skipped_and_forgotten_by_the_median(tmp_path):
         factor = 1e4
         wild_steps = (3, 20, 21)  # the first comes before there is a median
 
-    watch = WatchConfig(spike_factor=50.0, max_skipped_steps=3)
+    watch = LoggingConfig(spike_factor=50.0, max_skipped_steps=3)
     rows, optimizers, outliers = [], [], []
-    for on_step, config in ((rows.append, watch), (lambda row: None, WatchConfig())):
+    for on_step, config in ((rows.append, watch), (lambda row: None, LoggingConfig())):
         model, optimizer = start()
         (tmp_path / str(len(optimizers))).mkdir()
         objective = wild(Spiky, num_epochs=10.0)
-        progress = train(model, optimizer, objective, tmp_path / str(len(optimizers)), on_step, watch=config)
+        progress = train(model, optimizer, objective, tmp_path / str(len(optimizers)), on_step, logging=config)
         optimizers.append(optimizer)
         outliers.append(sum(norm > 1000.0 for norm in progress.norms))
     assert [row["step"] for row in rows if row["skipped"]] == [21, 22]
@@ -175,7 +175,7 @@ def test_a_step_without_a_gradient_is_no_measure_of_spikes(tmp_path):
         wild_steps = range(0, 1000, 2)
 
     objective, rows = wild(Idle, num_epochs=10.0), []
-    progress = train(*start(), objective, tmp_path, rows.append, watch=WatchConfig(spike_factor=100.0))
+    progress = train(*start(), objective, tmp_path, rows.append, logging=LoggingConfig(spike_factor=100.0))
     assert [row["gradient_norm"] == 0.0 for row in rows] == [True, False] * 15
     assert len(progress.norms) == 15 and min(progress.norms) > 0 and progress.skipped_steps == 0
 

@@ -20,7 +20,7 @@ from open_exaone.base.records import Reply
 from open_exaone.remote import http
 from open_exaone.remote.http import EndpointError
 from open_exaone.remote.settings import Endpoint
-from open_exaone.rollout import patience
+from open_exaone.rollout import judge_outage
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train import loop
 from open_exaone.train.loop import train
@@ -74,7 +74,7 @@ def judge():
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr(patience, "_sleep", lambda seconds: None)
+    monkeypatch.setattr(judge_outage, "_sleep", lambda seconds: None)
     monkeypatch.setattr(http, "FIRST_WAIT_S", 1e-3)
     monkeypatch.setattr(Tokenizer, "split", lambda self, ids, thinking: Reply("", self.decode(list(ids))))
 
@@ -97,8 +97,8 @@ class Clock(list):
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock([0.0])
-    monkeypatch.setattr(patience, "_sleep", clock.sleep)
-    monkeypatch.setattr(patience, "_clock_s", clock.now)
+    monkeypatch.setattr(judge_outage, "_sleep", clock.sleep)
+    monkeypatch.setattr(judge_outage, "_clock_s", clock.now)
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=clock.now))
     return clock
 
@@ -138,7 +138,7 @@ def test_an_outage_changes_no_weight(is_midway, judge, tmp_path, monkeypatch, ca
 
     wanted, rows, _ = run(tmp_path / "up", judge)
     asked, judge.asked, pauses = judge.asked, Counter(), []
-    monkeypatch.setattr(patience, "_sleep", sleep)
+    monkeypatch.setattr(judge_outage, "_sleep", sleep)
     masters, others, sampled = run(tmp_path / "down", judge, fall)
     assert same(masters, wanted) and sampled == list(range(5))
     assert sum(row["gradient_norm"] > 0 for row in rows) == 5  # else every run would end as it began
@@ -157,7 +157,7 @@ def test_killed_while_it_waits_it_samples_and_asks_for_nothing_again(judge, tmp_
 
     wanted, _, _ = run(tmp_path / "up", judge)
     asked, judge.asked = judge.asked, Counter()
-    monkeypatch.setattr(patience, "_sleep", kill)
+    monkeypatch.setattr(judge_outage, "_sleep", kill)
     fall = {2: lambda: setattr(judge, "answers_left", 7)}
     _, rows, before = run(tmp_path / "down", judge, lambda step: fall.get(step, int)())
     assert before == [0, 1, 2] and len(rows) == 2
@@ -174,7 +174,7 @@ def test_killed_while_it_waits_it_samples_and_asks_for_nothing_again(judge, tmp_
 def test_one_that_stays_down_stops_the_stage_with_all_saved(wait_s, judge, tmp_path, monkeypatch):
     wanted, _, _ = run(tmp_path / "up", judge)
     clock = iter(range(0, 10**9, 10**6))
-    monkeypatch.setattr(patience, "_clock_s", lambda: next(clock))
+    monkeypatch.setattr(judge_outage, "_clock_s", lambda: next(clock))
     with pytest.raises(
         EndpointError, match=r"has judged nothing for .* s \(max_wait_s\): .*; the samples are saved"
     ) as stopped:
@@ -194,7 +194,7 @@ def test_a_refusal_is_not_waited_for(status, judge, tmp_path, monkeypatch):
         monkeypatch.setattr("mock_endpoint._fault", lambda *_: 0)
         handler = mock_endpoint_module._Handler
         monkeypatch.setattr(handler, "_fail", lambda self, fault: handler._send(self, status, {}))
-    monkeypatch.setattr(patience, "_sleep", lambda seconds: pytest.fail("it waits"))
+    monkeypatch.setattr(judge_outage, "_sleep", lambda seconds: pytest.fail("it waits"))
     with pytest.raises(EndpointError, match=rf"refuses: .*answers {status}.*; the samples are saved"):
         run(tmp_path, judge, base_url=url)
     rows = read_jsonl(tmp_path / "rollouts" / "step-000001.jsonl")
@@ -267,7 +267,7 @@ def test_a_host_name_that_was_never_found_is_not_waited_for(judge, tmp_path, mon
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(patience, "_sleep", lambda seconds: pytest.fail("it waits"))
+    monkeypatch.setattr(judge_outage, "_sleep", lambda seconds: pytest.fail("it waits"))
     with pytest.raises(EndpointError, match=r"refuses: http://judge\.example/v1: .*not known.*; the samples are saved"):
         run(tmp_path, judge, base_url="http://judge.example/v1")
 
@@ -277,13 +277,13 @@ def test_what_goes_wrong_in_looking_is_raised_where_it_is_waited(error, monkeypa
     def fails(endpoint):
         raise error
 
-    monkeypatch.setattr(patience, "find_outage", fails)
+    monkeypatch.setattr(judge_outage, "find_outage", fails)
     with pytest.raises(type(error), match=str(error)):
-        patience._look(Endpoint(base_url="http://localhost", model="m"))
+        judge_outage._look(Endpoint(base_url="http://localhost", model="m"))
 
 
 def test_ctrl_c_ends_the_wait(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(interrupt, "_requested", True)
     with pytest.raises(interrupt.Interrupted):
-        patience._sleep(1000.0)
+        judge_outage._sleep(1000.0)

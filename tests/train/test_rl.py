@@ -27,9 +27,9 @@ from open_exaone.data.batch import join
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.train.buffer import read_rollouts, write_rollouts
+from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import train
 from open_exaone.train.rollout_metrics import rollout_metrics
-from open_exaone.train.tensors import learned_logprobs
 from tiny_stages import OPTIMIZER, copy_of, online_rl, same, some_documents, start
 
 REWARD = f"{Path(__file__).with_name('thought_length.py')}:score"

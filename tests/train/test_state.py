@@ -160,7 +160,7 @@ def test_another_run_s_state_is_refused_and_what_differs_is_named(tmp_path):
     with pytest.raises(RunFolderError, match="train.jsonl was a+… and is not set"):
         train(*start(), supervised(), tmp_path, lambda row: None, fingerprint=fingerprint_of(first.config))
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    freely = supervised(micro_batch_tokens=32, checkpoint_steps=3, watch={"project": "mine"}, name="again")
+    freely = supervised(micro_batch_tokens=32, checkpoint_steps=3, logging={"project": "mine"}, name="again")
     train(*start(), freely, tmp_path, lambda row: None, fingerprint={**fingerprint_of(freely.config), **data})
 
 

@@ -184,7 +184,7 @@ def _gauge(model: "LanguageModel", groups: Sequence[RolloutGroup], max_tokens: i
 
     from open_exaone.data.batch import pack
     from open_exaone.data.document import rollout_document
-    from open_exaone.train.tensors import learned_logprobs
+    from open_exaone.train.forward import learned_logprobs
 
     documents = [rollout_document(group, rollout, 0.0) for group in groups for rollout in group.rollouts]
     gaps = []

@@ -13,7 +13,7 @@ import tokenizers
 from open_exaone.base.errors import CheckpointError
 from open_exaone.base.files import read_json
 from open_exaone.base.links import own_file
-from open_exaone.text.source import TEMPLATE_FILE, Source
+from open_exaone.text.tokenizer_files import TEMPLATE_FILE, Source
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter

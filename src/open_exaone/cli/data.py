@@ -145,16 +145,17 @@ def _print_report(report: "CheckReport", num_hidden: int, console: Console) -> N
     if num_hidden:
         say(f"… and {num_hidden:,} more bad rows; --all prints them, --out FILE writes them")
     say(
-        f"{report.path}: {report.rows:,} rows of the shape {report.shape}: {report.good:,} good, {report.num_bad:,} bad"
+        f"{report.path}: {report.rows:,} rows of the format {report.format}: "
+        f"{report.good:,} good, {report.num_bad:,} bad"
     )
     for reason, number in report.reasons.most_common():
         say(f"  {number:9,} bad: {reason}")
-    if len(report.shapes) > 1:
-        told = ", ".join(f"{shape} ({number:,})" for shape, number in report.shapes.most_common())
-        say(f"  mixed schemas: its first rows are of the shapes {told}")
+    if len(report.formats) > 1:
+        told = ", ".join(f"{name} ({number:,})" for name, number in report.formats.most_common())
+        say(f"  mixed schemas: its first rows are of the format {told}")
     for mode, number in report.modes.most_common():
         say(f"  {number:9,} {'with a thought' if mode == 'reasoning' else 'without a thought'}")
-    if report.shape == "problems":
+    if report.format == "problems":
         say(f"  {report.with_reply:9,} with a worked solution")
     if report.turns:
         told = ", ".join(f"{turns} ({number:,})" for turns, number in sorted(report.turns.items())[:8])

@@ -15,7 +15,7 @@ class Batch:
     """One micro-batch: D documents, T tokens in all, M of them learned."""
 
     ids_T: NDArray[np.int64]
-    is_learned_T: NDArray[np.bool_]  # never on a document's first token, which nothing predicts
+    loss_mask_T: NDArray[np.bool_]  # never on a document's first token, which nothing predicts
     starts_E: NDArray[np.int32]  # E = D + 1: where each document begins, and the end
     advantages_D: NDArray[np.float32]
     old_logprobs_M: NDArray[np.float32]  # zeros where the documents bring none
@@ -28,7 +28,7 @@ class Batch:
     def learned_documents_M(self) -> NDArray[np.int64]:
         """Which document each learned token belongs to."""
         lengths = np.diff(self.starts_E)
-        return np.repeat(np.arange(len(lengths)), lengths)[self.is_learned_T]
+        return np.repeat(np.arange(len(lengths)), lengths)[self.loss_mask_T]
 
 
 def pack(documents: Sequence[Document], max_tokens: int) -> Iterator[Batch]:
@@ -57,19 +57,19 @@ def join(documents: Sequence[Document]) -> Batch:
     lengths = [len(document.ids) for document in documents]
     starts_E = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     ids_T = np.concatenate([np.asarray(document.ids, np.int64) for document in documents])
-    is_learned_T = np.concatenate([np.asarray(document.is_learned, np.bool_) for document in documents])
-    is_learned_T[starts_E[:-1]] = False
+    loss_mask_T = np.concatenate([np.asarray(document.loss_mask, np.bool_) for document in documents])
+    loss_mask_T[starts_E[:-1]] = False
     logprobs = [_old_logprobs(document) for document in documents]
     advantages_D = np.array([document.advantage for document in documents], np.float32)
-    return Batch(ids_T, is_learned_T, starts_E, advantages_D, np.concatenate(logprobs))
+    return Batch(ids_T, loss_mask_T, starts_E, advantages_D, np.concatenate(logprobs))
 
 
 def _old_logprobs(document: Document) -> NDArray[np.float32]:
     """[learned tokens] the first token left out, which nothing predicts."""
-    is_learned = np.asarray(document.is_learned, np.bool_)
+    loss_mask = np.asarray(document.loss_mask, np.bool_)
     if not len(document.old_logprobs):
-        return np.zeros(int(is_learned[1:].sum()), np.float32)
-    return np.asarray(document.old_logprobs, np.float32)[int(is_learned[0]) :]
+        return np.zeros(int(loss_mask[1:].sum()), np.float32)
+    return np.asarray(document.old_logprobs, np.float32)[int(loss_mask[0]) :]
 
 
 def order(num_documents: int, seed: int, epoch: int) -> NDArray[np.int64]:

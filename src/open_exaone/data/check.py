@@ -15,19 +15,19 @@ from open_exaone.data.config import SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.render import Fitted, Refused, fit, render_batch
 from open_exaone.data.repeats import Repeats
+from open_exaone.data.row_formats import RowFormat, used_columns
 from open_exaone.data.rows import Conversation, Example, RowError
-from open_exaone.data.shapes import Shape, used_columns
 from open_exaone.data.store import Kind
 from open_exaone.text.tokenizer import Tokenizer
 
 MAX_KEPT = 10_000  # bad rows that a report holds; all are counted
-KIND_OF: Mapping[Shape, Kind] = {
+KIND_OF: Mapping[RowFormat, Kind] = {
     "messages": "sft",
     "prompt_completion": "sft",
     "pairs": "preference",
     "problems": "rl",
     "text": "pretrain",
-}  # what a shape is looked at as where tokens are counted
+}  # what a format is looked at as where tokens are counted
 
 
 @dataclass
@@ -35,8 +35,8 @@ class CheckReport:
     """What a source holds."""
 
     path: str
-    shape: Shape
-    shapes: Counter[str]  # of the first rows; more than one: mixed schemas
+    format: RowFormat
+    formats: Counter[str]  # of the first rows; more than one: mixed schemas
     rows: int = 0
     good: int = 0
     bad: list[RowError] = field(default_factory=list)  # the first of them
@@ -74,14 +74,14 @@ def check(
         on_bad: called with every bad row.
 
     Raises:
-        DataError: the source cannot be opened, or no row has a shape that is known.
+        DataError: the source cannot be opened, or no row has a format that is known.
         ConfigError: `max_tokens` without a tokenizer.
     """
     if max_tokens is not None and tokenizer is None:
         raise ConfigError("max_tokens: tokens are counted by a tokenizer; give one too")
     source = SourceConfig(path=source) if isinstance(source, str) else source
     examples = open_examples(source, limit)
-    report = CheckReport(source.path, examples.shape, examples.shapes)
+    report = CheckReport(source.path, examples.format, examples.formats)
     contents = Repeats()
     unused: dict[tuple[str, ...], list[str]] = {}
     for chunk in examples.chunks:
@@ -141,7 +141,7 @@ def _counted(
     turns: str,
 ) -> list[Parsed]:
     """The chunk, with errors in the places of rows of which anything does not fit; the others' tokens are counted."""
-    kind = KIND_OF[report.shape]
+    kind = KIND_OF[report.format]
     results = [parsed.result for parsed in chunk]
     good = [result for result in results if isinstance(result, Example)]
     rendered = iter(render_batch(good, tokenizer, kind, source, turns))

@@ -16,7 +16,7 @@ class Document:
     """A conversation as token ids; T tokens."""
 
     ids: Sequence[int] | NDArray[np.int32]  # [T]
-    is_learned: Sequence[bool] | NDArray[np.bool_]  # [T] True on the tokens that the loss counts
+    loss_mask: Sequence[bool] | NDArray[np.bool_]  # [T] True on the tokens that the loss counts
     advantage: float = 0.0  # of the whole completion; for preference +1 is chosen and -1 rejected
     old_logprobs: Sequence[float] = ()  # [number of learned tokens] under the policy that sampled them
 
@@ -65,7 +65,7 @@ def rollout_document(group: RolloutGroup, rollout: Rollout, advantage: float) ->
     completion = rollout.completion
     return Document(
         ids=(*group.prompt_ids, *completion.ids),
-        is_learned=(False,) * len(group.prompt_ids) + (True,) * len(completion.ids),
+        loss_mask=(False,) * len(group.prompt_ids) + (True,) * len(completion.ids),
         advantage=advantage,
         old_logprobs=completion.logprobs,
     )

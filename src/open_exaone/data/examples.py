@@ -1,6 +1,6 @@
-"""The examples of a source, by the chunk: its shape found out, each row parsed, ids that come again named.
+"""The examples of a source, by the chunk: its format found out, each row parsed, ids that come again named.
 
-open_examples(source, limit=None) -> Examples(shape, shapes, chunks)
+open_examples(source, limit=None) -> Examples(format, formats, chunks)
 for chunk in examples.chunks: for parsed in chunk: parsed.place, parsed.row, parsed.result (Example | RowError)
 """
 
@@ -13,12 +13,12 @@ from typing import NamedTuple
 from open_exaone.base.errors import DataError
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.repeats import Repeats
+from open_exaone.data.row_formats import NEEDS, RowFormat, detect_format, parse_row
 from open_exaone.data.rows import Example, Row, RowError, encodable
-from open_exaone.data.shapes import NEEDS, Shape, detect_shape, parse_row
 from open_exaone.data.source import read_rows
 
 CHUNK_ROWS = 512
-_PEEKED = 200  # rows; the shape that most of them have is the source's
+_PEEKED = 200  # rows; the format that most of them have is the source's
 
 
 class Parsed(NamedTuple):
@@ -32,35 +32,35 @@ class Parsed(NamedTuple):
 class Examples(NamedTuple):
     """A source, opened."""
 
-    shape: Shape
-    shapes: Counter[str]  # among the first rows
+    format: RowFormat
+    formats: Counter[str]  # among the first rows
     chunks: Iterator[list[Parsed]]
 
 
 def open_examples(source: SourceConfig, limit: int | None = None) -> Examples:
-    """Finds out the shape of a source; its rows are then read as `chunks` is iterated.
+    """Finds out the format of a source; its rows are then read as `chunks` is iterated.
 
     Args:
         limit: read only so many rows.
 
     Raises:
-        DataError: it cannot be opened, or no row has a shape that is known.
+        DataError: it cannot be opened, or no row has a format that is known.
     """
     rows = itertools.islice(read_rows(source), limit)
     peeked = list(itertools.islice(rows, _PEEKED))
-    found = [detect_shape(row.value, source.fields) for row in peeked if isinstance(row, Row)]
-    shapes = Counter(str(shape) for shape in found if shape is not None)
+    found = [detect_format(row.value, source.fields) for row in peeked if isinstance(row, Row)]
+    formats = Counter(str(format) for format in found if format is not None)
     if source.format != "auto":
-        shape: Shape = source.format
-    elif shapes:
-        shape = max(NEEDS, key=lambda known: shapes[known])
+        format: RowFormat = source.format
+    elif formats:
+        format = max(NEEDS, key=lambda known: formats[known])
     else:
         raise DataError(_unknown(source, peeked))
-    return Examples(shape, shapes, _chunks(itertools.chain(peeked, rows), shape, source))
+    return Examples(format, formats, _chunks(itertools.chain(peeked, rows), format, source))
 
 
 def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
-    """Why a source has no shape."""
+    """Why a source has no format."""
     row = next((row for row in peeked if isinstance(row, Row)), None)
     if row is None:
         first = next((row for row in peeked if isinstance(row, RowError)), None)
@@ -71,20 +71,20 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
         else f"no columns, but {reprlib.repr(row.value):.60}"
     )
     return encodable(
-        f"{row.place}: has columns {columns}: no shape that is known; give the source's format ({', '.join(NEEDS)}) "
+        f"{row.place}: has columns {columns}: no format that is known; give the source's format ({', '.join(NEEDS)}) "
         "and, in fields, which column holds what"
     )
 
 
-def _chunks(rows: Iterable[Row | RowError], shape: Shape, source: SourceConfig) -> Iterator[list[Parsed]]:
+def _chunks(rows: Iterable[Row | RowError], format: RowFormat, source: SourceConfig) -> Iterator[list[Parsed]]:
     ids = Repeats()
     placed = enumerate(rows)
     while chunk := list(itertools.islice(placed, CHUNK_ROWS)):
-        yield _without_repeats([_parse(index, row, shape, source) for index, row in chunk], ids)
+        yield _without_repeats([_parse(index, row, format, source) for index, row in chunk], ids)
 
 
-def _parse(index: int, row: Row | RowError, shape: Shape, source: SourceConfig) -> Parsed:
-    return Parsed(index, row, parse_row(row, shape, source)) if isinstance(row, Row) else Parsed(index, None, row)
+def _parse(index: int, row: Row | RowError, format: RowFormat, source: SourceConfig) -> Parsed:
+    return Parsed(index, row, parse_row(row, format, source)) if isinstance(row, Row) else Parsed(index, None, row)
 
 
 def _without_repeats(chunk: list[Parsed], ids: Repeats) -> list[Parsed]:

@@ -22,11 +22,11 @@ def example_lengths(source: SourceConfig, tokenizer: Tokenizer, limit: int | Non
     the chosen reply's thought and answer; a problem with a worked solution counts with it.
 
     Raises:
-        DataError: the source cannot be opened, or no row has a shape that is known.
+        DataError: the source cannot be opened, or no row has a format that is known.
         CheckpointError: the tokenizer has no chat template.
     """
     opened = open_examples(source, limit)
-    kind = "sft" if opened.shape == "problems" else KIND_OF[opened.shape]
+    kind = "sft" if opened.format == "problems" else KIND_OF[opened.format]
     named = source.path.rstrip("/").rpartition("/")[2]
     for chunk in opened.chunks:
         examples = [parsed.result for parsed in chunk if isinstance(parsed.result, Example)]

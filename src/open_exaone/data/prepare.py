@@ -27,8 +27,8 @@ from open_exaone.base.version import code_version
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.render import Fitted, Refused, Rendered, fit, render_batch
+from open_exaone.data.row_formats import RowFormat
 from open_exaone.data.rows import Example, RowError, encodable
-from open_exaone.data.shapes import Shape
 from open_exaone.data.source import SourceFile, find_files
 from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file, manifest_hash
 from open_exaone.text.tokenizer import Tokenizer
@@ -36,12 +36,12 @@ from open_exaone.verify.judge import find_judge
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
 
-LEARNS: dict[Kind, tuple[Shape, ...]] = {
+LEARNS: dict[Kind, tuple[RowFormat, ...]] = {
     "pretrain": ("text", "messages", "prompt_completion", "problems"),
     "sft": ("messages", "prompt_completion", "problems"),
     "preference": ("pairs",),
     "rl": ("problems",),
-}  # which shapes of rows each kind can learn from
+}  # which formats of rows each kind can learn from
 OnProgress = Callable[[str, int], None]
 
 
@@ -49,7 +49,7 @@ OnProgress = Callable[[str, int], None]
 class Counts:
     """What became of one source's rows."""
 
-    shape: Shape
+    format: RowFormat
     rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # by reason
     dropped_parts: Counter[str] = field(default_factory=Counter)  # replies and pieces of rows of which others are kept
@@ -229,12 +229,12 @@ class _Source:
 
     def write(self, on_progress: OnProgress | None) -> Counts:
         examples = open_examples(self.source)
-        if examples.shape not in LEARNS[self.kind]:
+        if examples.format not in LEARNS[self.kind]:
             wanted = ", ".join(LEARNS[self.kind])
             raise DataError(
-                f"{self.source.path}: its rows are of the shape {examples.shape}; {self.kind} learns from {wanted}"
+                f"{self.source.path}: its rows are of the format {examples.format}; {self.kind} learns from {wanted}"
             )
-        counts = Counts(examples.shape)
+        counts = Counts(examples.format)
         for chunk in examples.chunks:
             self._write_chunk(chunk, counts)
             if on_progress is not None:

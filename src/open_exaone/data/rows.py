@@ -1,10 +1,10 @@
 """Rows as they stand in files, what is wrong with some, and the examples that the others become.
 
-    Row(file, number, value) ── parse_row(row, source, shape) ──► Example(content, id, domain) | RowError
-    detect_shape(value, fields) ──► which of SHAPES a row's columns make
+    Row(file, number, value) ── parse_row(row, source, format) ──► Example(content, id, domain) | RowError
+    detect_format(value, fields) ──► which of NEEDS a row's columns make
     Example.content: Conversation | Pair | Problem | Text
 
-docs/data.md lists the shapes, and the names of columns that are known.
+docs/data.md lists the formats, and the names of columns that are known.
 """
 
 from collections.abc import Mapping, Sequence

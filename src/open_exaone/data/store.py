@@ -10,7 +10,7 @@
       .fingerprint                   a hash of all content: `train(..., fingerprint={"data": prepared.fingerprint})`
       .manifest                      counts: kept, dropped and why, truncated, split, tokens, tokens learned
 
-A folder holds ids.bin (int32), is_learned.bin (bool), ends.bin (int64: where each document ends), examples.bin (per
+A folder holds ids.bin (int32), loss_mask.bin (bool), ends.bin (int64: where each document ends), examples.bin (per
 example: group, tokens, tokens learned, the row it came from), for "rl" problems.jsonl with problems.bin, manifest.json.
 """
 
@@ -35,7 +35,7 @@ from open_exaone.data.document import Document
 
 Kind = Literal["pretrain", "sft", "preference", "rl"]
 MANIFEST = "manifest.json"
-LAYOUT = 2  # of the folder; counts up when it changes
+LAYOUT = 3  # of the folder; counts up when it changes
 PROBLEM = tuple(field.name for field in fields(Problem))
 _BLOCK_BYTES = 1 << 22
 EXAMPLE = np.dtype([("group", "<i4"), ("tokens", "<i4"), ("learned", "<i4"), ("row", "<i8")])
@@ -157,8 +157,8 @@ class Prepared:
         return self._map("ids.bin", np.int32)
 
     @cached_property
-    def _is_learned(self) -> NDArray[np.bool_]:
-        return self._map("is_learned.bin", np.bool_)
+    def _loss_mask(self) -> NDArray[np.bool_]:
+        return self._map("loss_mask.bin", np.bool_)
 
     @cached_property
     def _ends_D(self) -> NDArray[np.int64]:
@@ -180,8 +180,8 @@ class Prepared:
         start = int(self._ends_D[index - 1]) if index else 0
         end = int(self._ends_D[index])
         ids = self._ids[start:end]
-        is_learned = self._is_learned[start:end]
-        return Document(ids, is_learned, advantage)
+        loss_mask = self._loss_mask[start:end]
+        return Document(ids, loss_mask, advantage)
 
     def _problem(self, index: int) -> Problem:
         start = int(self._problem_ends[index - 1]) if index else 0
@@ -193,7 +193,7 @@ class Writer:
 
     def __init__(self, folder: Path, *, with_problems: bool) -> None:
         names = ["examples.bin", *(["problems.jsonl", "problems.bin"] if with_problems else [])]
-        names += [] if with_problems else ["ids.bin", "is_learned.bin", "ends.bin"]
+        names += [] if with_problems else ["ids.bin", "loss_mask.bin", "ends.bin"]
         self._folder = folder
         self._files = {name: open(folder / name, "wb", buffering=1 << 20) for name in names}  # noqa: SIM115 - see close
         self._end = 0  # of the last document, in tokens
@@ -204,10 +204,10 @@ class Writer:
     ) -> tuple[int, int]:
         """Writes one example: a document, or the two of a pair. Returns its tokens and those learned."""
         tokens = learned = 0
-        for ids, is_learned in documents:
-            mask = np.asarray(is_learned, np.bool_)
+        for ids, loss_mask in documents:
+            mask = np.asarray(loss_mask, np.bool_)
             self._files["ids.bin"].write(np.asarray(ids, np.int32).tobytes())
-            self._files["is_learned.bin"].write(mask.tobytes())
+            self._files["loss_mask.bin"].write(mask.tobytes())
             self._end += len(ids)
             self._files["ends.bin"].write(self._end.to_bytes(8, "little"))
             tokens += len(ids)

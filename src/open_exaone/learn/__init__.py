@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "cross_entropy": "open_exaone.learn.likelihood",
     "group_relative": "open_exaone.learn.advantage",
     "grpo": "open_exaone.learn.policy",
+    "linear_cross_entropy": "open_exaone.learn.cross_entropy",
     "simper": "open_exaone.learn.preference",
 }
 

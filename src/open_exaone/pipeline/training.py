@@ -306,8 +306,8 @@ def _flops_per_token(config: TrainConfig, shape: ModelConfig, prepared: Prepared
     tokens_N = prepared.tokens_N.astype(float)
     together = tokens_N.mean() if config.stage.kind == "rl" else (tokens_N**2).sum() / max(1.0, tokens_N.sum())
     context = together / (4 if config.stage.kind == "preference" else 2)
-    is_learned = prepared.learned_N.sum() / max(1.0, tokens_N.sum()) if config.stage.kind != "rl" else 1.0
-    forward = shape.flops_per_token(int(context)) - 2 * shape.vocab_size * shape.width * (1 - is_learned)
+    learned_share = prepared.learned_N.sum() / max(1.0, tokens_N.sum()) if config.stage.kind != "rl" else 1.0
+    forward = shape.flops_per_token(int(context)) - 2 * shape.vocab_size * shape.width * (1 - learned_share)
     return (2 if config.lora else 3) * float(forward)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from open_exaone.base.files import write_text
 from open_exaone.base.printable import printable
-from open_exaone.present import figures
-from open_exaone.present.ladder import closing_rows, ladder, read_report
+from open_exaone.present import formatting
+from open_exaone.present.stages import closing_rows, ladder, read_report
 
 FROM_SCRATCH = (
     "This model was trained from random weights by Open-EXAONE, an open implementation of the EXAONE Deep and "
@@ -57,7 +57,9 @@ def render_card(report: dict[str, Any]) -> str:
         "# A reasoning model trained with Open-EXAONE",
         f"{about.format(source=_cell(source))}\n\nRecipe: `{_cell(report.get('recipe', 'unknown'))}`.",
         "## Model",
-        _table(["", ""], [[figures.words(str(name)), figures.setting(name, value)] for name, value in model.items()])
+        _table(
+            ["", ""], [[formatting.words(str(name)), formatting.setting(name, value)] for name, value in model.items()]
+        )
         or "Not recorded.",
         "## Training",
         _training(report),
@@ -81,18 +83,18 @@ def _training(report: Mapping[str, Any]) -> str:
     rows = [
         [
             entry["name"],
-            entry.get("kind") or figures.NONE,
-            figures.number(entry.get("train_tokens")),
-            figures.duration(entry.get("train_seconds")),
-            f"{entry['train_flops']:.2e}" if entry.get("train_flops") else figures.NONE,
+            entry.get("kind") or formatting.NONE,
+            formatting.number(entry.get("train_tokens")),
+            formatting.duration(entry.get("train_seconds")),
+            f"{entry['train_flops']:.2e}" if entry.get("train_flops") else formatting.NONE,
         ]
         for entry in entries
     ]
     facts = [f"seed {report['seed']}" if "seed" in report else "", f"settings `{report.get('config_hash', 'unknown')}`"]
     if report.get("seconds"):
-        facts.append(f"{figures.duration(report['seconds'])} in all, evaluation included")
+        facts.append(f"{formatting.duration(report['seconds'])} in all, evaluation included")
     if report.get("peak_rss_bytes"):
-        facts.append(f"{figures.size(report['peak_rss_bytes'])} memory at most")
+        facts.append(f"{formatting.size(report['peak_rss_bytes'])} memory at most")
     return f"{_table(columns, rows)}\n\nTokens are non-padding, prompt included. {_sentence(facts)}"
 
 
@@ -100,13 +102,13 @@ def _results(report: dict[str, Any]) -> str:
     rungs = ladder(report)
     last = rungs[-1]
     per_task = [
-        [figures.words(task), figures.percent(score["pass_at_1"]), figures.interval(score.get("ci95"))]
+        [formatting.words(task), formatting.percent(score["pass_at_1"]), formatting.interval(score.get("ci95"))]
         for task, score in sorted((last.get("per_task") or {}).items())
     ]
     told = [
         _table(*closing_rows(report)),
-        f"Measured on {figures.number(last['num_problems'])} problems of the {_cell(last.get('split', 'test'))} split; "
-        "intervals are at 95%, clustered by problem.",
+        f"Measured on {formatting.number(last['num_problems'])} problems of the {_cell(last.get('split', 'test'))} "
+        "split; intervals are at 95%, clustered by problem.",
         f"After `{_cell(last['name'])}`, by family:" if per_task else "",
         _table(["family", "pass@1", "95% interval"], per_task),
     ]

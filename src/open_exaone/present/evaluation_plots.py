@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from open_exaone.present import figures
+from open_exaone.present import formatting
 from open_exaone.present.plots import (
     Frame,
     Point,
@@ -54,9 +54,9 @@ def scores(points: Sequence[Point], others: Sequence[Point] = (), title: str = "
             )
         style, radius = ("dot", 5) if row < len(points) else ("hollow", 4)
         parts.append(f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>')
-        parts.append(caption(508, y + 4.5, figures.percent(point.value), "value", "start"))
-    told = "; ".join(f"{p.name} {figures.percent(p.value)} ({figures.interval((p.low, p.high))})" for p in points)
-    beside = "; ".join(f"{p.name} {figures.percent(p.value)}" for p in others)
+        parts.append(caption(508, y + 4.5, formatting.percent(point.value), "value", "start"))
+    told = "; ".join(f"{p.name} {formatting.percent(p.value)} ({formatting.interval((p.low, p.high))})" for p in points)
+    beside = "; ".join(f"{p.name} {formatting.percent(p.value)}" for p in others)
     return drawing(560, bottom + 24, f"{title}: {told}" + (f". Beside it: {beside}" if beside else ""), parts)
 
 
@@ -79,7 +79,7 @@ def budgets(title: str, points: Sequence[Budget]) -> str:
         parts.append(error_bar(frame.x(x), frame.y(point.low), frame.y(point.high)))
         parts.append(f'<circle class="dot" cx="{frame.x(x):.1f}" cy="{frame.y(point.value):.1f}" r="4"/>')
         parts.append(caption(frame.x(x), 210, budget_name(point.budget), "tick", "middle"))
-    told = "; ".join(f"{budget_name(p.budget)} {figures.percent(p.value)}" for p in [*limited, *free])
+    told = "; ".join(f"{budget_name(p.budget)} {formatting.percent(p.value)}" for p in [*limited, *free])
     return drawing(480, 220, f"{title}: pass@1 by thinking budget in tokens: {told}", parts)
 
 
@@ -119,4 +119,4 @@ def _histogram(values: Sequence[int], high: float) -> list[int]:
 def _told(values: Sequence[int]) -> str:
     if not values:
         return "0"
-    return f"{len(values):,} (median {figures.number(sorted(values)[len(values) // 2])})"
+    return f"{len(values):,} (median {formatting.number(sorted(values)[len(values) // 2])})"

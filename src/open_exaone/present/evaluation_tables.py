@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from open_exaone.present import figures
+from open_exaone.present import formatting
 from open_exaone.present.plots import Point
 from open_exaone.present.report import is_number
 
@@ -27,20 +27,20 @@ def results(entries: Sequence[Entry]) -> Table:
         [
             ("task", lambda e: e["name"], str),
             ("mode", lambda e: e.get("mode"), lambda text: str(text).replace("_", "-")),
-            ("k", _value("k"), figures.number),
-            ("problems", _value("num_problems"), figures.number),
-            ("pass@1", _value("pass_at_1"), figures.percent),
-            ("95% interval", lambda e: bounds(e.get("ci95")), figures.interval),
-            ("exam points", _value("mean_points", "csat"), figures.number),
-            ("cons@k", _value("cons_at_k"), figures.percent),
-            ("pass@k", _value("pass_at_k"), figures.percent),
-            ("thought tokens", _value("thought", "tokens"), figures.number),
-            ("answer tokens", _value("answer", "tokens"), figures.number),
-            ("truncated", _value("truncated", "rates"), figures.percent),
-            ("no answer", _value("no_answer", "rates"), figures.percent),
-            ("other language", _value("language_mismatch", "rates"), figures.percent),
-            ("not judged", _value("error", "rates"), figures.percent),
-            ("tokens written", _value("reply_tokens", "cost"), figures.number),
+            ("k", _value("k"), formatting.number),
+            ("problems", _value("num_problems"), formatting.number),
+            ("pass@1", _value("pass_at_1"), formatting.percent),
+            ("95% interval", lambda e: bounds(e.get("ci95")), formatting.interval),
+            ("exam points", _value("mean_points", "csat"), formatting.number),
+            ("cons@k", _value("cons_at_k"), formatting.percent),
+            ("pass@k", _value("pass_at_k"), formatting.percent),
+            ("thought tokens", _value("thought", "tokens"), formatting.number),
+            ("answer tokens", _value("answer", "tokens"), formatting.number),
+            ("truncated", _value("truncated", "rates"), formatting.percent),
+            ("no answer", _value("no_answer", "rates"), formatting.percent),
+            ("other language", _value("language_mismatch", "rates"), formatting.percent),
+            ("not judged", _value("error", "rates"), formatting.percent),
+            ("tokens written", _value("reply_tokens", "cost"), formatting.number),
             ("FLOPs", _value("flops", "cost"), lambda flops: f"{flops:.1e}"),
         ],
     )
@@ -51,11 +51,11 @@ def graders(entries: Sequence[Entry]) -> Table | None:
     judged = [entry for entry in entries if record(entry.get("grader"))]
     columns: list[Column] = [
         ("task", lambda e: e["name"], str),
-        ("pass@1 by our verdicts", _value("pass_at_1"), figures.percent),
-        ("by theirs", _value("score", "grader"), figures.percent),
-        ("same verdict", _value("agreement", "grader"), figures.percent),
-        ("correct by ours only", _value("only_ours", "grader"), figures.number),
-        ("correct by theirs only", _value("only_theirs", "grader"), figures.number),
+        ("pass@1 by our verdicts", _value("pass_at_1"), formatting.percent),
+        ("by theirs", _value("score", "grader"), formatting.percent),
+        ("same verdict", _value("agreement", "grader"), formatting.percent),
+        ("correct by ours only", _value("only_ours", "grader"), formatting.number),
+        ("correct by theirs only", _value("only_theirs", "grader"), formatting.number),
     ]
     return _table(judged, columns) if judged else None
 
@@ -69,8 +69,8 @@ def settings(entries: Sequence[Entry]) -> Table:
         [
             ("task", lambda e: e["name"], str),
             ("benchmark", lambda e: e.get("benchmark"), str),
-            *((figures.words(name), _value(name), lambda value: f"{value:g}") for name in shares),
-            *((figures.words(name), _value(name), lambda value: f"{value:,}") for name in counts),
+            *((formatting.words(name), _value(name), lambda value: f"{value:g}") for name in shares),
+            *((formatting.words(name), _value(name), lambda value: f"{value:,}") for name in counts),
             ("rows read from", lambda e: e.get("source") or None, str),
             ("their SHA-256", lambda e: e.get("sha256") or None, lambda text: str(text)[:16]),
         ],
@@ -85,7 +85,7 @@ def _value(name: str, part: str | None = None) -> Callable[[Entry], Any]:
 def _table(entries: Sequence[Entry], columns: Sequence[Column]) -> Table:
     told = {title: [(read(entry), show) for entry in entries] for title, read, show in columns}
     kept = {title: cells for title, cells in told.items() if any(value is not None for value, _ in cells)}
-    shown = [[figures.NONE if value is None else show(value) for value, show in cells] for cells in kept.values()]
+    shown = [[formatting.NONE if value is None else show(value) for value, show in cells] for cells in kept.values()]
     return list(kept), [list(row) for row in zip(*shown, strict=True)]
 
 
@@ -101,7 +101,7 @@ def notes(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 
 def _problems_note(entry: Entry) -> str:
     if entry.get("is_whole") is False:
-        count = figures.number(value_of(entry.get("num_problems")))
+        count = formatting.number(value_of(entry.get("num_problems")))
         published = ", so it compares with no published number of the whole set" if _has_published(entry) else ""
         return f"measured on {count} of its problems only{published}."
     is_unknown = entry.get("is_pinned") is False
@@ -111,7 +111,7 @@ def _problems_note(entry: Entry) -> str:
 def _settings_note(entry: Entry) -> str:
     """What we chose; nothing of a benchmark that LG never measured, where there was nothing to publish."""
     chosen = rows_of(entry.get("not_published")) if _has_published(entry) else []
-    fields = ", ".join(sorted(figures.words(str(field)) for field in chosen))
+    fields = ", ".join(sorted(formatting.words(str(field)) for field in chosen))
     return f"not published by LG, chosen here: {fields}." if fields else ""
 
 
@@ -141,10 +141,10 @@ def parts(entry: Entry) -> list[tuple[str, Table]]:
     for field, title in (("per_task", "family"), ("per_language", "language")):
         rows = [
             [
-                figures.words(str(name)),
-                figures.number(value_of(record(part).get("num_problems"))),
-                figures.percent(value_of(record(part).get("pass_at_1"))),
-                figures.interval(bounds(record(part).get("ci95"))),
+                formatting.words(str(name)),
+                formatting.number(value_of(record(part).get("num_problems"))),
+                formatting.percent(value_of(record(part).get("pass_at_1"))),
+                formatting.interval(bounds(record(part).get("ci95"))),
             ]
             for name, part in record(entry.get(field)).items()
         ]
@@ -156,9 +156,9 @@ def parts(entry: Entry) -> list[tuple[str, Table]]:
         mean = {"points": csat.get("mean_points"), "accuracy": csat.get("mean_accuracy")}
         rows = [
             [
-                figures.words(str(name)),
-                figures.number(value_of(score.get("points"))),
-                figures.percent(value_of(score.get("accuracy"))),
+                formatting.words(str(name)),
+                formatting.number(value_of(score.get("points"))),
+                formatting.percent(value_of(score.get("accuracy"))),
             ]
             for name, score in {**electives, "mean": mean}.items()
         ]
@@ -185,7 +185,7 @@ def records(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
     """The report's flat records, as (title, [(name, value)]); the model's notes stand elsewhere."""
     model = {name: value for name, value in record(report.get("model")).items() if name != "notes"}
     return [
-        (title, [(figures.words(str(k)), figures.setting(str(k), v)) for k, v in part.items()])
+        (title, [(formatting.words(str(k)), formatting.setting(str(k), v)) for k, v in part.items()])
         for title, part in (("model", model), ("versions", record(report.get("versions"))))
     ]
 

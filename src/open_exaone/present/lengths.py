@@ -12,7 +12,7 @@ from open_exaone.base.files import write_json, write_text
 from open_exaone.base.printable import printable
 from open_exaone.base.terminal import Console
 from open_exaone.data.lengths import LengthGroup, LengthStatistics, Spread
-from open_exaone.present import figures
+from open_exaone.present import formatting
 from open_exaone.present.plots import Frame, caption, drawing, line_path
 from open_exaone.present.report import TEMPLATES, template
 from open_exaone.present.terminal import rich_table
@@ -76,8 +76,8 @@ def table(stats: LengthStatistics) -> tuple[list[str], list[list[str]]]:
     columns: list[Column] = [
         ("domain", _name),
         ("examples", lambda group: f"{group.tokens.count:,}"),
-        ("tokens", lambda group: figures.number(group.tokens.total)),
-        ("share", lambda group: figures.percent(group.tokens.total / whole if whole else None)),
+        ("tokens", lambda group: formatting.number(group.tokens.total)),
+        ("share", lambda group: formatting.percent(group.tokens.total / whole if whole else None)),
         ("mean", lambda group: _tokens(group.tokens.mean)),
         ("median", lambda group: _tokens(group.tokens.median)),
         ("90%", lambda group: _tokens(group.tokens.p90)),
@@ -104,20 +104,20 @@ def _short(name: str) -> str:
     """A domain's or a mode's name, on one line, cut to the cells there are."""
     from rich.cells import cell_len, set_cell_size
 
-    text = " ".join(printable(name).split()) or figures.NONE
+    text = " ".join(printable(name).split()) or formatting.NONE
     return text if cell_len(text) <= MAX_CELLS else set_cell_size(text, MAX_CELLS - 1).rstrip() + "…"
 
 
 def _tokens(number: float) -> str:
-    return figures.number(round(number))
+    return formatting.number(round(number))
 
 
 def _part_columns(name: str, part: Callable[[LengthGroup], Spread | None], stats: LengthStatistics) -> list[Column]:
     if not any(part(group) for group in stats.groups):
         return []
     return [
-        (f"{name} mean", lambda group: _tokens(spread.mean) if (spread := part(group)) else figures.NONE),
-        (f"{name} median", lambda group: _tokens(spread.median) if (spread := part(group)) else figures.NONE),
+        (f"{name} mean", lambda group: _tokens(spread.mean) if (spread := part(group)) else formatting.NONE),
+        (f"{name} median", lambda group: _tokens(spread.median) if (spread := part(group)) else formatting.NONE),
     ]
 
 
@@ -173,7 +173,7 @@ def _ridge(frame: Frame, group: LengthGroup, base: float) -> str:
             f'<path class="bar" d="M{median:.1f} {base:.1f}v-{RISE}"/>',
             f'<circle class="dot" cx="{mean:.1f}" cy="{base:.1f}" r="4"/>',
             caption(LEFT - 10, base - 18, _short(group.domain or ""), "name", "end"),
-            caption(LEFT - 10, base - 2, f"{figures.number(group.tokens.count)} examples", "tick", "end"),
+            caption(LEFT - 10, base - 2, f"{formatting.number(group.tokens.count)} examples", "tick", "end"),
             caption(RIGHT + 8, base - 4, _tokens(group.tokens.median), "value", "start"),
         ]
     )

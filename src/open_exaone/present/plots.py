@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from open_exaone.base.printable import printable
-from open_exaone.present import figures
+from open_exaone.present import formatting
 
 MAX_POINTS = 240  # a curve is thinned to about this many points
 SMOOTH_SHARE = 0.05  # how far the moving mean reaches on either side, of the number of points
@@ -59,10 +59,10 @@ def climb(points: Sequence[Point], others: Sequence[tuple[int, float]] = ()) -> 
         parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{frame.y(point.value):.1f}" r="5"/>')
         rises = i + 1 < len(points) and points[i + 1].value > point.value  # then the line leaves to the right
         side = (x + 3, "end") if rises else (x, "middle")
-        parts.append(caption(side[0], frame.y(point.high) - 9, figures.percent(point.value), "value", side[1]))
+        parts.append(caption(side[0], frame.y(point.high) - 9, formatting.percent(point.value), "value", side[1]))
         parts.append(caption(x, 274, shorten(point.name, 64 // max(len(points), 4)), "name", "middle"))
     parts += [f'<circle class="hollow" cx="{frame.x(i):.1f}" cy="{frame.y(y):.1f}" r="4"/>' for i, y in others]
-    told = "; ".join(f"{p.name} {figures.percent(p.value)} ({figures.interval((p.low, p.high))})" for p in points)
+    told = "; ".join(f"{p.name} {formatting.percent(p.value)} ({formatting.interval((p.low, p.high))})" for p in points)
     return drawing(480, 284, f"pass@1 by stage, with 95% intervals: {told}", parts)
 
 
@@ -80,10 +80,10 @@ def curve(title: str, xs: Sequence[float], ys: Sequence[float], x_name: str = "s
     line = [(frame.x(x), frame.y(y)) for x, y in zip(xs, smooth, strict=True)]
     parts.append(line_path(line, "line"))
     parts.append(f'<circle class="dot" cx="{line[-1][0]:.1f}" cy="{line[-1][1]:.1f}" r="3"/>')
-    parts.append(caption(54, 148, figures.number(first_x), "tick", "start"))
-    parts.append(caption(310, 148, f"{x_name} {figures.number(last_x)}", "tick", "end"))
-    ends = f"from {figures.number(smooth[0])} to {figures.number(smooth[-1])}"
-    return drawing(320, 156, f"{title}: {ends} by {x_name} {figures.number(last_x)}", parts)
+    parts.append(caption(54, 148, formatting.number(first_x), "tick", "start"))
+    parts.append(caption(310, 148, f"{x_name} {formatting.number(last_x)}", "tick", "end"))
+    ends = f"from {formatting.number(smooth[0])} to {formatting.number(smooth[-1])}"
+    return drawing(320, 156, f"{title}: {ends} by {x_name} {formatting.number(last_x)}", parts)
 
 
 def nice_ticks(low: float, high: float, num_ticks: int = NUM_TICKS) -> list[float]:
@@ -125,7 +125,7 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
     if size < 1e-3:
         digits = max(0, math.floor(math.log10(size)) - math.floor(math.log10(step) + 1e-9))
         return [f"{tick:.{digits}e}".replace("e-0", "e-") if tick else "0" for tick in ticks]
-    unit, sign = next(((unit, sign) for least, unit, sign in figures.UNITS if size >= least), (1.0, ""))
+    unit, sign = next(((unit, sign) for least, unit, sign in formatting.UNITS if size >= least), (1.0, ""))
     digits = max(0, -math.floor(math.log10(step / unit) + 1e-9))
     return [f"{tick / unit:.{digits}f}{sign}" if tick else "0" for tick in ticks]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from open_exaone.base.files import read_jsonl, write_text
 from open_exaone.base.printable import printable
-from open_exaone.present import figures, plots
-from open_exaone.present.ladder import Entry, closing_rows, ladder, read_report, split_entries
+from open_exaone.present import formatting, plots
+from open_exaone.present.stages import Entry, closing_rows, ladder, read_report, split_entries
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -93,12 +93,12 @@ def template(name: str) -> Any:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=figures.percent,
-        interval=figures.interval,
-        number=figures.number,
-        duration=figures.duration,
-        size=figures.size,
-        words=figures.words,
+        percent=formatting.percent,
+        interval=formatting.interval,
+        number=formatting.number,
+        duration=formatting.duration,
+        size=formatting.size,
+        words=formatting.words,
         mark=lambda status: MARKS.get(status, "!"),
         svg=Markup,
     )
@@ -129,7 +129,7 @@ def _curves(
         titles = _titles(series)
         known = [(title, plots.curve(title, *series[key])) for key, title in titles.items()]
         unknown = sorted(series.keys() - titles.keys())
-        others = [(figures.words(key), plots.curve(figures.words(key), *series[key])) for key in unknown]
+        others = [(formatting.words(key), plots.curve(formatting.words(key), *series[key])) for key in unknown]
         if series:
             told.append((name, known, others))
     return told
@@ -165,6 +165,9 @@ def settings(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
     scalars = {key: value for key, value in report.items() if key not in told and not isinstance(value, dict | list)}
     records = {key: value for key, value in report.items() if key not in told and isinstance(value, dict)}
     return [
-        (figures.words(title), [(figures.words(name), figures.setting(name, value)) for name, value in pairs.items()])
+        (
+            formatting.words(title),
+            [(formatting.words(name), formatting.setting(name, value)) for name, value in pairs.items()],
+        )
         for title, pairs in {"run": scalars, **records}.items()
     ]

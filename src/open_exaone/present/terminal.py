@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from open_exaone.base.terminal import Console
-from open_exaone.present import figures
+from open_exaone.present import formatting
 from open_exaone.present.evaluation_tables import results
-from open_exaone.present.ladder import closing_rows, mode_name
+from open_exaone.present.stages import closing_rows, mode_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +56,7 @@ def measured_table(report: Mapping[str, Any], width: int | None = None) -> "Tabl
     """The same of an evaluation's report: a line for each task; of the faults, those that there are stay."""
     titles, rows = results(report["tasks"])
     columns = dict(zip(titles, zip(*rows, strict=True), strict=True))
-    no_faults = [title for title in FAULTS if set(columns.get(title, ())) <= {figures.NONE, figures.percent(0.0)}]
+    no_faults = [title for title in FAULTS if set(columns.get(title, ())) <= {formatting.NONE, formatting.percent(0.0)}]
     return rich_table(titles, rows, width, (*no_faults, *DROPPED_OF_MEASURED))
 
 
@@ -234,12 +234,12 @@ class Progress:
         if step >= num_steps:
             if taken is None and first_step >= num_steps:
                 return "done"
-            return f"done in {figures.duration(seconds if taken is None else taken)}"
+            return f"done in {formatting.duration(seconds if taken is None else taken)}"
         if left is not None:
-            return f"about {figures.duration(left)} left"
+            return f"about {formatting.duration(left)} left"
         if step <= first_step:
             return "time left: …"
-        return f"about {figures.duration(seconds / (step - first_step) * (num_steps - step))} left"
+        return f"about {formatting.duration(seconds / (step - first_step) * (num_steps - step))} left"
 
     def _show(self, line: "Text") -> None:
         from rich.live import Live
@@ -263,16 +263,16 @@ def bar(share: float, num_cells: int = 24) -> str:
 
 
 def _named(name: str, value: float) -> str:
-    return f"{figures.words(name)} {value:.3f}"
+    return f"{formatting.words(name)} {value:.3f}"
 
 
 FIELD_FORMATS: dict[str, Callable[[str, float], str]] = {
-    "tokens_per_second": lambda _, value: f"{figures.number(value)} tok/s",
-    "mfu": lambda _, value: f"MFU {figures.percent(value)}",
-    "peak_memory_bytes": lambda _, value: figures.size(value),
+    "tokens_per_second": lambda _, value: f"{formatting.number(value)} tok/s",
+    "mfu": lambda _, value: f"MFU {formatting.percent(value)}",
+    "peak_memory_bytes": lambda _, value: formatting.size(value),
     "skipped_steps": lambda _, value: f"skipped {value:.0f}",
-    "error_share": lambda _, value: f"not judged {figures.percent(value)}",
-    "truncated_share": lambda _, value: f"truncated {figures.percent(value)}",
-    "pass_at_1": lambda _, value: f"pass@1 {figures.percent(value)}",
+    "error_share": lambda _, value: f"not judged {formatting.percent(value)}",
+    "truncated_share": lambda _, value: f"truncated {formatting.percent(value)}",
+    "pass_at_1": lambda _, value: f"pass@1 {formatting.percent(value)}",
     "reward_mean": lambda _, value: f"reward {value:.3f}",
 }

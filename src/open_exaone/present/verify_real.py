@@ -9,7 +9,7 @@ from typing import Any
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_text
 from open_exaone.base.printable import printable
-from open_exaone.present import figures, plots
+from open_exaone.present import formatting, plots
 
 REPORT, MARKDOWN, PAGE = "verify-real.json", "verify-real.md", "verify-real.html"
 CSS = Path(__file__).parent / "templates" / "report.css"
@@ -102,9 +102,9 @@ def tell(report: Mapping[str, Any]) -> Iterator[Block]:
     model, machine = report["model"], report["machine"]
     yield Heading(f"{model['name']}: {'every check passed' if report['passed'] else 'not everything passed'}", 1)
     yield Line(
-        f"Open-EXAONE's check of {model['name']} ({figures.number(model['num_parameters'])} parameters) on "
+        f"Open-EXAONE's check of {model['name']} ({formatting.number(model['num_parameters'])} parameters) on "
         f"{machine.get('gpu') or machine['processor']}, begun {report['started']}, "
-        f"{figures.duration(report['seconds'])} in this sitting."
+        f"{formatting.duration(report['seconds'])} in this sitting."
     )
     yield Table(
         ("part", "outcome", "time", "peak memory"),
@@ -112,8 +112,8 @@ def tell(report: Mapping[str, Any]) -> Iterator[Block]:
             (
                 TITLES[name],
                 WORDS[part["status"]],
-                figures.duration(part["seconds"]),
-                figures.size(part["peak_memory_bytes"] or None),
+                formatting.duration(part["seconds"]),
+                formatting.size(part["peak_memory_bytes"] or None),
             )
             for name, part in report["parts"].items()
         ],
@@ -157,7 +157,7 @@ def _differences(pair: Mapping[str, Any], lengths: Mapping[str, int]) -> Table:
     rows = [
         (
             name,
-            figures.number(lengths[name]),
+            formatting.number(lengths[name]),
             _nats(text["max"]),
             _nats(text["mean"]),
             f"{text['num_tokens'] - text['other_best']} of {text['num_tokens']}",
@@ -170,7 +170,7 @@ def _differences(pair: Mapping[str, Any], lengths: Mapping[str, int]) -> Table:
 
 def _math(told: Mapping[str, Any]) -> Iterator[Block]:
     yield Line(
-        f"pass@1 {figures.percent(told['pass_at_1'])} (95 % interval {figures.interval(told['ci95'])}), "
+        f"pass@1 {formatting.percent(told['pass_at_1'])} (95 % interval {formatting.interval(told['ci95'])}), "
         f"{told['num_problems']} problems, {told['k']} samples each."
     )
     rows = [
@@ -178,26 +178,26 @@ def _math(told: Mapping[str, Any]) -> Iterator[Block]:
             row["model"],
             f"{row['percent']}%",
             f"{100 * row['difference']:+.1f}",
-            {True: "yes", False: "no", None: figures.NONE}[row["within"]],
+            {True: "yes", False: "no", None: formatting.NONE}[row["within"]],
             f"{row['source']} [{row['tag']}]",
         )
         for row in nearest(told)
     ]
     yield Table(("published", "pass@1", "ours minus it", "in our interval", "source"), rows)
     settings = {key: told[key] for key in ("temperature", "top_p", "max_new_tokens", "sha256") if key in told}
-    yield Line("; ".join(f"{figures.words(key)}: {value}" for key, value in settings.items()))
+    yield Line("; ".join(f"{formatting.words(key)}: {value}" for key, value in settings.items()))
 
 
 def _rl(told: Mapping[str, Any]) -> Iterator[Block]:
     rows = [
         (
             name,
-            figures.percent(told[name]["value"]),
-            figures.interval((told[name]["low"], told[name]["high"])),
+            formatting.percent(told[name]["value"]),
+            formatting.interval((told[name]["low"], told[name]["high"])),
             _nats(told[name]["mean_gap"]),
             _nats(told[name]["max_gap"]),
-            figures.number(told[name]["mean_reply_tokens"]),
-            figures.percent(told[name]["truncated_share"]),
+            formatting.number(told[name]["mean_reply_tokens"]),
+            formatting.percent(told[name]["truncated_share"]),
         )
         for name in ("before", "after")
     ]
@@ -223,7 +223,7 @@ def _about(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for record in (report["machine"], report["settings"], report["versions"]):
         for name, value in record.items():
             if value is not None:
-                yield figures.words(name), figures.setting(name, value)
+                yield formatting.words(name), formatting.setting(name, value)
 
 
 def _nats(value: float | None) -> str:

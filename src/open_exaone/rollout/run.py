@@ -27,7 +27,7 @@ from open_exaone.base.records import (
 )
 from open_exaone.data.document import prompt_ids
 from open_exaone.rewards.rubric import Judged, Rubric, score, weighted_sum
-from open_exaone.rollout.patience import UNJUDGED, Patience, is_open
+from open_exaone.rollout.judge_outage import UNJUDGED, Patience, is_open
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.judge import judge_answer, judged_with
 from open_exaone.verify.settings import JudgeSettings

@@ -10,8 +10,8 @@ from open_exaone.base.errors import CheckpointError, ConfigError, DataError
 from open_exaone.text.chat import ChatFormat, Message, Segment, Tool, check_messages, thought_and_answer
 from open_exaone.text.exaone3 import EXAONE_35, EXAONE_DEEP
 from open_exaone.text.exaone4 import EXAONE_4, jinja_template
-from open_exaone.text.source import ChatTemplates, Source
 from open_exaone.text.template import Template
+from open_exaone.text.tokenizer_files import ChatTemplates, Source
 
 NATIVE = {chat_format.name: chat_format for chat_format in (EXAONE_35, EXAONE_DEEP, EXAONE_4)}
 NAMES = (*NATIVE, "template")

@@ -17,9 +17,9 @@ from typing import Any
 
 from open_exaone.base.errors import DataError
 from open_exaone.text.chat import ChatFormat, Message, Segment, Tool, check_messages, check_tools, json_text
-from open_exaone.text.marks import THOUGHT_MARKERS, Marks, mapped_texts
-from open_exaone.text.source import ChatTemplates
+from open_exaone.text.template_marks import THOUGHT_MARKERS, Marks, mapped_texts
 from open_exaone.text.template_process import TemplateProcess
+from open_exaone.text.tokenizer_files import ChatTemplates
 
 PROBE: list[Message] = [{"role": "user", "content": "Q"}]
 

@@ -15,9 +15,9 @@ from open_exaone.text import exaone4
 from open_exaone.text.chat import END, THINK_CLOSE, THINK_OPEN, ChatFormat, Message, Segment, Tool
 from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, with_ordinary_tags, without_markers
 from open_exaone.text.formats import NATIVE, check_name, choose_format
-from open_exaone.text.source import BACKEND_FILE, BOS, EOS, PAD, UNK, ChatTemplates, Source, SpecialIds
 from open_exaone.text.split import ReplySplitter, split_reply
 from open_exaone.text.template import Template
+from open_exaone.text.tokenizer_files import BACKEND_FILE, BOS, EOS, PAD, UNK, ChatTemplates, Source, SpecialIds
 
 # In the order of their ids, EXAONE 4.0's order.
 _MARKERS = (PAD, BOS, EOS, UNK, *exaone4.TAGS, *exaone4.TURNS)

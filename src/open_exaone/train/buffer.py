@@ -29,7 +29,7 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
-from open_exaone.rollout.patience import UNJUDGED
+from open_exaone.rollout.judge_outage import UNJUDGED
 from open_exaone.rollout.records import sample_rows
 from open_exaone.text.tokenizer import Tokenizer
 

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from open_exaone.base.config import Config
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.rewards.rubric import Reward, Rubric, weights_of
-from open_exaone.train.settings import KeepConfig, WatchConfig
+from open_exaone.train.settings import KeepConfig, LoggingConfig
 
 
 class StageConfig(Config):
@@ -27,7 +27,7 @@ class StageConfig(Config):
     """Optimizer steps between saved states; a killed run loses at most as many."""
     keep: KeepConfig = KeepConfig()
     """Which saved states stay, and how they are written."""
-    watch: WatchConfig = WatchConfig()
+    logging: LoggingConfig = LoggingConfig()
     """What is told of it while it trains, and what stops it."""
 
 

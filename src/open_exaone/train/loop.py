@@ -17,17 +17,17 @@ from open_exaone.base.log import logger
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.data.batch import Batch, pack
 from open_exaone.data.document import Document
-from open_exaone.learn.config import rate_at
 from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.learn.schedule import rate_at
 from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import StageConfig
-from open_exaone.train.peak import peak_flops
+from open_exaone.train.metrics import MAX_NORMS, MetricsWriter, Pace, spike_limit
+from open_exaone.train.mfu import peak_flops
 from open_exaone.train.randomness import random_state, seed_all
 from open_exaone.train.saver import Saver
-from open_exaone.train.settings import KeepConfig, WatchConfig
+from open_exaone.train.settings import KeepConfig, LoggingConfig
 from open_exaone.train.state import Progress
-from open_exaone.train.watch import MAX_NORMS, Pace, Watch, spike_limit
 
 MAX_EMPTY_STEPS = 10  # in a row; a warning tells of them
 EMPTY_MEND = (
@@ -81,7 +81,7 @@ def train(
     *,
     fingerprint: Mapping[str, str] | None = None,
     keep: KeepConfig | None = None,
-    watch: WatchConfig | None = None,
+    logging: LoggingConfig | None = None,
     flops_per_token: float | None = None,
     measure: Callable[[int], Metrics] | None = None,
     seed: int = 0,
@@ -96,7 +96,7 @@ def train(
         on_step: told each step's metrics.
         fingerprint: names and texts of what decides the outcome (`state.fingerprint_of`; files' hashes): a state that
             was saved with others is not gone on from. None: not looked at.
-        keep: which saved states stay; the stage's own settings where None. `watch` likewise.
+        keep: which saved states stay; the stage's own settings where None. `logging` likewise.
         flops_per_token: of a forward and backward pass; with it rows tell FLOP/s and MFU.
         measure: called behind each step with its number; what it gives joins the step's row.
         seed: of the global random states, where the stage begins.
@@ -107,24 +107,24 @@ def train(
         OpenExaoneError: too many steps in a row were skipped, or what a step needs cannot be had, with the state saved;
             or no step had anything to learn.
     """
-    keep, watch = keep or objective.config.keep, watch or objective.config.watch
+    keep, logging = keep or objective.config.keep, logging or objective.config.logging
     seed_all(seed)
     saver = Saver(folder / "checkpoints", optimizer, keep, fingerprint)
     progress, num_bytes = saver.load()
     if progress.step >= objective.num_steps:
         logger.warning("%s: all %d steps are done; there is nothing left to train", folder, objective.num_steps)
         return _learned(folder, progress)
-    progress.skipped_in_a_row %= watch.max_skipped_steps  # where that stopped it, it goes on with as much patience
-    with saver, Watch(folder, watch, progress.step, num_bytes) as watching:
-        run = _Run(model, optimizer, objective, progress, watch, flops_per_token, measure)
+    progress.skipped_in_a_row %= logging.max_skipped_steps  # where that stopped it, it goes on with as much patience
+    with saver, MetricsWriter(folder, logging, progress.step, num_bytes) as watching:
+        run = _Run(model, optimizer, objective, progress, logging, flops_per_token, measure)
         while progress.step < objective.num_steps:
             _step_and_save(run, saver, watching, on_step)
-            if progress.skipped_in_a_row >= watch.max_skipped_steps:
-                raise _stuck(folder, progress, watch)
+            if progress.skipped_in_a_row >= logging.max_skipped_steps:
+                raise _stuck(folder, progress, logging)
     return _learned(folder, progress)
 
 
-def _step_and_save(run: "_Run", saver: Saver, watching: Watch, on_step: OnStep) -> None:
+def _step_and_save(run: "_Run", saver: Saver, watching: MetricsWriter, on_step: OnStep) -> None:
     """One step, told; its state saved where it is time for that, or where the run ends here."""
     progress, device, config = run.progress, run.model.device, run.objective.config
     before = random_state(device)
@@ -141,7 +141,7 @@ def _step_and_save(run: "_Run", saver: Saver, watching: Watch, on_step: OnStep) 
     watching.tell(row)
     on_step(row)
     saver.note(row)
-    is_last = progress.skipped_in_a_row >= run.watch.max_skipped_steps or interrupt.requested()
+    is_last = progress.skipped_in_a_row >= run.logging.max_skipped_steps or interrupt.requested()
     if is_last or progress.step % config.checkpoint_steps == 0 or progress.step == run.objective.num_steps:
         saver.save(progress, random_state(device), watching.num_bytes, wait=is_last)
     saver.check()
@@ -157,7 +157,7 @@ class _Run:
     optimizer: MasterOptimizer
     objective: Objective
     progress: Progress
-    watch: WatchConfig
+    logging: LoggingConfig
     flops_per_token: float | None
     measure: Callable[[int], Metrics] | None
     pace: Pace = field(default_factory=Pace)
@@ -236,7 +236,7 @@ class _Run:
     def _move(self, rate: float) -> tuple[float, bool]:
         """Moves the weights, unless the gradient is not finite or a spike: its norm, and whether it was skipped."""
         norms = self.progress.norms
-        limit = spike_limit(norms, self.watch.spike_factor)
+        limit = spike_limit(norms, self.logging.spike_factor)
         norm = self.optimizer.step(rate, skip_above=limit)
         is_skipped = not math.isfinite(norm) or (limit is not None and norm > limit)
         if not is_skipped and norm > 0:  # a step from which nothing was learned says nothing of later ones
@@ -278,10 +278,10 @@ def _learned(folder: Path, progress: Progress) -> Progress:
     )
 
 
-def _stuck(folder: Path, progress: Progress, watch: WatchConfig) -> OpenExaoneError:
+def _stuck(folder: Path, progress: Progress, logging: LoggingConfig) -> OpenExaoneError:
     told = f" or was a spike beside a median of {statistics.median(progress.norms):.3g}" if progress.norms else ""
     return OpenExaoneError(
-        f"{folder}: the gradient was not finite{told}, {watch.max_skipped_steps} steps in a row; the weights are as "
+        f"{folder}: the gradient was not finite{told}, {logging.max_skipped_steps} steps in a row; the weights are as "
         f"they were before these, and saved in checkpoints/: lower the learning rate, or look at the data of these "
         f"steps"
     )

@@ -12,8 +12,8 @@ from open_exaone.data.document import Document
 from open_exaone.learn.preference import simper
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import PreferenceStage
+from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import Metrics, StepData
-from open_exaone.train.tensors import learned_logprobs
 
 
 @dataclass(frozen=True)

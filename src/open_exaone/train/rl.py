@@ -22,15 +22,15 @@ from open_exaone.learn.policy import grpo
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rewards.rubric import sum_size, weights_of
-from open_exaone.rollout.patience import Patience
+from open_exaone.rollout.judge_outage import Patience
 from open_exaone.rollout.run import Generate, Judging, judge_groups, sample
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
 from open_exaone.train.config import RlStage
+from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import Metrics, StepData
 from open_exaone.train.rollout_metrics import rollout_metrics, why_empty
 from open_exaone.train.state import fingerprint_of
-from open_exaone.train.tensors import learned_logprobs
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
 
@@ -80,7 +80,7 @@ class OnlineRl:
             for rollout, advantage in zip(group.rollouts, advantages, strict=True)
             if rollout.reward is not None
         ]
-        num_learned = sum(sum(document.is_learned) for document in documents)
+        num_learned = sum(sum(document.loss_mask) for document in documents)
         metrics = rollout_metrics(groups, advantages_PG.any(dim=1).tolist())
         why = "" if documents else why_empty(groups)
         return StepData(documents, max(1, num_learned), metrics, why, patience.waited_s)

@@ -7,7 +7,7 @@ from pydantic import Field
 from open_exaone.base.config import Config
 
 # Of a stage, between two sittings of one run.
-MAY_CHANGE = ("name", "micro_batch_tokens", "recompute_activations", "checkpoint_steps", "keep", "watch")
+MAY_CHANGE = ("name", "micro_batch_tokens", "recompute_activations", "checkpoint_steps", "keep", "logging")
 
 
 class KeepConfig(Config):
@@ -25,7 +25,7 @@ class KeepConfig(Config):
     """The seconds that a machine leaves between SIGTERM and SIGKILL; a warning tells where a stop would take longer."""
 
 
-class WatchConfig(Config):
+class LoggingConfig(Config):
     """What is told of a stage while it trains, and what stops it."""
 
     track: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from open_exaone.data.batch import Batch, step_indices
 from open_exaone.data.document import Document
-from open_exaone.learn.likelihood import linear_cross_entropy
+from open_exaone.learn.cross_entropy import linear_cross_entropy
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import SupervisedStage
+from open_exaone.train.forward import learned_states
 from open_exaone.train.loop import Metrics, StepData
-from open_exaone.train.tensors import learned_states
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Supervised:
         else:
             indices = step_indices(len(self.documents), self.config.batch_documents, self.seed, step)
         documents = [self.documents[index] for index in indices]
-        num_learned = sum(int(np.count_nonzero(document.is_learned[1:])) for document in documents)
+        num_learned = sum(int(np.count_nonzero(document.loss_mask[1:])) for document in documents)
         return StepData(documents, denominator=max(1, num_learned))
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:

@@ -38,5 +38,5 @@ def validation_loss(learning: Supervised, model: LanguageModel, documents: Seque
         if interrupt.requested():  # the step is done, and its state is to be saved now
             return math.nan
         total += float(objective.loss(model, batch, 1.0)[0])
-        num_learned += int(batch.is_learned_T.sum())
+        num_learned += int(batch.loss_mask_T.sum())
     return total / max(1, num_learned)

@@ -13,7 +13,7 @@ from open_exaone.base.records import Ask, Completion, Generation
 from open_exaone.engine.request import Request
 from open_exaone.rollout.providers.context import fit, note
 from open_exaone.rollout.providers.prompts import ids_text, render_asks
-from open_exaone.text.source import BACKEND_FILE, MAP_FILE, MODEL_FILES, SETTINGS_FILE, TEMPLATE_FILE
+from open_exaone.text.tokenizer_files import BACKEND_FILE, MAP_FILE, MODEL_FILES, SETTINGS_FILE, TEMPLATE_FILE
 
 if TYPE_CHECKING:
     from open_exaone.engine.engine import Engine

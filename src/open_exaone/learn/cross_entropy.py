@@ -10,17 +10,6 @@ from open_exaone import kernels
 from open_exaone.model.logprobs import LinearGradient, chunks, with_room
 
 
-def cross_entropy(logprobs_X: Tensor, denominator: float) -> Tensor:
-    """-Σ log p / denominator over the tokens that count.
-
-    Args:
-        logprobs_X: log-probabilities of those tokens, in any shape.
-        denominator: how many tokens the whole optimizer step has, so that accumulating micro-batches
-            equals one big batch.
-    """
-    return -logprobs_X.sum() / denominator
-
-
 def linear_cross_entropy(
     x_MD: Tensor,
     weight_VD: Tensor,

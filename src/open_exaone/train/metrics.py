@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import append_jsonl, explain_os_errors, write_atomically
 from open_exaone.base.log import logger
-from open_exaone.train.settings import WatchConfig
+from open_exaone.train.settings import LoggingConfig
 
 NUM_RECENT = 20  # steps that the time left is told by
 MIN_NORMS, MAX_NORMS = 16, 64  # steps that a spike is told by
@@ -26,13 +26,13 @@ class Sink(NamedTuple):
     close: Callable[[], object]
 
 
-class Watch:
+class MetricsWriter:
     """Writes each step's row to metrics.jsonl and hands its numbers to the sinks; use as a context manager.
 
     A sink that fails is told of once and left; training goes on.
     """
 
-    def __init__(self, folder: Path, config: WatchConfig, step: int, num_bytes: int | None) -> None:
+    def __init__(self, folder: Path, config: LoggingConfig, step: int, num_bytes: int | None) -> None:
         """Args:
             step: the state that training goes on from; what was written behind it is dropped.
             num_bytes: what metrics.jsonl had when that state was saved.
@@ -63,7 +63,7 @@ class Watch:
             self._sinks.pop(name)
             logger.warning("%s: takes no more metrics (%s: %s); training goes on", name, type(error).__name__, error)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -137,18 +137,18 @@ def _step_of(line: bytes) -> int | None:
     return step if isinstance(step, int) else None
 
 
-def _open(name: str, folder: Path, config: WatchConfig, step: int) -> Sink:
+def _open(name: str, folder: Path, config: LoggingConfig, step: int) -> Sink:
     try:
         return SINKS[name](folder.resolve(), config, step)
     except ImportError as error:
         raise ConfigError(
-            f"watch.track: {name} is not installed ({error}): pip install 'open-exaone[track]', or leave it out"
+            f"logging.track: {name} is not installed ({error}): pip install 'open-exaone[track]', or leave it out"
         ) from error
     except Exception as error:  # a border: foreign code, before anything was trained
-        raise ConfigError(f"watch.track: {name} cannot be opened: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"logging.track: {name} cannot be opened: {type(error).__name__}: {error}") from error
 
 
-def _tensorboard(folder: Path, config: WatchConfig, step: int) -> Sink:
+def _tensorboard(folder: Path, config: LoggingConfig, step: int) -> Sink:
     board = importlib.import_module("torch.utils.tensorboard")
     writer = board.SummaryWriter(log_dir=str(folder / "tensorboard"), purge_step=step + 1)
 
@@ -159,13 +159,13 @@ def _tensorboard(folder: Path, config: WatchConfig, step: int) -> Sink:
     return Sink(log, writer.close)
 
 
-def _trackio(folder: Path, config: WatchConfig, step: int) -> Sink:
+def _trackio(folder: Path, config: LoggingConfig, step: int) -> Sink:
     trackio = importlib.import_module("trackio")
     trackio.init(project=config.project, name=_run_name(folder), resume="allow")
     return Sink(lambda step, values: trackio.log(values, step=step), trackio.finish)
 
 
-def _wandb(folder: Path, config: WatchConfig, step: int) -> Sink:
+def _wandb(folder: Path, config: LoggingConfig, step: int) -> Sink:
     name = _run_name(folder)
     run = importlib.import_module("wandb").init(
         project=config.project, name=name, id=name, resume="allow", dir=str(folder)
@@ -178,7 +178,7 @@ def _run_name(folder: Path) -> str:
     return f"{folder.parent.name}-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
-SINKS: dict[str, Callable[[Path, WatchConfig, int], Sink]] = {
+SINKS: dict[str, Callable[[Path, LoggingConfig, int], Sink]] = {
     "tensorboard": _tensorboard,
     "trackio": _trackio,
     "wandb": _wandb,

@@ -1,4 +1,4 @@
-"""The field's shapes are known by their columns and parsed; what is wrong with a row is said with its field."""
+"""The field's formats are known by their columns and parsed; what is wrong with a row is said with its field."""
 
 import json
 import math
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from data.made_up import COMPLETION, PAIR, PROBLEM, TALK, TEXT, THOUGHT
 from open_exaone.base.records import Problem
 from open_exaone.data.config import SourceConfig
+from open_exaone.data.row_formats import KNOWN, NEEDS, detect_format, parse_row
 from open_exaone.data.rows import Conversation, Example, Pair, Row, RowError, Text
-from open_exaone.data.shapes import KNOWN, NEEDS, detect_shape, parse_row
 
 USER, REPLY = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 THINKS = {**REPLY, "reasoning_content": "T"}
@@ -21,13 +21,13 @@ THINKS = {**REPLY, "reasoning_content": "T"}
 
 def parse(value, **settings):
     source = SourceConfig(path="rows.jsonl", **settings)
-    shape = detect_shape(value, source.fields) if source.format == "auto" else source.format
-    assert shape is not None
-    return parse_row(Row("rows.jsonl", 7, value), shape, source)
+    format = detect_format(value, source.fields) if source.format == "auto" else source.format
+    assert format is not None
+    return parse_row(Row("rows.jsonl", 7, value), format, source)
 
 
 @pytest.mark.parametrize(
-    ("value", "shape", "content"),
+    ("value", "format", "content"),
     [
         ({"messages": [USER, REPLY]}, "messages", Conversation((USER, REPLY))),
         (
@@ -75,8 +75,8 @@ def parse(value, **settings):
         ({"text": "Plain.", "meta": 1}, "text", Text("Plain.")),
     ],
 )
-def test_a_row_of_each_shape_is_known_and_read(value, shape, content):
-    assert detect_shape(value, {}) == shape
+def test_a_row_of_each_format_is_known_and_read(value, format, content):
+    assert detect_format(value, {}) == format
     assert parse(value).content == content
 
 
@@ -248,12 +248,12 @@ def test_a_bad_row_is_named_with_its_field(value, field, reason):
     assert str(error).startswith("rows.jsonl: line 7: ")
 
 
-def test_a_row_of_another_shape_is_bad():
-    for shape, row in (("messages", PAIR), ("pairs", TALK), ("problems", TEXT), ("text", TALK)):
-        assert parse(row, format=shape).reason == "mixed schema"
-    for shape in NEEDS:
-        assert parse({"other": 1}, format=shape).reason == "missing field"
-        assert parse([1], format=shape).reason == "wrong type"
+def test_a_row_of_another_format_is_bad():
+    for format, row in (("messages", PAIR), ("pairs", TALK), ("problems", TEXT), ("text", TALK)):
+        assert parse(row, format=format).reason == "mixed schema"
+    for format in NEEDS:
+        assert parse({"other": 1}, format=format).reason == "missing field"
+        assert parse([1], format=format).reason == "wrong type"
 
 
 def test_a_question_may_be_one_turn():
@@ -292,6 +292,6 @@ columns = st.sampled_from(list(KNOWN)).flatmap(lambda field: st.sampled_from(KNO
 
 
 @given(st.dictionaries(columns, anything, max_size=5), st.sampled_from(list(NEEDS)))
-def test_no_row_breaks_the_parser(value, shape):
-    result = parse(value, format=shape)
+def test_no_row_breaks_the_parser(value, format):
+    result = parse(value, format=format)
     assert isinstance(result, Example | RowError)

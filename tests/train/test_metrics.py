@@ -10,10 +10,10 @@ import torch
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import read_jsonl, write_jsonl
-from open_exaone.train import loop, peak
+from open_exaone.train import loop, mfu
 from open_exaone.train.loop import train
-from open_exaone.train.settings import WatchConfig
-from open_exaone.train.watch import Pace, Watch, spike_limit
+from open_exaone.train.metrics import MetricsWriter, Pace, spike_limit
+from open_exaone.train.settings import LoggingConfig
 from tiny_stages import start, supervised
 
 
@@ -41,12 +41,12 @@ def test_without_a_cost_nothing_is_measured(tmp_path, monkeypatch):
 
 
 def test_the_peak_is_the_maker_s_or_measured(monkeypatch):
-    monkeypatch.setattr(peak, "WIDTH", 64)
-    assert 1e6 < peak._measured(torch.device("cpu"), torch.float32) < 1e15
+    monkeypatch.setattr(mfu, "WIDTH", 64)
+    assert 1e6 < mfu._measured(torch.device("cpu"), torch.float32) < 1e15
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 PCIe")
-    assert peak.peak_flops.__wrapped__(torch.device("cuda", 0), torch.bfloat16) == 756e12
+    assert mfu.peak_flops.__wrapped__(torch.device("cuda", 0), torch.bfloat16) == 756e12
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
-    assert peak.peak_flops.__wrapped__(torch.device("cuda", 0), torch.bfloat16) == 989e12
+    assert mfu.peak_flops.__wrapped__(torch.device("cuda", 0), torch.bfloat16) == 989e12
 
 
 def test_the_time_left_follows_the_last_steps_and_the_longest_act_is_remembered():
@@ -90,7 +90,7 @@ def test_a_sink_gets_every_number_of_every_step(name, tmp_path, monkeypatch):
     board = Board(name)
     monkeypatch.setitem(sys.modules, name, board)
     rows = []
-    train(*start(), supervised(watch={"track": (name,), "project": "mine"}), tmp_path, rows.append)
+    train(*start(), supervised(logging={"track": (name,), "project": "mine"}), tmp_path, rows.append)
     assert [step for step, _ in board.logged] == list(range(1, 10)) and board.closed == 1
     for (_, values), row in zip(board.logged, rows, strict=True):
         assert values == {key: float(value) for key, value in row.items() if key != "step"}
@@ -101,7 +101,7 @@ def test_a_sink_gets_every_number_of_every_step(name, tmp_path, monkeypatch):
 def test_a_sink_that_fails_is_told_of_once_and_training_goes_on(tmp_path, monkeypatch, caplog):
     board = Board("trackio", fails_at=3)
     monkeypatch.setitem(sys.modules, "trackio", board)
-    progress = train(*start(), supervised(watch={"track": ("trackio",)}), tmp_path, lambda row: None)
+    progress = train(*start(), supervised(logging={"track": ("trackio",)}), tmp_path, lambda row: None)
     assert progress.step == 9 and [step for step, _ in board.logged] == [1, 2] and not board.closed
     [told] = [record.message for record in caplog.records if "trackio" in record.message]
     assert "the network is down" in told and "training goes on" in told
@@ -113,8 +113,8 @@ def test_a_sink_that_is_not_there_or_does_not_open_stops_the_run_before_it_begin
     if module is not None:
         monkeypatch.setattr(module, "init", lambda **settings: 1 / 0)
     said = "not installed.*open-exaone\\[track\\]" if module is None else "cannot be opened: ZeroDivisionError"
-    with pytest.raises(ConfigError, match=f"watch.track: wandb .*{said}" if module is None else said):
-        train(*start(), supervised(watch={"track": ("wandb",)}), tmp_path, lambda row: None)
+    with pytest.raises(ConfigError, match=f"logging.track: wandb .*{said}" if module is None else said):
+        train(*start(), supervised(logging={"track": ("wandb",)}), tmp_path, lambda row: None)
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
@@ -127,8 +127,8 @@ def test_tensorboard_shows_each_step_once_though_the_run_was_killed(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(*start(), supervised(watch={"track": ("tensorboard",)}), tmp_path, kill)
-    train(*start(), supervised(watch={"track": ("tensorboard",)}), tmp_path, lambda row: None)
+        train(*start(), supervised(logging={"track": ("tensorboard",)}), tmp_path, kill)
+    train(*start(), supervised(logging={"track": ("tensorboard",)}), tmp_path, lambda row: None)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == list(range(1, 10))
@@ -146,7 +146,7 @@ def test_metrics_behind_the_saved_state_are_forgotten_even_if_the_disk_lost_some
         with open(tmp_path / "metrics.jsonl", "ab") as file:
             file.write(b'{"step": 4, "loss": 1}\n{"ste')
     num_bytes = size + shift if shift > 0 else size if shift == 0 else None
-    Watch(tmp_path, WatchConfig(), 3, num_bytes)
+    MetricsWriter(tmp_path, LoggingConfig(), 3, num_bytes)
     assert read_jsonl(tmp_path / "metrics.jsonl") == rows[:3]
 
 
@@ -164,7 +164,7 @@ def test_metrics_that_were_edited_lose_their_broken_lines_and_no_others(is_short
     else:
         path.write_bytes(b"".join([lines[0], *broken, *lines[1:]]))
         wanted, num_broken = rows[:4], 5
-    Watch(tmp_path, WatchConfig(), 4, num_bytes)
+    MetricsWriter(tmp_path, LoggingConfig(), 4, num_bytes)
     assert read_jsonl(path) == wanted
     [told] = [record.message for record in caplog.records]
     assert f"{num_broken} lines are no metrics" in told and "line 2 first" in told and str(path) in told

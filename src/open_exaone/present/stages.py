@@ -7,7 +7,7 @@ from typing import Any
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json
 from open_exaone.base.printable import printable
-from open_exaone.present import figures
+from open_exaone.present import formatting
 
 Entry = dict[str, Any]  # one stage in one mode on one split
 
@@ -60,21 +60,21 @@ def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     columns: list[tuple[str, Callable[[Entry], str]]] = [
         ("stage", lambda e: printable(e["name"])),
         ("mode", lambda e: mode_name(e)),
-        ("pass@1", lambda e: figures.percent(e["pass_at_1"])),
-        ("95% interval", lambda e: figures.interval(e.get("ci95"))),
-        ("greedy", lambda e: figures.percent(e.get("greedy"))),
-        (f"cons@{k}", lambda e: figures.percent(e.get("cons_at_k"))),
-        (f"pass@{k}", lambda e: figures.percent(e.get("pass_at_k"))),
-        ("thought tokens", lambda e: figures.number(e.get("mean_thought_tokens"))),
-        ("truncated", lambda e: figures.percent(e.get("truncated_share"))),
-        ("train tokens", lambda e: figures.number(e.get("train_tokens"))),
-        ("train time", lambda e: figures.duration(e.get("train_seconds"))),
+        ("pass@1", lambda e: formatting.percent(e["pass_at_1"])),
+        ("95% interval", lambda e: formatting.interval(e.get("ci95"))),
+        ("greedy", lambda e: formatting.percent(e.get("greedy"))),
+        (f"cons@{k}", lambda e: formatting.percent(e.get("cons_at_k"))),
+        (f"pass@{k}", lambda e: formatting.percent(e.get("pass_at_k"))),
+        ("thought tokens", lambda e: formatting.number(e.get("mean_thought_tokens"))),
+        ("truncated", lambda e: formatting.percent(e.get("truncated_share"))),
+        ("train tokens", lambda e: formatting.number(e.get("train_tokens"))),
+        ("train time", lambda e: formatting.duration(e.get("train_seconds"))),
     ]
     if len({entry.get("split") for entry in entries}) > 1:
-        columns.insert(2, ("split", lambda e: printable(e.get("split") or figures.NONE)))
+        columns.insert(2, ("split", lambda e: printable(e.get("split") or formatting.NONE)))
     return [title for title, _ in columns], [[read(entry) for _, read in columns] for entry in entries]
 
 
 def mode_name(entry: Mapping[str, Any]) -> str:
     """`reasoning` or `non-reasoning`, as people write it."""
-    return printable(entry.get("mode") or figures.NONE).replace("_", "-")
+    return printable(entry.get("mode") or formatting.NONE).replace("_", "-")

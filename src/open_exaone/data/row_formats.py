@@ -1,7 +1,7 @@
-"""The shapes that rows come in: found out from their columns, and parsed.
+"""The formats that rows come in: found out from their columns, and parsed.
 
-    detect_shape(value, fields) -> Shape | None
-    parse_row(row, shape, source) -> Example | RowError
+    detect_format(value, fields) -> RowFormat | None
+    parse_row(row, format, source) -> Example | RowError
 
 A thought that stands inside a reply as `<think>…</think>` or `<thought>…</thought>` is split off.
 """
@@ -18,7 +18,7 @@ from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, 
 from open_exaone.data.turns import check_order, read_turns, reply_turn
 from open_exaone.text.chat import check_messages, check_tools
 
-Shape = Literal["messages", "prompt_completion", "pairs", "problems", "text"]
+RowFormat = Literal["messages", "prompt_completion", "pairs", "problems", "text"]
 
 # The names that columns have in the field, the usual one first.
 KNOWN: dict[str, tuple[str, ...]] = {
@@ -37,8 +37,8 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "id": ("id", "uuid", "unique_id"),
     "domain": (),
 }
-# What a row of each shape needs, any of the alternatives; the first shape that a row's columns make is its shape.
-NEEDS: dict[Shape, tuple[tuple[str, ...], ...]] = {
+# What a row of each format needs, any of the alternatives; the first format that a row's columns make is its format.
+NEEDS: dict[RowFormat, tuple[tuple[str, ...], ...]] = {
     "pairs": (("chosen", "rejected"),),
     "messages": (("messages",),),
     "prompt_completion": (("prompt", "completion"),),
@@ -100,14 +100,14 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
-def detect_shape(value: Any, fields: Mapping[str, str]) -> Shape | None:
-    """The shape that a row's columns make, None where they make none; a column that is null is none."""
+def detect_format(value: Any, fields: Mapping[str, str]) -> RowFormat | None:
+    """The format that a row's columns make, None where they make none; a column that is null is none."""
     if not isinstance(value, dict):
         return None
     columns = Columns(value, fields)
-    for shape, alternatives in NEEDS.items():
+    for format, alternatives in NEEDS.items():
         if any(all(columns.get(field) is not None for field in needed) for needed in alternatives):
-            return shape
+            return format
     return None
 
 
@@ -118,11 +118,11 @@ def used_columns(value: Mapping[str, Any], fields: Mapping[str, str]) -> set[str
     return {name.split(".")[0] if name not in value else name for name in names if name is not None}
 
 
-def parse_row(row: Row, shape: Shape, source: SourceConfig) -> Example | RowError:
+def parse_row(row: Row, format: RowFormat, source: SourceConfig) -> Example | RowError:
     """What a row says.
 
     Args:
-        shape: of the source; a row of another one is a bad row.
+        format: of the source; a row of another one is a bad row.
         source: its `fields`, `mode` and `verifier` count here.
     """
     try:
@@ -131,8 +131,8 @@ def parse_row(row: Row, shape: Shape, source: SourceConfig) -> Example | RowErro
         if not isinstance(value, dict):
             raise BadRow("", "wrong type", f"must be an object with named fields, not {short(value)}")
         columns = Columns(value, source.fields)
-        _check_shape(columns, shape)
-        content = PARSERS[shape](columns, row, source)
+        _check_format(columns, format)
+        content = PARSERS[format](columns, row, source)
         example = Example(content, _id(columns), _domain(columns, source))
         if source.mode == "reasoning" and not example.has_thought:
             raise BadRow("", "no thought", "has no thought, and its source is in reasoning mode")
@@ -152,16 +152,16 @@ def _check_depth(value: Any) -> None:
     raise BadRow("", "too deep", f"holds values within values more than {_MAX_DEPTH} deep", "leave that column out")
 
 
-def _check_shape(columns: Columns, shape: Shape) -> None:
-    found = detect_shape(columns.value, columns.fields)
-    if found == shape or (found is not None and shape == "text" and columns.get("text") is not None):
+def _check_format(columns: Columns, format: RowFormat) -> None:
+    found = detect_format(columns.value, columns.fields)
+    if found == format or (found is not None and format == "text" and columns.get("text") is not None):
         return
     if found is None:
         has = ", ".join(map(str, list(columns.value)[:8])) or "none"
-        needed = " or ".join(" and ".join(columns.said(field) for field in needed) for needed in NEEDS[shape])
+        needed = " or ".join(" and ".join(columns.said(field) for field in needed) for needed in NEEDS[format])
         raise BadRow(needed, "missing field", f"is missing or null (the row has {has})", "name its column in fields")
-    if all(columns.get(field) is None for needed in NEEDS[shape] for field in needed):
-        why = f"is of the shape {found}, where the source is of the shape {shape}"
+    if all(columns.get(field) is None for needed in NEEDS[format] for field in needed):
+        why = f"is of the format {found}, where the source is of the format {format}"
         raise BadRow("", "mixed schema", why, "put it into a source of its own")
 
 
@@ -308,7 +308,7 @@ def _checked(turns: tuple[Turn, ...], name: str) -> tuple[Turn, ...]:
     return turns
 
 
-PARSERS: Mapping[Shape, Callable[[Columns, Row, SourceConfig], Content]] = {
+PARSERS: Mapping[RowFormat, Callable[[Columns, Row, SourceConfig], Content]] = {
     "messages": _messages,
     "prompt_completion": _prompt_completion,
     "pairs": _pairs,
