@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.tasks.generated import GeneratedSource, draw_problems
 from open_exaone.tasks.own import own_problems
-from open_exaone.tasks.splits import ProblemsConfig, build_splits
 from open_exaone.verify.judge import judge_answer
 
 ROWS = [{"question": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(20)]
@@ -39,18 +39,19 @@ def test_a_function_gives_the_same_problems_as_a_file(file, tmp_path) -> None:
 
 
 def test_one_file_can_be_cut_into_sets_that_share_no_question(file) -> None:
-    split = {"source": str(file)}
-    config = {"splits": {"test": {**split, "num_problems": 8}, "rl": {**split, "num_problems": 12}}}
-    splits = build_splits(ProblemsConfig.model_validate(config))
-    questions = [{problem.question for problem in problems} for problems in splits.values()]
+    def cut() -> list[list]:
+        used: set[str] = set()
+        sources = [GeneratedSource(problems=str(file), num_problems=number) for number in (8, 12)]
+        return [draw_problems(source, index, used, "rl") for index, source in enumerate(sources)]
+
+    questions = [{problem.question for problem in problems} for problems in cut()]
     assert [len(found) for found in questions] == [8, 12] and not questions[0] & questions[1]
-    assert splits == build_splits(ProblemsConfig.model_validate(config))
+    assert cut() == cut()
 
 
 def test_too_few_questions_are_counted(file) -> None:
-    config = {"splits": {"rl": {"source": str(file), "num_problems": 21}}}
-    with pytest.raises(DataError, match=r"split 'rl': .*mine.jsonl has 20 different questions .* num_problems = 21"):
-        build_splits(ProblemsConfig.model_validate(config))
+    with pytest.raises(DataError, match=r"data\.rl: .*mine.jsonl has 20 different questions .* num_problems = 21"):
+        draw_problems(GeneratedSource(problems=str(file), num_problems=21), 0, set(), "rl")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What training data a stage reads: its sources, what happens to rows that don't fit, and how sources are mixed."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -21,6 +22,11 @@ FIELDS = (
     "thought",
     "options",
     "text",
+    "reply",
+    "verifier",
+    "language",
+    "task",
+    "metadata",
     "id",
     "domain",
 )  # our names; `SourceConfig.fields` says which column holds each
@@ -49,8 +55,13 @@ class SourceConfig(Config):
     share: float | None = Field(default=None, gt=0, le=1)
     """Its share of the tokens of an epoch; give every source one, or none: then each counts for what it holds."""
     verifier: str = Field(default="math", min_length=1)
-    """How replies to its problems are judged; problems with options are judged by "choice"."""
-
+    """How replies to its problems are judged, where a row has no `verifier` of its own; with options, by "choice"."""
+    skip: int = Field(default=0, ge=0)
+    """How many rows at its beginning are left out."""
+    limit: int | None = Field(default=None, gt=0)
+    """How many rows are read after those; all if left out. With `skip`, one file gives several disjoint sets."""
+    code: tuple[str, ...] = ()
+    """The Python files whose functions its rows may name as their verifier; by default a row may name none."""
     first_option: Literal[0, 1] | None = None
     """What an answer that is a number counts options from; without it a whole number counts from 0, and digits written
     as a text are refused, since they may mean either."""
@@ -64,11 +75,9 @@ class SourceConfig(Config):
         return fields
 
 
-class DataConfig(Config):
-    """Sources, and what becomes of their rows."""
+class DataOptions(Config):
+    """What happens to rows that do not fit, and how sources are mixed."""
 
-    sources: tuple[SourceConfig, ...] = Field(min_length=1)
-    """Where rows come from."""
     bad_rows: Literal["refuse", "drop"] = "refuse"
     """"refuse": a row that cannot be used stops the preparation and is named; "drop": it is left out and counted."""
     too_long: Literal["drop", "truncate", "split"] = "drop"
@@ -83,15 +92,30 @@ class DataConfig(Config):
     """To keep the shares, small sources are repeated at most so often in an epoch; beyond that, large ones are
     sampled, and their rest follows in the next epoch."""
 
+
+class DataConfig(DataOptions):
+    """Sources of rows, and what becomes of them."""
+
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    """Where rows come from."""
+
     @model_validator(mode="after")
-    def _shares(self) -> "DataConfig":
-        shares = [source.share for source in self.sources]
-        if None in shares:
-            if any(share is not None for share in shares):
-                raise ValueError("sources: give every one a share, or none")
-        elif abs(sum(share for share in shares if share) - 1) > 1e-6:
-            raise ValueError(f"sources: their shares add up to {sum(share for share in shares if share):g}, not to 1")
-        paths = [(source.path, source.config, source.split) for source in self.sources]
+    def _check(self) -> "DataConfig":
+        check_shares([source.share for source in self.sources])
+        paths = [(source.path, source.config, source.split, source.skip) for source in self.sources]
         if len(set(paths)) < len(paths):
             raise ValueError("sources: one is named twice; give it a larger share instead")
         return self
+
+
+def check_shares(shares: Sequence[float | None]) -> None:
+    """Checks the shares of all sources.
+
+    Raises:
+        ValueError: some sources have one and others not, or they do not add up to 1.
+    """
+    given = [share for share in shares if share is not None]
+    if given and len(given) < len(shares):
+        raise ValueError("sources: give every one a share, or none")
+    if given and abs(sum(given) - 1) > 1e-6:
+        raise ValueError(f"sources: their shares add up to {sum(given):g}, not to 1")

@@ -46,7 +46,8 @@ def open_examples(source: SourceConfig, limit: int | None = None) -> Examples:
     Raises:
         DataError: it cannot be opened, or no row has a format that is known.
     """
-    rows = itertools.islice(read_rows(source), limit)
+    end = None if source.limit is None else source.skip + source.limit
+    rows = itertools.islice(itertools.islice(read_rows(source), source.skip, end), limit)
     peeked = list(itertools.islice(rows, _PEEKED))
     found = [detect_format(row.value, source.fields) for row in peeked if isinstance(row, Row)]
     formats = Counter(str(format) for format in found if format is not None)
@@ -78,7 +79,7 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
 
 def _chunks(rows: Iterable[Row | RowError], format: RowFormat, source: SourceConfig) -> Iterator[list[Parsed]]:
     ids = Repeats()
-    placed = enumerate(rows)
+    placed = enumerate(rows, start=source.skip)
     while chunk := list(itertools.islice(placed, CHUNK_ROWS)):
         yield _without_repeats([_parse(index, row, format, source) for index, row in chunk], ids)
 

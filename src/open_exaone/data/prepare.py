@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from open_exaone.base.records import Problem
 from open_exaone.base.version import code_version
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
-from open_exaone.data.render import Fitted, Refused, Rendered, fit, render_batch
+from open_exaone.data.overlap import prompt_hash
+from open_exaone.data.render import Fitted, Ids, Refused, Rendered, fit, render_batch
 from open_exaone.data.row_formats import RowFormat
 from open_exaone.data.rows import Example, RowError, encodable
 from open_exaone.data.source import SourceFile, find_files
@@ -93,21 +94,62 @@ def prepare(
         described = [{file.name: describe_file(file.path) for file in of_one} for of_one in files]
         if (folder / MANIFEST).exists():
             return _reopen(folder, settings, described)
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        with explain_os_errors(folder):
-            partial.mkdir()
-            try:
-                manifest = _write(partial, data, tokenizer, kind, max_tokens, on_progress)
-                _check_unchanged(files, described)
-                manifest |= {"layout": LAYOUT, "settings": settings, "code": code_version()}
-                for told, of_one in zip(manifest["sources"], described, strict=True):
-                    told["files"] = of_one
-                manifest["sha256"] = manifest_hash(manifest)
-                write_json(partial / MANIFEST, manifest)
-                replace_folder(partial, folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+
+        def write(partial: Path) -> dict[str, Any]:
+            manifest = _write(partial, data, tokenizer, kind, max_tokens, on_progress)
+            _check_unchanged(files, described)
+            for source, of_one in zip(manifest["sources"], described, strict=True):
+                source["files"] = of_one
+            return manifest
+
+        return _write_whole(folder, settings, write)
+
+
+def prepare_pairs(
+    pairs: Iterable[tuple[str, Ids, Ids]], folder: Path, *, name: str, settings: Mapping[str, Any]
+) -> Prepared:
+    """Prepares pairs that are tokens already, such as a model's own samples.
+
+    Args:
+        pairs: each with its prompt's text, the chosen document and the rejected one: ids [T] and loss mask [T].
+        name: what their source is called.
+        settings: what they follow from, as JSON; joins the fingerprint.
+
+    Raises:
+        RunFolderError: the disk is full.
+    """
+
+    def write(partial: Path) -> dict[str, Any]:
+        writer, num_examples, num_tokens = Writer(partial, with_problems=False), 0, 0
+        try:
+            for row, (prompt, chosen, rejected) in enumerate(pairs):
+                documents = (chosen, rejected)
+                tokens, _ = writer.add(documents, group=0, row=row, prompt=prompt_hash(prompt))
+                num_examples, num_tokens = num_examples + 1, num_tokens + tokens
+            files = writer.close()
+        finally:
+            writer.abandon()
+        return {
+            "sources": [],
+            "groups": [asdict(Group(0, name, "reasoning", num_examples, num_tokens))],
+            "files": files,
+        }
+
+    return _write_whole(folder, {"kind": "preference", **settings}, write)
+
+
+def _write_whole(folder: Path, settings: dict[str, Any], write: Callable[[Path], dict[str, Any]]) -> Prepared:
+    """Has `write` fill a folder beside this one and return its manifest; then puts it into its place."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with explain_os_errors(folder):
+        partial.mkdir(parents=True)
+        try:
+            manifest = {**write(partial), "layout": LAYOUT, "settings": settings, "code": code_version()}
+            write_json(partial / MANIFEST, {**manifest, "sha256": manifest_hash(manifest)})
+            replace_folder(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return Prepared(folder, verify=False)
 
 
@@ -265,13 +307,15 @@ class _Source:
 
     def _add(self, rendered: Rendered, parsed: Parsed, counts: Counts) -> None:
         group = self.groups.setdefault((self.index, rendered.mode), [len(self.groups), 0, 0])
+        assert isinstance(parsed.result, Example)
+        prompt = prompt_hash(parsed.result.prompt)
         if self.kind == "rl":
-            assert isinstance(parsed.result, Example) and isinstance(parsed.result.content, Problem)
+            assert isinstance(parsed.result.content, Problem)
             problem = replace(parsed.result.content, id=self._problem_id(parsed.result, parsed.place))
             tokens, learned = len(rendered.documents[0][0]), 0
-            self.writer.add_problem(problem, tokens=tokens, group=group[0], row=parsed.place)
+            self.writer.add_problem(problem, tokens=tokens, group=group[0], row=parsed.place, prompt=prompt)
         else:
-            tokens, learned = self.writer.add(rendered.documents, group=group[0], row=parsed.place)
+            tokens, learned = self.writer.add(rendered.documents, group=group[0], row=parsed.place, prompt=prompt)
         group[1] += 1
         group[2] += tokens
         counts.examples += 1

@@ -17,6 +17,9 @@ from open_exaone.data.problems import find_answer, find_options
 from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Row, RowError, Text, Turn, encodable
 from open_exaone.data.turns import check_order, read_turns, reply_turn
 from open_exaone.text.chat import check_messages, check_tools
+from open_exaone.verify.judge import find_judge
+from open_exaone.verify.language import LANGUAGES
+from open_exaone.verify.own import check_kind_of_row, file_of, is_own
 
 RowFormat = Literal["messages", "prompt_completion", "pairs", "problems", "text"]
 
@@ -34,6 +37,11 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "thought": ("thought", "thinking", "reasoning_content", "reasoning"),
     "options": ("options", "choices"),
     "text": ("text",),
+    "reply": ("reply",),
+    "verifier": ("verifier",),
+    "language": ("language",),
+    "task": ("task",),
+    "metadata": ("metadata",),
     "id": ("id", "uuid", "unique_id"),
     "domain": (),
 }
@@ -232,25 +240,53 @@ def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
     )
     used = used_columns(columns.value, columns.fields)
     metadata = {str(name): value for name, value in columns.value.items() if name not in used and value is not None}
-    thought = columns.get("thought")
-    reply = None
-    if found.worked is not None:
+    metadata |= _metadata(columns)
+    thought, reply = columns.get("thought"), columns.get("reply")
+    if found.worked is not None and reply is None:
         turn = reply_turn(found.worked, columns.said("solution"), thought)
         thought, reply = turn.get("reasoning_content"), str(turn["content"])
     if options is not None:
         question = options.ask(question)
         metadata |= {"options": list(options.texts), "labels": list(options.labels)}
+    task, language = columns.get("task"), columns.get("language")
+    if isinstance(language, str) and language not in LANGUAGES:
+        metadata[columns.said("language")] = language  # a programming language, say
+    is_korean = any("가" <= character <= "힣" for character in question)
     return Problem(
         id=_id(columns) or f"{row.file}:{row.number}",
-        task=source.domain or "problems",
-        language="ko" if any("가" <= character <= "힣" for character in question) else "en",
+        task=source.domain or (task if isinstance(task, str) and task else "problems"),
+        language=language if isinstance(language, str) and language in LANGUAGES else ("ko" if is_korean else "en"),
         question=question,
         answer=found.answer,
-        verifier="choice" if options is not None else source.verifier,
+        verifier=_verifier(columns, source) or ("choice" if options is not None else source.verifier),
         thought=thought if isinstance(thought, str) else None,
-        reply=reply,
+        reply=reply if isinstance(reply, str) else None,
         metadata=metadata,
     )
+
+
+def _metadata(columns: Columns) -> dict[str, Any]:
+    """What the verifier needs besides the answer, where a column `metadata` holds it as an object."""
+    value = columns.get("metadata")
+    if value is None:
+        return {}
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {"metadata": value}
+
+
+def _verifier(columns: Columns, source: SourceConfig) -> str | None:
+    """The verifier that a row names; a function in a file only where the source's `code` lists the file."""
+    kind, name = columns.get("verifier"), columns.said("verifier")
+    if kind is None:
+        return None
+    if not isinstance(kind, str):
+        raise BadRow(name, "wrong type", f"must be a text, not {short(kind)}")
+    try:
+        find_judge(kind)
+        if is_own(kind) and file_of(kind) not in source.code:
+            check_kind_of_row(kind, "as the source's verifier, or list its file in the source's `code`")
+    except DataError as error:
+        raise BadRow(name, "unknown verifier", f"is wrong: {error}") from error
+    return kind
 
 
 def _question(columns: Columns) -> str:

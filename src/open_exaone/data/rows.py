@@ -7,6 +7,7 @@
 docs/data.md lists the formats, and the names of columns that are known.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,21 @@ class Example:
     def has_thought(self) -> bool:
         content = self.content
         return bool(content.thought) if isinstance(content, Problem) else content.has_thought
+
+    @property
+    def prompt(self) -> str:
+        """What the user asks before the first reply; "" where nothing is asked."""
+        content = self.content
+        match content:
+            case Text():
+                return ""
+            case Problem():
+                return content.question
+            case Pair():
+                turns: Sequence[Turn] = content.prompt
+            case Conversation():
+                turns = list(itertools.takewhile(lambda turn: turn["role"] != "assistant", content.messages))
+        return _join([turn.get("content") for turn in turns if turn["role"] == "user"])
 
     @property
     def text(self) -> str:

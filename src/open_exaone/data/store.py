@@ -11,7 +11,8 @@
       .manifest                      counts: kept, dropped and why, truncated, split, tokens, tokens learned
 
 A folder holds ids.bin (int32), loss_mask.bin (bool), ends.bin (int64: where each document ends), examples.bin (per
-example: group, tokens, tokens learned, the row it came from), for "rl" problems.jsonl with problems.bin, manifest.json.
+example: group, tokens, tokens learned, the row it came from, a hash of its prompt), for "rl"
+problems.jsonl with problems.bin, manifest.json.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ MANIFEST = "manifest.json"
 LAYOUT = 3  # of the folder; counts up when it changes
 PROBLEM = tuple(field.name for field in fields(Problem))
 _BLOCK_BYTES = 1 << 22
-EXAMPLE = np.dtype([("group", "<i4"), ("tokens", "<i4"), ("learned", "<i4"), ("row", "<i8")])
+EXAMPLE = np.dtype([("group", "<i4"), ("tokens", "<i4"), ("learned", "<i4"), ("row", "<i8"), ("prompt", "<u8")])
 
 Item = TypeVar("Item")
 
@@ -136,6 +137,15 @@ class Prepared:
         return self._examples_N["row"]
 
     @property
+    def prompts_N(self) -> NDArray[np.uint64]:
+        """A hash of each example's prompt, by which `data.overlap` finds those that two sets share; 0: it has none."""
+        return self._examples_N["prompt"]
+
+    def place(self, index: int) -> str:
+        """Where an example came from, such as "train.jsonl, row 12"."""
+        return f"{self.groups[int(self.group_N[index])].name}, row {int(self.rows_N[index]) + 1:,}"
+
+    @property
     def fingerprint(self) -> str:
         return _hash([self.manifest["settings"], self.manifest["files"], self.manifest["groups"]])
 
@@ -200,7 +210,7 @@ class Writer:
         self._problem_end = 0  # in bytes
 
     def add(
-        self, documents: Sequence[tuple[Sequence[int], Sequence[bool]]], *, group: int, row: int
+        self, documents: Sequence[tuple[Sequence[int], Sequence[bool]]], *, group: int, row: int, prompt: int
     ) -> tuple[int, int]:
         """Writes one example: a document, or the two of a pair. Returns its tokens and those learned."""
         tokens = learned = 0
@@ -212,10 +222,10 @@ class Writer:
             self._files["ends.bin"].write(self._end.to_bytes(8, "little"))
             tokens += len(ids)
             learned += int(mask[1:].sum())  # nothing predicts the first token
-        self._describe(group, tokens, learned, row)
+        self._describe(group, tokens, learned, row, prompt)
         return tokens, learned
 
-    def add_problem(self, problem: Problem, *, tokens: int, group: int, row: int) -> None:
+    def add_problem(self, problem: Problem, *, tokens: int, group: int, row: int, prompt: int) -> None:
         """Writes one problem.
 
         Args:
@@ -226,7 +236,7 @@ class Writer:
         self._files["problems.jsonl"].write(line)
         self._problem_end += len(line)
         self._files["problems.bin"].write(self._problem_end.to_bytes(8, "little"))
-        self._describe(group, tokens, 0, row)
+        self._describe(group, tokens, 0, row, prompt)
 
     def close(self) -> dict[str, dict[str, Any]]:
         """Flushes everything to disk."""
@@ -240,8 +250,8 @@ class Writer:
         for file in self._files.values():
             file.close()
 
-    def _describe(self, group: int, tokens: int, learned: int, row: int) -> None:
-        self._files["examples.bin"].write(np.array((group, tokens, learned, row), EXAMPLE).tobytes())
+    def _describe(self, *fields: int) -> None:
+        self._files["examples.bin"].write(np.array(fields, EXAMPLE).tobytes())
 
 
 def manifest_hash(manifest: Mapping[str, Any]) -> str:

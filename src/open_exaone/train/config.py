@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from open_exaone.base.config import Config
 from open_exaone.learn.config import OptimizerConfig
+from open_exaone.model.lora_config import LoraConfig
 from open_exaone.rewards.rubric import Reward, Rubric, weights_of
 from open_exaone.train.settings import KeepConfig, LoggingConfig
 
@@ -13,10 +14,16 @@ from open_exaone.train.settings import KeepConfig, LoggingConfig
 class StageConfig(Config):
     """What every stage has."""
 
-    name: str = Field(default="train", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Names the stage in its folder, in the report and in --set; unique in a recipe."""
-    split: str = "data"
-    """Which of a recipe's sets of problems it learns from; a stage by itself reads its own data."""
+    start: str | None = None
+    """The earlier stage whose model it begins from, or "model" for the recipe's own; the stage before if left out."""
+    data: str
+    """Which of the recipe's data it learns from: `[data.NAME]`."""
+    max_tokens: int | None = Field(default=None, ge=2)
+    """The longest example in tokens, or with `rl` the longest prompt; the model's context if left out."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters beside frozen weights; all weights are trained if left out."""
     optimizer: OptimizerConfig
     """How weights move."""
     micro_batch_tokens: int = Field(default=4096, gt=0)
@@ -47,6 +54,10 @@ class SupervisedStage(StageConfig):
     """The share of each target that is spread over the whole vocabulary."""
     z_loss: float = Field(default=0.0, ge=0, le=1)
     """What the squared logarithm of the softmax's sum costs; PaLM took 1e-4."""
+    validation: str | None = None
+    """Data that is not learned: its loss is logged as `validation_loss`."""
+    validation_steps: int = Field(default=100, gt=0)
+    """Steps between two evaluations of the validation loss."""
 
     @property
     def thinking(self) -> bool:
@@ -70,8 +81,12 @@ class PreferenceStage(StageConfig):
     """Of the samples."""
     max_new_tokens: int = Field(default=1024, gt=0)
     """The longest sample."""
-    thinking: Literal[True] = True
-    """Samples are drawn in reasoning mode."""
+    mode: Literal["reasoning", "non_reasoning"] = "reasoning"
+    """The mode in which samples are drawn."""
+
+    @property
+    def thinking(self) -> bool:
+        return self.mode == "reasoning"
 
 
 class RlStage(StageConfig):
@@ -93,8 +108,12 @@ class RlStage(StageConfig):
     """What is rewarded: a term, a function of your own ("my_rewards.py:score"), or a table of them with weights."""
     rubric: Rubric = Rubric()
     """What each verdict earns in the term "correct"."""
-    thinking: Literal[True] = True
-    """Samples are drawn in reasoning mode."""
+    mode: Literal["reasoning", "non_reasoning"] = "reasoning"
+    """The mode in which samples are drawn."""
+
+    @property
+    def thinking(self) -> bool:
+        return self.mode == "reasoning"
 
     @field_validator("reward")
     @classmethod

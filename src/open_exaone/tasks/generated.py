@@ -1,0 +1,135 @@
+"""Problems that are drawn when a run begins: from families that make them up, or from problems of the user's own.
+
+No question is drawn twice in a run, so that its sets of problems are disjoint.
+"""
+
+import random
+from collections.abc import Iterator, Set
+from itertools import cycle, islice
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from open_exaone.base.config import Config
+from open_exaone.base.errors import DataError
+from open_exaone.base.normalise import normalise_prompt
+from open_exaone.base.records import Problem
+from open_exaone.tasks.family import Family
+from open_exaone.tasks.own import own_problems
+from open_exaone.tasks.registry import FAMILIES, get_family
+from open_exaone.verify.settings import JudgeSettings
+
+MAX_PROBLEMS = 100_000  # of one source
+MAX_SOURCES = 100  # of one run
+DRAWS_PER_PROBLEM = 50  # how often a share may draw, on average, before its family counts as used up
+SPARE_DRAWS = 1_000
+BLOCK = 10_000_000  # seeds of one source; reasoning-gym draws item i from seed + i, so blocks must never touch
+assert BLOCK > MAX_PROBLEMS * DRAWS_PER_PROBLEM + SPARE_DRAWS
+
+
+class GeneratedSource(Config):
+    """Problems that are drawn when the run begins, each question once in the whole run."""
+
+    families: Literal["all"] | tuple[str, ...] | None = None
+    """The families of problems to draw from, or "all"; every family and language has an equal share."""
+    problems: str | None = None
+    """Instead of families, problems of your own: a .jsonl file, or a function that returns them
+    ("my_task.py:problems")."""
+    num_problems: int = Field(ge=1, le=MAX_PROBLEMS)
+    """How many problems are drawn."""
+    with_thoughts_only: bool = False
+    """Draw only problems that have a worked thought."""
+    seed: int = Field(default=0, ge=0)
+    """Another seed draws other problems."""
+    mode: Literal["auto", "reasoning", "non_reasoning"] = "auto"
+    """As for a source of rows: "non_reasoning" leaves the worked thoughts out."""
+    share: float | None = Field(default=None, gt=0, le=1)
+    """Its share of the tokens of an epoch, as for a source of rows."""
+
+    @field_validator("families")
+    @classmethod
+    def _known(cls, names: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for name in names if isinstance(names, tuple) else ():
+            get_family(name)
+        return names
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.families is None) == (self.problems is None):
+            raise ValueError(
+                'give either families, such as families = "all", or problems, such as "my_task.py:problems"'
+            )
+        if self.families is not None and not self.chosen():
+            raise ValueError("no family is left: name one, with a worked thought where with_thoughts_only is set")
+        return self
+
+    def chosen(self) -> tuple[Family, ...]:
+        """The families drawn from, in their order."""
+        names = FAMILIES if not isinstance(self.families, tuple) else dict.fromkeys(self.families)
+        return tuple(FAMILIES[name] for name in names if FAMILIES[name].has_thought or not self.with_thoughts_only)
+
+
+def draw_problems(
+    source: GeneratedSource, index: int, used: set[str], name: str, settings: JudgeSettings | None = None
+) -> list[Problem]:
+    """Draws a source's problems; the same source, index and used questions give the same problems anywhere.
+
+    Args:
+        index: which of the run's generated sources this is.
+        used: the questions that were drawn before, as `normalise_prompt` writes them; gets those drawn now.
+        name: of the data, for errors.
+
+    Raises:
+        DataError: a problem of the user's own is wrong, or there are not as many new questions as are wanted.
+    """
+    first_seed = (source.seed * MAX_SOURCES + index) * BLOCK
+    if source.problems is None:
+        return list(_draw_families(source, first_seed, used, name))
+    return _choose_own(source, own_problems(source.problems, settings), first_seed, used, name)
+
+
+def _draw_families(source: GeneratedSource, first_seed: int, used: set[str], name: str) -> Iterator[Problem]:
+    """Draws from each family and language in turn."""
+    pairs = [(family, language) for family in source.chosen() for language in family.languages]
+    quota = -(-source.num_problems // len(pairs))
+    shares = [_draw_share(name, family, language, first_seed, quota, used) for family, language in pairs]
+    return (next(share) for share in islice(cycle(shares), source.num_problems))
+
+
+def _choose_own(
+    source: GeneratedSource, problems: list[Problem], seed: int, used: set[str], name: str
+) -> list[Problem]:
+    """Chooses problems of the user's own whose question is new, shuffled by the seed."""
+    fresh = _fresh(source, problems, used)
+    if len(fresh) < source.num_problems:
+        raise DataError(
+            f"data.{name}: {source.problems} has {len(fresh)} different questions that no data listed before it "
+            f"has{', with thought and reply' * source.with_thoughts_only}: num_problems = {source.num_problems} is more"
+        )
+    questions = sorted(fresh)
+    random.Random(seed).shuffle(questions)
+    used.update(questions[: source.num_problems])
+    return [fresh[question] for question in questions[: source.num_problems]]
+
+
+def _fresh(source: GeneratedSource, problems: list[Problem], used: Set[str]) -> dict[str, Problem]:
+    """By question, the problems that were not drawn before; of equal questions the first."""
+    found = [problem for problem in problems if not source.with_thoughts_only or (problem.thought and problem.reply)]
+    by_question = {normalise_prompt(problem.question): problem for problem in reversed(found)}
+    return {question: problem for question, problem in by_question.items() if question not in used}
+
+
+def _draw_share(
+    name: str, family: Family, language: str, first_seed: int, quota: int, used: set[str]
+) -> Iterator[Problem]:
+    """Draws problems whose question is new, and remembers it."""
+    for seed in range(first_seed, first_seed + quota * DRAWS_PER_PROBLEM + SPARE_DRAWS):
+        problem = family.draw(seed, language)
+        question = normalise_prompt(problem.question)
+        if question not in used:
+            used.add(question)
+            yield problem
+    raise DataError(
+        f"data.{name}: the family {family.name} ({language}) has no {quota} new questions to give; "
+        "ask for fewer problems or for more families"
+    )
