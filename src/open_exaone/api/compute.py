@@ -16,14 +16,12 @@ from open_exaone.pipeline.evaluate import Choices
 from open_exaone.pipeline.evaluate import evaluate as _evaluate
 from open_exaone.pipeline.folder import resolve_model
 from open_exaone.pipeline.measure import Machine
-from open_exaone.pipeline.recipe import load_recipe
-from open_exaone.pipeline.run import run_story as _run_story
-from open_exaone.pipeline.train_config import load_train_config
-from open_exaone.pipeline.training import run_training as _run_training
+from open_exaone.pipeline.recipe import DEFAULT_RECIPE, check_one_stage, load_recipe
+from open_exaone.pipeline.run import run_recipe as _run_recipe
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.settings import JudgeSettings
 
-__all__ = ["Engine", "Sampling", "convert", "evaluate", "load_model", "load_tokenizer", "run_story", "run_training"]
+__all__ = ["Engine", "Sampling", "convert", "evaluate", "load_model", "load_tokenizer", "run_recipe", "run_training"]
 
 
 def load_model(
@@ -143,39 +141,47 @@ def evaluate(
     return {**told["tasks"][0], **told, "folder": str(folder)}
 
 
-def run_training(
-    config: str | Path | Mapping[str, Any],
-    out: str | Path,
+def run_recipe(
+    recipe: str | Path | Mapping[str, Any] = DEFAULT_RECIPE,
+    out: str | Path = "runs/recipe",
     *,
-    overrides: tuple[str, ...] = (),
+    overrides: Sequence[str] = (),
+    quick: bool = False,
     on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     device: str = "auto",
     dtype: str = "auto",
     unsafe_code_execution: bool = False,
 ) -> dict[str, Any]:
-    """Trains one stage by itself, or goes on with it; what `exaone train` does, untold.
+    """Runs a whole recipe, or resumes it, as `exaone run` does.
 
     Args:
-        config: a TOML file, or what it would hold; see docs/training.md.
-        on_event: told each step's metrics, {"stage", "step", "num_steps", "loss", …}, and {"message": …}.
+        recipe: a shipped recipe's name, a TOML file, or what one would hold; see docs/training.md.
+        overrides: texts such as "rl.group_size=16".
+        quick: the recipe's own short form.
+        on_event: called with each step's metrics, {"stage", "step", "num_steps", "loss", …}, and with {"message": …}.
 
     Returns:
-        what it took, and "result": the path of the model, or of the adapter.
+        the report, as in report.json.
     """
-    resolved = load_train_config(config if isinstance(config, Mapping) else Path(config), overrides)
-    return _run_training(resolved, Path(out), on_event, Machine(device, dtype, unsafe_code_execution))
-
-
-def run_story(
-    recipe: str = "nano/exaone-deep",
-    out: str | Path = "runs/story",
-    *,
-    overrides: tuple[str, ...] = (),
-    quick: bool = False,
-    device: str = "auto",
-    dtype: str = "auto",
-    unsafe_code_execution: bool = False,
-) -> dict[str, Any]:
-    """Runs a whole recipe, or goes on with it, and returns its report; what `exaone story` does, untold."""
     resolved = load_recipe(recipe, overrides, quick=quick)
-    return _run_story(resolved, Path(out), lambda event: None, Machine(device, dtype, unsafe_code_execution))
+    return _run_recipe(resolved, Path(out), on_event, Machine(device, dtype, unsafe_code_execution))
+
+
+def run_training(
+    recipe: str | Path | Mapping[str, Any], out: str | Path, *, overrides: Sequence[str] = (), **options: Any
+) -> dict[str, Any]:
+    """Runs a recipe of one stage, or resumes it, as `exaone train` does.
+
+    Args:
+        options: as for `run_recipe`.
+
+    Returns:
+        the stage's entry of the report, with the path of the model as "result".
+
+    Raises:
+        ConfigError: the recipe has several stages.
+    """
+    check_one_stage(load_recipe(recipe, overrides))
+    report = run_recipe(recipe, out, overrides=overrides, **options)
+    [entry] = report["stages"]
+    return {**entry, "result": str(Path(out) / entry["folder"] / "model")}

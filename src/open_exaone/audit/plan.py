@@ -13,8 +13,8 @@ from open_exaone.base.records import Problem
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.tasks.benchmarks.prompts import short_answer
 from open_exaone.tasks.benchmarks.registry import load_benchmark
+from open_exaone.tasks.generated import GeneratedSource, draw_problems
 from open_exaone.tasks.gym import SETTINGS
-from open_exaone.tasks.splits import ProblemsConfig, SplitConfig, build_splits
 from open_exaone.train.config import RlStage
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def stage_of(num_steps: int, plan: Plan) -> RlStage:
     return RlStage(
         kind="rl",
         name="verify-real",
-        split="train",
+        data="train",
         optimizer=OptimizerConfig(kind="adamw", learning_rate=plan.learning_rate, warmup=0.1, schedule="constant"),
         micro_batch_tokens=plan.micro_batch_tokens,
         checkpoint_steps=plan.checkpoint_steps,
@@ -128,10 +128,10 @@ def find_problems(rows: Mapping[str, str], num_steps: int, plan: Plan) -> tuple[
         return problems[: plan.num_held_out], problems[plan.num_held_out :][:wanted]
     families = tuple(SETTINGS)
     sizes = {"held-out": plan.num_held_out, "train": min(wanted, 800)}
-    splits = {name: SplitConfig(num_problems=size, families=families) for name, size in sizes.items()}
-    drawn = build_splits(ProblemsConfig(splits=splits, seed=1))
-    asked = {
-        name: [replace(problem, question=short_answer(problem.question)) for problem in split]
-        for name, split in drawn.items()
-    }
+    used: set[str] = set()
+    asked = {}
+    for index, (name, size) in enumerate(sizes.items()):
+        source = GeneratedSource(families=families, num_problems=size, seed=1)
+        drawn = draw_problems(source, index, used, name)
+        asked[name] = [replace(problem, question=short_answer(problem.question)) for problem in drawn]
     return asked["held-out"], asked["train"]

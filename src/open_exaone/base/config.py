@@ -134,6 +134,8 @@ def _without_tags(schema: type[Config], location: Iterable[str | int]) -> list[s
     owner: Any = schema
     kept = []
     for part in location:
+        if str(part).startswith("<"):  # the tag of a union that our own function chooses from
+            continue
         records = _records(owner)
         tagged = next((record for record in records if part in get_args(_kind(record))), None)
         if len(records) > 1 and tagged is not None:

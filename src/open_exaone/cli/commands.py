@@ -17,11 +17,9 @@ from open_exaone.pipeline.report import greedy_rows
 from open_exaone.verify.settings import JudgeSettings
 
 
-def story(
-    recipe: str, out: Path | None, overrides: list[str], quick: bool, device: str, dtype: str, unsafe: bool
-) -> int:
+def run(recipe: str, out: Path | None, overrides: list[str], quick: bool, device: str, dtype: str, unsafe: bool) -> int:
     from open_exaone.checkpoint.folder import resolve_device
-    from open_exaone.pipeline.run import run_story
+    from open_exaone.pipeline.run import run_recipe
     from open_exaone.present.card import write_card
     from open_exaone.present.report import write_report
     from open_exaone.present.terminal import Progress, closing_table_rich
@@ -30,7 +28,7 @@ def story(
     resolve_device(device)
     out = out or Path("runs") / (resolved.name.replace("/", "-") + ("-quick" if quick else ""))
     console = Console()
-    console.print(f"{resolved.name}: {resolved.model.num_parameters:,} parameters, into {out}")
+    console.print(f"{resolved.name}, into {out}")
     with Progress(console) as progress:
 
         def tell(event: dict[str, Any]) -> None:
@@ -40,7 +38,7 @@ def story(
                 for told in event["showcase"]:
                     _show_replies(console, told)
 
-        report = run_story(resolved, out, tell, Machine(device, dtype, unsafe))
+        report = run_recipe(resolved, out, tell, Machine(device, dtype, unsafe))
     page, card = write_report(out), write_card(out)
     console.print(closing_table_rich(report, console.width))
     console.print(f"{report['seconds'] / 60:.1f} minutes, {report['peak_rss_bytes'] / 2**30:.1f} GiB at most.")
@@ -113,7 +111,7 @@ def chat(
     model = load_model(folder, dtype=dtype, device=resolve_device(device))
     engine = Engine(model, tokenizer)
     of_run = RunFolder(source).recipe().evaluation if is_run(source) else None
-    limit = of_run.max_new_tokens if of_run else min(4096, model.config.max_positions // 2)
+    limit = (of_run.max_new_tokens if of_run else None) or min(4096, model.config.max_positions // 2)
     turn = 0
 
     def ask(messages: list[dict[str, str]], thinking: bool) -> Reply:
@@ -131,11 +129,12 @@ def chat(
 def _solved_problems(source: Path, folder: Path) -> list[Problem]:
     """Test problems that the model answered right greedily, one task after the other; none without a run."""
     measured = folder.parent / "eval"
-    if not is_run(source) or not (measured / "samples.jsonl").is_file():
+    evaluation = RunFolder(source).recipe().evaluation if is_run(source) else None
+    if evaluation is None or evaluation.data is None or not (measured / "samples.jsonl").is_file():
         return []
     run = RunFolder(source)
     solved = {row["problem"] for row in greedy_rows(measured) if row["verdict"] == "correct"}
-    return [problem for problem in run.problems(run.recipe().evaluation.split) if problem.id in solved]
+    return [problem for problem in run.problems(evaluation.data) if problem.id in solved]
 
 
 def convert(source: Path, target: Path, to: str | None, dtype: str | None, adapter: Path | None) -> int:

@@ -45,7 +45,7 @@ Model = Annotated[
 
 
 @app.command
-def story(
+def run(
     recipe: Annotated[str, Parameter(help="A shipped recipe's name, or a TOML file.")] = "nano/exaone-deep",
     /,
     *,
@@ -60,7 +60,7 @@ def story(
     unsafe_code_execution: UnsafeCodeExecution = False,
 ) -> int:
     """Run a whole recipe: train, measure and report every stage. The same command resumes a run that was cut."""
-    return _command("story")(recipe, out, set_ or [], quick, device, dtype, unsafe_code_execution)
+    return _command("run")(recipe, out, set_ or [], quick, device, dtype, unsafe_code_execution)
 
 
 @app.command

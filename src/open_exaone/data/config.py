@@ -1,9 +1,10 @@
 """What training data a stage reads: its sources, what happens to rows that don't fit, and how sources are mixed."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from open_exaone.base.config import Config
 
@@ -65,6 +66,19 @@ class SourceConfig(Config):
     first_option: Literal[0, 1] | None = None
     """What an answer that is a number counts options from; without it a whole number counts from 0, and digits written
     as a text are refused, since they may mean either."""
+
+    _root: Path = PrivateAttr(default=Path())
+
+    def within(self, folder: Path) -> "SourceConfig":
+        """The same source, its relative path seen from `folder`: what is made in a run's folder moves along with it."""
+        copy = self.model_copy()
+        copy._root = folder
+        return copy
+
+    @property
+    def root(self) -> Path:
+        """The folder that a relative path is seen from."""
+        return self._root
 
     @field_validator("fields")
     @classmethod

@@ -6,6 +6,7 @@
 A thought that stands inside a reply as `<think>…</think>` or `<thought>…</thought>` is split off.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +19,6 @@ from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, 
 from open_exaone.data.turns import check_order, read_turns, reply_turn
 from open_exaone.text.chat import check_messages, check_tools
 from open_exaone.verify.judge import find_judge
-from open_exaone.verify.language import LANGUAGES
 from open_exaone.verify.own import check_kind_of_row, file_of, is_own
 
 RowFormat = Literal["messages", "prompt_completion", "pairs", "problems", "text"]
@@ -53,6 +53,7 @@ NEEDS: dict[RowFormat, tuple[tuple[str, ...], ...]] = {
     "problems": (("question", "answer"), ("question", "solution")),
     "text": (("text",),),
 }
+_LANGUAGE_CODE = re.compile(r"[a-z]{2,3}")  # such as "en"
 _ABSENT = object()
 _NESTED = (dict, list, tuple)
 _MAX_DEPTH = 100  # of values within values: what copies or writes a row calls itself that often
@@ -249,13 +250,14 @@ def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
         question = options.ask(question)
         metadata |= {"options": list(options.texts), "labels": list(options.labels)}
     task, language = columns.get("task"), columns.get("language")
-    if isinstance(language, str) and language not in LANGUAGES:
+    is_code = isinstance(language, str) and _LANGUAGE_CODE.fullmatch(language) is not None
+    if language is not None and not is_code:
         metadata[columns.said("language")] = language  # a programming language, say
     is_korean = any("가" <= character <= "힣" for character in question)
     return Problem(
         id=_id(columns) or f"{row.file}:{row.number}",
         task=source.domain or (task if isinstance(task, str) and task else "problems"),
-        language=language if isinstance(language, str) and language in LANGUAGES else ("ko" if is_korean else "en"),
+        language=str(language) if is_code else "ko" if is_korean else "en",
         question=question,
         answer=found.answer,
         verifier=_verifier(columns, source) or ("choice" if options is not None else source.verifier),

@@ -7,6 +7,7 @@ JSON lines and JSON, also gzipped, are read by Python alone; Parquet needs pyarr
 """
 
 import importlib
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def find_files(source: SourceConfig | str) -> list[SourceFile]:
         return [SourceFile(name, path) for name, path in files]
     if source.config is not None or source.split != "train":
         raise DataError(f'{source.path}: config and split choose files of a hub data set, "{HUB}owner/name"')
-    path = Path(source.path).expanduser()
+    path = source.root / Path(source.path).expanduser()
     if path.is_dir():
         found = sorted(own_file(file, path, DataError) for file in path.rglob("*") if _is_readable(file, path))
         if not found:
@@ -78,7 +79,10 @@ def find_files(source: SourceConfig | str) -> list[SourceFile]:
             raise DataError(f"{path}: no file matches")
     else:
         raise DataError(f"{path}: no such file" + _hint(source.path))
-    return [SourceFile(encodable(str(file)), file) for file in found]
+    return [
+        SourceFile(encodable(os.path.relpath(file, source.root) if source.root.parts else str(file)), file)
+        for file in found
+    ]
 
 
 def read_file(file: SourceFile) -> Iterator[Row | RowError]:

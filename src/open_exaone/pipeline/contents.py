@@ -8,19 +8,32 @@ from pathlib import Path
 from open_exaone.base.errors import RunFolderError
 from open_exaone.base.links import own_file, own_folder
 
-_MADE_WHOLE = ("data", "validation", "tokenizer", "model", "adapter", "best")  # beside its place, then renamed into it
+_MADE_WHOLE = (
+    "data",
+    "prompts",
+    "validation",
+    "tokenizer",
+    "model",
+    "adapter",
+    "best",
+)  # beside its place, then renamed into it
 STAGE = frozenset(
     {
         *_MADE_WHOLE,
         *(f".{name}.{end}" for name in _MADE_WHOLE for end in ("partial", "lock")),
-        *(".lock", "config.toml", "fingerprint.json", "rewards.json", "sampling.json", "outcome.json"),
-        *("metrics.jsonl", "pairs.jsonl", "samples.jsonl", "checkpoints", "rollouts", "eval"),
+        *("rewards.json", "sampling.json", "outcome.json", "reference.jsonl", "metrics.jsonl", "pairs.jsonl"),
+        *("samples.jsonl", "samples", "checkpoints", "rollouts", "eval"),
     }
-)  # in the folder of a stage, of a recipe or by itself
-STORY = frozenset({".lock", "recipe.toml", "machine.json", "problems", "report.json", "report.html", "card.md"})
+)  # in the folder of a stage
+RUN = frozenset(
+    {
+        *(".lock", "recipe.toml", "machine.json", "prepared.json", "problems"),
+        *("tokenizer", ".tokenizer.partial", "report.json", "report.html", "card.md"),
+    }
+)
 
 
-def own_training(folder: Path) -> None:
+def own_stage(folder: Path) -> None:
     """Holds what is opened in a stage's folder to that folder.
 
     Raises:
@@ -29,12 +42,12 @@ def own_training(folder: Path) -> None:
     own_folder(folder, RunFolderError, names=STAGE)
 
 
-def own_story(folder: Path) -> None:
-    """Holds what is opened in a story's folder, its stages' folders included, to that folder.
+def own_run(folder: Path) -> None:
+    """Holds what is opened in a run's folder, its stages' folders included, to that folder.
 
     Raises:
         RunFolderError: a link leads out of it.
     """
-    own_folder(folder, RunFolderError, names=STORY)
+    own_folder(folder, RunFolderError, names=RUN)
     for stage in sorted(folder.glob("[0-9][0-9]*-*")):
-        own_training(own_file(stage, folder, RunFolderError))
+        own_stage(own_file(stage, folder, RunFolderError))

@@ -151,7 +151,7 @@ def _planned(
 ) -> tuple[str, list[Task], Callable[[str], Sequence[str]]]:
     """The suite's name, its tasks, and which settings of a task LG did not publish."""
     run = RunFolder(Path(source)) if is_run(Path(source)) else None
-    splits = sorted(path.stem for path in (run.path / "problems").glob("*.jsonl")) if run else []
+    splits = list(run.recipe().data) if run else []
     suite = choices.suite
     is_file = suite is not None and "," not in suite and (suite.endswith(".jsonl") or is_own(suite))
     if run is not None and (suite is None or suite in splits or is_file):
@@ -187,27 +187,37 @@ def _planned(
 
 def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSettings) -> tuple[str, list[Task]]:
     """A set of the run's problems, or a file of the user's, measured as the run measures itself."""
-    for name in FLAGS:
-        if getattr(choices, name):
-            raise ConfigError(f"--{FLAGS[name]}: needs a suite or a benchmark, such as --suite nano")
-    config = run.recipe().evaluation
-    split = suite or config.split
-    wanted = {
-        "split": split,
+    from open_exaone.checkpoint.folder import load_config
+
+    for flag in FLAGS:
+        if getattr(choices, flag):
+            raise ConfigError(f"--{FLAGS[flag]}: needs a suite or a benchmark, such as --suite nano")
+    recipe = run.recipe()
+    folder, thinking = find_model(run.path, choices.stage)
+    config = recipe.evaluation or EvaluationConfig(data=suite or next(iter(recipe.data)))
+    name = suite or config.data
+    if name is None:
+        raise ConfigError(f"{run.path}: was measured on the suite {config.suite!r}: give --suite {config.suite}")
+    changed: dict[str, Any] = {
+        "data": name,
+        "suite": None,
+        "rows": {},
+        "limit": config.limit if suite is None else None,
         "num_samples": choices.num_samples,
         "seed": choices.seed,
         "max_new_tokens": choices.max_new_tokens,
         "temperature": choices.temperature,
         "top_p": choices.top_p,
     }
-    changes = {name: value for name, value in wanted.items() if value is not None}
+    changes = {key: value for key, value in changed.items() if value is not None or key in ("suite", "limit")}
     config = validate(EvaluationConfig, config.model_dump() | changes, "evaluation")
-    is_file = split.endswith(".jsonl") or is_own(split)
-    problems = own_problems(split, settings) if is_file else run.problems(split)
-    thinking = find_model(run.path, choices.stage)[1]
-    tasks = own_tasks(problems[: choices.limit], config, thinking=thinking, source=split if is_file else "")
+    is_file = name.endswith(".jsonl") or is_own(name)
+    problems = own_problems(name, settings) if is_file else run.problems(name)
+    limit = choices.limit or config.limit
+    context, source = load_config(folder).max_positions, name if is_file else ""
+    tasks = own_tasks(problems[:limit], config, name, context=context, thinking=thinking, source=source)
     is_whole = choices.limit is None or choices.limit >= len(problems)
-    return split, [replace(task, is_whole=is_whole) for task in tasks]
+    return name, [replace(task, is_whole=is_whole) for task in tasks]
 
 
 def _provider(source: str, choices: Choices, machine: Machine) -> Provider:

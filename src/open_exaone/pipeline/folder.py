@@ -1,27 +1,28 @@
 """A run's folder: what stands where, and whose it is."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from open_exaone.base.config import differences, read_toml, validate
-from open_exaone.base.errors import ConfigError, DataError, RunFolderError
-from open_exaone.base.files import explain_os_errors, locked, read_json, read_jsonl, write_json, write_jsonl, write_text
+from open_exaone.base.errors import ConfigError, RunFolderError
+from open_exaone.base.files import explain_os_errors, locked, read_json, write_json, write_text
 from open_exaone.base.links import own_file
 from open_exaone.base.records import Problem
-from open_exaone.pipeline.contents import own_story
-from open_exaone.pipeline.recipe import Recipe
+from open_exaone.pipeline.config import Recipe
+from open_exaone.pipeline.contents import own_run
+from open_exaone.pipeline.problems import as_files, read_problems
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.train.settings import MAY_CHANGE
-from open_exaone.verify.own import check_kind_of_row, file_of, is_own
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """runs/NAME: recipe.toml, problems/, one folder a stage, report.json, report.html, card.md."""
+    """runs/NAME: recipe.toml, problems/, tokenizer/, one folder a stage, report.json, report.html, card.md."""
 
     path: Path
 
@@ -35,8 +36,8 @@ class RunFolder:
 
     @property
     def prepared_file(self) -> Path:
-        """There once the problems are drawn and the tokenizer is trained."""
-        return self.path / "problems" / "outcome.json"
+        """There once the data of all stages is prepared; the prompts that they share."""
+        return self.path / "prepared.json"
 
     def stage(self, index: int, name: str) -> Path:
         return self.path / f"{index + 1:02d}-{name}"
@@ -50,13 +51,12 @@ class RunFolder:
         if self.recipe_file.exists():
             found = self.recipe()
             if keys := ", ".join(sorted(differences(_decisive(found), _decisive(recipe)))):
-                if not self.prepared_file.exists():  # it failed before it began: nothing is lost
-                    write_text(self.recipe_file, _with_version(recipe))
-                    return
-                raise RunFolderError(
-                    f"{self.path}: holds a run of another recipe ({found.name}; it differs in {keys}): "
-                    f"choose another folder with --out, or remove this one"
-                )
+                if self._has_begun(found):
+                    raise RunFolderError(
+                        f"{self.path}: holds a run of another recipe ({found.name}; it differs in {keys}): choose "
+                        "another folder with --out, put the settings back, or remove this folder"
+                    )
+                self._forget(found)  # it failed before anything was learned
             if found != recipe:
                 write_text(self.recipe_file, _with_version(recipe))
             return
@@ -66,6 +66,22 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.recipe_file, _with_version(recipe))
 
+    def _has_begun(self, recipe: Recipe) -> bool:
+        """Whether a stage has a saved state or a result."""
+        stages = [self.stage(index, stage.name) for index, stage in enumerate(recipe.stages)]
+        return any((path / "outcome.json").is_file() or any((path / "checkpoints").glob("step-*")) for path in stages)
+
+    def _forget(self, recipe: Recipe) -> None:
+        """Removes what was prepared for a recipe that learned nothing: all of it can be made again."""
+        self.prepared_file.unlink(missing_ok=True)
+        (self.path / "machine.json").unlink(missing_ok=True)
+        for folder in (
+            "problems",
+            "tokenizer",
+            *(self.stage(i, stage.name).name for i, stage in enumerate(recipe.stages)),
+        ):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+
     def recipe(self) -> Recipe:
         """The resolved recipe of the run.
 
@@ -73,8 +89,10 @@ class RunFolder:
             RunFolderError: the folder is no run's, or a link in it leads out of it.
         """
         if not self.recipe_file.is_file():
-            raise RunFolderError(f"{self.path}: is no run's folder (it has no recipe.toml): name one that `story` made")
-        own_story(self.path)
+            raise RunFolderError(
+                f"{self.path}: is no run's folder (it has no recipe.toml): name one that `exaone run` made"
+            )
+        own_run(self.path)
         return validate(Recipe, read_toml(self.recipe_file), str(self.recipe_file))
 
     @contextmanager
@@ -82,9 +100,9 @@ class RunFolder:
         """Keeps a second process out; the lock goes with the process that holds it.
 
         Raises:
-            RunFolderError: another process runs this story now.
+            RunFolderError: another process runs it now.
         """
-        with locked(self.path / ".lock", f"{self.path}: another process runs this story: wait for it or stop it"):
+        with locked(self.path / ".lock", f"{self.path}: another process runs this recipe: wait for it or stop it"):
             yield
 
     def claim_machine(self, device: str, dtype: str) -> None:
@@ -102,31 +120,17 @@ class RunFolder:
                 f"give --dtype {found['dtype']} --device {found['device']}, or choose another folder with --out"
             )
 
-    def save_problems(self, splits: dict[str, tuple[Problem, ...]]) -> None:
-        for name, problems in splits.items():
-            write_jsonl(self.path / "problems" / f"{name}.jsonl", (asdict(problem) for problem in problems))
-
-    def problems(self, split: str) -> list[Problem]:
-        """Reads one set of problems back.
+    def problems(self, name: str) -> list[Problem]:
+        """The problems of one of the run's data.
 
         Raises:
-            DataError: the file is missing, cut or has a wrong field; or names code that the recipe does not.
+            ConfigError: the recipe has no such data.
+            DataError: a row is no problem, or its file is missing or was changed to name code.
         """
-        path = self.path / "problems" / f"{split}.jsonl"
-        rows = read_jsonl(path)
-        try:
-            problems = [Problem(**row) for row in rows]
-        except TypeError as error:
-            raise DataError(f"{path}: a line is no problem: {error}") from error
-        for kind in {problem.verifier for problem in problems if is_own(problem.verifier)}:
-            if file_of(kind) not in self._files_of_sources():
-                check_kind_of_row(kind, f"in the file of a function that {self.recipe_file} has as its `source`")
-        return problems
-
-    def _files_of_sources(self) -> set[str]:
-        """The files of the functions that gave the run its problems, as its recipe names them."""
-        sources = [split.source for split in self.recipe().problems.splits.values()]
-        return {file_of(source) for source in sources if source and is_own(source)}
+        recipe = self.recipe()
+        if name not in recipe.data:
+            raise ConfigError(f"{self.path}: has no data {name!r}; there are {', '.join(recipe.data)}")
+        return read_problems(as_files(recipe, self.path / "problems")[name], name)
 
     def model_folders(self) -> list[Path]:
         """The finished stages' models, in order."""
@@ -140,6 +144,7 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
     between two sittings."""
     values = recipe.model_dump(mode="json", exclude={"judge": WITHOUT_ADDRESS})
     may_change = set(MAY_CHANGE) - {"name"}  # a stage's folder is called so
+    values.pop("num_slots")
     values["stages"] = [
         {key: value for key, value in stage.items() if key not in may_change} for stage in values["stages"]
     ]
@@ -179,15 +184,11 @@ def resolve_model(source: Path) -> Path:
         folders = RunFolder(source).model_folders()
         if folders:
             return folders[-1]
-        raise ConfigError(f"{source}: no stage of this run has finished yet: run `exaone story --out {source}`")
+        raise ConfigError(
+            f"{source}: no stage of this run has finished yet: run `exaone run {source}/recipe.toml --out {source}`"
+        )
     if (source / "model" / "config.json").is_file():
         return own_file(source / "model")
-    if (source / "adapter").is_dir():
-        merge = f"exaone convert BASE MERGED --adapter {source / 'adapter'}"
-        raise ConfigError(f"{source}: was trained with LoRA: merge it first: {merge}")
-    if (source / "config.toml").is_file() and (source / "fingerprint.json").is_file():
-        again = f"exaone train {source / 'config.toml'} --out {source}"
-        raise ConfigError(f"{source}: this training has not finished: go on with it: {again}")
     hides = source.parts[:1] if len(source.parts) == 2 and Path(source.parts[0]).exists() else ()
     if not is_there and is_hub_name(source) and not hides:
         return download(source)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Completion, Problem, Sampling
-from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.evaluation.config import NUM_SAMPLES, EvaluationConfig
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.task import Task
+from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder, is_run, resolve_model
 from open_exaone.rollout.run import Generate
+from open_exaone.train.config import AnyStage
 from open_exaone.verify.settings import JudgeSettings
 
 if TYPE_CHECKING:
@@ -36,22 +38,35 @@ class Machine:
         return settings.model_copy(update={"unsafe_code_execution": self.unsafe_code_execution})
 
 
-def own_tasks(problems: Sequence[Problem], config: EvaluationConfig, *, thinking: bool, source: str = "") -> list[Task]:
-    """A run's own measurement: k samples of every problem, and one greedy reply."""
+def own_tasks(
+    problems: Sequence[Problem], config: EvaluationConfig, name: str, *, context: int, thinking: bool, source: str = ""
+) -> list[Task]:
+    """A run's own measurement: k samples of every problem, and one greedy reply.
+
+    Args:
+        name: of the problems.
+        context: the model's, in tokens.
+    """
     sampling = Sampling(
-        max_new_tokens=config.max_new_tokens,
+        max_new_tokens=config.reply_limit(context),
         temperature=config.temperature,
         top_p=config.top_p,
-        num_samples=config.num_samples,
+        num_samples=config.num_samples or NUM_SAMPLES,
         seed=config.seed,
     )
-    samples = Task(config.split, config.split, tuple(problems), sampling, thinking, source)
+    samples = Task(name, name, tuple(problems), sampling, thinking, source)
     greedy = replace(sampling, temperature=0.0, num_samples=1)
-    return [samples, replace(samples, name=config.split + GREEDY, sampling=greedy)]
+    return [samples, replace(samples, name=name + GREEDY, sampling=greedy)]
 
 
-def stage_entry(samples: Entry, greedy: Entry) -> dict[str, Any]:
-    """The fields of a stage's entry in a story's report.json that come from its measurement."""
+def thinks_after(recipe: Recipe, stage: AnyStage) -> bool:
+    """Whether the model that a stage leaves is measured in reasoning mode."""
+    mode = recipe.evaluation.mode if recipe.evaluation else None
+    return stage.thinking if mode is None else mode == "reasoning"
+
+
+def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
+    """The fields of a stage's entry in report.json that come from its measurement."""
     assert samples.tokens is not None and samples.rates.truncated is not None  # of generations, both are known
     return {
         "mode": samples.mode,
@@ -60,7 +75,7 @@ def stage_entry(samples: Entry, greedy: Entry) -> dict[str, Any]:
         "pass_at_1": samples.pass_at_1,
         "ci95": list(samples.ci95),
         "k": samples.k,
-        "greedy": greedy.pass_at_1,
+        "greedy": greedy.pass_at_1 if greedy else None,
         "cons_at_k": samples.cons_at_k,
         "pass_at_k": samples.pass_at_k,
         "mean_thought_tokens": samples.tokens.thought,
@@ -114,6 +129,9 @@ def find_model(source: Path, stage: str | None = None) -> tuple[Path, bool]:
         raise ConfigError(f"--stage {stage}: must be one of {', '.join(folders)}")
     folder = folders[stage] if stage is not None else resolve_model(source)
     if not folder.is_dir():
-        raise ConfigError(f"--stage {stage}: has not finished yet: run `exaone story --out {source}`")
-    thinking = {folders[config.name]: config.thinking for config in run.recipe().stages}
+        raise ConfigError(
+            f"--stage {stage}: has not finished yet: run `exaone run {source}/recipe.toml --out {source}`"
+        )
+    recipe = run.recipe()
+    thinking = {folders[stage.name]: thinks_after(recipe, stage) for stage in recipe.stages}
     return folder, thinking[folder]

@@ -1,115 +1,62 @@
-"""A recipe: one TOML file, overridden, validated, resolved. Loads no torch."""
+"""Reads a recipe: one TOML file, overridden, validated, resolved. Loads no torch."""
 
-import hashlib
-import json
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import tomli_w
-from pydantic import Field, model_validator
-
-from open_exaone.base.config import Config, parse_override, read_toml, validate
+from open_exaone.base.config import parse_override, read_toml, validate
 from open_exaone.base.errors import ConfigError
-from open_exaone.evaluation.config import EvaluationConfig
-from open_exaone.model.config import ModelConfig
-from open_exaone.rewards.rubric import weights_of
-from open_exaone.tasks.splits import ProblemsConfig
-from open_exaone.train.config import AnyStage, SupervisedStage
-from open_exaone.verify.settings import JudgeSettings
+from open_exaone.pipeline.config import Recipe
 
 DEFAULT_RECIPE = "nano/exaone-deep"
+OLD_KEYS = ("stage", "shape", "problems", "validation", "lora")  # of the two languages before this one
 
 
-class Recipe(Config):
-    """A whole run: the model, its problems, its stages, how it is measured."""
-
-    name: str
-    """What the report calls it."""
-    seed: int = Field(default=0, ge=0, le=2**31)
-    """Of the weights, the data order and the samples; the problems have a seed of their own."""
-    model: ModelConfig
-    """The shape of the model, trained from random weights."""
-    problems: ProblemsConfig
-    """The sets of problems, disjoint."""
-    evaluation: EvaluationConfig
-    """How each stage's model is measured."""
-    judge: JudgeSettings = JudgeSettings()
-    """What judging may cost."""
-    num_slots: int = Field(default=128, gt=0, le=4096)
-    """Samples that decode together."""
-    stages: tuple[AnyStage, ...] = Field(min_length=1)
-    """What is done to the model, in this order."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) < len(names):
-            raise ValueError(f"stages have the names {names}: give each its own")
-        if self.stages[0].kind != "base":
-            raise ValueError(f"the first stage has kind {self.stages[0].kind!r}: random weights need a 'base' stage")
-        if self.judge.unsafe_code_execution:
-            raise ValueError(
-                "judge.unsafe_code_execution: no recipe may say this: give --unsafe-code-execution yourself"
-            )
-        if self.judge.endpoint is None and any(
-            "preference" in weights_of(s.reward) for s in self.stages if s.kind == "rl"
-        ):
-            raise ValueError("reward 'preference' needs a model: give [judge.endpoint] its base_url and model")
-        splits = self.problems.splits
-        for reader, split in [("evaluation", self.evaluation.split)] + [(s.name, s.split) for s in self.stages]:
-            if split not in splits:
-                raise ValueError(f"{reader}.split = {split!r}: must be one of {', '.join(splits)}")
-        for reader, limit in [("evaluation", self.evaluation.max_new_tokens)] + [
-            (stage.name, stage.max_new_tokens) for stage in self.stages if stage.kind in ("preference", "rl")
-        ]:
-            if limit >= self.model.max_positions:
-                context = self.model.max_positions
-                raise ValueError(f"{reader}.max_new_tokens = {limit}: must lie below model.max_positions = {context}")
-        for stage in self.stages:
-            if isinstance(stage, SupervisedStage) and (stage.kind == "pretrain" or stage.batch_tokens is not None):
-                raise ValueError(f"{stage.name}: kind 'pretrain' and batch_tokens are for `exaone train`, not recipes")
-            if stage.kind == "sft" and not splits[stage.split].with_thoughts_only:
-                raise ValueError(
-                    f"{stage.name} learns worked thoughts: set with_thoughts_only in split {stage.split!r}"
-                )
-        return self
-
-    @property
-    def config_hash(self) -> str:
-        """Sixteen hex digits that change with any resolved value."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def to_toml(self) -> str:
-        """The resolved recipe; what is off is left out, as TOML has no null."""
-        return tomli_w.dumps(without_none(self.model_dump(mode="json")))
-
-
-def load_recipe(source: str = DEFAULT_RECIPE, overrides: Sequence[str] = (), *, quick: bool = False) -> Recipe:
+def load_recipe(
+    source: str | Path | Mapping[str, Any] = DEFAULT_RECIPE, overrides: Sequence[str] = (), *, quick: bool = False
+) -> Recipe:
     """Reads a recipe.
 
     Args:
-        source: a shipped recipe's name, such as "nano/exaone-deep", or a TOML file.
-        overrides: texts such as "rl.group_size=16"; the first key is a stage's name or one of the recipe's tables.
+        source: a shipped recipe's name, such as "nano/exaone-deep", a TOML file, or what one would hold.
+        overrides: texts such as "rl.group_size=16"; the first key is a stage's name or one of the recipe's own.
         quick: apply the recipe's own `[quick]` table first: the same stages, in two minutes.
 
     Raises:
         ConfigError: no such recipe, or a value is wrong; names the file, key, value and what is allowed.
     """
-    path = _find(source)
-    values = read_toml(path)
+    if isinstance(source, Mapping):
+        name, values = "recipe", copy.deepcopy(dict(source))
+    else:
+        path = _find(str(source))
+        name, values = str(path), read_toml(path)
     shortcuts = values.pop("quick", {})
+    if old := [key for key in OLD_KEYS if key in values]:
+        raise ConfigError(
+            f"{name}: {old[0]}: is a key of an older version: docs/training.md, “From older files”, has the new one"
+        )
     if quick:
         if not shortcuts or not isinstance(shortcuts, dict):
-            raise ConfigError(f"{path}: has no [quick] table: run it without --quick")
+            raise ConfigError(f"{name}: has no [quick] table: run it without --quick")
         for key, value in shortcuts.items():
-            _override(values, key.split("."), value, f"{path}: [quick]")
+            _override(values, key.split("."), value, f"{name}: [quick]")
     for text in overrides:
         keys, value = parse_override(text)
         _override(values, keys, value, f"--set {text}")
-    return validate(Recipe, values, str(path))
+    return validate(Recipe, values, name)
+
+
+def check_one_stage(recipe: Recipe) -> None:
+    """Holds a recipe of `exaone train` to one stage.
+
+    Raises:
+        ConfigError: it has several.
+    """
+    if len(recipe.stages) > 1:
+        names = ", ".join(stage.name for stage in recipe.stages)
+        raise ConfigError(f"{recipe.name}: has {len(recipe.stages)} stages ({names}): run it with `exaone run`")
 
 
 def shipped_recipes() -> list[str]:
@@ -137,23 +84,24 @@ def _override(values: dict[str, Any], keys: list[str], value: Any, source: str) 
         raise ConfigError(
             f"{source}: {keys[0]!r} is neither a stage ({', '.join(stages)}) nor one of {', '.join(tables)}"
         )
-    set_value(owner, path, value, source)
+    _set(owner, path, value, source)
 
 
-def set_value(owner: dict[str, Any], path: list[str], value: Any, source: str) -> None:
-    """Sets `owner[path[0]][path[1]]…`; tables that are missing are made.
+def _set(owner: Any, path: list[str], value: Any, source: str) -> None:
+    """Sets `owner[path[0]][path[1]]…`; missing tables are made, and a number chooses from a list.
 
     Raises:
-        ConfigError: a key on the way holds a value; `source` is named.
+        ConfigError: a key on the way holds a value, or a list has no such place; names `source`.
     """
-    for key in path[:-1]:
-        owner = owner.setdefault(key, {})
-        if not isinstance(owner, dict):
+    *parents, last = path
+    for key in parents:
+        owner = owner[_place(owner, key, source)] if isinstance(owner, list) else owner.setdefault(key, {})
+        if not isinstance(owner, dict | list):
             raise ConfigError(f"{source}: {key!r} is a value, not a table")
-    owner[path[-1]] = value
+    owner[_place(owner, last, source) if isinstance(owner, list) else last] = value
 
 
-def without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_none(item) for key, item in value.items() if item is not None}
-    return [without_none(item) for item in value] if isinstance(value, list) else value
+def _place(owner: list[Any], key: str, source: str) -> int:
+    if not key.isdecimal() or int(key) >= len(owner):
+        raise ConfigError(f"{source}: {key!r} is no place in a list of {len(owner)}: they count from 0")
+    return int(key)

@@ -7,30 +7,21 @@ from typing import Any
 
 from open_exaone.base.files import iterate_jsonl, read_json, write_json
 from open_exaone.base.records import Problem
+from open_exaone.model.config import ModelConfig
+from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
-from open_exaone.pipeline.measure import GREEDY
-from open_exaone.pipeline.recipe import Recipe
+from open_exaone.pipeline.measure import GREEDY, thinks_after
 
 LIBRARIES = ("open-exaone", "torch", "tokenizers", "safetensors", "reasoning-gym", "numpy")
 
 
-def write_outcome(path: Path, **values: Any) -> None:
-    """Leaves a small JSON file that says that a piece of work is done, and what it took."""
-    write_json(path, values)
-
-
-def read_outcome(path: Path) -> dict[str, Any]:
-    """What `write_outcome` left; empty where it left nothing."""
-    values: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return values
-
-
 def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
     """Gathers the stages' files and writes report.json; everything in it can be gathered again."""
-    prepared = read_outcome(folder.prepared_file)
+    prepared = _read(folder.prepared_file)
     stages = [_stage_entry(folder, recipe, index) for index in range(len(recipe.stages))]
     seconds = prepared.get("seconds", 0.0)
     seconds += sum(e["train_seconds"] + e["sample_seconds"] + e["eval_seconds"] for e in stages)
+    shape = _shape(folder, recipe)
     report = {
         "recipe": recipe.name,
         "seed": recipe.seed,
@@ -39,8 +30,13 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
         "machine": {key: stages[0].get(key) for key in ("device", "dtype", "threads")},
         "seconds": round(seconds, 1),
         "peak_rss_bytes": max(entry["peak_rss_bytes"] for entry in stages),
-        "model": {"num_parameters": recipe.model.num_parameters, **recipe.model.model_dump(mode="json")},
-        "num_problems": prepared.get("num_problems", {}),
+        "model": {
+            "start": recipe.model if isinstance(recipe.model, str) else None,
+            "num_parameters": shape.num_parameters,
+            **shape.model_dump(mode="json"),
+        },
+        "num_examples": prepared.get("num_examples", {}),
+        "shared_prompts": prepared.get("shared_prompts", []),
         "stages": stages,
         "showcase": _showcase(folder, recipe),
     }
@@ -59,27 +55,39 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _shape(folder: RunFolder, recipe: Recipe) -> ModelConfig:
+    from open_exaone.checkpoint.folder import load_config
+
+    return recipe.shape or load_config(folder.stage(0, recipe.stages[0].name) / "model")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a small JSON file says; nothing where there is none."""
+    values: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return values
+
+
 def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any]:
     stage = recipe.stages[index]
-    path = folder.stage(index, stage.name)
-    trained = read_outcome(path / "outcome.json")
-    measured = read_outcome(path / "eval" / "outcome.json")
-    tokens = trained["train_tokens"]
+    path, before = folder.stage(index, stage.name), recipe.start_of(stage)
+    trained, measured = _read(path / "outcome.json"), _read(path / "eval" / "outcome.json")
     return {
         "name": stage.name,
         "kind": stage.kind,
         "folder": path.name,
-        **read_json(path / "eval" / "report.json"),
+        "start": None if before is None else before.name,
+        "data": stage.data,
+        **_read(path / "eval" / "report.json"),
         **trained,
-        "train_flops": 3 * recipe.model.flops_per_token(0) * tokens,
-        "sample_seconds": read_outcome(path / "sampling.json").get("sample_seconds", 0.0),
+        **_read(path / "sampling.json"),
+        "sample_seconds": _read(path / "sampling.json").get("sample_seconds", 0.0),
         "eval_seconds": measured.get("seconds", 0.0),
         "peak_rss_bytes": max(trained["peak_rss_bytes"], measured.get("peak_rss_bytes", 0)),
     }
 
 
 def _showcase(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
-    """The same three problems after every stage."""
+    """The same three problems after every stage; none where nothing is measured on the recipe's own data."""
     by_stage = [stage_showcase(folder, recipe, index) for index in range(len(recipe.stages))]
     return [
         {"problem": told[0]["problem"], "replies": [reply for stage in told for reply in stage["replies"]]}
@@ -88,18 +96,20 @@ def _showcase(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def stage_showcase(folder: RunFolder, recipe: Recipe, index: int) -> list[dict[str, Any]]:
-    """What the model says to the three showcase problems after one stage, greedily."""
-    stage = recipe.stages[index]
+    """What the model replies to the three showcase problems after one stage, greedily."""
+    stage, evaluation = recipe.stages[index], recipe.evaluation
+    if evaluation is None or evaluation.data is None:
+        return []
     rows = greedy_rows(folder.stage(index, stage.name) / "eval")
     replies = {row["problem"]: {key: row[key] for key in ("thought", "answer", "verdict", "why")} for row in rows}
-    spoken = {"stage": stage.name, "mode": "reasoning" if stage.thinking else "non-reasoning"}
+    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(recipe, stage) else "non-reasoning"}
     fields = ("id", "task", "language", "question", "answer")
     return [
         {
             "problem": {field: getattr(problem, field) for field in fields},
             "replies": [{**spoken, **replies[problem.id]}],
         }
-        for problem in choose_showcase(folder.problems(recipe.evaluation.split))
+        for problem in choose_showcase(folder.problems(evaluation.data)[: evaluation.limit])
     ]
 
 

@@ -1,112 +1,105 @@
-"""A story: every stage trained, measured and told; whatever is done already is not done again."""
+"""A recipe from its first stage to its last: trained, measured, reported; what is done already is not done again."""
 
 import time
 from pathlib import Path
 from typing import Any
 
 from open_exaone.base import interrupt
-from open_exaone.base.errors import ConfigError, PromptTooLongError
-from open_exaone.base.files import read_json
-from open_exaone.base.records import Problem
-from open_exaone.data.document import prompt_ids
+from open_exaone.base.files import read_json, write_json
+from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.recipe import Recipe
-from open_exaone.pipeline.report import build_report, stage_showcase, write_outcome
-from open_exaone.rewards.rubric import weights_of
-from open_exaone.tasks.splits import build_splits
-from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.verify.language import LANGUAGES
-from open_exaone.verify.own import check_own, is_own
+from open_exaone.pipeline.prepare import prepare_stage, samples_pairs, shared_prompts
+from open_exaone.pipeline.report import build_report, stage_showcase
+from open_exaone.pipeline.start import Run, open_run
+from open_exaone.train.config import AnyStage
 
 
-def run_story(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | None = None) -> dict[str, Any]:
+def run_recipe(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | None = None) -> dict[str, Any]:
     """Runs a recipe from where its folder stands to the end.
 
     Args:
-        out: the run's folder; a run that was killed there goes on.
-        on_event: told of progress: {"stage", "step", "num_steps", …}, {"message": …} and {"measured": entry}.
+        out: the run's folder; a run that was killed there continues.
+        on_event: called with progress: {"plan": [{"stage", "num_steps"}, …]}, {"stage", "step", "num_steps", …},
+            {"stage", "resumed_at", "num_steps"}, {"message": …} and {"measured": entry, "stage", "showcase"}.
 
     Returns:
         the report, as in report.json.
 
     Raises:
-        RunFolderError: the folder holds another recipe's run, or one begun in another dtype or kind of device.
+        ConfigError, DataError, CheckpointError: a model, data or a setting is wrong; found before anything is trained
+            wherever that is possible.
+        RunFolderError: the folder holds another recipe's run, or one begun in another dtype or on another device.
         Interrupted: after Ctrl-C or SIGTERM; the state is saved.
     """
-    from open_exaone.pipeline.stage import StageRun
-
     folder, machine = RunFolder(out), machine or Machine()
     folder.claim(recipe)
     with folder.locked(), interrupt.deferred_interrupts():
-        _claim_machine(folder, recipe, machine)
-        tokenizer = _prepare(folder, recipe, on_event)
-        for index, stage in enumerate(recipe.stages):
-            interrupt.check()
-            run = StageRun(recipe, folder, index, stage, tokenizer, on_event, machine)
-            if not (run.path / "model").is_dir():
-                run.train()
-            if not (run.path / "eval" / "report.json").is_file():
-                run.measure()
-            entry = read_json(run.path / "eval" / "report.json")
-            on_event({"measured": entry, "stage": stage.name, "showcase": stage_showcase(folder, recipe, index)})
+        stages = [stage for stage in recipe.stages if not _is_trained(folder, recipe, stage)]
+        if stages or not all(_is_measured(folder, recipe, stage) for stage in recipe.stages):
+            _claim_machine(folder, machine)
+            run = _prepared(recipe, folder, machine, on_event)
+            for index, stage in enumerate(recipe.stages):
+                interrupt.check()
+                _run_stage(run, index, stage)
+        else:
+            on_event({"message": f"{out}: is trained already; choose another folder with --out to train anew"})
         return build_report(folder, recipe)
 
 
-def _claim_machine(folder: RunFolder, recipe: Recipe, machine: Machine) -> None:
-    """Refuses a machine on which the rest of a run would be computed in another way; a finished run has no rest."""
+def _is_trained(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:
+    return (folder.stage(recipe.stages.index(stage), stage.name) / "model").is_dir()
+
+
+def _is_measured(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:
+    path = folder.stage(recipe.stages.index(stage), stage.name)
+    return recipe.evaluation is None or (path / "eval" / "report.json").is_file()
+
+
+def _claim_machine(folder: RunFolder, machine: Machine) -> None:
+    """Refuses a machine on which the rest of the run would be computed in another way."""
     from open_exaone.checkpoint.folder import resolve_device, resolve_dtype
 
-    reports = [folder.stage(*place) / "eval" / "report.json" for place in enumerate(s.name for s in recipe.stages)]
-    if not all(report.is_file() for report in reports):
-        device = resolve_device(machine.device)
-        folder.claim_machine(device.type, str(resolve_dtype(machine.dtype, device)).removeprefix("torch."))
+    device = resolve_device(machine.device)
+    folder.claim_machine(device.type, str(resolve_dtype(machine.dtype, device)).removeprefix("torch."))
 
 
-def _prepare(folder: RunFolder, recipe: Recipe, on_event: OnEvent) -> Tokenizer:
-    """Draws the problems and trains the tokenizer on the text that training reads, unless both are there."""
-    tokenizer_folder = folder.stage(0, recipe.stages[0].name) / "tokenizer"
+def _prepared(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent) -> Run:
+    """The run with the data of all its stages prepared, so that wrong rows are found before the first one begins."""
+    started = time.perf_counter()
+    run = open_run(recipe, folder, machine, on_event)
     if not folder.prepared_file.is_file():
-        started = time.perf_counter()
-        on_event({"message": "drawing problems, training the tokenizer …"})
-        splits = build_splits(recipe.problems, recipe.judge)
-        _check_rewards(recipe, splits)
-        folder.save_problems(splits)
-        learned = {stage.split for stage in recipe.stages if stage.kind in ("base", "sft")}
-        problems = [problem for name in recipe.problems.splits if name in learned for problem in splits[name]]
-        texts = (text for p in problems for text in (p.question, p.thought, p.reply) if text)
-        tokenizer = Tokenizer.train(texts, recipe.model.vocab_size)
-        _check_prompts(recipe, splits, tokenizer)
-        tokenizer.save(tokenizer_folder)
-        sizes = {name: len(split) for name, split in splits.items()}
-        write_outcome(folder.prepared_file, seconds=time.perf_counter() - started, num_problems=sizes)
-    return Tokenizer.load(tokenizer_folder)
+        prepared = {stage.name: prepare_stage(run, stage) for stage in recipe.stages}
+        shared = shared_prompts(run, prepared)
+        numbers = {name: len(data) for name, data in prepared.items()}
+        seconds = time.perf_counter() - started
+        write_json(folder.prepared_file, {"seconds": seconds, "num_examples": numbers, "shared_prompts": shared})
+    on_event({"plan": [{"stage": stage.name, "num_steps": _num_steps(run, stage)} for stage in recipe.stages]})
+    return run
 
 
-def _check_rewards(recipe: Recipe, splits: dict[str, tuple[Problem, ...]]) -> None:
-    """Finds a reward that cannot be given before anything is trained."""
-    for stage in recipe.stages:
-        if stage.kind != "rl":
-            continue
-        weights = weights_of(stage.reward)
-        for name in filter(is_own, weights):
-            check_own(name, recipe.judge)
-        languages = {problem.language for problem in splits[stage.split]} - set(LANGUAGES)
-        if "language" in weights and languages:
-            known = ", ".join(LANGUAGES)
-            raise ConfigError(
-                f"{stage.name}.reward: 'language' knows {known}; split {stage.split!r} has {min(languages)!r}"
-            )
+def _num_steps(run: Run, stage: AnyStage) -> int | None:
+    """How many steps a stage will take, where that is known before it begins."""
+    if stage.kind == "rl":
+        return stage.num_steps
+    if samples_pairs(run, stage):
+        return None  # nobody knows how many pairs there will be
+    per_step = stage.batch_pairs if stage.kind == "preference" else stage.batch_documents
+    number = read_json(run.folder.prepared_file)["num_examples"][stage.name]
+    return -(-max(1, round(stage.num_epochs * number)) // per_step)
 
 
-def _check_prompts(recipe: Recipe, splits: dict[str, tuple[Problem, ...]], tokenizer: Tokenizer) -> None:
-    """Finds a prompt that leaves too little of the context for its reply before anything is trained."""
-    readers = [("evaluation", recipe.evaluation.split, recipe.evaluation.max_new_tokens)]
-    readers += [(s.name, s.split, s.max_new_tokens) for s in recipe.stages if s.kind in ("preference", "rl")]
-    for reader, split, max_new_tokens in readers:
-        longest = max(map(len, prompt_ids(splits[split], tokenizer, thinking=True)))
-        if longest + max_new_tokens > recipe.model.max_positions:
-            raise PromptTooLongError(
-                f"split {split!r} has a prompt of {longest} tokens; with {reader}.max_new_tokens = {max_new_tokens} "
-                f"that exceeds model.max_positions = {recipe.model.max_positions}: lower the one or raise the other"
-            )
+def _run_stage(run: Run, index: int, stage: AnyStage) -> None:
+    """Trains and measures a stage, each unless it is done."""
+    from open_exaone.pipeline.stage import train_stage
+    from open_exaone.pipeline.stage_measure import measure_stage
+
+    if not _is_trained(run.folder, run.recipe, stage):
+        train_stage(run, stage)
+    if run.recipe.evaluation is None:
+        return
+    if not _is_measured(run.folder, run.recipe, stage):
+        measure_stage(run, stage)
+    entry = read_json(run.path(stage) / "eval" / "report.json")
+    showcase = stage_showcase(run.folder, run.recipe, index)
+    run.on_event({"measured": entry, "stage": stage.name, "showcase": showcase})

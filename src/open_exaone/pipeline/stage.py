@@ -1,220 +1,242 @@
-"""One stage of a run: its starting weights, its objective, the shared loop, the model's folder, its measurement."""
+"""One stage of a run: open the model, build the objective on its data, train in the shared loop, save."""
 
 import shutil
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from open_exaone.base.errors import DataError
-from open_exaone.base.files import read_jsonl, replace_folder, write_json, write_jsonl
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.files import replace_folder, write_json
 from open_exaone.base.machine import peak_rss_bytes
-from open_exaone.base.records import RolloutGroup, Sampling
+from open_exaone.checkpoint.adapter import Adapter, Merged, save_adapter
 from open_exaone.checkpoint.folder import load_model, load_weights, resolve_device, resolve_dtype, save_model
-from open_exaone.data.document import Document, prompt_ids, worked_documents
+from open_exaone.checkpoint.licence import carry_licence
+from open_exaone.data.mixture import Mixture
+from open_exaone.data.store import Lazy, Prepared
 from open_exaone.engine.sharded import ShardedEngine
-from open_exaone.evaluation.run import run_tasks
-from open_exaone.evaluation.score import score_task
-from open_exaone.evaluation.store import Store
 from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.model.lora import add_lora
+from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.pipeline.folder import RunFolder
-from open_exaone.pipeline.measure import Machine, OnEvent, heed_interrupts, own_tasks, stage_entry, watched
-from open_exaone.pipeline.recipe import Recipe
-from open_exaone.pipeline.report import write_outcome
-from open_exaone.pipeline.rewards import tell_changed_rewards
-from open_exaone.pipeline.training import write_trained
-from open_exaone.remote.settings import WITHOUT_ADDRESS
-from open_exaone.rollout.providers.local import LocalProvider, weights_hash
-from open_exaone.rollout.run import Generate, Judging, judge_groups, sample
-from open_exaone.rollout.select import preference_pairs
-from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
+from open_exaone.pipeline.measure import watched
+from open_exaone.pipeline.pairs import sampled_pairs
+from open_exaone.pipeline.prepare import prepare_stage, prepare_validation, samples_pairs
+from open_exaone.pipeline.reward_changes import report_changed_rewards
+from open_exaone.pipeline.start import Run
+from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
+from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
 from open_exaone.train.rl import OnlineRl
+from open_exaone.train.settings import MAY_CHANGE
+from open_exaone.train.state import Progress, best_checkpoint, checkpoints, fingerprint_of, read_state
 from open_exaone.train.supervised import Supervised
-from open_exaone.verify.settings import JudgeSettings
+from open_exaone.train.validation import validating
 
-SAMPLES = "samples.jsonl"  # of a preference stage, while the judge model is waited for
+SAMPLING = {"temperature": 0.6, "top_p": 0.95}  # what generation_config.json of a model trained here recommends
+
+
+def train_stage(run: Run, stage: AnyStage) -> None:
+    """Trains a stage from the model that it begins from, or goes on where it was cut; leaves `model/`, whole.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: the settings, the data or the model is wrong.
+        RunFolderError: the folder was begun with another model or other data.
+        Interrupted: after Ctrl-C or SIGTERM; the state is saved.
+    """
+    path = run.path(stage)
+    path.mkdir(parents=True, exist_ok=True)
+    learner = _open(run, stage)
+    prepared = prepare_stage(run, stage)
+    if samples_pairs(run, stage):
+        assert isinstance(stage, PreferenceStage)
+        prepared = sampled_pairs(run, stage, prepared, learner.model)
+    objective = _objective(run, stage, prepared, learner.model)
+    measure, validated = _validation(run, stage, objective, learner.model)
+    _announce(run, stage, prepared, objective, learner.model)
+    progress = train(
+        learner.model,
+        learner.optimizer,
+        objective,
+        path,
+        lambda row: run.on_event({"stage": stage.name, **row}),
+        fingerprint={**_fingerprint(run, stage, learner), "data": prepared.fingerprint, **validated},
+        flops_per_token=_flops_per_token(run, stage, prepared),
+        measure=measure,
+        seed=run.seed(stage),
+    )
+    _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared))
+    if stage.keep.best and (best := best_checkpoint(path / "checkpoints", stage.keep)):
+        _save(run, stage, learner, read_state(best)[0], path / "best")
+    masters = {name: master.detach() for name, master in learner.optimizer.masters.items()}
+    if stage.lora is not None:
+        _save_adapter(run, stage, learner.model, masters)
+    _save(run, stage, learner, masters, path / "model")
 
 
 @dataclass(frozen=True)
-class StageRun:
-    """One stage of one run: what it is made of, where it stands, and its two acts."""
+class _Learner:
+    """The model that a stage trains."""
 
-    recipe: Recipe
-    folder: RunFolder
-    index: int
-    stage: AnyStage
-    tokenizer: Tokenizer
-    on_event: OnEvent
-    machine: Machine
-
-    @property
-    def path(self) -> Path:
-        return self.folder.stage(self.index, self.stage.name)
-
-    @property
-    def seed(self) -> int:
-        """Of this stage's data order and samples: stages and recipe seeds far apart."""
-        return self.recipe.seed * 1_000_000_000 + (self.index + 1) * 10_000_000
-
-    @property
-    def settings(self) -> JudgeSettings:
-        return self.machine.judge(self.recipe.judge)
-
-    def train(self) -> None:
-        """Trains from the stage before (or random weights) and leaves `model/`, whole or not at all."""
-        _train(self)
-
-    def measure(self) -> None:
-        """Measures `model/` and leaves `eval/`; what was measured before a cut is not measured again."""
-        started = time.perf_counter()
-        model = load_model(self.path / "model", dtype=self.machine.dtype, device=resolve_device(self.machine.device))
-        engine = ShardedEngine(model, self.tokenizer, num_slots=self.recipe.num_slots)
-        weights = weights_hash(self.path / "model")
-        provider = LocalProvider(engine, model=self.stage.name, weights=weights, on_step=heed_interrupts)
-        config = self.recipe.evaluation
-        samples, greedy = run_tasks(
-            own_tasks(self.folder.problems(config.split), config, thinking=self.stage.thinking),
-            provider,
-            Store(self.path / "eval"),
-            self.settings,
-            suite=self.recipe.name,
-            label=f"{self.stage.name}: measure",
-            on_event=self.on_event,
-        )
-        seconds = time.perf_counter() - started
-        write_outcome(self.path / "eval" / "outcome.json", seconds=seconds, peak_rss_bytes=peak_rss_bytes())
-        write_json(self.path / "eval" / "report.json", stage_entry(score_task(*samples), score_task(*greedy)))
-
-    def generate(self, model: LanguageModel, doing: str | None) -> Generate:
-        """An engine as a callable; told and interruptible midway unless `doing` is None."""
-        engine = ShardedEngine(model, self.tokenizer, num_slots=self.recipe.num_slots)
-        return watched(engine, self.on_event, doing and f"{self.stage.name}: {doing}")
+    start: Path | None  # the folder that its weights come from; None for random ones
+    model: LanguageModel
+    optimizer: MasterOptimizer
 
 
-def _train(stage_run: StageRun) -> None:
-    path, stage, recipe = stage_run.path, stage_run.stage, stage_run.recipe
-    path.mkdir(parents=True, exist_ok=True)
-    device = resolve_device(stage_run.machine.device)
-    dtype = resolve_dtype(stage_run.machine.dtype, device)
-    model = LanguageModel(recipe.model).to(device, dtype)
+def _open(run: Run, stage: AnyStage) -> _Learner:
+    """The model in the dtype that it computes in, and its optimizer with the weights as they were stored."""
+    device = resolve_device(run.machine.device)
+    dtype = resolve_dtype(run.machine.dtype, device)
+    if dtype is torch.float16:
+        raise ConfigError("dtype float16: small gradients vanish in it: train in bfloat16 or float32")
+    start = run.start_folder(stage)
+    masters: Mapping[str, Tensor] | None
+    if start is None:
+        model = LanguageModel(run.shape)
+        model.reset_parameters(run.recipe.seed)
+        masters = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        model = model.to(device, dtype)
+    else:
+        model = load_model(start, dtype=dtype, device=device)
+        masters = None if stage.lora else load_weights(start)
+    if stage.lora is not None:
+        add_lora(model, stage.lora, run.seed(stage))
     model.model.recomputes = stage.recompute_activations
     if device.type == "cuda":
         model.compile_layers()
-    optimizer = MasterOptimizer(model, _starting_weights(stage_run), stage.optimizer)
-    objective = _objective(stage_run, model)
-    progress = train(
-        model,
-        optimizer,
-        objective,
-        path,
-        lambda row: stage_run.on_event({"stage": stage.name, **row}),
-        flops_per_token=3 * recipe.model.flops_per_token(0),
-        seed=stage_run.seed,
-    )
-    write_trained(path / "outcome.json", progress, model)
-    masters: dict[str, Tensor] = {name: master.detach() for name, master in optimizer.masters.items()}
-    sampling = {"temperature": recipe.evaluation.temperature, "top_p": recipe.evaluation.top_p}
-    partial = path / ".model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    save_model(partial, recipe.model, masters, stage_run.tokenizer, sampling)
-    replace_folder(partial, path / "model")
+    return _Learner(start, model, MasterOptimizer(model, masters, stage.optimizer))
 
 
-def _starting_weights(stage_run: StageRun) -> dict[str, Tensor]:
-    if stage_run.index == 0:
-        fresh = LanguageModel(stage_run.recipe.model)
-        fresh.reset_parameters(stage_run.recipe.seed)
-        return dict(fresh.named_parameters())
-    before = stage_run.recipe.stages[stage_run.index - 1]
-    return dict(load_weights(stage_run.folder.stage(stage_run.index - 1, before.name) / "model"))
-
-
-def _objective(stage_run: StageRun, model: LanguageModel) -> Objective:
-    stage, seed, tokenizer = stage_run.stage, stage_run.seed, stage_run.tokenizer
-    problems = stage_run.folder.problems(stage.split)
+def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageModel) -> Objective:
+    mixture = Mixture(prepared, run.data[stage.data], run.seed(stage))
     match stage:
         case SupervisedStage():
-            documents = worked_documents(
-                problems,
-                tokenizer,
-                thinking=stage.thinking,
-                learn_prompts=stage.kind == "base",
-                max_tokens=stage_run.recipe.model.max_positions,
-            )
-            return Supervised(stage, documents, seed)
+            if stage.batch_tokens is not None:
+                token_steps = mixture.by_tokens(stage.batch_tokens, stage.num_epochs)
+                return Supervised(stage, prepared.documents, run.seed(stage), token_steps)
+            steps = _epochs(mixture, stage.batch_documents, stage.num_epochs)
+            return Supervised(stage, prepared.documents, run.seed(stage), steps)
         case PreferenceStage():
-            return Preference(stage, _pairs(stage_run, stage, model), seed)
+            steps = _epochs(mixture, stage.batch_pairs, stage.num_epochs)
+            return Preference(stage, prepared.pairs, run.seed(stage), steps)
         case RlStage():
-            tell_changed_rewards(stage, stage_run.path, stage_run.on_event)
-            generate = stage_run.generate(model, None)
-            return OnlineRl(stage, problems, tokenizer, generate, stage_run.path, seed, stage_run.settings, model)
+            report_changed_rewards(stage, run.path(stage), run.on_event)
+            engine = ShardedEngine(model, run.tokenizer, num_slots=run.recipe.num_slots)
+            steps = Lazy(stage.num_steps, lambda step: mixture.step_indices(step, stage.batch_prompts))
+            generate = watched(engine, run.on_event, None)
+            path, seed = run.path(stage), run.seed(stage)
+            return OnlineRl(stage, prepared.problems, run.tokenizer, generate, path, seed, run.judge, model, steps)
 
 
-def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) -> list[tuple[Document, Document]]:
-    """The pairs of a preference stage: sampled once from the stage's starting model, then read from its folder."""
-    file = stage_run.path / "pairs.jsonl"
-    if not file.is_file():
-        started = time.perf_counter()
-        sampling = Sampling(
-            max_new_tokens=stage.max_new_tokens,
-            temperature=stage.temperature,
-            top_p=1.0,
-            num_samples=stage.num_samples,
-            seed=stage_run.seed,
-        )
-        groups = _judged_samples(stage_run, stage, model, sampling)
-        pairs = preference_pairs(groups, pairs_per_problem=stage.pairs_per_problem, seed=stage_run.seed)
-        rows = [
-            {
-                "problem": group.problem.id,
-                "prompt_ids": group.prompt_ids,
-                "chosen_ids": chosen.completion.ids,
-                "rejected_ids": rejected.completion.ids,
-                "rejected_because": rejected.verdict.status.value,
-            }
-            for group, chosen, rejected in pairs
-        ]
-        seconds = time.perf_counter() - started
-        write_outcome(stage_run.path / "sampling.json", sample_seconds=seconds, num_pairs=len(rows))
-        write_jsonl(file, rows)
-        (stage_run.path / SAMPLES).unlink(missing_ok=True)
-    rows = read_jsonl(file)
-    if not rows:
-        raise DataError(
-            f"{file}: no problem had both a correct and an incorrect sample, so there is nothing to prefer: "
-            f"raise {stage.name}.num_samples or give split {stage.split!r} more problems"
-        )
-    return [(_pair_document(row, "chosen_ids", +1.0), _pair_document(row, "rejected_ids", -1.0)) for row in rows]
+def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int]]:
+    """Every example as often as is wanted; the last step takes what is left."""
+    total = max(1, round(num_epochs * mixture.num_examples))
+    return Lazy(-(-total // per_step), lambda step: mixture.step_indices(step, per_step)[: total - step * per_step])
 
 
-def _judged_samples(
-    stage_run: StageRun, stage: PreferenceStage, model: LanguageModel, sampling: Sampling
-) -> list[RolloutGroup]:
-    """Samples of every problem, judged; where the judge model is down they are saved, and found again."""
-    problems, tokenizer = stage_run.folder.problems(stage.split), stage_run.tokenizer
-    file, judging = stage_run.path / SAMPLES, Judging(stage_run.settings)
-    prompts = prompt_ids(problems, tokenizer, thinking=True)
-    asked = (prompts, asdict(sampling), stage_run.settings.model_dump(mode="json", exclude=WITHOUT_ADDRESS))
-    key = buffer_key(model, asked)
-    groups = read_rollouts(file, problems, prompts, tokenizer, key)
-    if groups is None:
-        groups = sample(problems, stage_run.generate(model, "sample"), tokenizer, sampling, thinking=True)
-    return judge_groups(
-        groups,
-        judging,
-        max_tokens=sampling.max_new_tokens,
-        thinking=True,
-        save=lambda groups: write_rollouts(file, groups, key),
+def _validation(
+    run: Run, stage: AnyStage, objective: Objective, model: LanguageModel
+) -> tuple[Callable[[int], dict[str, float]] | None, dict[str, str]]:
+    """What computes the validation loss after each step, and the fingerprint of its data; nothing without such data."""
+    if not isinstance(objective, Supervised) or not isinstance(stage, SupervisedStage):
+        return None, {}
+    held_out = prepare_validation(run, stage)
+    if held_out is None:
+        return None, {}
+    fingerprint = {"validation": held_out.fingerprint}
+    return validating(objective, model, held_out.documents, stage.validation_steps), fingerprint
+
+
+def _fingerprint(run: Run, stage: AnyStage, learner: _Learner) -> dict[str, str]:
+    """What decides the stage's outcome besides its data, by dotted name."""
+    may_change = tuple(f"{name}." for name in MAY_CHANGE)
+    endpoint = tuple(f"judge.endpoint.{name}." for name in ENDPOINT_MAY_CHANGE)
+    settings = {**fingerprint_of(stage), "seed": str(run.recipe.seed), "dtype": str(learner.model.dtype)}
+    if not isinstance(stage, SupervisedStage):
+        settings |= {f"judge.{name}": value for name, value in fingerprint_of(run.recipe.judge).items()}
+    if learner.start is not None:
+        settings["model"] = weights_hash(learner.start)
+    return {name: value for name, value in settings.items() if not f"{name}.".startswith((*may_change, *endpoint))}
+
+
+def _flops_per_token(run: Run, stage: AnyStage, prepared: Prepared) -> float:
+    """The FLOPs of a forward and backward pass at the data's mean context; frozen weights need no gradient.
+
+    The head is computed for learned tokens alone; of a pair's tokens, half are seen together.
+    """
+    tokens_N = prepared.tokens_N.astype(float)
+    together = tokens_N.mean() if stage.kind == "rl" else (tokens_N**2).sum() / max(1.0, tokens_N.sum())
+    context = together / (4 if stage.kind == "preference" else 2)
+    learned_share = prepared.learned_N.sum() / max(1.0, tokens_N.sum()) if stage.kind != "rl" else 1.0
+    shape = run.shape
+    forward = shape.flops_per_token(int(context)) - 2 * shape.vocab_size * shape.width * (1 - learned_share)
+    return (2 if stage.lora else 3) * float(forward)
+
+
+def _announce(run: Run, stage: AnyStage, prepared: Prepared, objective: Objective, model: LanguageModel) -> None:
+    """Reports what is trained on what, and where a stage that was cut continues."""
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    number, tokens = len(prepared), int(prepared.tokens_N.sum())
+    examples = "1 example" if number == 1 else f"{number:,} examples"
+    steps = "1 step" if objective.num_steps == 1 else f"{objective.num_steps:,} steps"
+    run.message(
+        f"{stage.name}: {run.shape.num_parameters:,} parameters, {trained:,} of them trained; {examples} of {tokens:,} "
+        f"tokens; {steps}"
     )
+    saved = checkpoints(run.path(stage) / "checkpoints")
+    if saved:
+        step = int(saved[-1].name.removeprefix("step-"))
+        run.on_event({"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps})
 
 
-def _pair_document(row: dict[str, Any], key: str, advantage: float) -> Document:
-    prompt, reply = row["prompt_ids"], row[key]
-    return Document((*prompt, *reply), (False,) * len(prompt) + (True,) * len(reply), advantage)
+def _write_outcome(path: Path, progress: Progress, model: LanguageModel, flops_per_token: float) -> None:
+    """Leaves what the training took."""
+    outcome: dict[str, Any] = {
+        "train_tokens": progress.tokens,
+        "train_seconds": progress.seconds,
+        "train_steps": progress.step,
+        "skipped_steps": progress.skipped_steps,
+        "train_flops": flops_per_token * progress.tokens,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "threads": num_threads(model, "train"),
+    }
+    write_json(path, outcome)
+
+
+def _save(run: Run, stage: AnyStage, learner: _Learner, weights: Mapping[str, Tensor], result: Path) -> None:
+    """Leaves a model's folder, whole or not at all; adapters are merged into the weights that they were trained on."""
+    evaluation = run.recipe.evaluation
+    sampling = SAMPLING if evaluation is None else {"temperature": evaluation.temperature, "top_p": evaluation.top_p}
+    partial = result.with_name(f".{result.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if learner.start is not None:
+        stored = load_weights(learner.start)
+        if stage.lora is not None:
+            weights = Merged(stored, Adapter(stage.lora, weights))
+        dtype = next(iter(stored.values())).dtype
+        weights = {name: weight.to(dtype) for name, weight in weights.items()}
+    save_model(partial, run.shape, weights, run.tokenizer, sampling)
+    if learner.start is not None:
+        carry_licence(learner.start, partial)
+    replace_folder(partial, result)
+
+
+def _save_adapter(run: Run, stage: AnyStage, model: LanguageModel, weights: Mapping[str, Tensor]) -> None:
+    """Leaves `adapter/` in PEFT's format, whole or not at all."""
+    start, result = run.start_folder(stage), run.path(stage) / "adapter"
+    assert start is not None and stage.lora is not None  # the recipe was checked
+    is_hub_name = start == run.source and not Path(str(run.recipe.model)).exists()
+    partial = result.with_name(f".{result.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    base = str(run.recipe.model) if is_hub_name else start.resolve()
+    save_adapter(partial, model, stage.lora, base=base, weights=weights)
+    if is_hub_name:
+        carry_licence(start, partial)
+    replace_folder(partial, result)

@@ -1,7 +1,7 @@
 """A tokenizer for a model from random weights, trained on the data that the model learns from."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from open_exaone.base.files import read_json, replace_folder, write_json
@@ -16,17 +16,19 @@ MADE_OF = "made_of.json"
 MAX_CHARACTERS = 64_000_000  # of all sources together: more text hardly changes the merges
 
 
-def trained_tokenizer(data: DataConfig, vocab_size: int, folder: Path, chat_format: str | None) -> Tokenizer:
+def trained_tokenizer(data: Sequence[DataConfig], vocab_size: int, folder: Path, chat_format: str | None) -> Tokenizer:
     """Trains a tokenizer on the beginning of every source, once; then it is read from `folder`.
 
-    It is trained anew where the sources or the size are others than it was trained with.
+    It is trained anew where the sources or the size differ from those that it was trained with.
     """
-    files = [file for source in data.sources for file in find_files(source)]
+    sources = [source for one in data for source in one.sources]
+    files = [file for source in sources for file in find_files(source)]
     described = {file.name: describe_file(file.path) for file in files}
-    made_of = {"vocab_size": vocab_size, "data": data.model_dump(mode="json"), "files": described}
+    rows = [source.model_dump(mode="json") for source in sources]
+    made_of = {"vocab_size": vocab_size, "sources": rows, "files": described}
     if not (folder / MADE_OF).is_file() or read_json(folder / MADE_OF) != made_of:
-        each = MAX_CHARACTERS // len(data.sources)
-        texts = (text for source in data.sources for text in _texts(source, each))
+        each = MAX_CHARACTERS // len(sources)
+        texts = (text for source in sources for text in _texts(source, each))
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         Tokenizer.train(texts, vocab_size).save(partial)

@@ -61,6 +61,7 @@ class SupervisedStage(StageConfig):
 
     @property
     def thinking(self) -> bool:
+        """Whether the model that it leaves is asked in reasoning mode."""
         return self.kind == "sft"
 
 

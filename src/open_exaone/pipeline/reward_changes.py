@@ -10,8 +10,8 @@ from open_exaone.train.config import RlStage
 from open_exaone.verify.own import file_of, is_own
 
 
-def tell_changed_rewards(stage: RlStage, folder: Path, on_event: OnEvent) -> None:
-    """Tells which functions of the user's own were edited since the stage began: its steps are not rewarded alike.
+def report_changed_rewards(stage: RlStage, folder: Path, on_event: OnEvent) -> None:
+    """Reports which functions of the user's own were edited since the stage began: its steps are not rewarded alike.
 
     Args:
         folder: the stage's; gets rewards.json.

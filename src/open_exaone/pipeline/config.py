@@ -1,0 +1,226 @@
+"""What a recipe may say, and what its parts must agree on. Loads no torch."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, Self
+
+import tomli_w
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from open_exaone.base.config import Config
+from open_exaone.data.config import DataOptions, SourceConfig, check_shares
+from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.model.config import ModelConfig
+from open_exaone.rewards.rubric import weights_of
+from open_exaone.tasks.generated import GeneratedSource
+from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
+from open_exaone.verify.settings import JudgeSettings
+
+OWN_MODEL = "model"  # as `start`, the recipe's own
+_DATA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def _is_generated(source: Any) -> str:
+    keys = source if isinstance(source, dict) else vars(source) if not isinstance(source, str) else ()
+    return "<generated>" if "families" in keys or "problems" in keys else "<rows>"
+
+
+def _is_shape(model: Any) -> str:
+    return "<name>" if isinstance(model, str) else "<shape>"
+
+
+# pydantic names the tag of a union in its errors; `base.config` leaves those in angle brackets out.
+AnySource = Annotated[
+    Annotated[SourceConfig, Tag("<rows>")] | Annotated[GeneratedSource, Tag("<generated>")],
+    Discriminator(_is_generated),
+]
+Model = Annotated[Annotated[str, Tag("<name>")] | Annotated[ModelConfig, Tag("<shape>")], Discriminator(_is_shape)]
+
+
+class Dataset(DataOptions):
+    """Rows to learn from or to be measured on: files, folders, hub sets, generated problems, or a mixture of these."""
+
+    sources: tuple[AnySource, ...] = Field(min_length=1)
+    """Where rows come from: { path = "rows.jsonl" }, or { families = "all", num_problems = 1000 }."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_shares([source.share for source in self.sources])
+        return self
+
+
+class Recipe(Config):
+    """A whole run: the model that it begins from, its data, its stages, and how each stage's model is measured."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+    """What the run is called; its folder is runs/NAME if none is given."""
+    seed: int = Field(default=0, ge=0, le=2**31)
+    """The seed of random weights, of the order of the data and of the samples; generated problems have their own."""
+    model: Model
+    """Where training begins: a model's or a run's folder, or a name on the hub; or a table with the shape of a model
+    that begins with random weights."""
+    tokenizer: str | None = None
+    """A folder or a name on the hub. If left out: the model's own; for random weights, one trained on the data."""
+    chat_format: str | None = None
+    """How conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0" or "template"; the tokenizer's own way
+    if left out."""
+    data: dict[str, Dataset] = Field(min_length=1)
+    """The data by name. Of generated problems, the data listed first keeps a question that two would share."""
+    disjoint: bool = False
+    """Refuse to run where two stages, or a stage and the evaluation, share a prompt; otherwise it is only reported."""
+    evaluation: EvaluationConfig | None = None
+    """How each stage's model is measured; not at all if left out."""
+    judge: JudgeSettings = JudgeSettings()
+    """The limits of judging."""
+    num_slots: int | None = Field(default=None, gt=0, le=4096)
+    """How many samples decode together; as many as the memory holds if left out."""
+    stages: tuple[AnyStage, ...] = Field(min_length=1)
+    """What is done to the model, in this order."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_recipe(self, reserved=tuple(type(self).model_fields))
+        return self
+
+    @property
+    def shape(self) -> ModelConfig | None:
+        """The shape of random weights; None where training begins from a checkpoint."""
+        return None if isinstance(self.model, str) else self.model
+
+    def start_of(self, stage: AnyStage) -> AnyStage | None:
+        """The stage whose model `stage` begins from; None for the recipe's own model."""
+        before = {one.name: one for one in self.stages}
+        if stage.start is not None:
+            return before.get(stage.start)  # "model" is no stage's name
+        index = self.stages.index(stage)
+        return self.stages[index - 1] if index else None
+
+    @property
+    def config_hash(self) -> str:
+        """Sixteen hex digits that change with any resolved value."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_toml(self) -> str:
+        """The resolved recipe; what is off is left out, as TOML has no null."""
+        return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+
+
+def check_recipe(recipe: Recipe, reserved: Sequence[str]) -> None:
+    """Checks what one field alone cannot show.
+
+    Args:
+        reserved: names that no stage may have, as `--set` would not know which is meant.
+
+    Raises:
+        ValueError: names the stage, the field and what is allowed.
+    """
+    _check_names(recipe.stages, recipe.data, reserved)
+    _check_starts(recipe.stages)
+    _check_data(recipe)
+    _check_judge(recipe)
+    for stage in recipe.stages:
+        _check_stage(recipe, stage)
+    context = None if recipe.shape is None else recipe.shape.max_positions
+    if context is not None:
+        for reader, limit in _reply_limits(recipe):
+            if limit >= context:
+                raise ValueError(f"{reader}.max_new_tokens = {limit}: must lie below model.max_positions = {context}")
+
+
+def _check_names(stages: Sequence[AnyStage], data: Iterable[str], reserved: Sequence[str]) -> None:
+    names = [stage.name for stage in stages]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"stages: two are named {name!r}: give each its own name")
+        if name in reserved:
+            raise ValueError(f"stages: {name!r} is a key of the recipe: give the stage another name")
+    for name in data:
+        if not _DATA_NAME.fullmatch(name):
+            raise ValueError(f"data.{name}: a name has letters, digits, - and _ alone")
+
+
+def _check_starts(stages: Sequence[AnyStage]) -> None:
+    starts = {stage.name: stage.start for stage in stages}
+    before: list[str] = []
+    for stage in stages:
+        start = stage.start
+        if start is not None and start != OWN_MODEL and start not in before:
+            if start not in starts:
+                known = ", ".join([*before, OWN_MODEL])
+                raise ValueError(f"{stage.name}.start = {start!r}: no such stage; before it stand {known}")
+            if circle := _circle(stage.name, starts):
+                raise ValueError(f"{stage.name}.start: a circle of starts: {' → '.join(circle)}")
+            raise ValueError(f"{stage.name}.start = {start!r}: that stage comes later: list it before {stage.name!r}")
+        before.append(stage.name)
+
+
+def _circle(name: str, starts: dict[str, str | None]) -> list[str]:
+    """The way back to a stage along its starts; empty where there is none."""
+    way, at = [name], starts[name]
+    while at is not None and at not in way:
+        way.append(at)
+        at = starts.get(at)
+    return [*way, name] if at == name else []
+
+
+def _check_data(recipe: Recipe) -> None:
+    readers = [(f"{stage.name}.data", stage.data) for stage in recipe.stages]
+    readers += [
+        (f"{stage.name}.validation", stage.validation)
+        for stage in recipe.stages
+        if isinstance(stage, SupervisedStage) and stage.validation is not None
+    ]
+    if recipe.evaluation is not None and recipe.evaluation.data is not None:
+        readers.append(("evaluation.data", recipe.evaluation.data))
+    for reader, name in readers:
+        if name not in recipe.data:
+            raise ValueError(f"{reader} = {name!r}: no such data; there are {', '.join(recipe.data)}")
+
+
+def _check_judge(recipe: Recipe) -> None:
+    if recipe.judge.unsafe_code_execution:
+        raise ValueError("judge.unsafe_code_execution: no file may set this: give --unsafe-code-execution yourself")
+    rewards = [weights_of(stage.reward) for stage in recipe.stages if isinstance(stage, RlStage)]
+    if recipe.judge.endpoint is None and any("preference" in weights for weights in rewards):
+        raise ValueError("reward 'preference' needs a model: give [judge.endpoint] its base_url and model")
+
+
+def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
+    is_random = recipe.shape is not None and recipe.start_of(stage) is None
+    if is_random and not isinstance(stage, SupervisedStage):
+        raise ValueError(
+            f"{stage.name}: random weights cannot begin with kind {stage.kind!r}: let a stage of kind 'base', "
+            "'pretrain' or 'sft' come before it"
+        )
+    if is_random and stage.lora is not None:
+        raise ValueError(f"{stage.name}.lora: adapters beside frozen random weights teach nothing: leave it out")
+    if isinstance(stage, RlStage) and stage.lora is not None and stage.lora.dropout:
+        raise ValueError(
+            f"{stage.name}.lora.dropout = {stage.lora.dropout}: samples are drawn without dropout, and RL must train "
+            "the policy that was sampled: leave it out"
+        )
+    optimizer = stage.optimizer
+    is_default = "matrix_learning_rate" not in optimizer.model_fields_set
+    if is_default and recipe.shape is None and stage.lora is None and optimizer.kind == "muon":
+        raise ValueError(
+            f"{stage.name}.optimizer.matrix_learning_rate: is missing; its default is for random weights, and moves "
+            "trained ones far: 2e-4 is gentle"
+        )
+
+
+def _reply_limits(recipe: Recipe) -> Iterator[tuple[str, int]]:
+    """Which setting limits how many tokens of a reply."""
+    if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None:
+        yield "evaluation", recipe.evaluation.max_new_tokens
+    for stage in recipe.stages:
+        if isinstance(stage, PreferenceStage | RlStage):
+            yield stage.name, stage.max_new_tokens
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,98 @@
+"""The recipe's data as files: generated problems are drawn into the run's folder, and are then rows like any others."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from open_exaone.base.errors import DataError
+from open_exaone.base.files import write_jsonl
+from open_exaone.base.records import Problem
+from open_exaone.data.config import DataConfig, SourceConfig
+from open_exaone.data.examples import open_examples
+from open_exaone.data.row_formats import RowFormat
+from open_exaone.data.rows import Example, RowError
+from open_exaone.pipeline.config import Dataset, Recipe
+from open_exaone.tasks.generated import GeneratedSource, draw_problems
+from open_exaone.verify.own import file_of, is_own
+from open_exaone.verify.settings import JudgeSettings
+
+
+def draw_all(recipe: Recipe, folder: Path, settings: JudgeSettings) -> dict[str, int]:
+    """Draws every generated source of the recipe and writes it into `folder`; returns the number of problems by file.
+
+    Raises:
+        DataError: a problem of the user's own is wrong, or there are not as many new questions as are wanted.
+    """
+    used: set[str] = set()
+    counts = {}
+    for index, (name, place, source) in enumerate(_generated(recipe)):
+        problems = draw_problems(source, index, used, name, settings)
+        file = _file(recipe, folder, name, place)
+        write_jsonl(file, (asdict(problem) for problem in problems))
+        counts[file.stem] = len(problems)
+    return counts
+
+
+def as_files(recipe: Recipe, folder: Path) -> dict[str, DataConfig]:
+    """The recipe's data, each generated source replaced by the file in `folder` that holds what was drawn."""
+    return {name: _as_files(recipe, folder, name, dataset) for name, dataset in recipe.data.items()}
+
+
+def _as_files(recipe: Recipe, folder: Path, name: str, dataset: Dataset) -> DataConfig:
+    sources = [
+        _as_rows(source, _file(recipe, folder, name, place)) if isinstance(source, GeneratedSource) else source
+        for place, source in enumerate(dataset.sources)
+    ]
+    return DataConfig(**{**dict(dataset), "sources": tuple(sources)})
+
+
+def _as_rows(source: GeneratedSource, file: Path) -> SourceConfig:
+    code = (file_of(source.problems),) if source.problems and is_own(source.problems) else ()
+    rows = SourceConfig(path=file.name, format="problems", mode=source.mode, share=source.share, code=code)
+    return rows.within(file.parent)
+
+
+def _generated(recipe: Recipe) -> Iterator[tuple[str, int, GeneratedSource]]:
+    """The generated sources in order: the name of their data, their place in it, and themselves."""
+    for name, dataset in recipe.data.items():
+        for place, source in enumerate(dataset.sources):
+            if isinstance(source, GeneratedSource):
+                yield name, place, source
+
+
+def _file(recipe: Recipe, folder: Path, name: str, place: int) -> Path:
+    is_alone = len(recipe.data[name].sources) == 1
+    return folder / (f"{name}.jsonl" if is_alone else f"{name}-{place + 1}.jsonl")
+
+
+def format_of(data: DataConfig) -> RowFormat:
+    """The format of the rows of a data set's first source.
+
+    Raises:
+        DataError: it cannot be opened, or no row has a format that is known.
+    """
+    return open_examples(data.sources[0]).format
+
+
+def read_problems(data: DataConfig, name: str) -> list[Problem]:
+    """All problems of a data set, in memory, with ids that are unique in it.
+
+    Raises:
+        DataError: a row is no problem with an answer; names its line and field.
+    """
+    problems = []
+    for index, source in enumerate(data.sources):
+        for chunk in open_examples(source).chunks:
+            for parsed in chunk:
+                if isinstance(parsed.result, RowError):
+                    raise DataError(f"data.{name}: {parsed.result}")
+                problems.append(_problem(parsed.result, name, index, parsed.place, len(data.sources)))
+    return problems
+
+
+def _problem(example: Example, name: str, index: int, place: int, num_sources: int) -> Problem:
+    content = example.content
+    if not isinstance(content, Problem):
+        raise DataError(f"data.{name}: row {place + 1} is no problem with an answer, and only those can be measured")
+    own = example.id or f"{name}/{place + 1}"
+    return replace(content, id=own if num_sources == 1 else f"{index}/{own}")

@@ -1,0 +1,155 @@
+"""What a run begins from, the same for all of its stages: a model or its shape, a tokenizer, the data as files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_exaone.base.errors import ConfigError, PromptTooLongError
+from open_exaone.base.records import Problem
+from open_exaone.data.config import DataConfig
+from open_exaone.data.document import prompt_ids
+from open_exaone.model.config import ModelConfig
+from open_exaone.pipeline.config import Recipe
+from open_exaone.pipeline.folder import RunFolder, resolve_model, resolve_tokenizer
+from open_exaone.pipeline.measure import Machine, OnEvent
+from open_exaone.pipeline.problems import as_files, draw_all, read_problems
+from open_exaone.pipeline.vocabulary import trained_tokenizer
+from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.train.config import AnyStage, RlStage, SupervisedStage
+from open_exaone.verify.language import LANGUAGES
+from open_exaone.verify.own import check_own, is_own
+from open_exaone.verify.settings import JudgeSettings
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe on its way: what its stages share."""
+
+    recipe: Recipe
+    folder: RunFolder
+    source: Path | None  # the folder of the model that training begins from; None for random weights
+    shape: ModelConfig
+    tokenizer: Tokenizer
+    data: Mapping[str, DataConfig]
+    machine: Machine
+    on_event: OnEvent
+
+    @property
+    def judge(self) -> JudgeSettings:
+        """The recipe's limits of judging on this machine."""
+        return self.machine.judge(self.recipe.judge)
+
+    def path(self, stage: AnyStage) -> Path:
+        return self.folder.stage(self.recipe.stages.index(stage), stage.name)
+
+    def seed(self, stage: AnyStage) -> int:
+        """The seed of a stage's data order and samples: stages and recipe seeds lie far apart."""
+        return self.recipe.seed * 1_000_000_000 + (self.recipe.stages.index(stage) + 1) * 10_000_000
+
+    def start_folder(self, stage: AnyStage) -> Path | None:
+        """The folder of the model that a stage begins from; None for random weights."""
+        before = self.recipe.start_of(stage)
+        return self.source if before is None else self.path(before) / "model"
+
+    def message(self, text: str) -> None:
+        self.on_event({"message": text})
+
+    def evaluation_problems(self) -> list[Problem]:
+        """The problems that every stage's model is measured on; none for a suite."""
+        evaluation = self.recipe.evaluation
+        if evaluation is None or evaluation.data is None:
+            return []
+        return read_problems(self.data[evaluation.data], evaluation.data)[: evaluation.limit]
+
+
+def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent) -> Run:
+    """Draws the problems, opens the tokenizer or trains one, and looks for what would stop a later stage.
+
+    Raises:
+        ConfigError, CheckpointError: there is no such model or tokenizer, it has no chat format, or a reward cannot
+            be given.
+        DataError: data cannot be drawn or read.
+        PromptTooLongError: a prompt of the evaluation leaves no room for its reply.
+    """
+    settings = machine.judge(recipe.judge)
+    _check_rewards(recipe, settings)
+    drawn = folder.path / "problems"
+    if not folder.prepared_file.is_file():
+        on_event({"message": "preparing: problems and tokenizer …"})
+        draw_all(recipe, drawn, settings)
+    data = as_files(recipe, drawn)
+    source = None if recipe.shape is not None else resolve_model(Path(str(recipe.model)))
+    shape, tokenizer = _open_tokenizer(recipe, folder, source, data)
+    run = Run(recipe, folder, source, shape, tokenizer, data, machine, on_event)
+    if not folder.prepared_file.is_file():
+        _check_chat_format(run)
+        _check_evaluation(run)
+    return run
+
+
+def _open_tokenizer(
+    recipe: Recipe, folder: RunFolder, source: Path | None, data: Mapping[str, DataConfig]
+) -> tuple[ModelConfig, Tokenizer]:
+    """The model's shape, and its tokenizer or the one that the recipe names."""
+    from open_exaone.checkpoint.folder import load_config, load_tokenizer
+
+    if recipe.shape is not None and recipe.tokenizer is None:
+        learned = {stage.data for stage in recipe.stages if isinstance(stage, SupervisedStage)}
+        texts = [data[name] for name in data if name in learned]
+        size = recipe.shape.vocab_size
+        return recipe.shape, trained_tokenizer(texts, size, folder.path / "tokenizer", recipe.chat_format)
+    named = source if recipe.tokenizer is None else resolve_tokenizer(Path(recipe.tokenizer))
+    assert named is not None  # random weights name a tokenizer here
+    shape = recipe.shape or load_config(named if source is None else source)
+    tokenizer = load_tokenizer(named, chat_format=recipe.chat_format)
+    if tokenizer.vocab_size > shape.vocab_size:
+        raise ConfigError(
+            f"{named}: its tokenizer has {tokenizer.vocab_size:,} ids and the model {shape.vocab_size:,}: they do not "
+            "belong together; raise model.vocab_size or choose another tokenizer"
+        )
+    return shape, tokenizer
+
+
+def _check_rewards(recipe: Recipe, settings: JudgeSettings) -> None:
+    """Finds a reward of the user's own that cannot be called before anything is trained."""
+    from open_exaone.rewards.rubric import weights_of
+
+    for stage in recipe.stages:
+        if isinstance(stage, RlStage):
+            for name in filter(is_own, weights_of(stage.reward)):
+                check_own(name, settings)
+
+
+def check_language(stage: RlStage, problems: list[Problem]) -> None:
+    """Finds problems in a language that the reward term "language" does not know.
+
+    Raises:
+        ConfigError: names the language.
+    """
+    from open_exaone.rewards.rubric import weights_of
+
+    unknown = {problem.language for problem in problems} - set(LANGUAGES)
+    if "language" in weights_of(stage.reward) and unknown:
+        known = ", ".join(LANGUAGES)
+        raise ConfigError(f"{stage.name}.reward: 'language' knows {known}; data.{stage.data} has {min(unknown)!r}")
+
+
+def _check_chat_format(run: Run) -> None:
+    """Finds a tokenizer without a chat format, which only pretraining can do without."""
+    needs = [stage.name for stage in run.recipe.stages if stage.kind != "pretrain"]
+    if needs or run.recipe.evaluation is not None:
+        run.tokenizer.render([{"role": "user", "content": "Q"}], thinking=False, generation_prompt=True)
+
+
+def _check_evaluation(run: Run) -> None:
+    """Finds a prompt that leaves too little of the context for its reply before anything is trained."""
+    evaluation, problems = run.recipe.evaluation, run.evaluation_problems()
+    if evaluation is None or not problems:
+        return
+    context, limit = run.shape.max_positions, evaluation.reply_limit(run.shape.max_positions)
+    lengths = list(map(len, prompt_ids(problems, run.tokenizer, thinking=True)))
+    if max(lengths) + limit > context:
+        raise PromptTooLongError(
+            f"data.{evaluation.data} has a prompt of {max(lengths)} tokens; with evaluation.max_new_tokens = {limit} "
+            f"that exceeds the model's context of {context} (max_positions): lower the one or raise the other"
+        )
