@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from open_exaone.base.machine import prepare_process
-from tiny_story import RECIPE
+from tiny_recipe import RECIPE
 
 # One thread: tests run side by side, and on tiny shapes a second thread only spins. What threads change has tests of
 # its own, by the fixture `two_threads`.
@@ -43,13 +43,13 @@ def recipe_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def told_run(recipe_file, tmp_path_factory):
+def finished_run(recipe_file, tmp_path_factory):
     """A finished tiny run, and the events that told it; read only."""
     from open_exaone.pipeline.recipe import load_recipe
-    from open_exaone.pipeline.run import run_story
+    from open_exaone.pipeline.run import run_recipe
 
     folder, events = tmp_path_factory.mktemp("runs") / "tiny", []
-    run_story(load_recipe(str(recipe_file)), folder, events.append)
+    run_recipe(load_recipe(str(recipe_file)), folder, events.append)
     return folder, events
 
 

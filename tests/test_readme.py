@@ -8,10 +8,10 @@ from pathlib import Path
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_python_snippet_runs_as_printed(told_run, tmp_path):
+def test_the_python_snippet_runs_as_printed(finished_run, tmp_path):
     [snippet] = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "nano-exaone-deep").symlink_to(told_run[0])
+    (tmp_path / "runs" / "nano-exaone-deep").symlink_to(finished_run[0])
     done = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -30,13 +30,13 @@ def some_documents(num=24, seed=0):
 
 
 def supervised(**changes):
-    fields = {"kind": "sft", "name": "sft", "split": "sft", "num_epochs": 3.0, "batch_documents": 8}
+    fields = {"kind": "sft", "name": "sft", "data": "sft", "num_epochs": 3.0, "batch_documents": 8}
     fields |= {"optimizer": OPTIMIZER, "checkpoint_steps": 2, **changes}
     return Supervised(SupervisedStage(**fields), some_documents(), seed=3)
 
 
 def preference(**changes):
-    fields = {"kind": "preference", "name": "p", "split": "p", "num_epochs": 3.0, "batch_pairs": 4, "max_new_tokens": 5}
+    fields = {"kind": "preference", "name": "p", "data": "p", "num_epochs": 3.0, "batch_pairs": 4, "max_new_tokens": 5}
     fields |= {"optimizer": OPTIMIZER, "checkpoint_steps": 2, **changes}
     pairs = list(zip(some_documents()[::2], some_documents()[1::2], strict=True))
     return Preference(PreferenceStage(**fields), pairs, seed=3)
@@ -44,7 +44,7 @@ def preference(**changes):
 
 def online_rl(model, folder, **changes):
     """Rewards that a random model earns: the answer is whatever its digits say."""
-    fields = {"kind": "rl", "name": "rl", "split": "rl", "num_steps": 8, "batch_prompts": 4, "group_size": 4}
+    fields = {"kind": "rl", "name": "rl", "data": "rl", "num_steps": 8, "batch_prompts": 4, "group_size": 4}
     fields |= {"max_new_tokens": 6, "optimizer": OPTIMIZER, "checkpoint_steps": 2, "rubric": {"truncated": 0.3}}
     problems = [Problem(f"p/{n}", "t", "en", f"How much is {n} + 1?", str(n + 1), "exact") for n in range(10)]
     generate = Engine(model, make_tokenizer(), num_slots=8).generate

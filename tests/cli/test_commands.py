@@ -65,8 +65,8 @@ def test_doctor_finds_what_it_needs(capsys):
     assert "torch" in text and "processor" in text
 
 
-def test_chat_and_eval_work_on_a_finished_run(capsys, told_run, monkeypatch, tmp_path):
-    folder, _ = told_run
+def test_chat_and_eval_work_on_a_finished_run(capsys, finished_run, monkeypatch, tmp_path):
+    folder, _ = finished_run
     monkeypatch.setattr(sys, "stdin", io.StringIO("Who is the tallest?\n/think off\n1\n/quit\nnever read\n"))
     code, text = run(capsys, "chat", folder, "--device", "cpu")
     assert code == 0

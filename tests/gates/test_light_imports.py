@@ -24,10 +24,8 @@ LIGHT_ROOMS = (
     *("base", "sandbox", "remote", "text", "verify", "rewards", "data", "tasks", "rollout", "evaluation", "serve"),
     *("present", "pipeline", "audit", "cli"),
 )
-HEAVY_MODULES = {
-    "open_exaone.pipeline.stage",
-    "open_exaone.pipeline.training",
-}  # wire the trainers; imported when one begins
+# Wire the trainers and the engine; imported when a stage begins.
+HEAVY_MODULES = {f"open_exaone.pipeline.{name}" for name in ("stage", "stage_measure", "pairs")}
 LIGHT_MODULES = ("open_exaone.engine.request", "open_exaone.engine.scheduler")
 
 WHICH_WERE_LOADED = """

@@ -6,8 +6,7 @@ import pytest
 
 from import_graph import SOURCE
 from open_exaone.base.errors import ConfigError
-from open_exaone.pipeline.recipe import load_recipe
-from open_exaone.pipeline.train_config import load_train_config
+from open_exaone.pipeline.recipe import check_one_stage, load_recipe
 
 RECIPES = SOURCE / "recipes"
 TRAININGS = SOURCE.parents[1] / "examples" / "finetune"
@@ -39,8 +38,9 @@ def test_a_recipe_is_found_by_its_path_too(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(TRAININGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_example_of_a_training_parses(path: Path) -> None:
-    config = load_train_config(path)
-    assert config.shape or config.name.startswith("EXAONE")  # as LG's licence asks of a derived model
+    recipe = load_recipe(path)
+    check_one_stage(recipe)
+    assert recipe.shape or recipe.name.startswith("EXAONE")  # as LG's licence asks of a derived model
 
 
 def test_the_gate_can_fail(tmp_path: Path) -> None:

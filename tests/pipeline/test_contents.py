@@ -5,38 +5,37 @@ from pathlib import Path
 import pytest
 
 from open_exaone.base.errors import RunFolderError
-from open_exaone.pipeline.contents import STAGE, STORY, own_story, own_training
+from open_exaone.pipeline.contents import RUN, STAGE, own_run, own_stage
 
 OPENED = (
     "metrics.jsonl",
-    "fingerprint.json",
     "checkpoints/step-000002/state.json",
     "rollouts/step-000001.jsonl",
-    ".lock",
+    "outcome.json",
 )
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Path:
     (tmp_path / "secret").write_text("precious")
-    (tmp_path / "story" / "problems").mkdir(parents=True)
-    logs = tmp_path / "story" / "01-base" / "wandb" / "run-1" / "logs"
+    (tmp_path / "run" / "problems").mkdir(parents=True)
+    logs = tmp_path / "run" / "01-base" / "wandb" / "run-1" / "logs"
     logs.mkdir(parents=True)
     (logs / "debug-core.log").symlink_to(tmp_path / "cache" / "core.log")
-    (tmp_path / "story" / "notes").symlink_to(tmp_path / "secret")
-    return tmp_path / "story" / "01-base"
+    (tmp_path / "run" / "notes").symlink_to(tmp_path / "secret")
+    return tmp_path / "run" / "01-base"
 
 
 def test_a_tracker_s_links_stop_nothing(stage: Path) -> None:
-    own_training(stage)
-    own_story(stage.parent)
+    own_stage(stage)
+    own_run(stage.parent)
 
 
 @pytest.mark.parametrize("name", OPENED)
 def test_what_is_opened_may_not_lead_out(stage: Path, name: str) -> None:
     (stage / name).parent.mkdir(parents=True, exist_ok=True)
     (stage / name).symlink_to(stage.parents[1] / "secret")
-    for check, folder in ((own_training, stage), (own_story, stage.parent)):
+    for check, folder in ((own_stage, stage), (own_run, stage.parent)):
         with pytest.raises(RunFolderError, match="is a link to"):
             check(folder)
 
@@ -44,12 +43,12 @@ def test_what_is_opened_may_not_lead_out(stage: Path, name: str) -> None:
 def test_a_stage_s_folder_may_not_lead_out(stage: Path) -> None:
     (stage.parent / "02-sft").symlink_to(stage.parents[1])
     with pytest.raises(RunFolderError, match="02-sft: is a link to .*name the real folder with --out"):
-        own_story(stage.parent)
+        own_run(stage.parent)
 
 
-def test_all_that_a_run_leaves_is_known(told_run: tuple[Path, object]) -> None:
+def test_all_that_a_run_leaves_is_known(finished_run: tuple[Path, object]) -> None:
     """So that no new file is opened unchecked."""
-    folder, _ = told_run
+    folder, _ = finished_run
     stages = sorted(folder.glob("[0-9]*-*"))
-    assert stages and {path.name for path in folder.iterdir()} - {path.name for path in stages} <= STORY
+    assert stages and {path.name for path in folder.iterdir()} - {path.name for path in stages} <= RUN
     assert {path.name for stage in stages for path in stage.iterdir()} <= STAGE

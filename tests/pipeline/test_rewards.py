@@ -9,9 +9,9 @@ from open_exaone.cli.main import main
 SHORT = ("--set", "base.num_epochs=0.2", "--set", "sft.num_epochs=0.2", "--set", "rl.checkpoint_steps=100")
 
 
-def story(recipe_file, run, *overrides: str) -> int:
+def run(recipe_file, folder, *overrides: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        main(["story", str(recipe_file), "--out", str(run), *SHORT, *overrides])
+        main(["run", str(recipe_file), "--out", str(folder), *SHORT, *overrides])
     return int(ended.value.code or 0)
 
 
@@ -41,12 +41,12 @@ def test_a_reward_that_cannot_be_given_is_found_before_training(
     monkeypatch.chdir(tmp_path)
     if code is not None:
         (tmp_path / "mine.py").write_text(code, encoding="utf-8")
-    assert story(short_recipe, tmp_path / "run", "--set", f"rl.reward={reward}") == 2
+    assert run(short_recipe, tmp_path / "run", "--set", f"rl.reward={reward}") == 2
     assert said in capsys.readouterr().err
     assert not list((tmp_path / "run").glob("01-base/metrics.jsonl"))
     if code is None:  # what never began may begin with another recipe
         (tmp_path / "mine.py").write_text("def score(sample): return 1.0", encoding="utf-8")
-        assert story(short_recipe, tmp_path / "run", "--set", "rl.reward=mine.py:score", "--set", "rl.num_steps=1") == 0
+        assert run(short_recipe, tmp_path / "run", "--set", "rl.reward=mine.py:score", "--set", "rl.num_steps=1") == 0
 
 
 def test_a_mistake_stops_the_run_with_the_state_saved_and_its_mending_is_told(
@@ -61,12 +61,12 @@ def test_a_mistake_stops_the_run_with_the_state_saved_and_its_mending_is_told(
         "    return 1.0 if steps < 2 else 1.0 / 0\n",
         encoding="utf-8",
     )
-    assert story(short_recipe, tmp_path / "run", "--set", "rl.reward=mine.py:score") == 1
+    assert run(short_recipe, tmp_path / "run", "--set", "rl.reward=mine.py:score") == 1
     said = capsys.readouterr().err
     assert "mine.py:score failed on a reply: " in said and "problem " in said and "line 4: ZeroDivisionError" in said
     assert [path.name for path in (tmp_path / "run" / "03-rl" / "checkpoints").iterdir()] == ["step-000002"]
     mine.write_text("def score(sample): return 0.5", encoding="utf-8")
-    assert story(short_recipe, tmp_path / "run", "--set", "rl.reward=mine.py:score") == 0
+    assert run(short_recipe, tmp_path / "run", "--set", "rl.reward=mine.py:score") == 0
     assert "mine.py:score has changed since this stage began" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "run" / "03-rl" / "metrics.jsonl").read_text().splitlines()]
     assert [row["reward_mean"] for row in rows] == [1.0, 1.0, 0.5]

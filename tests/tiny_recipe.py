@@ -3,6 +3,7 @@
 RECIPE = """
 name = "tiny"
 num_slots = 32
+disjoint = true
 
 [model]
 vocab_size = 512
@@ -14,21 +15,22 @@ head_width = 16
 ffn_width = 64
 max_positions = 256
 
-[problems.splits]
-test = { num_problems = 12, families = ["height_order", "bus_ride"] }
-rl = { num_problems = 24, families = ["height_order"] }
-preference = { num_problems = 24, families = ["height_order"] }
-sft = { num_problems = 80, families = ["height_order"], with_thoughts_only = true }
-base = { num_problems = 160, families = ["height_order", "bus_ride"] }
+[data]
+test = { sources = [{ families = ["height_order", "bus_ride"], num_problems = 12 }] }
+rl = { sources = [{ families = ["height_order"], num_problems = 24 }] }
+preference = { sources = [{ families = ["height_order"], num_problems = 24 }] }
+sft = { sources = [{ families = ["height_order"], num_problems = 80, with_thoughts_only = true }] }
+base = { sources = [{ families = ["height_order", "bus_ride"], num_problems = 160 }] }
 
 [evaluation]
+data = "test"
 num_samples = 2
 max_new_tokens = 64
 
 [[stages]]
 kind = "base"
 name = "base"
-split = "base"
+data = "base"
 num_epochs = 4
 batch_documents = 16
 checkpoint_steps = 5
@@ -37,7 +39,7 @@ optimizer = { learning_rate = 5e-3 }
 [[stages]]
 kind = "sft"
 name = "sft"
-split = "sft"
+data = "sft"
 num_epochs = 16
 batch_documents = 16
 checkpoint_steps = 20
@@ -46,7 +48,7 @@ optimizer = { learning_rate = 1e-2, matrix_learning_rate = 2e-2 }
 [[stages]]
 kind = "preference"
 name = "prefer"
-split = "preference"
+data = "preference"
 max_new_tokens = 64
 batch_pairs = 1
 num_samples = 8
@@ -56,7 +58,7 @@ optimizer = { learning_rate = 1e-4, matrix_learning_rate = 1e-3 }
 [[stages]]
 kind = "rl"
 name = "rl"
-split = "rl"
+data = "rl"
 num_steps = 3
 batch_prompts = 4
 group_size = 4
@@ -67,5 +69,5 @@ optimizer = { learning_rate = 1e-4, matrix_learning_rate = 1e-3 }
 
 [quick]
 "sft.num_epochs" = 1
-"problems.splits.test.num_problems" = 6
+"data.test.sources.0.num_problems" = 6
 """

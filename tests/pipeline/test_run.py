@@ -1,4 +1,4 @@
-"""A whole story in seconds: what it leaves, that it resumes bit for bit, and that it can be measured again."""
+"""A whole recipe in seconds: what it leaves, that it resumes bit for bit, and that it can be measured again."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ from open_exaone.pipeline.evaluate import Choices, evaluate
 from open_exaone.pipeline.folder import RunFolder, resolve_model
 from open_exaone.pipeline.measure import Machine, stage_entry
 from open_exaone.pipeline.recipe import load_recipe
-from open_exaone.pipeline.run import run_story
+from open_exaone.pipeline.run import run_recipe
 from open_exaone.rollout.run import judge_reply
 
 STAGES = ["01-base", "02-sft", "03-prefer", "04-rl"]
@@ -72,7 +72,7 @@ def test_a_run_goes_on_in_the_dtype_and_on_the_kind_of_device_that_it_began_with
         f"begun in {begun[1]} on {begun[0]}, not in float32 on cpu: give --dtype {begun[1]} --device {begun[0]}, or"
     )
     with pytest.raises(RunFolderError, match=wanted):
-        run_story(recipe, folder.path, print, Machine(*resumed))
+        run_recipe(recipe, folder.path, print, Machine(*resumed))
     assert sorted({*before, ".lock"}) == sorted(path.name for path in folder.path.iterdir())
 
 
@@ -83,16 +83,14 @@ def test_the_judge_model_may_move_to_another_address(recipe_file, tmp_path):
     ]
     folder = RunFolder(tmp_path / "run")
     folder.claim(recipes[0])
-    folder.save_problems({})
-    folder.prepared_file.parent.mkdir()
-    folder.prepared_file.write_text("{}")
+    (folder.stage(0, "base") / "checkpoints" / "step-000001").mkdir(parents=True)
     folder.claim(recipes[1])
     with pytest.raises(RunFolderError, match=r"differs in judge\.endpoint\.model"):
         folder.claim(recipes[2])
 
 
-def test_the_report_tells_every_stage(told_run):
-    run, events = told_run
+def test_the_report_tells_every_stage(finished_run):
+    run, events = finished_run
     report = read_json(run / "report.json")
     assert [entry["name"] for entry in report["stages"]] == ["base", "sft", "prefer", "rl"]
     assert [entry["mode"] for entry in report["stages"]] == ["non-reasoning"] + ["reasoning"] * 3
@@ -111,8 +109,8 @@ def test_the_report_tells_every_stage(told_run):
     assert told_stages == ["base", "sft", "prefer", "rl"]
 
 
-def test_train_tokens_are_the_tokens_of_the_documents(told_run):
-    run, _ = told_run
+def test_train_tokens_are_the_tokens_of_the_documents(finished_run):
+    run, _ = finished_run
     tokenizer = ox.load_tokenizer(run)
     lengths = []
     for problem in RunFolder(run).problems("base"):
@@ -121,15 +119,15 @@ def test_train_tokens_are_the_tokens_of_the_documents(told_run):
     assert read_json(run / "report.json")["stages"][0]["train_tokens"] == 4 * sum(lengths)
 
 
-def test_every_stage_moves_the_weights_and_starts_from_the_one_before(told_run):
-    weights = weights_of(told_run[0])
+def test_every_stage_moves_the_weights_and_starts_from_the_one_before(finished_run):
+    weights = weights_of(finished_run[0])
     for before, after in itertools.pairwise(STAGES):
         distance = sum(float((weights[after][name] - weights[before][name]).norm()) for name in weights[before])
         assert 0 < distance < sum(float(weight.norm()) for weight in weights[before].values())
 
 
-def test_rl_never_sees_an_answer_of_sft_and_saves_its_samples_first(told_run):
-    run, _ = told_run
+def test_rl_never_sees_an_answer_of_sft_and_saves_its_samples_first(finished_run):
+    run, _ = finished_run
     asked = {
         name: {problem.question for problem in RunFolder(run).problems(name)}
         for name in ("test", "rl", "preference", "sft", "base")
@@ -142,9 +140,9 @@ def test_rl_never_sees_an_answer_of_sft_and_saves_its_samples_first(told_run):
     assert all((row["reward"] == 1.0) == (row["verdict"] == "correct") for row in rows)
 
 
-def test_a_killed_story_ends_as_one_that_was_not(told_run, recipe_file, tmp_path, start_command):
+def test_a_killed_run_ends_as_one_that_was_not(finished_run, recipe_file, tmp_path, start_command):
     """Killed with SIGKILL in every stage and in a measurement, it ends in the same weights and report."""
-    run, _ = told_run
+    run, _ = finished_run
     for file, num_lines in [
         ("01-base/metrics.jsonl", 7),  # two steps behind a saved state
         ("01-base/model/model.safetensors", 0),
@@ -152,12 +150,12 @@ def test_a_killed_story_ends_as_one_that_was_not(told_run, recipe_file, tmp_path
         ("03-prefer/metrics.jsonl", 1),
         ("04-rl/metrics.jsonl", 2),
     ]:
-        process = start_command("story", recipe_file, "--out", tmp_path / "killed")
+        process = start_command("run", recipe_file, "--out", tmp_path / "killed")
         wait_for_lines(process, tmp_path / "killed" / file, num_lines)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"ended before {file} was seen"
-    process = start_command("story", recipe_file, "--out", tmp_path / "killed")
+    process = start_command("run", recipe_file, "--out", tmp_path / "killed")
     output, _ = process.communicate()
     assert process.returncode == 0, output
     wanted, found = weights_of(run), weights_of(tmp_path / "killed")
@@ -172,9 +170,9 @@ def test_a_killed_story_ends_as_one_that_was_not(told_run, recipe_file, tmp_path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_story_says_so_and_has_saved_its_state(number, recipe_file, tmp_path, start_command):
+def test_an_interrupted_run_says_so_and_has_saved_its_state(number, recipe_file, tmp_path, start_command):
     endless = ["--set", "base.num_epochs=1000", "--set", "base.checkpoint_steps=100000"]
-    process = start_command("story", recipe_file, "--out", tmp_path / "run", *endless)
+    process = start_command("run", recipe_file, "--out", tmp_path / "run", *endless)
     stage = tmp_path / "run" / "01-base"
     wait_for_lines(process, stage / "metrics.jsonl", 1)
     process.send_signal(number)
@@ -185,8 +183,8 @@ def test_an_interrupted_story_says_so_and_has_saved_its_state(number, recipe_fil
     assert (stage / "checkpoints" / f"step-{last_step:06d}").is_dir()
 
 
-def test_measuring_again_gives_the_same(told_run, tmp_path):
-    run, _ = told_run
+def test_measuring_again_gives_the_same(finished_run, tmp_path):
+    run, _ = finished_run
     for stage in ("base", None):
         folder, again = evaluate(str(run), Choices(stage=stage), out=tmp_path / str(stage))
         stored = run / ("01-base" if stage else "04-rl") / "eval"
@@ -201,29 +199,30 @@ def test_measuring_again_gives_the_same(told_run, tmp_path):
     assert (other["name"], other["k"], other["num_problems"]) == ("rl", 1, 24)
 
 
-def test_a_suite_for_small_models_measures_a_run_s_own_problems(told_run, tmp_path):
-    report = ox.evaluate(told_run[0], "run:test", num_samples=2, limit=4, max_new_tokens=64, out=tmp_path / "out")
+def test_a_suite_for_small_models_measures_a_run_s_own_problems(finished_run, tmp_path):
+    report = ox.evaluate(finished_run[0], "run:test", num_samples=2, limit=4, max_new_tokens=64, out=tmp_path / "out")
     assert (report["benchmark"], report["num_problems"], report["k"]) == ("test", 4, 2)
-    curve = ox.evaluate(told_run[0], "run:test", limit=4, budgets=(4, 8), max_new_tokens=64, out=tmp_path / "budgets")
+    budgets = {"budgets": (4, 8), "max_new_tokens": 64, "out": tmp_path / "budgets"}
+    curve = ox.evaluate(finished_run[0], "run:test", limit=4, **budgets)
     assert [point["budget"] for point in curve["curve"][0]["points"]] == [4, 8]
     means = [point["mean_thought_tokens"] for point in curve["curve"][0]["points"]]
     assert means[0] <= means[1] <= 16
 
 
-def test_a_run_s_problems_may_not_choose_code(told_run, tmp_path):
+def test_a_run_s_problems_may_not_choose_code(finished_run, tmp_path):
     """But for a run whose recipe has a function as the source of its problems, and then that file's alone."""
     folder = tmp_path / "run"
     (folder / "problems").mkdir(parents=True)
     recipe, problems = folder / "recipe.toml", folder / "problems" / "test.jsonl"
-    recipe.write_text((told_run[0] / "recipe.toml").read_text())
-    problems.write_text((told_run[0] / "problems" / "test.jsonl").read_text().replace('"exact"', '"mine.py:f"'))
+    recipe.write_text((finished_run[0] / "recipe.toml").read_text())
+    problems.write_text((finished_run[0] / "problems" / "test.jsonl").read_text().replace('"exact"', '"mine.py:f"'))
     assert "mine.py:f" in problems.read_text()
-    with pytest.raises(DataError, match="may not choose: name it in the file of a function .*recipe.toml"):
+    with pytest.raises(DataError, match="may not choose.*`code`"):
         RunFolder(folder).problems("test")
     text = recipe.read_text()
     for source, is_allowed in (("other.py:problems", False), ("mine.py:problems", True)):
         values = tomllib.loads(text)
-        values["problems"]["splits"]["test"] = {"num_problems": 12, "source": source}
+        values["data"]["test"] = {"sources": [{"num_problems": 12, "problems": source}]}
         recipe.write_text(tomli_w.dumps(values))
         if is_allowed:
             assert RunFolder(folder).problems("test")
@@ -232,10 +231,10 @@ def test_a_run_s_problems_may_not_choose_code(told_run, tmp_path):
                 RunFolder(folder).problems("test")
 
 
-def test_a_users_own_problems_can_be_measured(told_run, tmp_path):
+def test_a_users_own_problems_can_be_measured(finished_run, tmp_path):
     file = tmp_path / "mine.jsonl"
     file.write_text('{"question": "How much is 2 + 3?", "answer": "5"}\n', encoding="utf-8")
-    for number, source in enumerate((told_run[0], resolve_model(told_run[0]))):
+    for number, source in enumerate((finished_run[0], resolve_model(finished_run[0]))):
         report = ox.evaluate(source, str(file), num_samples=2, out=tmp_path / str(number))
         assert report["num_problems"] == 1 and (tmp_path / str(number) / "samples.jsonl").is_file()
     for line, wrong in [
@@ -250,11 +249,11 @@ def test_a_users_own_problems_can_be_measured(told_run, tmp_path):
     ]:
         file.write_text(f'{{"question": "x", "answer": "5"}}\n{line}\n', encoding="utf-8")
         with pytest.raises(DataError, match=wrong):
-            ox.evaluate(told_run[0], str(file), out=tmp_path / "bad")
+            ox.evaluate(finished_run[0], str(file), out=tmp_path / "bad")
 
 
-def test_the_public_api_generates_judges_and_splits(told_run):
-    run, _ = told_run
+def test_the_public_api_generates_judges_and_splits(finished_run):
+    run, _ = finished_run
     model, tokenizer = ox.load_model(run, dtype="float32"), ox.load_tokenizer(run)
     problem = RunFolder(run).problems("test")[0]
     prompt = tokenizer.render([{"role": "user", "content": problem.question}], thinking=True, generation_prompt=True)
@@ -272,32 +271,32 @@ def test_the_public_api_generates_judges_and_splits(told_run):
     assert ox.judge("exact", "\\boxed{5}\n</think>\n\nIt is \\boxed{6}.", "5", thinking=True).status == "wrong"
 
 
-def test_a_finished_story_does_nothing_twice(told_run, recipe_file):
-    run, _ = told_run
+def test_a_finished_recipe_does_nothing_twice(finished_run, recipe_file):
+    run, _ = finished_run
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")}
     events = []
-    run_story(load_recipe(str(recipe_file)), run, events.append)
+    run_recipe(load_recipe(str(recipe_file)), run, events.append)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*.safetensors")} == before
     assert not any("step" in event for event in events)
 
 
-def test_folders_that_are_not_ours_are_left_alone(told_run, recipe_file, tmp_path):
-    run, _ = told_run
+def test_folders_that_are_not_ours_are_left_alone(finished_run, recipe_file, tmp_path):
+    run, _ = finished_run
     with pytest.raises(RunFolderError, match=r"another recipe.*seed.*--out"):
-        run_story(load_recipe(str(recipe_file), ["seed=7"]), run, lambda event: None)
+        run_recipe(load_recipe(str(recipe_file), ["seed=7"]), run, lambda event: None)
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(RunFolderError, match=r"is not empty and holds no run.*--out"):
-        run_story(load_recipe(str(recipe_file)), tmp_path, lambda event: None)
+        run_recipe(load_recipe(str(recipe_file)), tmp_path, lambda event: None)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="a file stands where a folder is needed"):
-        run_story(load_recipe(str(recipe_file)), tmp_path / "file" / "run", lambda event: None)
+        run_recipe(load_recipe(str(recipe_file)), tmp_path / "file" / "run", lambda event: None)
 
 
-def test_two_processes_do_not_share_a_run(told_run, recipe_file):
-    run, _ = told_run
+def test_two_processes_do_not_share_a_run(finished_run, recipe_file):
+    run, _ = finished_run
     with RunFolder(run).locked(), pytest.raises(RunFolderError, match="another process"):
-        run_story(load_recipe(str(recipe_file)), run, lambda event: None)
+        run_recipe(load_recipe(str(recipe_file)), run, lambda event: None)
 
 
 NO_SPACE = {
@@ -321,7 +320,7 @@ def test_no_space_left_is_said_and_nothing_is_lost(writer, recipe_file, tmp_path
             monkeypatch.setattr(writer, full)
 
     with pytest.raises(RunFolderError, match=r"disk is full.*is kept"):
-        run_story(recipe, tmp_path / "run", stop_at_sft)
+        run_recipe(recipe, tmp_path / "run", stop_at_sft)
     monkeypatch.undo()
     kept = load_file(tmp_path / "run" / "01-base" / "model" / "model.safetensors")
     assert kept and not list((tmp_path / "run").rglob("*.partial"))
@@ -330,17 +329,15 @@ def test_no_space_left_is_said_and_nothing_is_lost(writer, recipe_file, tmp_path
 def test_a_prompt_longer_than_the_context_is_named(recipe_file, tmp_path):
     """Before anything is trained, and the folder is free for the mended recipe."""
     recipe = load_recipe(str(recipe_file), ["model.max_positions=70"])
-    with pytest.raises(PromptTooLongError, match=r"split 'test' has a prompt of \d+ tokens.*model.max_positions = 70"):
-        run_story(recipe, tmp_path / "run", lambda event: None)
-    limits = [f"{reader}.max_new_tokens=2" for reader in ("evaluation", "prefer", "rl")]
-    mended = load_recipe(str(recipe_file), ["model.max_positions=64", *limits, "sft.num_epochs=1"])
-    with pytest.raises(PromptTooLongError, match=r"tokens exceed the model's context of 64.*model.max_positions"):
-        run_story(mended, tmp_path / "run", lambda event: None)
+    with pytest.raises(PromptTooLongError, match=r"data.test has a prompt of \d+ tokens.*context of 70"):
+        run_recipe(recipe, tmp_path / "run", lambda event: None)
+    assert not (tmp_path / "run" / "01-base").exists()
+    RunFolder(tmp_path / "run").claim(load_recipe(str(recipe_file)))
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "nan", "shape", "extra", "config"])
-def test_a_broken_model_is_refused_by_name(damage, told_run, tmp_path):
-    shutil.copytree(told_run[0] / "04-rl" / "model", tmp_path / "model")
+def test_a_broken_model_is_refused_by_name(damage, finished_run, tmp_path):
+    shutil.copytree(finished_run[0] / "04-rl" / "model", tmp_path / "model")
     file, config = tmp_path / "model" / "model.safetensors", tmp_path / "model" / "config.json"
     weights = load_file(file)
     name = "model.layers.1.mlp.up_proj.weight"
