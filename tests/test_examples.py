@@ -24,7 +24,7 @@ def test_from_ones_own_problems_and_reward_to_rl(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     overrides = [part for key, value in SHORT.items() for part in ("--set", f"{key}={value}")]
     with pytest.raises(SystemExit) as ended:
-        main(["story", "examples/own_task/recipe.toml", "--out", str(tmp_path / "run"), *overrides])
+        main(["run", "examples/own_task/recipe.toml", "--out", str(tmp_path / "run"), *overrides])
     assert not ended.value.code
     steps = [json.loads(line) for line in (tmp_path / "run" / "03-rl" / "metrics.jsonl").read_text().splitlines()]
     assert [set(step) >= {"reward_examples/own_task/my_rewards.py:score", "reward_language"} for step in steps] == [

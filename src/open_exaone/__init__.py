@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         evaluate,
         load_model,
         load_tokenizer,
-        run_story,
+        run_recipe,
         run_training,
     )
     from open_exaone.api.judging import JudgeSettings, judge, run_program
@@ -29,7 +29,7 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "run_program",
-    "run_story",
+    "run_recipe",
     "run_training",
 ]
 _WITHOUT_TORCH = ("JudgeSettings", "judge", "run_program")

@@ -11,7 +11,7 @@ SHORT = ("--set", "base.num_epochs=0.2", "--set", "sft.num_epochs=0.2", "--set",
 
 def story(recipe_file, run, *overrides: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        main(["story", str(recipe_file), "--out", str(run), *SHORT, *overrides])
+        main(["run", str(recipe_file), "--out", str(run), *SHORT, *overrides])
     return int(ended.value.code or 0)
 
 

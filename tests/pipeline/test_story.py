@@ -152,12 +152,12 @@ def test_a_killed_story_ends_as_one_that_was_not(told_run, recipe_file, tmp_path
         ("03-prefer/metrics.jsonl", 1),
         ("04-rl/metrics.jsonl", 2),
     ]:
-        process = start_command("story", recipe_file, "--out", tmp_path / "killed")
+        process = start_command("run", recipe_file, "--out", tmp_path / "killed")
         wait_for_lines(process, tmp_path / "killed" / file, num_lines)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"ended before {file} was seen"
-    process = start_command("story", recipe_file, "--out", tmp_path / "killed")
+    process = start_command("run", recipe_file, "--out", tmp_path / "killed")
     output, _ = process.communicate()
     assert process.returncode == 0, output
     wanted, found = weights_of(run), weights_of(tmp_path / "killed")
@@ -174,7 +174,7 @@ def test_a_killed_story_ends_as_one_that_was_not(told_run, recipe_file, tmp_path
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_story_says_so_and_has_saved_its_state(number, recipe_file, tmp_path, start_command):
     endless = ["--set", "base.num_epochs=1000", "--set", "base.checkpoint_steps=100000"]
-    process = start_command("story", recipe_file, "--out", tmp_path / "run", *endless)
+    process = start_command("run", recipe_file, "--out", tmp_path / "run", *endless)
     stage = tmp_path / "run" / "01-base"
     wait_for_lines(process, stage / "metrics.jsonl", 1)
     process.send_signal(number)

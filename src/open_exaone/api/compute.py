@@ -23,7 +23,7 @@ from open_exaone.pipeline.training import run_training as _run_training
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.settings import JudgeSettings
 
-__all__ = ["Engine", "Sampling", "convert", "evaluate", "load_model", "load_tokenizer", "run_story", "run_training"]
+__all__ = ["Engine", "Sampling", "convert", "evaluate", "load_model", "load_tokenizer", "run_recipe", "run_training"]
 
 
 def load_model(
@@ -106,7 +106,7 @@ def evaluate(
     unsafe_code_execution: bool = False,
     **choices: Any,
 ) -> dict[str, Any]:
-    """Measures a model, or goes on with a measurement that was cut; what `exaone eval` does, untold.
+    """Measures a model, or goes on with a measurement that was cut; as `exaone eval` does; nothing is printed.
 
     Args:
         source: a run's or a model's folder, a name on the hub, or an endpoint's address.
@@ -153,11 +153,11 @@ def run_training(
     dtype: str = "auto",
     unsafe_code_execution: bool = False,
 ) -> dict[str, Any]:
-    """Trains one stage by itself, or goes on with it; what `exaone train` does, untold.
+    """Trains one stage, or continues a run that was interrupted, as `exaone train` does; nothing is printed.
 
     Args:
         config: a TOML file, or what it would hold; see docs/training.md.
-        on_event: told each step's metrics, {"stage", "step", "num_steps", "loss", …}, and {"message": …}.
+        on_event: called with each step's metrics, {"stage", "step", "num_steps", "loss", …}, and with {"message": …}.
 
     Returns:
         what it took, and "result": the path of the model, or of the adapter.
@@ -166,16 +166,29 @@ def run_training(
     return _run_training(resolved, Path(out), on_event, Machine(device, dtype, unsafe_code_execution))
 
 
-def run_story(
+def run_recipe(
     recipe: str = "nano/exaone-deep",
-    out: str | Path = "runs/story",
+    out: str | Path = "runs/recipe",
     *,
     overrides: tuple[str, ...] = (),
     quick: bool = False,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     device: str = "auto",
     dtype: str = "auto",
     unsafe_code_execution: bool = False,
 ) -> dict[str, Any]:
-    """Runs a whole recipe, or goes on with it, and returns its report; what `exaone story` does, untold."""
+    """Runs a whole recipe, or continues a run that was interrupted, as `exaone run` does; nothing is printed.
+
+    Args:
+        recipe: the name of a shipped recipe, or a TOML file.
+        out: the run's folder.
+        overrides: texts such as "rl.group_size=16", as for `exaone run --set`.
+        quick: run the same stages cut down to about two minutes.
+        on_event: called with each step's metrics, {"stage", "step", "num_steps", …}, with {"message": …}, and after
+            each stage with {"stage", "measured", "showcase"}.
+
+    Returns:
+        report.json.
+    """
     resolved = load_recipe(recipe, overrides, quick=quick)
-    return _run_story(resolved, Path(out), lambda event: None, Machine(device, dtype, unsafe_code_execution))
+    return _run_story(resolved, Path(out), on_event, Machine(device, dtype, unsafe_code_execution))
