@@ -1,6 +1,7 @@
 """`exaone run`: a recipe and its overrides are checked before anything is written; what it prints at the end."""
 
 import re
+import shutil
 
 import pytest
 
@@ -50,8 +51,9 @@ def test_the_example_in_the_help_sets_values_of_the_default_recipe(cli):
     assert recipe != load_recipe()
 
 
-def test_the_last_lines_name_the_report_and_the_next_commands(cli, told_run, recipe_file):
-    folder, _ = told_run
+def test_the_last_lines_name_the_report_and_the_next_commands(cli, told_run, recipe_file, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(told_run[0], folder)
     code, text = cli("run", recipe_file, "--out", folder)
     assert code == 0
     assert f"Report: {folder}/report.html" in text and (folder / "report.html").is_file()

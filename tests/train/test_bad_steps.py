@@ -57,7 +57,7 @@ def test_steps_whose_gradient_is_not_finite_are_skipped_and_counted(run, tmp_pat
     assert code == 0 and len(rows) == 48 and len(skipped) == 4 * BAD
     assert all(row["gradient_norm"] is None and row["loss"] is None for row in skipped)
     assert all(row["gradient_norm"] > 0 for row in rows if not row["skipped"])
-    assert rows[-1]["skipped_steps"] == 8 and "48 steps, 8 of them skipped" in told
+    assert rows[-1]["skipped_steps"] == 8 and "48 steps (8 of them skipped)" in told
     assert json.loads((tmp_path / "out" / "outcome.json").read_text())["skipped_steps"] == 8
     before, after = load_weights(tmp_path / "base"), load_weights(tmp_path / "out" / "model")
     assert all(torch.isfinite(after[name]).all() for name in after)
