@@ -23,10 +23,10 @@ help: ## say what there is to make
 	@grep -hE '^[.a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "make %-8s %s\n", $$1, $$2 }'
 
 story: $(STAMP) ## train, evaluate and report the default recipe (minutes on two CPU cores)
-	$(BIN)/exaone story $(ARGS)
+	$(BIN)/exaone run $(ARGS)
 
-quick: $(STAMP) ## the same story, cut down to two minutes
-	$(BIN)/exaone story --quick $(ARGS)
+quick: $(STAMP) ## the same recipe, cut down to two minutes
+	$(BIN)/exaone run --quick $(ARGS)
 
 test: $(STAMP) ## run the tests
 	$(PYTEST) $(ARGS)

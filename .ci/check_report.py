@@ -1,4 +1,4 @@
-"""Checks what a story left behind: python .ci/check_report.py RUN. Exits 1 with a line for each fault."""
+"""Checks what a run left behind: python .ci/check_report.py RUN. Exits 1 with a line for each fault."""
 
 import json
 import math

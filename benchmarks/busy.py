@@ -1,11 +1,11 @@
 """What other busy processes cost: decoding and training beside k spinning processes, by one thread or several.
 
     python benchmarks/busy.py [--shapes nano,S,M] [--spinners 0,1,2,4] [--parts decode,train] [--rounds 3]
-    python benchmarks/busy.py --story [--spinners 0,1,4] [--out FOLDER] [-- story's own arguments, such as --quick]
+    python benchmarks/busy.py --story [--spinners 0,1,4] [--out FOLDER] [-- arguments of `exaone run`, such as --quick]
 
 The first shows from which size several threads pay, idle and beside others: the sizes in model/threads.py come from it
 (docs/decisions.md). All ways and numbers of spinning processes take turns in one process, round after round; the
-figures are medians. The second runs `exaone story` once beside each number of spinning processes and prints how many
+figures are medians. The second runs `exaone run` once beside each number of spinning processes and prints how many
 times its idle time each took. Spinning processes have this one's priority, stand still when they are not wanted, and
 end with it, at the latest after --minutes.
 """
@@ -167,7 +167,7 @@ def stories(args: argparse.Namespace, spinners: Sequence[subprocess.Popen[bytes]
     idle = None
     for number in args.spinners:
         with tempfile.TemporaryDirectory(dir=args.out) as folder, beside(spinners, number):
-            command = [sys.executable, "-m", "open_exaone", "story", *args.arguments, "--out", f"{folder}/run"]
+            command = [sys.executable, "-m", "open_exaone", "run", *args.arguments, "--out", f"{folder}/run"]
             started = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=AS_FOUND)
             seconds = time.perf_counter() - started

@@ -266,7 +266,7 @@ def command(*arguments: object) -> tuple[int, str]:
         (["--suite", "math_500"], "--suite: --rescore generates nothing"),
         (["--kind", "choice"], "--kind choice: is for --rescore FILE"),
         (["--shared-only"], "--shared-only: needs --against"),
-        (["--out", "x"], "--out x: an evaluation's folder is judged anew in its place"),
+        (["--out", "x"], "--out x: the new verdicts of an evaluation's folder stay in it"),
         (["--against", "nowhere"], "nowhere: holds no evaluation"),
     ],
 )

@@ -31,7 +31,7 @@ def test_names_values_and_keys_steer_no_terminal(tmp_path, capsys) -> None:
     escaped = json.dumps(ESCAPES)
     for text in (f"name = {escaped}", f"{escaped} = 1", ESCAPES, f"[data]\nsources = [{{path = {escaped}}}]"):
         toml.write_text(text)
-        for command in (("train",), ("story",), ("data", "check"), ("judge", "x.jsonl", "--settings")):
+        for command in (("train",), ("run",), ("data", "check"), ("judge", "x.jsonl", "--settings")):
             refused(capsys, *command, toml)
     rows = tmp_path / f"{ESCAPES.replace('/', '')}.jsonl"
     for text in (json.dumps({ESCAPES: ESCAPES}), ESCAPES, json.dumps({"messages": ESCAPES})):
@@ -64,17 +64,6 @@ def test_a_run_s_folder_reads_and_writes_nothing_elsewhere(tmp_path, capsys) -> 
     (run / "evaluation.json").write_text("{}")
     assert "is a link to" in refused(capsys, "eval", "--rescore", run)
     assert victim.read_text() == "precious"
-
-
-@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), KeyError("memory"), OSError(5, "Input/output error")])
-def test_an_error_that_is_not_of_memory_is_raised(error, monkeypatch) -> None:
-    def fail(*_, **__) -> None:
-        raise error
-
-    monkeypatch.setattr("open_exaone.cli.main.app", fail)
-    with pytest.raises(type(error)) as raised:
-        main(["doctor"])
-    assert raised.value is error
 
 
 def test_too_little_address_space_is_said(tmp_path) -> None:

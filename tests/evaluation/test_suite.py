@@ -228,7 +228,7 @@ def test_a_run_s_own_problems(rows: dict[str, str]) -> None:
     problems = list(plan(load_suite("ksm"), rows={"ksm": rows["ksm"]})[0].problems)
     (task,) = plan(load_suite("run:validation"), run_problems={"validation": problems}.__getitem__)
     assert (task.name, task.benchmark, list(task.problems)) == ("validation", "validation", problems)
-    with pytest.raises(DataError, match="- run:test: is a run's own set: measure a folder that `exaone story` made"):
+    with pytest.raises(DataError, match="- run:test: is a run's own set: measure a folder that `exaone run` made"):
         plan(load_suite("nano"))
 
 

@@ -21,7 +21,7 @@ PUBLIC_NAMES = [
     "load_model",
     "load_tokenizer",
     "run_program",
-    "run_story",
+    "run_recipe",
     "run_training",
 ]
 OF_MACHINE = ("--device", "--dtype", "--unsafe-code-execution")
@@ -53,7 +53,7 @@ COMMANDS = {
     "models": [],
     "suites": [],
     "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
-    "story": ["RECIPE", "--out", "--set", "--quick", *OF_MACHINE],
+    "run": ["RECIPE", "--out", "--set", "--quick", *OF_MACHINE],
     "train": ["FILE", "--out", "--set", *OF_MACHINE],
 }
 

@@ -13,10 +13,12 @@ from open_exaone.train.state import read_state
 CONFIG = """
 name = "bad"
 model = "PLACE/base"
-[data]
+[data.rows]
 sources = [{ path = "PLACE/rows.jsonl" }]
-[stage]
+[[stages]]
 kind = "pretrain"
+name = "it"
+data = "rows"
 num_epochs = 4
 batch_documents = 1
 checkpoint_steps = 1000
@@ -45,7 +47,7 @@ def run(tmp_path, capsys):
         with pytest.raises(SystemExit) as ended:
             main([*command, "--dtype", "float32"])
         told = capsys.readouterr()
-        rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").open()]
+        rows = [json.loads(line) for line in (tmp_path / "out" / "01-it" / "metrics.jsonl").open()]
         return ended.value.code, rows, " ".join((told.out + told.err).split())
 
     return run
@@ -57,7 +59,7 @@ def test_steps_whose_gradient_is_not_finite_are_skipped_and_counted(run, tmp_pat
     assert code == 0 and len(rows) == 48 and len(skipped) == 4 * BAD
     assert all(row["gradient_norm"] is None and row["loss"] is None for row in skipped)
     assert all(row["gradient_norm"] > 0 for row in rows if not row["skipped"])
-    assert rows[-1]["skipped_steps"] == 8 and "48 steps, 8 of them skipped" in told
+    assert rows[-1]["skipped_steps"] == 8 and "48 steps (8 of them skipped)" in told
     assert json.loads((tmp_path / "out" / "outcome.json").read_text())["skipped_steps"] == 8
     before, after = load_weights(tmp_path / "base"), load_weights(tmp_path / "out" / "model")
     assert all(torch.isfinite(after[name]).all() for name in after)

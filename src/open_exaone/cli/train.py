@@ -1,30 +1,43 @@
-"""The body of `exaone train`."""
+"""`exaone train`: a recipe of one stage."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from open_exaone.base.terminal import Console
-from open_exaone.pipeline.measure import Machine
-from open_exaone.pipeline.recipe import check_one_stage, load_recipe
+from cyclopts import Parameter
+
+from open_exaone.cli.flags import MachineFlags, Overrides
+from open_exaone.cli.run import run_and_show
 
 
-def train(file: Path, out: Path | None, overrides: list[str], device: str, dtype: str, unsafe: bool) -> int:
-    from open_exaone.checkpoint.folder import resolve_device
-    from open_exaone.pipeline.run import run_recipe
-    from open_exaone.present.terminal import Progress
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments:
+    """The flags of `exaone train`."""
 
-    recipe = load_recipe(file, overrides)
+    out: Path | None = None
+    """The run's folder; runs/NAME, after the name in the file, if left out."""
+    set_: Overrides = None
+    """Change one value of the recipe, such as --set sft.num_epochs=2; may be repeated."""
+    machine: MachineFlags = field(default_factory=MachineFlags)
+
+
+def train(
+    file: Annotated[Path, Parameter(help="A TOML file: a recipe with a model, its data and one stage.")],
+    /,
+    *,
+    args: TrainArguments = TrainArguments(),
+) -> int:
+    """Train one stage on your own data: pretraining, SFT, preference optimisation or online RL.
+
+    Give the same command again to continue a run that was interrupted.
+
+    The file is a recipe of one stage, and the run is one of `exaone run`.
+    docs/training.md describes it; examples/finetune/ has several.
+    """
+    from open_exaone.pipeline.recipe import check_one_stage, load_recipe
+
+    recipe = load_recipe(file, args.set_ or [])
     check_one_stage(recipe)
-    resolve_device(device)
-    out = out or Path("runs") / recipe.name
-    console = Console()
-    console.print(f"{recipe.name}: {recipe.stages[0].kind}, into {out}")
-    with Progress(console) as progress:
-        report = run_recipe(recipe, out, progress, Machine(device, dtype, unsafe))
-    entry = report["stages"][0]
-    skipped = f", {entry['skipped_steps']:,} of them skipped" if entry["skipped_steps"] else ""
-    console.print(
-        f"{entry['train_steps']:,} steps{skipped}, {entry['train_tokens']:,} tokens in "
-        f"{entry['train_seconds'] / 60:.1f} minutes, {entry['peak_rss_bytes'] / 2**30:.1f} GiB at most"
-    )
-    console.print(f"Talk to it: exaone chat {out} · measure it: exaone eval {out} --suite NAME")
+    run_and_show(recipe, args.out or Path("runs") / recipe.name, args.machine)
     return 0

@@ -169,7 +169,7 @@ def _find(benchmark: str, source: str | None, place: _Place) -> Callable[[], Loa
     if benchmark.startswith(OF_A_RUN) and source is None:
         if place.run_problems is None:
             raise DataError(
-                f"{benchmark}: is a run's own set: measure a folder that `exaone story` made, or name problems of "
+                f"{benchmark}: is a run's own set: measure a folder that `exaone run` made, or name problems of "
                 f"yours: --rows {benchmark}=FILE.jsonl"
             )
         return partial(_own, partial(place.run_problems, benchmark.removeprefix(OF_A_RUN)), benchmark, place)

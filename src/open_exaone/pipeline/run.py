@@ -12,6 +12,8 @@ from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.prepare import prepare_stage, samples_pairs, shared_prompts
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run
+from open_exaone.present.card import write_card
+from open_exaone.present.report import write_report
 from open_exaone.train.config import AnyStage
 
 
@@ -44,7 +46,10 @@ def run_recipe(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | 
                 _run_stage(run, index, stage)
         else:
             on_event({"message": f"{out}: is trained already; choose another folder with --out to train anew"})
-        return build_report(folder, recipe)
+        report = build_report(folder, recipe)
+        write_report(out)
+        write_card(out)
+        return report
 
 
 def _is_trained(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:

@@ -21,7 +21,7 @@ def read_report(run_folder: Path) -> dict[str, Any]:
     path = run_folder / "report.json"
     report = read_json(path)
     if not isinstance(report, dict) or not report.get("stages"):
-        raise DataError(f"{path}: stages: holds no measured stage; run `exaone story` to measure one")
+        raise DataError(f"{path}: stages: holds no measured stage; run `exaone run` to measure one")
     for entry in report["stages"]:
         missing = {"name", "pass_at_1", "num_problems"} - entry.keys()
         if missing:

@@ -1,0 +1,41 @@
+"""`exaone convert`: a model in another layout or dtype."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from open_exaone.base.output import say
+from open_exaone.base.text import count
+from open_exaone.cli.flags import Model
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ConvertArguments:
+    """The flags of `exaone convert`."""
+
+    to: Literal["exaone", "exaone4", "llama", "qwen2", "qwen3", "gguf"] | None = None
+    """The layout to write; the model's own if left out. gguf is llama.cpp's; exaone and llama name the same layers."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """The number format of the weights that are written; the model's own if left out."""
+    adapter: Path | None = None
+    """A folder of LoRA adapters in PEFT's format, which are merged into the weights."""
+
+
+def convert(
+    source: Model,
+    target: Annotated[Path, Parameter(help="A new folder; with --to gguf also a new file that ends in .gguf.")],
+    /,
+    *,
+    args: ConvertArguments = ConvertArguments(),
+) -> int:
+    """Rewrite a model in another layout or dtype, with its tokenizer and its licence."""
+    from open_exaone.checkpoint.convert import convert
+    from open_exaone.pipeline.folder import resolve_model
+
+    config = convert(resolve_model(source), target, to=args.to, dtype=args.dtype, adapter=args.adapter)
+    layout = "GGUF" if args.to == "gguf" else config.family
+    say(f"{target}: {config.num_parameters:,} parameters in {count(config.num_layers, 'layer')}, as {layout}")
+    return 0

@@ -1,0 +1,68 @@
+"""What the commands `exaone data …` read: the sources and the tokenizer that a command line names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from open_exaone.base.errors import ConfigError
+from open_exaone.cli.flags import HubSet, RowFormat
+
+if TYPE_CHECKING:
+    from open_exaone.data.config import SourceConfig
+    from open_exaone.text.tokenizer import Tokenizer
+
+Sources = Annotated[
+    list[str],
+    Parameter(
+        help="Files (.jsonl, .json, .parquet, or .gz), folders, patterns, hub:owner/name, or a training's .toml file.",
+        negative="",
+    ),
+]
+
+
+def read_sources(
+    paths: Sequence[str], columns: RowFormat, hub: HubSet, domain: str | None = None
+) -> "list[tuple[SourceConfig, str]]":
+    """The sources that a command line names, each with which of its replies are learned (`DataConfig.turns`).
+
+    A .toml file stands for the sources of its table [data].
+
+    Raises:
+        ConfigError: a flag is wrong, or given for a .toml file, whose sources have their own.
+    """
+    from open_exaone.base.config import read_toml, validate
+    from open_exaone.data.config import DataConfig, SourceConfig
+
+    if not paths:
+        raise ConfigError("name a file, a folder, hub:owner/name, or a .toml file with a table [data]")
+    pairs = [field.partition("=") for field in columns.field or []]
+    if not all(name and equals and column for name, equals, column in pairs):
+        raise ConfigError("--field: write it as FIELD=COLUMN, such as --field question=Question")
+    flags = {
+        "format": columns.format_,
+        "fields": {name: column for name, _, column in pairs} or None,
+        "domain": domain,
+        "config": hub.config,
+        "split": hub.split,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    found: list[tuple[SourceConfig, str]] = []
+    for path in paths:
+        if not path.endswith(".toml"):
+            found.append((validate(SourceConfig, {"path": path, **given}, path), "each"))
+        elif given:
+            raise ConfigError(f"{path}: its sources have their own {', '.join(given)}; leave the flags out")
+        else:
+            table = read_toml(Path(path))
+            data = validate(DataConfig, table.get("data", table), path)
+            found += [(source, data.turns) for source in data.sources]
+    return found
+
+
+def open_tokenizer(source: Path) -> "Tokenizer":
+    from open_exaone.pipeline.folder import resolve_tokenizer
+    from open_exaone.text.tokenizer import Tokenizer
+
+    return Tokenizer.load(resolve_tokenizer(source))

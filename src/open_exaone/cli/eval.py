@@ -1,0 +1,230 @@
+"""`exaone eval`: a measurement, or stored replies judged again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from open_exaone.base.config import parse_value
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.terminal import Console
+from open_exaone.cli.flags import BenchmarkRows, JudgeLimits, MachineFlags, Repeated, Switch
+
+if TYPE_CHECKING:
+    from open_exaone.evaluation.report import Report
+    from open_exaone.pipeline.evaluate import Choices
+    from open_exaone.present.terminal import Progress
+
+SUITE_HELP = (
+    "What to measure: a suite or a benchmark (`exaone suites` lists them), several joined by commas, a set of the "
+    "run's problems, a .toml or .jsonl file, or FILE.py:function. If left out, a run's own evaluation is repeated."
+)
+WITH_RESCORE = frozenset({"compare", "against", "shared_only", "rescore", "kind", "out", "settings", "machine"})
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EvalArguments:
+    """The flags of `exaone eval`; where one of how to sample is left out, the suite's own value holds."""
+
+    suite: Annotated[str | None, Parameter(help=SUITE_HELP)] = None
+    stage: str | None = None
+    """The stage of the run whose model is measured; its last finished stage if left out."""
+    engine: str = "local"
+    """What generates the replies: local, vllm, or the address of an OpenAI-compatible endpoint."""
+    engine_option: Repeated = None
+    """An option of vLLM, such as tensor_parallel_size=4, or of an endpoint, such as timeout_s=600; may be repeated."""
+    samples: int | None = None
+    """Samples per problem; the suite's own number if left out."""
+    limit: int | None = None
+    """The number of problems to take from each benchmark; all if left out."""
+    budget: Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)] = None
+    """Thinking budgets in tokens, such as --budget 1024 4096; the suite is measured once with each of them."""
+    mode: Literal["reasoning", "non-reasoning"] | None = None
+    """Run only the suite's tasks in this mode."""
+    max_new_tokens: int | None = None
+    """The longest reply in tokens, its thought included; the suite's own limit if left out."""
+    temperature: float | None = None
+    """Sampling temperature; 0 is greedy decoding; the suite's own if left out."""
+    top_p: float | None = None
+    """Nucleus sampling: keep the most likely tokens up to this total probability; the suite's own if left out."""
+    seed: int | None = None
+    """The seed of the samples; the suite's own if left out."""
+    rows: BenchmarkRows = field(default_factory=BenchmarkRows)
+    skip_missing: Switch = False
+    """Leave out benchmarks that cannot be loaded, instead of stopping."""
+    changed: Switch = False
+    """Accept benchmarks whose content differs from the version that this project has seen."""
+    until_width: float | None = None
+    """Stop a task once its 95% interval reaches no further than this to each side of its score, such as 0.02."""
+    compare: Switch = False
+    """Print the published scores beside the measured ones."""
+    concurrency: int = 32
+    """The number of requests that an endpoint gets at the same time."""
+    against: Path | None = None
+    """The folder of another evaluation, to compare this one with."""
+    shared_only: Switch = False
+    """With --against: if the problems differ, compare only those that both evaluations have."""
+    rescore: Path | None = None
+    """Judge stored replies again instead of generating: an evaluation's folder, or a file of another harness."""
+    kind: str | None = None
+    """How --rescore FILE compares answers (math if left out); for a folder, your own function that judged it."""
+    out: Path | None = None
+    """The evaluation's folder; one under runs/eval, named after the model and the suite, if left out."""
+    settings: JudgeLimits = field(default_factory=JudgeLimits)
+    machine: MachineFlags = field(default_factory=MachineFlags)
+
+    def choices(self) -> "Choices":
+        """What the measurement itself takes.
+
+        Raises:
+            ConfigError: --rows or --engine-option is malformed, or a number is out of range.
+        """
+        from open_exaone.pipeline.evaluate import Choices
+
+        same = {theirs.name for theirs in fields(Choices)} & {own.name for own in fields(self)} - {"rows"}
+        return Choices(
+            **{name: getattr(self, name) for name in same},
+            num_samples=self.samples,
+            budgets=tuple(self.budget) if self.budget else None,
+            modes=(self.mode,) if self.mode else None,
+            rows=self.rows.by_benchmark(),
+            engine_options=_read_options(self.engine_option),
+        )
+
+    def changed_from_default(self) -> list[str]:
+        """The given flags that choose what is generated."""
+        default, names = EvalArguments(), [own.name for own in fields(self) if own.name not in WITH_RESCORE]
+        given = [name for name in names if getattr(self, name) != getattr(default, name)]
+        return [f"--{name.replace('_', '-')}" for name in given]
+
+
+def eval_(
+    model: Annotated[
+        str | None,
+        Parameter(
+            help="A run's folder, a model's folder, owner/name[@revision] on the hub, or an endpoint's address; with "
+            "--engine ADDRESS, the model's name at that endpoint."
+        ),
+    ] = None,
+    /,
+    *,
+    args: EvalArguments = EvalArguments(),
+) -> int:
+    """Measure a model, with error bars.
+
+    Give the same command again to continue a measurement that was interrupted.
+    """
+    from open_exaone.pipeline.folder import is_run
+    from open_exaone.present.terminal import Progress, measured_table
+
+    choices = args.choices()
+    _check(model, args)
+    console = Console()
+    with Progress(console) as progress:
+        folder, report = _measure(model, choices, args, progress)
+    console.print(measured_table(report.model_dump(mode="json"), console.width))
+    console.print(f"Report with every sample: {folder}/report.html")
+    for entry in report.tasks:
+        if entry.grader is not None:
+            console.print(
+                f"{entry.name}: {entry.grader.score:.1%} by the other grader, which agrees on "
+                f"{entry.grader.agreement:.1%} of the replies; the others are in {folder}/differences.jsonl"
+            )
+    _print_comparisons(console, args, folder, report)
+    if model is not None and set(args.changed_from_default()) <= {"--stage", "--concurrency"} and is_run(Path(model)):
+        _print_whether_repeated(console, Path(model), args.stage, report)
+    return 0
+
+
+def _check(model: str | None, args: EvalArguments) -> None:
+    """Refuses flags that contradict one another before anything is generated."""
+    from open_exaone.evaluation.store import Store
+    from open_exaone.pipeline.evaluate import is_address
+    from open_exaone.verify.own import is_own
+
+    rescore, kind = args.rescore, args.kind
+    if model is None and rescore is None:
+        raise ConfigError("eval: name a model to measure, or give --rescore to judge stored replies again")
+    if model is not None and rescore is not None:
+        raise ConfigError(f"--rescore {rescore}: generates nothing: leave the model {model} out, or --rescore")
+    if rescore is not None and (useless := args.changed_from_default()):
+        raise ConfigError(f"{useless[0]}: --rescore generates nothing: leave it out")
+    if kind is not None and (rescore is None or (rescore.is_dir() and not is_own(kind))):
+        raise ConfigError(
+            f"--kind {kind}: is for --rescore FILE, or for a folder that your own function judged; a benchmark defines "
+            "how it is judged"
+        )
+    if args.shared_only and args.against is None:
+        raise ConfigError("--shared-only: needs --against")
+    is_remote = any(map(is_address, (model or "", args.engine)))
+    if is_remote and (args.machine.device, args.machine.dtype) != ("auto", "auto"):
+        raise ConfigError("--device, --dtype: an endpoint has its own: leave them out")
+    if args.concurrency != EvalArguments.concurrency and not is_remote:
+        raise ConfigError(f"--concurrency {args.concurrency}: is for endpoints: leave it out")
+    if args.against is not None:
+        Store(args.against).read()
+
+
+def _measure(model: str | None, choices: "Choices", args: EvalArguments, progress: "Progress") -> "tuple[Path, Report]":
+    """The folder of the evaluation, and its report."""
+    from open_exaone.pipeline.evaluate import evaluate
+    from open_exaone.pipeline.rescore import rescore_file, rescore_folder
+    from open_exaone.verify.settings import JudgeSettings
+
+    machine, settings, stored, out = args.machine.machine(), args.settings.read(), args.rescore, args.out
+    if stored is None:
+        assert model is not None
+        settings = machine.judge(settings) if settings else None
+        return evaluate(model, choices, out=out, machine=machine, settings=settings, on_event=progress)
+    if stored.is_dir():
+        if out is not None:
+            raise ConfigError(f"--out {out}: the new verdicts of an evaluation's folder stay in it: leave --out out")
+        how: dict[str, Any] = {"kind": args.kind, "machine": machine, "compare": args.compare, "on_event": progress}
+        return stored, rescore_folder(stored, settings, **how)
+    out = out or Path("runs") / "eval" / f"rescored-{stored.stem}"
+    progress.message(f"judging the replies in {stored} into {out} …")
+    settings = machine.judge(settings or JudgeSettings())
+    return out, rescore_file(stored, out, settings, kind=args.kind or "math", compare=args.compare)
+
+
+def _print_comparisons(console: Console, args: EvalArguments, folder: Path, report: "Report") -> None:
+    from open_exaone.evaluation.compare import compare_runs, published_rows, run_rows
+    from open_exaone.present.terminal import rich_table
+
+    def show(rows: Sequence[Sequence[str]], otherwise: str) -> None:
+        console.print(rich_table(rows[0], rows[1:], console.width) if len(rows) > 1 else otherwise)
+
+    if args.compare:
+        show(published_rows(report), "No published table has what was measured here.")
+    if args.against is not None:
+        comparison = compare_runs(folder, args.against, shared_only=args.shared_only)
+        show(run_rows(comparison), f"{args.against} and this evaluation have nothing to compare.")
+
+
+def _print_whether_repeated(console: Console, source: Path, stage: str | None, report: "Report") -> None:
+    """Whether this measurement equals the run's own."""
+    from open_exaone.base.files import read_json
+    from open_exaone.pipeline.measure import find_model, stage_entry
+
+    stored = find_model(source, stage)[0].parent / "eval" / "report.json"
+    if stored.is_file():
+        same = read_json(stored) == stage_entry(*report.tasks)
+        console.print(f"This {'is the same as' if same else 'differs from'} the run's own measurement, {stored}.")
+
+
+def _read_options(given: Sequence[str] | None) -> dict[str, Any]:
+    """["max_model_len=65536"] as {"max_model_len": 65536}; a value is read as TOML, or as text where it is none.
+
+    Raises:
+        ConfigError: one is malformed.
+    """
+    options = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"--engine-option {text}: write it as NAME=VALUE, such as tensor_parallel_size=4")
+        options[name] = parse_value(value)
+    return options

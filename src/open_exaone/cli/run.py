@@ -1,0 +1,92 @@
+"""`exaone run`: a whole recipe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from open_exaone.base.terminal import Console
+from open_exaone.base.text import count
+from open_exaone.cli.flags import MachineFlags, Overrides, Switch
+
+if TYPE_CHECKING:
+    from open_exaone.pipeline.config import Recipe
+    from open_exaone.present.terminal import Progress
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunArguments:
+    """The flags of `exaone run`."""
+
+    out: Path | None = None
+    """The run's folder; runs/NAME, after the recipe's name, if left out."""
+    set_: Overrides = None
+    """Change one value of the recipe: STAGE.KEY=VALUE or TABLE.KEY=VALUE; may be repeated."""
+    quick: Switch = False
+    """Run the same stages cut down to about two minutes."""
+    machine: MachineFlags = field(default_factory=MachineFlags)
+
+
+def run(
+    recipe: Annotated[str, Parameter(help="The name of a shipped recipe, or a TOML file.")] = "nano/exaone-deep",
+    /,
+    *,
+    args: RunArguments = RunArguments(),
+) -> int:
+    """Train a model by a recipe, measure it after each stage and write a report.
+
+    Give the same command again to continue a run that was interrupted.
+
+    --set changes one value of the recipe. The value is written as in TOML; the
+    key begins with the name of a stage or of a table of the recipe. A run with
+    other values needs a folder of its own:
+
+        exaone run --set rl.group_size=16 --set evaluation.num_samples=8 --out runs/group-16
+    """
+    from open_exaone.pipeline.recipe import load_recipe
+
+    resolved = load_recipe(recipe, args.set_ or [], quick=args.quick)
+    name = resolved.name.replace("/", "-") + ("-quick" if args.quick else "")
+    run_and_show(resolved, args.out or Path("runs") / name, args.machine)
+    return 0
+
+
+def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags) -> None:
+    """Runs a recipe and prints its progress, its results and what to do next."""
+    from open_exaone.checkpoint.folder import resolve_device
+    from open_exaone.pipeline.run import run_recipe
+    from open_exaone.present.formatting import duration, size
+    from open_exaone.present.terminal import Progress, closing_table_rich
+
+    resolve_device(machine.device)
+    console = Console()
+    console.print(f"{recipe.name}: {', '.join(stage.name for stage in recipe.stages)}; the run's folder is {out}")
+    with Progress(console) as progress:
+
+        def show(event: dict[str, Any]) -> None:
+            progress(event)
+            if "measured" in event:
+                _show_measured(console, progress, event)
+
+        report = run_recipe(recipe, out, show, machine.machine())
+    console.print(closing_table_rich(report, console.width))
+    console.print(f"{duration(report['seconds'])}, with at most {size(report['peak_rss_bytes'])} of memory.")
+    console.print(f"Report: {out / 'report.html'}\nModel card: {out / 'card.md'}", soft_wrap=True)
+    suite = "" if recipe.evaluation is not None else " --suite NAME"
+    console.print(f"Talk to the model: exaone chat {out}\nMeasure it: exaone eval {out}{suite}", soft_wrap=True)
+
+
+def _show_measured(console: Console, progress: "Progress", event: Mapping[str, Any]) -> None:
+    from open_exaone.present.formatting import percent
+    from open_exaone.present.terminal import show_replies
+
+    entry = event["measured"]
+    low, high = map(percent, entry["ci95"])
+    not_judged = f"; {percent(entry['error_share'])} could not be judged" if entry["error_share"] else ""
+    asked = f"{count(entry['num_problems'], 'problem')} x {count(entry['k'], 'sample')}, {entry['mode']} mode"
+    progress.message(f"{event['stage']}: pass@1 {percent(entry['pass_at_1'])} [{low}, {high}] on {asked}{not_judged}")
+    for shown in event["showcase"]:
+        show_replies(shown["problem"], shown["replies"], console)

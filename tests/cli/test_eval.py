@@ -1,0 +1,31 @@
+"""`exaone eval`: a finished run's own measurement, repeated; its flags."""
+
+from open_exaone.cli.eval import EvalArguments
+from open_exaone.cli.flags import BenchmarkRows
+
+
+def test_eval_repeats_a_run_s_own_measurement(cli, told_run, monkeypatch, tmp_path):
+    folder, _ = told_run
+    monkeypatch.chdir(tmp_path)
+    code, text = cli("eval", folder)
+    assert code == 0
+    assert "is the same as the run's own measurement" in text
+    code, text = cli("eval", folder, "--suite", "nope")
+    assert code == 2 and "sets of this run are base, preference, rl, sft, test" in text
+    code, text = cli("eval", folder, "--stage", "nope")
+    assert code == 2 and "must be one of base, sft, prefer, rl" in text
+
+
+def test_every_flag_reaches_the_measurement():
+    given = EvalArguments(
+        samples=3, budget=[1024, 4096], mode="reasoning", rows=BenchmarkRows(rows=["math_500=a=b"]), top_p=0.5
+    )
+    choices = given.choices()
+    assert (choices.num_samples, choices.budgets, choices.modes, choices.top_p) == (
+        3,
+        (1024, 4096),
+        ("reasoning",),
+        0.5,
+    )
+    assert choices.rows == {"math_500": "a=b"}
+    assert given.changed_from_default() == ["--samples", "--budget", "--mode", "--top-p", "--rows"]

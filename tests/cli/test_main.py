@@ -1,0 +1,45 @@
+"""The command line as a whole: exit codes, and messages that name what is wrong and how to fix it."""
+
+import re
+import sys
+
+import pytest
+
+from open_exaone.cli.main import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["eval", "nowhere", "--samples", "0"], "--samples 0: must be at least 1"),
+        (["chat", "nowhere", "--temperature", "-1"], "--temperature -1.0: must lie in 0"),
+        (["run", "--speed", "9"], "--speed"),
+        (["run", "--device", "tpu"], "tpu"),
+        (["eval", "nowhere"], "nowhere: is neither a model's folder (config.json) nor a run's (recipe.toml)"),
+        (["chat", "nowhere"], "nowhere: is neither"),
+        (["sing"], "sing"),
+    ],
+)
+def test_misuse_exits_2_and_names_the_fix(arguments, message, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text = cli(*arguments)
+    assert code == 2
+    assert message in text
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), KeyError("memory"), OSError(5, "Input/output error")])
+def test_an_error_that_is_not_of_memory_is_raised(error, monkeypatch) -> None:
+    def fail(*_, **__) -> None:
+        raise error
+
+    monkeypatch.setattr("open_exaone.present.doctor.checks", fail)
+    with pytest.raises(type(error)) as raised:
+        main(["doctor"])
+    assert raised.value is error
+
+
+def test_the_module_is_the_command(cli, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["exaone", "--version"])
+    code, text = cli("--version")
+    assert code == 0 and re.fullmatch(r" ?\d+\.\d+\.\d+ ?", text)

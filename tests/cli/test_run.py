@@ -1,0 +1,60 @@
+"""`exaone run`: a recipe and its overrides are checked before anything is written; what it prints at the end."""
+
+import re
+import shutil
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nope"], "recipe 'nope': no such recipe; shipped are nano/exaone-deep"),
+        (["nope.toml"], "nope.toml: no such file"),
+        (["--set", "rl.group_size"], "write it as stage.key=value"),
+        (["--set", "rl.group_sise=4"], "group_sise: unknown key; known keys:"),
+        (["--set", "rl.group_size=1"], "group_size = 1: should be greater than or equal to 2"),
+        (["--set", "rl.group_size=many"], "group_size = 'many': should be a valid integer"),
+        (["--set", "rll.group_size=4"], "'rll' is neither a stage (base, sft, prefer, rl) nor one of"),
+        (["--set", "data.test.sources.0.num_problems=0"], "should be greater than or equal to 1"),
+        (["--set", "evaluation.data=exam"], "evaluation.data = 'exam': no such data; there are test"),
+        (["--set", "model.num_kv_heads=3"], "num_kv_heads = 3 must divide num_heads = 4"),
+        (["--set", 'data.test.sources.0.families=["sudoku"]'], "sudoku"),
+        (
+            ["--set", "rl.max_new_tokens=400"],
+            "rl.max_new_tokens = 400: must lie below model.max_positions = 384",
+        ),
+        (["--set", "stages=5", "--set", "rl.num_steps=3"], "'rl' is neither a stage"),
+    ],
+)
+def test_a_wrong_recipe_or_value_exits_2_and_names_the_fix(arguments, message, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text = cli("run", *arguments)
+    assert code == 2
+    assert message in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_toml_file_is_named_with_its_line(cli, tmp_path):
+    (tmp_path / "recipe.toml").write_text('name = "x"\nseed = = 3\n')
+    code, text = cli("run", tmp_path / "recipe.toml")
+    assert code == 2
+    assert "recipe.toml: not valid TOML" in text and "line 2" in text
+
+
+def test_the_example_in_the_help_sets_values_of_the_default_recipe(cli):
+    from open_exaone.pipeline.recipe import load_recipe
+
+    _, text = cli("run", "--help")
+    [example] = re.findall(r"exaone run (--set .*?) --out runs/", text)
+    recipe = load_recipe(overrides=example.removeprefix("--set ").split(" --set "))
+    assert recipe != load_recipe()
+
+
+def test_the_last_lines_name_the_report_and_the_next_commands(cli, told_run, recipe_file, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(told_run[0], folder)
+    code, text = cli("run", recipe_file, "--out", folder)
+    assert code == 0
+    assert f"Report: {folder}/report.html" in text and (folder / "report.html").is_file()
+    assert f"Talk to the model: exaone chat {folder} Measure it: exaone eval {folder}" in text
