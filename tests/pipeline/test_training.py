@@ -200,7 +200,7 @@ def test_every_row_is_learned_as_often_as_asked(place):
 
 def test_smoothing_and_z_loss_reach_the_loss(place):
     losses = []
-    for number, stage in enumerate(("", "label_smoothing = 0.3", "z_loss = 0.1")):
+    for number, stage in enumerate(("", "loss = { label_smoothing = 0.3 }", "loss = { z_loss = 0.1 }")):
         rows = []
         training.run_training(config_of(place, "sft", stage=stage), place / f"out{number}", rows.append, FLOAT32)
         losses.append(next(row["loss"] for row in rows if "loss" in row))

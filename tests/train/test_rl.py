@@ -23,7 +23,7 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
-from open_exaone.data.batch import join
+from open_exaone.data.batch import join, singles
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.train.buffer import read_rollouts, write_rollouts
@@ -164,7 +164,10 @@ def test_rewards_that_are_all_equal_move_no_weight(value, kind, tmp_path):
 
 def test_the_step_is_the_policy_gradient_whatever_the_engine_rounds():
     """One update a batch: ratios are 1, so that no gap to the engine's log-probabilities clips anything."""
-    model, batch = make_model(), join(some_documents(8))  # engine's log-probabilities of -2, far from the model's
+    model, batch = (
+        make_model(),
+        join(singles(some_documents(8))),
+    )  # engine's log-probabilities of -2, far from the model's
     loss, metrics = online_rl(model, None).loss(model, batch, 10.0)
     loss.backward()
     found = {name: weight.grad.clone() for name, weight in model.named_parameters()}
@@ -188,7 +191,7 @@ def test_the_gauge_shows_dropout(tmp_path):
         objective = online_rl(model.eval(), tmp_path / str(dropout), reward=REWARD, batch_prompts=2)
         data = objective.step_data(0)
         model.train()
-        gaps.append(objective.loss(model, join(data.documents), data.denominator)[1]["max_logprob_gap"])
+        gaps.append(objective.loss(model, join(data.units), data.denominator)[1]["max_logprob_gap"])
     assert gaps[0] < 1e-3 and gaps[1] > 0.05
 
 
