@@ -1,6 +1,7 @@
 """`exaone train`: every kind of stage on files of one's own, its result, its resuming, what it refuses."""
 
 import json
+import math
 import tomllib
 
 import pytest
@@ -88,6 +89,28 @@ def test_a_run_that_was_cut_ends_in_the_same_weights(kind, place):
     training.run_training(config, place / "cut", lambda event: None, FLOAT32)
     whole, again = weights_of(place / "whole" / "model"), weights_of(place / "cut" / "model")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_dpo_with_lora_begins_at_its_reference_and_reads_it_when_resumed(place):
+    config = config_of(place, "preference", stage='loss = { name = "dpo", beta = 0.3 }\n[lora]\nrank = 4')
+    training.run_training(config, place / "whole", lambda event: None, FLOAT32)
+
+    def cut(event):
+        if event.get("step") == 3:
+            raise Cut
+
+    with pytest.raises(Cut):
+        training.run_training(config, place / "cut", cut, FLOAT32)
+    file = place / "cut" / "reference.safetensors"
+    written, begun = file.read_bytes(), file.stat().st_mtime_ns
+    training.run_training(config, place / "cut", lambda event: None, FLOAT32)
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == (written, begun)
+    adapters = [(place / run / "adapter" / "adapter_model.safetensors").read_bytes() for run in ("whole", "cut")]
+    losses = [json.loads(line)["loss"] for line in (place / "cut" / "metrics.jsonl").open()]
+    assert adapters[0] == adapters[1] and losses[0] == pytest.approx(math.log(2), abs=1e-5) and losses[-1] < losses[0]
+    other = config_of(place, "preference", stage='loss = { name = "dpo", beta = 0.5 }\n[lora]\nrank = 4')
+    with pytest.raises(RunFolderError, match=r"other settings \(stage.loss.beta\)"):
+        training.run_training(other, place / "cut", lambda event: None, FLOAT32)
 
 
 def test_lora_trains_adapters_that_merge_into_the_model(place):

@@ -15,6 +15,7 @@ STAGE = frozenset(
         *(f".{name}.{end}" for name in _MADE_WHOLE for end in ("partial", "lock")),
         *(".lock", "config.toml", "fingerprint.json", "rewards.json", "sampling.json", "outcome.json"),
         *("metrics.jsonl", "pairs.jsonl", "samples.jsonl", "checkpoints", "rollouts", "eval"),
+        "reference.safetensors",
     }
 )  # in the folder of a stage, of a recipe or by itself
 STORY = frozenset({".lock", "recipe.toml", "machine.json", "problems", "report.json", "report.html", "card.md"})

@@ -35,6 +35,7 @@ from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
+from open_exaone.train.reference import with_reference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.supervised import Supervised
 from open_exaone.verify.settings import JudgeSettings
@@ -150,7 +151,8 @@ def _objective(stage_run: StageRun, model: LanguageModel) -> Objective:
             )
             return Supervised(stage, documents, seed)
         case PreferenceStage():
-            return Preference(stage, _pairs(stage_run, stage, model), seed)
+            pairs = with_reference(_pairs(stage_run, stage, model), model, stage_run.path, stage)
+            return Preference(stage, pairs, seed)
         case RlStage():
             tell_changed_rewards(stage, stage_run.path, stage_run.on_event)
             generate = stage_run.generate(model, None)

@@ -56,6 +56,7 @@ from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
+from open_exaone.train.reference import with_reference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.settings import MAY_CHANGE
 from open_exaone.train.state import Progress, best_checkpoint, checkpoints, fingerprint_of, read_state
@@ -278,7 +279,8 @@ def _objective(
                 steps = mixture.by_tokens(stage.batch_tokens, stage.num_epochs)
             return Supervised(stage, prepared.documents, config.seed, steps)
         case PreferenceStage():
-            return Preference(stage, prepared.pairs, config.seed, _steps(mixture, stage.batch_pairs, stage))
+            pairs = with_reference(prepared.pairs, model, out, stage)
+            return Preference(stage, pairs, config.seed, _steps(mixture, stage.batch_pairs, stage))
         case RlStage():
             for name in filter(is_own, weights_of(stage.reward)):
                 check_own(name, config.judge)
