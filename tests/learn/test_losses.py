@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from open_exaone.learn.advantage import group_relative
 from open_exaone.learn.cross_entropy import SUPERVISED_LOSSES, SupervisedLoss
-from open_exaone.learn.policy import POLICY_LOSSES, Grpo, PolicyLoss, grpo
+from open_exaone.learn.policy import POLICY_LOSSES, Grpo, PolicyLoss, Sampled, grpo
 from open_exaone.learn.preference import PREFERENCE_LOSSES, Dpo, PreferenceLoss, Replies, SimPER, dpo, simper
 
 
@@ -137,7 +137,7 @@ def test_grpo_on_policy_is_the_policy_gradient():
     """Where the ratio is 1 the gradient is that of -A log p, whatever the clip."""
     logprobs = torch.randn(10, dtype=torch.double, requires_grad=True)
     advantages = torch.randn(10, dtype=torch.double)
-    grpo(logprobs, logprobs.detach(), advantages, torch.zeros(10).long(), 10, Grpo()).backward()
+    grpo(Sampled(logprobs, logprobs.detach(), advantages, torch.zeros(10).long()), 10, Grpo()).backward()
     torch.testing.assert_close(logprobs.grad, -advantages / 10)
 
 
@@ -147,8 +147,8 @@ def test_grpo_on_policy_is_the_policy_gradient():
 )
 def test_grpo_clips_only_what_has_gone_far_enough(ratio, advantage, moves):
     logprobs = torch.tensor([math.log(ratio)], requires_grad=True)
-    sampled = torch.zeros(1), torch.tensor([advantage]), torch.zeros(1).long()
-    loss = grpo(logprobs, *sampled, 1.0, Grpo(clip_low=0.2, clip_high=0.28))
+    sampled = Sampled(logprobs, torch.zeros(1), torch.tensor([advantage]), torch.zeros(1).long())
+    loss = grpo(sampled, 1.0, Grpo(clip_low=0.2, clip_high=0.28))
     loss.backward()
     assert bool(logprobs.grad.abs() > 0) == moves
     clipped = min(max(ratio, 0.8), 1.28)

@@ -228,6 +228,12 @@ def test_what_failed_is_masked_and_what_the_reply_caused_is_rewarded():
     assert {name: data.metrics[name] for name in wanted} == pytest.approx(wanted)
 
 
+def test_the_loss_says_whether_advantages_are_divided_by_the_standard_deviation():
+    objective = online_rl(make_model(), None, loss={"divide_by_std": False})
+    object.__setattr__(objective, "_groups", lambda *_: [group(S.CORRECT, S.WRONG, S.WRONG, S.WRONG)])
+    assert [document.advantage for document in objective.step_data(0).documents] == [0.75, -0.25, -0.25, -0.25]
+
+
 def test_a_step_in_which_all_is_masked_names_the_cause():
     objective = online_rl(make_model(), None)
     object.__setattr__(objective, "_groups", lambda *_: [group(S.ERROR, S.ERROR)] * 2)

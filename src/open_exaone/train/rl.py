@@ -18,7 +18,7 @@ from open_exaone.base.records import Problem, RolloutGroup, Sampling
 from open_exaone.data.batch import Batch, singles, step_indices
 from open_exaone.data.document import prompt_ids, rollout_document
 from open_exaone.learn.advantage import group_relative
-from open_exaone.learn.policy import POLICY_LOSSES
+from open_exaone.learn.policy import POLICY_LOSSES, Sampled
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rewards.rubric import sum_size, weights_of
@@ -130,9 +130,8 @@ class OnlineRl:
         advantages_M = torch.from_numpy(batch.advantages_D).to(logprobs_M.device)[documents_M]
         # The samples' policy is this very one, and updated once: its own log-probabilities are the old ones. Those of
         # the engine differ by rounding (in bfloat16 by up to some tenths), and would have ratios clipped for nothing.
-        settings, old_logprobs_M = self.config.loss, logprobs_M.detach()
-        policy_loss = POLICY_LOSSES[settings.name]
-        loss = policy_loss(logprobs_M, old_logprobs_M, advantages_M, documents_M, denominator, settings)
+        sampled = Sampled(logprobs_M, logprobs_M.detach(), advantages_M, documents_M)
+        loss = POLICY_LOSSES[self.config.loss.name](sampled, denominator, self.config.loss)
         engine_logprobs_M = torch.from_numpy(batch.old_logprobs_M).to(logprobs_M.device)
         gap_M = (logprobs_M.detach() - engine_logprobs_M).abs()
         metrics = {
