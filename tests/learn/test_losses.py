@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from open_exaone.learn.advantage import group_relative
 from open_exaone.learn.cross_entropy import SUPERVISED_LOSSES, SupervisedLoss
 from open_exaone.learn.policy import POLICY_LOSSES, Grpo, PolicyLoss, Sampled, grpo
-from open_exaone.learn.preference import PREFERENCE_LOSSES, Dpo, PreferenceLoss, Replies, SimPER, dpo, simper
+from open_exaone.learn.preference import PREFERENCE_LOSSES, Dpo, Ipo, PreferenceLoss, Replies, SimPER, dpo, ipo, simper
 
 
 def replies_of(*pairs):
@@ -61,6 +61,21 @@ def test_dpo_and_its_gradient_are_the_papers():
         for sign, (reply, _) in zip((-1, 1), pair, strict=True):
             push = beta / (1 + math.exp(beta * margin)) / 3
             torch.testing.assert_close(reply.grad, torch.full_like(reply, sign * push))
+
+
+def test_ipo_is_equation_17_with_means_and_rests_where_the_margin_is_enough():
+    pairs, tau = some_pairs((3, 5), (8, 2)), 0.4
+    margins = [((c.sum() - c_ref) / len(c) - (r.sum() - r_ref) / len(r)).detach() for (c, c_ref), (r, r_ref) in pairs]
+    loss = ipo(replies_of(*pairs), 3, Ipo(tau=tau))
+    assert float(loss.detach()) == pytest.approx(sum(float(margin - 1.25) ** 2 for margin in margins) / 3)
+    loss.backward()
+    for margin, pair in zip(margins, pairs, strict=True):
+        for sign, (reply, _) in zip((1, -1), pair, strict=True):
+            push = sign * 2 * (margin - 1 / (2 * tau)) / len(reply) / 3
+            torch.testing.assert_close(reply.grad, push.expand_as(reply))
+    (pair,) = some_pairs((1, 1))
+    replies = replace(replies_of(pair), logprobs_D=torch.tensor([2.0, 1.5]), reference_D=torch.tensor([0.0, 4.5]))
+    assert float(ipo(replies, 1, Ipo())) == 0.0
 
 
 def test_dpo_stays_finite_where_replies_are_long_and_wants_its_reference():

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from open_exaone.base.config import Config, validate
 from open_exaone.base.errors import ConfigError
-from open_exaone.learn.preference import Dpo, SimPER
+from open_exaone.learn.preference import Dpo, Ipo, SimPER
 from open_exaone.train.config import AnyStage, PreferenceStage
 from open_exaone.train.state import fingerprint_of
 
@@ -30,8 +30,8 @@ def stage_of(kind, **changes):
 @pytest.mark.parametrize(
     ("kind", "loss", "why"),
     [
-        ("preference", {"name": "simpr"}, "x.toml: stages.0.loss.name = 'simpr': must be one of simper, dpo"),
-        ("preference", {"beta": 0.2}, "x.toml: stages.0.loss.name: is missing; must be one of simper, dpo"),
+        ("preference", {"name": "simpr"}, "x.toml: stages.0.loss.name = 'simpr': must be one of simper, dpo, ipo"),
+        ("preference", {"beta": 0.2}, "x.toml: stages.0.loss.name: is missing; must be one of simper, dpo, ipo"),
         ("preference", "dpo", "x.toml: stages.0.loss = 'dpo': must be a table, such as { name = \"simper\" }"),
         ("preference", {"name": "dpo", "bta": 1}, "x.toml: stages.0.loss.bta: unknown key; known keys: beta, name"),
         ("preference", {"name": "dpo", "beta": 0}, "x.toml: stages.0.loss.beta = 0: should be greater than 0"),
@@ -56,10 +56,14 @@ def test_a_wrong_kind_is_refused_with_the_known_ones():
 
 
 def test_a_loss_is_a_record_of_its_own_and_part_of_the_fingerprint():
-    stages = [stage_of("preference"), *(stage_of("preference", loss={"name": name}) for name in ("simper", "dpo"))]
-    assert [stage.loss for stage in stages] == [SimPER(), SimPER(), Dpo()]
+    stages = [
+        stage_of("preference"),
+        *(stage_of("preference", loss={"name": name}) for name in ("simper", "dpo", "ipo")),
+    ]
+    assert [stage.loss for stage in stages] == [SimPER(), SimPER(), Dpo(), Ipo()]
     told = [fingerprint_of(stage) for stage in stages]
-    assert told[0] == told[1] and told[2] == {**told[0], "loss.name": "dpo"}
+    assert told[0] == told[1]
+    assert told[2:] == [{**told[0], "loss.name": name} for name in ("dpo", "ipo")]
     dumped = stages[2].model_dump(mode="json")
     assert PreferenceStage.model_validate_json(stages[2].model_dump_json()) == stages[2]
     assert dumped["loss"] == {"name": "dpo", "beta": 0.1}

@@ -87,5 +87,27 @@ def dpo(replies: Replies, denominator: float, settings: Dpo) -> Tensor:
     return -logsigmoid(settings.beta * replies.margins_U(replies.log_ratios_D)).sum() / denominator
 
 
-PreferenceLoss = Annotated[SimPER | Dpo, Field(discriminator="name")]
-PREFERENCE_LOSSES: Mapping[str, Callable[[Replies, float, Any], Tensor]] = {"simper": simper, "dpo": dpo}
+class Ipo(LossConfig):
+    """IPO: towards a margin that is enough, where DPO pushes without end."""
+
+    name: Literal["ipo"] = "ipo"
+    needs_reference: ClassVar[bool] = True
+    tau: float = Field(default=0.1, gt=0)
+    """τ, which TRL calls beta: the margin that is enough is 1 / (2 τ), per token."""
+
+
+def ipo(replies: Replies, denominator: float, settings: Ipo) -> Tensor:
+    """IPO: Σ (mean log p/p_ref(chosen) - mean log p/p_ref(rejected) - 1 / (2 τ))² / denominator.
+
+    Azar et al. 2023, arXiv 2310.12036, equation 17. There, log-probabilities are those of whole replies; here they are
+    averaged over tokens, as TRL does: the target is fixed, and sums would reach it the sooner the longer replies are.
+
+    Args:
+        denominator: how many pairs the whole optimizer step has.
+    """
+    margins_U = replies.margins_U(replies.log_ratios_D / replies.num_tokens_D)
+    return (margins_U - 1 / (2 * settings.tau)).square().sum() / denominator
+
+
+PreferenceLoss = Annotated[SimPER | Dpo | Ipo, Field(discriminator="name")]
+PREFERENCE_LOSSES: Mapping[str, Callable[[Replies, float, Any], Tensor]] = {"simper": simper, "dpo": dpo, "ipo": ipo}
