@@ -111,7 +111,7 @@ def training(shape: str, dtype: torch.dtype) -> Work:
 
     def work() -> float:
         data, num_tokens = objective.step_data(0), 0
-        for batch in pack(data.documents, stage.micro_batch_tokens):
+        for batch in pack(data.units, stage.micro_batch_tokens):
             loss, _ = objective.loss(model, batch, data.denominator)
             loss.backward()
             optimizer.accumulate()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from open_exaone.checkpoint.folder import resolve_dtype
-from open_exaone.data.batch import pack
+from open_exaone.data.batch import pack, singles
 from open_exaone.data.document import Document
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
@@ -68,7 +68,7 @@ class Ours:
         """One optimizer step; returns the tokens computed."""
         denominator = sum(int(np.count_nonzero(document.loss_mask[1:])) for document in documents)
         num_computed = 0
-        for batch in pack(documents, self.objective.config.micro_batch_tokens):
+        for batch in pack(singles(documents), self.objective.config.micro_batch_tokens):
             self.objective.loss(self.model, batch, denominator)[0].backward()
             self.optimizer.accumulate()
             num_computed += rounded(batch.num_tokens, self.model.device)
@@ -78,7 +78,7 @@ class Ours:
     def loss(self, documents: Sequence[Document]) -> float:
         """The mean loss of a learned token, nothing moved."""
         with torch.no_grad():
-            (batch,) = pack(documents, sum(len(document.ids) for document in documents))
+            (batch,) = pack(singles(documents), sum(len(document.ids) for document in documents))
             return float(self.objective.loss(self.model, batch, float(batch.loss_mask_T.sum()))[0])
 
     def contestant(self, documents: Sequence[Document], steps: int) -> Contestant:

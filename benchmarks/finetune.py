@@ -23,7 +23,7 @@ import torch
 
 from open_exaone.base.files import read_jsonl
 from open_exaone.checkpoint.folder import load_tokenizer
-from open_exaone.data.batch import pack
+from open_exaone.data.batch import pack, singles
 from open_exaone.data.document import Document
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
@@ -132,7 +132,7 @@ def train(
         num_tokens = sum(len(document.ids) for document in chosen)
         denominator = sum(sum(document.loss_mask[1:]) for document in chosen)
         started, total = time.perf_counter(), 0.0
-        for batch in pack(chosen, args.micro_batch_tokens):
+        for batch in pack(singles(chosen), args.micro_batch_tokens):
             loss, _ = objective.loss(model, batch, denominator)
             loss.backward()
             optimizer.accumulate()

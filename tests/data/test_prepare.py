@@ -16,7 +16,7 @@ from data.made_up import PAIR, PROBLEM, TALK, TEXT, THOUGHT, write_rows
 from doubles import make_tokenizer
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import locked
-from open_exaone.data.batch import join
+from open_exaone.data.batch import join, singles
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.prepare import prepare
 from open_exaone.data.render import render_batch
@@ -159,7 +159,7 @@ def test_worked_solutions_of_problems_can_be_learned(made):
 
 def test_documents_can_be_packed_and_stay_as_they_are(made):
     prepared = made("sft", [TALK, THOUGHT])
-    batch = join(prepared.documents[:])
+    batch = join(singles(prepared.documents[:]))
     assert batch.ids_T.tolist() == [*prepared.documents[0].ids, *prepared.documents[1].ids]
     with pytest.raises(ValueError, match="read-only"):
         prepared.documents[0].ids[0] = 1

@@ -3,6 +3,8 @@
 import functools
 import itertools
 import math
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -10,32 +12,80 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_exaone.learn.advantage import group_relative
-from open_exaone.learn.cross_entropy import linear_cross_entropy
-from open_exaone.learn.policy import grpo
-from open_exaone.learn.preference import simper
+from open_exaone.learn.cross_entropy import SUPERVISED_LOSSES, SupervisedLoss
+from open_exaone.learn.policy import POLICY_LOSSES, Grpo, PolicyLoss, Sampled, grpo
+from open_exaone.learn.preference import PREFERENCE_LOSSES, Dpo, Ipo, PreferenceLoss, Replies, SimPER, dpo, ipo, simper
+
+
+def replies_of(*pairs):
+    """Replies, chosen and rejected in turn, and their parts: a token's log-probabilities, and the reference's sum."""
+    flat = [reply for pair in pairs for reply in pair]
+    return Replies(
+        torch.stack([logprobs.sum() for logprobs, _ in flat]),
+        torch.tensor([float(len(logprobs)) for logprobs, _ in flat]),
+        torch.tensor([1.0, -1.0] * len(pairs)),
+        torch.arange(len(pairs)).repeat_interleave(2),
+        torch.tensor([reference for _, reference in flat], dtype=torch.double),
+    )
+
+
+def some_pairs(*lengths, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    return [
+        [(torch.randn(n, dtype=torch.double, generator=draw).sub(1).requires_grad_(), -1.2 * n + 0.3) for n in pair]
+        for pair in lengths
+    ]
 
 
 def test_simper_and_its_gradient_are_the_papers():
     """Gradient: -(p_w / |y_w| grad log pi(y_w) - p_l / |y_l| grad log pi(y_l)), p the inverse perplexity."""
-    chosen = [torch.randn(length, dtype=torch.double).sub(1).requires_grad_() for length in (3, 8)]
-    rejected = [torch.randn(length, dtype=torch.double).sub(1).requires_grad_() for length in (5, 2)]
-    loss = simper(torch.stack([c.mean() for c in chosen]), torch.stack([r.mean() for r in rejected]), denominator=2)
-    expected = sum(
-        -math.exp(float(c.detach().mean())) + math.exp(float(r.detach().mean()))
-        for c, r in zip(chosen, rejected, strict=True)
-    )
+    pairs = some_pairs((3, 5), (8, 2))
+    loss = simper(replies_of(*pairs), 2, SimPER())
+    expected = sum(math.exp(float(r.detach().mean())) - math.exp(float(c.detach().mean())) for (c, _), (r, _) in pairs)
     assert float(loss.detach()) == pytest.approx(expected / 2)
     loss.backward()
-    for sign, replies in ((-1, chosen), (1, rejected)):
-        for reply in replies:
+    for pair in pairs:
+        for sign, (reply, _) in zip((-1, 1), pair, strict=True):
             probability = math.exp(float(reply.detach().mean()))
             torch.testing.assert_close(reply.grad, torch.full_like(reply, sign * probability / len(reply) / 2))
 
 
-def test_simper_does_not_care_where_a_pairs_halves_lie():
-    chosen, rejected = torch.randn(6), torch.randn(6)
-    apart = simper(chosen[:2], rejected[:0], 6) + simper(chosen[2:], rejected, 6)
-    torch.testing.assert_close(apart, simper(chosen, rejected, 6))
+def test_dpo_and_its_gradient_are_the_papers():
+    """Equation 7; gradient: -beta sigma(beta (rejected - chosen)) (grad log pi(y_w) - grad log pi(y_l))."""
+    pairs, beta = some_pairs((3, 5), (8, 2)), 0.4
+    loss = dpo(replies_of(*pairs), 3, Dpo(beta=beta))
+    margins = [float((c.sum() - c_ref - r.sum() + r_ref).detach()) for (c, c_ref), (r, r_ref) in pairs]
+    assert float(loss.detach()) == pytest.approx(sum(math.log1p(math.exp(-beta * margin)) for margin in margins) / 3)
+    loss.backward()
+    for margin, pair in zip(margins, pairs, strict=True):
+        for sign, (reply, _) in zip((-1, 1), pair, strict=True):
+            push = beta / (1 + math.exp(beta * margin)) / 3
+            torch.testing.assert_close(reply.grad, torch.full_like(reply, sign * push))
+
+
+def test_ipo_is_equation_17_with_means_and_rests_where_the_margin_is_enough():
+    pairs, tau = some_pairs((3, 5), (8, 2)), 0.4
+    margins = [((c.sum() - c_ref) / len(c) - (r.sum() - r_ref) / len(r)).detach() for (c, c_ref), (r, r_ref) in pairs]
+    loss = ipo(replies_of(*pairs), 3, Ipo(tau=tau))
+    assert float(loss.detach()) == pytest.approx(sum(float(margin - 1.25) ** 2 for margin in margins) / 3)
+    loss.backward()
+    for margin, pair in zip(margins, pairs, strict=True):
+        for sign, (reply, _) in zip((1, -1), pair, strict=True):
+            push = sign * 2 * (margin - 1 / (2 * tau)) / len(reply) / 3
+            torch.testing.assert_close(reply.grad, push.expand_as(reply))
+    (pair,) = some_pairs((1, 1))
+    replies = replace(replies_of(pair), logprobs_D=torch.tensor([2.0, 1.5]), reference_D=torch.tensor([0.0, 4.5]))
+    assert float(ipo(replies, 1, Ipo())) == 0.0
+
+
+def test_dpo_stays_finite_where_replies_are_long_and_wants_its_reference():
+    (pair,) = some_pairs((2, 2))
+    replies = replies_of(pair)
+    far = replace(replies, logprobs_D=torch.tensor([-9e4, -1.0], requires_grad=True))
+    dpo(far, 1, Dpo()).backward()
+    torch.testing.assert_close(far.logprobs_D.grad, torch.tensor([-0.1, 0.1]))
+    with pytest.raises(ValueError, match="needs reference log-probabilities"):
+        dpo(replace(replies, reference_D=None), 1, Dpo())
 
 
 def test_advantages_are_centred_and_scaled_by_group():
@@ -102,7 +152,7 @@ def test_grpo_on_policy_is_the_policy_gradient():
     """Where the ratio is 1 the gradient is that of -A log p, whatever the clip."""
     logprobs = torch.randn(10, dtype=torch.double, requires_grad=True)
     advantages = torch.randn(10, dtype=torch.double)
-    grpo(logprobs, logprobs.detach(), advantages, denominator=10).backward()
+    grpo(Sampled(logprobs, logprobs.detach(), advantages, torch.zeros(10).long()), 10, Grpo()).backward()
     torch.testing.assert_close(logprobs.grad, -advantages / 10)
 
 
@@ -112,15 +162,29 @@ def test_grpo_on_policy_is_the_policy_gradient():
 )
 def test_grpo_clips_only_what_has_gone_far_enough(ratio, advantage, moves):
     logprobs = torch.tensor([math.log(ratio)], requires_grad=True)
-    loss = grpo(logprobs, torch.zeros(1), torch.tensor([advantage]), 1.0, clip_low=0.2, clip_high=0.28)
+    sampled = Sampled(logprobs, torch.zeros(1), torch.tensor([advantage]), torch.zeros(1).long())
+    loss = grpo(sampled, 1.0, Grpo(clip_low=0.2, clip_high=0.28))
     loss.backward()
     assert bool(logprobs.grad.abs() > 0) == moves
     clipped = min(max(ratio, 0.8), 1.28)
     assert float(loss.detach()) == pytest.approx(-min(ratio * advantage, clipped * advantage), rel=1e-5)
 
 
-def test_the_functions_have_their_public_names():
+@pytest.mark.parametrize(
+    ("union", "table"),
+    [(PreferenceLoss, PREFERENCE_LOSSES), (PolicyLoss, POLICY_LOSSES), (SupervisedLoss, SUPERVISED_LOSSES)],
+)
+def test_every_name_that_a_recipe_may_give_has_its_function_and_its_public_name(union, table):
     from open_exaone import learn
 
-    assert (learn.simper, learn.grpo) == (simper, grpo)
-    assert (learn.linear_cross_entropy, learn.group_relative) == (linear_cross_entropy, group_relative)
+    members = get_args(get_args(union)[0]) if get_args(union) else (union,)
+    assert [member().name for member in members] == list(table)
+    for name, function in table.items():
+        assert getattr(learn, function.__name__) is function
+        assert name in function.__name__
+
+
+def test_the_advantages_have_their_public_name():
+    from open_exaone import learn
+
+    assert learn.group_relative is group_relative

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from open_exaone.learn.cross_entropy import linear_cross_entropy
+from open_exaone.learn.cross_entropy import CrossEntropy, linear_cross_entropy
 from open_exaone.model import logprobs
 from open_exaone.model.logprobs import linear_logprobs
 from open_exaone.model.packed import rounded
@@ -53,7 +53,7 @@ def plain_loss(x, weight, ids, denominator, smoothing, z):
 @pytest.mark.parametrize("scale", [1.0, -2.5])
 def test_linear_cross_entropy_is_torchs(smoothing, z, scale):
     x, weight, ids = given()
-    loss, entropy = linear_cross_entropy(x, weight, ids, 7.0, label_smoothing=smoothing, z_loss=z)
+    loss, entropy = linear_cross_entropy(x, weight, ids, 7.0, CrossEntropy(label_smoothing=smoothing, z_loss=z))
     torch.testing.assert_close(entropy, (-(whole(x, weight).exp() * whole(x, weight)).sum() / 7.0).float())
     found = scale * loss
     expected = scale * plain_loss(x, weight, ids, 7.0, smoothing, z)
@@ -67,7 +67,7 @@ def test_linear_cross_entropy_is_torchs(smoothing, z, scale):
 def test_the_two_ways_to_the_loss_agree():
     x, weight, ids = given(dtype=torch.float32)
     ways = (
-        linear_cross_entropy(x, weight, ids, 5.0)[0],
+        linear_cross_entropy(x, weight, ids, 5.0, CrossEntropy())[0],
         -linear_logprobs(x, weight, ids)[0].sum() / 5.0,
     )
     torch.testing.assert_close(*ways)
@@ -77,10 +77,13 @@ def test_the_two_ways_to_the_loss_agree():
 
 def test_a_frozen_head_and_no_tokens_at_all():
     x, weight, ids = given(dtype=torch.float32)
-    [gradient] = torch.autograd.grad(linear_cross_entropy(x, weight.detach(), ids, 1.0)[0], (x,))
+    [gradient] = torch.autograd.grad(linear_cross_entropy(x, weight.detach(), ids, 1.0, CrossEntropy())[0], (x,))
     [expected] = torch.autograd.grad(plain_loss(x, weight, ids, 1.0, 0.0, 0.0), (x,))
     torch.testing.assert_close(gradient, expected)
-    loss = linear_cross_entropy(x[:0], weight, ids[:0], 1.0)[0] + linear_logprobs(x[:0], weight, ids[:0])[0].sum()
+    loss = (
+        linear_cross_entropy(x[:0], weight, ids[:0], 1.0, CrossEntropy())[0]
+        + linear_logprobs(x[:0], weight, ids[:0])[0].sum()
+    )
     loss.backward()
     assert float(loss.detach()) == 0.0 and (x.grad is None or not x.grad.any())
 
@@ -91,5 +94,5 @@ def test_the_logits_of_all_tokens_never_exist_at_once(monkeypatch):
     real = F.linear
     monkeypatch.setattr(F, "linear", lambda *args: sizes.append(len(args[0])) or real(*args))
     x, weight, ids = given(dtype=torch.float32)
-    (linear_cross_entropy(x, weight, ids, 1.0)[0] + linear_logprobs(x, weight, ids)[0].sum()).backward()
+    (linear_cross_entropy(x, weight, ids, 1.0, CrossEntropy())[0] + linear_logprobs(x, weight, ids)[0].sum()).backward()
     assert max(sizes) <= 4 and sum(sizes) == 3 * rounded(M, x.device)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from doubles import SHAPES, make_model, random_ids
-from open_exaone.data.batch import join, pack
+from open_exaone.data.batch import join, pack, singles
 from open_exaone.data.document import Document
-from open_exaone.learn.cross_entropy import linear_cross_entropy
+from open_exaone.learn.cross_entropy import CrossEntropy, linear_cross_entropy
 from open_exaone.model import attention
 from open_exaone.model.config import LayerKind
 from open_exaone.model.packed import Packed, rounded
@@ -29,7 +29,7 @@ def loss_and_gradients(shape, batches, *, recomputes=False):
     total = 0.0
     for batch in batches:
         learned = learned_states(model, batch)
-        loss, _ = linear_cross_entropy(learned.x_MD, model.lm_head.weight, learned.ids_M, 29.0)
+        loss, _ = linear_cross_entropy(learned.x_MD, model.lm_head.weight, learned.ids_M, 29.0, CrossEntropy())
         loss.backward()
         total += float(loss.detach())
     return total, {name: weight.grad for name, weight in model.named_parameters()}
@@ -47,8 +47,12 @@ def test_packed_logits_are_those_of_each_document_alone(shape):
 
 @shapes
 def test_packed_losses_and_gradients_are_those_of_each_document_alone(shape):
-    alone = loss_and_gradients(shape, [join([document]) for document in documents()])
-    for batches in ([join(documents())], list(pack(documents(), 40)), [join(documents()[::-1])]):
+    alone = loss_and_gradients(shape, [join([[document]]) for document in documents()])
+    for batches in (
+        [join(singles(documents()))],
+        list(pack(singles(documents()), 40)),
+        [join(singles(documents()[::-1]))],
+    ):
         found = loss_and_gradients(shape, batches)
         assert found[0] == pytest.approx(alone[0], rel=1e-5)
         for name, gradient in found[1].items():
@@ -58,7 +62,9 @@ def test_packed_losses_and_gradients_are_those_of_each_document_alone(shape):
 
 @shapes
 def test_recomputing_activations_changes_nothing(shape):
-    kept, made_again = (loss_and_gradients(shape, [join(documents())], recomputes=way) for way in (False, True))
+    kept, made_again = (
+        loss_and_gradients(shape, [join(singles(documents()))], recomputes=way) for way in (False, True)
+    )
     assert kept[0] == made_again[0]
     assert all(torch.equal(kept[1][name], made_again[1][name]) for name in kept[1])
 

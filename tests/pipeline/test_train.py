@@ -1,6 +1,7 @@
 """`exaone train`: a recipe of one stage of every kind on files of one's own: its result, its resuming, its refusals."""
 
 import json
+import math
 import tomllib
 
 import pytest
@@ -94,6 +95,30 @@ def test_a_run_that_was_cut_ends_in_the_same_weights(kind, place):
     train(config, place / "cut")
     whole, again = weights_of(place / "whole" / "01-it" / "model"), weights_of(place / "cut" / "01-it" / "model")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_dpo_with_lora_begins_at_its_reference_and_reads_it_when_resumed(place):
+    def recipe(beta):
+        return config_of(place, "preference", stage=f'loss = {{ name = "dpo", beta = {beta} }}\nlora = {{ rank = 4 }}')
+
+    train(recipe(0.3), place / "whole")
+
+    def cut(event):
+        if event.get("step") == 3:
+            raise Cut
+
+    with pytest.raises(Cut):
+        train(recipe(0.3), place / "cut", cut)
+    file = place / "cut" / "01-it" / "reference.safetensors"
+    written, begun = file.read_bytes(), file.stat().st_mtime_ns
+    train(recipe(0.3), place / "cut")
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == (written, begun)
+    stages = [place / name / "01-it" for name in ("whole", "cut")]
+    adapters = [(stage / "adapter" / "adapter_model.safetensors").read_bytes() for stage in stages]
+    losses = [json.loads(line)["loss"] for line in (stages[1] / "metrics.jsonl").open()]
+    assert adapters[0] == adapters[1] and losses[0] == pytest.approx(math.log(2), abs=1e-5) and losses[-1] < losses[0]
+    with pytest.raises(RunFolderError, match=r"it differs in stages\.0\.loss\.beta"):
+        train(recipe(0.5), place / "cut")
 
 
 def test_lora_leaves_its_adapter_and_the_model_with_it_merged(place):
@@ -207,7 +232,7 @@ def test_every_row_is_learned_as_often_as_asked(place):
 
 def test_smoothing_and_z_loss_reach_the_loss(place):
     losses = []
-    for number, stage in enumerate(("", "label_smoothing = 0.3", "z_loss = 0.1")):
+    for number, stage in enumerate(("", "loss = { label_smoothing = 0.3 }", "loss = { z_loss = 0.1 }")):
         rows = []
         train(config_of(place, "sft", stage=stage), place / f"out{number}", rows.append)
         losses.append(next(row["loss"] for row in rows if "loss" in row))

@@ -5,7 +5,7 @@ import functools
 import json
 import random
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from doubles import TINY, make_model
 from open_exaone.base import interrupt
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.files import read_jsonl
-from open_exaone.data.batch import join, pack
+from open_exaone.data.batch import join, pack, singles
 from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import StepData, train
 from open_exaone.train.settings import LoggingConfig
@@ -28,12 +28,27 @@ REWARD = f"{Path(__file__).with_name('thought_length.py')}:score"
 MEASURED = ("second", "memory")  # in names of metrics that no two runs have alike
 
 
-@pytest.mark.parametrize("make", [supervised, preference, lambda: online_rl(make_model(), None)])
-def test_micro_batches_add_up_to_one_big_batch(make):
+def in_pairs(documents):
+    """With reference log-probabilities, of a size that makes a split pair felt."""
+    known = [replace(document, reference_logprob=-3.0 * len(document.ids)) for document in documents]
+    return list(zip(known[::2], known[1::2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "units_of"),
+    [
+        (supervised, singles),
+        (preference, in_pairs),
+        (lambda: preference(loss={"name": "dpo", "beta": 0.05}), in_pairs),  # does not separate into replies
+        (lambda: online_rl(make_model(), None), singles),
+    ],
+)
+def test_micro_batches_add_up_to_one_big_batch(make, units_of):
     """Loss and gradient, in float32, however the step's documents are cut."""
-    objective, documents = make(), some_documents()
+    objective, units = make(), units_of(some_documents())
     results = []
-    for batches in ([join(documents)], list(pack(documents, 40)), [join([document]) for document in documents]):
+    for batches in ([join(units)], list(pack(units, 40)), [join([unit]) for unit in units]):
+        assert len(batches) in (1, len(units)) or 2 < len(batches) < len(units)
         model = make_model(TINY.model_copy(update={"initializer_range": 0.02}))  # no probability near zero
         total = 0.0
         for batch in batches:
@@ -47,9 +62,17 @@ def test_micro_batches_add_up_to_one_big_batch(make):
             torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_pair_that_was_split_is_found():
+    pairs = in_pairs(some_documents(8))
+    (chosen, other), (_, rejected) = pairs[:2]
+    for units in ([[chosen], [rejected]], [[chosen, chosen], [other, rejected]]):
+        with pytest.raises(AssertionError, match="a pair was split"):
+            preference(loss={"name": "dpo"}).loss(make_model(), join(units), 1.0)
+
+
 def test_learned_logprobs_are_those_of_each_document_alone():
     model, documents = make_model(), some_documents(6)
-    logprobs_M, _, documents_M = learned_logprobs(model, join(documents))
+    logprobs_M, _, documents_M = learned_logprobs(model, join(singles(documents)))
     for row, document in enumerate(documents):
         logprobs = torch.log_softmax(model(torch.tensor([document.ids]))[0], -1)
         wanted = [logprobs[t - 1, token] for t, token in enumerate(document.ids) if document.loss_mask[t]]

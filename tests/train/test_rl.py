@@ -23,7 +23,7 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
-from open_exaone.data.batch import join
+from open_exaone.data.batch import join, singles
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.train.buffer import read_rollouts, write_rollouts
@@ -164,7 +164,10 @@ def test_rewards_that_are_all_equal_move_no_weight(value, kind, tmp_path):
 
 def test_the_step_is_the_policy_gradient_whatever_the_engine_rounds():
     """One update a batch: ratios are 1, so that no gap to the engine's log-probabilities clips anything."""
-    model, batch = make_model(), join(some_documents(8))  # engine's log-probabilities of -2, far from the model's
+    model, batch = (
+        make_model(),
+        join(singles(some_documents(8))),
+    )  # engine's log-probabilities of -2, far from the model's
     loss, metrics = online_rl(model, None).loss(model, batch, 10.0)
     loss.backward()
     found = {name: weight.grad.clone() for name, weight in model.named_parameters()}
@@ -188,7 +191,7 @@ def test_the_gauge_shows_dropout(tmp_path):
         objective = online_rl(model.eval(), tmp_path / str(dropout), reward=REWARD, batch_prompts=2)
         data = objective.step_data(0)
         model.train()
-        gaps.append(objective.loss(model, join(data.documents), data.denominator)[1]["max_logprob_gap"])
+        gaps.append(objective.loss(model, join(data.units), data.denominator)[1]["max_logprob_gap"])
     assert gaps[0] < 1e-3 and gaps[1] > 0.05
 
 
@@ -223,6 +226,12 @@ def test_what_failed_is_masked_and_what_the_reply_caused_is_rewarded():
     wanted |= {"all_correct_groups": 1, "all_wrong_groups": 1, "error_share": 9 / 16, "entropy": 2.0}
     wanted |= {"reward_mean": 2 / 7, "reward_correct": 2 / 7}
     assert {name: data.metrics[name] for name in wanted} == pytest.approx(wanted)
+
+
+def test_the_loss_says_whether_advantages_are_divided_by_the_standard_deviation():
+    objective = online_rl(make_model(), None, loss={"divide_by_std": False})
+    object.__setattr__(objective, "_groups", lambda *_: [group(S.CORRECT, S.WRONG, S.WRONG, S.WRONG)])
+    assert [document.advantage for document in objective.step_data(0).documents] == [0.75, -0.25, -0.25, -0.25]
 
 
 def test_a_step_in_which_all_is_masked_names_the_cause():

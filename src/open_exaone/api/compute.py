@@ -48,8 +48,8 @@ def load_tokenizer(source: str | Path, *, chat_format: str | None = None, revisi
 
     Args:
         source: any of these, or a folder with a `tokenizer.json` and no model.
-        chat_format: how conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0" or "template", the
-            checkpoint's own chat template; the checkpoint's own way if left out.
+        chat_format: how conversations are rendered: a name such as "exaone-4.0" (a wrong one is answered with all of
+            them), or "template", the checkpoint's own chat template; the checkpoint's own way if left out.
         revision: of a model on the hub: a branch, a tag or a commit.
 
     Raises:

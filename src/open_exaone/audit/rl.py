@@ -182,13 +182,13 @@ def _gauge(model: "LanguageModel", groups: Sequence[RolloutGroup], max_tokens: i
     """|log-probability of the trainer - of the engine| over the sampled tokens, in nats."""
     import torch
 
-    from open_exaone.data.batch import pack
+    from open_exaone.data.batch import pack, singles
     from open_exaone.data.document import rollout_document
     from open_exaone.train.forward import learned_logprobs
 
     documents = [rollout_document(group, rollout, 0.0) for group in groups for rollout in group.rollouts]
     gaps = []
-    for batch in pack(documents, max_tokens):
+    for batch in pack(singles(documents), max_tokens):
         engine_M = torch.from_numpy(batch.old_logprobs_M)
         gaps.append((learned_logprobs(model, batch)[0].cpu() - engine_M).abs())
     gap_M = torch.cat(gaps)

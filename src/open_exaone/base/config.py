@@ -123,6 +123,13 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
         return f"{source}: {where}: unknown key{known}"
     if detail["type"] == "missing":
         return f"{source}: {where}: is missing"
+    if tags := {tag: key for record in _records_at(schema, location) for tag, key in _tags(record).items()}:
+        tag, key = next(iter(tags.items()))
+        if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            found = f" = {short(detail['ctx']['tag'])}:" if "tag" in detail["ctx"] else ": is missing;"
+            return f"{source}: {where}.{key}{found} must be one of {', '.join(tags)}"
+        if detail["type"] in ("model_type", "dict_type"):
+            return f'{source}: {where} = {short(detail["input"])}: must be a table, such as {{ {key} = "{tag}" }}'
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not location:
         return f"{source}: {message}"
@@ -137,7 +144,7 @@ def _without_tags(schema: type[Config], location: Iterable[str | int]) -> list[s
         if str(part).startswith("<"):  # the tag of a union that our own function chooses from
             continue
         records = _records(owner)
-        tagged = next((record for record in records if part in get_args(_kind(record))), None)
+        tagged = next((record for record in records if part in _tags(record)), None)
         if len(records) > 1 and tagged is not None:
             owner = tagged
             continue
@@ -148,17 +155,22 @@ def _without_tags(schema: type[Config], location: Iterable[str | int]) -> list[s
     return kept
 
 
-def _owner(schema: type[Config], location: Iterable[str | int]) -> type[Config] | None:
+def _owner(schema: type[Config], location: tuple[str | int, ...]) -> type[Config] | None:
     """The record that the last key of `location` was looked up in, if it can be followed."""
+    records = _records_at(schema, location[:-1])
+    return records[0] if len(records) == 1 else None
+
+
+def _records_at(schema: type[Config], location: Iterable[str | int]) -> list[type[Config]]:
+    """The records that a value at `location` may be."""
     owner: Any = schema
-    for part in list(location)[:-1]:
+    for part in location:
         records = _records(owner)
         if len(records) == 1 and part in records[0].model_fields:
             owner = records[0].model_fields[str(part)].annotation
         elif isinstance(part, str):  # the tag of a union; a number is a place in a list, and says nothing
-            owner = next((record for record in records if part in get_args(_kind(record))), None)
-    records = _records(owner)
-    return records[0] if len(records) == 1 else None
+            owner = next((record for record in records if part in _tags(record)), None)
+    return _records(owner)
 
 
 def _records(annotation: Any) -> list[type[Config]]:
@@ -168,8 +180,10 @@ def _records(annotation: Any) -> list[type[Config]]:
     return [record for argument in get_args(annotation) for record in _records(argument)]
 
 
-def _kind(record: type[Config]) -> Any:
-    return record.model_fields["kind"].annotation if "kind" in record.model_fields else None
+def _tags(record: type[Config]) -> dict[str, str]:
+    """What tells a record from the others of its union: the literals that its `kind` or `name` may be, each with it."""
+    keys = [key for key in ("kind", "name") if key in record.model_fields]
+    return {tag: key for key in keys for tag in get_args(record.model_fields[key].annotation)}
 
 
 def short(value: object, limit: int = 80) -> str:

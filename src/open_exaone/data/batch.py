@@ -1,13 +1,16 @@
-"""Documents packed into batches: one behind the other in one row of tokens, none padded, none seeing another."""
+"""Documents packed into batches: one behind the other in one row of tokens, none padded, none seeing another.
+
+What is packed are units: documents that a loss compares, such as the two replies of a pair, stay in one batch.
+"""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from open_exaone.data.document import Document
+from open_exaone.data.document import Document, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,8 @@ class Batch:
     starts_E: NDArray[np.int32]  # E = D + 1: where each document begins, and the end
     advantages_D: NDArray[np.float32]
     old_logprobs_M: NDArray[np.float32]  # zeros where the documents bring none
+    units_D: NDArray[np.int64]  # the place of each document's unit among those that were packed
+    reference_D: NDArray[np.float32] | None  # reference log-probabilities; None unless all documents bring one
 
     @property
     def num_tokens(self) -> int:
@@ -31,29 +36,41 @@ class Batch:
         return np.repeat(np.arange(len(lengths)), lengths)[self.loss_mask_T]
 
 
-def pack(documents: Sequence[Document], max_tokens: int) -> Iterator[Batch]:
-    """Packs documents into as few batches of at most `max_tokens` as best fit finds; the longest ones go first.
+def singles(documents: Iterable[Document]) -> list[Unit]:
+    """Each document as a unit of its own."""
+    return [(document,) for document in documents]
 
-    No token is padding: attention goes document by document, so that a batch need not be a rectangle. A document
-    of more than `max_tokens` is a batch of its own.
+
+def pack(units: Sequence[Unit], max_tokens: int) -> Iterator[Batch]:
+    """Packs units into as few batches of at most `max_tokens` as best fit finds; the longest ones go first.
+
+    No token is padding: attention goes document by document, so that a batch need not be a rectangle. No unit is
+    split: one of more than `max_tokens` is a batch of its own.
     """
-    bins: list[list[Document]] = []
+    lengths = [sum(len(document.ids) for document in unit) for unit in units]
+    bins: list[list[int]] = []
     rooms: list[tuple[int, int]] = []  # (tokens left, bin), sorted
-    for document in sorted(documents, key=lambda document: -len(document.ids)):
-        length = len(document.ids)
+    for unit in sorted(range(len(units)), key=lambda unit: -lengths[unit]):
+        length = lengths[unit]
         place = bisect_left(rooms, (length, -1))
         if place < len(rooms):
             room, index = rooms.pop(place)
         else:
             room, index = max(max_tokens, length), len(bins)
             bins.append([])
-        bins[index].append(document)
+        bins[index].append(unit)
         insort(rooms, (room - length, index))
-    return map(join, bins)
+    return (join([units[unit] for unit in places], places) for places in bins)
 
 
-def join(documents: Sequence[Document]) -> Batch:
-    """Makes one batch of documents, in their order."""
+def join(units: Sequence[Unit], places: Sequence[int] | None = None) -> Batch:
+    """Makes one batch of units, in their order.
+
+    Args:
+        places: what `Batch.units_D` calls them; 0, 1, … where None.
+    """
+    documents = [document for unit in units for document in unit]
+    units_D = np.repeat(np.arange(len(units)) if places is None else places, [len(unit) for unit in units])
     lengths = [len(document.ids) for document in documents]
     starts_E = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     ids_T = np.concatenate([np.asarray(document.ids, np.int64) for document in documents])
@@ -61,7 +78,9 @@ def join(documents: Sequence[Document]) -> Batch:
     loss_mask_T[starts_E[:-1]] = False
     logprobs = [_old_logprobs(document) for document in documents]
     advantages_D = np.array([document.advantage for document in documents], np.float32)
-    return Batch(ids_T, loss_mask_T, starts_E, advantages_D, np.concatenate(logprobs))
+    references = [document.reference_logprob for document in documents]
+    reference_D = None if None in references else np.array(references, np.float32)
+    return Batch(ids_T, loss_mask_T, starts_E, advantages_D, np.concatenate(logprobs), units_D, reference_D)
 
 
 def _old_logprobs(document: Document) -> NDArray[np.float32]:

@@ -7,8 +7,10 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "dpo": "open_exaone.learn.preference",
     "group_relative": "open_exaone.learn.advantage",
     "grpo": "open_exaone.learn.policy",
+    "ipo": "open_exaone.learn.preference",
     "linear_cross_entropy": "open_exaone.learn.cross_entropy",
     "simper": "open_exaone.learn.preference",
 }

@@ -1,8 +1,8 @@
-"""How weights move. No torch here."""
+"""How weights move, and what every loss's settings have. No torch here."""
 
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from open_exaone.base.config import Config
 
@@ -46,3 +46,16 @@ class OptimizerConfig(Config):
                 f"warmup = {self.warmup} and decay = {self.decay} are more than all steps together: lower one of them"
             )
         return self
+
+
+class LossConfig(Config):
+    """What every loss's settings have. Those of a loss stand beside its function."""
+
+    name: str
+    """Chooses the loss."""
+    needs_reference: ClassVar[bool] = False  # whether it compares with the stage's starting model
+
+    @model_serializer(mode="wrap")
+    def _with_name(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The name is written even where defaults are left out: it tells one loss's defaults from another's."""
+        return {"name": self.name, **serialize(self)}

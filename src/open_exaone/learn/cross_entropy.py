@@ -1,23 +1,30 @@
-"""The loss of pretraining and SFT."""
+"""The loss of pretraining and SFT, with its settings. Parsing them loads no torch."""
 
-from typing import Any
+from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-from open_exaone import kernels
-from open_exaone.model.logprobs import LinearGradient, chunks, with_room
+from pydantic import Field
+
+from open_exaone.learn.config import LossConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class CrossEntropy(LossConfig):
+    """Cross-entropy of the learned tokens."""
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """ε, the share of each target that is spread over the whole vocabulary; 0 is off."""
+    z_loss: float = Field(default=0.0, ge=0, le=1)
+    """The weight of the squared logarithm of the softmax's sum; 0 is off, PaLM took 1e-4."""
 
 
 def linear_cross_entropy(
-    x_MD: Tensor,
-    weight_VD: Tensor,
-    ids_M: Tensor,
-    denominator: float,
-    *,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    x_MD: Tensor, weight_VD: Tensor, ids_M: Tensor, denominator: float, settings: CrossEntropy
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the logits x Wᵀ without all logits at once: gradients are made in the forward pass.
 
@@ -29,66 +36,17 @@ def linear_cross_entropy(
         weight_VD: the output head.
         ids_M: the learned tokens.
         denominator: how many tokens the whole optimizer step has.
-        label_smoothing: ε, in 0 to 1; 0 is off.
-        z_loss: z, PaLM's 1e-4; 0 is off.
 
     Returns:
         the loss, and Σ entropy of the M predictions / denominator, in nats, which has no gradient.
     """
-    options = (denominator, label_smoothing, z_loss)
-    return _LinearCrossEntropy.apply(x_MD, weight_VD, ids_M, *options)  # type: ignore[no-untyped-call]
+    from open_exaone.learn.cross_entropy_gradient import LinearCrossEntropy
+
+    options = (denominator, settings.label_smoothing, settings.z_loss)
+    return LinearCrossEntropy.apply(x_MD, weight_VD, ids_M, *options)  # type: ignore[no-untyped-call]
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x_MD: Tensor,
-        weight_VD: Tensor,
-        ids_M: Tensor,
-        denominator: float,
-        label_smoothing: float,
-        z_loss: float,
-    ) -> tuple[Tensor, Tensor]:
-        num_tokens = len(ids_M)
-        x_MD, ids_M = with_room(x_MD, ids_M)
-        each_M = torch.zeros_like(ids_M, dtype=torch.float32)
-        each_M[:num_tokens] = 1.0 / denominator
-        made = LinearGradient(x_MD, weight_VD, *ctx.needs_input_grad[:2])
-        loss, entropy = x_MD.new_zeros(2, dtype=torch.float64 if x_MD.device.type == "cpu" else torch.float32)
-        for piece in chunks(len(ids_M), weight_VD):
-            logits_CV = F.linear(x_MD[piece], weight_VD)
-            if label_smoothing or z_loss:
-                losses_C, entropies_C = _softened(logits_CV, ids_M[piece], each_M[piece], label_smoothing, z_loss)
-            else:
-                logprobs_C, entropies_C = kernels.softmax_loss(logits_CV, ids_M[piece], -each_M[piece])
-                losses_C = -logprobs_C
-            loss += (losses_C * each_M[piece]).sum()
-            entropy += (entropies_C * each_M[piece]).sum()
-            made.add(piece, logits_CV)
-        ctx.save_for_backward(made.x(num_tokens), made.weight_VD)
-        entropy = entropy.float()
-        ctx.mark_non_differentiable(entropy)
-        return loss.float(), entropy
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x_MD, weight_VD = ctx.saved_tensors
-        if float(grads[0]) == 1.0:
-            return x_MD, weight_VD, None, None, None, None
-        scaled = [None if made is None else made * grads[0].to(made.dtype) for made in (x_MD, weight_VD)]
-        return *scaled, None, None, None, None
-
-
-def _softened(logits_CV: Tensor, ids_C: Tensor, each_C: Tensor, smoothing: float, z: float) -> tuple[Tensor, Tensor]:
-    """Losses with the two options, and entropies; the logits become the gradient of Σ each · loss."""
-    raw_CV = logits_CV.float()
-    size_C = raw_CV.logsumexp(-1)
-    chosen_C = raw_CV.gather(1, ids_C[:, None])[:, 0] - size_C
-    losses_C = -(1 - smoothing) * chosen_C - smoothing * (raw_CV.mean(-1) - size_C) + z * size_C.square()
-    shares_CV = (raw_CV - size_C[:, None]).exp_()
-    entropies_C = size_C - (shares_CV * raw_CV).sum(-1)
-    gradient_CV = shares_CV * (1 + 2 * z * size_C)[:, None] - smoothing / raw_CV.shape[1]
-    gradient_CV.scatter_add_(1, ids_C[:, None], torch.full_like(gradient_CV[:, :1], smoothing - 1))
-    logits_CV.copy_(gradient_CV * each_C[:, None])
-    return losses_C, entropies_C
+SupervisedLoss = CrossEntropy  # of several: Annotated[CrossEntropy | Other, Field(discriminator="name")]
+SUPERVISED_LOSSES: Mapping[str, Callable[[Tensor, Tensor, Tensor, float, Any], tuple[Tensor, Tensor]]] = {
+    "cross_entropy": linear_cross_entropy
+}

@@ -4,7 +4,8 @@ Adapters live in the layers' own `nn.Linear`s, as `lora_A.weight` and `lora_B.we
 the module gets them, and whatever reads its `weight` gets the base alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ class LoraLinear(nn.Linear):
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
         self.scale = config.scale
+        self.is_on = True
         placed = {"bias": False, "device": base.weight.device, "dtype": base.weight.dtype}
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.lora_A, self.lora_B = (
@@ -31,6 +33,8 @@ class LoraLinear(nn.Linear):
         nn.init.zeros_(self.lora_B.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.is_on:
+            return super().forward(x)
         return torch.add(super().forward(x), self.lora_B(self.lora_A(self.dropout(x))), alpha=self.scale)
 
 
@@ -71,6 +75,19 @@ def insert_lora(model: LanguageModel, config: LoraConfig, names: Iterable[str]) 
         model.set_submodule(name, adapter)
         inserted.append(adapter)
     return inserted
+
+
+@contextmanager
+def without_lora(model: LanguageModel) -> Iterator[None]:
+    """Within it the model computes as if it had no adapters."""
+    adapters = [adapter for _, adapter in _adapters(model)]
+    try:
+        for adapter in adapters:
+            adapter.is_on = False
+        yield
+    finally:
+        for adapter in adapters:
+            adapter.is_on = True
 
 
 def lora_weights(model: LanguageModel) -> dict[str, nn.Parameter]:

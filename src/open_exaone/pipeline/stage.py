@@ -32,6 +32,7 @@ from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
+from open_exaone.train.reference import with_reference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.settings import MAY_CHANGE
 from open_exaone.train.state import Progress, best_checkpoint, checkpoints, fingerprint_of, read_state
@@ -123,7 +124,8 @@ def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageMod
             return Supervised(stage, prepared.documents, run.seed(stage), steps)
         case PreferenceStage():
             steps = _epochs(mixture, stage.batch_pairs, stage.num_epochs)
-            return Preference(stage, prepared.pairs, run.seed(stage), steps)
+            pairs = with_reference(prepared.pairs, model, run.path(stage), stage)
+            return Preference(stage, pairs, run.seed(stage), steps)
         case RlStage():
             report_changed_rewards(stage, run.path(stage), run.on_event)
             engine = ShardedEngine(model, run.tokenizer, num_slots=run.recipe.num_slots)

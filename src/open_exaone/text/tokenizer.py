@@ -89,9 +89,9 @@ class Tokenizer:
         """Opens the tokenizer of a model's folder, of any family; `tokenizer.json` alone must be there.
 
         Args:
-            chat_format: how conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0", or "template",
-                the folder's own. None leaves it to the folder: a native format where its template says the same as
-                that one (but tools always in the template's words), else its template.
+            chat_format: how conversations are rendered: a name of `formats.NAMES` such as "exaone-4.0", or
+                "template", the folder's own. None leaves it to the folder: a native format where its template says
+                the same as that one (but tools always in the template's words), else its template.
 
         Raises:
             CheckpointError: a file is missing, too large or broken; names the file and the field.

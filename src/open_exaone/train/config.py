@@ -6,6 +6,9 @@ from pydantic import Field, field_validator
 
 from open_exaone.base.config import Config
 from open_exaone.learn.config import OptimizerConfig
+from open_exaone.learn.cross_entropy import CrossEntropy, SupervisedLoss
+from open_exaone.learn.policy import Grpo, PolicyLoss
+from open_exaone.learn.preference import PreferenceLoss, SimPER
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.rewards.rubric import Reward, Rubric, weights_of
 from open_exaone.train.settings import KeepConfig, LoggingConfig
@@ -50,10 +53,8 @@ class SupervisedStage(StageConfig):
     """Conversations in one optimizer step."""
     batch_tokens: int | None = Field(default=None, gt=0)
     """Tokens in one optimizer step, instead of so many conversations; they may be spread over many passes."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """The share of each target that is spread over the whole vocabulary."""
-    z_loss: float = Field(default=0.0, ge=0, le=1)
-    """What the squared logarithm of the softmax's sum costs; PaLM took 1e-4."""
+    loss: SupervisedLoss = CrossEntropy()
+    """What is minimised, such as { name = "cross_entropy", label_smoothing = 0.1, z_loss = 1e-4 }."""
     validation: str | None = None
     """Data that is not learned: its loss is logged as `validation_loss`."""
     validation_steps: int = Field(default=100, gt=0)
@@ -66,12 +67,14 @@ class SupervisedStage(StageConfig):
 
 
 class PreferenceStage(StageConfig):
-    """SimPER on pairs of the model's own judged samples."""
+    """Learns pairs of a chosen and a rejected reply; in a recipe, of the model's own judged samples."""
 
     kind: Literal["preference"]
     """"preference": learn pairs; in a recipe it samples, judges, and pairs a correct reply with an incorrect one."""
     num_epochs: float = Field(default=1.0, gt=0, le=1000)
     """Passes over the pairs."""
+    loss: PreferenceLoss = SimPER()
+    """What is minimised, such as { name = "simper" } or { name = "dpo", beta = 0.1 }."""
     batch_pairs: int = Field(default=32, gt=0)
     """Pairs in one optimizer step."""
     num_samples: int = Field(default=8, ge=2, le=1024)
@@ -91,7 +94,7 @@ class PreferenceStage(StageConfig):
 
 
 class RlStage(StageConfig):
-    """Online reinforcement learning with GRPO: prompts with answers only, on-policy."""
+    """Online reinforcement learning: prompts with answers only, on-policy."""
 
     kind: Literal["rl"]
     """"rl": sample a group for each prompt, judge, push up what was better than its siblings."""
@@ -103,8 +106,8 @@ class RlStage(StageConfig):
     """G, samples of each prompt, drawn at temperature 1: from the very distribution that is trained."""
     max_new_tokens: int = Field(gt=0)
     """The longest sample."""
-    divide_by_std: bool = True
-    """GRPO divides a group's centred rewards by their standard deviation; Dr. GRPO does not."""
+    loss: PolicyLoss = Grpo()
+    """What is minimised, such as { name = "grpo", divide_by_std = false }."""
     reward: Reward = "correct"
     """What is rewarded: a term, a function of your own ("my_rewards.py:score"), or a table of them with weights."""
     rubric: Rubric = Rubric()

@@ -43,3 +43,8 @@ def learned_logprobs(model: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor
     learned = learned_states(model, batch)
     logprobs_M, entropies_M = linear_logprobs(learned.x_MD, model.lm_head.weight, learned.ids_M)
     return logprobs_M, entropies_M, learned.documents_M
+
+
+def summed(values_M: Tensor, documents_M: Tensor, num_documents: int) -> Tensor:
+    """The sum of each document's values, [D]."""
+    return values_M.new_zeros(num_documents).index_add(0, documents_M, values_M)

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.log import logger
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.data.batch import Batch, pack
-from open_exaone.data.document import Document
+from open_exaone.data.document import Document, Unit
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.learn.schedule import rate_at
 from open_exaone.model.threads import computing
@@ -44,11 +44,15 @@ OnStep = Callable[[dict[str, Any]], None]
 class StepData:
     """What one optimizer step learns from."""
 
-    documents: list[Document]
+    units: Sequence[Unit]  # no micro-batch splits one
     denominator: float  # of the whole step: learned tokens, or pairs
     metrics: Metrics = field(default_factory=dict)  # of how the documents came about
     why_empty: str = ""  # where there are no documents, and not because all rewards were equal
     waited_s: float = 0.0  # for a judge model that was down: no work, and an interruption ends it at once
+
+    @property
+    def documents(self) -> list[Document]:
+        return [document for unit in self.units for document in unit]
 
 
 class Objective(Protocol):
@@ -208,7 +212,7 @@ class _Run:
         self.model.train()
         totals: Metrics = {}
         num_tokens = 0
-        for batch in pack(data.documents, self.objective.config.micro_batch_tokens):
+        for batch in pack(data.units, self.objective.config.micro_batch_tokens):
             interrupt.check()
             started = time.perf_counter()
             loss, metrics = self.objective.loss(self.model, batch, data.denominator)

@@ -1,4 +1,4 @@
-"""Stage `preference`: SimPER on pairs of the model's own judged samples (EXAONE Deep's second stage)."""
+"""Stage `preference`: learn pairs of a chosen and a rejected reply (EXAONE Deep's second stage: SimPER)."""
 
 import math
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from torch import Tensor
 
 from open_exaone.data.batch import Batch, step_indices
 from open_exaone.data.document import Document
-from open_exaone.learn.preference import simper
+from open_exaone.learn.preference import PREFERENCE_LOSSES, Replies
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import PreferenceStage
-from open_exaone.train.forward import learned_logprobs
+from open_exaone.train.forward import learned_logprobs, summed
 from open_exaone.train.loop import Metrics, StepData
 
 
 @dataclass(frozen=True)
 class Preference:
-    """SimPER on fixed pairs."""
+    """A preference loss on fixed pairs; `reference.with_reference` completes them for a loss that needs it."""
 
     config: PreferenceStage
     pairs: Sequence[tuple[Document, Document]]  # (chosen, advantage +1; rejected, advantage -1)
@@ -36,21 +36,25 @@ class Preference:
             indices = self.steps[step]
         else:
             indices = step_indices(len(self.pairs), self.config.batch_pairs, self.seed, step)
-        documents = [document for index in indices for document in self.pairs[index]]
-        return StepData(documents, denominator=len(indices))
+        return StepData([self.pairs[index] for index in indices], denominator=len(indices))
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
         logprobs_M, entropies_M, documents_M = learned_logprobs(model, batch)
-        zeros_D = torch.zeros(len(batch.advantages_D), device=logprobs_M.device)
-        sums_D = zeros_D.index_add(0, documents_M, logprobs_M)
-        counts_D = zeros_D.index_add(0, documents_M, torch.ones_like(logprobs_M))
-        means_D = sums_D / counts_D
-        is_chosen_D = torch.from_numpy(batch.advantages_D).to(means_D.device) > 0
-        chosen_X, rejected_Y = means_D[is_chosen_D], means_D[~is_chosen_D]
-        entropies_D = zeros_D.index_add(0, documents_M, entropies_M) / counts_D
+        device, num_documents = logprobs_M.device, len(batch.advantages_D)
+        counts_D = summed(torch.ones_like(logprobs_M), documents_M, num_documents)
+        replies = Replies(
+            summed(logprobs_M, documents_M, num_documents),
+            counts_D,
+            torch.from_numpy(batch.advantages_D).to(device),
+            torch.from_numpy(batch.units_D).to(device),
+            None if batch.reference_D is None else torch.from_numpy(batch.reference_D).to(device),
+        )
+        probabilities_D = replies.mean_logprobs_D.detach().exp()
+        entropies_D = summed(entropies_M, documents_M, num_documents) / counts_D
         metrics = {
             "entropy": float(entropies_D.sum()) / (2 * denominator),  # of a pair's two replies, each by its mean
-            "chosen_probability": float(chosen_X.detach().exp().sum()) / denominator,
-            "rejected_probability": float(rejected_Y.detach().exp().sum()) / denominator,
+            "chosen_probability": float(probabilities_D[replies.labels_D > 0].sum()) / denominator,
+            "rejected_probability": float(probabilities_D[replies.labels_D < 0].sum()) / denominator,
         }
-        return simper(chosen_X, rejected_Y, denominator), metrics
+        settings = self.config.loss
+        return PREFERENCE_LOSSES[settings.name](replies, denominator, settings), metrics

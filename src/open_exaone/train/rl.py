@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from open_exaone.base.records import Problem, RolloutGroup, Sampling
-from open_exaone.data.batch import Batch, step_indices
+from open_exaone.data.batch import Batch, singles, step_indices
 from open_exaone.data.document import prompt_ids, rollout_document
 from open_exaone.learn.advantage import group_relative
-from open_exaone.learn.policy import grpo
+from open_exaone.learn.policy import POLICY_LOSSES, Sampled
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rewards.rubric import sum_size, weights_of
@@ -37,7 +37,7 @@ from open_exaone.verify.settings import JudgeSettings
 
 @dataclass(frozen=True)
 class OnlineRl:
-    """GRPO on fresh samples of the model as it is."""
+    """A policy loss on fresh samples of the model as it is."""
 
     config: RlStage
     problems: Sequence[Problem]
@@ -83,7 +83,7 @@ class OnlineRl:
         num_learned = sum(sum(document.loss_mask) for document in documents)
         metrics = rollout_metrics(groups, advantages_PG.any(dim=1).tolist())
         why = "" if documents else why_empty(groups)
-        return StepData(documents, max(1, num_learned), metrics, why, patience.waited_s)
+        return StepData(singles(documents), max(1, num_learned), metrics, why, patience.waited_s)
 
     def _groups(self, problems: list[Problem], sampling: Sampling, step: int, patience: Patience) -> list[RolloutGroup]:
         """The step's rollouts: those on disk where this model, asked the same, made them; else sampled, and saved."""
@@ -122,7 +122,7 @@ class OnlineRl:
             rewards_PG,
             is_valid_PG=~rewards_PG.isnan(),
             sizes_PG=sizes_PG,
-            divide_by_std=self.config.divide_by_std,
+            divide_by_std=self.config.loss.divide_by_std,
         )
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
@@ -130,7 +130,8 @@ class OnlineRl:
         advantages_M = torch.from_numpy(batch.advantages_D).to(logprobs_M.device)[documents_M]
         # The samples' policy is this very one, and updated once: its own log-probabilities are the old ones. Those of
         # the engine differ by rounding (in bfloat16 by up to some tenths), and would have ratios clipped for nothing.
-        loss = grpo(logprobs_M, logprobs_M.detach(), advantages_M, denominator)
+        sampled = Sampled(logprobs_M, logprobs_M.detach(), advantages_M, documents_M)
+        loss = POLICY_LOSSES[self.config.loss.name](sampled, denominator, self.config.loss)
         engine_logprobs_M = torch.from_numpy(batch.old_logprobs_M).to(logprobs_M.device)
         gap_M = (logprobs_M.detach() - engine_logprobs_M).abs()
         metrics = {

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from open_exaone.data.batch import Batch, step_indices
+from open_exaone.data.batch import Batch, singles, step_indices
 from open_exaone.data.document import Document
-from open_exaone.learn.cross_entropy import linear_cross_entropy
+from open_exaone.learn.cross_entropy import SUPERVISED_LOSSES
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import SupervisedStage
 from open_exaone.train.forward import learned_states
@@ -18,7 +18,7 @@ from open_exaone.train.loop import Metrics, StepData
 
 @dataclass(frozen=True)
 class Supervised:
-    """Cross-entropy on fixed documents."""
+    """A supervised loss on fixed documents."""
 
     config: SupervisedStage
     documents: Sequence[Document]
@@ -38,16 +38,10 @@ class Supervised:
             indices = step_indices(len(self.documents), self.config.batch_documents, self.seed, step)
         documents = [self.documents[index] for index in indices]
         num_learned = sum(int(np.count_nonzero(document.loss_mask[1:])) for document in documents)
-        return StepData(documents, denominator=max(1, num_learned))
+        return StepData(singles(documents), denominator=max(1, num_learned))
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
         learned = learned_states(model, batch)
-        loss, entropy = linear_cross_entropy(
-            learned.x_MD,
-            model.lm_head.weight,
-            learned.ids_M,
-            denominator,
-            label_smoothing=self.config.label_smoothing,
-            z_loss=self.config.z_loss,
-        )
+        settings, head_VD = self.config.loss, model.lm_head.weight
+        loss, entropy = SUPERVISED_LOSSES[settings.name](learned.x_MD, head_VD, learned.ids_M, denominator, settings)
         return loss, {"entropy": float(entropy)}

@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 
 from open_exaone.base import interrupt
-from open_exaone.data.batch import pack
+from open_exaone.data.batch import pack, singles
 from open_exaone.data.document import Document
+from open_exaone.learn.cross_entropy import CrossEntropy
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.loop import Metrics
 from open_exaone.train.supervised import Supervised
@@ -30,11 +31,11 @@ def validating(
 
 @torch.no_grad()
 def validation_loss(learning: Supervised, model: LanguageModel, documents: Sequence[Document]) -> float:
-    """The mean over all learned tokens, in nats; without label smoothing and z-loss. NaN where it was interrupted."""
+    """The mean plain cross-entropy over all learned tokens, in nats, whatever is trained. NaN where interrupted."""
     model.eval()
-    plain = learning.config.model_copy(update={"label_smoothing": 0.0, "z_loss": 0.0})
+    plain = learning.config.model_copy(update={"loss": CrossEntropy()})
     objective, total, num_learned = replace(learning, config=plain), 0.0, 0
-    for batch in pack(documents, plain.micro_batch_tokens):
+    for batch in pack(singles(documents), plain.micro_batch_tokens):
         if interrupt.requested():  # the step is done, and its state is to be saved now
             return math.nan
         total += float(objective.loss(model, batch, 1.0)[0])
