@@ -82,7 +82,7 @@ def test_shared_questions_are_found_whatever_their_case_and_spaces() -> None:
     [
         ({"splits": {"test": {"num_problems": 0}}}, r"splits\.test\.num_problems = 0: .*greater than or equal to 1"),
         ({"splits": {}}, r"splits = {}"),
-        ({"splits": {"test": {"num_problems": 5, "families": ["chess"]}}}, r"'chess': unknown; the families are"),
+        ({"splits": {"test": {"num_problems": 5, "families": ["chess"]}}}, r"'chess': unknown. The families are"),
         ({"splits": {"test": {"num_problems": 5, "families": []}}}, r"no family is left"),
         (
             {"splits": {"test": {"num_problems": 5, "families": ["bus_ride"], "with_thoughts_only": True}}},

@@ -4,12 +4,14 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.text import count
 
 
 class Config(BaseModel):
@@ -24,6 +26,7 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 MAX_TOML_BYTES = 1 << 20  # a recipe has thousands
 MAX_FAULTS = 20  # that one error lists
+MAX_COMPARED = 80  # characters of a name
 # Reading a key takes time with the square of its parts; no key of ours has more than six.
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
@@ -107,10 +110,11 @@ def validate(schema: type[AnyConfig], values: dict[str, Any], source: str) -> An
         within = {detail["loc"][:-1] for detail in details} | {
             detail["loc"][:1] for detail in details if len(detail["loc"]) > 1
         }
-        said = [d for d in details if d["type"] != "too_short" or d["loc"] not in within]  # short for its broken items
-        lines = [_explain(schema, source, detail) for detail in said[:MAX_FAULTS]]
-        if len(said) > MAX_FAULTS:
-            lines.append(f"{source}: … and {len(said) - MAX_FAULTS:,} more mistakes")
+        # A list whose items are broken is also reported as too short.
+        shown = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in within]
+        lines = [_explain(schema, source, detail) for detail in shown[:MAX_FAULTS]]
+        if len(shown) > MAX_FAULTS:
+            lines.append(f"{source}: … and {count(len(shown) - MAX_FAULTS, 'more mistake')}")
         raise ConfigError("\n".join(lines)) from error
 
 
@@ -119,14 +123,45 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
     where = short_text(".".join(_without_tags(schema, location))) or "the whole file"
     if detail["type"] == "extra_forbidden":
         owner = _owner(schema, location)
-        known = f"; known keys: {', '.join(sorted(owner.model_fields))}" if owner else ""
-        return f"{source}: {where}: unknown key{known}"
+        known = sorted(owner.model_fields) if owner else []
+        listed = f"{did_you_mean(location[-1], known)} Known keys: {', '.join(known)}" if known else ""
+        return f"{source}: {where}: unknown key{listed}"
     if detail["type"] == "missing":
         return f"{source}: {where}: is missing"
+    context, value = detail.get("ctx", {}), detail["input"]
+    if detail["type"].startswith("union_tag"):  # `kind`, or whatever field selects the record
+        where = f"{where}.{context['discriminator'].strip(chr(39))}" if location else context["discriminator"]
+        if detail["type"] == "union_tag_not_found":
+            return f"{source}: {where}: is missing"
+        value = context["tag"]
+    expected = context.get("expected_tags", context.get("expected"))
+    if isinstance(value, str) and isinstance(expected, str) and (known := re.findall("'([^']*)'", expected)):
+        return f"{source}: {where} = {short(value)}: must be one of {', '.join(known)}{_near(value, known)}"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not location:
         return f"{source}: {message}"
-    return f"{source}: {where} = {short(detail['input'])}: {message}"
+    return f"{source}: {where} = {short(value)}: {message}"
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """`'; did you mean "grpo"?'`, or `"."` where no known name is near: the end of the sentence "x: unknown …".
+
+    Case, spaces and punctuation don't count, and a part of a name is near it. At most three names, the nearest first.
+    """
+    return _near(name, known) or "."
+
+
+def _near(name: object, known: Iterable[str]) -> str:
+    key, by_key = plain_name(str(name)), {plain_name(item): item for item in known}
+    within = [item for item in by_key if len(key) > 2 and key in item]
+    within.sort(key=lambda item: (item.index(key), len(item)))
+    near = list(dict.fromkeys([*within, *get_close_matches(key, by_key)]))[:3]
+    return "; did you mean " + " or ".join(f'"{by_key[item]}"' for item in near) + "?" if near else ""
+
+
+def plain_name(name: str) -> str:
+    """A name without what people spell in several ways: "MATH-500" and "math_500" are one."""
+    return re.sub(r"[\W_]+", "", name[:MAX_COMPARED]).casefold()
 
 
 def _without_tags(schema: type[Config], location: Iterable[str | int]) -> list[str]:
@@ -135,7 +170,7 @@ def _without_tags(schema: type[Config], location: Iterable[str | int]) -> list[s
     kept = []
     for part in location:
         records = _records(owner)
-        tagged = next((record for record in records if part in get_args(_kind(record))), None)
+        tagged = next((record for record in records if part in _tags(record)), None)
         if len(records) > 1 and tagged is not None:
             owner = tagged
             continue
@@ -153,8 +188,8 @@ def _owner(schema: type[Config], location: Iterable[str | int]) -> type[Config] 
         records = _records(owner)
         if len(records) == 1 and part in records[0].model_fields:
             owner = records[0].model_fields[str(part)].annotation
-        elif isinstance(part, str):  # the tag of a union; a number is a place in a list, and says nothing
-            owner = next((record for record in records if part in get_args(_kind(record))), None)
+        elif isinstance(part, str):  # the tag of a union; a number is a place in a list
+            owner = next((record for record in records if part in _tags(record)), None)
     records = _records(owner)
     return records[0] if len(records) == 1 else None
 
@@ -166,8 +201,10 @@ def _records(annotation: Any) -> list[type[Config]]:
     return [record for argument in get_args(annotation) for record in _records(argument)]
 
 
-def _kind(record: type[Config]) -> Any:
-    return record.model_fields["kind"].annotation if "kind" in record.model_fields else None
+def _tags(record: type[Config]) -> list[Any]:
+    """The values of the field that selects this record in a union."""
+    fields = [record.model_fields[name] for name in ("kind", "name") if name in record.model_fields]
+    return [tag for field in fields for tag in get_args(field.annotation)]
 
 
 def short(value: object, limit: int = 80) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import tomli_w
 from pydantic import Field, model_validator
 
-from open_exaone.base.config import Config, parse_override, read_toml, validate
+from open_exaone.base.config import Config, did_you_mean, parse_override, read_toml, validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
@@ -119,11 +119,12 @@ def shipped_recipes() -> list[str]:
 
 
 def _find(source: str) -> Path:
-    if source in shipped_recipes():
+    shipped = shipped_recipes()
+    if source in shipped:
         return Path(str(resources.files("open_exaone"))) / "recipes" / f"{source}.toml"
     if source.endswith(".toml") or Path(source).exists():
         return Path(source)
-    raise ConfigError(f"recipe {source!r}: no such recipe; shipped are {', '.join(shipped_recipes())}, or name a file")
+    raise ConfigError(f"recipe {source!r}: unknown{did_you_mean(source, shipped)} The recipes are {', '.join(shipped)}")
 
 
 def _override(values: dict[str, Any], keys: list[str], value: Any, source: str) -> None:
