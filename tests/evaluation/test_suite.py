@@ -456,7 +456,7 @@ def test_changed_content_from_end_to_end(tmp_path: Path) -> None:
         ("TASK metrics = ['mean']\n", "hle: metric 'mean': must be pass@K, cons@K or csat"),
         ("TASK not_published = ['q']\n", "hle: not_published: 'q' is none of benchmark, "),
         ("TASK [[tasks]]\nbenchmark = 'hle'\n", "tasks: two are called 'hle': give one a name of its own"),
-        ("TASK [reasoning]\ntemprature = 1\n", 'reasoning.temprature: unknown key; did you mean "temperature"? Known keys: answer_tokens, '),
+        ("TASK [reasoning]\ntemprature = 1\n", 'reasoning.temprature: unknown key; did you mean "temperature"? Known'),
         ("TASK [reasoning]\nmode = 'reasoning'\n", "reasoning.mode: unknown key"),
         ("TASK non-reasoning = 3\n", "tasks.0.non-reasoning: unknown key"),
     ],
