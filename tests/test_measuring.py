@@ -134,7 +134,7 @@ def test_what_an_endpoint_cannot_do_is_in_the_report(tmp_path: Path) -> None:
     ("options", "complaint"),
     [
         ({"suite": None}, "say what to measure"),
-        ({"suite": "math_501"}, "--suite math_501: unknown.*the suites are"),
+        ({"suite": "math_501"}, "--suite math_501: unknown.*The suites are"),
         ({"num_samples": 0}, "--samples 0"),
         ({"limit": 0}, "--limit 0"),
         ({"rows": {"aime_2025": "x"}}, "--rows aime_2025: suite math_500 asks no such benchmark"),

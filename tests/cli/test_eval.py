@@ -4,14 +4,14 @@ from open_exaone.cli.eval import EvalArguments
 from open_exaone.cli.flags import BenchmarkRows
 
 
-def test_eval_repeats_a_run_s_own_measurement(cli, told_run, monkeypatch, tmp_path):
-    folder, _ = told_run
+def test_eval_repeats_a_run_s_own_measurement(cli, finished_run, monkeypatch, tmp_path):
+    folder, _ = finished_run
     monkeypatch.chdir(tmp_path)
     code, text = cli("eval", folder)
     assert code == 0
     assert "is the same as the run's own measurement" in text
     code, text = cli("eval", folder, "--suite", "nope")
-    assert code == 2 and "sets of this run are base, preference, rl, sft, test" in text
+    assert code == 2 and "sets of this run are test, rl, preference, sft, base" in text
     code, text = cli("eval", folder, "--stage", "nope")
     assert code == 2 and "must be one of base, sft, prefer, rl" in text
 

@@ -9,15 +9,15 @@ import pytest
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nope"], "recipe 'nope': no such recipe; shipped are nano/exaone-deep"),
+        (["nope"], "recipe 'nope': unknown. The recipes are nano/exaone-deep"),
         (["nope.toml"], "nope.toml: no such file"),
         (["--set", "rl.group_size"], "write it as stage.key=value"),
-        (["--set", "rl.group_sise=4"], "group_sise: unknown key; known keys:"),
+        (["--set", "rl.group_sise=4"], "group_sise: unknown key; did you mean"),
         (["--set", "rl.group_size=1"], "group_size = 1: should be greater than or equal to 2"),
         (["--set", "rl.group_size=many"], "group_size = 'many': should be a valid integer"),
         (["--set", "rll.group_size=4"], "'rll' is neither a stage (base, sft, prefer, rl) nor one of"),
         (["--set", "data.test.sources.0.num_problems=0"], "should be greater than or equal to 1"),
-        (["--set", "evaluation.data=exam"], "evaluation.data = 'exam': no such data; there are test"),
+        (["--set", "evaluation.data=exam"], "evaluation.data = 'exam': no such data. There are test"),
         (["--set", "model.num_kv_heads=3"], "num_kv_heads = 3 must divide num_heads = 4"),
         (["--set", 'data.test.sources.0.families=["sudoku"]'], "sudoku"),
         (
@@ -51,9 +51,9 @@ def test_the_example_in_the_help_sets_values_of_the_default_recipe(cli):
     assert recipe != load_recipe()
 
 
-def test_the_last_lines_name_the_report_and_the_next_commands(cli, told_run, recipe_file, tmp_path):
+def test_the_last_lines_name_the_report_and_the_next_commands(cli, finished_run, recipe_file, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(told_run[0], folder)
+    shutil.copytree(finished_run[0], folder)
     code, text = cli("run", recipe_file, "--out", folder)
     assert code == 0
     assert f"Report: {folder}/report.html" in text and (folder / "report.html").is_file()

@@ -160,7 +160,7 @@ def test_what_is_not_there_cannot_be_mixed():
         ({"sources": [{"path": "a"}, {"path": "a"}]}, "one is named twice"),
         ({"sources": [{"path": "a", "fields": {"question": "q", "anser": "a"}}]}, "anser: unknown"),
         ({"sources": [{"path": "a"}], "max_repeats": 0.5}, "max_repeats"),
-        ({"sources": [{"path": "a", "colour": "red"}]}, "known keys: code, config, domain, fields"),
+        ({"sources": [{"path": "a", "colour": "red"}]}, "Known keys: code, config, domain, fields"),
     ],
 )
 def test_a_wrong_configuration_is_named(values, said):

@@ -32,7 +32,7 @@ def short_recipe(recipe_file, tmp_path):
         ("def scores(sample): return 1.0", "mine.py:score", "score"),
         ("def score(sample) return 1.0", "mine.py:score", "SyntaxError"),
         ("", "preference", "judge.endpoint"),
-        ("", "corect", "must be one of correct"),
+        ("", "corect", "The terms are correct"),
     ],
 )
 def test_a_reward_that_cannot_be_given_is_found_before_training(

@@ -30,6 +30,43 @@ def run_folder(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run")
 
 
+@pytest.fixture
+def trained_folder(tmp_path: Path) -> Path:
+    """The folder of a run of two stages that nothing evaluated."""
+    common = {"train_tokens": 1_234_567, "train_seconds": 75.0, "peak_rss_bytes": 2_100_000_000}
+    sft = {"name": "sft", "kind": "sft", "folder": "01-sft", "train_steps": 10, "skipped_steps": 1, **common}
+    rl = {"name": "rl", "kind": "rl", "folder": "02-rl", "train_steps": 4, "skipped_steps": 0, **common}
+    report = {
+        "recipe": "mine",
+        "seed": 0,
+        "config_hash": "9f86d081884c7d65",
+        "versions": {"torch": "2.13.0"},
+        "machine": {"device": "cpu", "dtype": "float32", "threads": 2},
+        "seconds": 180.0,
+        "peak_rss_bytes": 2_100_000_000,
+        "model": {"num_parameters": 3_412_224, "source": "path/to/checkpoint"},
+        "num_problems": {},
+        "stages": [
+            {**sft, "sample_seconds": 0.0},
+            {**rl, "sample_seconds": 30.0, "retries": {"429": 2, "500": 1}},
+        ],
+        "showcase": [],
+    }
+    rows = {
+        "01-sft": [
+            {"step": n, "num_steps": 10, "loss": 1 / n, "gradient_norm": 1.0 / n, "tokens_per_second": 1e4 + n}
+            for n in range(1, 11)
+        ],
+        "02-rl": [{"step": n, "num_steps": 4, "reward_mean": n / 4, "entropy": 1 / n} for n in range(1, 5)],
+    }
+    for folder, lines in rows.items():
+        (tmp_path / folder).mkdir()
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / folder / "metrics.jsonl").write_text(text, encoding="utf-8")
+    (tmp_path / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    return tmp_path
+
+
 def fake_report(num_problems: int = 1000, k: int = 4) -> dict[str, Any]:
     return {
         "recipe": "nano/exaone-deep",

@@ -44,3 +44,9 @@ def test_a_bare_report_is_enough() -> None:
     text = card.render_card({"stages": [{"name": "sft", "pass_at_1": 0.5, "num_problems": 3}]})
     assert "Not recorded." in text
     assert "50.0%" in text
+
+
+def test_a_run_without_an_evaluation_has_a_card(trained_folder: Path) -> None:
+    text = card.write_card(trained_folder).read_text(encoding="utf-8")
+    assert "This run has no evaluation." in text and "pass@1" not in text and "intervals" not in text
+    assert "| rl | rl | 4 | 1.2M | 1 min 15 s | 30 s | 2.1 GB | 0 | 3 (429: 2, 500: 1) |" in text

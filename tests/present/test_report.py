@@ -100,7 +100,8 @@ def test_the_same_run_gives_the_same_bytes(run_folder: Path, html: str) -> None:
 def test_a_bare_report_without_metrics_is_enough(tmp_path: Path) -> None:
     stages = [{"name": "sft", "pass_at_1": 0.5, "num_problems": 3}]
     (tmp_path / "report.json").write_text(json.dumps({"stages": stages}), encoding="utf-8")
-    assert "50.0%→50.0%" in Page(page_of.write_report(tmp_path).read_text(encoding="utf-8")).text
+    text = Page(page_of.write_report(tmp_path).read_text(encoding="utf-8")).text
+    assert "50.0%pass@1 after sft, on\n      3 problems." in re.sub(r"\n\s*\n?(?=pass)", "", text)
 
 
 def test_half_a_surrogate_pair_can_be_written(run_folder: Path, report: dict[str, Any]) -> None:
@@ -121,9 +122,9 @@ def test_a_cut_metrics_line_and_odd_values_are_left_out(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (None, "no such file"),
-        ("[]", "no measured stage"),
-        ('{"stages": []}', "no measured stage"),
-        ('{"stages": [{"name": "sft", "pass_at_1": 1}]}', "sft: num_problems is missing"),
+        ("[]", "has no stage"),
+        ('{"stages": []}', "has no stage"),
+        ('{"stages": [{"pass_at_1": 1}]}', "a stage has no name"),
         ("{", "not valid JSON"),
     ],
 )
@@ -143,3 +144,29 @@ def test_stages_are_compared_on_test_in_the_last_stages_mode(report: dict[str, A
     titles, rows = stages.closing_rows({"stages": both})
     assert titles[:3] == ["stage", "mode", "split"]
     assert len(rows) == 4
+
+
+@pytest.mark.parametrize("num_stages", [1, 2])
+def test_a_run_without_an_evaluation_has_its_curves_and_what_was_trained(trained_folder: Path, num_stages: int) -> None:
+    report = json.loads((trained_folder / "report.json").read_text(encoding="utf-8"))
+    report["stages"] = report["stages"][:num_stages]
+    (trained_folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    html = page_of.write_report(trained_folder).read_text(encoding="utf-8")
+    page = Page(html)
+    assert "pass@1" not in page.text and "arrow" not in html.split("</style>")[1]
+    assert ("1 stage, 10 steps" if num_stages == 1 else "2 stages, 14 steps") in page.text
+    captions = ["loss", "gradient norm", "tokens per second", "mean reward", "entropy (nats per token)"]
+    assert re.findall("<figcaption>(.*?)</figcaption>", html) == captions[: 3 if num_stages == 1 else 5]
+    titles, rows = stages.training_rows(report)
+    only_rl = set() if num_stages == 1 else {"sampling", "retries"}
+    assert set(titles) == {"stage", "kind", "steps", "tokens", "time", "memory", "skipped steps"} | only_rl
+    assert rows[0][2:5] == ["10", "1.2M", "1 min 15 s"]
+    assert all(cell in page.text for row in rows for cell in row)
+    assert stages.closing_rows(report) == (titles, rows)
+
+
+def test_a_stage_without_an_evaluation_stands_between_measured_ones(report: dict[str, Any]) -> None:
+    del report["stages"][1]["pass_at_1"]
+    assert [entry["name"] for entry in stages.ladder(report)] == ["base", "prefer", "rl"]
+    assert [row[2] for row in stages.closing_rows(report)[1]] == ["18.3%", "–", "54.4%", "63.1%"]
+    assert "18.3%→63.1%" in Page(page_of.render(report, lambda folder: [])).text

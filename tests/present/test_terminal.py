@@ -114,12 +114,45 @@ def test_in_a_pipe_progress_is_a_line_now_and_then_with_the_last_step_always() -
 def test_time_left_counts_only_the_steps_done_since_a_stage_was_resumed() -> None:
     target, clock = console(), Clock()
     progress = terminal.Progress(target, plain_every_s=0, clock=clock)
-    for step in (500, 510):
+    progress({"stage": "rl", "resumed_at": 500, "num_steps": 600})
+    for step in (500, 502, 510):
         progress.update("rl", step, 600)
-        clock.now += 20.0
-    first, second = printed(target).splitlines()
-    assert first.endswith("time left: …")
-    assert second.endswith("about 3 min 00 s left")
+        clock.now += 10.0
+    resumed, first, second, third = printed(target).splitlines()
+    assert resumed == "rl: continuing at step 500 of 600"
+    assert first.endswith("estimating …") and second.endswith("estimating …")
+    assert third.endswith("about 3 min 00 s left")
+
+
+def test_no_time_left_is_shown_while_training_reports_none() -> None:
+    target = console()
+    progress = terminal.Progress(target, plain_every_s=0)
+    for left in (None, None, 200.0):
+        progress({"stage": "sft", "step": 3, "num_steps": 400, "seconds_left": left})
+    ends = ["estimating …", "estimating …", "about 3 min 20 s left"]
+    assert [line.split("  ")[-1] for line in printed(target).splitlines()] == ends
+
+
+def test_a_plan_gives_each_stage_its_place_and_the_whole_run_an_estimate() -> None:
+    target = console()
+    progress = terminal.Progress(target, plain_every_s=0)
+    stages = [("sft", 100, 1.0), ("rl", 10, 50.0), ("prefer", 100, 1.0)]
+    progress({"plan": [{"stage": name, "num_steps": steps, "cost": cost} for name, steps, cost in stages]})
+    progress({"stage": "sft", "step": 1, "num_steps": 100, "seconds_left": None})
+    progress({"stage": "sft", "step": 50, "num_steps": 100, "seconds_left": 50.0})  # a second a step
+    progress({"stage": "rl", "step": 5, "num_steps": 10, "seconds_left": 300.0})  # slower than sft suggested
+    progress({"stage": "prefer", "step": 50, "num_steps": 100, "seconds_left": 60.0})
+    progress({"stage": "unplanned", "step": 1, "num_steps": 2, "seconds_left": 1.0})
+    assert printed(target).splitlines() == [
+        "sft: stage 1 of 3",
+        "sft          1/100  estimating …",
+        "sft         50/100  whole run about 10 min 50 s  about 50 s left",
+        "rl: stage 2 of 3",
+        "rl          5/10  whole run about 7 min 00 s  about 5 min 00 s left",
+        "prefer: stage 3 of 3",
+        "prefer      50/100  about 1 min 00 s left",
+        "unplanned  1/2  about 1.0 s left",
+    ]
 
 
 def test_a_stage_first_heard_of_at_its_end_tells_no_time_and_no_speed() -> None:

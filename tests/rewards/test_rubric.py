@@ -74,7 +74,7 @@ def test_a_term_alone_has_weight_one(name: str) -> None:
 
 @pytest.mark.parametrize("reward", ["corect", "score", "my_rewards:score", "my_rewards.py", {"correct": 1.0, "x": 1.0}])
 def test_an_unknown_term_is_refused_with_the_known_ones(reward: object) -> None:
-    with pytest.raises(ValueError, match=r"must be one of correct, format, language, .* or a function of yours"):
+    with pytest.raises(ValueError, match=r"unknown.*The terms are correct, format, language, .*; a function of yours"):
         weights_of(reward)
 
 

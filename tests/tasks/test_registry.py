@@ -81,7 +81,7 @@ def test_korean_problems_are_korean_and_english_ones_are_not(drawn: Drawn) -> No
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'chess': unknown; the families are basic_arithmetic, chain_sum"):
+    with pytest.raises(ConfigError, match=r"'chess': unknown. The families are basic_arithmetic, chain_sum"):
         get_family("chess")
 
 

@@ -272,7 +272,7 @@ def test_a_text_that_the_model_has_no_words_for_is_refused(tmp_path: Path) -> No
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="chat_format = 'chatml': must be one of exaone-3.5, exaone-deep"):
+    with pytest.raises(ConfigError, match="chat_format = 'chatml': unknown. The formats are exaone-3.5, exaone-deep"):
         Tokenizer.load(write(tmp_path), chat_format="chatml")
     with pytest.raises(CheckpointError, match="has no chat template; leave chat_format='template' out"):
         Tokenizer.load(tmp_path, chat_format="template")

@@ -60,8 +60,8 @@ def test_steps_whose_gradient_is_not_finite_are_skipped_and_counted(run, tmp_pat
     assert all(row["gradient_norm"] is None and row["loss"] is None for row in skipped)
     assert all(row["gradient_norm"] > 0 for row in rows if not row["skipped"])
     assert rows[-1]["skipped_steps"] == 8 and "48 steps (8 of them skipped)" in told
-    assert json.loads((tmp_path / "out" / "outcome.json").read_text())["skipped_steps"] == 8
-    before, after = load_weights(tmp_path / "base"), load_weights(tmp_path / "out" / "model")
+    assert json.loads((tmp_path / "out" / "01-it" / "outcome.json").read_text())["skipped_steps"] == 8
+    before, after = load_weights(tmp_path / "base"), load_weights(tmp_path / "out" / "01-it" / "model")
     assert all(torch.isfinite(after[name]).all() for name in after)
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
@@ -70,8 +70,8 @@ def test_too_many_in_a_row_stop_the_run_with_its_state_saved(run, tmp_path):
     code, rows, told = run(OVERFLOWS, num_good=0, watch="max_skipped_steps = 3")
     assert code == 1 and [row["skipped"] for row in rows] == [True] * 3
     assert "not finite, 3 steps in a row" in told and "lower the learning rate, or look at the data" in told
-    assert not (tmp_path / "out" / "model").exists()
-    masters, _, values = read_state(tmp_path / "out" / "checkpoints" / "step-000003")
+    assert not (tmp_path / "out" / "01-it" / "model").exists()
+    masters, _, values = read_state(tmp_path / "out" / "01-it" / "checkpoints" / "step-000003")
     before = load_weights(tmp_path / "base")
     assert all(torch.equal(masters[name], before[name]) for name in masters) and values["progress"]["step"] == 3
     code, rows, _ = run(OVERFLOWS, num_good=0, watch="max_skipped_steps = 3")

@@ -10,10 +10,11 @@ from open_exaone.train.config import AnyStage, PreferenceStage
 from open_exaone.train.state import fingerprint_of
 
 OPTIMIZER = {"learning_rate": 1e-3}
+NAMES = {"name": "it", "data": "rows"}
 STAGES = {
-    "sft": {"kind": "sft", "num_epochs": 1, "optimizer": OPTIMIZER},
-    "preference": {"kind": "preference", "optimizer": OPTIMIZER},
-    "rl": {"kind": "rl", "num_steps": 1, "max_new_tokens": 9, "optimizer": OPTIMIZER},
+    "sft": {"kind": "sft", **NAMES, "num_epochs": 1, "optimizer": OPTIMIZER},
+    "preference": {"kind": "preference", **NAMES, "optimizer": OPTIMIZER},
+    "rl": {"kind": "rl", **NAMES, "num_steps": 1, "max_new_tokens": 9, "optimizer": OPTIMIZER},
 }
 
 
@@ -33,12 +34,20 @@ def stage_of(kind, **changes):
         ("preference", {"name": "simpr"}, "x.toml: stages.0.loss.name = 'simpr': must be one of simper, dpo, ipo"),
         ("preference", {"beta": 0.2}, "x.toml: stages.0.loss.name: is missing; must be one of simper, dpo, ipo"),
         ("preference", "dpo", "x.toml: stages.0.loss = 'dpo': must be a table, such as { name = \"simper\" }"),
-        ("preference", {"name": "dpo", "bta": 1}, "x.toml: stages.0.loss.bta: unknown key; known keys: beta, name"),
+        (
+            "preference",
+            {"name": "dpo", "bta": 1},
+            'x.toml: stages.0.loss.bta: unknown key; did you mean "beta"? Known keys: beta, name',
+        ),
         ("preference", {"name": "dpo", "beta": 0}, "x.toml: stages.0.loss.beta = 0: should be greater than 0"),
-        ("rl", {"name": "dpo"}, "x.toml: stages.0.loss.name = 'dpo': should be 'grpo'"),
-        ("rl", {"clip": 0.2}, "stages.0.loss.clip: unknown key; known keys: clip_high, clip_low, divide_by_std, name"),
+        ("rl", {"name": "dpo"}, "x.toml: stages.0.loss.name = 'dpo': must be one of grpo"),
+        (
+            "rl",
+            {"clip": 0.2},
+            'stages.0.loss.clip: unknown key; did you mean "clip_low" or "clip_high"? Known keys: clip_high, clip_low, divide_by_std, name',
+        ),
         ("rl", "grpo", "x.toml: stages.0.loss = 'grpo': must be a table, such as { name = \"grpo\" }"),
-        ("sft", {"name": "simper"}, "x.toml: stages.0.loss.name = 'simper': should be 'cross_entropy'"),
+        ("sft", {"name": "simper"}, "x.toml: stages.0.loss.name = 'simper': must be one of cross_entropy"),
     ],
 )
 def test_a_wrong_loss_is_refused_with_the_known_ones(kind, loss, why):
@@ -49,7 +58,7 @@ def test_a_wrong_loss_is_refused_with_the_known_ones(kind, loss, why):
 
 def test_a_wrong_kind_is_refused_with_the_known_ones():
     known = "must be one of pretrain, base, sft, preference, rl"
-    for stage, why in ({"kind": "rlhf"}, "kind = 'rlhf': "), ({}, "kind: is missing; "):
+    for stage, why in ({"kind": "xyz"}, "kind = 'xyz': "), ({}, "kind: is missing; "):
         with pytest.raises(ConfigError) as caught:
             validate(File, {"stages": [stage]}, "x.toml")
         assert str(caught.value) == f"x.toml: stages.0.{why}{known}"

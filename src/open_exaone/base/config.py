@@ -4,12 +4,14 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.text import count
 
 
 class Config(BaseModel):
@@ -24,6 +26,7 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 MAX_TOML_BYTES = 1 << 20  # a recipe has thousands
 MAX_FAULTS = 20  # that one error lists
+MAX_COMPARED = 80  # characters of a name
 # Reading a key takes time with the square of its parts; no key of ours has more than six.
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
@@ -104,13 +107,12 @@ def validate(schema: type[AnyConfig], values: dict[str, Any], source: str) -> An
         return schema.model_validate_json(json.dumps(values, default=str))  # JSON mode: a list is a tuple
     except ValidationError as error:
         details = error.errors()
-        within = {detail["loc"][:-1] for detail in details} | {
-            detail["loc"][:1] for detail in details if len(detail["loc"]) > 1
-        }
-        said = [d for d in details if d["type"] != "too_short" or d["loc"] not in within]  # short for its broken items
-        lines = [_explain(schema, source, detail) for detail in said[:MAX_FAULTS]]
-        if len(said) > MAX_FAULTS:
-            lines.append(f"{source}: … and {len(said) - MAX_FAULTS:,} more mistakes")
+        within = {detail["loc"][:end] for detail in details for end in range(1, len(detail["loc"]))}
+        # A list whose items are broken is also reported as too short.
+        shown = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in within]
+        lines = [_explain(schema, source, detail) for detail in shown[:MAX_FAULTS]]
+        if len(shown) > MAX_FAULTS:
+            lines.append(f"{source}: … and {count(len(shown) - MAX_FAULTS, 'more mistake')}")
         raise ConfigError("\n".join(lines)) from error
 
 
@@ -119,21 +121,48 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
     where = short_text(".".join(_without_tags(schema, location))) or "the whole file"
     if detail["type"] == "extra_forbidden":
         owner = _owner(schema, location)
-        known = f"; known keys: {', '.join(sorted(owner.model_fields))}" if owner else ""
-        return f"{source}: {where}: unknown key{known}"
+        known = sorted(owner.model_fields) if owner else []
+        listed = f"{did_you_mean(location[-1], known)} Known keys: {', '.join(known)}" if known else ""
+        return f"{source}: {where}: unknown key{listed}"
     if detail["type"] == "missing":
         return f"{source}: {where}: is missing"
-    if tags := {tag: key for record in _records_at(schema, location) for tag, key in _tags(record).items()}:
-        tag, key = next(iter(tags.items()))
-        if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
-            found = f" = {short(detail['ctx']['tag'])}:" if "tag" in detail["ctx"] else ": is missing;"
-            return f"{source}: {where}.{key}{found} must be one of {', '.join(tags)}"
-        if detail["type"] in ("model_type", "dict_type"):
-            return f'{source}: {where} = {short(detail["input"])}: must be a table, such as {{ {key} = "{tag}" }}'
+    context, value = detail.get("ctx", {}), detail["input"]
+    if detail["type"].startswith("union_tag"):  # `kind`, or whatever field selects the record
+        where = f"{where}.{context['discriminator'].strip(chr(39))}" if location else context["discriminator"]
+        if detail["type"] == "union_tag_not_found":
+            known = [tag for record in _records_at(schema, location) for tag in _tags(record)]
+            return f"{source}: {where}: is missing; must be one of {', '.join(known)}"
+        value = context["tag"]
+    expected = context.get("expected_tags", context.get("expected"))
+    if isinstance(value, str) and isinstance(expected, str) and (known := re.findall("'([^']*)'", expected)):
+        return f"{source}: {where} = {short(value)}: must be one of {', '.join(known)}{_near(value, known)}"
+    if detail["type"] in ("model_type", "dict_type") and (tag := _example_tag(schema, location)):
+        return f'{source}: {where} = {short(value)}: must be a table, such as {{ {tag[0]} = "{tag[1]}" }}'
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not location:
         return f"{source}: {message}"
-    return f"{source}: {where} = {short(detail['input'])}: {message}"
+    return f"{source}: {where} = {short(value)}: {message}"
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """`'; did you mean "grpo"?'`, or `"."` where no known name is near: the end of the sentence "x: unknown …".
+
+    Case, spaces and punctuation don't count, and a part of a name is near it. At most three names, the nearest first.
+    """
+    return _near(name, known) or "."
+
+
+def _near(name: object, known: Iterable[str]) -> str:
+    key, by_key = plain_name(str(name)), {plain_name(item): item for item in known}
+    within = [item for item in by_key if len(key) > 2 and key in item]
+    within.sort(key=lambda item: (item.index(key), len(item)))
+    near = list(dict.fromkeys([*within, *get_close_matches(key, by_key)]))[:3]
+    return "; did you mean " + " or ".join(f'"{by_key[item]}"' for item in near) + "?" if near else ""
+
+
+def plain_name(name: str) -> str:
+    """A name without what people spell in several ways: "MATH-500" and "math_500" are one."""
+    return re.sub(r"[\W_]+", "", name[:MAX_COMPARED]).casefold()
 
 
 def _without_tags(schema: type[Config], location: Iterable[str | int]) -> list[str]:
@@ -149,7 +178,9 @@ def _without_tags(schema: type[Config], location: Iterable[str | int]) -> list[s
             owner = tagged
             continue
         kept.append(str(part))
-        if isinstance(part, str):
+        if get_origin(owner) is dict:
+            owner = get_args(owner)[1]
+        elif isinstance(part, str):
             fields = records[0].model_fields if len(records) == 1 else {}
             owner = fields[part].annotation if part in fields else None
     return kept
@@ -166,9 +197,13 @@ def _records_at(schema: type[Config], location: Iterable[str | int]) -> list[typ
     owner: Any = schema
     for part in location:
         records = _records(owner)
-        if len(records) == 1 and part in records[0].model_fields:
+        if get_origin(owner) is dict:
+            owner = get_args(owner)[1]
+        elif str(part).startswith("<"):
+            owner = _tagged(owner, str(part))
+        elif len(records) == 1 and part in records[0].model_fields:
             owner = records[0].model_fields[str(part)].annotation
-        elif isinstance(part, str):  # the tag of a union; a number is a place in a list, and says nothing
+        elif isinstance(part, str):  # the tag of a union; a number is a place in a list
             owner = next((record for record in records if part in _tags(record)), None)
     return _records(owner)
 
@@ -180,10 +215,24 @@ def _records(annotation: Any) -> list[type[Config]]:
     return [record for argument in get_args(annotation) for record in _records(argument)]
 
 
+def _tagged(annotation: Any, tag: str) -> Any:
+    """The member of a union that has this pydantic `Tag`."""
+    if any(isinstance(item, Tag) and item.tag == tag for item in getattr(annotation, "__metadata__", ())):
+        return annotation
+    found = (_tagged(argument, tag) for argument in get_args(annotation))
+    return next((member for member in found if member is not None), None)
+
+
 def _tags(record: type[Config]) -> dict[str, str]:
-    """What tells a record from the others of its union: the literals that its `kind` or `name` may be, each with it."""
+    """The values of the field that selects this record in a union, each with the field's name."""
     keys = [key for key in ("kind", "name") if key in record.model_fields]
     return {tag: key for key in keys for tag in get_args(record.model_fields[key].annotation)}
+
+
+def _example_tag(schema: type[Config], location: tuple[str | int, ...]) -> tuple[str, str] | None:
+    """The field and a value of it that select a record at `location`; None where there is no union."""
+    tags = [(key, tag) for record in _records_at(schema, location) for tag, key in _tags(record).items()]
+    return tags[0] if tags else None
 
 
 def short(value: object, limit: int = 80) -> str:

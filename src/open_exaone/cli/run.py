@@ -72,11 +72,23 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags) -> None:
                 _show_measured(console, progress, event)
 
         report = run_recipe(recipe, out, show, machine.machine())
-    console.print(closing_table_rich(report, console.width))
+    for entry in report["stages"]:
+        console.print(_trained(entry), soft_wrap=True)
+    if recipe.evaluation is not None:
+        console.print(closing_table_rich(report, console.width))
     console.print(f"{duration(report['seconds'])}, with at most {size(report['peak_rss_bytes'])} of memory.")
     console.print(f"Report: {out / 'report.html'}\nModel card: {out / 'card.md'}", soft_wrap=True)
     suite = "" if recipe.evaluation is not None else " --suite NAME"
     console.print(f"Talk to the model: exaone chat {out}\nMeasure it: exaone eval {out}{suite}", soft_wrap=True)
+
+
+def _trained(entry: Mapping[str, Any]) -> str:
+    """What a stage's training took, in one line."""
+    from open_exaone.present.formatting import duration
+
+    skipped = f" ({entry['skipped_steps']:,} of them skipped)" if entry["skipped_steps"] else ""
+    steps, tokens = count(entry["train_steps"], "step") + skipped, count(entry["train_tokens"], "token")
+    return f"{entry['name']}: {steps}, {tokens} in {duration(entry['train_seconds'])}"
 
 
 def _show_measured(console: Console, progress: "Progress", event: Mapping[str, Any]) -> None:

@@ -13,9 +13,9 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from open_exaone.base.config import Config, read_toml, short, validate
+from open_exaone.base.config import Config, did_you_mean, read_toml, short, validate
 from open_exaone.base.errors import ConfigError
-from open_exaone.tasks.benchmarks.names import did_you_mean, spelled
+from open_exaone.tasks.benchmarks.names import spelled
 from open_exaone.tasks.benchmarks.registry import BENCHMARKS, get_benchmark
 from open_exaone.verify.own import is_own
 
@@ -214,7 +214,7 @@ def load_suite(name_or_file: str) -> Suite:
     if (known := spelled(name_or_file, names)) != name_or_file:
         return load_suite(known)
     raise ConfigError(
-        f"suite {short(name_or_file)}: unknown{did_you_mean(name_or_file, names)}; the suites are "
+        f"suite {short(name_or_file)}: unknown{did_you_mean(name_or_file, names)} The suites are "
         f"{', '.join(suite_names())}; a benchmark by itself is one of {', '.join(BENCHMARKS)}; or name a file: .toml, "
         ".jsonl or FILE.py:function"
     )
@@ -275,9 +275,11 @@ def _read(path: Path, values: dict[str, Any]) -> Suite:
     for table, content in tables.items():
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: {table} = {short(content)}: must be a table of a task's fields")
-        if unknown := content.keys() - (SuiteTask.model_fields.keys() - {"benchmark", "name", "mode"}):
-            known = ", ".join(sorted(SuiteTask.model_fields.keys() - {"benchmark", "name", "mode"}))
-            raise ConfigError(f"{path}: {table}.{min(unknown)}: unknown key; known keys: {known}")
+        known = sorted(SuiteTask.model_fields.keys() - {"benchmark", "name", "mode"})
+        if unknown := content.keys() - set(known):
+            name = min(unknown)
+            near = did_you_mean(name, known)
+            raise ConfigError(f"{path}: {table}.{name}: unknown key{near} Known keys: {', '.join(known)}")
     rows = values.get("tasks")
     if isinstance(rows, list):
         values["tasks"] = [_whole(path, row, tables) for row in rows]

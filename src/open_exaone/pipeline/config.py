@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 import tomli_w
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from open_exaone.base.config import Config
+from open_exaone.base.config import Config, did_you_mean
 from open_exaone.data.config import DataOptions, SourceConfig, check_shares
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
@@ -23,7 +23,7 @@ _DATA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def _is_generated(source: Any) -> str:
-    keys = source if isinstance(source, dict) else vars(source) if not isinstance(source, str) else ()
+    keys = source if isinstance(source, dict) else type(source).model_fields if isinstance(source, Config) else ()
     return "<generated>" if "families" in keys or "problems" in keys else "<rows>"
 
 
@@ -177,7 +177,9 @@ def _check_data(recipe: Recipe) -> None:
         readers.append(("evaluation.data", recipe.evaluation.data))
     for reader, name in readers:
         if name not in recipe.data:
-            raise ValueError(f"{reader} = {name!r}: no such data; there are {', '.join(recipe.data)}")
+            raise ValueError(
+                f"{reader} = {name!r}: no such data{did_you_mean(name, recipe.data)} There are {', '.join(recipe.data)}"
+            )
 
 
 def _check_judge(recipe: Recipe) -> None:

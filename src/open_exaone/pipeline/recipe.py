@@ -1,12 +1,13 @@
 """Reads a recipe: one TOML file, overridden, validated, resolved. Loads no torch."""
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from open_exaone.base.config import parse_override, read_toml, validate
+from open_exaone.base.config import did_you_mean, parse_override, read_toml, validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.pipeline.config import Recipe
 
@@ -45,7 +46,18 @@ def load_recipe(
     for text in overrides:
         keys, value = parse_override(text)
         _override(values, keys, value, f"--set {text}")
-    return validate(Recipe, values, name)
+    try:
+        return validate(Recipe, values, name)
+    except ConfigError as error:
+        raise ConfigError(
+            re.sub(r"\bstages\.(\d+)", lambda place: _name_of(values, int(place[1])), str(error))
+        ) from error
+
+
+def _name_of(values: dict[str, Any], index: int) -> str:
+    """What an error calls a stage: its name, or its place in the list where it has none."""
+    stage = values["stages"][index]
+    return str(stage["name"]) if isinstance(stage, dict) and stage.get("name") else f"stages.{index}"
 
 
 def check_one_stage(recipe: Recipe) -> None:
@@ -66,11 +78,12 @@ def shipped_recipes() -> list[str]:
 
 
 def _find(source: str) -> Path:
-    if source in shipped_recipes():
+    shipped = shipped_recipes()
+    if source in shipped:
         return Path(str(resources.files("open_exaone"))) / "recipes" / f"{source}.toml"
     if source.endswith(".toml") or Path(source).exists():
         return Path(source)
-    raise ConfigError(f"recipe {source!r}: no such recipe; shipped are {', '.join(shipped_recipes())}, or name a file")
+    raise ConfigError(f"recipe {source!r}: unknown{did_you_mean(source, shipped)} The recipes are {', '.join(shipped)}")
 
 
 def _override(values: dict[str, Any], keys: list[str], value: Any, source: str) -> None:
@@ -83,6 +96,7 @@ def _override(values: dict[str, Any], keys: list[str], value: Any, source: str) 
         tables = sorted(name for name in Recipe.model_fields if name != "stages")
         raise ConfigError(
             f"{source}: {keys[0]!r} is neither a stage ({', '.join(stages)}) nor one of {', '.join(tables)}"
+            f"{did_you_mean(keys[0], [*stages, *tables])}"
         )
     _set(owner, path, value, source)
 

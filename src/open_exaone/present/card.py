@@ -6,29 +6,30 @@ from typing import Any
 
 from open_exaone.base.files import write_text
 from open_exaone.base.printable import printable
+from open_exaone.base.text import count
 from open_exaone.present import formatting
-from open_exaone.present.stages import closing_rows, ladder, read_report
+from open_exaone.present.stages import closing_rows, ladder, read_report, training_rows
 
 FROM_SCRATCH = (
     "This model was trained from random weights by Open-EXAONE, an open implementation of the EXAONE Deep and "
-    "EXAONE 4.0 recipes that is independent of LG AI Research. It is not a model of LG's, holds no weights or data of "
-    "LG's, and does not bear the EXAONE name; only its architecture follows the EXAONE 4.0 report (arXiv 2507.11407)."
+    "EXAONE 4.0 recipes that is independent of LG AI Research. It is not a model of LG's, holds no weights of LG's, "
+    "and does not bear the EXAONE name; only its architecture follows the EXAONE 4.0 report (arXiv 2507.11407)."
 )
 POST_TRAINED = (
     "This model was trained by Open-EXAONE from `{source}`. Open-EXAONE is independent of LG AI Research; the name "
     "EXAONE is LG's."
 )
 LIMITS_FROM_SCRATCH = (
-    "It knows the families of problems named above and little else: no facts, no chat, no code.",
-    "The problems were made by programs. A score here says nothing about any public benchmark.",
+    "It knows what it was trained on and little else.",
+    "A score on generated problems says nothing about any public benchmark.",
 )
 LIMITS = (
     "The intervals cover the choice of problems and samples for this one run; another seed trains another model.",
     "It may state a wrong answer with a fluent thought, and a thought need not be how the answer came about.",
 )
 LICENCE_FROM_SCRATCH = (
-    "Open-EXAONE's code is under Apache-2.0. The weights come from that code and from problems that code made; "
-    "nothing of LG's is in them, and LG's model licences do not apply."
+    "Open-EXAONE's code is under Apache-2.0. The weights began as random numbers, so LG's model licences do not apply; "
+    "the licences of the training data may."
 )
 LICENCE_POST_TRAINED = (
     "Open-EXAONE's code is under Apache-2.0. The weights derive from `{source}` and stay under its licence; LG's "
@@ -40,7 +41,7 @@ def write_card(run_folder: Path) -> Path:
     """Writes `card.md` from `report.json`; returns its path.
 
     Raises:
-        DataError: report.json is missing, is not JSON, or has no measured stage.
+        DataError: report.json is missing, is not JSON, or has no stage.
     """
     path = run_folder / "card.md"
     write_text(path, render_card(read_report(run_folder)))
@@ -52,9 +53,9 @@ def render_card(report: dict[str, Any]) -> str:
     model = report.get("model") or {}
     source = model.get("source")
     about, licence = (POST_TRAINED, LICENCE_POST_TRAINED) if source else (FROM_SCRATCH, LICENCE_FROM_SCRATCH)
-    limits = LIMITS if source else LIMITS_FROM_SCRATCH + LIMITS
+    limits = (*(() if source else LIMITS_FROM_SCRATCH), *(LIMITS if ladder(report) else LIMITS[1:]))
     sections = [
-        "# A reasoning model trained with Open-EXAONE",
+        "# A model trained with Open-EXAONE",
         f"{about.format(source=_cell(source))}\n\nRecipe: `{_cell(report.get('recipe', 'unknown'))}`.",
         "## Model",
         _table(
@@ -77,42 +78,33 @@ def render_card(report: dict[str, Any]) -> str:
 
 
 def _training(report: Mapping[str, Any]) -> str:
-    stages = {entry["name"]: entry for entry in reversed(report["stages"])}  # one per stage: its first entry
-    entries = [stages[name] for name in reversed(stages)]
-    columns = ["stage", "kind", "tokens", "time", "FLOPs (estimate)"]
-    rows = [
-        [
-            entry["name"],
-            entry.get("kind") or formatting.NONE,
-            formatting.number(entry.get("train_tokens")),
-            formatting.duration(entry.get("train_seconds")),
-            f"{entry['train_flops']:.2e}" if entry.get("train_flops") else formatting.NONE,
-        ]
-        for entry in entries
-    ]
     facts = [f"seed {report['seed']}" if "seed" in report else "", f"settings `{report.get('config_hash', 'unknown')}`"]
     if report.get("seconds"):
         facts.append(f"{formatting.duration(report['seconds'])} in all, evaluation included")
     if report.get("peak_rss_bytes"):
         facts.append(f"{formatting.size(report['peak_rss_bytes'])} memory at most")
-    return f"{_table(columns, rows)}\n\nTokens are non-padding, prompt included. {_sentence(facts)}"
+    return f"{_table(*training_rows(report))}\n\nTokens are non-padding, prompt included. {_sentence(facts)}"
 
 
 def _results(report: dict[str, Any]) -> str:
     rungs = ladder(report)
+    if not rungs:
+        return "This run has no evaluation."
     last = rungs[-1]
     per_task = [
         [formatting.words(task), formatting.percent(score["pass_at_1"]), formatting.interval(score.get("ci95"))]
         for task, score in sorted((last.get("per_task") or {}).items())
     ]
-    told = [
+    problems = f"Measured on {count(last['num_problems'], 'problem')}" if last.get("num_problems") else ""
+    parts = [
         _table(*closing_rows(report)),
-        f"Measured on {formatting.number(last['num_problems'])} problems of the {_cell(last.get('split', 'test'))} "
-        "split; intervals are at 95%, clustered by problem.",
+        f"{problems} of the {_cell(last.get('split', 'test'))} split; intervals are at 95%, clustered by problem."
+        if problems
+        else "",
         f"After `{_cell(last['name'])}`, by family:" if per_task else "",
         _table(["family", "pass@1", "95% interval"], per_task),
     ]
-    return "\n\n".join(part for part in told if part)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _sentence(facts: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from open_exaone.present import formatting
 from open_exaone.present.plots import Point
-from open_exaone.present.report import is_number
+from open_exaone.present.stages import is_number
 
 Entry = Mapping[str, Any]  # one task of report.json
 Table = tuple[list[str], list[list[str]]]  # headings, rows

@@ -1,19 +1,21 @@
-"""report.html: a run told on one page that stands alone: no scripts, no external loads, safe for any model text."""
+"""report.html: a run on one page that stands alone: no scripts, no external loads, safe for any model text."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from open_exaone.base.files import read_jsonl, write_text
 from open_exaone.base.printable import printable
+from open_exaone.base.text import count
 from open_exaone.present import formatting, plots
-from open_exaone.present.stages import Entry, closing_rows, ladder, read_report, split_entries
+from open_exaone.present.stages import Entry, closing_rows, is_number, ladder, read_report, split_entries, training_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-AXES = frozenset({"step", "tokens", "epoch", "seconds", "time", "policy_version"})  # never plotted as a series
-SERIES = {  # metrics.jsonl key: what its plot is called; shown in this order, other series folded away
+AXES = frozenset(  # never plotted as a series
+    {"step", "num_steps", "tokens", "epoch", "seconds", "seconds_left", "time", "policy_version"}
+)
+SERIES = {  # metrics.jsonl key: its plot's title; shown in this order, other series are folded away
     "loss": "loss",
     "validation_loss": "validation loss",
     "reward_mean": "mean reward",
@@ -25,12 +27,14 @@ SERIES = {  # metrics.jsonl key: what its plot is called; shown in this order, o
     "truncated_share": "truncated share",
     "error_share": "share that could not be judged",
     "masked_rollouts": "samples that could not be rewarded",
-    "logprob_gap": "log-probability gap to the engine",
-    "grad_norm": "gradient norm",
+    "max_logprob_gap": "log-probability gap to the engine",
+    "gradient_norm": "gradient norm",
     "learning_rate": "learning rate",
     "tokens_per_second": "tokens per second",
+    "skipped_steps": "skipped steps",
+    "retries": "retries",
 }
-FAULTS = frozenset({"error_share", "masked_rollouts"})  # shown where there are any
+FAULTS = frozenset({"error_share", "masked_rollouts", "skipped_steps", "retries"})  # shown where there are any
 Series = dict[str, tuple[list[float], list[float]]]  # per metric, its steps and its values
 MARKS = {"correct": "✓", "wrong": "✗", "truncated": "…", "unparsed": "?"}
 
@@ -39,7 +43,7 @@ def write_report(run_folder: Path) -> Path:
     """Writes `report.html` from `report.json` and each stage's `metrics.jsonl`; returns its path.
 
     Raises:
-        DataError: report.json is missing, is not JSON, or has no measured stage.
+        DataError: report.json is missing, is not JSON, or has no stage.
     """
     path = run_folder / "report.html"
     write_text(path, render(read_report(run_folder), stage_metrics(run_folder)))
@@ -58,15 +62,15 @@ def stage_metrics(run_folder: Path) -> Callable[[str], list[dict[str, Any]]]:
 
 def render(report: dict[str, Any], metrics: Callable[[str], list[dict[str, Any]]]) -> str:
     """The page as text; the same report gives the same bytes."""
-    titles, rows = closing_rows(report)
     rungs = ladder(report)
     page: str = template("report.html.jinja").render(
         report=report,
         rungs=rungs,
-        climb=_climb(report, rungs),
+        climb=_climb(report, rungs) if rungs else "",
         has_other_modes=len(split_entries(report)) > len(rungs),
-        titles=titles,
-        rows=rows,
+        results=closing_rows(report) if rungs else None,
+        trained=training_rows(report),
+        totals=_totals(report),
         heatmaps=[
             ("By family of problems", "family", heatmap(rungs, "per_task")),
             ("By language", "language", heatmap(rungs, "per_language")),
@@ -99,10 +103,18 @@ def template(name: str) -> Any:
         duration=formatting.duration,
         size=formatting.size,
         words=formatting.words,
+        count=count,
         mark=lambda status: MARKS.get(status, "!"),
         svg=Markup,
     )
     return environment.get_template(name)
+
+
+def _totals(report: Mapping[str, Any]) -> dict[str, int]:
+    """What all stages together took, and how many there were."""
+    stages = {entry["name"]: entry for entry in report["stages"]}
+    sums = {key: sum(entry.get(key) or 0 for entry in stages.values()) for key in ("train_steps", "train_tokens")}
+    return {"stages": len(stages), **sums}
 
 
 def _climb(report: dict[str, Any], rungs: Sequence[Entry]) -> str:
@@ -123,7 +135,7 @@ def _curves(
 ) -> list[tuple[str, list[tuple[str, str]], list[tuple[str, str]]]]:
     """Per trained stage: its name, and its plots as (title, SVG), the known series and then the others."""
     folders = {entry["folder"]: entry["name"] for entry in entries if entry.get("folder")}
-    told = []
+    curves = []
     for folder, name in folders.items():
         series = numeric_series(metrics(folder))
         titles = _titles(series)
@@ -131,8 +143,8 @@ def _curves(
         unknown = sorted(series.keys() - titles.keys())
         others = [(formatting.words(key), plots.curve(formatting.words(key), *series[key])) for key in unknown]
         if series:
-            told.append((name, known, others))
-    return told
+            curves.append((name, known, others))
+    return curves
 
 
 def _titles(series: Series) -> dict[str, str]:
@@ -154,16 +166,11 @@ def numeric_series(rows: Sequence[Mapping[str, Any]]) -> Series:
     return {key: pair for key, pair in series.items() if len(pair[0]) > 1}
 
 
-def is_number(value: object) -> bool:
-    """A finite int or float; a bool is not one."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def settings(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The report's scalars, then its flat records (model, versions, …), as (title, [(name, value)])."""
-    told = {"stages", "showcase"}
-    scalars = {key: value for key, value in report.items() if key not in told and not isinstance(value, dict | list)}
-    records = {key: value for key, value in report.items() if key not in told and isinstance(value, dict)}
+    others = {key: value for key, value in report.items() if key not in {"stages", "showcase"}}
+    scalars = {key: value for key, value in others.items() if not isinstance(value, dict | list)}
+    records = {key: value for key, value in others.items() if isinstance(value, dict)}
     return [
         (
             formatting.words(title),

@@ -1,5 +1,6 @@
 """What a run's report.json says, stage by stage: the reading that the page, the card and the terminal share."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,32 +10,38 @@ from open_exaone.base.files import read_json
 from open_exaone.base.printable import printable
 from open_exaone.present import formatting
 
-Entry = dict[str, Any]  # one stage in one mode on one split
+Entry = dict[str, Any]  # one stage; where it was evaluated, in one mode on one split
+Columns = list[tuple[str, Callable[[Entry], str]]]  # headings, and how a cell is read
 
 
 def read_report(run_folder: Path) -> dict[str, Any]:
     """Reads `report.json`.
 
     Raises:
-        DataError: the file is missing, is not JSON, or has no measured stage.
+        DataError: the file is missing, is not JSON, or has no stage.
     """
     path = run_folder / "report.json"
     report = read_json(path)
     if not isinstance(report, dict) or not report.get("stages"):
-        raise DataError(f"{path}: stages: holds no measured stage; run `exaone run` to measure one")
-    for entry in report["stages"]:
-        missing = {"name", "pass_at_1", "num_problems"} - entry.keys()
-        if missing:
-            raise DataError(f"{path}: stages: {entry.get('name', 'an entry')}: {', '.join(sorted(missing))} is missing")
+        raise DataError(f"{path}: stages: has no stage: nothing was trained in this run")
+    if not all(isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in report["stages"]):
+        raise DataError(f"{path}: stages: a stage has no name")
     return report
 
 
+def measured(report: Mapping[str, Any]) -> list[Entry]:
+    """The entries that an evaluation gave a pass@1."""
+    return [entry for entry in report["stages"] if is_number(entry.get("pass_at_1"))]
+
+
 def ladder(report: Mapping[str, Any]) -> list[Entry]:
-    """One entry per stage, in order, to compare the stages by: on the test split, in the last stage's mode.
+    """One entry per evaluated stage, in order, to compare the stages by: on the test split, in the last one's mode.
 
     A stage not measured in that mode (a base model that does not think yet) stands in the mode it has.
     """
     entries = split_entries(report)
+    if not entries:
+        return []
     modes = [entry.get("mode") for entry in entries if entry["name"] == entries[-1]["name"]]
     mode = "reasoning" if "reasoning" in modes else modes[-1]
     rungs: dict[str, Entry] = {}
@@ -45,22 +52,26 @@ def ladder(report: Mapping[str, Any]) -> list[Entry]:
 
 
 def split_entries(report: Mapping[str, Any]) -> list[Entry]:
-    """The entries on the test split; where there is none, on the last entry's split."""
-    entries: list[Entry] = report["stages"]
-    splits = {entry.get("split") for entry in entries}
-    split = "test" if "test" in splits else entries[-1].get("split")
-    return [entry for entry in entries if entry.get("split") == split]
+    """The evaluated entries on the test split; where there is none, on the last entry's split."""
+    entries = measured(report)
+    splits = [entry.get("split") for entry in entries]
+    return [entry for entry in entries if entry.get("split") == ("test" if "test" in splits else splits[-1])]
 
 
 def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The closing table: its headings, and a row of texts per entry; the split is named where there are several."""
-    entries: list[Entry] = report["stages"]
+    """The closing table: its headings, and a row of texts per entry; the split is named where there are several.
+
+    Without an evaluation, it is the table of what was trained.
+    """
+    entries = measured(report)
+    if not entries:
+        return training_rows(report)
     sizes = {entry.get("k") for entry in entries}
     k = str(sizes.pop()) if len(sizes) == 1 and None not in sizes else "k"
-    columns: list[tuple[str, Callable[[Entry], str]]] = [
+    columns: Columns = [
         ("stage", lambda e: printable(e["name"])),
         ("mode", lambda e: mode_name(e)),
-        ("pass@1", lambda e: formatting.percent(e["pass_at_1"])),
+        ("pass@1", lambda e: formatting.percent(e.get("pass_at_1"))),
         ("95% interval", lambda e: formatting.interval(e.get("ci95"))),
         ("greedy", lambda e: formatting.percent(e.get("greedy"))),
         (f"cons@{k}", lambda e: formatting.percent(e.get("cons_at_k"))),
@@ -72,7 +83,42 @@ def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     ]
     if len({entry.get("split") for entry in entries}) > 1:
         columns.insert(2, ("split", lambda e: printable(e.get("split") or formatting.NONE)))
-    return [title for title, _ in columns], [[read(entry) for _, read in columns] for entry in entries]
+    return [title for title, _ in columns], [[read(entry) for _, read in columns] for entry in report["stages"]]
+
+
+TRAINED: Columns = [
+    ("stage", lambda e: printable(e["name"])),
+    ("kind", lambda e: printable(e.get("kind") or formatting.NONE)),
+    ("steps", lambda e: formatting.number(e.get("train_steps"))),
+    ("tokens", lambda e: formatting.number(e.get("train_tokens"))),
+    ("time", lambda e: formatting.duration(e.get("train_seconds"))),
+    ("sampling", lambda e: formatting.duration(e.get("sample_seconds") or None)),
+    ("FLOPs (estimate)", lambda e: f"{e['train_flops']:.2e}" if e.get("train_flops") else formatting.NONE),
+    ("memory", lambda e: formatting.size(e.get("peak_rss_bytes"))),
+    ("skipped steps", lambda e: formatting.number(e.get("skipped_steps"))),
+    ("retries", lambda e: _retries(e.get("retries"))),
+]
+
+
+def training_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """What was trained: headings, and a row of texts per stage; columns that no stage has are left out."""
+    entries: list[Entry] = list({entry["name"]: entry for entry in reversed(report["stages"])}.values())[::-1]
+    columns = [(title, [read(entry) for entry in entries]) for title, read in TRAINED]
+    columns = [(title, cells) for title, cells in columns if set(cells) != {formatting.NONE}]
+    return [title for title, _ in columns], [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
+
+
+def _retries(retries: object) -> str:
+    """A number, or for each reason (a status such as 429) a number."""
+    if isinstance(retries, Mapping):
+        reasons = ", ".join(f"{printable(reason)}: {number}" for reason, number in retries.items())
+        return f"{formatting.number(sum(retries.values()))} ({reasons})" if retries else "0"
+    return formatting.number(retries) if isinstance(retries, int) else formatting.NONE
+
+
+def is_number(value: object) -> bool:
+    """A finite int or float; a bool is not one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def mode_name(entry: Mapping[str, Any]) -> str:

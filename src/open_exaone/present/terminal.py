@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from open_exaone.base.terminal import Console
 from open_exaone.present import formatting
 from open_exaone.present.evaluation_tables import results
-from open_exaone.present.stages import closing_rows, mode_name
+from open_exaone.present.stages import closing_rows, is_number, mode_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,10 +23,11 @@ DROPPED_OF_MEASURED = (
 )
 SHOWN_FIELDS = (
     *("loss", "validation_loss", "reward_mean", "reward", "tokens_per_second", "mfu", "peak_memory_bytes"),
-    *("truncated_share", "error_share", "skipped_steps", "pass_at_1"),
+    *("truncated_share", "error_share", "skipped_steps", "pass_at_1", "plan_seconds_left"),
 )
 SHOWN_UNLESS_0 = frozenset({"tokens_per_second", "error_share", "skipped_steps"})
-LEFT_OUT_FIRST = ("peak_memory_bytes", "mfu", "tokens_per_second")  # where a terminal has no room
+LEFT_OUT_FIRST = ("peak_memory_bytes", "mfu", "tokens_per_second", "plan_seconds_left")  # where there is no room
+MIN_STEPS = 3  # that an estimate of the time left needs
 MARKS = {"correct": ("✓", "green"), "wrong": ("✗", "red"), "truncated": ("…", "yellow"), "unparsed": ("?", "yellow")}
 
 
@@ -66,7 +67,7 @@ def rich_table(
     width: int | None = None,
     dropped_first: Sequence[str] = DROPPED_FIRST,
 ) -> "Table":
-    """Texts as a table for a rich console of `width` cells, the least telling columns left out where they don't fit.
+    """Texts as a table for a rich console of `width` cells, without the least important columns where they don't fit.
 
     Args:
         dropped_first: which are left out, in this order: headings, or what stands before their "@".
@@ -89,7 +90,7 @@ def rich_table(
 def _fitting(
     titles: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, dropped_first: Sequence[str]
 ) -> dict[str, list[str]]:
-    """The table by columns, less the least telling ones until a line has room; headings break between words."""
+    """The table by columns, without the least important ones until a line has room; headings break between words."""
     columns = {title: list(cells) for title, *cells in zip(titles, *rows, strict=True)}
     for start in dropped_first:
         needed = sum(_least_width(title, cells) + GAP for title, cells in columns.items())
@@ -136,13 +137,45 @@ def verdict_line(status: str, why: str) -> "Text":
     return Text(f"{mark} {status}" + (f": {why}" if why else ""), style=color)
 
 
+class Plan:
+    """The stages that will run, in order, to estimate the time of the whole run.
+
+    Args:
+        stages: for each its name, `stage`, its `num_steps`, and, where known, `cost`: what one step costs beside the
+            steps of other stages, in any unit; without it, every step counts the same.
+    """
+
+    def __init__(self, stages: Sequence[Mapping[str, Any]] = ()) -> None:
+        self._work = {str(stage["stage"]): stage["num_steps"] * stage.get("cost", 1.0) for stage in stages}
+
+    def place(self, stage: str) -> str | None:
+        """`stage 2 of 4`; None where the plan does not have it."""
+        names = list(self._work)
+        return f"stage {names.index(stage) + 1} of {len(names)}" if stage in names else None
+
+    def seconds_left(self, stage: str, share_left: float, seconds_left: float) -> float | None:
+        """The time until the last stage's end, the later stages at the speed of this one.
+
+        Args:
+            share_left: the share of this stage's steps that are left, above 0.
+            seconds_left: the time that they will take.
+        """
+        names = list(self._work)
+        if stage not in names or not self._work[stage]:
+            return None
+        later = sum(self._work[name] for name in names[names.index(stage) + 1 :])
+        return seconds_left * (1 + later / (self._work[stage] * share_left)) if later else None
+
+
 class Progress:
-    """Live progress of a story: one moving line on a terminal, a plain line now and then elsewhere.
+    """Live progress of a run: one moving line on a terminal, a plain line every few seconds elsewhere.
 
     Use as a context manager. Calling it with an event is the hook that training takes:
     `progress({"stage": "sft", "step": 10, "num_steps": 400, "loss": 1.23, "tokens_per_second": 9800.0})`.
-    An event without a step, `{"message": "..."}`, is a line of its own. Unknown fields are ignored; `seconds`, where
-    given, is how long the stage has taken since it began, and `seconds_left` how long it will go on.
+    Unknown fields are ignored; `seconds`, where given, is the time since the stage began, and `seconds_left` the time
+    until its end, None while it is not known. Three events have no step: `{"message": "..."}` is printed as a line,
+    `{"stage": "sft", "resumed_at": 120, "num_steps": 400}` says that a stage continues, and `{"plan": [...]}` has the
+    stages that will run, see `Plan`.
     """
 
     def __init__(
@@ -157,7 +190,8 @@ class Progress:
         self._clock = clock
         self._live: Any = None  # rich.live.Live, while a step line moves
         self._stage: str | None = None
-        self._first = (0, 0.0)  # the step and the time at which this stage was first heard of
+        self._first = (0, 0.0)  # the step and the time of this stage's first event
+        self._plan = Plan()
         self._last_line_s = float("-inf")
 
     def __enter__(self) -> "Progress":
@@ -169,6 +203,10 @@ class Progress:
     def __call__(self, event: Mapping[str, Any]) -> None:
         if "message" in event:
             self.message(str(event["message"]))
+        if "plan" in event:
+            self._plan = Plan(event["plan"])
+        if "resumed_at" in event:
+            self.message(f"{event['stage']}: continuing at step {event['resumed_at']:,} of {event['num_steps']:,}")
         if {"stage", "step", "num_steps"} <= event.keys():
             self.update(**event)
 
@@ -183,7 +221,13 @@ class Progress:
         if stage != self._stage:
             self._rest()
             self._stage, self._first, self._last_line_s = stage, (step, self._clock()), float("-inf")
-        line = self._line(step, num_steps, fields)
+            if place := self._plan.place(stage):
+                self.message(f"{stage}: {place}")
+        left = self._seconds_left(step, num_steps, fields)
+        if left is not None and step < num_steps:
+            in_all = self._plan.seconds_left(stage, (num_steps - step) / num_steps, left)
+            fields = {**fields, "plan_seconds_left": in_all}
+        line = self._line(step, num_steps, {**fields, "seconds_left": left})
         if self._console.is_terminal:
             self._show(line)
         elif step >= num_steps or self._clock() - self._last_line_s >= self._plain_every_s:
@@ -193,7 +237,7 @@ class Progress:
             self._rest()
 
     def _line(self, step: int, num_steps: int, fields: Mapping[str, Any]) -> "Text":
-        """The line; on a terminal the least telling fields are left out, and then the bar, until it has room."""
+        """The line; on a terminal without the least important fields, and then the bar, until it fits."""
         shown = [
             name
             for name in SHOWN_FIELDS
@@ -225,21 +269,26 @@ class Progress:
         return line
 
     def _time(self, step: int, num_steps: int, fields: Mapping[str, Any]) -> str:
-        """Time left: as told, or from this stage's steps since it was first heard of (a resumed stage counts its own).
-
-        At the end the time that the stage took; where that is not told, a stage first heard of at its end has none.
-        """
+        """The time left; at the end, the time that the stage took, unless its only event is its end."""
         first_step, first_time = self._first
-        seconds, taken, left = self._clock() - first_time, fields.get("seconds"), fields.get("seconds_left")
-        if step >= num_steps:
-            if taken is None and first_step >= num_steps:
-                return "done"
-            return f"done in {formatting.duration(seconds if taken is None else taken)}"
-        if left is not None:
-            return f"about {formatting.duration(left)} left"
-        if step <= first_step:
-            return "time left: …"
-        return f"about {formatting.duration(seconds / (step - first_step) * (num_steps - step))} left"
+        seconds, left = fields.get("seconds"), fields["seconds_left"]
+        if step < num_steps:
+            return "estimating …" if left is None else f"about {formatting.duration(left)} left"
+        if seconds is None and first_step >= num_steps:
+            return "done"
+        return f"done in {formatting.duration(self._clock() - first_time if seconds is None else seconds)}"
+
+    def _seconds_left(self, step: int, num_steps: int, fields: Mapping[str, Any]) -> float | None:
+        """As the event reports it, or from the steps since this stage's first event; None before there are enough.
+
+        Steps such as judged samples end in bursts, so their mean is taken and no median.
+        """
+        if "seconds_left" in fields:
+            return fields["seconds_left"] if is_number(fields["seconds_left"]) else None
+        first_step, first_time = self._first
+        if step - first_step < MIN_STEPS:
+            return None
+        return (self._clock() - first_time) / (step - first_step) * (num_steps - step)
 
     def _show(self, line: "Text") -> None:
         from rich.live import Live
@@ -275,4 +324,5 @@ FIELD_FORMATS: dict[str, Callable[[str, float], str]] = {
     "truncated_share": lambda _, value: f"truncated {formatting.percent(value)}",
     "pass_at_1": lambda _, value: f"pass@1 {formatting.percent(value)}",
     "reward_mean": lambda _, value: f"reward {value:.3f}",
+    "plan_seconds_left": lambda _, value: f"whole run about {formatting.duration(value)}",
 }

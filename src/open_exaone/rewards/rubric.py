@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from open_exaone.base.config import Config
+from open_exaone.base.config import Config, did_you_mean, short
 from open_exaone.base.records import NO_FINDING, Missing, Problem, Reply, Term, Verdict
 from open_exaone.rewards.own import own_score
 from open_exaone.rewards.preference import preference
@@ -111,8 +111,10 @@ def weights_of(reward: Reward) -> Mapping[str, float]:
         if not abs(weight) <= MAX_WEIGHT:
             raise ValueError(f"reward {name!r}: weight {weight}: must lie within ±{MAX_WEIGHT:,}")
         if name not in TERMS and not is_own(name):
-            known = ", ".join(TERMS)
-            raise ValueError(f'reward {name!r}: must be one of {known}, or a function of yours, "FILE.py:function"')
+            raise ValueError(
+                f"reward {short(name)}: unknown{did_you_mean(name, TERMS)} The terms are {', '.join(TERMS)}; "
+                'a function of yours is written as "FILE.py:function"'
+            )
     return MappingProxyType(weights)
 
 

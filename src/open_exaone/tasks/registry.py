@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import ConfigError
 from open_exaone.tasks.families import bus_ride, grid_walk, height_order, secret_number, shopping
 from open_exaone.tasks.family import Family
@@ -22,5 +23,7 @@ def get_family(name: str) -> Family:
         ConfigError: there is none; names the known ones.
     """
     if name not in FAMILIES:
-        raise ConfigError(f"family {name!r}: unknown; the families are {', '.join(FAMILIES)}")
+        raise ConfigError(
+            f"family {name!r}: unknown{did_you_mean(name, FAMILIES)} The families are {', '.join(FAMILIES)}"
+        )
     return FAMILIES[name]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError
 from open_exaone.text.chat import ChatFormat, Message, Segment, Tool, check_messages, thought_and_answer
 from open_exaone.text.exaone3 import EXAONE_35, EXAONE_DEEP
@@ -29,7 +30,9 @@ def check_name(name: str | None) -> None:
         ConfigError: names those that there are.
     """
     if name is not None and name not in NAMES:
-        raise ConfigError(f"chat_format = {name!r}: must be one of {', '.join(NAMES)}")
+        raise ConfigError(
+            f"chat_format = {name!r}: unknown{did_you_mean(name, NAMES)} The formats are {', '.join(NAMES)}"
+        )
 
 
 def choose_format(source: Source, name: str | None, make_template: Callable[[ChatTemplates], Template]) -> ChatFormat:

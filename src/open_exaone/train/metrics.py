@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import math
 import os
 import statistics
 from collections import deque
@@ -15,8 +16,8 @@ from open_exaone.base.files import append_jsonl, explain_os_errors, write_atomic
 from open_exaone.base.log import logger
 from open_exaone.train.settings import LoggingConfig
 
-NUM_RECENT = 20  # steps that the time left is told by
-MIN_NORMS, MAX_NORMS = 16, 64  # steps that a spike is told by
+MIN_RECENT, NUM_RECENT = 3, 20  # steps that the time left is estimated from
+MIN_NORMS, MAX_NORMS = 16, 64  # steps that a spike is compared with
 
 
 class Sink(NamedTuple):
@@ -82,13 +83,14 @@ class Pace:
         self.longest_act_s = max(self.longest_act_s, seconds)
 
     def step(self, seconds: float, steps_left: int) -> float:
-        """Takes down a step's time.
+        """Records a step's time.
 
         Returns:
-            the seconds that `steps_left` steps will take, as the last ones went.
+            the seconds that `steps_left` steps will take, by the median of the last ones (the first of a run includes
+            start-up and compilation); not a number before there are three.
         """
         self._recent_s.append(seconds)
-        return statistics.fmean(self._recent_s) * steps_left
+        return statistics.median(self._recent_s) * steps_left if len(self._recent_s) >= MIN_RECENT else math.nan
 
 
 def spike_limit(norms: list[float], factor: float | None) -> float | None:

@@ -83,7 +83,7 @@ def test_a_judge_of_one_s_own(tmp_path: Path) -> None:
     ("toml", "fault"),
     [
         ('what = "x"', "name: is missing"),
-        (HEAD + 'colour = "red"', "colour: unknown key; known keys: "),
+        (HEAD + 'colour = "red"', "colour: unknown key. Known keys: "),
         (HEAD + '[fields]\nanswr = "a"', "fields.answr: unknown key"),
         (HEAD + 'judge = "maths"', "judge = 'maths': must be one of math, exact, choice, code, or a function of yours"),
         (HEAD + 'judge = "constraints"', "judge = 'constraints': must be one of"),

@@ -69,7 +69,7 @@ def test_rows_from_a_file_are_judged_as_the_made_ones(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("spec", "fault"),
     [
-        ("chain_sums", r"reasoning_gym: 'chain_sums': is no data set of reasoning-gym \d.*; near are chain_sum"),
+        ("chain_sums", r"reasoning_gym: 'chain_sums': is no data set of reasoning-gym \d.*; did you mean .chain_sum"),
         ("gcd:size=0", "reasoning_gym: size = '0': must be a whole number from 1 to 100000"),
         ("gcd:sizes=3", "reasoning_gym: 'sizes=3': must be one of the options"),
         ("gcd:prompt=x", "reasoning_gym: prompt = 'x': must be one of short answer, plain"),

@@ -5,12 +5,11 @@
 
 import json
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib import metadata
 from itertools import islice
 from typing import Any
 
-from open_exaone.base.config import short
+from open_exaone.base.config import did_you_mean, short
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem, VerdictStatus
 from open_exaone.tasks.benchmarks.benchmark import Access, Benchmark, PromptKind, Row
@@ -55,10 +54,9 @@ def _data_set(name: str, seed: int) -> Iterator[dict[str, Any]]:
     from reasoning_gym.factory import DATASETS
 
     if name not in DATASETS:
-        version, near = metadata.version("reasoning-gym"), get_close_matches(name, DATASETS, 3, 0.5)
+        version = metadata.version("reasoning-gym")
         raise ConfigError(
-            f"reasoning_gym: {short(name)}: is no data set of reasoning-gym {version}"
-            + (f"; near are {', '.join(near)}" if near else "")
+            f"reasoning_gym: {short(name)}: is no data set of reasoning-gym {version}{did_you_mean(name, DATASETS)}"
         )
     data_set: Any = create_dataset(name, seed=seed)
     return (data_set[index] for index in range(MAX_SIZE))

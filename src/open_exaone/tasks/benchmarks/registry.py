@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from open_exaone.base.config import short
+from open_exaone.base.config import did_you_mean, short
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem
 from open_exaone.tasks.benchmarks import choice_sets, code_sets, csat, gym_set, ifeval, math_sets, needle
@@ -13,7 +13,7 @@ from open_exaone.tasks.benchmarks.benchmark import Benchmark
 from open_exaone.tasks.benchmarks.described import describe
 from open_exaone.tasks.benchmarks.fetched import fetched_file
 from open_exaone.tasks.benchmarks.load import Found, Loaded, OnChange, find, read
-from open_exaone.tasks.benchmarks.names import did_you_mean, spelled
+from open_exaone.tasks.benchmarks.names import spelled
 
 _MORE = Path(__file__).parent / "more"
 _CODED = (
@@ -55,7 +55,7 @@ def get_benchmark(name: str) -> Benchmark:
     if (known := spelled(name, BENCHMARKS)) in BENCHMARKS:
         return BENCHMARKS[known]
     raise ConfigError(
-        f"benchmark {short(name)}: unknown{did_you_mean(name, BENCHMARKS)}; the benchmarks are "
+        f"benchmark {short(name)}: unknown{did_you_mean(name, BENCHMARKS)} The benchmarks are "
         f"{', '.join(BENCHMARKS)}, or a .toml file"
     )
 
