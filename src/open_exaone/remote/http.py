@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -172,6 +172,7 @@ class Caller:
         self._server, self._keeps_connection = server, keeps_connection
         self._loop = _loop()
         self._client: httpx2.AsyncClient | None = None
+        self._has_connection = False  # left open by the last exchange; the peer may have closed it since
         self._request: Future[Any] | None = None
         self._cancelled = threading.Event()
 
@@ -191,7 +192,8 @@ class Caller:
         for attempt in range(limits.max_attempts):
             wait_s, num_attempts = 0.0, limits.max_attempts
             try:
-                status, headers, answer = self._wait(_send(client, method, path, body, limits.max_bytes), deadline)
+                send = partial(_send, client, method, path, body, limits.max_bytes)
+                status, headers, answer = self._attempt(send, deadline)
                 _found.add(self._server.host)
                 if status == 200 and len(answer) <= limits.max_bytes:
                     return read(answer)
@@ -223,6 +225,19 @@ class Caller:
         if self._client is not None:
             asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop)
             self._client = None
+
+    def _attempt(self, send: Callable[[], Coroutine[Any, Any, _Answer]], deadline: float) -> _Answer:
+        import httpx2
+
+        try:
+            answer = self._wait(send(), deadline)
+        except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError):
+            if not self._has_connection:
+                raise
+            self._has_connection = False
+            answer = self._wait(send(), deadline)
+        self._has_connection = self._keeps_connection
+        return answer
 
     def _wait(self, task: Coroutine[Any, Any, T], deadline: float) -> T:
         """The result of a task of the event loop.
