@@ -11,8 +11,8 @@ from open_exaone.base.terminal import Console
 from open_exaone.data.config import DataConfig, SourceConfig
 
 if TYPE_CHECKING:
+    from open_exaone.base.tables import Row, RowError
     from open_exaone.data.check import CheckReport
-    from open_exaone.data.rows import Row, RowError
     from open_exaone.text.tokenizer import Tokenizer
 
 MAX_TOLD = 50  # bad rows that are printed where not all are asked for
@@ -220,8 +220,8 @@ def decontaminate(
     Returns:
         1 where a row could not be read: it is not written.
     """
+    from open_exaone.base.tables import RowError
     from open_exaone.data.decontaminate import Pool, write_decontaminated
-    from open_exaone.data.rows import RowError
     from open_exaone.data.source import read_rows
     from open_exaone.present.decontamination import print_decontamination
 
@@ -275,7 +275,7 @@ def _is_file(name: str) -> bool:
 
 def _benchmark_rows(name: str, source: str | None) -> "Iterator[Mapping[str, Any]]":
     from open_exaone.base.errors import DataError
-    from open_exaone.data.rows import RowError
+    from open_exaone.base.tables import RowError
     from open_exaone.data.source import read_rows
 
     if not _is_file(name):

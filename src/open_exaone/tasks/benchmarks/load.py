@@ -12,8 +12,9 @@ from typing import Any, Literal
 from open_exaone.base.errors import DataError
 from open_exaone.base.hub import is_hub_name, snapshot
 from open_exaone.base.records import Problem
+from open_exaone.base.tables import is_table
 from open_exaone.tasks.benchmarks.benchmark import Benchmark, Hub, Pin, Row
-from open_exaone.tasks.benchmarks.sources import Placed, find_files, is_readable, read_rows
+from open_exaone.tasks.benchmarks.sources import Placed, find_files, read_rows
 
 OnChange = Literal["error", "warn"]
 
@@ -67,7 +68,7 @@ def find(benchmark: Benchmark, source: str | None = None) -> Found:
     hub, patterns = benchmark.hub, benchmark.hub.files if benchmark.hub else ()
     if source is None and benchmark.file is not None:
         source = str(benchmark.file)
-    if benchmark.make is not None and (source is None or not is_readable(Path(source))):
+    if benchmark.make is not None and (source is None or not is_table(Path(source))):
         return _make(benchmark, source)
     if source is None:
         if hub is None:
@@ -79,7 +80,7 @@ def find(benchmark: Benchmark, source: str | None = None) -> Found:
     path, has_pins = Path(source).expanduser(), benchmark.make is None
     if path.is_dir():
         return Found(benchmark, source, _rows(find_files(path, patterns)), has_pins)
-    if path.exists() or is_readable(path) or not is_hub_name(source):
+    if path.exists() or is_table(path) or not is_hub_name(source):
         return Found(benchmark, source, _rows([path]), has_pins)
     if hub is None:
         raise DataError(f"{source}: there is no such file or folder here, and the hub has no copy of {benchmark.name}")
