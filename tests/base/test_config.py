@@ -52,7 +52,7 @@ ADAMW = {"kind": "adamw", "learning_rate": 1e-4}
             {"optimizer": {**ADAMW, "kind": "adam"}},
             "optimizer.kind = 'adam': must be one of adamw, muon; did you mean \"adamw\"?",
         ),
-        ({"optimizer": {"learning_rate": 1.0}}, "optimizer.kind: is missing"),
+        ({"optimizer": {"learning_rate": 1.0}}, "optimizer.kind: is missing; must be one of adamw, muon"),
         (
             {"optimizer": ADAMW, "loss": {"name": "GRP0"}},
             "loss.name = 'GRP0': must be one of grpo, dapo; did you mean \"grpo\"?",

@@ -109,7 +109,7 @@ def test_without_a_network_the_error_says_so_quickly():
         "CheckpointError: someone/nothing-by-this-name: is no folder here and not whole in the hub's cache"
         in ran.stderr
     )
-    assert "check the network, or copy the model's folder here" in ran.stderr
+    assert "check the network, or copy the model's folder from" in ran.stderr
 
 
 def raised(error):

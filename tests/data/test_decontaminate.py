@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_exaone.base.errors import DataError, RunFolderError
+from open_exaone.base.tables import Row
 from open_exaone.data import decontaminate as module
 from open_exaone.data.decontaminate import (
     WINDOW,
@@ -25,7 +26,6 @@ from open_exaone.data.decontaminate import (
     window_hashes,
     write_decontaminated,
 )
-from open_exaone.data.rows import Row
 
 DATA = Path(os.environ.get("OPEN_EXAONE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "math"
 QUESTION = "A train leaves Busan at 9:00 and reaches Seoul, 325 km away, at 11:30. What is its mean speed in km/h?"

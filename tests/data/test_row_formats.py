@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from data.made_up import COMPLETION, PAIR, PROBLEM, TALK, TEXT, THOUGHT
 from open_exaone.base.records import Problem
+from open_exaone.base.tables import Row, RowError
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.row_formats import KNOWN, NEEDS, detect_format, parse_row
-from open_exaone.data.rows import Conversation, Example, Pair, Row, RowError, Text
+from open_exaone.data.rows import Conversation, Example, Pair, Text
 
 USER, REPLY = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 THINKS = {**REPLY, "reasoning_content": "T"}

@@ -1,19 +1,17 @@
-"""Files give their rows one by one; what cannot be read is named, and reading goes on behind it."""
+"""Which files a source names: folders, patterns, and data sets of the hub."""
 
 import gzip
-import json
 import os
-import sys
 from decimal import Decimal
 
 import pytest
 
-from data.made_up import TALK, TEXT, write_rows
+from data.made_up import write_rows
 from open_exaone.base.errors import DataError
-from open_exaone.data import hub, source
+from open_exaone.base.tables import Row
+from open_exaone.data import hub
 from open_exaone.data.check import check
 from open_exaone.data.config import SourceConfig
-from open_exaone.data.rows import Row, RowError
 from open_exaone.data.source import find_files, read_rows
 
 
@@ -21,74 +19,12 @@ def values(path):
     return [(row.number, row.value) for row in read_rows(str(path)) if isinstance(row, Row)]
 
 
-def test_a_broken_line_is_named_and_the_others_are_read(tmp_path):
-    deep = b"[" * 100_000
-    broken = [b'{"text": "caf\xe9"}', b'{"text": ', b"", deep, b'{"text": 1' + b"0" * 5000 + b"}"]
-    path = write_rows(tmp_path / "rows.jsonl", [b"\xef\xbb\xbf" + json.dumps(TEXT).encode(), *broken, TALK])
-    rows = list(read_rows(path))
-    assert [(row.number, type(row)) for row in rows] == [
-        (1, Row),
-        (2, RowError),
-        (3, RowError),
-        (5, RowError),  # line 4 is blank
-        (6, RowError),
-        (7, Row),
-    ]
-    assert [row.reason for row in rows if isinstance(row, RowError)] == [
-        "not UTF-8",
-        "not JSON",
-        "not JSON",
-        "not JSON",
-    ]
-    assert str(rows[1]).startswith(f"{path}: line 2: is not UTF-8 text: byte 14 of the line is 0xe9")
-
-
-def test_every_form_of_a_file_gives_the_same_rows(tmp_path):
-    rows = [TALK, TEXT, {"text": "한국어"}]
-    lines = "".join(json.dumps(row) + "\r\n" for row in rows).encode()
-    (tmp_path / "a.jsonl").write_bytes(lines)
-    (tmp_path / "a.json").write_bytes(json.dumps(rows, ensure_ascii=False).encode())
-    (tmp_path / "lines.json").write_bytes(lines)  # as many that end in .json
-    for name in ("a.jsonl", "a.json"):
-        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
-    for name in ("a.jsonl", "a.json", "lines.json", "a.jsonl.gz", "a.json.gz"):
-        assert values(tmp_path / name) == list(enumerate(rows, start=1)), name
-
-
-def test_parquet_gives_the_same_rows(tmp_path):
+def test_a_decimal_of_parquet_is_an_answer(tmp_path):
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    rows = [{"text": f"row {number}"} for number in range(2500)]
-    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "a.parquet")
-    assert values(tmp_path / "a.parquet") == list(enumerate(rows, start=1))
     answers = [{"question": "Q", "answer": Decimal("1.50")}]
     parquet.write_table(arrow.Table.from_pylist(answers), tmp_path / "c.parquet")
     assert check(str(tmp_path / "c.parquet")).good == 1
-    broken = arrow.Array.from_buffers(  # three texts of two bytes each, the second no UTF-8
-        arrow.string(),
-        3,
-        [None, arrow.array([0, 2, 4, 6], arrow.int32()).buffers()[1], arrow.py_buffer(b"ok\xff\xfeok")],
-    )
-    parquet.write_table(arrow.table({"text": broken}), tmp_path / "b.parquet")
-    found = list(read_rows(str(tmp_path / "b.parquet")))
-    assert [row.value if isinstance(row, Row) else (row.number, row.reason) for row in found] == [
-        {"text": "ok"},
-        (2, "not UTF-8"),
-        {"text": "ok"},
-    ]
-
-
-def test_without_pyarrow_the_mend_is_named(tmp_path, monkeypatch):
-    (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(DataError, match=r'pip install "open-exaone\[data\]"'):
-        list(read_rows(str(tmp_path / "a.parquet")))
-
-
-def test_a_line_that_never_ends_does_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "MAX_LINE_BYTES", 100)
-    path = write_rows(tmp_path / "rows.jsonl", [TEXT, b'{"text": "' + b"x" * 1000 + b'"}', TEXT])
-    assert [getattr(row, "reason", "good") for row in read_rows(path)] == ["good", "too large", "good"]
 
 
 def test_folders_and_patterns_give_their_files_in_order(tmp_path):
@@ -105,7 +41,7 @@ def test_folders_and_patterns_give_their_files_in_order(tmp_path):
     [
         ("none.jsonl", "no such file"),
         ("none*.jsonl", "no file matches"),
-        ("notes.txt", "in no form that is read here"),
+        ("notes.txt", "in no format that is read here"),
         ("empty", "holds no file that is read here"),
         ("cut.jsonl.gz", "cannot be read"),
         ("list.json", "not valid JSON"),

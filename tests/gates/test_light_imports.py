@@ -19,6 +19,7 @@ HEAVY = (
     "sympy",
     "tokenizers",
     "huggingface_hub",
+    "httpx2",
 )
 LIGHT_ROOMS = (
     *("base", "sandbox", "remote", "text", "verify", "rewards", "data", "tasks", "rollout", "evaluation", "serve"),

@@ -21,6 +21,7 @@ import pytest
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Outage
 from open_exaone.remote import http as transport
+from open_exaone.remote.http import Caller, Limits, Words, find_server
 from open_exaone.remote.question import MAX_RESPONSE_BYTES, EndpointError, ask, find_outage, outage_of
 from open_exaone.remote.settings import Endpoint
 
@@ -194,6 +195,16 @@ def test_what_may_pass_is_tried_again(serve: Callable[..., Script], step: Step) 
     failure(serve(step), max_attempts=2)
 
 
+def test_retries_are_counted_by_their_cause(serve: Callable[..., Script]) -> None:
+    busy = response({}, "429 Too Many Requests")
+    server = find_server(serve(busy, busy, BUSY, close, OK).url, None, Words("url", "key", "", {}))
+    caller = Caller(server)
+    caller.exchange("POST", "/", b"{}", Limits(20.0, 5, 1000), bytes)
+    assert server.retries == {"429": 2, "503": 1, "no connection": 1}
+    caller.exchange("POST", "/", b"{}", Limits(20.0, 5, 1000), bytes)
+    assert server.retries.total() == 4
+
+
 @pytest.mark.parametrize(
     ("step", "says"),
     [
@@ -244,7 +255,8 @@ def test_what_will_not_pass_is_not_tried_again(serve: Callable[..., Script], ste
         (response({}, "422 Unprocessable"), None),
         (response(b"<html>"), None),
         (response(completion(None)), None),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", None),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", Outage.DOWN),  # it went away before the end of a head
+        (b"RTSP/1.0 400 Bad Request\r\n\r\n", None),
     ],
 )
 def test_an_outage_a_refusal_and_a_bad_answer_are_told_apart(
@@ -368,7 +380,7 @@ def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
 def test_where_nobody_listens_the_error_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    with pytest.raises(EndpointError, match=r"ConnectionRefusedError.*; start the server, or mend"):
+    with pytest.raises(EndpointError, match=r"ConnectionRefusedError.*; start the server, or correct"):
         ask(at(url), MESSAGES, max_tokens=7)
 
 
@@ -378,7 +390,7 @@ def test_a_host_without_a_name_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     for resolved, outage in ((set(), Outage.REFUSED), ({"judge.example"}, Outage.DOWN)):
-        monkeypatch.setattr(transport, "_resolved", resolved)
+        monkeypatch.setattr(transport, "_found", resolved)
         with pytest.raises(EndpointError, match="Name or service not known") as caught:
             ask(at("http://judge.example/v1"), MESSAGES, max_tokens=7)
         assert outage_of(caught.value) is outage
@@ -387,9 +399,9 @@ def test_a_host_without_a_name_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_host_name_that_was_found_once_is_remembered(
     serve: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "_resolved", set())
+    monkeypatch.setattr(transport, "_found", set())
     question(serve(OK))
-    assert transport._resolved == {"localhost"}
+    assert transport._found == {"localhost"}
 
 
 def test_the_next_address_is_tried(serve: Callable[..., Script], monkeypatch: pytest.MonkeyPatch) -> None:

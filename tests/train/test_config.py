@@ -44,7 +44,7 @@ def stage_of(kind, **changes):
         (
             "rl",
             {"clip": 0.2},
-            'stages.0.loss.clip: unknown key; did you mean "clip_low" or "clip_high"? Known keys: clip_high, clip_low, divide_by_std, name',
+            'stages.0.loss.clip: unknown key; did you mean "clip_low" or "clip_high"?',
         ),
         ("rl", "grpo", "x.toml: stages.0.loss = 'grpo': must be a table, such as { name = \"grpo\" }"),
         ("sft", {"name": "simper"}, "x.toml: stages.0.loss.name = 'simper': must be one of cross_entropy"),

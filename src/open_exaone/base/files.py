@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from open_exaone.base.errors import DataError, RunFolderError
 from open_exaone.base.streams import parse_json, read_line
 
+MAX_CONFIG_BYTES = 10_000_000  # of a model's config.json
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 

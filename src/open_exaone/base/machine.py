@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+# What is limited is processor time; a process that sleeps, or gets no processor, is ended after so many times as long.
+CLOCK_FACTOR = 10
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError
-from open_exaone.base.files import read_json, write_json
+from open_exaone.base.files import MAX_CONFIG_BYTES, read_json, write_json
 from open_exaone.base.links import own_file
 from open_exaone.base.machine import has_fast_cpu_bfloat16
 from open_exaone.checkpoint.licence import licence_of, model_name, tell
@@ -18,7 +18,6 @@ from open_exaone.model.hf import config_from_hf, config_to_hf
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.text.tokenizer import Tokenizer
 
-MAX_CONFIG_BYTES = 10_000_000
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.files import read_json
+from open_exaone.base.files import MAX_CONFIG_BYTES, read_json
 from open_exaone.base.links import own_file
 from open_exaone.base.log import logger
 
@@ -156,7 +156,7 @@ def _names(folder: Path) -> list[str]:
     if resolved.parent.name == "snapshots":
         names.append("/".join(resolved.parent.parent.name.split("--")[1:]))
     try:
-        told = read_json(own_file(folder / "config.json"), max_bytes=10_000_000).get("_name_or_path")
+        told = read_json(own_file(folder / "config.json"), max_bytes=MAX_CONFIG_BYTES).get("_name_or_path")
     except (DataError, AttributeError):
         told = None
     return [told, *names] if isinstance(told, str) and told else names

@@ -12,8 +12,8 @@ from open_exaone.cli.data_sources import Sources, open_tokenizer, read_sources
 from open_exaone.cli.flags import HubSet, RowFormat, Switch
 
 if TYPE_CHECKING:
+    from open_exaone.base.tables import RowError
     from open_exaone.data.check import CheckReport
-    from open_exaone.data.rows import RowError
 
 MAX_SHOWN = 50  # bad rows that are printed without --all
 

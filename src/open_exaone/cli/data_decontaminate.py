@@ -13,7 +13,7 @@ from open_exaone.cli.data_sources import read_sources
 from open_exaone.cli.flags import BenchmarkRows, HubSet, RowFormat
 
 if TYPE_CHECKING:
-    from open_exaone.data.rows import Row
+    from open_exaone.base.tables import Row
 
 MAX_SHOWN = 50  # rows that cannot be read
 ITEM_FIELDS = ("question", "problem", "prompt", "question_content", "text", "Question", "content")
@@ -48,8 +48,8 @@ def decontaminate(
 
     The exit code is 1 if a row could not be read, which leaves it out too.
     """
+    from open_exaone.base.tables import RowError
     from open_exaone.data.decontaminate import Pool, write_decontaminated
-    from open_exaone.data.rows import RowError
     from open_exaone.data.source import read_rows
     from open_exaone.present.decontamination import print_decontamination
 
@@ -110,8 +110,8 @@ def _is_file(name: str) -> bool:
 def _benchmark_rows(name: str, source: str | None) -> Iterator[Mapping[str, Any]]:
     from open_exaone.base.config import validate
     from open_exaone.base.errors import DataError
+    from open_exaone.base.tables import RowError
     from open_exaone.data.config import SourceConfig
-    from open_exaone.data.rows import RowError
     from open_exaone.data.source import read_rows
 
     if not _is_file(name):

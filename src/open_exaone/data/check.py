@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem
+from open_exaone.base.tables import RowError
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.render import Fitted, Refused, fit, render_batch
 from open_exaone.data.repeats import Repeats
 from open_exaone.data.row_formats import RowFormat, used_columns
-from open_exaone.data.rows import Conversation, Example, RowError
+from open_exaone.data.rows import Conversation, Example
 from open_exaone.data.store import Kind
 from open_exaone.text.tokenizer import Tokenizer
 

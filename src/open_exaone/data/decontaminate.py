@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import json_line, write_atomically, write_json
-from open_exaone.data.rows import Row
+from open_exaone.base.tables import Row
 
 WINDOW = 50  # characters
 SAMPLES = 10  # windows of an example that are looked up

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from open_exaone.base.errors import DataError
+from open_exaone.base.tables import Row, RowError, encodable
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.repeats import Repeats
 from open_exaone.data.row_formats import NEEDS, RowFormat, detect_format, parse_row
-from open_exaone.data.rows import Example, Row, RowError, encodable
+from open_exaone.data.rows import Example
 from open_exaone.data.source import read_rows
 
 CHUNK_ROWS = 512

@@ -1,4 +1,4 @@
-"""Data sets by their name on the Hugging Face hub: their files, fetched once, then opened from the cache, also offline.
+"""Which files of a data set on the hub make one of its splits.
 
 No code of a data set is ever run: files that need some cannot be read here.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base.errors import DataError
+from open_exaone.base.hub import is_hub_name, snapshot
 
 HUB = "hub:"
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _CARD = "README.md"
 
 
@@ -20,7 +20,7 @@ def hub_files(source: str, config: str | None, split: str, suffixes: Sequence[st
     """The files of one split of a data set, each with its name and where it stands in the cache.
 
     Which files make a split, the data set's card says (`configs`, `data_files`); without it, the names of files and
-    folders. Set HF_HUB_OFFLINE=1 to use the cache alone, and HF_TOKEN for sets behind a form.
+    folders.
 
     Args:
         source: `owner/name`, or `owner/name@revision`: a commit alone pins the files for good.
@@ -28,18 +28,17 @@ def hub_files(source: str, config: str | None, split: str, suffixes: Sequence[st
     Raises:
         DataError: there is no such set, configuration or split, it is behind a form, or it cannot be reached.
     """
-    if not _NAME.fullmatch(source):
+    if not is_hub_name(source):
         raise DataError(f"{HUB}{source}: must be {HUB}owner/name, or {HUB}owner/name@revision")
-    name, _, revision = source.partition("@")
-    card = _snapshot(name, revision, [_CARD])
+    card = snapshot(source, [_CARD])
     wanted = _of_card(card / _CARD, source, config, split)
     if wanted:
-        folder, found = _found(name, revision, wanted, suffixes)
+        folder, found = _found(source, wanted, suffixes)
         chosen = [path for path in found if any(fnmatch(path, pattern) for pattern in wanted)]
     else:
-        folder, found = _found(name, revision, [f"*{split}*"], suffixes)
+        folder, found = _found(source, [f"*{split}*"], suffixes)
         if not found:  # a set of one file need not name its split
-            folder, found = _found(name, revision, [f"*{suffix}" for suffix in suffixes], suffixes)
+            folder, found = _found(source, [f"*{suffix}" for suffix in suffixes], suffixes)
         chosen = _by_name(found, source, config, split)
     if not chosen:
         raise DataError(f"{HUB}{source}: has no file of split {split!r} that is read here ({', '.join(suffixes)})")
@@ -86,33 +85,8 @@ def _by_name(paths: Sequence[str], source: str, config: str | None, split: str) 
     return named
 
 
-def _found(name: str, revision: str, patterns: Sequence[str], suffixes: Sequence[str]) -> tuple[Path, list[str]]:
+def _found(source: str, patterns: Sequence[str], suffixes: Sequence[str]) -> tuple[Path, list[str]]:
     """The cached folder, and the files that are read here, as paths within it."""
-    folder = _snapshot(name, revision, patterns)
+    folder = snapshot(source, patterns)
     files = (path for path in folder.rglob("*") if path.is_file() and path.name.lower().endswith(tuple(suffixes)))
     return folder, sorted(path.relative_to(folder).as_posix() for path in files)
-
-
-def _snapshot(name: str, revision: str, patterns: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    page = f"https://huggingface.co/datasets/{name}"
-    try:
-        return Path(
-            snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=list(patterns))
-        )
-    except GatedRepoError as error:
-        raise DataError(
-            f"{name}: is behind a form on the hub: accept it at {page}, then run `hf auth login`"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise DataError(f"{name}: the hub has no such data set") from error
-    except RevisionNotFoundError as error:
-        raise DataError(f"{name}: has no revision {revision!r}: name a branch, a tag or a commit") from error
-    except Exception as error:  # the border to a network: no connection, a proxy's word, a full disk, a broken answer
-        said = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
-        raise DataError(
-            f"{name}: is not whole in the hub's cache, and the hub cannot be reached ({said}): check the network, or "
-            f"copy its files from {page} and name their folder"
-        ) from error

@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 from open_exaone.base.config import short
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem
+from open_exaone.base.tables import Row, RowError, encodable
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.problems import find_answer, find_options
-from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Row, RowError, Text, Turn, encodable
+from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Text, Turn
 from open_exaone.data.turns import check_order, read_turns, reply_turn
 from open_exaone.text.chat import check_messages, check_tools
 from open_exaone.verify.judge import find_judge

@@ -1,4 +1,4 @@
-"""Rows as they stand in files, what is wrong with some, and the examples that the others become.
+"""What is wrong with some rows, and the examples that the others become.
 
     Row(file, number, value) ── parse_row(row, source, format) ──► Example(content, id, domain) | RowError
     detect_format(value, fields) ──► which of NEEDS a row's columns make
@@ -13,45 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_exaone.base.records import Problem
+from open_exaone.base.tables import Row, RowError
 
 Turn = Mapping[str, Any]  # a message of `text.chat`: role, content, and an assistant's reasoning_content, tool_calls
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a file."""
-
-    file: str  # as an error names it
-    number: int  # the line of a file of lines, else which row it is; from 1
-    value: Any
-    unit: str = "line"  # what `number` counts: "line" or "row"
-
-    @property
-    def place(self) -> str:
-        return f"{self.file}: {self.unit} {self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class RowError:
-    """Why a row cannot be used."""
-
-    file: str
-    number: int  # 0: the file itself
-    field: str  # such as "messages[1].role"; "" is the whole row
-    reason: str  # one of a few, such as "wrong role": what is counted
-    why: str
-    mend: str = ""
-    unit: str = "line"
-
-    def __str__(self) -> str:
-        place = f"{self.file}: {self.unit} {self.number}" if self.number else self.file
-        field = f"{self.field}: " if self.field else ""
-        return encodable(f"{place}: {field}{self.why}" + (f"; {self.mend}" if self.mend else ""))
-
-
-def encodable(text: str) -> str:
-    """A text as any file and terminal takes it: half a surrogate pair is written as an escape."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class BadRow(Exception):

@@ -1,32 +1,19 @@
-"""Rows of files, one at a time: a file may be larger than memory, and a row that cannot be read stops nothing.
+"""Files with rows: a file, a folder, a pattern, or a data set of the hub.
 
-    find_files(source) -> list[SourceFile(name, path)]        a file, a folder, a pattern, or a data set of the hub
-    read_rows(source) -> Iterator[Row | RowError]             a RowError stands where a row could not be read
-
-JSON lines and JSON, also gzipped, are read by Python alone; Parquet needs pyarrow (`open-exaone[data]`).
+find_files(source) -> list[SourceFile(name, path)]
+read_rows(source) -> Iterator[Row | RowError]             a RowError stands where a row could not be read
 """
 
-import importlib
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.links import own_file
-from open_exaone.base.parquet import parquet_batches
-from open_exaone.base.streams import list_items, open_bytes, parse_json
+from open_exaone.base.tables import SUFFIXES, Row, RowError, encodable, is_table, read_table
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.hub import HUB, hub_files
-from open_exaone.data.rows import Row, RowError, encodable
-
-SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
-MAX_LINE_BYTES = 64 << 20  # no row is longer; a file without line ends must not fill the memory
-MAX_SKIPPED_BYTES = 1 << 30  # of a line that is longer: beyond that the file holds no rows
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +32,7 @@ def read_rows(source: SourceConfig | str) -> Iterator[Row | RowError]:
     """
     for file in find_files(source):
         is_empty = True
-        for row in read_file(file):
+        for row in read_table(file.path, file.name):
             is_empty = False
             yield row
         if is_empty:
@@ -85,32 +72,6 @@ def find_files(source: SourceConfig | str) -> list[SourceFile]:
     ]
 
 
-def read_file(file: SourceFile) -> Iterator[Row | RowError]:
-    """The rows of one file.
-
-    Raises:
-        DataError: as `read_rows`.
-    """
-    name = file.path.name.lower()
-    if not name.endswith(SUFFIXES):
-        raise DataError(f"{file.name}: is in no form that is read here; those are {', '.join(SUFFIXES)}")
-    if file.path.exists() and not file.path.is_file():
-        raise DataError(f"{file.name}: is a folder, a device or a pipe; a file is needed")
-    try:
-        if name.endswith(".parquet"):
-            yield from _read_parquet(file)
-            return
-        with open_bytes(file.path) as stream:
-            if ".jsonl" in name[-9:] or not _is_list(stream):
-                yield from _read_lines(file, stream)
-            else:
-                yield from _read_json(file, stream)
-    except FileNotFoundError as error:
-        raise DataError(f"{file.name}: no such file") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file.name}: cannot be read: {error}") from error
-
-
 def _hint(path: str) -> str:
     looks_like_hub = path.count("/") == 1 and not path.startswith(("/", ".", "~")) and "." not in path.split("/")[1]
     return f'; a data set of the hub is named "{HUB}{path}"' if looks_like_hub else ""
@@ -118,83 +79,4 @@ def _hint(path: str) -> str:
 
 def _is_readable(file: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and file.name.lower().endswith(SUFFIXES) and file.is_file()
-
-
-def _read_lines(file: SourceFile, stream: IO[bytes]) -> Iterator[Row | RowError]:
-    number = 0
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if number == 1:
-            line = line.removeprefix(_BOM)
-        if len(line) > MAX_LINE_BYTES:
-            _skip_line(file, stream, line)
-            why = f"is longer than {MAX_LINE_BYTES >> 20} MiB"
-            yield RowError(file.name, number, "", "too large", why, "split it into several rows")
-        elif line.strip():
-            yield _parse(line, file.name, number)
-
-
-def _skip_line(file: SourceFile, stream: IO[bytes], line: bytes) -> None:
-    """Reads on to the end of a line that is too long."""
-    skipped = 0
-    while line and not line.endswith(b"\n"):
-        line = stream.readline(MAX_LINE_BYTES)
-        skipped += len(line)
-        if skipped > MAX_SKIPPED_BYTES:
-            raise DataError(f"{file.name}: holds more than {MAX_SKIPPED_BYTES >> 30} GiB without a line end: no rows")
-
-
-def _parse(line: bytes, name: str, number: int) -> Row | RowError:
-    try:
-        return Row(name, number, parse_json(line))
-    except UnicodeDecodeError as error:
-        where = f"byte {error.start + 1} of the line is {line[error.start]:#04x}"
-        return RowError(name, number, "", "not UTF-8", f"is not UTF-8 text: {where}", "write the file as UTF-8")
-    except ValueError as error:  # not JSON, or a number of too many digits
-        return RowError(name, number, "", "not JSON", f"is not valid JSON: {error}", "write one JSON object a line")
-
-
-def _is_list(stream: BufferedReader) -> bool:
-    """Whether a .json file is one list of rows; many hold JSON lines in truth."""
-    return stream.peek(1024).removeprefix(_BOM).lstrip().startswith(b"[")
-
-
-def _read_json(file: SourceFile, stream: IO[bytes]) -> Iterator[Row | RowError]:
-    for number, value in enumerate(list_items(stream, file.name), start=1):
-        yield Row(file.name, number, value, "row")
-
-
-def _read_parquet(file: SourceFile) -> Iterator[Row | RowError]:
-    try:
-        parquet = importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise DataError(
-            f'{file.name}: Parquet files are read with pyarrow, which is not installed: pip install "open-exaone[data]"'
-            ", or convert the file to .jsonl"
-        ) from error
-    number = 0
-    try:
-        with parquet.ParquetFile(file.path) as opened:
-            for batch in parquet_batches(opened):
-                for value in _batch_values(batch):
-                    number += 1
-                    if isinstance(value, UnicodeDecodeError):
-                        why = f"holds text that is not UTF-8: {value}"
-                        yield RowError(file.name, number, "", "not UTF-8", why, unit="row")
-                    else:
-                        yield Row(file.name, number, value, "row")
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, MemoryError) as error:  # pyarrow's own errors are kinds of these
-        raise DataError(f"{file.name}: row {number + 1}: cannot be read: {error}") from error
-
-
-def _batch_values(batch: Any) -> list[Any]:
-    """A batch's rows; where one cannot be decoded, its error stands in its place."""
-    try:
-        return batch.to_pylist()
-    except UnicodeDecodeError as error:
-        if len(batch) == 1:
-            return [error]
-        return [value for place in range(len(batch)) for value in _batch_values(batch.slice(place, 1))]
+    return not hidden and is_table(file) and file.is_file()

@@ -6,10 +6,10 @@ from functools import partial
 
 from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.hub import OutOfReach
 from open_exaone.base.records import Problem, Sampling
 from open_exaone.evaluation.suite import OF_A_RUN, Suite, SuiteTask
 from open_exaone.evaluation.task import Task
-from open_exaone.tasks.benchmarks.hub import OutOfReach
 from open_exaone.tasks.benchmarks.load import Loaded, OnChange, read, rows_hash
 from open_exaone.tasks.benchmarks.names import spelled
 from open_exaone.tasks.benchmarks.registry import find_benchmark, get_benchmark

@@ -172,7 +172,8 @@ def resolve_model(source: Path) -> Path:
         ConfigError: there is none.
         CheckpointError: the hub has no such model, or cannot be reached.
     """
-    from open_exaone.checkpoint.hub import download, is_hub_name
+    from open_exaone.base.hub import is_hub_name
+    from open_exaone.checkpoint.hub import download
 
     try:
         is_there = source.exists()

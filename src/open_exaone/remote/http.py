@@ -1,39 +1,46 @@
-"""One exchange with an OpenAI-compatible endpoint over HTTP/1.1: vLLM, SGLang, llama.cpp's server, OpenAI.
+"""Requests to an OpenAI-compatible endpoint over HTTP: vLLM, SGLang, llama.cpp's server, OpenAI.
 
 The peer is not trusted: whatever it sends, or fails to send, an exchange ends within its limits of time and memory.
 Proxies named in the environment are not used, and redirects are not followed: the key goes to the host that was named
 and nowhere else.
+
+httpx limits each read, not a whole exchange. So requests run as tasks of one event loop, in a thread of its own; the
+caller's thread waits for its task until the deadline, and then cancels it.
 """
 
-import contextlib
+import asyncio
 import email.utils
-import http.client
-import io
+import logging
 import os
-import queue
 import random
 import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, TypeVar, cast
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from open_exaone.base.errors import ConfigError, OpenExaoneError
 
-_RECORD_BYTES = 1 << 14  # TLS sends no more at once, so that the clock is looked at between records
+if TYPE_CHECKING:  # imported where it is used: 0.1 s
+    import httpx2
+
 FIRST_WAIT_S = 0.5  # before the second attempt; doubled for each further one
 _LONGEST_WAIT_S = 8.0  # between attempts, where the peer asks for none
 _LONGEST_CONNECT_S = 30.0
 _MAY_PASS = frozenset({408, 429})  # and all from 500 on
 _REFUSALS = frozenset({*range(300, 400), 401, 403, 404})
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
-_resolved: set[str] = set()  # hosts whose names were found once: where one of them is not found later, that passes
+_found: set[str] = set()  # hosts that answered once: where the name of one of them is not found later, that passes
+_counting = threading.Lock()
 T = TypeVar("T")
+_Answer = tuple[int, Mapping[str, str], bytes]  # status, headers, body
 
 
 def may_pass(status: int) -> bool:
@@ -42,7 +49,7 @@ def may_pass(status: int) -> bool:
 
 
 class EndpointError(OpenExaoneError):
-    """The endpoint cannot be reached, refuses, or answers what is no answer: names its address and the mend.
+    """The endpoint cannot be reached, refuses, or answers what is no answer: names its address and how to fix it.
 
     Attributes:
         status: of the answer; None where no whole answer was got.
@@ -81,11 +88,11 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What messages call the settings, and the mends."""
+    """What messages call the settings, and how each failure is fixed."""
 
     address: str  # such as "[judge.endpoint] base_url"
     key_variable: str
-    wrong_peer: str  # the mend where what answers is no such endpoint
+    wrong_peer: str  # the fix where what answers is no such endpoint
     mends: Mapping[int, str]  # by status
     key_mend: str = ""  # where a key belongs; else, that `key_variable` names its variable
 
@@ -102,23 +109,28 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An address that was checked: every part may stand in the head of a request as it is."""
+    """An address that was checked, and what its requests met."""
 
     url: str
-    is_tls: bool
     host: str
-    port: int
-    netloc: str
-    path: str
     words: Words
     key: str | None = field(repr=False)
+    retries: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
+    """Repeated attempts by cause: a status such as "429", "timeout", "no connection" or "unreadable answer"."""
 
-    def problem(self, what: str, mend: str, **details: Any) -> EndpointError:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report must say of it: how often requests were repeated, and why."""
+        total = self.retries.total()
+        causes = ", ".join(f"{count} x {cause}" for cause, count in self.retries.most_common())
+        return (f"requests were retried {total} time{'s' * (total > 1)}: {causes}",) if total else ()
+
+    def problem(self, what: str, fix: str, **details: Any) -> EndpointError:
         """The error; what the peer said is shortened, and stripped of the key that it may say back."""
         if "said" in details:
             details["said"] = self._without_key(details["said"])[:4000]
         what = "".join(character if character.isprintable() else " " for character in self._without_key(what))
-        return EndpointError(f"{_short(self.url)}: {_short(what)}; {mend}", **details)
+        return EndpointError(f"{_short(self.url)}: {_short(what)}; {fix}", **details)
 
     def _without_key(self, text: str) -> str:
         return text if self.key is None else text.replace(self.key, "[key]")
@@ -146,10 +158,7 @@ def find_server(url: str, key_variable: str | None, words: Words) -> Server:
             f"{words.address} = {_short(url)!r}: must be an http or https address in plain ASCII,"
             ' such as "http://localhost:8000/v1"'
         )
-    is_tls = parts.scheme == "https"
-    key = None if key_variable is None else _key(key_variable, words)
-    port = port or (443 if is_tls else 80)
-    return Server(url, is_tls, host, port, parts.netloc, parts.path.rstrip("/"), words, key)
+    return Server(url, host, words, None if key_variable is None else _key(key_variable, words))
 
 
 class Caller:
@@ -160,185 +169,160 @@ class Caller:
     """
 
     def __init__(self, server: Server, *, keeps_connection: bool = False) -> None:
-        self._server = server
-        self._keeps_connection = keeps_connection
-        self._connection: socket.socket | None = None
+        self._server, self._keeps_connection = server, keeps_connection
+        self._loop = _loop()
+        self._client: httpx2.AsyncClient | None = None
+        self._has_connection = False  # left open by the last exchange; the peer may have closed it since
+        self._request: Future[Any] | None = None
         self._cancelled = threading.Event()
 
     def exchange(self, method: str, path: str, body: bytes, limits: Limits, read: Callable[[bytes], T]) -> T:
         """What `read` makes of the body of the answer.
 
         Attempts are repeated, with growing pauses or those that the endpoint asks for, where it cannot be reached,
-        answers 408, 429 or 5xx, or `read` raises `UnreadableError`.
+        answers 408, 429 or 5xx, or `read` raises `UnreadableError`; `Server.retries` counts them.
 
         Raises:
             EndpointError: no such answer was got, or the exchange was cancelled.
         """
+        import httpx2
+
         deadline = time.monotonic() + limits.timeout_s
-        request = _request(self._server, method, path, body, self._keeps_connection)
+        client = self._client = self._client or _client(self._server, self._keeps_connection)
         for attempt in range(limits.max_attempts):
             wait_s, num_attempts = 0.0, limits.max_attempts
             try:
-                response, answer = self._attempt(request, deadline, limits.max_bytes)
-                if response.status == 200 and len(answer) <= limits.max_bytes:
+                send = partial(_send, client, method, path, body, limits.max_bytes)
+                status, headers, answer = self._attempt(send, deadline)
+                _found.add(self._server.host)
+                if status == 200 and len(answer) <= limits.max_bytes:
                     return read(answer)
-                problem = _refusal(self._server, response, answer, limits.max_bytes)
-                if not may_pass(response.status):
+                problem, cause = _refusal(self._server, status, headers, answer, limits.max_bytes), str(status)
+                if not may_pass(status):
                     raise problem
-                wait_s = _retry_after_s(response.getheader("Retry-After"))
+                wait_s = _retry_after_s(headers.get("Retry-After"))
             except UnreadableError as error:
-                problem = self._server.problem(str(error), self._server.words.wrong_peer)
-            except (OSError, http.client.HTTPException) as error:
+                problem, cause = self._server.problem(str(error), self._server.words.wrong_peer), "unreadable answer"
+            except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
                 problem = _no_answer(self._server, error, limits, deadline)
+                cause = "timeout" if isinstance(error, TimeoutError | httpx2.TimeoutException) else "no connection"
                 if problem.is_unreachable:
                     num_attempts = min(limits.max_unreachable or num_attempts, num_attempts)
             pause_s = max(wait_s, _backoff_s(attempt))
             if attempt + 1 >= num_attempts or time.monotonic() + pause_s >= deadline or self._cancelled.wait(pause_s):
                 raise problem
+            with _counting:
+                self._server.retries[cause] += 1
         raise AssertionError("max_attempts is at least 1")
 
     def cancel(self) -> None:
         """Ends the exchange at hand, whatever it waits for; the peer sees the connection close."""
         self._cancelled.set()
-        connection = self._connection
-        if connection is not None:
-            with contextlib.suppress(OSError):  # it is closed already
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # also of TLS, whose reader is elsewhere
+        if self._request is not None:
+            self._request.cancel()
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._client is not None:
+            asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop)
+            self._client = None
 
-    def _attempt(self, request: bytes, deadline: float, max_bytes: int) -> tuple[http.client.HTTPResponse, bytes]:
-        if self._connection is not None:
-            with contextlib.suppress(ConnectionError):  # the peer has closed it meanwhile
-                return self._send_and_read(self._connection, request, deadline, max_bytes)
-        connection = _connect(self._server, deadline)
-        self._connection = connection
-        if self._cancelled.is_set():
-            self.close()
-            raise ConnectionAbortedError("cancelled")
-        return self._send_and_read(connection, request, deadline, max_bytes)
+    def _attempt(self, send: Callable[[], Coroutine[Any, Any, _Answer]], deadline: float) -> _Answer:
+        import httpx2
 
-    def _send_and_read(
-        self, connection: socket.socket, request: bytes, deadline: float, max_bytes: int
-    ) -> tuple[http.client.HTTPResponse, bytes]:
-        """Sends a request; returns the response, and one byte more of its body than it may have if it is too long.
+        try:
+            answer = self._wait(send(), deadline)
+        except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError):
+            if not self._has_connection:
+                raise
+            self._has_connection = False
+            answer = self._wait(send(), deadline)
+        self._has_connection = self._keeps_connection
+        return answer
+
+    def _wait(self, task: Coroutine[Any, Any, T], deadline: float) -> T:
+        """The result of a task of the event loop.
 
         Raises:
-            OSError, http.client.HTTPException: there is no connection, no HTTP, no end of the body, or no time left.
+            TimeoutError: it did not come in time.
+            ConnectionAbortedError: `cancel` was called.
         """
-        is_kept = False
+        self._request = request = asyncio.run_coroutine_threadsafe(task, self._loop)
+        if self._cancelled.is_set():
+            request.cancel()
         try:
-            for start in range(0, len(request), _RECORD_BYTES):
-                connection.settimeout(_left_s(deadline))
-                connection.sendall(request[start : start + _RECORD_BYTES])
-            with http.client.HTTPResponse(cast(socket.socket, _Wire(connection, deadline))) as response:
-                response.begin()
-                body = response.read(max_bytes + 1)
-                if response.length and len(body) <= max_bytes:  # read(n) itself is silent about it
-                    raise http.client.IncompleteRead(body, response.length)
-                is_kept = self._keeps_connection and response.isclosed() and not response.will_close
-                return response, body
+            return request.result(deadline - time.monotonic())
+        except CancelledError:
+            raise ConnectionAbortedError("cancelled") from None
         finally:
-            if not is_kept:
-                self.close()
+            request.cancel()  # does nothing where it has ended
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    for name in ("httpx2", "httpcore2"):  # they log a line for each request, and headers, which may hold the key
+        logging.getLogger(name).setLevel(logging.WARNING)
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="http", daemon=True).start()
+    return loop
+
+
+os.register_at_fork(after_in_child=_loop.cache_clear)  # the child has no such thread
+
+
+def _client(server: Server, keeps_connection: bool) -> "httpx2.AsyncClient":
+    import httpx2
+
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "open-exaone"}
+    headers["Connection"] = "keep-alive" if keeps_connection else "close"
+    if server.key is not None:
+        headers["Authorization"] = f"Bearer {server.key}"
+    transport = httpx2.AsyncHTTPTransport(
+        verify=_tls(),
+        trust_env=False,
+        limits=httpx2.Limits(max_connections=1, max_keepalive_connections=int(keeps_connection)),
+        socket_options=[(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],  # a long thought is a long silence
+    )
+    return httpx2.AsyncClient(
+        transport=transport,
+        base_url=server.url,
+        headers=headers,
+        timeout=httpx2.Timeout(None, connect=_LONGEST_CONNECT_S),
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+async def _send(client: "httpx2.AsyncClient", method: str, path: str, body: bytes, max_bytes: int) -> _Answer:
+    """Sends a request; the body of the answer is read no further than it takes to see that it is too long."""
+    import httpx2
+
+    headers = {"Content-Type": "application/json"} if method == "POST" else {}
+    async with client.stream(method, path, content=body or None, headers=headers) as response:
+        answer = bytearray()
+        try:
+            async for part in response.aiter_raw():
+                answer += part
+                if len(answer) > max_bytes:
+                    break
+        except httpx2.RemoteProtocolError as error:  # unlike one before the answer: it does speak HTTP
+            raise ConnectionResetError(str(error)) from None
+        return response.status_code, response.headers, bytes(answer)
 
 
 def _key(name: str, words: Words) -> str:
     key = os.environ.get(name, "").strip()
     if not key or not _is_plain(key):
         state = "holds what is no key: white space or other than ASCII" if key else "is not set"
-        mend = f"; {words.key_mend}" if words.key_mend else ""
-        raise ConfigError(f"{words.key_variable} = {name!r}: this environment variable {state}{mend}")
+        fix = f"; {words.key_mend}" if words.key_mend else ""
+        raise ConfigError(f"{words.key_variable} = {name!r}: this environment variable {state}{fix}")
     return key
-
-
-def _request(server: Server, method: str, path: str, body: bytes, keeps_connection: bool) -> bytes:
-    lines = [
-        f"{method} {server.path}{path} HTTP/1.1",
-        f"Host: {server.netloc}",
-        "Accept: application/json",
-        "Accept-Encoding: identity",
-        "User-Agent: open-exaone",
-        f"Connection: {'keep-alive' if keeps_connection else 'close'}",
-    ]
-    if method == "POST":
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    if server.key is not None:
-        lines.append(f"Authorization: Bearer {server.key}")
-    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
-
-
-class _Wire(io.RawIOBase):
-    """What is received, until a moment by the clock: a socket's own limit starts anew with every byte."""
-
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
-        self._connection = connection
-        self._deadline = deadline
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """All that `http.client` wants of a socket."""
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._connection.settimeout(_left_s(self._deadline))
-        return self._connection.recv_into(buffer)
-
-
-def _connect(server: Server, deadline: float) -> socket.socket:
-    """Tries the host's addresses in turn; each may take its share of the time that is left."""
-    addresses = _addresses(server, deadline)
-    failure: OSError = OSError("the host has no address")
-    for index, (family, kind, protocol, _, address) in enumerate(addresses):
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.settimeout(min(_left_s(deadline) / (len(addresses) - index), _LONGEST_CONNECT_S))
-            connection.connect(address)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a long thought is a long silence
-            return _tls().wrap_socket(connection, server_hostname=server.host) if server.is_tls else connection
-        except OSError as error:
-            connection.close()
-            failure = error
-    raise failure
-
-
-def _addresses(server: Server, deadline: float) -> Sequence[tuple[Any, ...]]:
-    """The host's addresses, looked up in a thread: the system's resolver knows no limit of ours."""
-    found: queue.SimpleQueue[Sequence[tuple[Any, ...]] | OSError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found.put(socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM))
-        except OSError as error:
-            found.put(error)
-
-    threading.Thread(target=look_up, daemon=True).start()
-    try:
-        addresses = found.get(timeout=_left_s(deadline))
-    except queue.Empty:
-        raise TimeoutError("the host's name was not resolved in time") from None
-    if isinstance(addresses, OSError):
-        raise addresses
-    _resolved.add(server.host)
-    return addresses
 
 
 @cache
 def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()  # reads the machine's certificates: 20 ms
+    import httpx2
 
-
-def _left_s(deadline: float) -> float:
-    left_s = deadline - time.monotonic()
-    if left_s <= 0:
-        raise TimeoutError("the time is up")
-    return left_s
+    return httpx2.create_ssl_context()  # reads the machine's certificates: 20 ms
 
 
 def _backoff_s(attempt: int) -> float:
@@ -361,31 +345,44 @@ def _retry_after_s(value: str | None) -> float:
 
 def _no_answer(server: Server, error: Exception, limits: Limits, deadline: float) -> EndpointError:
     """What went wrong before there was a whole answer."""
+    import httpx2
+
     if time.monotonic() >= deadline:
         what = f"no whole answer in timeout_s = {limits.timeout_s:g}"
         return server.problem(what, "raise it, or use a faster model", is_down=True)
-    what, mend = f"no answer ({type(error).__name__}: {error})", f"start the server, or mend {server.words.address}"
+    cause = _cause(error)
+    what, fix = f"no answer ({type(cause).__name__}: {cause})", f"start the server, or correct {server.words.address}"
     strangers = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
-    is_down = isinstance(error, OSError | http.client.IncompleteRead)  # else it speaks no HTTP
-    is_wrong = isinstance(error, socket.gaierror) and server.host not in _resolved
-    is_down = is_down and not is_wrong and not isinstance(error, ssl.SSLCertVerificationError)
-    return server.problem(what, mend, is_unreachable=isinstance(error, strangers), is_down=is_down)
+    is_foreign = isinstance(error, httpx2.RemoteProtocolError) and cause is not error.__cause__  # it speaks no HTTP
+    is_wrong = isinstance(cause, ssl.SSLCertVerificationError) or (
+        isinstance(cause, socket.gaierror) and server.host not in _found
+    )
+    is_down = isinstance(error, OSError | httpx2.TransportError) and not is_foreign and not is_wrong
+    return server.problem(what, fix, is_unreachable=isinstance(cause, strangers), is_down=is_down)
 
 
-def _refusal(server: Server, response: http.client.HTTPResponse, body: bytes, max_bytes: int) -> EndpointError:
+def _cause(error: BaseException) -> BaseException:
+    """What the system reported, behind the errors that httpx made of it; of several addresses, for the first."""
+    if isinstance(error, BaseExceptionGroup):
+        return _cause(error.exceptions[0])
+    inner = error.__cause__ or (None if isinstance(error, OSError) else error.__context__)
+    return error if inner is None else _cause(inner)
+
+
+def _refusal(server: Server, status: int, headers: Mapping[str, str], body: bytes, max_bytes: int) -> EndpointError:
     """What is wrong with an answer that is not to be read."""
-    status, words = response.status, server.words
+    words = server.words
     if len(body) > max_bytes:
         return server.problem(f"it answers with more than {max_bytes} bytes", words.wrong_peer, status=status)
     if 300 <= status < 400:
-        location = response.getheader("Location", "nowhere")
-        mend = f"mend {words.address}: redirects are not followed"
-        return server.problem(f"it redirects to {location}", mend, status=status)
+        location = headers.get("Location", "nowhere")
+        fix = f"correct {words.address}: redirects are not followed"
+        return server.problem(f"it redirects to {location}", fix, status=status)
     if status in (401, 403):  # what they say quotes parts of the key
         return server.problem(f"it answers {status}", words.mends[status], status=status)
     said = body[:100_000].decode("utf-8", "replace")
-    mend = words.mends.get(status, "look into the server's own log")
-    return server.problem(f"it answers {status} ({said})", mend, status=status, said=said)
+    fix = words.mends.get(status, "look into the server's own log")
+    return server.problem(f"it answers {status} ({said})", fix, status=status, said=said)
 
 
 def _is_plain(text: str) -> bool:

@@ -1,6 +1,6 @@
 """One question to a language model that judges, behind an OpenAI-compatible endpoint.
 
-Every question has a connection of its own and nothing is shared, so threads may ask at once; `base.http` says what a
+Every question has a connection of its own and nothing is shared, so threads may ask at once; `remote.http` says what a
 peer may do.
 """
 
@@ -38,7 +38,7 @@ def outage_of(error: EndpointError) -> Outage | None:
 def ask(endpoint: Endpoint, messages: Sequence[Mapping[str, str]], *, max_tokens: int, temperature: float = 0.0) -> str:
     """The text of one chat completion.
 
-    Attempts are repeated as `base.http` says; all of them together take at most `endpoint.timeout_s`.
+    Attempts are repeated as `remote.http` says; all of them together take at most `endpoint.timeout_s`.
 
     Raises:
         ConfigError: the endpoint's settings cannot work: the address is none, or the key's variable is not set.

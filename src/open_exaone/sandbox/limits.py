@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-CLOCK_FACTOR = 10  # a program that sleeps, or gets no processor, is ended after this many times its processor time
+from open_exaone.base.machine import CLOCK_FACTOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from open_exaone.base.machine import CLOCK_FACTOR
 from open_exaone.sandbox import wire
 from open_exaone.sandbox.client import Link, Pool, Server, hang_up, hung_up_on_interruption
-from open_exaone.sandbox.limits import CLOCK_FACTOR, too_long, too_long_by_the_clock
+from open_exaone.sandbox.limits import too_long, too_long_by_the_clock
 
 _FILE_BYTES = 1 << 20  # that a confined worker may write; it has no need to
 MAX_CALLS = 5000  # that one worker answers, so that what leaks in it is bounded

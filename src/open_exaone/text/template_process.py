@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base.errors import CheckpointError, DataError
+from open_exaone.base.machine import CLOCK_FACTOR
 
 MEMORY_BYTES = 1 << 30  # of address space; Python and jinja2 take a tenth of it
 MAX_CHARS = 8_000_000  # that one conversation may be rendered to
 TIMEOUT_S = 10.0  # of processor time, that one conversation may take
-CLOCK_FACTOR = 10  # by the clock so many times as long: the machine may be busy
 START_TIMEOUT_S = 60.0  # the first one starts Python too, perhaps on a loaded machine
 _MAX_REPLY_BYTES = 12 * MAX_CHARS + 1000  # JSON writes a character in at most 12 bytes
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_TIME", "TZ", "SYSTEMROOT", "LD_LIBRARY_PATH")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NoReturn
 
+from open_exaone.base.records import JUNK
 from open_exaone.verify.expression import RefusedError, evaluate
 
 GAMES = ("countdown", "puzzle24")  # of arithmetic on given numbers: functions and constants would get round them
-JUNK = ("?", "nan")  # a scorer that takes these for right distinguishes nothing
 _ARITHMETIC = re.compile(r"[\d\s.()+*/^-]*", re.ASCII)
 
 

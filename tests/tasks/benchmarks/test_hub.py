@@ -35,7 +35,13 @@ def test_without_a_source_the_benchmark_s_own_files_are_fetched(asked, tmp_path:
     loaded = load_benchmark(unpinned("math_500"), limit=2)
     assert loaded.source == "HuggingFaceH4/MATH-500" and len(loaded.problems) == 2
     assert asked == [
-        {"repo": "HuggingFaceH4/MATH-500", "repo_type": "dataset", "revision": None, "allow_patterns": ["test.jsonl"]}
+        {
+            "repo": "HuggingFaceH4/MATH-500",
+            "repo_type": "dataset",
+            "revision": None,
+            "allow_patterns": ["test.jsonl"],
+            "ignore_patterns": None,
+        }
     ]
 
 

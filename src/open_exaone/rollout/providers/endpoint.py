@@ -114,7 +114,7 @@ class EndpointProvider:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report must say of this endpoint, such as that it takes no seeds."""
-        return self._chat.notes
+        return (*self._chat.notes, *self._server.notes)
 
     @property
     def failure(self) -> str | None:

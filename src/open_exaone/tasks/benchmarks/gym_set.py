@@ -11,7 +11,7 @@ from typing import Any
 
 from open_exaone.base.config import did_you_mean, short
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Problem, VerdictStatus
+from open_exaone.base.records import JUNK, Problem, VerdictStatus
 from open_exaone.tasks.benchmarks.benchmark import Access, Benchmark, PromptKind, Row
 from open_exaone.tasks.benchmarks.fields import text, whole
 from open_exaone.tasks.benchmarks.pins import pins_of
@@ -26,7 +26,6 @@ DATA_SETS = (
     "time_intervals,zebra_puzzles"
 )
 OPTIONS = {"size": "20", "seed": "0", "prompt": "short answer"}
-JUNK = ("?", "nan")
 MAX_SIZE, MAX_SEED = 100_000, 1 << 31
 
 

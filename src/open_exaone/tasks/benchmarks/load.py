@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from open_exaone.base.errors import DataError
+from open_exaone.base.hub import is_hub_name, snapshot
 from open_exaone.base.records import Problem
-from open_exaone.tasks.benchmarks.benchmark import Benchmark, Pin, Row
-from open_exaone.tasks.benchmarks.hub import fetch, is_hub_name
-from open_exaone.tasks.benchmarks.sources import Placed, find_files, is_readable, read_rows
+from open_exaone.base.tables import is_table
+from open_exaone.tasks.benchmarks.benchmark import Benchmark, Hub, Pin, Row
+from open_exaone.tasks.benchmarks.sources import Placed, find_files, read_rows
 
 OnChange = Literal["error", "warn"]
 
@@ -67,7 +68,7 @@ def find(benchmark: Benchmark, source: str | None = None) -> Found:
     hub, patterns = benchmark.hub, benchmark.hub.files if benchmark.hub else ()
     if source is None and benchmark.file is not None:
         source = str(benchmark.file)
-    if benchmark.make is not None and (source is None or not is_readable(Path(source))):
+    if benchmark.make is not None and (source is None or not is_table(Path(source))):
         return _make(benchmark, source)
     if source is None:
         if hub is None:
@@ -75,15 +76,15 @@ def find(benchmark: Benchmark, source: str | None = None) -> Found:
                 f"{benchmark.name}: cannot be fetched ({benchmark.licence}): bring a file in its schema, which "
                 f"docs/benchmarks.md shows: exaone fetch {benchmark.name} --rows FILE"
             )
-        return Found(benchmark, hub.repo, _rows(fetch(hub)), True)
+        return Found(benchmark, hub.repo, _rows(_fetch(hub, hub.repo)), True)
     path, has_pins = Path(source).expanduser(), benchmark.make is None
     if path.is_dir():
         return Found(benchmark, source, _rows(find_files(path, patterns)), has_pins)
-    if path.exists() or is_readable(path) or not is_hub_name(source):
+    if path.exists() or is_table(path) or not is_hub_name(source):
         return Found(benchmark, source, _rows([path]), has_pins)
     if hub is None:
         raise DataError(f"{source}: there is no such file or folder here, and the hub has no copy of {benchmark.name}")
-    return Found(benchmark, source, _rows(fetch(hub, source)), has_pins)
+    return Found(benchmark, source, _rows(_fetch(hub, source)), has_pins)
 
 
 def read(
@@ -128,6 +129,17 @@ def read(
         is_whole = len(problems) < limit or not _has_more(rows)
         is_pinned = found.has_pins and is_whole and _is_known(found, sha256)
     return Loaded(tuple(problems.values()), sha256, found.name, is_pinned, is_whole)
+
+
+def _fetch(hub: Hub, repo: str) -> list[Path]:
+    folder = snapshot(repo, hub.files, use="name the folder with --rows")
+    try:
+        return find_files(folder, hub.files)
+    except DataError as error:
+        raise DataError(
+            f"{repo}: has no {' or '.join(hub.files)}; its files were arranged anew: fetch them from "
+            f"https://huggingface.co/datasets/{repo.partition('@')[0]} yourself and name the file"
+        ) from error
 
 
 def _make(benchmark: Benchmark, asked: str | None) -> Found:

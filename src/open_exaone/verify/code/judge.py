@@ -6,8 +6,9 @@ from dataclasses import replace
 from textwrap import dedent
 
 from open_exaone.base.errors import DataError
+from open_exaone.base.machine import CLOCK_FACTOR
 from open_exaone.base.records import Verdict, VerdictStatus
-from open_exaone.sandbox.limits import CLOCK_FACTOR, too_long, too_long_by_the_clock
+from open_exaone.sandbox.limits import too_long, too_long_by_the_clock
 from open_exaone.sandbox.programs import Limits, ProgramResult, ProgramStatus, run_program
 from open_exaone.verify.code.compare import output_difference, shown
 from open_exaone.verify.code.extract import find_program
