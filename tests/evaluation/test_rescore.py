@@ -7,7 +7,6 @@ import pytest
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Generation, Problem, Reply, Sample, Sampling, StopReason, Verdict, VerdictStatus
-from open_exaone.evaluation import rescore as module
 from open_exaone.evaluation.judged import NO_REPLY
 from open_exaone.evaluation.rescore import changes, rescore
 from open_exaone.evaluation.task import Task
@@ -43,20 +42,6 @@ def test_verdicts_are_those_of_the_judge_in_the_same_order() -> None:
     assert statuses == Counter(
         {(VerdictStatus.WRONG, VerdictStatus.CORRECT): 242, (VerdictStatus.WRONG, VerdictStatus.ERROR): 6}
     )
-
-
-def test_what_is_quick_is_judged_many_at_a_time_and_what_is_slow_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-
-    def watch(judge: object, chunks: list[list[object]]) -> list[list[object]]:
-        sizes.extend(map(len, chunks))
-        return [[sample for _, sample in chunk] for chunk in chunks]  # type: ignore[misc]
-
-    monkeypatch.setattr(module, "side_by_side", watch)
-    tasks = [task_of("a", 4000), task_of("b", 2, "code"), task_of("c", 2, "mine.py:reward"), task_of("d", 100)]
-    rescore(tasks, [rows_of(task) for task in tasks])
-    assert sizes.count(1) == 12
-    assert max(sizes) == 64 and sum(sizes) == 12_312
 
 
 def test_a_generation_that_failed_is_an_error_and_a_cut_one_is_truncated() -> None:

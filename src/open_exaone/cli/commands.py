@@ -98,33 +98,25 @@ def chat(
     device: str,
     dtype: str,
 ) -> int:
-    from open_exaone.base.records import Reply, Sampling
+    from open_exaone.base.records import Sampling
     from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
     from open_exaone.engine.engine import Engine
+    from open_exaone.rollout.providers.local import LocalProvider
     from open_exaone.rollout.run import judge_reply
-    from open_exaone.serve.chat import run_chat
+    from open_exaone.serve.chat import asking, run_chat
 
     if not 0 <= temperature <= 100:
         raise ConfigError(f"--temperature {temperature}: must lie in 0 (greedy) to 100")
     if max_new_tokens is not None and max_new_tokens < 1:
         raise ConfigError(f"--max-new-tokens {max_new_tokens}: must be at least 1")
     folder = resolve_model(source)
-    tokenizer = load_tokenizer(folder)
     model = load_model(folder, dtype=dtype, device=resolve_device(device))
-    engine = Engine(model, tokenizer)
+    provider = LocalProvider(Engine(model, load_tokenizer(folder)))
     of_run = RunFolder(source).recipe().evaluation if is_run(source) else None
     limit = of_run.max_new_tokens if of_run else min(4096, model.config.max_positions // 2)
-    turn = 0
-
-    def ask(messages: list[dict[str, str]], thinking: bool) -> Reply:
-        nonlocal turn
-        turn += 1
-        prompt = tokenizer.render(messages, thinking=thinking, generation_prompt=True)
-        sampling = Sampling(max_new_tokens=max_new_tokens or limit, temperature=temperature, seed=seed + turn)
-        [[completion]] = engine.generate([prompt], sampling)
-        return tokenizer.split(completion.ids, thinking=thinking)
-
-    run_chat(ask, judge_reply, _solved_problems(source, folder), thinking=thinking)
+    sampling = Sampling(max_new_tokens=max_new_tokens or limit, temperature=temperature, seed=seed)
+    problems = _solved_problems(source, folder)
+    run_chat(asking(provider, sampling), judge_reply, problems, thinking=thinking)
     return 0
 
 

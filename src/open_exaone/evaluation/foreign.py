@@ -18,11 +18,11 @@ from open_exaone.base.records import (
     StopReason,
     VerdictStatus,
 )
-from open_exaone.evaluation.judged import UNJUDGED
 from open_exaone.evaluation.report import Entry, Grader
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.statistics import rate
 from open_exaone.evaluation.task import Task
+from open_exaone.rollout.judge_outage import UNJUDGED
 from open_exaone.text.split import split_reply
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.language import share

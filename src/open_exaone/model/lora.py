@@ -4,7 +4,7 @@ Adapters live in the layers' own `nn.Linear`s, as `lora_A.weight` and `lora_B.we
 the module gets them, and whatever reads its `weight` gets the base alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,18 @@ def merge_lora(model: LanguageModel) -> None:
         plain.train(adapter.training)
         model.set_submodule(name, plain)
     model.requires_grad_(True)
+
+
+@torch.no_grad()
+def plain_weights(model: LanguageModel) -> Iterator[tuple[str, Tensor]]:
+    """The weights that the model computes with, each matrix with its adapter added; by the base model's names."""
+    adapters = dict(_adapters(model))
+    for name, weight in model.named_parameters():
+        adapter = adapters.get(name.removesuffix(".weight"))
+        if adapter is not None:
+            yield name, merged(weight, adapter.lora_A.weight, adapter.lora_B.weight, adapter.scale)
+        elif not is_lora(name):
+            yield name, weight
 
 
 def merged(weight_OI: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,26 @@ from torch import Tensor
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_jsonl, replace_folder, write_json, write_jsonl
 from open_exaone.base.machine import peak_rss_bytes
-from open_exaone.base.records import RolloutGroup, Sampling
+from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import load_model, load_weights, resolve_device, resolve_dtype, save_model
 from open_exaone.data.document import Document, prompt_ids, worked_documents
 from open_exaone.engine.sharded import ShardedEngine
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
+from open_exaone.evaluation.task import Task
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.folder import RunFolder
-from open_exaone.pipeline.measure import Machine, OnEvent, heed_interrupts, own_tasks, stage_entry, watched
+from open_exaone.pipeline.measure import Machine, OnEvent, own_tasks, stage_entry
 from open_exaone.pipeline.recipe import Recipe
 from open_exaone.pipeline.report import write_outcome
 from open_exaone.pipeline.rewards import tell_changed_rewards
 from open_exaone.pipeline.training import write_trained
-from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rollout.providers.local import LocalProvider, weights_hash
-from open_exaone.rollout.run import Generate, Judging, judge_groups, sample
 from open_exaone.rollout.select import preference_pairs
 from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
+from open_exaone.train.buffer import buffer_key
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
@@ -39,7 +38,7 @@ from open_exaone.train.rl import OnlineRl
 from open_exaone.train.supervised import Supervised
 from open_exaone.verify.settings import JudgeSettings
 
-SAMPLES = "samples.jsonl"  # of a preference stage, while the judge model is waited for
+SAMPLES = "samples"  # of a preference stage, until its pairs are chosen
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,7 @@ class StageRun:
         """Measures `model/` and leaves `eval/`; what was measured before a cut is not measured again."""
         started = time.perf_counter()
         model = load_model(self.path / "model", dtype=self.machine.dtype, device=resolve_device(self.machine.device))
-        engine = ShardedEngine(model, self.tokenizer, num_slots=self.recipe.num_slots)
-        weights = weights_hash(self.path / "model")
-        provider = LocalProvider(engine, model=self.stage.name, weights=weights, on_step=heed_interrupts)
+        provider = self.provider(model, weights_hash(self.path / "model"))
         config = self.recipe.evaluation
         samples, greedy = run_tasks(
             own_tasks(self.folder.problems(config.split), config, thinking=self.stage.thinking),
@@ -92,10 +89,9 @@ class StageRun:
         write_outcome(self.path / "eval" / "outcome.json", seconds=seconds, peak_rss_bytes=peak_rss_bytes())
         write_json(self.path / "eval" / "report.json", stage_entry(score_task(*samples), score_task(*greedy)))
 
-    def generate(self, model: LanguageModel, doing: str | None) -> Generate:
-        """An engine as a callable; told and interruptible midway unless `doing` is None."""
+    def provider(self, model: LanguageModel, weights: str | None = None) -> LocalProvider:
         engine = ShardedEngine(model, self.tokenizer, num_slots=self.recipe.num_slots)
-        return watched(engine, self.on_event, doing and f"{self.stage.name}: {doing}")
+        return LocalProvider(engine, model=self.stage.name, weights=weights)
 
 
 def _train(stage_run: StageRun) -> None:
@@ -153,8 +149,8 @@ def _objective(stage_run: StageRun, model: LanguageModel) -> Objective:
             return Preference(stage, _pairs(stage_run, stage, model), seed)
         case RlStage():
             tell_changed_rewards(stage, stage_run.path, stage_run.on_event)
-            generate = stage_run.generate(model, None)
-            return OnlineRl(stage, problems, tokenizer, generate, stage_run.path, seed, stage_run.settings, model)
+            provider = stage_run.provider(model)
+            return OnlineRl(stage, problems, provider, stage_run.path, seed, model, stage_run.settings)
 
 
 def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) -> list[tuple[Document, Document]]:
@@ -169,22 +165,32 @@ def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) ->
             num_samples=stage.num_samples,
             seed=stage_run.seed,
         )
-        groups = _judged_samples(stage_run, stage, model, sampling)
-        pairs = preference_pairs(groups, pairs_per_problem=stage.pairs_per_problem, seed=stage_run.seed)
+        problems = tuple(stage_run.folder.problems(stage.split))
+        [(_, samples)] = run_tasks(
+            [Task(stage.split, stage.split, problems, sampling, thinking=True)],
+            stage_run.provider(model, buffer_key(model, None)),
+            Store(stage_run.path / SAMPLES, keeps_ids=True),
+            stage_run.settings,
+            suite=stage_run.recipe.name,
+            label=f"{stage.name}: sample",
+            on_event=stage_run.on_event,
+        )
+        pairs = preference_pairs(problems, samples, pairs_per_problem=stage.pairs_per_problem, seed=stage_run.seed)
+        prompts = prompt_ids([problem for problem, _, _ in pairs], stage_run.tokenizer, thinking=True)
         rows = [
             {
-                "problem": group.problem.id,
-                "prompt_ids": group.prompt_ids,
-                "chosen_ids": chosen.completion.ids,
-                "rejected_ids": rejected.completion.ids,
+                "problem": problem.id,
+                "prompt_ids": prompt,
+                "chosen_ids": chosen.generation.ids,
+                "rejected_ids": rejected.generation.ids,
                 "rejected_because": rejected.verdict.status.value,
             }
-            for group, chosen, rejected in pairs
+            for prompt, (problem, chosen, rejected) in zip(prompts, pairs, strict=True)
         ]
         seconds = time.perf_counter() - started
         write_outcome(stage_run.path / "sampling.json", sample_seconds=seconds, num_pairs=len(rows))
         write_jsonl(file, rows)
-        (stage_run.path / SAMPLES).unlink(missing_ok=True)
+        shutil.rmtree(stage_run.path / SAMPLES)
     rows = read_jsonl(file)
     if not rows:
         raise DataError(
@@ -192,27 +198,6 @@ def _pairs(stage_run: StageRun, stage: PreferenceStage, model: LanguageModel) ->
             f"raise {stage.name}.num_samples or give split {stage.split!r} more problems"
         )
     return [(_pair_document(row, "chosen_ids", +1.0), _pair_document(row, "rejected_ids", -1.0)) for row in rows]
-
-
-def _judged_samples(
-    stage_run: StageRun, stage: PreferenceStage, model: LanguageModel, sampling: Sampling
-) -> list[RolloutGroup]:
-    """Samples of every problem, judged; where the judge model is down they are saved, and found again."""
-    problems, tokenizer = stage_run.folder.problems(stage.split), stage_run.tokenizer
-    file, judging = stage_run.path / SAMPLES, Judging(stage_run.settings)
-    prompts = prompt_ids(problems, tokenizer, thinking=True)
-    asked = (prompts, asdict(sampling), stage_run.settings.model_dump(mode="json", exclude=WITHOUT_ADDRESS))
-    key = buffer_key(model, asked)
-    groups = read_rollouts(file, problems, prompts, tokenizer, key)
-    if groups is None:
-        groups = sample(problems, stage_run.generate(model, "sample"), tokenizer, sampling, thinking=True)
-    return judge_groups(
-        groups,
-        judging,
-        max_tokens=sampling.max_new_tokens,
-        thinking=True,
-        save=lambda groups: write_rollouts(file, groups, key),
-    )
 
 
 def _pair_document(row: dict[str, Any], key: str, advantage: float) -> Document:

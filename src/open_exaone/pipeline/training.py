@@ -43,7 +43,7 @@ from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.contents import own_training
 from open_exaone.pipeline.folder import RunFolder, resolve_model, resolve_tokenizer
-from open_exaone.pipeline.measure import Machine, OnEvent, watched
+from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.recipe import without_none
 from open_exaone.pipeline.report import write_outcome
 from open_exaone.pipeline.rewards import tell_changed_rewards
@@ -51,7 +51,7 @@ from open_exaone.pipeline.train_config import TrainConfig
 from open_exaone.pipeline.vocabulary import trained_tokenizer
 from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rewards.rubric import weights_of
-from open_exaone.rollout.providers.local import weights_hash
+from open_exaone.rollout.providers.local import LocalProvider, weights_hash
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
@@ -286,10 +286,8 @@ def _objective(
             engine = ShardedEngine(model, start.tokenizer, num_slots=config.num_slots)
             steps = Lazy(stage.num_steps, lambda step: mixture.step_indices(step, stage.batch_prompts))
             settings = machine.judge(config.judge)
-            generate = watched(engine, on_event, None)
-            return OnlineRl(
-                stage, prepared.problems, start.tokenizer, generate, out, config.seed, settings, model, steps
-            )
+            provider = LocalProvider(engine)
+            return OnlineRl(stage, prepared.problems, provider, out, config.seed, model, settings, steps)
 
 
 def _steps(mixture: Mixture, per_step: int, stage: SupervisedStage | PreferenceStage) -> Sequence[list[int]]:
