@@ -103,7 +103,7 @@ def test_in_bfloat16_it_gives_the_same_each_time_whoever_computes():
 
 def test_a_stream_counts_every_token_and_completion_once():
     one, two = engines()
-    requests = [request(prompt, SAMPLING, index) for prompt in PROMPTS for index in range(3)]
+    requests = [request(prompt, SAMPLING, index, len(prompt) % 2) for prompt in PROMPTS for index in range(3)]
     counted = [0, 0]
 
     def count(num_tokens, num_done):

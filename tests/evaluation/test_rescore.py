@@ -5,12 +5,17 @@ from dataclasses import replace
 
 import pytest
 
+from mock_endpoint import mock_endpoint
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Generation, Problem, Reply, Sample, Sampling, StopReason, Verdict, VerdictStatus
 from open_exaone.evaluation.judged import NO_REPLY
 from open_exaone.evaluation.rescore import changes, rescore
 from open_exaone.evaluation.task import Task
+from open_exaone.remote import http
+from open_exaone.remote.settings import Endpoint
+from open_exaone.rollout import judge_outage
 from open_exaone.rollout.run import judge_reply
+from open_exaone.verify.settings import JudgeSettings
 
 OLD = Verdict(VerdictStatus.WRONG, "old", "Old.")
 
@@ -50,6 +55,20 @@ def test_a_generation_that_failed_is_an_error_and_a_cut_one_is_truncated() -> No
     (cut,) = rescore([task], [rows_of(task, StopReason.LENGTH)])
     assert {s.verdict for row in failed for s in row} == {NO_REPLY}
     assert {s.verdict.status for row in cut for s in row} == {VerdictStatus.TRUNCATED}
+
+
+def test_a_judge_model_that_is_down_midway_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not judged yet by then does not keep its old verdict."""
+    monkeypatch.setattr(http, "FIRST_WAIT_S", 1e-3)
+    tasks = [task_of("a", 4, "rule_then_judge"), task_of("b", 90)]
+    with mock_endpoint(lambda question, _: "DIFFERENT", error_share=1.0) as endpoint:
+        up = {**endpoint.settings, "error_share": 0.0}
+        monkeypatch.setattr(judge_outage, "_sleep", lambda seconds: setattr(endpoint, "settings", up))
+        settings = JudgeSettings(endpoint=Endpoint(base_url=endpoint.url, model="m", max_attempts=1))
+        done = rescore(tasks, [rows_of(task) for task in tasks], settings)
+    statuses = [[sample.verdict.status for sample in row] for rows in done for row in rows]
+    assert statuses == [[VerdictStatus.CORRECT, VerdictStatus.CORRECT, VerdictStatus.WRONG]] * 94
+    assert not any(sample.verdict == OLD for rows in done for row in rows for sample in row)
 
 
 def test_judging_twice_changes_nothing() -> None:

@@ -28,7 +28,7 @@ HEAVY_MODULES = {
     "open_exaone.pipeline.stage",
     "open_exaone.pipeline.training",
 }  # wire the trainers; imported when one begins
-LIGHT_MODULES = ("open_exaone.engine.request", "open_exaone.engine.scheduler")
+LIGHT_MODULES = ("open_exaone.engine.request", "open_exaone.engine.scheduler", "open_exaone.rollout.config")
 
 WHICH_WERE_LOADED = """
 import sys

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Sample, VerdictStatus
 from open_exaone.evaluation.judged import judged, judging_key
 from open_exaone.evaluation.task import Task
-from open_exaone.rollout.judge_outage import Patience
+from open_exaone.rollout.judge_outage import UNJUDGED, Patience
 from open_exaone.rollout.judging import JudgePool, is_slow
 from open_exaone.verify.settings import JudgeSettings
 
@@ -33,7 +34,7 @@ def rescore(tasks: Sequence[Task], samples: Grid, settings: JudgeSettings | None
     ]
     problems = [problem for problem, row in rows for _ in row]
     keys = {id(problem): judging_key(problem, settings) for problem, _ in rows}
-    done = dict(enumerate(sample for _, row in rows for sample in row))
+    done = dict(enumerate(replace(sample, verdict=UNJUDGED) for _, row in rows for sample in row))
     pool = JudgePool(
         done,
         lambda place, sample: judged(problems[place], sample, settings, keys[id(problems[place])]),

@@ -69,7 +69,8 @@ class JudgePool(Generic[Key, Item]):
             thread.start()
 
     def add(self, key: Key) -> None:
-        """Has a sample judged; raises what judging an earlier one raised."""
+        """Has an open sample judged; raises what judging an earlier one raised."""
+        assert is_open(self._items[key])  # as what a pause leaves out is found by that
         self._added[key] = None
         self._hand(key)
         with contextlib.suppress(Empty):
@@ -102,7 +103,8 @@ class JudgePool(Generic[Key, Item]):
                 closed = self._patience.wait({key: self._items[key] for key in self._failed}, num_open)
                 for key in closed:
                     self._items[key] = given_up(self._items[key])
-                self._on_judged(closed)
+                if closed:
+                    self._on_judged(closed)
                 self._again()
         except BaseException:
             self._on_pause()

@@ -87,13 +87,12 @@ def requests_for(
     seen: Counter[str] = Counter()
     requests = []
     for messages, prompt_ids in zip(conversations, prompts, strict=True):
-        first = Request(messages, prompt_ids, thinking, sampling)
-        occurrence = seen[prompt_text(first)]
-        seen[prompt_text(first)] += 1
+        text = prompt_text(Request(messages, prompt_ids, thinking, sampling))
         requests += [
-            Request(messages, prompt_ids, thinking, sampling, index, occurrence)
+            Request(messages, prompt_ids, thinking, sampling, index, occurrence=seen[text])
             for index in range(sampling.num_samples)
         ]
+        seen[text] += 1
     return requests
 
 
