@@ -40,6 +40,7 @@ from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.tasks.splits import ProblemsConfig, SplitConfig, build_splits
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage
@@ -299,7 +300,7 @@ def make_objective(
             kind="rl", num_steps=asked.steps, batch_prompts=4, group_size=4, max_new_tokens=24,
             reward=f"{REWARD}:score", **common,
         )  # fmt: skip
-        return OnlineRl(rl, problems, tokenizer, Engine(model, tokenizer).generate, folder, SEED, model=model)
+        return OnlineRl(rl, problems, LocalProvider(Engine(model, tokenizer)), folder, SEED, model)
     options = {"thinking": True, "learn_prompts": kind == "pretrain", "max_tokens": MODEL.max_positions}
     documents = worked_documents(problems, tokenizer, **options)
     num_epochs = asked.steps * 8 / len(documents)

@@ -8,6 +8,7 @@ from open_exaone.data.document import Document
 from open_exaone.engine.engine import Engine
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.preference import Preference
 from open_exaone.train.rl import OnlineRl
@@ -42,13 +43,26 @@ def preference(**changes):
     return Preference(PreferenceStage(**fields), pairs, seed=3)
 
 
+class Watched(LocalProvider):
+    """Calls `before` with the requests of each stream, and `after` when it is through."""
+
+    def __init__(self, provider, before=lambda requests: None, after=lambda requests: None):
+        vars(self).update(vars(provider))
+        self.before, self.after = before, after
+
+    def stream(self, requests):
+        self.before(requests)
+        yield from super().stream(requests)
+        self.after(requests)
+
+
 def online_rl(model, folder, **changes):
     """Rewards that a random model earns: the answer is whatever its digits say."""
     fields = {"kind": "rl", "name": "rl", "data": "rl", "num_steps": 8, "batch_prompts": 4, "group_size": 4}
     fields |= {"max_new_tokens": 6, "optimizer": OPTIMIZER, "checkpoint_steps": 2, "rubric": {"truncated": 0.3}}
     problems = [Problem(f"p/{n}", "t", "en", f"How much is {n} + 1?", str(n + 1), "exact") for n in range(10)]
-    generate = Engine(model, make_tokenizer(), num_slots=8).generate
-    return OnlineRl(RlStage(**fields | changes), problems, make_tokenizer(), generate, folder, seed=3, model=model)
+    provider = LocalProvider(Engine(model, make_tokenizer(), num_slots=8))
+    return OnlineRl(RlStage(**fields | changes), problems, provider, folder, seed=3, model=model)
 
 
 def start(config=OPTIMIZER, dtype=torch.float32):

@@ -15,15 +15,16 @@ from open_exaone.base.files import read_json, read_jsonl, write_json, write_json
 from open_exaone.base.records import NO_FINDING, Problem, RolloutGroup, Sampling, StopReason
 from open_exaone.evaluation.paired import paired_difference
 from open_exaone.evaluation.statistics import estimate
-from open_exaone.pipeline.measure import watched
+from open_exaone.pipeline.measure import sampling_progress
 from open_exaone.rewards.rubric import weights_of
 from open_exaone.rollout.records import sample_rows
-from open_exaone.rollout.run import Judging, run
+from open_exaone.rollout.run import Judging, judge_groups, sample
 from open_exaone.train.config import RlStage
 from open_exaone.verify.settings import JudgeSettings
 
 if TYPE_CHECKING:
     from open_exaone.model.transformer import LanguageModel
+    from open_exaone.rollout.provider import Provider
     from open_exaone.text.tokenizer import Tokenizer
 
 LOGGED = (
@@ -52,11 +53,11 @@ class _Workplace:
     tokenizer: "Tokenizer"
     settings: JudgeSettings
 
-    def generate(self, label: str | None) -> Any:
+    def provider(self) -> "Provider":
         from open_exaone.engine.engine import Engine
+        from open_exaone.rollout.providers.local import LocalProvider
 
-        engine = Engine(self.model, self.tokenizer, num_slots=self.plan.num_samples_at_once)
-        return watched(engine, self.trial.on_event, label)
+        return LocalProvider(Engine(self.model, self.tokenizer, num_slots=self.plan.num_samples_at_once))
 
 
 def asked_of(rows: Mapping[str, str], num_steps: int) -> dict[str, Any]:
@@ -124,12 +125,11 @@ def _train(place: _Workplace, optimizer: Any, problems: list[Problem]) -> Any:
     objective = OnlineRl(
         place.stage,
         problems,
-        place.tokenizer,
-        place.generate(None),
+        place.provider(),
         place.folder,
         SEED,
-        place.settings,
         place.model,
+        place.settings,
     )
     return train(
         place.model, optimizer, objective, place.folder, lambda row: place.trial.on_event({"stage": "rl", **row})
@@ -144,9 +144,9 @@ def _measured(place: _Workplace, problems: list[Problem], name: str) -> dict[str
         sampling = Sampling(plan.max_new_tokens, 1.0, 1.0, plan.num_samples, SEED)
         judging = Judging(place.settings, weights_of(plan.reward))
         with _reading(place.model):
-            groups = run(
-                problems, place.generate(f"rl: {name}"), place.tokenizer, sampling, thinking=True, judging=judging
-            )
+            progress = sampling_progress(place.trial.on_event, f"rl: {name}")
+            groups = sample(problems, place.provider(), sampling, thinking=True, on_progress=progress)
+            groups = judge_groups(groups, judging, max_tokens=plan.max_new_tokens, thinking=True)
             seconds = time.perf_counter() - started
             gauge = _gauge(place.model, groups, plan.micro_batch_tokens)
         write_jsonl(place.folder / f"{name}.jsonl", sample_rows(groups))
@@ -167,12 +167,12 @@ def _reading(model: "LanguageModel") -> Iterator[None]:
 
 def _summary(groups: Sequence[RolloutGroup], seconds: float) -> dict[str, Any]:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    num_tokens = sum(len(rollout.completion.ids) for rollout in rollouts)
+    num_tokens = sum(rollout.generation.num_tokens for rollout in rollouts)
     correct = {group.problem.id: [rollout.verdict.correct for rollout in group.rollouts] for group in groups}
     return {
         "correct": {name: sum(samples) / len(samples) for name, samples in correct.items()},
         "mean_reply_tokens": num_tokens / len(rollouts),
-        "truncated_share": sum(r.completion.stop is StopReason.LENGTH for r in rollouts) / len(rollouts),
+        "truncated_share": sum(r.generation.stop is StopReason.LENGTH for r in rollouts) / len(rollouts),
         "error_share": sum(r.verdict.status in NO_FINDING for r in rollouts) / len(rollouts),
         "generated_tokens_per_second": num_tokens / seconds,
     }

@@ -66,10 +66,11 @@ def worked_documents(
 
 def rollout_document(group: RolloutGroup, rollout: Rollout, advantage: float) -> Document:
     """A sampled completion behind its prompt; the loss counts the completion."""
-    completion = rollout.completion
+    ids, logprobs = rollout.generation.ids, rollout.generation.logprobs
+    assert ids is not None and logprobs is not None  # RL refuses a provider that does not give them
     return Document(
-        ids=(*group.prompt_ids, *completion.ids),
-        loss_mask=(False,) * len(group.prompt_ids) + (True,) * len(completion.ids),
+        ids=(*group.prompt_ids, *ids),
+        loss_mask=(False,) * len(group.prompt_ids) + (True,) * len(ids),
         advantage=advantage,
-        old_logprobs=completion.logprobs,
+        old_logprobs=logprobs,
     )

@@ -4,7 +4,7 @@ A file holds one JSON object a line, and is recognised by its fields; docs/repor
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from open_exaone.base.records import (
     StopReason,
     VerdictStatus,
 )
-from open_exaone.evaluation.judged import UNJUDGED
 from open_exaone.evaluation.report import Entry, Grader
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.statistics import rate
 from open_exaone.evaluation.task import Task
+from open_exaone.rollout.judge_outage import UNJUDGED
 from open_exaone.text.split import split_reply
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.language import share
@@ -37,7 +37,7 @@ known formats, one object a line:
 
 _PLAIN_FIELDS = {"reply", "replies", "gold", "answer", "id", "question", "kind", "language", "thinking", "metadata"}
 _PLAIN_FIELDS |= {"verdict", "verdicts"}
-_UNKNOWN = dict.fromkeys(("seed", "temperature", "top_p", "presence_penalty", "max_new_tokens"))
+_UNKNOWN = dict.fromkeys(field.name for field in fields(Sampling) if field.name != "num_samples")
 
 Theirs = Sequence[Sequence[bool | None]]  # [P, k]: the other grader's verdicts; None where it gave none
 

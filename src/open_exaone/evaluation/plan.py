@@ -7,7 +7,7 @@ from functools import partial
 from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.hub import OutOfReach
-from open_exaone.base.records import Problem, Sampling
+from open_exaone.base.records import Problem
 from open_exaone.evaluation.suite import OF_A_RUN, Suite, SuiteTask
 from open_exaone.evaluation.task import Task
 from open_exaone.tasks.benchmarks.load import Loaded, OnChange, read, rows_hash
@@ -210,14 +210,7 @@ def _tasks(task: SuiteTask, content: Loaded) -> list[Task]:
         name=task.label,
         benchmark=get_benchmark(task.benchmark).name if is_described else task.plain_name,
         problems=content.problems,
-        sampling=Sampling(
-            max_new_tokens=task.max_new_tokens,
-            temperature=task.temperature,
-            top_p=task.top_p,
-            num_samples=task.k,
-            seed=task.seed,
-            presence_penalty=task.presence_penalty,
-        ),
+        sampling=task.sampling,
         thinking=task.mode == "reasoning",
         source=content.source,
         sha256=content.sha256,

@@ -6,6 +6,7 @@ Shapes: P problems, k samples each. Every result is a fraction; rounding is for 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -111,9 +112,9 @@ def score_task(
 
 
 def _settings(task: Task) -> dict[str, Any]:
-    asked = ("seed", "temperature", "top_p", "presence_penalty", "max_new_tokens", "thinking_budget")
     about = ("name", "benchmark", "mode", "source", "sha256", "is_pinned", "is_whole")
-    return {name: getattr(task.sampling, name) for name in asked} | {name: getattr(task, name) for name in about}
+    sampling = {name: value for name, value in asdict(task.sampling).items() if name != "num_samples"}  # which is k
+    return sampling | {name: getattr(task, name) for name in about}
 
 
 def _consensus(

@@ -7,6 +7,7 @@ names those that LG did not publish and we chose; docs/suites.md has them all as
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 
 from open_exaone.base.config import Config, did_you_mean, read_toml, short, validate
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.records import Sampling
 from open_exaone.tasks.benchmarks.names import spelled
 from open_exaone.tasks.benchmarks.registry import BENCHMARKS, get_benchmark
 from open_exaone.verify.own import is_own
@@ -89,6 +91,12 @@ class SuiteTask(Config):
             return Path(self.benchmark).stem
         return self.benchmark.removeprefix(OF_A_RUN)
 
+    @property
+    def sampling(self) -> Sampling:
+        """How its samples are drawn, a thinking budget left out."""
+        own = {field.name: getattr(self, field.name) for field in fields(Sampling) if hasattr(self, field.name)}
+        return Sampling(num_samples=self.k, **own)
+
     def in_modes(self, modes: Iterable[str]) -> tuple["SuiteTask", ...]:
         """The task, if its mode is one of these."""
         return (self,) if self.mode in modes else ()
@@ -127,6 +135,12 @@ class SuiteTask(Config):
 
 class LoneTask(SuiteTask):
     """A benchmark by itself, which may be asked in either mode."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its samples are drawn, a thinking budget left out."""
+        own = {field.name: getattr(self, field.name) for field in fields(Sampling) if hasattr(self, field.name)}
+        return Sampling(num_samples=self.k, **own)
 
     def in_modes(self, modes: Iterable[str]) -> tuple[SuiteTask, ...]:
         """The task in each of these modes."""
