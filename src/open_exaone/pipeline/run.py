@@ -107,7 +107,7 @@ def _planned(run: Run, stage: AnyStage) -> dict[str, Any]:
 
 
 def _evaluation_tokens(run: Run) -> float:
-    """The most tokens that one measurement on the recipe's own data may sample; 0 for a suite, which is not looked at."""
+    """The most tokens that one measurement on the recipe's own data may sample; 0 for a suite."""
     evaluation, num_problems = run.recipe.evaluation, len(run.evaluation_problems())
     if evaluation is None:
         return 0.0
