@@ -195,7 +195,7 @@ class _Run:
 
 
 class _Progress:
-    """Tells how far a measurement is, at most once a second; threads count at once."""
+    """Reports how far a measurement is, at most once a second; threads count at once."""
 
     def __init__(self, label: str, num_wanted: int, on_event: OnEvent) -> None:
         self._label, self._num_wanted, self._on_event = label, num_wanted, on_event

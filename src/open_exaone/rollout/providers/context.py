@@ -59,8 +59,8 @@ def empty(request: Request, num_prompt_tokens: int) -> Generation:
 class Overflow:
     """What a server says of a request that its context has no room for."""
 
-    context: int | None  # None: not told
-    num_prompt_tokens: int | None  # None: not told, or no more than that there are so many at least
+    context: int | None  # None: not stated
+    num_prompt_tokens: int | None  # None: not stated, or no more than that there are so many at least
 
 
 def read_overflow(refusal: EndpointError, max_tokens: int) -> Overflow | None:

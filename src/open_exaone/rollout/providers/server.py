@@ -205,7 +205,7 @@ def find_model(server: Server, limits: Limits, name: str | None) -> tuple[str, i
 
 
 def _models(body: bytes) -> list[tuple[str, int | None]]:
-    """Each model's name, and its context where that is told."""
+    """Each model's name, and its context where the server states it."""
     try:
         entries = [entry for entry in json.loads(body)["data"] if isinstance(entry["id"], str)]
         return [(entry["id"], count_of(entry, "max_model_len") or None) for entry in entries]
