@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from open_exaone.base.errors import CheckpointError
-from open_exaone.checkpoint.licence import licence_by_name, tell
+from open_exaone.checkpoint.licence import licence_by_name, warn_of_licence
 
 # What a model's folder needs; never code, never pickles. Sub-folders hold other formats of the same weights.
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
@@ -34,7 +34,7 @@ def download(source: str | Path) -> Path:
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     name, _, revision = str(source).partition("@")
-    tell(licence_by_name([name]), name)
+    warn_of_licence(licence_by_name([name]), name)
     at = f"{name} at revision {revision}" if revision else name
     try:
         return Path(

@@ -39,13 +39,13 @@ class RowError:
     field: str  # such as "messages[1].role"; "" is the whole row
     reason: str  # one of a few, such as "wrong role": what is counted
     why: str
-    mend: str = ""
+    fix: str = ""
     unit: str = "line"
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.unit} {self.number}" if self.number else self.file
         field = f"{self.field}: " if self.field else ""
-        return encodable(f"{place}: {field}{self.why}" + (f"; {self.mend}" if self.mend else ""))
+        return encodable(f"{place}: {field}{self.why}" + (f"; {self.fix}" if self.fix else ""))
 
 
 def encodable(text: str) -> str:
@@ -56,12 +56,12 @@ def encodable(text: str) -> str:
 class BadRow(Exception):
     """Raised while a row is parsed, caught where its file and line are known; never leaves this room."""
 
-    def __init__(self, field: str, reason: str, why: str, mend: str = "") -> None:
+    def __init__(self, field: str, reason: str, why: str, fix: str = "") -> None:
         super().__init__(why)
-        self.field, self.reason, self.why, self.mend = field, reason, why, mend
+        self.field, self.reason, self.why, self.fix = field, reason, why, fix
 
     def at(self, row: Row) -> RowError:
-        return RowError(row.file, row.number, self.field, self.reason, self.why, self.mend, row.unit)
+        return RowError(row.file, row.number, self.field, self.reason, self.why, self.fix, row.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +127,12 @@ class Example:
             case Problem():
                 return _join([content.question, content.thought, content.reply or content.answer])
             case Pair():
-                return _join(_said((*content.prompt, *content.chosen, *content.rejected)))
+                return _join(_texts_of((*content.prompt, *content.chosen, *content.rejected)))
             case Conversation():
-                return _join(_said(content.messages))
+                return _join(_texts_of(content.messages))
 
 
-def _said(messages: Sequence[Turn]) -> list[Any]:
+def _texts_of(messages: Sequence[Turn]) -> list[Any]:
     return [message.get(field) for message in messages for field in ("reasoning_content", "content")]
 
 

@@ -219,10 +219,10 @@ def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
             f"--engine {choices.engine}: must be local, vllm, or an address such as http://localhost:8000/v1"
         )
     from open_exaone.checkpoint.folder import load_config, load_model, load_tokenizer, resolve_device
-    from open_exaone.checkpoint.licence import licence_of, model_name, tell_before_generating
+    from open_exaone.checkpoint.licence import licence_of, model_name, warn_before_generating
 
     folder, _ = find_model(Path(source), choices.stage)
-    tell_before_generating(licence_of(folder), model_name(folder))
+    warn_before_generating(licence_of(folder), model_name(folder))
     tokenizer = load_tokenizer(folder)
     if choices.engine == VLLM:
         config = load_config(folder)
