@@ -151,9 +151,9 @@ def test_a_thinking_budget_holds_where_the_context_has_room_for_it(words: str, b
     ],
 )
 def test_what_servers_say_of_a_length(said: str, found: tuple[int | None, int | None] | None) -> None:
-    refusal = EndpointError("x", status=400, said=said)
+    refusal = EndpointError("x", status=400, detail=said)
     assert read_overflow(refusal, 99) == (None if found is None else Overflow(*found))
-    assert read_overflow(EndpointError("x", status=500, said=said), 99) is None
+    assert read_overflow(EndpointError("x", status=500, detail=said), 99) is None
 
 
 @pytest.mark.parametrize(

@@ -227,10 +227,10 @@ def test_an_ask_that_fails_after_all_attempts_is_left_out_and_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "mend"),
+    ("status", "fix"),
     [(401, "OPENAI_API_KEY.*api_key_variable"), (404, "ends in /v1"), (400, "context"), (302, "redirect")],
 )
-def test_what_no_retry_mends_ends_the_stream_at_once(status: int, mend: str) -> None:
+def test_what_no_retry_mends_ends_the_stream_at_once(status: int, fix: str) -> None:
     taken: list[int] = []
 
     def serve(listener: socket.socket) -> None:
@@ -249,9 +249,9 @@ def test_what_no_retry_mends_ends_the_stream_at_once(status: int, mend: str) -> 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=[listener], daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        with pytest.raises(EndpointError, match=mend):
+        with pytest.raises(EndpointError, match=fix):
             answers(endpoint(url, "m", concurrency=2), asks(1000))
-        with pytest.raises(EndpointError, match=mend):  # fewer asks than it takes to be sure
+        with pytest.raises(EndpointError, match=fix):  # fewer asks than it takes to be sure
             answers(endpoint(url, "m", concurrency=2), asks(2))
     assert len(taken) < 30
 

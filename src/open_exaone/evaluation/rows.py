@@ -104,7 +104,7 @@ def task_row(task: Task) -> dict[str, Any]:
 
 
 def essence(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells a provider's replies from another's: of a model whose weights are hashed, its name does not."""
+    """What identifies a provider's replies: of a model whose weights are hashed, its name does not."""
     return {name: value for name, value in identity.items() if name != "model" or "weights" not in identity}
 
 
@@ -121,8 +121,8 @@ def place_row(sample: Sample) -> dict[str, Any]:
 def verdict_row(sample: Sample) -> dict[str, Any]:
     """The fields of its verdict."""
     verdict = sample.verdict
-    told = {"verdict": verdict.status.value, "extracted": verdict.extracted, "why": verdict.why}
-    return {**told, "judged_by": sample.judged_by}
+    fields = {"verdict": verdict.status.value, "extracted": verdict.extracted, "why": verdict.why}
+    return {**fields, "judged_by": sample.judged_by}
 
 
 def with_verdict(sample: Sample, row: Mapping[str, Any], where: str) -> Sample:

@@ -1,6 +1,6 @@
 """From judged samples to the numbers of a report.
 
-Shapes: P problems, k samples each. Every result is a fraction; rounding is for whoever shows it.
+Shapes: P problems, k samples each. Every result is a fraction; rounding is left to the display.
 """
 
 import math
@@ -73,7 +73,7 @@ def score_task(
     Args:
         samples: [P, k], in the order of `task.problems`.
         flops: floating-point operations of generating them all; None where that is not known.
-        not_published: the settings that the suite's reports do not tell.
+        not_published: the settings that the suite's reports do not publish.
 
     Raises:
         DataError: there are no problems, their numbers of samples differ, or the samples are of other problems.

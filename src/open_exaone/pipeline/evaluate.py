@@ -208,10 +208,10 @@ def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
     if isinstance(config, ChatEndpoint):
         return open_provider(config, Policy(source))
     from open_exaone.checkpoint.folder import load_config, load_model, load_tokenizer, resolve_device
-    from open_exaone.checkpoint.licence import licence_of, model_name, tell_before_generating
+    from open_exaone.checkpoint.licence import licence_of, model_name, warn_before_generating
 
     folder, _ = find_model(Path(source), choices.stage)
-    tell_before_generating(licence_of(folder), model_name(folder))
+    warn_before_generating(licence_of(folder), model_name(folder))
     is_local = isinstance(config, LocalEngine)
     name = f"{Path(source).resolve().name}/{folder.parent.name}" if is_run(Path(source)) else model_name(folder)
     policy = Policy(

@@ -116,12 +116,12 @@ class Chat:
                 )
             except EndpointError as error:
                 overflow = read_overflow(error, max_tokens)
-                named = {name for name in _REFUSABLE if name in body and name in error.said}
-                is_renamed = limit_field == "max_tokens" and "max_completion_tokens" in error.said
+                named = {name for name in _REFUSABLE if name in body and name in error.detail}
+                is_renamed = limit_field == "max_tokens" and "max_completion_tokens" in error.detail
                 can_go_without = error.status in (400, 422) and (bool(named) or is_renamed)
                 if overflow is not None and (overflow.context is not None or not can_go_without):
-                    what = f"it answers {error.status} ({error.said})"
-                    raise self._server.problem(what, _SHORTER, status=error.status, said=error.said) from None
+                    what = f"it answers {error.status} ({error.detail})"
+                    raise self._server.problem(what, _SHORTER, status=error.status, detail=error.detail) from None
                 if not can_go_without:
                     raise
                 refused = refused | named

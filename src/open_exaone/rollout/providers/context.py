@@ -69,8 +69,8 @@ def read_overflow(refusal: EndpointError, max_tokens: int) -> Overflow | None:
     A server that stops counting a prompt as soon as it is too long (vLLM since 0.15) tells one token more than there
     is room for, whatever the prompt's length.
     """
-    found, counted = _CONTEXT.search(refusal.said), _PROMPT.search(refusal.said)
-    if refusal.status not in (400, 413, 422) or not (found or _LENGTH.search(refusal.said)):
+    found, counted = _CONTEXT.search(refusal.detail), _PROMPT.search(refusal.detail)
+    if refusal.status not in (400, 413, 422) or not (found or _LENGTH.search(refusal.detail)):
         return None
     context = int(found[1]) if found else None
     if context is None or counted is None:

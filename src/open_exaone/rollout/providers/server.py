@@ -25,9 +25,9 @@ _KEY = "put the right key into the environment variable OPENAI_API_KEY, or that 
 _WORDS = Words(
     address="the endpoint's address",
     key_variable="api_key_variable",
-    key_mend=_KEY,
+    key_fix=_KEY,
     wrong_peer="check that the address is an OpenAI-compatible endpoint's",
-    mends={
+    fixes={
         400: "check the model's name, its context's length, and what it allows",
         401: _KEY,
         403: _KEY,
