@@ -105,9 +105,9 @@ def training(shape: str, dtype: torch.dtype) -> Work:
     number, longest = TRAIN[shape]
     documents = ragged(SHAPES[shape], number, shortest=longest // 2, longest=longest)
     stage = SupervisedStage(
-        kind="sft", name="sft", split="sft", num_epochs=1, batch_documents=number, optimizer=OPTIMIZER
+        kind="sft", name="sft", data="sft", num_epochs=1, batch_documents=number, optimizer=OPTIMIZER
     )
-    objective = Supervised(stage, documents, 0)
+    objective = Supervised(stage, documents, [list(range(len(documents)))])
 
     def work() -> float:
         data, num_tokens = objective.step_data(0), 0

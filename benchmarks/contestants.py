@@ -62,7 +62,7 @@ class Ours:
             self.model.compile_layers()
         self.optimizer = MasterOptimizer(self.model, masters, ADAMW)
         split_name = {"kind": "sft", "name": "sft", "split": "sft", "num_epochs": 1, "optimizer": ADAMW}
-        self.objective = Supervised(SupervisedStage(**split_name, **stage), [], 0)
+        self.objective = Supervised(SupervisedStage(**split_name, **stage), [], [])
 
     def step(self, documents: Sequence[Document]) -> int:
         """One optimizer step; returns the tokens computed."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from open_exaone.base.errors import ConfigError, DataError, PromptTooLongError
 from open_exaone.base.records import Problem, Request, RolloutGroup, Sampling
-from open_exaone.data.batch import Batch, singles, step_indices
+from open_exaone.data.batch import Batch, singles
 from open_exaone.data.document import rollout_document
 from open_exaone.learn.advantage import group_relative
 from open_exaone.learn.policy import POLICY_LOSSES, Sampled
@@ -47,8 +47,8 @@ class OnlineRl:
     folder: Path  # gets rollouts/step-N.jsonl, written before the update that they cause
     seed: int
     model: LanguageModel  # that is trained: the provider samples from its weights
+    steps: Sequence[list[int]]  # which problems each step asks
     settings: JudgeSettings = field(default_factory=JudgeSettings)
-    steps: Sequence[list[int]] | None = None  # which problems each step asks; shuffled ones if left out
 
     def __post_init__(self) -> None:
         """Raises:
@@ -70,11 +70,7 @@ class OnlineRl:
         return Judging(self.settings, weights_of(self.config.reward), self.config.rubric)
 
     def step_data(self, step: int) -> StepData:
-        if self.steps is not None:
-            indices = self.steps[step]
-        else:
-            indices = step_indices(len(self.problems), self.config.batch_prompts, self.seed, step)
-        problems = [self.problems[index] for index in indices]
+        problems = [self.problems[index] for index in self.steps[step]]
         sampling = Sampling(
             max_new_tokens=self.config.max_new_tokens,
             temperature=1.0,
