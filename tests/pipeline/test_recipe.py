@@ -1,0 +1,275 @@
+"""A recipe on a checkpoint and rows of one's own: what it trains from what, how it resumes, what it refuses."""
+
+import itertools
+import json
+import tomllib
+
+import pytest
+import torch
+
+import open_exaone
+from doubles import TINY, make_model, make_tokenizer
+from open_exaone.base.config import parse_override
+from open_exaone.base.errors import CheckpointError, ConfigError, DataError, RunFolderError
+from open_exaone.base.files import read_json, read_jsonl
+from open_exaone.checkpoint.folder import load_weights, save_model
+from open_exaone.pipeline.measure import Machine
+from open_exaone.pipeline.recipe import load_recipe
+from open_exaone.pipeline.run import run_recipe
+
+FLOAT32 = Machine(device="cpu", dtype="float32")
+RECIPE = """
+name = "mine"
+model = "PLACE/checkpoint"
+
+[data.chat]
+sources = [{ path = "PLACE/sft.jsonl" }]
+[data.pairs]
+sources = [{ path = "PLACE/pairs.jsonl" }]
+[data.prompts]
+sources = [{ path = "PLACE/prompts.jsonl" }]
+[data.test]
+sources = [{ path = "PLACE/test.jsonl" }]
+
+[evaluation]
+data = "test"
+limit = 4
+num_samples = 1
+max_new_tokens = 8
+
+[[stages]]
+kind = "sft"
+name = "sft"
+data = "chat"
+num_epochs = 1.0
+batch_documents = 8
+checkpoint_steps = 1
+optimizer = { kind = "adamw", learning_rate = 1e-4 }
+
+[[stages]]
+kind = "preference"
+name = "prefer"
+data = "pairs"
+num_epochs = 1.0
+batch_pairs = 4
+checkpoint_steps = 2
+loss = { name = "simper" }
+optimizer = { kind = "adamw", learning_rate = 1e-5 }
+
+[[stages]]
+kind = "rl"
+name = "rl"
+data = "prompts"
+reward = "PLACE/my_rewards.py:score"
+loss = { name = "grpo" }
+num_steps = 3
+batch_prompts = 3
+group_size = 4
+max_new_tokens = 6
+checkpoint_steps = 1
+optimizer = { kind = "adamw", learning_rate = 1e-6 }
+"""
+STAGES = ("01-sft", "02-prefer", "03-rl")
+
+
+def question(number: int) -> str:
+    return f"How much is {number} + 1?"
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def place(tmp_path):
+    save_model(tmp_path / "checkpoint", TINY, dict(make_model().named_parameters()), make_tokenizer(), {})
+    turns = ({"role": "user"}, {"role": "assistant"})
+    chats = [[turns[0] | {"content": question(n)}, turns[1] | {"content": f"{n + 1}"}] for n in range(24)]
+    write(tmp_path / "sft.jsonl", [{"messages": messages} for messages in chats])
+    pairs = [{"prompt": question(n), "chosen": f"{n + 1}", "rejected": "7"} for n in range(100, 112)]
+    write(tmp_path / "pairs.jsonl", pairs)
+    write(tmp_path / "prompts.jsonl", [{"question": question(n), "answer": str(n + 1)} for n in range(200, 212)])
+    write(tmp_path / "test.jsonl", [{"question": question(n), "answer": str(n + 1)} for n in range(300, 312)])
+    (tmp_path / "my_rewards.py").write_text("def score(sample): return float(len(sample['thought']) % 3)")
+    return tmp_path
+
+
+def recipe(place, *overrides, text=RECIPE):
+    return load_recipe(tomllib.loads(text.replace("PLACE", str(place))), overrides)
+
+
+def run(place, name, *overrides, on_event=lambda event: None, text=RECIPE):
+    run_recipe(recipe(place, *overrides, text=text), place / name, on_event, FLOAT32)
+    return place / name
+
+
+def weights(folder):
+    return {name: weight.clone() for name, weight in load_weights(folder).items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Cut(BaseException):
+    pass
+
+
+def test_every_stage_changes_the_weights_and_a_run_that_was_cut_anywhere_ends_in_the_same(place):
+    events = []
+    whole = run(place, "whole", on_event=events.append)
+    models = [weights(place / "checkpoint"), *(weights(whole / stage / "model") for stage in STAGES)]
+    assert not any(same(before, after) for before, after in itertools.pairwise(models))
+    report = read_json(whole / "report.json")
+    assert [stage["start"] for stage in report["stages"]] == [None, "sft", "prefer"]
+    assert all(stage["num_problems"] == 4 for stage in report["stages"]) and (whole / "report.html").is_file()
+    assert [row["stage"] for row in events[-1:]] == ["rl"] and "measured" in events[-1]
+    for number in range(2, len(events), 5):
+        rest = itertools.count()
+
+        def cut(event, number=number, rest=rest):
+            if next(rest) == number:
+                raise Cut
+
+        try:
+            run(place, "cut", on_event=cut)
+        except Cut:
+            continue
+        break  # it is done
+    run(place, "cut")
+    assert all(same(weights(place / "cut" / stage / "model"), weights(whole / stage / "model")) for stage in STAGES)
+
+
+def test_a_resumed_stage_says_where_it_continues(place):
+    def cut(event):
+        if event.get("stage") == "rl" and event.get("step") == 2:
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(place, "out", on_event=cut)
+    events = []
+    run(place, "out", on_event=events.append)
+    assert {"stage": "rl", "resumed_at": 1, "num_steps": 3} in events
+
+
+def test_a_stage_may_start_from_an_earlier_one_or_from_the_recipe_s_model(place):
+    out = run(place, "out", "prefer.start='model'", "rl.start='sft'", "rl.lora={rank=4}", "evaluation.limit=1")
+    entries = read_json(out / "report.json")["stages"]
+    assert [entry["start"] for entry in entries] == [None, None, "sft"]
+    base, sft = weights(place / "checkpoint"), weights(out / "01-sft" / "model")
+    open_exaone.convert(out / "01-sft" / "model", place / "merged", adapter=out / "03-rl" / "adapter")
+    assert same(weights(place / "merged"), weights(out / "03-rl" / "model")) and not same(sft, base)
+    alone = run(place, "alone", f"model='{out}/01-sft'", text=RECIPE.replace('name = "sft"', 'name = "more"'))
+    assert not same(weights(alone / "01-more" / "model"), sft)  # another run begins from a finished stage
+
+
+def test_pairs_of_its_own_samples_are_sampled_once_and_resumed_at_the_sample(place):
+    """The verifier takes every other reply, so that there is something to prefer."""
+    (place / "judge.py").write_text(
+        "def judge(sample): return sum(map(ord, sample['answer'])) % 2 == 0\n"
+        f"def problems(): return [{{'question': 'Is it {{}}?'.format(n), 'answer': '1', 'verifier': {str(place)!r} + "
+        "'/judge.py:judge'} for n in range(16)]\n"
+    )
+    generated = f"data.own.sources=[{{problems='{place}/judge.py:problems', num_problems=16}}]"
+    own = (generated, "prefer.data='own'", "prefer.num_samples=4", "prefer.max_new_tokens=5", "evaluation.limit=1")
+    own = (*own, "sft.optimizer.learning_rate=1e-2", "sft.num_epochs=12", "prefer.mode='non_reasoning'")
+    whole = run(place, "whole", *own)
+    samples: list[int] = []
+
+    def cut(event):
+        if event.get("stage") == "prefer: sample":
+            folder = place / "cut" / "02-prefer" / "samples"
+            samples.append(sum(path.read_bytes().count(b"\n") for path in folder.glob("*.jsonl")))
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(place, "cut", *own, on_event=cut)
+    assert samples[0] > 0
+    run(place, "cut", *own)
+    assert read_jsonl(whole / "02-prefer" / "pairs.jsonl") == read_jsonl(place / "cut" / "02-prefer" / "pairs.jsonl")
+    assert same(weights(whole / "03-rl" / "model"), weights(place / "cut" / "03-rl" / "model"))
+
+
+def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(place):
+    rows = read_jsonl(place / "prompts.jsonl")
+    write(place / "prompts.jsonl", [*rows, {"question": f" {question(3).upper()}", "answer": "4"}])
+    write(place / "test.jsonl", [{"question": question(201), "answer": "202"}, *read_jsonl(place / "test.jsonl")])
+    messages = []
+    run(place, "out", on_event=lambda event: messages.append(event.get("message", "")))
+    wanted = (
+        "note: 1 prompt is in the data of sft and of rl (such as sft.jsonl, row 4 and prompts.jsonl, row 13)",
+        "note: 1 prompt is in the data of rl and of evaluation (such as prompts.jsonl, row 2 and problem",
+    )
+    assert all(any(message.startswith(start) for message in messages) for start in wanted), messages
+    assert [row["between"] for row in read_json(place / "out" / "report.json")["shared_prompts"]] == [
+        ["sft", "rl"],
+        ["rl", "evaluation"],
+    ]
+    with pytest.raises(DataError, match=r"1 prompt is in the data of sft and of rl .*disjoint = true"):
+        run(place, "refused", "disjoint=true")
+    assert not (place / "refused" / "01-sft" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("rl.data='nowhere'", "rl.data = 'nowhere': no such data"),
+        ("rl.start='elsewhere'", "rl.start = 'elsewhere': no such stage; before it stand sft, prefer, model"),
+        ("sft.start='rl'", "sft.start = 'rl': that stage comes later: list it before 'sft'"),
+        ("prefer.start='prefer'", "prefer.start: a circle of starts: prefer → prefer"),
+        ("prefer.name='sft'", "two are named 'sft'"),
+        ("prefer.name='data'", "'data' is a key of the recipe"),
+        ("engine={kind='endpoint', url='http://localhost:1/v1'}", "engine.kind = 'endpoint': online RL learns from"),
+        ("evaluation.suite='math_500'", 'give either data, such as data = "test", or suite'),
+        ("rl.lora.dropout=0.1", "rl.lora.dropout = 0.1: samples are drawn without dropout"),
+        ("stage={}", "docs/training.md, “From older files”"),
+        ("sft.optimizer.kind='muon'", "sft.optimizer.matrix_learning_rate: is missing"),
+    ],
+)
+def test_what_the_parts_of_a_recipe_do_not_agree_on_is_named(place, override, why):
+    values = tomllib.loads(RECIPE.replace("PLACE", str(place)))
+    overrides = [override]
+    if override.startswith("stage="):
+        values["stage"], overrides = parse_override(override)[1], []
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(values, overrides)
+    assert why in str(caught.value)
+
+
+def test_a_circle_of_two_starts_is_named(place):
+    with pytest.raises(ConfigError, match="sft.start: a circle of starts: sft → rl → sft"):
+        recipe(place, "sft.start='rl'", "rl.start='sft'")
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "why"),
+    [
+        ("rl.data='pairs'", DataError, "pairs.jsonl: its rows have the format pairs; rl trains on problems"),
+        ("prefer.data='chat'", DataError, "its rows have the format messages; preference trains on pairs"),
+        ("sft.data='test'", DataError, "test.jsonl: none of its rows can be used .*no worked reply: 12"),
+        ("chat_format='template'", CheckpointError, "has no chat template"),
+        ("rl.data='unanswered'", DataError, "unanswered.jsonl.*answer"),
+    ],
+)
+def test_data_and_models_that_do_not_fit_are_refused_before_anything_is_trained(place, override, error, why):
+    (place / "checkpoint" / "chat_template.jinja").unlink()
+    write(place / "unanswered.jsonl", [{"question": "Why?"}])
+    unanswered = f"data.unanswered.sources=[{{ path='{place}/unanswered.jsonl', format='problems' }}]"
+    with pytest.raises(error, match=why):
+        run(place, "out", override, unanswered)
+    assert not list((place / "out").glob("*/metrics.jsonl"))
+    run(
+        place, "out", "rl.num_steps=1", "evaluation.limit=1"
+    )  # nothing was learned: the fixed recipe may have the folder
+
+
+def test_once_something_is_learned_another_recipe_is_refused(place):
+    def cut(event):
+        if event.get("step") == 2:
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(place, "out", on_event=cut)
+    with pytest.raises(RunFolderError, match=r"another recipe \(mine; it differs in stages\.2\.num_steps\)"):
+        run(place, "out", "rl.num_steps=9")
+    run(place, "out", "sft.micro_batch_tokens=64")
