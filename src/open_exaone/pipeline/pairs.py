@@ -12,9 +12,7 @@ from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import prepare_pairs
 from open_exaone.data.render import Ids
 from open_exaone.data.store import MANIFEST, Prepared
-from open_exaone.engine.sharded import ShardedEngine
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.pipeline.measure import watched
 from open_exaone.pipeline.start import Run
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rollout.run import Judging, judge_groups, sample
@@ -92,8 +90,7 @@ def _judged_samples(
     key = buffer_key(model, (ids, asdict(sampling), run.judge.model_dump(mode="json", exclude=WITHOUT_ADDRESS)))
     groups = read_rollouts(file, problems, ids, tokenizer, key)
     if groups is None:
-        engine = ShardedEngine(model, tokenizer, num_slots=run.recipe.num_slots)
-        generate = watched(engine, run.on_event, f"{stage.name}: sample")
+        generate = run.generate(model, f"{stage.name}: sample")
         groups = sample(problems, generate, tokenizer, sampling, thinking=stage.thinking)
     return judge_groups(
         groups,

@@ -17,12 +17,10 @@ from open_exaone.checkpoint.folder import load_model, load_weights, resolve_devi
 from open_exaone.checkpoint.licence import carry_licence
 from open_exaone.data.mixture import Mixture
 from open_exaone.data.store import Lazy, Prepared
-from open_exaone.engine.sharded import ShardedEngine
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.lora import add_lora
 from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.pipeline.measure import watched
 from open_exaone.pipeline.pairs import sampled_pairs
 from open_exaone.pipeline.prepare import prepare_stage, prepare_validation, samples_pairs
 from open_exaone.pipeline.reward_changes import report_changed_rewards
@@ -128,10 +126,8 @@ def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageMod
             return Preference(stage, pairs, run.seed(stage), steps)
         case RlStage():
             report_changed_rewards(stage, run.path(stage), run.on_event)
-            engine = ShardedEngine(model, run.tokenizer, num_slots=run.recipe.num_slots)
             steps = Lazy(stage.num_steps, lambda step: mixture.step_indices(step, stage.batch_prompts))
-            generate = watched(engine, run.on_event, None)
-            path, seed = run.path(stage), run.seed(stage)
+            path, seed, generate = run.path(stage), run.seed(stage), run.generate(model)
             return OnlineRl(stage, prepared.problems, run.tokenizer, generate, path, seed, run.judge, model, steps)
 
 

@@ -4,8 +4,6 @@ import time
 
 from open_exaone.base.files import write_json
 from open_exaone.base.machine import peak_rss_bytes
-from open_exaone.checkpoint.folder import load_model, resolve_device
-from open_exaone.engine.sharded import ShardedEngine
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
@@ -21,8 +19,7 @@ from open_exaone.train.config import AnyStage
 def measure_stage(run: Run, stage: AnyStage) -> None:
     """Measures a stage's `model/` and leaves `eval/`; what was measured before a cut is not measured again."""
     started, path = time.perf_counter(), run.path(stage)
-    model = load_model(path / "model", dtype=run.machine.dtype, device=resolve_device(run.machine.device))
-    engine = ShardedEngine(model, run.tokenizer, num_slots=run.recipe.num_slots)
+    engine = run.engine(run.open_model(path / "model"))
     weights = weights_hash(path / "model")
     provider = LocalProvider(engine, model=stage.name, weights=weights, on_step=heed_interrupts)
     done = run_tasks(
