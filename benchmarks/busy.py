@@ -105,7 +105,7 @@ def training(shape: str, dtype: torch.dtype) -> Work:
     number, longest = TRAIN[shape]
     documents = ragged(SHAPES[shape], number, shortest=longest // 2, longest=longest)
     stage = SupervisedStage(
-        kind="sft", name="sft", split="sft", num_epochs=1, batch_documents=number, optimizer=OPTIMIZER
+        kind="sft", name="sft", data="sft", num_epochs=1, batch_documents=number, optimizer=OPTIMIZER
     )
     objective = Supervised(stage, documents, 0)
 

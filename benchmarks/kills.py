@@ -40,7 +40,7 @@ from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.tasks.splits import ProblemsConfig, SplitConfig, build_splits
+from open_exaone.tasks.generated import GeneratedSource, draw_problems
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import StepData, train
@@ -245,8 +245,8 @@ def ended(process: Any) -> None:
 
 def prepare(root: Path) -> None:
     """Problems with worked replies, and a tokenizer."""
-    split = SplitConfig(num_problems=96, families=("height_order",), with_thoughts_only=True)
-    problems = build_splits(ProblemsConfig(splits={"sft": split}))["sft"]
+    source = GeneratedSource(families=("height_order",), num_problems=96, with_thoughts_only=True)
+    problems = draw_problems(source, 0, set(), "problems")
     texts = (text for p in problems for text in (p.question, p.thought, p.reply) if text)
     Tokenizer.train(texts, MODEL.vocab_size).save(root / "tokenizer")
     write_jsonl(root / "problems.jsonl", [asdict(problem) for problem in problems])
@@ -291,14 +291,13 @@ def floats(values: Any) -> list[float]:
 def make_objective(
     folder: Path, kind: str, asked: argparse.Namespace, model: LanguageModel, micro_batch_tokens: int
 ) -> Any:
-    common = {**COMMON, "micro_batch_tokens": micro_batch_tokens}
+    common = {**COMMON, "kind": kind, "name": kind, "data": "problems", "micro_batch_tokens": micro_batch_tokens}
     tokenizer = Tokenizer.load(folder.parent / "tokenizer")
     problems = [Problem(**row) for row in read_jsonl(folder.parent / "problems.jsonl")]
     if kind == "rl":
         rl = RlStage(
-            kind="rl", num_steps=asked.steps, batch_prompts=4, group_size=4, max_new_tokens=24,
-            reward=f"{REWARD}:score", **common,
-        )  # fmt: skip
+            num_steps=asked.steps, batch_prompts=4, group_size=4, max_new_tokens=24, reward=f"{REWARD}:score", **common
+        )
         return OnlineRl(rl, problems, tokenizer, Engine(model, tokenizer).generate, folder, SEED, model=model)
     options = {"thinking": True, "learn_prompts": kind == "pretrain", "max_tokens": MODEL.max_positions}
     documents = worked_documents(problems, tokenizer, **options)
@@ -306,11 +305,9 @@ def make_objective(
     if kind == "preference":
         chosen, rejected = documents[: len(documents) // 2], documents[len(documents) // 2 :]
         pairs = [(replace(a, advantage=1.0), replace(b, advantage=-1.0)) for a, b in zip(chosen, rejected, strict=True)]
-        preference = PreferenceStage(
-            kind="preference", num_epochs=num_epochs, batch_pairs=4, max_new_tokens=24, **common
-        )
+        preference = PreferenceStage(num_epochs=num_epochs, batch_pairs=4, max_new_tokens=24, **common)
         return Preference(preference, pairs, SEED)
-    return Supervised(SupervisedStage(kind=kind, num_epochs=num_epochs, batch_documents=8, **common), documents, SEED)
+    return Supervised(SupervisedStage(num_epochs=num_epochs, batch_documents=8, **common), documents, SEED)
 
 
 if __name__ == "__main__":
