@@ -107,7 +107,7 @@ def training(shape: str, dtype: torch.dtype) -> Work:
     stage = SupervisedStage(
         kind="sft", name="sft", data="sft", num_epochs=1, batch_documents=number, optimizer=OPTIMIZER
     )
-    objective = Supervised(stage, documents, 0)
+    objective = Supervised(stage, documents, [list(range(len(documents)))])
 
     def work() -> float:
         data, num_tokens = objective.step_data(0), 0

@@ -62,7 +62,7 @@ class Ours:
             self.model.compile_layers()
         self.optimizer = MasterOptimizer(self.model, masters, ADAMW)
         settings = {"kind": "sft", "name": "sft", "data": "sft", "num_epochs": 1, "optimizer": ADAMW}
-        self.objective = Supervised(SupervisedStage(**settings, **stage), [], 0)
+        self.objective = Supervised(SupervisedStage(**settings, **stage), [], [])
 
     def step(self, documents: Sequence[Document]) -> int:
         """One optimizer step; returns the tokens computed."""

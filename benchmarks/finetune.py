@@ -129,7 +129,7 @@ def train(
         optimizer=optimizer.config,
         micro_batch_tokens=args.micro_batch_tokens,
     )
-    objective = Supervised(stage, [], 0)
+    objective = Supervised(stage, [], [])
     for step in range(args.steps):
         chosen: list[Document] = []
         while not chosen or sum(len(document.ids) for document in chosen) < args.batch_tokens - 100:

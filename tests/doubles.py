@@ -4,6 +4,7 @@ import functools
 
 import torch
 
+from open_exaone.base.records import Request, Sampling
 from open_exaone.model.config import ModelConfig, RopeScaling
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.text.tokenizer import Tokenizer
@@ -53,6 +54,11 @@ def make_tokenizer(vocab_size: int = 320) -> Tokenizer:
         for b in range(9)
     ]
     return Tokenizer.train(texts, vocab_size)
+
+
+def request(prompt_ids, sampling: Sampling, index: int = 0, occurrence: int = 0) -> Request:
+    """What the engine reads of a request."""
+    return Request((), tuple(prompt_ids), False, sampling, index, occurrence)
 
 
 def random_ids(*shape: int, seed: int = 0, vocab_size: int = 320) -> torch.Tensor:

@@ -16,12 +16,21 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from open_exaone.rollout.config import ChatEndpoint
+from open_exaone.rollout.providers.endpoint import EndpointProvider
+
 _MENDS = {"max_tokens": "Use max_completion_tokens instead."}  # as some say
 TOO_LARGE = (  # vLLM up to 0.14
     "'max_tokens' or 'max_completion_tokens' is too large: {limit}. This model's maximum context length is {context} "
     "tokens and your request has {prompt} input tokens ({limit} > {context} - {prompt})."
 )
+
 Answer = Callable[[str, dict[str, Any]], str | dict[str, Any]]
+
+
+def endpoint(url: str, model: str | None = None, **settings: Any) -> EndpointProvider:
+    """A provider with these settings."""
+    return EndpointProvider(ChatEndpoint(url=url, model=model, **settings))
 
 
 class MockEndpoint(ThreadingHTTPServer):

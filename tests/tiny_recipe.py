@@ -2,7 +2,7 @@
 
 RECIPE = """
 name = "tiny"
-num_slots = 32
+engine = { kind = "local", num_slots = 32 }
 disjoint = true
 
 [model]

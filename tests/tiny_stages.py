@@ -1,5 +1,7 @@
 """Tiny stages of each kind, their documents and the start of a training."""
 
+import random
+
 import torch
 
 from doubles import make_model, make_tokenizer, random_ids
@@ -8,6 +10,7 @@ from open_exaone.data.document import Document
 from open_exaone.engine.engine import Engine
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.preference import Preference
 from open_exaone.train.rl import OnlineRl
@@ -29,17 +32,42 @@ def some_documents(num=24, seed=0):
     return documents
 
 
+def shuffled(number, per_step, num_steps, seed=3):
+    """Steps that take `per_step` of so many examples each, epoch behind epoch in an order of its own."""
+    draw, order = random.Random(seed), []
+    while len(order) < per_step * num_steps:
+        order += draw.sample(range(number), number)
+    return [order[step * per_step : (step + 1) * per_step] for step in range(num_steps)]
+
+
 def supervised(**changes):
     fields = {"kind": "sft", "name": "sft", "data": "sft", "num_epochs": 3.0, "batch_documents": 8}
     fields |= {"optimizer": OPTIMIZER, "checkpoint_steps": 2, **changes}
-    return Supervised(SupervisedStage(**fields), some_documents(), seed=3)
+    stage, documents = SupervisedStage(**fields), some_documents()
+    num_steps = max(1, int(stage.num_epochs * len(documents) / stage.batch_documents))
+    return Supervised(stage, documents, shuffled(len(documents), stage.batch_documents, num_steps))
 
 
 def preference(**changes):
     fields = {"kind": "preference", "name": "p", "data": "p", "num_epochs": 3.0, "batch_pairs": 4, "max_new_tokens": 5}
     fields |= {"optimizer": OPTIMIZER, "checkpoint_steps": 2, **changes}
     pairs = list(zip(some_documents()[::2], some_documents()[1::2], strict=True))
-    return Preference(PreferenceStage(**fields), pairs, seed=3)
+    stage = PreferenceStage(**fields)
+    num_steps = max(1, int(stage.num_epochs * len(pairs) / stage.batch_pairs))
+    return Preference(stage, pairs, shuffled(len(pairs), stage.batch_pairs, num_steps))
+
+
+class Watched(LocalProvider):
+    """Calls `before` with the requests of each stream, and `after` when it is through."""
+
+    def __init__(self, provider, before=lambda requests: None, after=lambda requests: None):
+        vars(self).update(vars(provider))
+        self.before, self.after = before, after
+
+    def stream(self, requests):
+        self.before(requests)
+        yield from super().stream(requests)
+        self.after(requests)
 
 
 def online_rl(model, folder, **changes):
@@ -47,8 +75,10 @@ def online_rl(model, folder, **changes):
     fields = {"kind": "rl", "name": "rl", "data": "rl", "num_steps": 8, "batch_prompts": 4, "group_size": 4}
     fields |= {"max_new_tokens": 6, "optimizer": OPTIMIZER, "checkpoint_steps": 2, "rubric": {"truncated": 0.3}}
     problems = [Problem(f"p/{n}", "t", "en", f"How much is {n} + 1?", str(n + 1), "exact") for n in range(10)]
-    generate = Engine(model, make_tokenizer(), num_slots=8).generate
-    return OnlineRl(RlStage(**fields | changes), problems, make_tokenizer(), generate, folder, seed=3, model=model)
+    provider = LocalProvider(Engine(model, make_tokenizer(), num_slots=8))
+    stage = RlStage(**fields | changes)
+    steps = shuffled(len(problems), stage.batch_prompts, stage.num_steps)
+    return OnlineRl(stage, problems, provider, folder, 3, model, steps)
 
 
 def start(config=OPTIMIZER, dtype=torch.float32):

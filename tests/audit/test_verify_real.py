@@ -322,15 +322,13 @@ def test_rl_runs_from_the_checkpoint(models, tmp_path):
 def test_a_gap_between_engine_and_trainer_fails(models, tmp_path, monkeypatch):
     from open_exaone.engine.engine import Engine
 
-    generate = Engine.generate
+    stream = Engine.stream
 
     def shifted(self, *args):
-        groups = generate(self, *args)
-        for completion in (one for group in groups for one in group):
-            object.__setattr__(completion, "logprobs", tuple(value - 0.1 for value in completion.logprobs))
-        return groups
+        for place, completion in stream(self, *args):
+            yield place, replace(completion, logprobs=tuple(value - 0.1 for value in completion.logprobs))
 
-    monkeypatch.setattr(Engine, "generate", shifted)
+    monkeypatch.setattr(Engine, "stream", shifted)
     found = run_rl(models["exaone4"], tmp_path / "out")
     assert found["status"] == "failed" and verdicts(found)["engine and trainer, mean difference"] is False
 

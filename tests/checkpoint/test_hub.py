@@ -24,8 +24,8 @@ COMMIT = "a" * 40
 
 @pytest.fixture(autouse=True)
 def nothing_told_yet():
-    licence.tell.cache_clear()
-    licence.tell_before_generating.cache_clear()
+    licence.warn_of_licence.cache_clear()
+    licence.warn_before_generating.cache_clear()
 
 
 @pytest.fixture

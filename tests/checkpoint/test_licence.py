@@ -16,8 +16,8 @@ LG_LICENCE = "EXAONE AI Model License Agreement {} - NC\n\nThis License Agreemen
 
 @pytest.fixture(autouse=True)
 def nothing_told_yet():
-    licence.tell.cache_clear()
-    licence.tell_before_generating.cache_clear()
+    licence.warn_of_licence.cache_clear()
+    licence.warn_before_generating.cache_clear()
 
 
 def save(folder):

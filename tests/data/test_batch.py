@@ -6,10 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doubles import make_tokenizer
-from open_exaone.base.records import Problem
-from open_exaone.data.batch import join, pack, singles, step_indices
-from open_exaone.data.document import Document, prompt_ids, worked_documents
+from open_exaone.data.batch import join, pack, singles
+from open_exaone.data.document import Document
 
 units_of = st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=5), min_size=1, max_size=30).map(
     lambda units: [
@@ -59,27 +57,3 @@ def test_learned_tokens_bring_their_document_and_old_logprobs():
     referenced = [replace(document, reference_logprob=-1.5 * row) for row, document in enumerate(documents)]
     assert join(singles(referenced)).reference_D.tolist() == [0.0, -1.5, -3.0, -4.5]
     assert join([[referenced[0], documents[1]]]).reference_D is None
-
-
-@given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 9))
-def test_each_epoch_is_a_permutation(num_documents, per_step, seed):
-    num_steps = -(-3 * num_documents // per_step)
-    indices = [index for step in range(num_steps) for index in step_indices(num_documents, per_step, seed, step)]
-    epochs = [indices[start : start + num_documents] for start in range(0, 3 * num_documents, num_documents)]
-    assert all(sorted(epoch) == list(range(num_documents)) for epoch in epochs)
-
-
-def test_a_worked_document_begins_with_its_prompt_and_learns_the_reply():
-    tokenizer = make_tokenizer()
-    problem = Problem("p", "t", "en", "How much is 2 + 3?", "5", "exact", thought="2+3=5", reply=r"It is \boxed{5}.")
-    for thinking in (True, False):
-        [prompt] = prompt_ids([problem], tokenizer, thinking=thinking)
-        [document] = worked_documents([problem], tokenizer, thinking=thinking, learn_prompts=False, max_tokens=100)
-        assert document.ids[: len(prompt)] == prompt
-        assert not any(document.loss_mask[: len(prompt)])
-        learned = [token for token, kept in zip(document.ids, document.loss_mask, strict=True) if kept]
-        assert learned[-1] == tokenizer.end_id
-        reply = tokenizer.split(learned, thinking=thinking)
-        assert (reply.thought, reply.answer) == ("2+3=5" if thinking else "", problem.reply)
-        [whole] = worked_documents([problem], tokenizer, thinking=thinking, learn_prompts=True, max_tokens=100)
-        assert np.all(whole.loss_mask) and whole.ids == document.ids

@@ -185,7 +185,7 @@ def test_what_is_too_long_is_dropped_cut_or_split_and_counted(made):
 
 def test_a_cut_that_leaves_nothing_to_learn_drops_the_row(made):
     prompt_tokens = len(TOKENIZER.render(TALK["messages"][:1], generation_prompt=True))
-    with pytest.raises(DataError, match="no row of it can be used \\(1 nothing learned\\)"):
+    with pytest.raises(DataError, match="none of its rows can be used \\(nothing learned: 1\\)"):
         made("sft", [TALK], max_tokens=prompt_tokens, too_long="truncate")
     assert list(made("sft", [TALK], max_tokens=prompt_tokens + 1, too_long="truncate").learned_N) == [1]
 
@@ -215,7 +215,7 @@ def test_policies_that_make_no_sense_are_refused(made):
     with pytest.raises(ConfigError, match="truncate"):
         made("rl", [PROBLEM], too_long="truncate")
     for kind, rows in (("sft", [TEXT]), ("preference", [TALK]), ("rl", [TALK]), ("pretrain", [PAIR])):
-        with pytest.raises(DataError, match=f"{kind} learns from"):
+        with pytest.raises(DataError, match=f"{kind} trains on"):
             made(kind, rows)
 
 

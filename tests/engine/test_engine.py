@@ -1,10 +1,14 @@
 """The engine against the plain loop, and its promises: streams, slots, shared prompts, log-probabilities."""
 
+import hashlib
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import tokenizers
 import torch
 
-from doubles import SHAPES, make_model, make_tokenizer, random_ids
+from doubles import SHAPES, make_model, make_tokenizer, random_ids, request
 from open_exaone.base.errors import CheckpointError, PromptTooLongError
 from open_exaone.base.records import Sampling, StopReason
 from open_exaone.engine import engine as engine_module
@@ -14,7 +18,9 @@ from open_exaone.engine.sampling import draw, nucleus
 from open_exaone.model.logprobs import token_logprobs
 from open_exaone.text.tokenizer import Tokenizer
 
+WARM = Sampling(max_new_tokens=16, temperature=1.0, top_p=1.0, num_samples=3)
 PROMPTS = [random_ids(length, seed=length).tolist() for length in (3, 12, 7, 1, 9, 5, 12)]
+DISTINCT = PROMPTS[:-1]  # the last stands before
 
 
 def make_engine(shape="exaone4-global", num_slots=4):
@@ -39,17 +45,17 @@ def test_greedy_equals_the_plain_loop(shape):
 def test_a_sample_depends_on_seed_prompt_and_index_alone(shape):
     """Not on the number of slots, its neighbours, or their order."""
     sampling = Sampling(max_new_tokens=16, temperature=1.0, top_p=0.9, num_samples=3, seed=5)
-    whole = make_engine(shape, num_slots=16).generate(PROMPTS, sampling)
-    narrow = make_engine(shape, num_slots=2).generate(PROMPTS, sampling)
-    backwards = make_engine(shape, num_slots=5).generate(PROMPTS[::-1], sampling)[::-1]
-    alone = [make_engine(shape).generate([prompt], sampling)[0] for prompt in PROMPTS]
+    whole = make_engine(shape, num_slots=16).generate(DISTINCT, sampling)
+    narrow = make_engine(shape, num_slots=2).generate(DISTINCT, sampling)
+    backwards = make_engine(shape, num_slots=5).generate(DISTINCT[::-1], sampling)[::-1]
+    alone = [make_engine(shape).generate([prompt], sampling)[0] for prompt in DISTINCT]
     ids = [[completion.ids for completion in group] for group in whole]
     for other in (narrow, backwards, alone):
         assert ids == [[completion.ids for completion in group] for group in other]
-    more = make_engine(shape).generate(PROMPTS[:1], Sampling(16, 1.0, 0.9, num_samples=5, seed=5))
+    more = make_engine(shape).generate(DISTINCT[:1], Sampling(16, 1.0, 0.9, num_samples=5, seed=5))
     assert [completion.ids for completion in more[0][:3]] == ids[0]
     assert len({completion.ids for completion in more[0]}) > 1
-    changed = make_engine(shape).generate(PROMPTS, Sampling(16, 1.0, 0.9, num_samples=3, seed=6))
+    changed = make_engine(shape).generate(DISTINCT, Sampling(16, 1.0, 0.9, num_samples=3, seed=6))
     assert ids != [[completion.ids for completion in group] for group in changed]
 
 
@@ -122,9 +128,27 @@ def test_a_uniform_number_just_below_one_stays_inside_the_nucleus():
 
 
 def test_random_streams_are_their_own():
-    assert random_stream(0, [1, 2], 0, 8).tolist() == random_stream(0, [1, 2], 0, 16)[:8].tolist()
-    streams = {tuple(random_stream(*key, 4)) for key in [(0, [1, 2], 0), (1, [1, 2], 0), (0, [1, 2], 1), (0, [12], 0)]}
-    assert len(streams) == 4
+    assert random_stream(request([1, 2], WARM), 8).tolist() == random_stream(request([1, 2], WARM), 16)[:8].tolist()
+    keys = [([1, 2], 0), ([1, 2], 1), ([12], 0), ([1, 2], 0, 1), ([1, 2], 1, 1), ([1, 2], 0, 2)]
+    asked = [request([1, 2], replace(WARM, seed=1)), *(request(prompt, WARM, *rest) for prompt, *rest in keys)]
+    assert len({tuple(random_stream(one, 4)) for one in asked}) == 7
+
+
+def test_the_stream_of_a_prompt_that_stands_once_is_that_of_its_hashed_text():
+    """Results that were measured stay: what is hashed may not change."""
+    key = int.from_bytes(hashlib.blake2b(b"7:3:1,22", digest_size=16).digest(), "little")
+    wanted = np.random.Generator(np.random.Philox(key=key)).random(4, dtype=np.float32)
+    assert random_stream(request([1, 22], replace(WARM, seed=7), 3), 4).tolist() == wanted.tolist()
+
+
+def test_a_prompt_that_stands_again_gets_other_samples():
+    engine, prompt = make_engine(num_slots=16), PROMPTS[1]
+    alone, first, _, again = (
+        [completion.ids for completion in group]
+        for prompts in ([prompt], [prompt, PROMPTS[0], prompt])
+        for group in engine.generate(prompts, WARM)
+    )
+    assert first == alone and len({*first, *again}) == 2 * len(first)
 
 
 def test_prompts_that_cannot_be_completed_are_refused():

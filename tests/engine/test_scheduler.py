@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from doubles import request
 from open_exaone.base.records import Sampling, StopReason
-from open_exaone.engine.request import Request, in_groups, random_stream
+from open_exaone.engine.request import in_groups, random_stream
 from open_exaone.engine.scheduler import Scheduler
 
 
@@ -16,7 +17,7 @@ from open_exaone.engine.scheduler import Scheduler
 def test_every_sample_runs_once_and_slots_are_never_shared(groups_of_lengths, num_slots, compacts):
     sampling = Sampling(max_new_tokens=5)
     groups = in_groups(
-        Request([prompt], sampling, index)
+        request([prompt], sampling, index)
         for prompt, lengths in enumerate(groups_of_lengths)
         for index in range(len(lengths))
     )
@@ -47,20 +48,20 @@ def test_every_sample_runs_once_and_slots_are_never_shared(groups_of_lengths, nu
 
 def test_neighbours_with_one_prompt_form_a_group():
     few, many = Sampling(max_new_tokens=5), Sampling(max_new_tokens=9, temperature=0)
-    asked = [([1, 2], 0, few), ([1, 2], 1, few), ([1, 2], 5, many), ([1, 2], 0, few), ([3], 1, few), ([1, 2], 2, few)]
-    groups = in_groups(Request(prompt, sampling, index) for prompt, index, sampling in asked)
+    asked = [((1, 2), 0, few), ((1, 2), 1, few), ((1, 2), 5, many), ((1, 2), 0, few), ((3,), 1, few), ((1, 2), 2, few)]
+    groups = in_groups(request(prompt, sampling, index) for prompt, index, sampling in asked)
     assert [[sample.place for sample in group.samples] for group in groups] == [[0, 1, 2], [3], [4], [5]]
-    assert [group.prompt_ids for group in groups] == [[1, 2], [1, 2], [3], [1, 2]]
+    assert [group.prompt_ids for group in groups] == [(1, 2), (1, 2), (3,), (1, 2)]
 
 
 def test_a_random_stream_is_drawn_when_it_is_first_needed():
     """Thousands of samples that wait, each of thousands of tokens, must not take gigabytes."""
-    [group] = in_groups([Request([1], Sampling(max_new_tokens=4, seed=7), 3)])
+    [group] = in_groups([request([1], Sampling(max_new_tokens=4, seed=7), 3)])
     [sample] = group.samples
     assert sample._uniforms_T is None
     drawn = []
     for _ in range(4):
         drawn.append(sample.uniform)
         sample.append(9, 0.0, 0.0, frozenset())
-    assert drawn == random_stream(7, [1], 3, 4).tolist()
+    assert drawn == random_stream(sample.request, 4).tolist()
     assert sample.stop is StopReason.LENGTH

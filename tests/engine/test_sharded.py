@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from doubles import SHAPES, make_model, make_tokenizer, random_ids
+from doubles import SHAPES, make_model, make_tokenizer, random_ids, request
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Sampling
 from open_exaone.engine import sharded, workers
 from open_exaone.engine.engine import Engine
-from open_exaone.engine.request import Request
 from open_exaone.engine.sharded import ShardedEngine, shares_of
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
@@ -95,8 +94,8 @@ def test_in_bfloat16_it_gives_the_same_each_time_whoever_computes():
     assert engine.generate(PROMPTS, SAMPLING) == first
     with workers.borrowed(1):  # another thread has them
         assert engine.generate(PROMPTS, SAMPLING) == first
-    long = [Request(PROMPTS[1], Sampling(100, 1.0), index) for index in range(90)]
-    with closing(engine.stream([Request(PROMPTS[0], Sampling(1)), *long])) as stream:
+    long = [request(PROMPTS[1], Sampling(100, 1.0), index) for index in range(90)]
+    with closing(engine.stream([request(PROMPTS[0], Sampling(1)), *long])) as stream:
         next(stream)
     assert not any(worker.is_alive for worker in workers._idle)
     assert engine.generate(PROMPTS, SAMPLING) == first
@@ -104,7 +103,7 @@ def test_in_bfloat16_it_gives_the_same_each_time_whoever_computes():
 
 def test_a_stream_counts_every_token_and_completion_once():
     one, two = engines()
-    requests = [Request(prompt, SAMPLING, index) for prompt in PROMPTS for index in range(3)]
+    requests = [request(prompt, SAMPLING, index, len(prompt) % 2) for prompt in PROMPTS for index in range(3)]
     counted = [0, 0]
 
     def count(num_tokens, num_done):
@@ -135,7 +134,7 @@ def test_a_process_that_is_killed_is_one_clear_error():
 def test_what_fails_in_a_process_is_raised_here():
     _, two = engines()
     worker = workers.Worker()
-    with worker.job(two, [Request([10_000], SAMPLING)]):  # no such id
+    with worker.job(two, [request([10_000], SAMPLING)]):  # no such id
         workers.wait_for([worker], PATIENCE_S)
         with pytest.raises(DataError, match="samples beside this one failed with IndexError: .*OMP_NUM_THREADS=1"):
             worker.arrived()
@@ -151,7 +150,7 @@ def test_why_a_process_failed_is_read_where_nothing_can_be_sent_to_it():
     wire.send(theirs, {"num_tokens": 0})
     wire.send(theirs, {"error": "failed with MemoryError: no more"})
     theirs.close()
-    with pytest.raises(DataError, match="failed with MemoryError: no more"), worker.job(two, [Request([1], SAMPLING)]):
+    with pytest.raises(DataError, match="failed with MemoryError: no more"), worker.job(two, [request([1], SAMPLING)]):
         pass
 
 
@@ -166,7 +165,7 @@ def test_descriptors_above_1023_are_waited_for():
         low, number = worker._link, fcntl.fcntl(worker._link, fcntl.F_DUPFD, 2000)
         worker._link = socket.socket(fileno=number)
         low.close()
-        with worker.job(two, [Request(PROMPTS[0], SAMPLING)]):
+        with worker.job(two, [request(PROMPTS[0], SAMPLING)]):
             while worker.is_at_work:
                 workers.wait_for([worker], PATIENCE_S)
                 worker.arrived()
@@ -178,7 +177,7 @@ def test_descriptors_above_1023_are_waited_for():
 def test_a_process_at_work_ends_when_nobody_listens():
     _, two = engines()
     worker = workers.Worker()
-    with worker.job(two, [Request(prompt, Sampling(100, 1.0), index) for prompt in PROMPTS for index in range(99)]):
+    with worker.job(two, [request(prompt, Sampling(100, 1.0), index) for prompt in PROMPTS for index in range(99)]):
         worker._link.close()  # as the system does when this process dies
         wait_until(lambda: not worker.is_alive)
 
@@ -202,7 +201,7 @@ def test_no_process_outlives_one_that_is_killed():
 
 
 def test_shares_are_dealt_out_prompt_by_prompt(monkeypatch):
-    requests = [Request(prompt, SAMPLING, index) for prompt in PROMPTS for index in range(3)]
+    requests = [request(prompt, SAMPLING, index) for prompt in PROMPTS for index in range(3)]
     shares = shares_of(requests, 2)
     assert sorted(place for share in shares for place in share) == list(range(len(requests)))
     assert shares[1] == [3, 4, 5, 9, 10, 11, 15, 16, 17]

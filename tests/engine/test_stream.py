@@ -6,12 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from doubles import SHAPES, make_model, make_tokenizer, random_ids
+from doubles import SHAPES, make_model, make_tokenizer, random_ids, request
 from open_exaone.base.errors import CheckpointError, PromptTooLongError
 from open_exaone.base.records import Sampling, StopReason
 from open_exaone.engine import engine as engine_module
 from open_exaone.engine.engine import Engine
-from open_exaone.engine.request import Request
 from open_exaone.engine.sampling import draw, nucleus
 from open_exaone.model.logprobs import token_logprobs
 from open_exaone.text.tokenizer import Tokenizer
@@ -25,7 +24,7 @@ def make_engine(shape="exaone4-global", num_slots=4):
 
 
 def asked(sampling=WARM, num_samples=3, prompts=PROMPTS):
-    return [Request(prompt, sampling, index) for prompt in prompts for index in range(num_samples)]
+    return [request(prompt, sampling, index) for prompt in prompts for index in range(num_samples)]
 
 
 def ids_of(engine, requests):
@@ -61,7 +60,7 @@ def test_a_stream_of_what_is_missing_gives_the_rest():
 
 def test_each_is_given_when_its_last_token_is_there():
     short, long = replace(WARM, max_new_tokens=2), replace(WARM, max_new_tokens=30)
-    requests = [Request(PROMPTS[0], long), *(Request(prompt, short) for prompt in PROMPTS)]
+    requests = [request(PROMPTS[0], long), *(request(prompt, short) for prompt in PROMPTS)]
     steps = []
     engine = make_engine(num_slots=16)
     seen_at = {place: len(steps) for place, _ in engine.stream(requests, lambda *step: steps.append(step))}
@@ -80,10 +79,10 @@ def test_samplings_of_ones_own_in_one_stream():
         replace(WARM, max_new_tokens=5, seed=9),
         replace(WARM, thinking_budget=4),
     ]
-    requests = [Request(prompt, sampling, index) for prompt in PROMPTS for index, sampling in enumerate(samplings)]
+    requests = [request(prompt, sampling, index) for prompt in PROMPTS for index, sampling in enumerate(samplings)]
     mixed = ids_of(make_engine(num_slots=5), requests)
     for index, sampling in enumerate(samplings):
-        alone = ids_of(make_engine(), [Request(prompt, sampling, index) for prompt in PROMPTS])
+        alone = ids_of(make_engine(), [request(prompt, sampling, index) for prompt in PROMPTS])
         assert mixed[index :: len(samplings)] == alone
     assert len(set(mixed[:6])) >= 5
 
@@ -132,9 +131,9 @@ def test_what_cannot_be_completed_is_refused_before_anything_is_generated():
     engine = make_engine()
     engine.model.forward = None
     with pytest.raises(PromptTooLongError, match="request 1 has 120 tokens.*context of 128"):
-        engine.stream([Request([5], WARM), Request([5] * 120, WARM)])
+        engine.stream([request([5], WARM), request([5] * 120, WARM)])
     with pytest.raises(ValueError, match="request 0 is empty"):
-        engine.stream([Request([], WARM)])
+        engine.stream([request([], WARM)])
     assert list(engine.stream([])) == []
 
 
@@ -142,9 +141,9 @@ def test_a_budget_needs_a_chat_format(tmp_path):
     make_tokenizer().save(tmp_path)
     (tmp_path / "chat_template.jinja").unlink()
     engine = Engine(make_model(), Tokenizer.load(tmp_path))
-    assert list(engine.stream([Request([30], WARM)]))
+    assert list(engine.stream([request([30], WARM)]))
     with pytest.raises(CheckpointError, match="has no chat template"):
-        engine.stream([Request([30], replace(WARM, thinking_budget=3))])
+        engine.stream([request([30], replace(WARM, thinking_budget=3))])
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
@@ -267,7 +266,7 @@ def test_cut_thoughts_do_not_depend_on_slots_or_neighbours():
 
 
 def test_a_budget_of_the_last_but_one_token_ends_by_length():
-    [(_, cut)] = make_engine().stream([Request(thinking_prompts(1)[0], Sampling(8, 0.0, thinking_budget=7))])
+    [(_, cut)] = make_engine().stream([request(thinking_prompts(1)[0], Sampling(8, 0.0, thinking_budget=7))])
     if cut.stop is StopReason.LENGTH:
         assert len(cut.ids) == 8
     assert make_engine().thoughts.closing_ids(cut.ids[:7])[0] == cut.ids[7]

@@ -1,21 +1,26 @@
-"""A provider for tests: every answer is a function of the ask alone."""
+"""A provider for tests: every answer is a function of the request alone."""
 
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 
-from open_exaone.base.records import Ask, Generation, Problem, Reply, Sampling, StopReason
+from open_exaone.base.records import Generation, Problem, Reply, Request, Sampling, StopReason
 from open_exaone.evaluation.task import Task
 
-Answer = Callable[[Ask], str]
+Answer = Callable[[Request], str]
 
 
 class MadeUp:
-    """Answers `answer(ask)` in a shuffled order; keeps what it was asked."""
+    """Answers `answer(request)` in a shuffled order; keeps what it was asked."""
 
-    def __init__(self, answer: Answer, model: str = "made up", fail: Callable[[Ask], bool] = lambda ask: False) -> None:
+    gives_ids = True
+    tokenizer = None
+
+    def __init__(
+        self, answer: Answer, model: str = "made up", fail: Callable[[Request], bool] = lambda request: False
+    ) -> None:
         self.answer, self.model, self.fail = answer, model, fail
-        self.asked: list[Ask] = []
+        self.asked: list[Request] = []
         self.failure: str | None = None
         self.notes: tuple[str, ...] = ()
         self.pause_s = 0.0
@@ -24,20 +29,21 @@ class MadeUp:
     def identity(self) -> Mapping[str, str]:
         return {"engine": "test", "model": self.model}
 
-    def prompts(self, asks: Sequence[Ask]) -> list[str]:
-        return [f"{ask.thinking}:{ask.question}" for ask in asks]
-
-    def stream(self, asks: Sequence[Ask]) -> Generator[tuple[int, Generation], None, None]:
-        places = list(range(len(asks)))
+    def stream(self, requests: Sequence[Request]) -> Generator[tuple[int, Generation], None, None]:
+        places = list(range(len(requests)))
         random.Random(0).shuffle(places)
         for place in places:
-            ask = asks[place]
-            if self.fail(ask):
+            request = requests[place]
+            if self.fail(request):
                 self.failure = "it broke: mend it"
                 continue
-            self.asked.append(ask)
+            self.asked.append(request)
             time.sleep(self.pause_s)
-            yield place, Generation(Reply("Hm.", self.answer(ask)), StopReason.END, 5, 7, 3)
+            reply = Reply("Hm.", self.answer(request))
+            yield place, Generation(reply, StopReason.END, 5, 7, 3, ids=(request.index,) * 7, logprobs=(-0.5,) * 7)
+
+    def update_weights(self, weights: object, version: int) -> None:
+        """It has none."""
 
     def flops(self, generation: Generation) -> float | None:
         return None
@@ -47,15 +53,15 @@ def sum_problem(number: int) -> Problem:
     return Problem(f"sum/{number}", "sum", "en", f"What is {number} + 1?", str(number + 1), "math")
 
 
-def right(ask: Ask) -> str:
-    number = int(ask.question.split()[2])
+def right(request: Request) -> str:
+    number = int(request.messages[0]["content"].split()[2])
     return rf"\boxed{{{number + 1}}}"
 
 
-def half_right(ask: Ask) -> str:
+def half_right(request: Request) -> str:
     """Right for even numbers, and for the first sample of odd ones."""
-    number = int(ask.question.split()[2])
-    return rf"\boxed{{{number + 1 if number % 2 == 0 or ask.index == 0 else 0}}}"
+    number = int(request.messages[0]["content"].split()[2])
+    return rf"\boxed{{{number + 1 if number % 2 == 0 or request.index == 0 else 0}}}"
 
 
 def sums(num_problems: int = 6, k: int = 3, name: str = "sums", **sampling: object) -> Task:

@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import pytest
 
+from mock_endpoint import mock_endpoint
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Generation, Problem, Reply, Sample, Sampling, StopReason, Verdict, VerdictStatus
-from open_exaone.evaluation import rescore as module
 from open_exaone.evaluation.judged import NO_REPLY
 from open_exaone.evaluation.rescore import changes, rescore
 from open_exaone.evaluation.task import Task
+from open_exaone.remote import http
+from open_exaone.remote.settings import Endpoint
+from open_exaone.rollout import judge_outage
 from open_exaone.rollout.run import judge_reply
+from open_exaone.verify.settings import JudgeSettings
 
 OLD = Verdict(VerdictStatus.WRONG, "old", "Old.")
 
@@ -45,26 +49,26 @@ def test_verdicts_are_those_of_the_judge_in_the_same_order() -> None:
     )
 
 
-def test_what_is_quick_is_judged_many_at_a_time_and_what_is_slow_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-
-    def watch(judge: object, chunks: list[list[object]]) -> list[list[object]]:
-        sizes.extend(map(len, chunks))
-        return [[sample for _, sample in chunk] for chunk in chunks]  # type: ignore[misc]
-
-    monkeypatch.setattr(module, "side_by_side", watch)
-    tasks = [task_of("a", 4000), task_of("b", 2, "code"), task_of("c", 2, "mine.py:reward"), task_of("d", 100)]
-    rescore(tasks, [rows_of(task) for task in tasks])
-    assert sizes.count(1) == 12
-    assert max(sizes) == 64 and sum(sizes) == 12_312
-
-
 def test_a_generation_that_failed_is_an_error_and_a_cut_one_is_truncated() -> None:
     task = task_of("a", 2)
     (failed,) = rescore([task], [rows_of(task, StopReason.ERROR)])
     (cut,) = rescore([task], [rows_of(task, StopReason.LENGTH)])
     assert {s.verdict for row in failed for s in row} == {NO_REPLY}
     assert {s.verdict.status for row in cut for s in row} == {VerdictStatus.TRUNCATED}
+
+
+def test_a_judge_model_that_is_down_midway_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not judged yet by then does not keep its old verdict."""
+    monkeypatch.setattr(http, "FIRST_WAIT_S", 1e-3)
+    tasks = [task_of("a", 4, "rule_then_judge"), task_of("b", 90)]
+    with mock_endpoint(lambda question, _: "DIFFERENT", error_share=1.0) as endpoint:
+        up = {**endpoint.settings, "error_share": 0.0}
+        monkeypatch.setattr(judge_outage, "_sleep", lambda seconds: setattr(endpoint, "settings", up))
+        settings = JudgeSettings(endpoint=Endpoint(base_url=endpoint.url, model="m", max_attempts=1))
+        done = rescore(tasks, [rows_of(task) for task in tasks], settings)
+    statuses = [[sample.verdict.status for sample in row] for rows in done for row in rows]
+    assert statuses == [[VerdictStatus.CORRECT, VerdictStatus.CORRECT, VerdictStatus.WRONG]] * 94
+    assert not any(sample.verdict == OLD for rows in done for row in rows for sample in row)
 
 
 def test_judging_twice_changes_nothing() -> None:

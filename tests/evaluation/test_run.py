@@ -13,11 +13,17 @@ from pathlib import Path
 import pytest
 
 from evaluation.made_up import MadeUp, half_right, right, sum_problem, sums
+from mock_endpoint import mock_endpoint
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.interrupt import Interrupted
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
+from open_exaone.remote import http
+from open_exaone.remote.http import EndpointError
+from open_exaone.remote.settings import Endpoint
+from open_exaone.rollout import judge_outage
+from open_exaone.verify.settings import JudgeSettings
 
 
 def measure(folder: Path, tasks: list[Task], provider: MadeUp, **options: object) -> list[tuple[Task, Samples]]:
@@ -219,7 +225,7 @@ provider.pause_s = 0.002
 log = open({log!r}, "a")
 answer = provider.answer
 def told(ask):
-    log.write(f"{{ask.question}} {{ask.index}}\\n"); log.flush()
+    log.write(f"{{ask.messages}} {{ask.index}}\\n"); log.flush()
     return answer(ask)
 provider.answer = told
 run_tasks([sums(40, 4)], provider, Store(Path({folder!r})), suite="test")
@@ -248,3 +254,63 @@ def test_killed_again_and_again_it_ends_in_the_same_samples(tmp_path: Path) -> N
     assert (cut / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
     asked = log.read_text().splitlines()
     assert len(asked) - len(set(asked)) <= NUM_KILLS  # at most the one in the making at each kill
+
+
+def test_ids_and_log_probabilities_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
+    def run(name: str, provider: MadeUp, keeps_ids: bool) -> Samples:
+        store = Store(tmp_path / name, keeps_ids=keeps_ids)
+        [(_, samples)] = run_tasks([sums(3, 2)], provider, store, suite="test")
+        assert store.read().samples == (samples,)
+        return samples
+
+    kept = run("with", MadeUp(right), True)
+    assert [[sample.generation.ids for sample in row] for row in kept] == [[(0,) * 7, (1,) * 7]] * 3
+    assert kept[0][0].generation.logprobs == (-0.5,) * 7
+    again = MadeUp(right)
+    assert run("with", again, True) == kept and again.asked == []
+    assert run("without", MadeUp(right), False)[0][0].generation.ids is None
+    assert run("without", again, True) == kept and len(again.asked) == 6  # what lacks them is generated again
+
+
+@pytest.mark.parametrize("ids", ["[1]", "7", '["1", 2, 3, 4, 5, 6, 7]'])
+def test_stored_ids_are_not_trusted(tmp_path: Path, ids: str) -> None:
+    run_tasks([sums(1, 1)], MadeUp(right), Store(tmp_path, keeps_ids=True), suite="test")
+    file = tmp_path / "samples.jsonl"
+    file.write_text(file.read_text().replace('"ids": [0, 0, 0, 0, 0, 0, 0]', f'"ids": {ids}'))
+    with pytest.raises(DataError, match="line 1: field 'ids' must"):
+        Store(tmp_path).read()
+
+
+def test_a_question_that_stands_twice_is_asked_as_two(tmp_path: Path) -> None:
+    twin = replace(sum_problem(1), id="twin")
+    provider = MadeUp(right)
+    [(_, samples)] = measure(tmp_path, [replace(sums(2, 2), problems=(*sums(2, 2).problems, twin))], provider)
+    asked = {(request.messages[0]["content"], request.index, request.occurrence) for request in provider.asked}
+    assert len(asked) == 6 and ("What is 1 + 1?", 0, 1) in asked
+    assert len({sample.key for row in samples for sample in row}) == 6
+
+
+def test_a_judge_model_that_is_down_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its samples are kept meanwhile, and no verdict is an error."""
+    monkeypatch.setattr(http, "FIRST_WAIT_S", 1e-3)
+    task = replace(sums(3, 2), problems=tuple(replace(p, verifier="rule_then_judge") for p in sums(3).problems))
+    with mock_endpoint(lambda question, _: "SAME", error_share=1.0) as endpoint:
+        up = {**endpoint.settings, "error_share": 0.0}
+        monkeypatch.setattr(judge_outage, "_sleep", lambda seconds: setattr(endpoint, "settings", up))
+        settings = JudgeSettings(endpoint=Endpoint(base_url=endpoint.url, model="m", max_attempts=1))
+        provider = MadeUp(lambda request: r"\boxed{many}")
+        [(_, samples)] = run_tasks([task], provider, Store(tmp_path), settings, suite="test")
+    assert all(sample.verdict.correct for row in samples for sample in row)
+
+
+def test_a_judge_model_that_refuses_ends_it_and_the_samples_are_kept(tmp_path: Path) -> None:
+    task = replace(sums(3, 2), problems=tuple(replace(p, verifier="rule_then_judge") for p in sums(3).problems))
+    with mock_endpoint(lambda question, _: "SAME") as endpoint:
+        wrong = Endpoint(base_url=endpoint.url.replace("/v1", "/v2"), model="m", max_attempts=1)
+        provider = MadeUp(lambda request: r"\boxed{many}")
+        with pytest.raises(EndpointError, match="the judge model refuses: .*404.*the samples are saved"):
+            run_tasks([task], provider, Store(tmp_path), JudgeSettings(endpoint=wrong), suite="test")
+        settings = JudgeSettings(endpoint=wrong.model_copy(update={"base_url": endpoint.url}))
+        provider = MadeUp(lambda request: pytest.fail("it is asked again"))
+        [(_, samples)] = run_tasks([task], provider, Store(tmp_path), settings, suite="test")
+    assert all(sample.verdict.correct for row in samples for sample in row)

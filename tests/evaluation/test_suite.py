@@ -228,7 +228,7 @@ def test_a_run_s_own_problems(rows: dict[str, str]) -> None:
     problems = list(plan(load_suite("ksm"), rows={"ksm": rows["ksm"]})[0].problems)
     (task,) = plan(load_suite("run:validation"), run_problems={"validation": problems}.__getitem__)
     assert (task.name, task.benchmark, list(task.problems)) == ("validation", "validation", problems)
-    with pytest.raises(DataError, match="- run:test: is a run's own set: measure a folder that `exaone run` made"):
+    with pytest.raises(DataError, match="- run:test: belongs to a run: evaluate a run's folder"):
         plan(load_suite("nano"))
 
 
@@ -311,7 +311,7 @@ def test_modes_are_chosen(rows: dict[str, str]) -> None:
         ),
         ("aime_2025", {"temperature": -1.0}, "suite aime_2025: temperature = -1.0: "),
         ("aime_2025", {"top_p": 0.0}, "suite aime_2025: top_p = 0.0: "),
-        ("aime_2025", {"rows": {"aime": "x"}}, "--rows aime: suite aime_2025 asks no such benchmark; it asks aime"),
+        ("aime_2025", {"rows": {"aime": "x"}}, "--rows aime: not in suite aime_2025; did you mean \"aime_2025\"? Its"),
     ],
 )  # fmt: skip
 def test_what_contradicts_itself_says_the_mend(name: str, wanted: dict[str, Any], fault: str) -> None:
@@ -331,13 +331,13 @@ def test_everything_that_is_missing_is_told_at_once(rows: dict[str, str]) -> Non
     assert first == "suite exaone-deep: 6 of its benchmarks cannot be loaded:"
     assert lines[6:] == [
         "The hub cannot be reached (no route): check the network.",
-        "`exaone fetch NAME` gets a benchmark's rows once, for good.",
-        "--skip-missing measures the rest.",
+        "`exaone fetch NAME` downloads a benchmark's rows once.",
+        "--skip-missing evaluates the rest.",
     ]
     missing = ["aime_2024", "aime_2025", "csat_2025_math", "gpqa_diamond", "livecodebench", "mmlu_pro"]
     assert [line.partition(":")[0] for line in lines[:6]] == [f"- {name}" for name in missing]
     for name, line in zip(missing, lines[:6], strict=True):
-        mend = f"name a file here: --rows {name}=FILE" if name == "csat_2025_math" else f"say --rows {name}=FOLDER"
+        mend = f"name a file here: --rows {name}=FILE" if name == "csat_2025_math" else f"add --rows {name}=FOLDER"
         assert line.endswith(mend) and "reached" not in line
     assert "copy its files (gpqa_diamond.csv) from https://huggingface.co/datasets/Idavidrein/gpqa" in lines[3]
     assert "exaone fetch csat_2025_math --rows FILE" in lines[2]
@@ -350,7 +350,7 @@ def test_skipping_is_advised_where_something_is_left(rows: dict[str, str]) -> No
     with pytest.raises(DataError) as caught:
         plan(load_suite("csat_2025_math,aime_2025"), rows={"aime_2025": rows["aime_2025"]})
     said = str(caught.value)
-    assert said.endswith("\n--skip-missing measures the rest.") and "reached" not in said
+    assert said.endswith("\n--skip-missing evaluates the rest.") and "reached" not in said
 
 
 def test_reasons_that_differ_are_told_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +425,7 @@ def test_changed_content_from_end_to_end(tmp_path: Path) -> None:
     said = (
         rf"suite gsm8k: 1 of its benchmarks cannot be loaded:\n- gsm8k: {re.escape(path)}: the benchmark's content "
         rf"changed: the rows of gsm8k have sha256 [0-9a-f]{{64}}, not {known}: scores do not compare with those of "
-        r"others; fetch it anew, or take it as it is with --changed \(on_change='warn'\)"
+        r"others; fetch it again, or accept it with --changed \(on_change='warn'\)"
     )
     assert re.fullmatch(said, str(caught.value))
     with pytest.warns(UserWarning, match="the benchmark's content changed"):

@@ -25,8 +25,8 @@ def test_counts_reasons_and_benchmarks_are_said(samples, said):
     print_decontamination(DecontaminationReport(530, 2, 60_658, samples, 0, 12_000, rows), console)
     text = out.getvalue()
     assert "12,000 examples, 5 left out, 11,995 kept" in text
-    assert said in text and "60,658 of 530 benchmark items" in text
-    assert "2 items are shorter than a window" in text
+    assert said in text and "60,658 windows of 530 benchmark items" in text
+    assert "2 items shorter than a window" in text
     assert "1 equal an item" in text and "4 share 50 characters with one" in text
     assert "4 of math_500\n" in text and "1 of [red]aime\N{REPLACEMENT CHARACTER}[31m\n" in text
 

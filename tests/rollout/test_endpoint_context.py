@@ -1,12 +1,13 @@
 """Endpoints whose context is shorter than prompt and token limit together."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mock_endpoint import TOO_LARGE, mock_endpoint
-from open_exaone.base.records import Ask, Generation, Reply, Sampling, StopReason
+from mock_endpoint import TOO_LARGE, endpoint, mock_endpoint
+from open_exaone.base.records import Generation, Reply, Request, Sampling, StopReason
 from open_exaone.remote import http as transport
 from open_exaone.remote.http import EndpointError
 from open_exaone.rollout.providers.context import Overflow, fit, read_overflow
@@ -38,14 +39,18 @@ def _short_waits_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def asks(lengths: list[int], k: int = 1, *, thinking: bool = True, **sampling: Any) -> list[Ask]:
+def asks(lengths: list[int], k: int = 1, *, thinking: bool = True, **sampling: Any) -> list[Request]:
     """Questions of so many tokens."""
     setting = Sampling(**{"max_new_tokens": 100, **sampling})
     texts = [" ".join([f"질문{place}"] + ["단어"] * (length - 1)) for place, length in enumerate(lengths)]
-    return [Ask(text, thinking, setting, index) for text in texts for index in range(k)]
+    return [
+        Request(({"role": "user", "content": text},), None, thinking, setting, index)
+        for text in texts
+        for index in range(k)
+    ]
 
 
-def answers(provider: EndpointProvider, wanted: list[Ask]) -> dict[int, Generation]:
+def answers(provider: EndpointProvider, wanted: list[Request]) -> dict[int, Generation]:
     return dict(provider.stream(wanted))
 
 
@@ -59,7 +64,7 @@ def says(number: int) -> Any:
 def test_a_reply_gets_all_the_room_that_the_context_has(words: str, max_new_tokens: int, fills: bool) -> None:
     room = 43 - (not fills)
     with mock_endpoint(says(70), context=CONTEXT, context_words=words, fills_context=fills) as server:
-        provider = EndpointProvider(server.url, concurrency=1)
+        provider = endpoint(server.url, concurrency=1)
         done = answers(provider, asks([7], 3, max_new_tokens=max_new_tokens))
     assert [(one.num_tokens, one.num_prompt_tokens, one.stop) for one in done.values()] == [
         (room, 7, StopReason.LENGTH)
@@ -74,9 +79,10 @@ def test_a_reply_gets_all_the_room_that_the_context_has(words: str, max_new_toke
 def test_the_notes_and_the_empty_replies_are_those_of_an_engine_that_counts_itself(words: str, length: int) -> None:
     wanted = asks([7, length, 7], 2)
     with mock_endpoint(says(20), context=CONTEXT, context_words=words, models=["m"], tells_context=True) as server:
-        provider = EndpointProvider(server.url, concurrency=2)
+        provider = endpoint(server.url, concurrency=2)
         done = answers(provider, wanted)
-    fitted = fit(wanted, [ask.question.split() for ask in wanted], CONTEXT)
+    counted = [replace(one, prompt_ids=(7,) * len(one.messages[0]["content"].split())) for one in wanted]
+    fitted = fit(counted, CONTEXT)
     assert provider.notes == fitted.notes
     assert sorted(done) == list(range(6))
     assert provider.failure is None
@@ -92,7 +98,7 @@ def test_the_notes_and_the_empty_replies_are_those_of_an_engine_that_counts_itse
 
 def test_what_fits_is_asked_as_it_is_and_noted_nowhere() -> None:
     with mock_endpoint(says(20), context=CONTEXT, tells_context=True) as server:
-        provider = EndpointProvider(server.url)
+        provider = endpoint(server.url)
         answers(provider, asks([7, 10], max_new_tokens=40))
     assert [request["max_tokens"] for request in server.requests] == [40, 40]
     assert provider.notes == ()
@@ -105,7 +111,7 @@ LONG = "<think>\n" + "hm " * 60 + "\n</think>\n\nThe answer is \\boxed{7} " + "s
 @pytest.mark.parametrize("budget", [5, 20, 42, 43, 44, 60])
 def test_a_thinking_budget_holds_where_the_context_has_room_for_it(words: str, budget: int) -> None:
     with mock_endpoint(lambda question, request: LONG, context=CONTEXT, context_words=words) as server:
-        provider = EndpointProvider(server.url, concurrency=1)
+        provider = endpoint(server.url, concurrency=1)
         [done] = answers(provider, asks([7], thinking_budget=budget)).values()
     assert done.stop is StopReason.LENGTH
     assert done.num_tokens <= CONTEXT - 7
@@ -145,9 +151,9 @@ def test_a_thinking_budget_holds_where_the_context_has_room_for_it(words: str, b
     ],
 )
 def test_what_servers_say_of_a_length(said: str, found: tuple[int | None, int | None] | None) -> None:
-    refusal = EndpointError("x", status=400, said=said)
+    refusal = EndpointError("x", status=400, detail=said)
     assert read_overflow(refusal, 99) == (None if found is None else Overflow(*found))
-    assert read_overflow(EndpointError("x", status=500, said=said), 99) is None
+    assert read_overflow(EndpointError("x", status=500, detail=said), 99) is None
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,7 @@ def test_what_servers_say_of_a_length(said: str, found: tuple[int | None, int | 
 @pytest.mark.parametrize("told", [True, False])
 def test_a_refusal_for_the_length_that_no_figures_explain_ends_with_the_mend(words: str, told: bool) -> None:
     with mock_endpoint(says(20), context=5, context_words=words, tells_context=told) as server:
-        provider = EndpointProvider(server.url, concurrency=1)
+        provider = endpoint(server.url, concurrency=1)
         with pytest.raises(EndpointError) as caught:
             answers(provider, asks([7] * 20, thinking_budget=20))
     assert str(caught.value).endswith("or lower --max-new-tokens")
@@ -173,7 +179,7 @@ def test_a_continuation_that_is_too_long_is_not_taken_for_one_that_cannot_be() -
     words = "the prompt is too long"
     mended = pytest.raises(EndpointError, match="lower --max-new-tokens$")
     with mock_endpoint(lambda question, request: LONG, context=30, context_words=words) as server, mended:
-        answers(EndpointProvider(server.url), asks([7], thinking_budget=20))
+        answers(endpoint(server.url), asks([7], thinking_budget=20))
     assert len(server.requests) == 2
 
 
@@ -186,7 +192,7 @@ def test_a_server_whose_figures_change_with_every_answer_is_not_asked_forever() 
             return f"maximum context length is {figures['limit'] + 5} tokens and your request has 7 input tokens"
 
     with mock_endpoint(grows, context=0, context_words=Shrinking("")) as server:
-        provider = EndpointProvider(server.url, concurrency=1)
+        provider = endpoint(server.url, concurrency=1)
         with pytest.raises(EndpointError, match="lower --max-new-tokens$"):
             answers(provider, asks([7], max_new_tokens=30_000))
     assert len(server.requests) <= 12
@@ -194,16 +200,16 @@ def test_a_server_whose_figures_change_with_every_answer_is_not_asked_forever() 
 
 def test_a_server_that_counts_nothing_is_asked_as_its_refusal_says_or_not_at_all() -> None:
     with mock_endpoint(says(70), context=CONTEXT, usage=False) as server:
-        [done] = answers(EndpointProvider(server.url), asks([7])).values()
+        [done] = answers(endpoint(server.url), asks([7])).values()
         assert len(f"{done.reply.thought} {done.reply.answer}".split()) == 43
     mended = pytest.raises(EndpointError, match="lower --max-new-tokens$")
     with mock_endpoint(says(70), context=CONTEXT, usage=False, context_words=NEW_VLLM) as server, mended:
-        answers(EndpointProvider(server.url), asks([7]))
+        answers(endpoint(server.url), asks([7]))
 
 
 def test_another_name_for_the_limit_goes_with_a_context_that_is_short() -> None:
     with mock_endpoint(says(70), context=CONTEXT, refuse_fields=["max_tokens", "seed"]) as server:
-        provider = EndpointProvider(server.url, concurrency=1)
+        provider = endpoint(server.url, concurrency=1)
         [done] = answers(provider, asks([7])).values()
     assert done.num_tokens == server.requests[-1]["max_completion_tokens"] == 43
     assert len(provider.notes) == 2

@@ -11,20 +11,22 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mock_endpoint import mock_endpoint
+from mock_endpoint import endpoint, mock_endpoint
 from open_exaone.base import interrupt
+from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Ask, Generation, Reply, Sampling, StopReason
+from open_exaone.base.records import Generation, Reply, Request, Sampling, StopReason
 from open_exaone.remote import http as transport
 from open_exaone.remote.http import EndpointError, UnreadableError
+from open_exaone.rollout.config import ChatEndpoint
+from open_exaone.rollout.provider import Provider, requests_for
 from open_exaone.rollout.providers.completion import read_completion, split, to_generation
-from open_exaone.rollout.providers.endpoint import EndpointProvider
-from open_exaone.rollout.providers.provider import Provider
 
 KEY = "sk-test-0123456789abcdef"
 
@@ -35,16 +37,17 @@ def _short_waits_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def asks(number: int, k: int = 1, *, thinking: bool = True, **sampling: Any) -> list[Ask]:
+def asks(number: int, k: int = 1, *, thinking: bool = True, **sampling: Any) -> list[Request]:
     setting = Sampling(**{"max_new_tokens": 1000, **sampling})
-    return [Ask(f"질문 {place}?", thinking, setting, index) for place in range(number) for index in range(k)]
+    conversations = [[{"role": "user", "content": f"질문 {place}?"}] for place in range(number)]
+    return requests_for(conversations, None, replace(setting, num_samples=k), thinking=thinking)
 
 
 def echo(question: str, request: dict[str, Any]) -> str:
     return f"<think>\nhm, {question}\n</think>\n\nIt is {question} by {request.get('seed')}."
 
 
-def answers(provider: Provider, wanted: list[Ask]) -> dict[int, Generation]:
+def answers(provider: Provider, wanted: list[Request]) -> dict[int, Generation]:
     done = dict(provider.stream(wanted))
     assert all(0 <= place < len(wanted) for place in done)
     return done
@@ -61,7 +64,7 @@ def generation(*args: Any, **kwargs: Any) -> Generation:
 
 def test_each_ask_is_one_request_with_a_seed_of_its_own() -> None:
     with mock_endpoint(echo) as server:
-        provider = EndpointProvider(server.url)
+        provider = endpoint(server.url)
         wanted = asks(5, 3)
         done = answers(provider, wanted)
         again = answers(provider, wanted[::-1])
@@ -89,7 +92,7 @@ def test_each_ask_is_one_request_with_a_seed_of_its_own() -> None:
 
 def test_what_plays_no_part_is_not_sent() -> None:
     with mock_endpoint(echo) as server:
-        provider = EndpointProvider(server.url)
+        provider = endpoint(server.url)
         answers(provider, asks(1, thinking=False, temperature=0.0, presence_penalty=1.5))
     [request] = server.requests
     assert request["temperature"] == 0
@@ -101,32 +104,32 @@ def test_what_plays_no_part_is_not_sent() -> None:
 def test_the_key_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with mock_endpoint(echo) as server:
-        provider = EndpointProvider(server.url)
+        provider = endpoint(server.url)
         answers(provider, asks(1))
         assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
-        assert KEY not in str(provider.identity) + repr(provider._server)
+        assert KEY not in str(provider.identity) + repr(provider.server)
         monkeypatch.setenv("OTHER", "other-key")
-        answers(EndpointProvider(server.url, api_key_variable="OTHER"), asks(1))
+        answers(endpoint(server.url, api_key_variable="OTHER"), asks(1))
         assert server.headers[1]["Authorization"] == "Bearer other-key"
         with pytest.raises(ConfigError, match="api_key_variable = 'MISSING': this environment variable is not set"):
-            EndpointProvider(server.url, api_key_variable="MISSING")
+            endpoint(server.url, api_key_variable="MISSING")
         with pytest.raises(ConfigError) as caught:
-            EndpointProvider(server.url.replace("//", f"//me:{KEY}@"))
+            endpoint(server.url.replace("//", f"//me:{KEY}@"))
         assert KEY not in str(caught.value)
 
 
 def test_mends_are_those_of_the_command_line_and_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
     both = "environment variable OPENAI_API_KEY, .*api_key_variable"
     with pytest.raises(ConfigError, match=both):
-        EndpointProvider("http://me@localhost/v1")
+        endpoint("http://me@localhost/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "no key")
     with pytest.raises(ConfigError, match=f"holds what is no key.*{both}"):
-        EndpointProvider("http://localhost/v1")
+        endpoint("http://localhost/v1")
 
 
 def test_connections_are_kept() -> None:
     with mock_endpoint(echo) as server:
-        answers(EndpointProvider(server.url, "mock", concurrency=4), asks(100))
+        answers(endpoint(server.url, "mock", concurrency=4), asks(100))
         assert len(server.requests) == 100
         assert server.num_connections <= 4
 
@@ -152,27 +155,27 @@ def test_a_connection_that_the_endpoint_has_closed_meanwhile_is_made_anew() -> N
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=[listener], daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        done = answers(EndpointProvider(url, "m", concurrency=1, max_attempts=1), asks(20))
+        done = answers(endpoint(url, "m", concurrency=1, max_attempts=1), asks(20))
     assert [done[place].reply.answer for place in range(20)] == ["yes"] * 20
     assert len(taken) == 20
 
 
 def test_the_only_model_is_taken_and_of_several_one_must_be_named() -> None:
     with mock_endpoint(echo, models=["a-model"]) as server:
-        provider = EndpointProvider(server.url + "/")
+        provider = endpoint(server.url + "/")
         assert dict(provider.identity) == {"engine": server.url, "model": "a-model"}
     with mock_endpoint(echo, models=None) as server:
-        assert EndpointProvider(server.url).identity["model"] == "default"
+        assert endpoint(server.url).identity["model"] == "default"
     with mock_endpoint(echo, models=["a", "b"]) as server:
         with pytest.raises(ConfigError, match="has 2 models; .*exaone eval NAME --engine .*: a, b"):
-            EndpointProvider(server.url)
-        assert EndpointProvider(server.url, "b").identity["model"] == "b"
+            endpoint(server.url)
+        assert endpoint(server.url, "b").identity["model"] == "b"
 
 
 @pytest.mark.parametrize("field", ["seed", "chat_template_kwargs"])
 def test_a_field_that_is_refused_is_left_out_from_then_on(field: str) -> None:
     with mock_endpoint(echo, refuse_fields=[field]) as server:
-        provider = EndpointProvider(server.url, concurrency=2)
+        provider = endpoint(server.url, concurrency=2)
         done = answers(provider, asks(30))
     assert len(done) == 30
     assert sum(field in request for request in server.requests) <= 2
@@ -182,7 +185,7 @@ def test_a_field_that_is_refused_is_left_out_from_then_on(field: str) -> None:
 
 def test_an_endpoint_that_wants_another_name_for_the_limit_gets_it() -> None:
     with mock_endpoint(echo, refuse_fields=["max_tokens"]) as server:
-        done = answers(EndpointProvider(server.url, concurrency=1), asks(3, max_new_tokens=7))
+        done = answers(endpoint(server.url, concurrency=1), asks(3, max_new_tokens=7))
     assert [request.get("max_tokens") for request in server.requests] == [7, None, None, None]
     assert [done[place].num_tokens for place in range(3)] == [7] * 3
 
@@ -190,7 +193,7 @@ def test_an_endpoint_that_wants_another_name_for_the_limit_gets_it() -> None:
 def test_a_refusal_that_only_quotes_a_field_loses_no_field() -> None:
     """A prompt that is too long, say, where the error says the request back."""
     with mock_endpoint(echo, refuse_prompts=["질문 1?"]) as server:
-        provider = EndpointProvider(server.url, concurrency=1)
+        provider = endpoint(server.url, concurrency=1)
         assert sorted(answers(provider, asks(4))) == [0, 2, 3]
     assert all("seed" in request for request in server.requests if request["messages"][0]["content"] != "질문 1?")
     assert provider.notes == ()
@@ -200,9 +203,9 @@ def test_a_refusal_that_only_quotes_a_field_loses_no_field() -> None:
 def test_errors_change_no_reply() -> None:
     wanted = asks(60, 4)
     with mock_endpoint(echo) as server:
-        sound = answers(EndpointProvider(server.url), wanted)
+        sound = answers(endpoint(server.url), wanted)
     with mock_endpoint(echo, error_share=0.2) as server:
-        provider = EndpointProvider(server.url, max_attempts=12)
+        provider = endpoint(server.url, max_attempts=12)
         done = answers(provider, wanted)
         assert server.num_errors > 20
     assert done == sound
@@ -216,7 +219,7 @@ def test_errors_change_no_reply() -> None:
 
 def test_an_ask_that_fails_after_all_attempts_is_left_out_and_told() -> None:
     with mock_endpoint(echo, error_share=0.5) as server:
-        provider = EndpointProvider(server.url, max_attempts=1)
+        provider = endpoint(server.url, max_attempts=1)
         done = answers(provider, asks(100))
     assert len(done) == 100 - provider.num_failures
     assert 20 < provider.num_failures <= server.num_errors  # a kept connection that drops is made anew
@@ -224,10 +227,10 @@ def test_an_ask_that_fails_after_all_attempts_is_left_out_and_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "mend"),
+    ("status", "fix"),
     [(401, "OPENAI_API_KEY.*api_key_variable"), (404, "ends in /v1"), (400, "context"), (302, "redirect")],
 )
-def test_what_no_retry_mends_ends_the_stream_at_once(status: int, mend: str) -> None:
+def test_what_no_retry_mends_ends_the_stream_at_once(status: int, fix: str) -> None:
     taken: list[int] = []
 
     def serve(listener: socket.socket) -> None:
@@ -246,22 +249,21 @@ def test_what_no_retry_mends_ends_the_stream_at_once(status: int, mend: str) -> 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=[listener], daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        with pytest.raises(EndpointError, match=mend):
-            answers(EndpointProvider(url, "m", concurrency=2), asks(1000))
-        with pytest.raises(EndpointError, match=mend):  # fewer asks than it takes to be sure
-            answers(EndpointProvider(url, "m", concurrency=2), asks(2))
+        with pytest.raises(EndpointError, match=fix):
+            answers(endpoint(url, "m", concurrency=2), asks(1000))
+        with pytest.raises(EndpointError, match=fix):  # fewer asks than it takes to be sure
+            answers(endpoint(url, "m", concurrency=2), asks(2))
     assert len(taken) < 30
 
 
 def test_where_nobody_listens_the_stream_ends_soon() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    with pytest.raises(
-        EndpointError, match="ConnectionRefusedError.*start the server, or correct the endpoint's address"
-    ):
-        answers(EndpointProvider(url, "m"), asks(1000))
+    wanted = "ConnectionRefusedError.*start the server, or correct the endpoint's address"
+    with pytest.raises(EndpointError, match=wanted):
+        answers(endpoint(url, "m"), asks(1000))
     with pytest.raises(EndpointError, match="start the server"):
-        EndpointProvider(url)
+        endpoint(url)
 
 
 def test_a_server_that_starts_anew_is_waited_for_longer_than_a_wrong_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +274,7 @@ def test_a_server_that_starts_anew_is_waited_for_longer_than_a_wrong_address(mon
         raise ConnectionRefusedError
 
     with mock_endpoint(echo) as server:
-        wrong, right = (EndpointProvider(server.url, max_attempts=6, concurrency=1) for _ in range(2))
+        wrong, right = (endpoint(server.url, max_attempts=6, concurrency=1) for _ in range(2))
         answers(right, asks(1))
         monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", refuse)
         for provider, num_attempts in ((wrong, 3), (right, 6)):
@@ -285,14 +287,14 @@ def test_a_server_that_starts_anew_is_waited_for_longer_than_a_wrong_address(mon
 def test_many_prompts_that_are_refused_do_not_end_the_stream() -> None:
     too_long = [f"질문 {place}?" for place in range(1, 20)]
     with mock_endpoint(echo, refuse_prompts=too_long) as server:
-        provider = EndpointProvider(server.url, concurrency=1)
+        provider = endpoint(server.url, concurrency=1)
         assert sorted(answers(provider, asks(30))) == [0, *range(20, 30)]
     assert provider.num_failures == 19
 
 
 def test_a_late_answer_is_not_waited_for() -> None:
     with mock_endpoint(echo, latency_s=30) as server:
-        provider = EndpointProvider(server.url, timeout_s=0.3)
+        provider = endpoint(server.url, timeout_s=0.3)
         start = time.monotonic()
         with pytest.raises(EndpointError, match="no whole answer in timeout_s = 0.3"):
             answers(provider, asks(3))
@@ -308,7 +310,7 @@ def test_results_come_as_they_are_ready_and_closing_stops_the_rest() -> None:
         return "x"
 
     with mock_endpoint(reply) as server:
-        provider = EndpointProvider(server.url, concurrency=4)
+        provider = endpoint(server.url, concurrency=4)
         stream = provider.stream(asks(1000))
         places = [next(stream)[0] for _ in range(20)]
         assert 0 not in places
@@ -338,7 +340,7 @@ def test_an_endpoint_sees_that_a_cut_request_is_not_wanted_any_more() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=[listener], daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        stream = EndpointProvider(url, "m", concurrency=1).stream(asks(3))
+        stream = endpoint(url, "m", concurrency=1).stream(asks(3))
         reader = threading.Thread(target=lambda: came.wait(100) and interrupt_soon(stream))
         reader.start()
         with pytest.raises(interrupt.Interrupted):
@@ -357,10 +359,13 @@ def interrupt_soon(stream: Iterator[Any]) -> None:
 
 CTRL_C = """
 import sys
-from open_exaone.base.records import Ask, Sampling
+from open_exaone.base.records import Request, Sampling
+from open_exaone.rollout.config import ChatEndpoint
 from open_exaone.rollout.providers.endpoint import EndpointProvider
 print("asking", flush=True)
-list(EndpointProvider(sys.argv[1], "m").stream([Ask("Q", True, Sampling(10), i) for i in range(100)]))
+messages = ({"role": "user", "content": "Q"},)
+provider = EndpointProvider(ChatEndpoint(url=sys.argv[1], model="m"))
+list(provider.stream([Request(messages, None, True, Sampling(10), i) for i in range(100)]))
 """
 
 
@@ -427,7 +432,7 @@ def test_a_thought_that_the_prompt_opened_and_the_limit_cut_is_a_thought() -> No
 
 def test_an_endpoint_that_never_answers_is_soon_given_up() -> None:
     with mock_endpoint(lambda question, _: "5", error_share=1.0) as server:
-        provider = EndpointProvider(server.url, max_attempts=2, concurrency=2)
+        provider = endpoint(server.url, max_attempts=2, concurrency=2)
         with pytest.raises(EndpointError):
             list(provider.stream(asks(300)))
         assert len(server.requests) < 60
@@ -470,7 +475,7 @@ def test_what_is_no_completion_is_unreadable(body: bytes) -> None:
 
 def test_that_counts_are_estimated_is_noted_once() -> None:
     with mock_endpoint(echo, usage=False) as server:
-        provider = EndpointProvider(server.url)
+        provider = endpoint(server.url)
         assert all(generation.num_tokens > 0 for generation in answers(provider, asks(20)).values())
     assert len(provider.notes) == 1
     assert "estimated" in provider.notes[0]
@@ -486,7 +491,7 @@ def opened_by_prompt(question: str, request: dict[str, Any]) -> str:
 def test_a_thought_over_its_budget_is_closed_and_the_answer_follows() -> None:
     for reply, opening in ((lambda question, request: LONG, "<think>\n"), (opened_by_prompt, "")):
         with mock_endpoint(reply) as server:
-            provider = EndpointProvider(server.url)
+            provider = endpoint(server.url)
             [done] = answers(provider, asks(1, thinking_budget=20)).values()
         first, second = server.requests
         assert (first["max_tokens"], second["max_tokens"]) == (20, 980)
@@ -509,7 +514,7 @@ def test_exaone_s_template_continues_what_is_sent(exaone: Path) -> None:
     texts = ["hm " * 50 + "\n</think>\n\nIt is 7.", "hm\n</think>\n\nIt is " + "very " * 50]
     for text, ends in zip(texts, ["</think>", "</think>\n\nIt is very"], strict=True):
         with mock_endpoint(lambda question, request, text=text: text) as server:
-            answers(EndpointProvider(server.url), asks(1, thinking_budget=5))
+            answers(endpoint(server.url), asks(1, thinking_budget=5))
         first, second = server.requests
         continued = template(
             second["messages"], tokenize=False, continue_final_message=True, **second["chat_template_kwargs"]
@@ -524,7 +529,7 @@ def test_exaone_s_template_continues_what_is_sent(exaone: Path) -> None:
 def test_a_budget_cuts_no_answer_and_no_short_thought() -> None:
     text = "<think>\nhm\n</think>\n\n" + "word " * 30 + "\\boxed{7}"
     with mock_endpoint(lambda question, request: text) as server:
-        provider = EndpointProvider(server.url)
+        provider = endpoint(server.url)
         [short] = answers(provider, asks(1, thinking_budget=10)).values()
         [whole] = answers(provider, asks(1, thinking_budget=500)).values()
         [other] = answers(provider, asks(1, thinking_budget=10, thinking=False)).values()
@@ -541,7 +546,7 @@ def test_a_parser_that_takes_the_continued_answer_for_a_thought_is_seen_through(
         return {"content": None, "reasoning_content": "hm hm", "finish_reason": "length"}
 
     with mock_endpoint(reply) as server:
-        [done] = answers(EndpointProvider(server.url), asks(1, thinking_budget=2)).values()
+        [done] = answers(endpoint(server.url), asks(1, thinking_budget=2)).values()
     assert (done.reply.thought, done.reply.answer) == ("hm hm", "It is \\boxed{7}.")
     assert done.stop is StopReason.BUDGET
 
@@ -552,13 +557,13 @@ def test_an_endpoint_that_cannot_continue_a_reply_says_so() -> None:
 
     refused = pytest.raises(ConfigError, match="continue.*local engine or vLLM")
     with mock_endpoint(says_long, refuse_fields=["continue_final_message"]) as server, refused:
-        answers(EndpointProvider(server.url), asks(50, thinking_budget=20))
+        answers(endpoint(server.url), asks(50, thinking_budget=20))
 
     def begins_anew(question: str, request: dict[str, Any]) -> dict[str, Any]:
         return {"content": LONG, "finish_reason": "length"}
 
     with mock_endpoint(begins_anew) as server, pytest.raises(ConfigError, match="does not continue a reply"):
-        answers(EndpointProvider(server.url), asks(1, thinking_budget=20))
+        answers(endpoint(server.url), asks(1, thinking_budget=20))
 
 
 def test_one_continuation_that_is_refused_does_not_end_the_stream() -> None:
@@ -568,7 +573,7 @@ def test_one_continuation_that_is_refused_does_not_end_the_stream() -> None:
         return LONG
 
     with mock_endpoint(says_long) as server:
-        provider = EndpointProvider(server.url, concurrency=1)
+        provider = endpoint(server.url, concurrency=1)
         wanted = asks(3, thinking_budget=20)
         assert len(answers(provider, wanted)) == 3
         server.settings["refuse_fields"] = ["continue_final_message"]
@@ -579,20 +584,28 @@ def test_one_continuation_that_is_refused_does_not_end_the_stream() -> None:
 def test_flops_are_counted_where_the_size_is_known() -> None:
     done = generation("answer", usage={"prompt_tokens": 10, "completion_tokens": 40})
     with mock_endpoint(echo) as server:
-        assert EndpointProvider(server.url).flops(done) is None
-        assert EndpointProvider(server.url, num_parameters=10**9).flops(done) == 2 * 1e9 * 50
+        assert endpoint(server.url).flops(done) is None
+        assert endpoint(server.url, num_parameters=10**9).flops(done) == 2 * 1e9 * 50
 
 
-def test_prompts_tell_questions_and_modes_apart() -> None:
-    provider = EndpointProvider("http://127.0.0.1:9/v1", "m")
-    wanted = [*asks(2), *asks(1, thinking=False), *asks(1, 2)]
-    prompts = provider.prompts(wanted)
-    assert len(set(prompts)) == 3
-    assert prompts[0] == prompts[3] == prompts[4]
-    assert json.loads(prompts[0])["thinking"] is True
+def test_a_question_that_stands_again_gets_a_seed_of_its_own() -> None:
+    conversation = [{"role": "user", "content": "질문?"}]
+    with mock_endpoint(echo) as server:
+        answers(endpoint(server.url), requests_for([conversation] * 3, None, Sampling(9, num_samples=2), thinking=True))
+        alone = answers(endpoint(server.url), requests_for([conversation], None, Sampling(9), thinking=True))
+    assert len({request["seed"] for request in server.requests[:6]}) == 6
+    assert server.requests[6]["seed"] in [request["seed"] for request in server.requests[:6]]
+    assert (alone[0].ids, alone[0].logprobs, alone[0].policy_version) == (None, None, None)
+
+
+def test_a_conversation_is_sent_whole() -> None:
+    turns = [{"role": role, "content": role} for role in ("system", "user", "assistant", "user")]
+    with mock_endpoint(echo) as server:
+        answers(endpoint(server.url), requests_for([turns], None, Sampling(9), thinking=False))
+    assert server.requests[0]["messages"] == turns
 
 
 @pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"timeout_s": 0}, {"max_attempts": 0}, {"concurrency": 9999}])
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        EndpointProvider("http://localhost/v1", "m", **wrong)
+        validate(ChatEndpoint, {"url": "http://localhost/v1", "model": "m", **wrong}, "engine")

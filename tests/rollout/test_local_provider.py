@@ -6,44 +6,36 @@ from dataclasses import replace
 import pytest
 
 from doubles import make_model, make_tokenizer
+from open_exaone.base import interrupt
 from open_exaone.base.errors import CheckpointError
-from open_exaone.base.records import Ask, Sampling, StopReason
+from open_exaone.base.records import Problem, Sampling, StopReason
 from open_exaone.engine.engine import Engine
-from open_exaone.engine.request import Request
+from open_exaone.rollout.provider import requests_for
 from open_exaone.rollout.providers.local import LocalProvider, weights_hash
 from open_exaone.text.tokenizer import Tokenizer
 
 WARM = Sampling(max_new_tokens=90, temperature=1.3, top_p=1.0, seed=4)
 
 
-def make_provider(num_slots=16, on_step=None):
+def make_provider(num_slots=16):
     engine = Engine(make_model(), make_tokenizer(), num_slots=num_slots)
-    return LocalProvider(engine, model="tiny", weights="abc", on_step=on_step)
+    return LocalProvider(engine, model="tiny", weights="abc")
 
 
 def asks(num_questions=3, num_samples=4, sampling=WARM, thinking=True):
-    return [
-        Ask(f"{number} + 4?", thinking, sampling, index)
-        for number in range(num_questions)
-        for index in range(num_samples)
-    ]
+    conversations = [[{"role": "user", "content": f"{number} + 4?"}] for number in range(num_questions)]
+    return requests_for(conversations, make_tokenizer(), replace(sampling, num_samples=num_samples), thinking=thinking)
 
 
 def mixed():
     return [*asks(), *asks(thinking=False), *asks(sampling=replace(WARM, thinking_budget=9))]
 
 
-def prompt_of(ask):
-    conversation = [{"role": "user", "content": ask.question}]
-    return make_tokenizer().render(conversation, thinking=ask.thinking, generation_prompt=True)
-
-
 @functools.cache
 def completions():
     """What the engine itself makes of `mixed()`."""
-    requests = [Request(prompt_of(ask), ask.sampling, ask.index) for ask in mixed()]
-    found = dict(Engine(make_model(), make_tokenizer(), num_slots=16).stream(requests))
-    return [found[place] for place in range(len(requests))]
+    found = dict(Engine(make_model(), make_tokenizer(), num_slots=16).stream(mixed()))
+    return [found[place] for place in range(len(found))]
 
 
 def test_generations_are_the_engines_completions_split():
@@ -54,8 +46,10 @@ def test_generations_are_the_engines_completions_split():
         generation = found[place]
         assert generation.reply == make_tokenizer().split(completion.ids, thinking=ask.thinking)
         assert generation.stop is completion.stop
-        assert generation.num_prompt_tokens == len(prompt_of(ask))
+        assert generation.num_prompt_tokens == len(ask.prompt_ids)
         assert generation.num_tokens == len(completion.ids)
+        assert (generation.ids, generation.logprobs) == (completion.ids, completion.sampling_logprobs)
+        assert generation.policy_version == completion.policy_version
     assert {generation.stop for generation in found.values()} > {StopReason.BUDGET, StopReason.LENGTH}
 
 
@@ -78,9 +72,26 @@ def test_thought_tokens_are_those_before_the_closing_tag():
     assert all(counted.values())
 
 
-def test_prompts_are_the_ids_that_are_sent():
-    asked = mixed()
-    assert make_provider().prompts(asked) == [" ".join(map(str, prompt_of(ask))) for ask in asked]
+def test_requests_hold_the_rendered_prompt_and_count_the_ones_that_stand_again():
+    tokenizer = make_tokenizer()
+    questions = ["1 + 4?", "2 + 4?", "1 + 4?"]
+    problems = [Problem(f"p/{n}", "p", "en", text, "5", "math") for n, text in enumerate(questions)]
+    found = requests_for(problems, tokenizer, replace(WARM, num_samples=2), thinking=True)
+    assert [(one.index, one.occurrence) for one in found] == [(0, 0), (1, 0)] * 2 + [(0, 1), (1, 1)]
+    for one, text in zip(found[::2], questions, strict=True):
+        assert one.messages == ({"role": "user", "content": text},)
+        assert list(one.prompt_ids) == tokenizer.render(one.messages, thinking=True, generation_prompt=True)
+    samples = [generation.ids for _, generation in sorted(make_provider().stream(found), key=lambda pair: pair[0])]
+    assert len(set(samples)) == 6
+
+
+def test_log_probabilities_are_under_what_was_sampled_from():
+    own = replace(WARM, temperature=1.0)
+    [raw] = Engine(make_model(), make_tokenizer()).stream(asks(1, 1, own))
+    [plain] = make_provider().stream(asks(1, 1, own))
+    assert plain[1].logprobs == raw[1].logprobs  # the model's own, without the rounding of a sum over the vocabulary
+    [(_, forced)] = make_provider().stream(asks(1, 1, replace(own, thinking_budget=9)))
+    assert 0.0 in forced.logprobs[9:]  # the forced end of the thought
 
 
 def test_a_stream_of_what_is_missing_gives_the_rest():
@@ -88,7 +99,7 @@ def test_a_stream_of_what_is_missing_gives_the_rest():
     whole = dict(make_provider().stream(asked))
     missing = [1, 2, 7, 20, 30]
     rest = dict(make_provider(num_slots=2).stream([asked[place] for place in missing]))
-    assert [rest[place] for place in range(5)] == [whole[place] for place in missing]
+    assert [rest[place].ids for place in range(5)] == [whole[place].ids for place in missing]
 
 
 def test_a_questions_prompt_is_read_once(monkeypatch):
@@ -104,59 +115,48 @@ def test_a_questions_prompt_is_read_once(monkeypatch):
     assert [shape[0] for shape in rows if shape[1] > 1] == [2]
 
 
-def test_closing_the_stream_stops_the_engine():
+def test_closing_the_stream_and_ctrl_c_stop_the_engine(monkeypatch):
     steps = []
-    stream = make_provider(2, lambda *step: steps.append(step)).stream(asks())
+    monkeypatch.setattr(interrupt, "check", lambda: steps.append(1))
+    stream = make_provider(2).stream(asks())
     next(stream)
     num_steps = len(steps)
     stream.close()
     assert list(stream) == []
     assert 0 < num_steps == len(steps)
-
-
-def test_on_step_may_stop_it():
-    class Stop(Exception):
-        pass
-
-    def stop(num_tokens, num_done):
-        raise Stop
-
-    with pytest.raises(Stop):
-        list(make_provider(on_step=stop).stream(asks()))
+    monkeypatch.undo()
+    monkeypatch.setattr(interrupt, "_requested", True)
+    with pytest.raises(interrupt.Interrupted):
+        list(make_provider().stream(asks()))
 
 
 def test_replies_end_where_the_context_does():
     provider = make_provider()
     short, long, longer = "2 + 3?", "5 + 4? " * 8, "5 + 4? " * 60
     sampling = Sampling(max_new_tokens=100, temperature=0.7, thinking_budget=90)
-    told = dict(provider.stream([Ask(question, True, sampling, 0) for question in (short, long, longer)]))
+    conversations = [[{"role": "user", "content": question}] for question in (short, long, longer)]
+    told = dict(provider.stream(requests_for(conversations, make_tokenizer(), sampling, thinking=True)))
     context = make_model().config.max_positions
     assert len(told) == 3
     assert all(generation.num_prompt_tokens + generation.num_tokens <= context for generation in (told[0], told[1]))
     assert (told[2].stop, told[2].num_tokens, told[2].reply.answer) == (StopReason.LENGTH, 0, "")
     [note] = provider.notes
     assert f"context of {context} tokens" in note
-    asked = make_provider()
-    asked.prompts([Ask(short, True, sampling, 0)])
-    assert asked.notes == ()
-    asked.prompts([Ask(longer, True, sampling, 0)])
-    assert list(asked.notes) == [note]  # also where every sample is there already
 
 
 def test_a_model_without_a_chat_format_is_refused(tmp_path):
     make_tokenizer().save(tmp_path)
     (tmp_path / "chat_template.jinja").unlink()
-    mute = LocalProvider(Engine(make_model(), Tokenizer.load(tmp_path)), model="mute", weights="")
-    for ask in (mute.prompts, lambda asked: list(mute.stream(asked))):
-        with pytest.raises(CheckpointError, match="has no chat template"):
-            ask(asks())
+    mute = LocalProvider(Engine(make_model(), Tokenizer.load(tmp_path)))
+    with pytest.raises(CheckpointError, match="has no chat template"):
+        requests_for([[{"role": "user", "content": "?"}]], mute.tokenizer, WARM, thinking=True)
 
 
 def test_identity_and_cost():
     provider = make_provider()
     identity = {"engine": "local", "model": "tiny", "weights": "abc", "dtype": "float32", "device": "cpu"}
     assert provider.identity == identity
-    assert provider.failure is None
+    assert (provider.failure, provider.gives_ids) == (None, True)
     [(_, generation)] = provider.stream(asks(1, 1))
     total = generation.num_prompt_tokens + generation.num_tokens
     config = make_model().config

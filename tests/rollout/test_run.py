@@ -3,14 +3,16 @@
 import pytest
 
 import mock_endpoint as module
+from evaluation.made_up import MadeUp
 from mock_endpoint import mock_endpoint
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import (
-    Completion,
+    Generation,
     Problem,
     Reply,
     Rollout,
     RolloutGroup,
+    Sample,
     Sampling,
     StopReason,
     Verdict,
@@ -19,14 +21,14 @@ from open_exaone.base.records import (
 from open_exaone.remote import http
 from open_exaone.remote.settings import Endpoint
 from open_exaone.rollout import judge_outage
-from open_exaone.rollout import run as run_module
-from open_exaone.rollout.run import MIN_ERRORS, Judging, judge_groups, run
+from open_exaone.rollout import judging as judging_module
+from open_exaone.rollout.run import MIN_ERRORS, Judging, judge_groups, sample
 from open_exaone.rollout.select import preference_pairs
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.settings import JudgeSettings
 
 PROBLEM = Problem("p/1", "p", "en", "What?", "4", "math")
-COMPLETION = Completion((1,), (0.0,), (0.0,), StopReason.END, 0)
+RIGHT = Generation(Reply("", r"\boxed{4}"), StopReason.END, 1, 1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +37,10 @@ def tokenizer() -> Tokenizer:
 
 
 def rollouts(tokenizer: Tokenizer, problem: Problem, replies: list[str], **judging):
-    def generate(prompts, sampling):
-        ids = [tuple(tokenizer.encode(reply)) for reply in replies]
-        return [[Completion(i, (0.0,) * len(i), (0.0,) * len(i), StopReason.END, 0) for i in ids] for _ in prompts]
-
-    sampling = Sampling(max_new_tokens=50, num_samples=len(replies))
-    [group] = run([problem], generate, tokenizer, sampling, thinking=False, judging=Judging(**judging))
+    provider = MadeUp(lambda request: replies[request.index])
+    provider.tokenizer = tokenizer
+    groups = sample([problem], provider, Sampling(50, num_samples=len(replies)), thinking=False)
+    [group] = judge_groups(groups, Judging(**judging), max_tokens=50, thinking=False)
     return group.rollouts
 
 
@@ -83,9 +83,9 @@ def test_a_problem_that_cannot_be_judged_is_named(tokenizer) -> None:
 
 
 def test_what_was_judged_before_an_error_is_saved(monkeypatch) -> None:
-    monkeypatch.setattr(run_module.os, "cpu_count", lambda: 1)  # in turn
+    monkeypatch.setattr(judging_module.os, "cpu_count", lambda: 1)  # in turn
     broken = Problem("mcq/7", "mcq", "en", "Which?", "K", "choice", metadata={"options": ["Rome", "Paris"]})
-    rollout = Rollout(COMPLETION, Reply("", r"\boxed{4}"), judge_outage.UNJUDGED, None)
+    rollout = Rollout(RIGHT, judge_outage.UNJUDGED, None)
     groups, saved = [RolloutGroup(problem, (1,), (rollout,)) for problem in (PROBLEM, broken, PROBLEM)], []
     with pytest.raises(DataError, match="problem mcq/7: "):
         judge_groups(groups, Judging(), max_tokens=9, thinking=False, save=saved.append)
@@ -120,13 +120,36 @@ def test_a_rule_then_judge_problem_waits_for_its_model(tokenizer, monkeypatch) -
 
 
 def test_a_preference_pair_never_has_a_sample_that_could_not_be_judged(tokenizer) -> None:
-    def group(*statuses):
+    def row(*statuses):
         verdicts = [Verdict(status, None, "") for status in statuses]
-        return RolloutGroup(PROBLEM, (1,), tuple(Rollout(COMPLETION, Reply("", ""), v, None) for v in verdicts))
+        return [Sample("", "p", "p/1", index, RIGHT, verdict) for index, verdict in enumerate(verdicts)]
 
     status = VerdictStatus
-    for _, chosen, rejected in preference_pairs(
-        [group(status.CORRECT, *[status.ERROR] * 5, status.TIMEOUT)] * 9, pairs_per_problem=9, seed=0
-    ):
+    pairs = preference_pairs(
+        [PROBLEM] * 9,
+        [row(status.CORRECT, *[status.ERROR] * 5, status.TIMEOUT)] * 9,
+        pairs_per_problem=9,
+        seed=0,
+    )
+    assert len(pairs) == 9
+    for problem, chosen, rejected in pairs:
+        assert problem is PROBLEM
         assert (chosen.verdict.status, rejected.verdict.status) == (status.CORRECT, status.TIMEOUT)
-    assert not preference_pairs([group(status.CORRECT, status.ERROR)], pairs_per_problem=9, seed=0)
+    assert not preference_pairs([PROBLEM], [row(status.CORRECT, status.ERROR)], pairs_per_problem=9, seed=0)
+    many = preference_pairs([PROBLEM], [row(*[status.CORRECT, status.WRONG] * 8)], pairs_per_problem=3, seed=5)
+    # As random.Random(f"{seed}:{problem.id}") shuffles the correct ones, then the incorrect ones.
+    assert [(chosen.index, rejected.index) for _, chosen, rejected in many] == [(8, 3), (6, 15), (2, 9)]
+
+
+def test_progress_and_what_a_provider_left_out_are_reported(tokenizer) -> None:
+    seen = []
+    provider = MadeUp(lambda request: "4")
+    provider.tokenizer = tokenizer
+    sampling = Sampling(50, num_samples=2)
+    groups = sample([PROBLEM] * 2, provider, sampling, thinking=False, on_progress=lambda *args: seen.append(args))
+    assert seen == [(1, 4, 7), (2, 4, 14), (3, 4, 21), (4, 4, 28)]
+    assert [one.occurrence for one in sorted(provider.asked, key=lambda one: one.occurrence)] == [0, 0, 1, 1]
+    assert list(groups[0].prompt_ids) == list(provider.asked[0].prompt_ids)
+    broken = MadeUp(lambda request: "4", fail=lambda request: request.index == 1)
+    with pytest.raises(DataError, match="2 of 4 samples could not be generated: it broke: fix it"):
+        sample([PROBLEM] * 2, broken, sampling, thinking=False)

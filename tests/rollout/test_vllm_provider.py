@@ -3,14 +3,18 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Ask, Generation, Sampling, StopReason
+from open_exaone.base.records import Generation, Request, Sampling, StopReason
+from open_exaone.rollout.provider import requests_for
 from open_exaone.rollout.providers.vllm import VllmProvider
 from open_exaone.text.encode import PieceEncoder
 from open_exaone.text.tokenizer import Tokenizer
@@ -36,8 +40,13 @@ class SamplingParams:
     presence_penalty: float
     seed: int
     stop_token_ids: list[int]
+    logprobs: int | None
     detokenize: bool
     output_kind: str
+
+
+def logprob_of(token: int) -> float:
+    return -token / 64
 
 
 @dataclass
@@ -50,6 +59,12 @@ class FakeEngine:
     running: dict[str, tuple[list[int], SamplingParams, int]] = field(default_factory=dict)
     aborted: list[str] = field(default_factory=list)
     reason: str | None = None
+    calls: list[str] = field(default_factory=list)
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def collective_rpc(self, method: str, kwargs: dict[str, str]) -> None:
+        self.calls.append(method)
+        self.weights = load_file(Path(kwargs["weights_path"], "model.safetensors"))
 
     def add_request(self, request_id: str, prompt: dict[str, list[int]], params: SamplingParams) -> None:
         assert request_id not in self.running
@@ -65,8 +80,14 @@ class FakeEngine:
             if ended or done == params.max_tokens:
                 del self.running[name]
                 reply = SimpleNamespace(
-                    token_ids=said[:done], finish_reason=self.reason or ("stop" if ended else "length")
+                    token_ids=said[:done], finish_reason=self.reason or ("stop" if ended else "length"), logprobs=None
                 )
+                if params.logprobs is not None:
+                    reply.logprobs = [
+                        {token: SimpleNamespace(logprob=logprob_of(token)), 7: SimpleNamespace(logprob=-0.5)}
+                        for token in reply.token_ids
+                        if token != 7
+                    ]
                 outputs.append(SimpleNamespace(request_id=name, finished=True, outputs=[reply]))
             else:
                 self.running[name] = (said, params, done)
@@ -92,7 +113,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
             if "unknown" in options:
                 raise TypeError("unexpected keyword argument 'unknown'")
             assert model == "a/model"
-            return SimpleNamespace(llm_engine=engine)
+            return SimpleNamespace(
+                llm_engine=engine,
+                collective_rpc=engine.collective_rpc,
+                reset_prefix_cache=lambda: engine.calls.append("reset_prefix_cache"),
+            )
 
         vllm = ModuleType("vllm")
         params = ModuleType("vllm.sampling_params")
@@ -105,14 +130,14 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     return open_it
 
 
-def asks(number: int, k: int = 1, *, thinking: bool = True, **sampling: Any) -> list[Ask]:
-    setting = Sampling(**{"max_new_tokens": 500, **sampling})
-    return [Ask(f"How much is {place} + 3?", thinking, setting, index) for place in range(number) for index in range(k)]
+def asks(number: int, k: int = 1, *, thinking: bool = True, **sampling: Any) -> list[Request]:
+    setting = Sampling(**{"max_new_tokens": 500, "num_samples": k, **sampling})
+    conversations = [[{"role": "user", "content": f"How much is {place} + 3?"}] for place in range(number)]
+    return requests_for(conversations, TOKENIZER, setting, thinking=thinking)
 
 
-def prompt_of(ask: Ask) -> list[int]:
-    messages = [{"role": "user", "content": ask.question}]
-    return TOKENIZER.render(messages, thinking=ask.thinking, generation_prompt=True)
+def prompt_of(request: Request) -> list[int]:
+    return TOKENIZER.render(request.messages, thinking=request.thinking, generation_prompt=True)
 
 
 def echo(prompt: list[int]) -> list[int]:
@@ -121,7 +146,7 @@ def echo(prompt: list[int]) -> list[int]:
     return reply_ids(f"hm\n</think>\n\nAsked in {len(prompt)} tokens." + " hm" * number)
 
 
-def test_every_ask_is_one_request_of_its_own(opened: Opened) -> None:
+def test_every_sample_is_one_request_of_its_own(opened: Opened) -> None:
     provider, engine = opened(echo)
     wanted = [*asks(4, 3), *asks(1, thinking=False, temperature=0.0, presence_penalty=1.5)]
     done = dict(provider.stream(wanted))
@@ -209,7 +234,7 @@ def test_closing_and_ctrl_c_free_what_is_running(opened: Opened, monkeypatch: py
     assert engine.running == {}
 
 
-def test_many_asks_are_given_bit_by_bit(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_requests_are_given_bit_by_bit(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("open_exaone.rollout.providers.vllm.MAX_UNFINISHED", 7)
     provider, engine = opened(echo)
     stream = provider.stream(asks(10, 10))
@@ -236,11 +261,33 @@ def test_replies_end_where_the_context_does(opened: Opened) -> None:
 def test_who_it_is_and_what_it_costs(opened: Opened) -> None:
     provider, _ = opened(echo, weights="abc", num_parameters=10**9)
     assert dict(provider.identity) == {"engine": "vllm 0.99", "model": "a/model", "weights": "abc"}
-    wanted = asks(2)
-    assert provider.prompts(wanted) == [" ".join(map(str, prompt_of(ask))) for ask in wanted]
     [(_, done)] = provider.stream(asks(1))
     assert provider.flops(done) == 2e9 * (done.num_prompt_tokens + done.num_tokens)
     assert opened(echo)[0].flops(done) is None
+
+
+def test_ids_and_log_probabilities_are_those_of_the_sampled_tokens(opened: Opened) -> None:
+    provider, engine = opened(echo)
+    assert provider.gives_ids
+    plain = asks(2, temperature=1.0, top_p=1.0)
+    done = dict(provider.stream([*plain, *asks(1)]))
+    for place, request in enumerate(plain):
+        ids = tuple(echo(prompt_of(request)))
+        assert done[place].ids == ids and done[place].logprobs == tuple(map(logprob_of, ids))
+        assert done[place].policy_version is None
+    assert (done[2].ids, done[2].logprobs) == (tuple(echo(prompt_of(plain[0]))), None)  # not the model's own
+    assert [params.logprobs for _, params in engine.asked] == [0, 0, None]
+
+
+def test_new_weights_are_read_before_the_next_sample(opened: Opened) -> None:
+    provider, engine = opened(echo)
+    weights = {"model.norm.weight": torch.arange(6.0).reshape(2, 3).T, "lm_head.weight": torch.ones(2).bfloat16()}
+    provider.update_weights(weights.items(), 4)
+    assert engine.calls == ["reload_weights", "reset_prefix_cache"]
+    assert engine.weights.keys() == weights.keys()
+    assert all(torch.equal(engine.weights[name], weights[name]) for name in weights)
+    [(_, done)] = provider.stream(asks(1))
+    assert done.policy_version == 4
 
 
 def test_without_vllm_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

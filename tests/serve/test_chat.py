@@ -7,10 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
+from doubles import make_model, make_tokenizer
+from evaluation.made_up import MadeUp
 from open_exaone.base.errors import PromptTooLongError
-from open_exaone.base.records import Problem, Reply, ToolCall, Verdict, VerdictStatus
+from open_exaone.base.records import Problem, Reply, Sampling, ToolCall, Verdict, VerdictStatus
 from open_exaone.base.terminal import Console
-from open_exaone.serve.chat import NUM_OFFERED, Message, run_chat
+from open_exaone.engine.engine import Engine
+from open_exaone.rollout.providers.local import LocalProvider
+from open_exaone.serve.chat import NUM_OFFERED, Message, asking, run_chat
 
 PROBLEMS = [Problem(f"sum/{i}", "sum", "en", f"What is {i} + {i}?", str(2 * i), "text") for i in range(1, 6)]
 
@@ -132,6 +136,20 @@ def test_a_failed_turn_is_told_and_forgotten() -> None:
     shown = talk(ask, "a", "b", "c", "1")
     assert asked == [1, 3, 3, 1]
     assert "holds 512 (/new begins" in shown
+
+
+def test_each_turn_is_one_request_with_a_seed_of_its_own() -> None:
+    provider = MadeUp(lambda request: request.messages[-1]["content"][::-1])
+    ask = asking(provider, Sampling(9, num_samples=4, seed=5))
+    shown = talk(ask, "abc", "def", problems=[])
+    assert "cba" in shown and "fed" in shown
+    assert [(len(one.messages), one.sampling.seed, one.index) for one in provider.asked] == [(1, 6, 0), (3, 7, 0)]
+
+
+def test_a_conversation_that_leaves_no_room_for_a_reply_is_shown_as_an_error() -> None:
+    provider = LocalProvider(Engine(make_model(), make_tokenizer()))
+    long = " ".join(["How much is 3 + 4?"] * 40)
+    assert "fills the model's context (/new begins" in talk(asking(provider, Sampling(9)), long, problems=[])
 
 
 def test_model_text_cannot_steer_the_terminal_or_be_markup() -> None:

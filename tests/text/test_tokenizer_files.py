@@ -77,12 +77,12 @@ def test_a_folder_that_names_no_end_opens_and_says_so_when_asked(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("generation_config", {"eos_token_id": 999}, "eos_token_id = 999: tokenizer.json has no such id; mend"),
+        ("generation_config", {"eos_token_id": 999}, "eos_token_id = 999: tokenizer.json has no such id; fix"),
         ("generation_config", {"eos_token_id": [999, 1 << 40]}, "eos_token_id = .*: tokenizer.json has no such id"),
-        ("config", {"eos_token_id": "</s>"}, "eos_token_id = </s>: must be an id, or a list of ids; mend"),
+        ("config", {"eos_token_id": "</s>"}, "eos_token_id = </s>: must be an id, or a list of ids; fix"),
         ("config", {"bos_token_id": True}, "bos_token_id = True: must be an id"),
         ("config", {"pad_token_id": -2}, "pad_token_id = -2: tokenizer.json has no such id"),
-        ("tokenizer_config", {"eos_token": "<no>"}, "eos_token = '<no>': tokenizer.json has no such token; mend"),
+        ("tokenizer_config", {"eos_token": "<no>"}, "eos_token = '<no>': tokenizer.json has no such token; fix"),
         ("special_tokens_map", {"pad_token": {"content": "<no>"}}, "pad_token = '<no>': tokenizer.json has no such"),
         ("tokenizer_config", {"eos_token": 3}, "eos_token: must be a text or"),
         ("tokenizer_config", {"bos_token": {"text": "<s>"}}, "bos_token: must be a text or|no such"),

@@ -155,7 +155,7 @@ class Wild(Supervised):
 
 def wild(base=Wild, **changes):
     tame = supervised(**changes)
-    return base(tame.config, tame.documents, 0)
+    return base(tame.config, tame.documents, tame.steps)
 
 
 def test_steps_that_are_not_finite_are_skipped_counted_and_at_last_fatal(tmp_path):

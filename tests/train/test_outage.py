@@ -26,7 +26,7 @@ from open_exaone.train import loop
 from open_exaone.train.loop import train
 from open_exaone.train.saver import Saver
 from open_exaone.verify.settings import JudgeSettings
-from tiny_stages import online_rl, same, start
+from tiny_stages import Watched, online_rl, same, start
 
 REWARD = {"preference": 1.0, "overlong": 0.1}
 STEPS_DOWN = (1, 2, 3)  # counted from 0
@@ -110,15 +110,13 @@ def run(folder, judge, before_judging=lambda step: None, num_steps=5, **endpoint
     fields = {"base_url": judge.url, "model": "m", "timeout_s": 5.0, "max_attempts": 1, **endpoint}
     objective = online_rl(model, folder, reward=REWARD, num_steps=num_steps)
     objective = replace(objective, settings=JudgeSettings(endpoint=Endpoint(**fields)))
-    generate, sampled = objective.generate, []
+    sampled = []
 
-    def watched(prompts, sampling):
-        completions = generate(prompts, sampling)
-        sampled.append(sampling.seed - objective.seed)
+    def after(requests):
+        sampled.append(requests[0].sampling.seed - objective.seed)
         before_judging(sampled[-1])
-        return completions
 
-    objective = replace(objective, generate=watched)
+    objective = replace(objective, provider=Watched(objective.provider, after=after))
     rows = []
     with suppress(Killed):
         train(model, optimizer, objective, folder, rows.append)

@@ -9,28 +9,32 @@ from pathlib import Path
 import pytest
 import torch
 
-from doubles import make_model, make_tokenizer
+from doubles import make_model, make_tokenizer, request
+from mock_endpoint import endpoint
+from open_exaone.base.errors import ConfigError, PromptTooLongError
 from open_exaone.base.files import read_jsonl
 from open_exaone.base.records import (
-    Completion,
+    Generation,
     Missing,
     Outage,
     Problem,
     Reply,
     Rollout,
     RolloutGroup,
+    Sampling,
     StopReason,
     Verdict,
     VerdictStatus,
 )
 from open_exaone.data.batch import join, singles
+from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.train.buffer import read_rollouts, write_rollouts
 from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import train
 from open_exaone.train.rollout_metrics import rollout_metrics
-from tiny_stages import OPTIMIZER, copy_of, online_rl, same, some_documents, start
+from tiny_stages import OPTIMIZER, Watched, copy_of, online_rl, same, some_documents, start
 
 REWARD = f"{Path(__file__).with_name('thought_length.py')}:score"
 SAMPLED_STEPS = list(range(8))
@@ -45,18 +49,17 @@ def run(folder, killed_at=None, dtype=torch.bfloat16, **changes):
     folder.mkdir(exist_ok=True)
     model, optimizer = start(dtype=dtype)
     objective, sampled = online_rl(model, folder, reward=REWARD, **changes), []
-    generate, advantages = objective.generate, objective._advantages
+    advantages = objective._advantages
 
-    def counted(prompts, sampling):
-        sampled.append(sampling.seed - objective.seed)
-        return generate(prompts, sampling)
+    def count(requests):
+        sampled.append(requests[0].sampling.seed - objective.seed)
 
     def killed(groups):
         if model.version == killed_at:
             raise KeyboardInterrupt
         return advantages(groups)
 
-    object.__setattr__(objective, "generate", counted)
+    object.__setattr__(objective, "provider", Watched(objective.provider, count))
     object.__setattr__(objective, "_advantages", killed)
     try:
         train(model, optimizer, objective, folder, lambda row: None)
@@ -203,9 +206,9 @@ def group(*statuses, rewards=None):
     rollouts = []
     for index, status in enumerate(statuses):
         reward = None if status is S.ERROR else float(status is S.CORRECT) if rewards is None else rewards[index]
-        completion = Completion((5, 6), (-1.0, -3.0), (-1.0, -3.0), StopReason.END, 0)
+        generation = Generation(Reply("", ""), StopReason.END, 3, 2, 0, (5, 6), (-1.0, -3.0), 0)
         terms = {"correct": Missing("It failed.") if reward is None else reward}
-        rollouts.append(Rollout(completion, Reply("", ""), Verdict(status, None, "."), reward, terms))
+        rollouts.append(Rollout(generation, Verdict(status, None, "."), reward, terms))
     return RolloutGroup(PROBLEM, (1, 2, 3), tuple(rollouts))
 
 
@@ -250,7 +253,8 @@ def test_terms_come_back_from_a_file_as_they_were_and_open_ones_open(tmp_path):
     sampled = group(S.CORRECT, S.WRONG)
     groups = [replace(sampled, rollouts=tuple(replace(r, terms=terms) for r in sampled.rollouts))]
     write_rollouts(tmp_path / "a.jsonl", groups, "key")
-    [found] = read_rollouts(tmp_path / "a.jsonl", [PROBLEM], [[1, 2, 3]], make_tokenizer(), "key")
+    requests = [request([1, 2, 3], Sampling(9), index) for index in range(2)]
+    [found] = read_rollouts(tmp_path / "a.jsonl", [PROBLEM], requests, make_tokenizer(), "key")
     wanted = {**terms, "preference": Missing("Not judged yet.", Outage.DOWN)}
     assert [rollout.terms for rollout in found.rollouts] == [wanted] * 2
     assert [rollout.verdict for rollout in found.rollouts] == [rollout.verdict for rollout in sampled.rollouts]
@@ -267,3 +271,33 @@ def test_both_rates_are_logged(tmp_path):
     objective = online_rl(model, tmp_path / "adamw", num_steps=1, optimizer=config)
     train(model, optimizer, objective, tmp_path / "adamw", rows.append)
     assert "matrix_learning_rate" not in rows[-1]
+
+
+def test_an_endpoint_that_gives_only_text_is_refused_before_anything_is_trained(tmp_path):
+    model = make_model()
+    text_only = endpoint("http://127.0.0.1:9/v1", "m")
+    with pytest.raises(ConfigError, match="127.0.0.1:9.*: online RL learns from token ids and log-prob.*choose"):
+        replace(online_rl(model, tmp_path), provider=text_only)
+
+
+def test_the_provider_gets_the_weights_of_each_step_before_it_samples(tmp_path):
+    """With LoRA they are the merged ones, by the names of a plain model."""
+    model = make_model()
+    plain = [name for name, _ in model.named_parameters()]
+    add_lora(model, LoraConfig(rank=4), seed=0)
+    optimizer = MasterOptimizer(model, None, OPTIMIZER)
+    objective, calls = online_rl(model, tmp_path, reward=REWARD, num_steps=3, batch_prompts=2), []
+    provider = Watched(objective.provider, lambda requests: calls.append("sample"))
+    provider.update_weights = lambda weights, version: calls.append((version, {n: w.clone() for n, w in weights}))
+    train(model, optimizer, replace(objective, provider=provider), tmp_path, lambda row: None)
+    assert [call if isinstance(call, str) else call[0] for call in calls] == [0, "sample", 1, "sample", 2, "sample"]
+    given = [call[1] for call in calls if not isinstance(call, str)]
+    assert all(list(weights) == plain for weights in given)
+    assert same(given[0], dict(make_model().named_parameters()))
+    assert not same(given[0], given[1]) and not same(given[1], given[2])
+
+
+def test_a_prompt_without_room_for_a_whole_reply_is_refused(tmp_path):
+    model = make_model()
+    with pytest.raises(PromptTooLongError, match="max_new_tokens = 120 that exceeds the model's context of 128"):
+        online_rl(model, tmp_path, max_new_tokens=120).step_data(0)

@@ -296,9 +296,11 @@ def test_broken_problems_are_refused_by_field(gold: str, metadata: Mapping[str, 
 
 def test_a_verdict_says_why() -> None:
     verdict = judge_choice(r"\boxed{B}", "C", CITIES, JudgeSettings())
-    assert (verdict.extracted, verdict.why) == ("B", "B is not the gold option C.")
-    assert judge_choice("A or C", "C", CITIES, JudgeSettings()).why == "The reply does not settle on one of A and C."
-    assert judge_choice(r"\boxed{x}", "C", CITIES, JudgeSettings()).why == "x is none of A to D."
+    assert (verdict.extracted, verdict.why) == ("B", "Option B is wrong: the gold option is C.")
+    assert (
+        judge_choice("A or C", "C", CITIES, JudgeSettings()).why == "The reply names A and C and chooses no single one."
+    )
+    assert judge_choice(r"\boxed{x}", "C", CITIES, JudgeSettings()).why == "The answer x is none of the options A to D."
 
 
 @given(

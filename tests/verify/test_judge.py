@@ -116,7 +116,9 @@ def test_hostile_answers_are_judged_in_linear_time(kind: str, answer: str) -> No
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'maths': unknown; the kinds are exact, math, .*reasoning_gym"):
+    with pytest.raises(
+        ValueError, match=r"'maths': unknown; did you mean .math.. The kinds are exact, math, .*reasoning_gym"
+    ):
         judge_answer("maths", "", "", {})
 
 
@@ -129,7 +131,7 @@ def test_reasoning_gym_is_asked_for_its_own_score() -> None:
 def test_part_of_a_score_is_wrong() -> None:
     verdict = judge_answer("reasoning_gym", r"\boxed{3 or 4}", "3", CHAIN_SUM)  # scored 1/6
     assert verdict.status is VerdictStatus.WRONG
-    assert verdict.why == "The scorer of chain_sum gives 0.166667 of 1 to 3 or 4."
+    assert verdict.why == "The answer 3 or 4 is wrong: reasoning-gym's chain_sum scores it 0.166667 of 1."
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def test_the_verdict_says_which_part_is_in_another_language() -> None:
     assert judge_language(KOREAN[0], "ko", {"thought": KOREAN[1]}, settings).status is VerdictStatus.CORRECT
     verdict = judge_language(KOREAN[0], "ko", {"thought": ENGLISH[0]}, settings)
     assert verdict.status is VerdictStatus.WRONG
-    assert verdict.why == "Only 0% of the thought is in Korean."
+    assert verdict.why == "The reply must be in Korean, but only 0% of the thought is."
 
 
 def test_unknown_languages_and_broken_thoughts_are_refused_by_name() -> None:

@@ -28,7 +28,7 @@ def test_words_and_characters_are_counted_in_korean_too(metadata: dict[str, int]
 
 def test_the_verdict_on_length_names_the_count() -> None:
     verdict = judge_length("one two three", "", {"max_words": 2}, JudgeSettings())
-    assert (verdict.status, verdict.why) == (VerdictStatus.WRONG, "The answer has 3 words, not at most 2.")
+    assert (verdict.status, verdict.why) == (VerdictStatus.WRONG, "The answer has 3 words instead of at most 2.")
 
 
 @pytest.mark.parametrize(

@@ -107,12 +107,12 @@ def judge(server: Judge) -> Judge:
 def test_the_model_may_overrule_wrong(judge: Judge) -> None:
     verdict = judge("dihydrogen monoxide")
     assert verdict == Verdict(
-        CORRECT, "dihydrogen monoxide", "The judge model judge-1 says that it is the same as the gold answer."
+        CORRECT, "dihydrogen monoxide", "The judge model judge-1 says that the answer is the same as the gold answer."
     )
     judge.reply = "DIFFERENT"
     verdict = judge("CO2")
     assert (verdict.status, verdict.extracted) == (WRONG, "CO2")
-    assert verdict.why == "The rule and the judge model judge-1 say that it is not the gold answer."
+    assert verdict.why == "The answer is wrong by the rule and by the judge model judge-1."
 
 
 @pytest.mark.parametrize("status", [status for status in VerdictStatus if status is not WRONG])
@@ -171,7 +171,7 @@ def test_only_one_word_on_the_last_line_decides(judge: Judge, reply: str, status
     verdict = judge("dihydrogen monoxide")
     assert verdict.status is status
     if status is ERROR:
-        assert verdict.why == "The judge model judge-1 said neither SAME nor DIFFERENT."
+        assert verdict.why == "The judge model judge-1 answered neither SAME nor DIFFERENT."
 
 
 def test_the_model_is_shown_question_gold_and_final_answer(judge: Judge) -> None:
@@ -278,7 +278,7 @@ def test_a_missing_question_is_named(judge: Judge, metadata: dict[str, object]) 
 
 
 def test_a_gold_answer_too_long_to_compare_is_named(judge: Judge) -> None:
-    with pytest.raises(ValueError, match="answer: 2001 characters"):
+    with pytest.raises(ValueError, match="answer: has 2,001 characters"):
         judge("H2O", gold="x" * (MAX_ANSWER_CHARS + 1))
 
 

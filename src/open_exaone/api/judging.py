@@ -1,12 +1,14 @@
 """The part of the public Python API that judges: it loads no torch."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem, Verdict
-from open_exaone.rollout.run import judge_reply, side_by_side
+from open_exaone.rollout.run import judge_reply
 from open_exaone.sandbox.programs import Limits, ProgramResult
 from open_exaone.sandbox.programs import run_program as _run_program
 from open_exaone.text.split import split_reply
@@ -117,7 +119,8 @@ def judge_rows(
         except ValueError as error:
             raise DataError(f"{source}: line {number}: {error}") from error
 
-    return side_by_side(verdict, list(rows))
+    with ThreadPoolExecutor(os.cpu_count(), "judge") as threads:
+        return list(threads.map(verdict, rows))
 
 
 def _arguments(row: Any, kind: str) -> dict[str, Any]:

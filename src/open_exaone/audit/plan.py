@@ -64,7 +64,7 @@ def recipe_of(trial: Trial, num_steps: int, plan: Plan) -> Recipe:
             "name": "verify-real",
             "seed": SEED,
             "model": str(trial.folder.absolute()),
-            "num_slots": plan.num_samples_at_once,
+            "engine": {"kind": "local", "num_slots": plan.num_samples_at_once},
             "data": {"train": {"sources": [rows]}},
             "stages": [stage],
         }

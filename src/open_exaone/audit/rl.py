@@ -16,12 +16,12 @@ from open_exaone.base.records import NO_FINDING, Problem, RolloutGroup, Sampling
 from open_exaone.evaluation.paired import paired_difference
 from open_exaone.evaluation.statistics import estimate
 from open_exaone.pipeline.folder import RunFolder
+from open_exaone.pipeline.measure import sampling_progress
 from open_exaone.pipeline.run import run_recipe
 from open_exaone.pipeline.start import Run, open_run
 from open_exaone.rewards.rubric import weights_of
 from open_exaone.rollout.records import sample_rows
-from open_exaone.rollout.run import Judging
-from open_exaone.rollout.run import run as sample_judged
+from open_exaone.rollout.run import Judging, judge_groups, sample
 
 if TYPE_CHECKING:
     from open_exaone.model.transformer import LanguageModel
@@ -107,12 +107,16 @@ def _measured(run: Run, plan: Plan, model: Path, problems: list[Problem], name: 
 
 
 def _measure(run: Run, plan: Plan, folder: Path, problems: list[Problem], name: str) -> dict[str, Any]:
-    model, started = run.open_model(folder), time.perf_counter()
+    from open_exaone.checkpoint.folder import load_model, resolve_device
+    from open_exaone.pipeline.engine import open_fixed
+
+    model = load_model(folder, dtype=run.machine.dtype, device=resolve_device(run.machine.device))
+    provider, started = open_fixed(run, f"rl: {name}", model, folder, name), time.perf_counter()
     sampling = Sampling(plan.max_new_tokens, 1.0, 1.0, plan.num_samples, SEED)
+    progress = sampling_progress(run.on_event, f"rl: {name}")
+    groups = sample(problems, provider, sampling, thinking=True, on_progress=progress)
     judging = Judging(run.judge, weights_of(plan.reward))
-    groups = sample_judged(
-        problems, run.generate(model, f"rl: {name}"), run.tokenizer, sampling, thinking=True, judging=judging
-    )
+    groups = judge_groups(groups, judging, max_tokens=plan.max_new_tokens, thinking=True)
     seconds = time.perf_counter() - started
     write_jsonl(run.folder.path / f"{name}.jsonl", sample_rows(groups))
     return {**_summary(groups, seconds), **_gauge(model, groups, plan.micro_batch_tokens)}
@@ -120,12 +124,12 @@ def _measure(run: Run, plan: Plan, folder: Path, problems: list[Problem], name: 
 
 def _summary(groups: Sequence[RolloutGroup], seconds: float) -> dict[str, Any]:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    num_tokens = sum(len(rollout.completion.ids) for rollout in rollouts)
+    num_tokens = sum(rollout.generation.num_tokens for rollout in rollouts)
     correct = {group.problem.id: [rollout.verdict.correct for rollout in group.rollouts] for group in groups}
     return {
         "correct": {name: sum(samples) / len(samples) for name, samples in correct.items()},
         "mean_reply_tokens": num_tokens / len(rollouts),
-        "truncated_share": sum(r.completion.stop is StopReason.LENGTH for r in rollouts) / len(rollouts),
+        "truncated_share": sum(r.generation.stop is StopReason.LENGTH for r in rollouts) / len(rollouts),
         "error_share": sum(r.verdict.status in NO_FINDING for r in rollouts) / len(rollouts),
         "generated_tokens_per_second": num_tokens / seconds,
     }

@@ -1,6 +1,6 @@
 """Every exception of our own, as a tree:
 
-OpenExaoneError           anything a user can mend; the command line prints it and exits 1
+OpenExaoneError           anything a user can fix; the command line prints it and exits 1
 ├── ConfigError           a recipe, flag or value is wrong; exits 2
 ├── DataError             a data file or a set of problems is wrong
 ├── CheckpointError       a model's folder or a saved state is wrong
@@ -10,7 +10,7 @@ OpenExaoneError           anything a user can mend; the command line prints it a
 
 
 class OpenExaoneError(Exception):
-    """A failure that a user can mend; its text names what is wrong and says how to mend it."""
+    """A failure that a user can fix; its message names what is wrong and how to fix it."""
 
 
 class ConfigError(OpenExaoneError, ValueError):

@@ -21,12 +21,12 @@ OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 @contextlib.contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turns "no space left", "read-only" and "not permitted" into an error that says the mend."""
+    """Turns "no space left", "read-only" and "not permitted" into an error that names the fix."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         number = error.errno if isinstance(error, OSError) else _number(error)
-        mends = {
+        fixes = {
             errno.ENOSPC: "the disk is full; free some space and run the same command again",
             errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
             errno.EFBIG: "the file is too large for this disk or for the limits set; choose another place",
@@ -40,9 +40,9 @@ def explain_os_errors(path: Path) -> Iterator[None]:
             errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
             errno.ELOOP: "a link stands there; remove it, or choose another place",
         }
-        if number not in mends:
+        if number not in fixes:
             raise
-        raise RunFolderError(f"{path}: cannot write: {mends[number]}. What was saved before is kept.") from error
+        raise RunFolderError(f"{path}: cannot write: {fixes[number]}. What was saved before is kept.") from error
 
 
 @contextlib.contextmanager

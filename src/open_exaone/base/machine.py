@@ -20,7 +20,7 @@ def prepare_process() -> None:
     - GOMP_SPINCOUNT, KMP_BLOCKTIME (builds with Intel's OpenMP; ms): torch's threads wait for each other by spinning.
       On a machine that does anything else, a spinning thread keeps the one it waits for off its core, and each
       operation then takes a whole slice of the scheduler (8 ms measured, for 0.1 ms of work). Spinning a fifteenth as
-      long costs nothing on an idle machine. Whoever has set OMP_WAIT_POLICY has said how threads wait.
+      long costs nothing on an idle machine. A policy that the user has set in OMP_WAIT_POLICY is kept.
     - mallopt: glibc hands each large freed block back to the kernel and asks for it again, page fault by
       page fault. Keeping it halves the time of a training step here; memory stays at its peak.
     """

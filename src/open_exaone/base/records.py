@@ -45,6 +45,12 @@ class Sampling:
     presence_penalty: float = 0.0  # taken off the logits of every token that the reply already has
     thinking_budget: int | None = None  # the longest thought, in tokens; then its end is forced and the answer follows
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether tokens are drawn from the model's own distribution, so that its log-probabilities are theirs."""
+        is_plain = (self.temperature, self.top_p, self.presence_penalty) == (1.0, 1.0, 0.0)
+        return is_plain and self.thinking_budget is None
+
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens = {self.max_new_tokens}: must be at least 1")
@@ -95,24 +101,35 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One sample of one prompt, asked of a provider. `sampling.num_samples` plays no part: this is one of them."""
+class Request:
+    """One sample of one prompt. Its random stream is a function of (seed, prompt, occurrence, index) alone."""
 
-    question: str  # what the user turn says
+    messages: tuple[Mapping[str, str], ...]  # "role" and "content": what a chat endpoint takes
+    prompt_ids: tuple[int, ...] | None  # [T] the messages, rendered; None where the provider has no tokenizer
     thinking: bool  # in reasoning mode
-    sampling: Sampling
-    index: int  # which sample of this prompt: with the seed and the prompt, it fixes the random stream
+    sampling: Sampling  # `num_samples` plays no part: this is one of them
+    index: int = 0  # which sample of this prompt
+    occurrence: int = 0  # how often this prompt stood before in the same call
+
+    @property
+    def stream_name(self) -> str:
+        """What is hashed with the prompt to seed the random stream; a prompt that stands once needs no occurrence."""
+        name = f"{self.sampling.seed}:{self.index}"
+        return f"{name}:{self.occurrence}" if self.occurrence else name
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a provider produced for one ask."""
+    """What a provider produced for one request; T tokens, the end token included."""
 
     reply: Reply
     stop: StopReason
     num_prompt_tokens: int
-    num_tokens: int  # of the reply, its end included
+    num_tokens: int  # T; estimated where an endpoint does not count
     num_thought_tokens: int
+    ids: tuple[int, ...] | None = None  # [T]; None where the provider gives only text
+    logprobs: tuple[float, ...] | None = None  # [T] under the distribution that was sampled from
+    policy_version: int | None = None  # which weights produced it; training counts up by one each step
 
 
 class VerdictStatus(StrEnum):
@@ -163,10 +180,9 @@ Term = float | Missing
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion of one problem, judged."""
+    """One generation for one problem, judged."""
 
-    completion: Completion
-    reply: Reply
+    generation: Generation
     verdict: Verdict
     reward: float | None  # the weighted sum of the terms; None, and masked, where the verdict or a term is not known
     terms: Mapping[str, Term] = field(default_factory=dict)  # each by itself, unweighted
@@ -190,5 +206,5 @@ class RolloutGroup:
     """G samples of one problem under one policy version."""
 
     problem: Problem
-    prompt_ids: tuple[int, ...]  # [T]
+    prompt_ids: tuple[int, ...]  # [T]; empty where the provider has no tokenizer
     rollouts: tuple[Rollout, ...]  # [G]

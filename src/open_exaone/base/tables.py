@@ -51,13 +51,13 @@ class RowError:
     field: str  # such as "messages[1].role"; "" is the whole row
     reason: str  # one of a few, such as "wrong role": what is counted
     why: str
-    mend: str = ""
+    fix: str = ""
     unit: str = "line"
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.unit} {self.number}" if self.number else self.file
         field = f"{self.field}: " if self.field else ""
-        return encodable(f"{place}: {field}{self.why}" + (f"; {self.mend}" if self.mend else ""))
+        return encodable(f"{place}: {field}{self.why}" + (f"; {self.fix}" if self.fix else ""))
 
 
 Rows = Iterator[Row | RowError]

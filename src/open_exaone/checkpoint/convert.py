@@ -16,7 +16,7 @@ from open_exaone.base.links import own_file
 from open_exaone.checkpoint.adapter import Merged, read_adapter
 from open_exaone.checkpoint.folder import DTYPES, load_config
 from open_exaone.checkpoint.gguf import export_gguf
-from open_exaone.checkpoint.licence import carry_licence, check_derived_name, licence_of, model_name, tell
+from open_exaone.checkpoint.licence import carry_licence, check_derived_name, licence_of, model_name, warn_of_licence
 from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weights
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.family import FAMILIES
@@ -58,11 +58,11 @@ def convert(
 
     Raises:
         ConfigError: the pair is illegal, `target` is in use, or its name is not what the licence asks for.
-        CheckpointError: the source is broken, or cannot be said in the target's layout; names the file and why.
+        CheckpointError: the source is broken, or cannot be written in the target's layout; names the file and why.
     """
     target = Path(os.path.abspath(target))
     licence = licence_of(source)
-    tell(licence, model_name(source))
+    warn_of_licence(licence, model_name(source))
     check_derived_name(licence, target.name)
     _check_target(target, to)
     if adapter is not None and to == "gguf":

@@ -11,7 +11,7 @@ from open_exaone.base.errors import CheckpointError, ConfigError, DataError
 from open_exaone.base.files import MAX_CONFIG_BYTES, read_json, write_json
 from open_exaone.base.links import own_file
 from open_exaone.base.machine import has_fast_cpu_bfloat16
-from open_exaone.checkpoint.licence import licence_of, model_name, tell
+from open_exaone.checkpoint.licence import licence_of, model_name, warn_of_licence
 from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weights
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.hf import config_from_hf, config_to_hf
@@ -116,7 +116,7 @@ def load_model(folder: Path, *, dtype: str | torch.dtype = "auto", device: str |
         CheckpointError: a file is missing or broken, a tensor is missing, unknown, of another shape or not finite, or
             the tokenizer beside them has more ids than the model.
     """
-    tell(licence_of(folder), model_name(folder))
+    warn_of_licence(licence_of(folder), model_name(folder))
     config = load_config(folder)
     check_vocabulary(folder, config)
     target = dtype if isinstance(dtype, torch.dtype) else resolve_dtype(dtype, device)
@@ -137,7 +137,7 @@ def load_tokenizer(folder: Path, *, chat_format: str | None = None) -> Tokenizer
     Raises:
         CheckpointError: a file is missing or broken, or it has more ids than the model beside it.
     """
-    tell(licence_of(folder), model_name(folder))
+    warn_of_licence(licence_of(folder), model_name(folder))
     if (folder / "config.json").is_file():
         check_vocabulary(folder, load_config(folder))
     return Tokenizer.load(folder, chat_format=chat_format)

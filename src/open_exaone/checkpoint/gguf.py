@@ -16,7 +16,7 @@ from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, ConfigError
 from open_exaone.base.files import write_atomically
-from open_exaone.checkpoint.gguf_tokenizer import MEND, add_tokenizer
+from open_exaone.checkpoint.gguf_tokenizer import FIX, add_tokenizer
 from open_exaone.checkpoint.weights import expected_shapes
 from open_exaone.model.config import LayerKind, ModelConfig
 from open_exaone.model.rope import inverse_frequencies
@@ -80,7 +80,7 @@ def export_gguf(
     except ImportError as error:
         raise ConfigError("GGUF needs one more package: pip install 'open-exaone[gguf]'") from error
     for objection in _objections(config):
-        raise CheckpointError(f"{folder}: cannot become GGUF: {objection}. {MEND}")
+        raise CheckpointError(f"{folder}: cannot become GGUF: {objection}. {FIX}")
     writer = gguf.GGUFWriter(None, config.family)
     writer.add_name(path.stem)
     _add_shape(writer, config, dtype)
@@ -109,7 +109,7 @@ def _objections(config: ModelConfig) -> Iterator[str]:
 
 
 def _objections_to_layer_kinds(config: ModelConfig) -> Iterator[str]:
-    """llama.cpp tells EXAONE 4.0's layer kinds by the number of layers.
+    """llama.cpp derives EXAONE 4.0's layer kinds from the number of layers.
 
     At 64 layers it leaves RoPE out of every layer that isn't local; at another depth it has no local layers. It reads
     the window from the file, and in new releases the pattern too, but older ones would take LLLG silently.

@@ -18,7 +18,7 @@ from open_exaone.text.tokenizer_files import TEMPLATE_FILE, Source
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-MEND = "Keep the model as safetensors, for exaone, transformers or vLLM"
+FIX = "Keep the model as safetensors, for exaone, transformers or vLLM"
 
 
 def _byte_level(*, use_regex: bool) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def add_tokenizer(writer: "GGUFWriter", folder: Path, vocab_size: int) -> None:
         raise CheckpointError(f"{path}: cannot be read as a tokenizer: {error}") from error
     state = json.loads(backend.to_str())  # in today's spelling, whatever the file's
     for objection in _objections_to_tokenizer(state):
-        raise CheckpointError(f"{path}: llama.cpp cannot tokenise as it does: {objection}. {MEND}")
+        raise CheckpointError(f"{path}: llama.cpp cannot tokenise as it does: {objection}. {FIX}")
     writer.add_tokenizer_model("gpt2")
     name = _pre_tokenizer_name(state)
     assert name is not None
@@ -118,7 +118,7 @@ def _add_tokens(writer: "GGUFWriter", backend: tokenizers.Tokenizer, path: Path,
         types[token_id] = TokenType.CONTROL if token.special else TokenType.USER_DEFINED
     tokens = [texts.get(token_id, f"[PAD{token_id}]") for token_id in range(vocab_size)]
     if len(set(tokens)) < vocab_size:  # would end llama.cpp's process
-        raise CheckpointError(f"{path}: two ids have the same text; llama.cpp takes each text once. {MEND}")
+        raise CheckpointError(f"{path}: two ids have the same text; llama.cpp takes each text once. {FIX}")
     writer.add_token_list(tokens)
     writer.add_token_types(types)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from open_exaone.base.hub import snapshot
-from open_exaone.checkpoint.licence import licence_by_name, tell
+from open_exaone.checkpoint.licence import licence_by_name, warn_of_licence
 
 # What a model's folder needs; never code, never pickles. Sub-folders hold other formats of the same weights.
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
@@ -17,5 +17,5 @@ def download(source: str | Path) -> Path:
         CheckpointError: there is no such model, or it cannot be had.
     """
     name = str(source).partition("@")[0]
-    tell(licence_by_name([name]), name)
+    warn_of_licence(licence_by_name([name]), name)
     return snapshot(str(source), WANTED, kind="model", unwanted=UNWANTED)

@@ -1,7 +1,7 @@
-"""Whose licence a model is under, and what follows: said before use, carried along, kept in the name.
+"""A model's licence and what follows from it: a notice before use, the licence file copied along, the name kept.
 
 EXAONE models and their tokenizers are LG AI Research's, under agreements of their own; a model trained from scratch
-here is under none of them. What a licence says is told in one line; the agreement itself is what counts.
+here is under none of them. Each licence is summed up in one line; the agreement itself is what counts.
 """
 
 import functools
@@ -21,7 +21,7 @@ LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*")
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """One agreement, and what it asks of whoever uses, changes or distils a model."""
+    """One agreement, and what it requires of those who use, change or distil a model."""
 
     name: str
     use: str
@@ -61,7 +61,7 @@ _MAX_TOKENIZER_BYTES = 100_000_000
 def licence_of(folder: Path) -> Licence | None:
     """The EXAONE licence that a model's folder is under, or None.
 
-    Judged by its name (the folder's, the hub's, or the one that its config.json tells), by its LICENSE file, and by
+    Judged by its name (the folder's, the hub's, or the one in its config.json), by its LICENSE file, and by
     its tokenizer, which is part of the licensed model.
     """
     if (by_name := licence_by_name(_names(folder))) is not None:
@@ -85,7 +85,7 @@ def licence_by_name(names: Iterable[str]) -> Licence | None:
 
 
 @functools.cache
-def tell(licence: Licence | None, name: str) -> None:
+def warn_of_licence(licence: Licence | None, name: str) -> None:
     """Says, once in a process, what a model's licence asks for."""
     if licence is not None:
         logger.warning(
@@ -96,7 +96,7 @@ def tell(licence: Licence | None, name: str) -> None:
 
 
 @functools.cache
-def tell_before_generating(licence: Licence | None, name: str) -> None:
+def warn_before_generating(licence: Licence | None, name: str) -> None:
     """Says, once in a process, what a model's licence says of training with what the model writes."""
     if licence is not None:
         logger.warning("Before you train with what %s writes: the %s %s.", name, licence.name, licence.training_data)
@@ -156,10 +156,10 @@ def _names(folder: Path) -> list[str]:
     if resolved.parent.name == "snapshots":
         names.append("/".join(resolved.parent.parent.name.split("--")[1:]))
     try:
-        told = read_json(own_file(folder / "config.json"), max_bytes=MAX_CONFIG_BYTES).get("_name_or_path")
+        named = read_json(own_file(folder / "config.json"), max_bytes=MAX_CONFIG_BYTES).get("_name_or_path")
     except (DataError, AttributeError):
-        told = None
-    return [told, *names] if isinstance(told, str) and told else names
+        named = None
+    return [named, *names] if isinstance(named, str) and named else names
 
 
 def _by_tokenizer(folder: Path) -> Licence | None:

@@ -230,14 +230,12 @@ def _files(folder: Path) -> dict[Path, set[str] | None]:
     return {_inside(folder, file, f"{INDEX}: weight_map"): names for file, names in tensors_of.items()}
 
 
-def _inside(folder: Path, file: str, said_by: str) -> Path:
+def _inside(folder: Path, file: str, index: str) -> Path:
     """A file of weights that stands in the folder itself, or, in the hub's cache, in the same model's blobs."""
     path = folder / file
     if Path(file).name != file or not file.endswith(".safetensors"):
-        raise CheckpointError(
-            f"{folder / said_by}: {file!r} must be the name of a .safetensors file in the same folder"
-        )
+        raise CheckpointError(f"{folder / index}: {file!r} must be the name of a .safetensors file in the same folder")
     own_file(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file, though {folder / said_by} names it: copy or download it again")
+        raise CheckpointError(f"{path}: no such file, though {folder / index} names it: copy or download it again")
     return path

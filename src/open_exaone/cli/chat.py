@@ -28,37 +28,26 @@ class ChatArguments:
 
 def chat(model: Model, /, *, args: ChatArguments = ChatArguments()) -> int:
     """Talk to a model in the terminal; with a run's folder, it offers problems that the model solved."""
-    from open_exaone.base.records import Reply, Sampling
+    from open_exaone.base.records import Sampling
     from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
     from open_exaone.engine.engine import Engine
     from open_exaone.pipeline.folder import RunFolder, is_run, resolve_model
+    from open_exaone.rollout.providers.local import LocalProvider
     from open_exaone.rollout.run import judge_reply
-    from open_exaone.serve.chat import run_chat
+    from open_exaone.serve.chat import asking, run_chat
 
     if not 0 <= args.temperature <= 100:
         raise ConfigError(f"--temperature {args.temperature}: must lie in 0 (greedy) to 100")
     if args.max_new_tokens is not None and args.max_new_tokens < 1:
         raise ConfigError(f"--max-new-tokens {args.max_new_tokens}: must be at least 1")
     folder = resolve_model(model)
-    tokenizer = load_tokenizer(folder)
     network = load_model(folder, dtype=args.compute.dtype, device=resolve_device(args.compute.device))
-    engine = Engine(network, tokenizer)
+    provider = LocalProvider(Engine(network, load_tokenizer(folder)))
     of_run = RunFolder(model).recipe().evaluation if is_run(model) else None
     context = network.config.max_positions
     limit = of_run.reply_limit(context) if of_run else min(4096, context // 2)
-    turn = 0
-
-    def ask(messages: list[dict[str, str]], thinking: bool) -> Reply:
-        nonlocal turn
-        turn += 1
-        prompt = tokenizer.render(messages, thinking=thinking, generation_prompt=True)
-        sampling = Sampling(
-            max_new_tokens=args.max_new_tokens or limit, temperature=args.temperature, seed=args.seed + turn
-        )
-        [[completion]] = engine.generate([prompt], sampling)
-        return tokenizer.split(completion.ids, thinking=thinking)
-
-    run_chat(ask, judge_reply, _solved_problems(model, folder), thinking=args.thinking)
+    sampling = Sampling(max_new_tokens=args.max_new_tokens or limit, temperature=args.temperature, seed=args.seed)
+    run_chat(asking(provider, sampling), judge_reply, _solved_problems(model, folder), thinking=args.thinking)
     return 0
 
 

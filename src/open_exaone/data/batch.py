@@ -89,19 +89,3 @@ def _old_logprobs(document: Document) -> NDArray[np.float32]:
     if not len(document.old_logprobs):
         return np.zeros(int(loss_mask[1:].sum()), np.float32)
     return np.asarray(document.old_logprobs, np.float32)[int(loss_mask[0]) :]
-
-
-def order(num_documents: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The shuffled order of one epoch: depends on its arguments alone, so a resumed run goes on in it."""
-    return np.random.default_rng((seed, epoch)).permutation(num_documents)
-
-
-def step_indices(num_documents: int, per_step: int, seed: int, step: int) -> list[int]:
-    """Which documents step `step` trains on: epochs follow each other, each in its own order."""
-    first = step * per_step
-    indices = []
-    for position in range(first, first + per_step):
-        epoch, offset = divmod(position, num_documents)
-        indices.append((epoch, offset))
-    orders = {epoch: order(num_documents, seed, epoch) for epoch in {epoch for epoch, _ in indices}}
-    return [int(orders[epoch][offset]) for epoch, offset in indices]

@@ -42,7 +42,7 @@ class CheckReport:
     good: int = 0
     bad: list[RowError] = field(default_factory=list)  # the first of them
     reasons: Counter[str] = field(default_factory=Counter)  # of all bad rows
-    repeated: int = 0  # rows that say what an earlier row said; they are no bad rows
+    repeated: int = 0  # rows equal to an earlier row; they are not bad rows
     modes: Counter[str] = field(default_factory=Counter)  # with a thought, without
     turns: Counter[int] = field(default_factory=Counter)  # of conversations
     domains: Counter[str] = field(default_factory=Counter)

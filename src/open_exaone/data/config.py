@@ -1,4 +1,4 @@
-"""What training data a stage reads: its sources, what happens to rows that don't fit, and how sources are mixed."""
+"""The training data of a stage: its sources, what happens to rows that cannot be used, and how sources are mixed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from open_exaone.base.config import Config
+from open_exaone.base.config import Config, did_you_mean
 
 Format = Literal["auto", "messages", "prompt_completion", "pairs", "problems", "text"]
 Mode = Literal["auto", "reasoning", "non_reasoning"]
@@ -40,21 +40,21 @@ class SourceConfig(Config):
     """A file (.jsonl, .json, either also with .gz, or .parquet), a folder, a pattern such as "data/*.jsonl", or
     "hub:owner/name" (also "hub:owner/name@revision")."""
     config: str | None = None
-    """Which configuration of a hub data set."""
+    """The configuration of a hub data set."""
     split: str = Field(default="train", min_length=1)
-    """Which split of a hub data set."""
+    """The split of a hub data set."""
     format: Format = "auto"
-    """What a row holds; "auto" finds out from its columns."""
+    """The format of the rows; "auto" detects it from their columns."""
     fields: dict[str, str] = Field(default={})
-    """Which column holds what, where its name isn't one that is known: { question = "Question" }; a dot goes into an
-    object: { answer = "reward_model.ground_truth" }."""
+    """The columns whose names differ from ours, such as { question = "Question" }; a dot reads a key of an object:
+    { answer = "reward_model.ground_truth" }."""
     domain: str | None = Field(default=None, min_length=1)
-    """What its rows are about, for statistics; where `fields` names a column "domain", each row says it."""
+    """The subject of its rows, for statistics; a column named in `fields.domain` gives it row by row."""
     mode: Mode = "auto"
-    """"auto": a row whose reply has a thought is learned in reasoning mode, any other in non-reasoning mode;
-    "reasoning": a row without a thought is a bad one; "non_reasoning": thoughts are left out."""
+    """"auto": rows whose reply has a thought are trained in reasoning mode, all others in non-reasoning mode;
+    "reasoning": a row without a thought is a bad row; "non_reasoning": thoughts are left out."""
     share: float | None = Field(default=None, gt=0, le=1)
-    """Its share of the tokens of an epoch; give every source one, or none: then each counts for what it holds."""
+    """Its share of the tokens of an epoch. Give all sources a share or none; without shares, each counts by size."""
     verifier: str = Field(default="math", min_length=1)
     """How replies to its problems are judged, where a row has no `verifier` of its own; with options, by "choice"."""
     skip: int = Field(default=0, ge=0)
@@ -64,8 +64,8 @@ class SourceConfig(Config):
     code: tuple[str, ...] = ()
     """The Python files whose functions its rows may name as their verifier; by default a row may name none."""
     first_option: Literal[0, 1] | None = None
-    """What an answer that is a number counts options from; without it a whole number counts from 0, and digits written
-    as a text are refused, since they may mean either."""
+    """The number of the first option, where answers are numbers. Without it, an integer counts from 0, and digits in a
+    text are refused because they may count from either."""
 
     _root: Path = PrivateAttr(default=Path())
 
@@ -85,7 +85,9 @@ class SourceConfig(Config):
     def _known(cls, fields: dict[str, str]) -> dict[str, str]:
         unknown = sorted(set(fields) - set(FIELDS))
         if unknown:
-            raise ValueError(f"fields: {', '.join(unknown)}: unknown; a row has {', '.join(FIELDS)}")
+            raise ValueError(
+                f"fields.{unknown[0]}: unknown{did_you_mean(unknown[0], FIELDS)} A row has {', '.join(FIELDS)}"
+            )
         return fields
 
 
@@ -93,18 +95,18 @@ class DataOptions(Config):
     """What happens to rows that do not fit, and how sources are mixed."""
 
     bad_rows: Literal["refuse", "drop"] = "refuse"
-    """"refuse": a row that cannot be used stops the preparation and is named; "drop": it is left out and counted."""
+    """"refuse": a row that cannot be used is an error that names it; "drop": it is left out and counted."""
     too_long: Literal["drop", "truncate", "split"] = "drop"
-    """What becomes of an example with more tokens than the model's context; counted. "split" cuts it into pieces and
-    is for pretraining alone: a piece of a reply has lost its question."""
+    """What happens to an example that is longer than the context; such examples are counted. "split" cuts it into
+    pieces and is only for pretraining, since a piece of a reply has no question."""
     turns: Literal["each", "last"] = "each"
-    """Which replies of a conversation of several turns are learned (only "last" of them costs nothing twice; with
-    "each", turns that a thought sets apart become examples of their own)."""
+    """The replies of a conversation that are trained on: each, or the last. With "each", a reply whose earlier thoughts
+    the chat format drops becomes an example of its own, so its prompt is computed again."""
     reasoning_ratio: float | None = Field(default=None, gt=0, le=1000)
-    """Tokens of reasoning mode for each token of non-reasoning mode in an epoch; EXAONE 4.0 took 1.5."""
+    """Tokens in reasoning mode for each token in non-reasoning mode, per epoch; EXAONE 4.0 used 1.5."""
     max_repeats: float = Field(default=4.0, ge=1, le=1000)
-    """To keep the shares, small sources are repeated at most so often in an epoch; beyond that, large ones are
-    sampled, and their rest follows in the next epoch."""
+    """How often a small source is repeated in an epoch at most, to reach its share. Beyond that, large sources are
+    sampled, and the rest of them follows in the next epoch."""
 
 
 class DataConfig(DataOptions):
@@ -118,7 +120,7 @@ class DataConfig(DataOptions):
         check_shares([source.share for source in self.sources])
         paths = [(source.path, source.config, source.split, source.skip) for source in self.sources]
         if len(set(paths)) < len(paths):
-            raise ValueError("sources: one is named twice; give it a larger share instead")
+            raise ValueError("sources: one is listed twice; give it a larger share instead")
         return self
 
 
@@ -130,6 +132,6 @@ def check_shares(shares: Sequence[float | None]) -> None:
     """
     given = [share for share in shares if share is not None]
     if given and len(given) < len(shares):
-        raise ValueError("sources: give every one a share, or none")
+        raise ValueError("sources: only some have a share; give all of them one, or none")
     if given and abs(sum(given) - 1) > 1e-6:
         raise ValueError(f"sources: their shares add up to {sum(given):g}, not to 1")

@@ -28,7 +28,7 @@ WINDOW = 50  # characters
 SAMPLES = 10  # windows of an example that are looked up
 BLOCK_CHARS = 1 << 20  # so many are hashed at a time, and about so many texts' characters wait for it
 BLOCK_ROWS = 10_000
-SLOTS_PER_WINDOW = 8  # of the table that tells most strangers at a glance
+SLOTS_PER_WINDOW = 8  # of the table that rules out most windows at once
 FACTOR = 0x9E3779B97F4A7C15  # of the polynomial hash; odd, the golden ratio's bits
 ASCII_SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
 NOT_KEPT = re.compile(r"[\W_]+")
@@ -330,9 +330,9 @@ def write_decontaminated(
 
     write_atomically(out, write)
     num_short = sum(len(text) < WINDOW for text in pool.texts)
-    told = DecontaminationReport(len(pool.ids), num_short, len(pool.hashes), samples, seed, num_rows, tuple(dropped))
-    write_json(report, told.as_json())
-    return told
+    result = DecontaminationReport(len(pool.ids), num_short, len(pool.hashes), samples, seed, num_rows, tuple(dropped))
+    write_json(report, result.as_json())
+    return result
 
 
 def _line(row: Row) -> str:

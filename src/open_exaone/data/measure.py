@@ -33,9 +33,9 @@ def example_lengths(source: SourceConfig, tokenizer: Tokenizer, limit: int | Non
         rendered = render_batch(examples, tokenizer, kind, source, "last")
         bare = [e for e, r in zip(examples, rendered, strict=True) if isinstance(r, Refused) and _is_problem(e)]
         prompts = iter(render_batch(bare, tokenizer, "rl", source))
-        said = iter(tokenizer.encode_batch([text for example in examples for text in _said(example)]))
+        encoded = iter(tokenizer.encode_batch([text for example in examples for text in _texts(example)]))
         for example, one in zip(examples, rendered, strict=True):
-            thought, answer = len(next(said)), len(next(said))
+            thought, answer = len(next(encoded)), len(next(encoded))
             if isinstance(one, Refused) and _is_problem(example):
                 one = next(prompts)
             if isinstance(one, Refused):
@@ -49,7 +49,7 @@ def _is_problem(example: Example) -> bool:
     return isinstance(example.content, Problem)
 
 
-def _said(example: Example) -> Sequence[str]:
+def _texts(example: Example) -> Sequence[str]:
     """The thought and the answer of an example's reply."""
     content = example.content
     match content:

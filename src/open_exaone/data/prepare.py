@@ -6,8 +6,8 @@
         max_tokens   the model's context; for "rl" the longest prompt
         on_progress  called with the name of a source and how many of its rows are done
 
-The folder appears whole or not at all. Called again, it checks that nothing changed and opens what is there: a source
-whose files changed or are gone is refused by name, and so are other settings.
+The folder appears complete or not at all. A second call checks that nothing changed and opens the folder; it refuses
+other settings, and sources whose files changed or are gone, by name.
 """
 
 import hashlib
@@ -43,18 +43,20 @@ LEARNS: dict[Kind, tuple[RowFormat, ...]] = {
     "sft": ("messages", "prompt_completion", "problems"),
     "preference": ("pairs",),
     "rl": ("problems",),
-}  # which formats of rows each kind can learn from
+}  # the formats of rows that each kind can train on
 OnProgress = Callable[[str, int], None]
 
 
 @dataclass
 class Counts:
-    """What became of one source's rows."""
+    """How one source's rows were used."""
 
     format: RowFormat
     rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # by reason
-    dropped_parts: Counter[str] = field(default_factory=Counter)  # replies and pieces of rows of which others are kept
+    dropped_parts: Counter[str] = field(
+        default_factory=Counter
+    )  # replies and pieces of rows whose other parts are kept
     first_dropped: dict[str, str] = field(default_factory=dict)  # of each reason, the first row
     truncated: int = 0
     split: int = 0
@@ -76,7 +78,7 @@ def prepare(
 
     Raises:
         ConfigError: `too_long` does not go with `kind`, a verifier is unknown, or two sources hold the same file.
-        DataError: a row is bad and `bad_rows` is "refuse"; a source cannot be read, has no row of use, or has changed
+        DataError: a row is bad and `bad_rows` is "refuse"; a source cannot be read, has no usable row, or has changed
             since; the folder holds data of other settings.
         RunFolderError: another process prepares the same folder, or the disk is full.
     """
@@ -157,10 +159,10 @@ def _write_whole(folder: Path, settings: dict[str, Any], write: Callable[[Path],
 def _check_settings(data: DataConfig, kind: Kind, max_tokens: int) -> None:
     if data.too_long == "split" and kind != "pretrain":
         raise ConfigError(
-            f'too_long = "split": is for pretraining; with {kind} a piece of a reply would lose its prompt'
+            f'too_long = "split": is only for pretraining; with {kind}, a piece of a reply would have no prompt'
         )
     if data.too_long == "truncate" and kind == "rl":
-        raise ConfigError('too_long = "truncate": a question cut short is another question; use "drop"')
+        raise ConfigError('too_long = "truncate": a question that is cut is another question; use "drop"')
     if max_tokens < 2:
         raise ConfigError(f"max_tokens = {max_tokens}: must be at least 2")
     for source in data.sources if kind == "rl" else ():
@@ -187,17 +189,17 @@ def check_sources(manifest: dict[str, Any], described: Sequence[dict[str, Any]])
     Raises:
         DataError: one has changed, is new or is gone; names it.
     """
-    for told, found in zip(manifest["sources"], described, strict=True):
-        for name, before in told["files"].items():
+    for before, found in zip(manifest["sources"], described, strict=True):
+        for name, digest in before["files"].items():
             if name not in found:
-                raise DataError(f"{name}: is gone since this data was prepared; {_MEND}")
-            if found[name] != before:
-                raise DataError(f"{name}: has changed since this data was prepared; {_MEND}")
-        for name in found.keys() - told["files"].keys():
-            raise DataError(f"{name}: is new since this data was prepared; {_MEND}")
+                raise DataError(f"{name}: is gone since this data was prepared; {_FIX}")
+            if found[name] != digest:
+                raise DataError(f"{name}: has changed since this data was prepared; {_FIX}")
+        for name in found.keys() - before["files"].keys():
+            raise DataError(f"{name}: is new since this data was prepared; {_FIX}")
 
 
-_MEND = "bring back the file as it was, or prepare anew into another folder and train from there"
+_FIX = "restore the file, or prepare the data again in another folder"
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
@@ -206,10 +208,10 @@ def tokenizer_hash(tokenizer: Tokenizer) -> str:
     messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "reasoning_content": "T"}]
     for thinking in (False, True):
         try:
-            told = json.dumps(tokenizer.render(messages, thinking=thinking, with_mask=True))
+            rendered = json.dumps(tokenizer.render(messages, thinking=thinking, with_mask=True))
         except OpenExaoneError:  # a tokenizer without a chat format can still read texts
-            told = "none"
-        digest.update(told.encode())
+            rendered = "none"
+        digest.update(rendered.encode())
     return digest.hexdigest()
 
 
@@ -238,11 +240,11 @@ def _write(
     """Writes all files but the manifest, whose content it returns."""
     writer = Writer(folder, with_problems=kind == "rl")
     groups: dict[tuple[int, str], list[int]] = {}  # (source, mode): its number, examples, tokens
-    told = []
+    sources = []
     try:
         for index, source in enumerate(data.sources):
             counts = _Source(index, source, data, tokenizer, kind, max_tokens, writer, groups).write(on_progress)
-            told.append({"path": source.path, "name": _name(source), **vars(counts)})  # a Counter is a dict
+            sources.append({"path": source.path, "name": _name(source), **vars(counts)})  # a Counter is a dict
         files = writer.close()
     finally:
         writer.abandon()
@@ -250,7 +252,7 @@ def _write(
         asdict(Group(source, _name(data.sources[source]), mode, examples, tokens))
         for (source, mode), (_, examples, tokens) in groups.items()
     ]
-    return {"sources": told, "groups": named, "files": files}
+    return {"sources": sources, "groups": named, "files": files}
 
 
 def _name(source: SourceConfig) -> str:
@@ -275,7 +277,7 @@ class _Source:
         if examples.format not in LEARNS[self.kind]:
             wanted = ", ".join(LEARNS[self.kind])
             raise DataError(
-                f"{self.source.path}: its rows are of the format {examples.format}; {self.kind} learns from {wanted}"
+                f"{self.source.path}: its rows have the format {examples.format}; {self.kind} trains on {wanted}"
             )
         counts = Counts(examples.format)
         for chunk in examples.chunks:
@@ -283,8 +285,8 @@ class _Source:
             if on_progress is not None:
                 on_progress(_name(self.source), counts.rows)
         if not counts.examples:
-            reasons = ", ".join(f"{number} {reason}" for reason, number in counts.dropped.most_common())
-            raise DataError(f"{self.source.path}: no row of it can be used ({reasons})")
+            reasons = ", ".join(f"{reason}: {number:,}" for reason, number in counts.dropped.most_common())
+            raise DataError(f"{self.source.path}: none of its rows can be used ({reasons})")
         return counts
 
     def _write_chunk(self, chunk: list[Parsed], counts: Counts) -> None:
@@ -331,17 +333,17 @@ class _Source:
     def _drop_bad(self, error: RowError, counts: Counts) -> None:
         if self.data.bad_rows == "refuse":
             raise DataError(
-                f"{error}\n`exaone data check {self.source.path}` lists all bad rows; mend them, or set bad_rows = "
-                f'"drop" to leave them out, counted'
+                f"{error}\n`exaone data check {self.source.path}` lists all bad rows; fix them, or set bad_rows = "
+                f'"drop" to leave them out'
             )
         counts.dropped[error.reason] += 1
         counts.first_dropped.setdefault(error.reason, str(error))
 
     def _drop(self, fitted: Fitted, parsed: Parsed, counts: Counts) -> None:
-        """Counts what is lost: parts of a row, or the row as one."""
+        """Counts what is left out: parts of a row, or the whole row."""
         assert parsed.row is not None
         counted = counts.dropped_parts if fitted.kept else counts.dropped
         for refused in fitted.lost if fitted.kept else fitted.lost[:1]:
             counted[refused.reason] += 1
-            told = encodable(f"{parsed.row.place}: {fitted.why(refused)}")
-            counts.first_dropped.setdefault(refused.reason, told)
+            why = encodable(f"{parsed.row.place}: {fitted.why(refused)}")
+            counts.first_dropped.setdefault(refused.reason, why)

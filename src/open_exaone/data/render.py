@@ -42,7 +42,7 @@ class Fitted(NamedTuple):
     lost: list[Refused]  # why each reply or piece was left out; with nothing kept the first one speaks for the row
 
     def why(self, refused: Refused) -> str:
-        """Why one of those in `lost` was left out, said of the row."""
+        """Why one of those in `lost` was left out, as a statement about the row."""
         return f"a part of it, such as a reply, {refused.why}" if self.kept else refused.why
 
 

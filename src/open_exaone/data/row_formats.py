@@ -64,7 +64,7 @@ class Columns(NamedTuple):
     """A row, looked at by our names."""
 
     value: Mapping[str, Any]
-    fields: Mapping[str, str]  # which column holds what, where the configuration says so
+    fields: Mapping[str, str]  # which column holds what, where the configuration names it
 
     def name(self, field: str) -> str | None:
         """The column that holds a field; None where the row has none."""
@@ -80,13 +80,13 @@ class Columns(NamedTuple):
         name = self.name(field)
         return None if name is None else _look_up(self.value, name)
 
-    def said(self, field: str) -> str:
+    def column_name(self, field: str) -> str:
         """What to call a field in an error."""
         return self.name(field) or self.fields.get(field) or KNOWN[field][0]
 
     def text(self, field: str) -> str:
         """A field that must be a text with something in it."""
-        value, name = self.get(field), self.said(field)
+        value, name = self.get(field), self.column_name(field)
         if value is None:
             raise BadRow(name, "missing field", "is missing", f"name its column in fields: {{{field} = …}}")
         return _text(value, name)
@@ -168,7 +168,7 @@ def _check_format(columns: Columns, format: RowFormat) -> None:
         return
     if found is None:
         has = ", ".join(map(str, list(columns.value)[:8])) or "none"
-        needed = " or ".join(" and ".join(columns.said(field) for field in needed) for needed in NEEDS[format])
+        needed = " or ".join(" and ".join(columns.column_name(field) for field in needed) for needed in NEEDS[format])
         raise BadRow(needed, "missing field", f"is missing or null (the row has {has})", "name its column in fields")
     if all(columns.get(field) is None for needed in NEEDS[format] for field in needed):
         why = f"is of the format {found}, where the source is of the format {format}"
@@ -193,17 +193,17 @@ def _domain(columns: Columns, source: SourceConfig) -> str | None:
 
 
 def _messages(columns: Columns, row: Row, source: SourceConfig) -> Conversation:
-    turns = read_turns(columns.get("messages"), columns.said("messages"))
-    check_order(turns, columns.said("messages"), ends_in_reply=True)
-    return Conversation(_checked(turns, columns.said("messages")), _tools(columns))
+    turns = read_turns(columns.get("messages"), columns.column_name("messages"))
+    check_order(turns, columns.column_name("messages"), ends_in_reply=True)
+    return Conversation(_checked(turns, columns.column_name("messages")), _tools(columns))
 
 
 def _prompt_completion(columns: Columns, row: Row, source: SourceConfig) -> Conversation:
     prompt = _prompt(columns)
     reply = _reply(columns.get("completion"), columns, "completion")
     turns = (*prompt, *reply)
-    check_order(turns, columns.said("prompt"), ends_in_reply=True)
-    return Conversation(_checked(turns, columns.said("prompt")), _tools(columns))
+    check_order(turns, columns.column_name("prompt"), ends_in_reply=True)
+    return Conversation(_checked(turns, columns.column_name("prompt")), _tools(columns))
 
 
 def _pairs(columns: Columns, row: Row, source: SourceConfig) -> Pair:
@@ -213,14 +213,14 @@ def _pairs(columns: Columns, row: Row, source: SourceConfig) -> Pair:
         shared = _num_shared(chosen, rejected)
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
         if not prompt:
-            raise BadRow(columns.said("chosen"), "wrong role", "and rejected begin with different prompts")
+            raise BadRow(columns.column_name("chosen"), "wrong role", "and rejected begin with different prompts")
     else:
         prompt = _prompt(columns)
     for field, reply in (("chosen", chosen), ("rejected", rejected)):
-        check_order((*prompt, *reply), columns.said(field), ends_in_reply=True)
-        _checked((*prompt, *reply), columns.said(field))
+        check_order((*prompt, *reply), columns.column_name(field), ends_in_reply=True)
+        _checked((*prompt, *reply), columns.column_name(field))
     if chosen == rejected:
-        raise BadRow(columns.said("rejected"), "same replies", "says the same as chosen: nothing can be preferred")
+        raise BadRow(columns.column_name("rejected"), "same replies", "is the same text as chosen")
     return Pair(prompt, chosen, rejected, _tools(columns))
 
 
@@ -236,16 +236,16 @@ def _num_shared(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> int:
 
 def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
     question = _question(columns)
-    options = find_options(columns.get("options"), columns.said("options"))
+    options = find_options(columns.get("options"), columns.column_name("options"))
     found = find_answer(
-        columns.get("answer"), columns.get("solution"), options, columns.said("answer"), source.first_option
+        columns.get("answer"), columns.get("solution"), options, columns.column_name("answer"), source.first_option
     )
     used = used_columns(columns.value, columns.fields)
     metadata = {str(name): value for name, value in columns.value.items() if name not in used and value is not None}
     metadata |= _metadata(columns)
     thought, reply = columns.get("thought"), columns.get("reply")
     if found.worked is not None and reply is None:
-        turn = reply_turn(found.worked, columns.said("solution"), thought)
+        turn = reply_turn(found.worked, columns.column_name("solution"), thought)
         thought, reply = turn.get("reasoning_content"), str(turn["content"])
     if options is not None:
         question = options.ask(question)
@@ -253,7 +253,7 @@ def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
     task, language = columns.get("task"), columns.get("language")
     is_code = isinstance(language, str) and _LANGUAGE_CODE.fullmatch(language) is not None
     if language is not None and not is_code:
-        metadata[columns.said("language")] = language  # a programming language, say
+        metadata[columns.column_name("language")] = language  # a programming language, say
     is_korean = any("가" <= character <= "힣" for character in question)
     return Problem(
         id=_id(columns) or f"{row.file}:{row.number}",
@@ -278,7 +278,7 @@ def _metadata(columns: Columns) -> dict[str, Any]:
 
 def _verifier(columns: Columns, source: SourceConfig) -> str | None:
     """The verifier that a row names; a function in a file only where the source's `code` lists the file."""
-    kind, name = columns.get("verifier"), columns.said("verifier")
+    kind, name = columns.get("verifier"), columns.column_name("verifier")
     if kind is None:
         return None
     if not isinstance(kind, str):
@@ -294,7 +294,7 @@ def _verifier(columns: Columns, source: SourceConfig) -> str | None:
 
 def _question(columns: Columns) -> str:
     """A text, or the one turn of the user's that some sets for online RL hold instead."""
-    value, name = columns.get("question"), columns.said("question")
+    value, name = columns.get("question"), columns.column_name("question")
     if not isinstance(value, list):
         return columns.text("question")
     turns = read_turns(value, name)
@@ -309,7 +309,7 @@ def _plain(columns: Columns, row: Row, source: SourceConfig) -> Text:
 
 def _prompt(columns: Columns) -> tuple[Turn, ...]:
     """A text is the user's turn, with what Alpaca calls its input behind it."""
-    value, name = columns.get("prompt"), columns.said("prompt")
+    value, name = columns.get("prompt"), columns.column_name("prompt")
     if isinstance(value, str) or value is None:
         more = columns.value.get("input") if name == "instruction" else None
         text = columns.text("prompt")
@@ -320,7 +320,7 @@ def _prompt(columns: Columns) -> tuple[Turn, ...]:
 
 
 def _reply(value: Any, columns: Columns, field: str) -> tuple[Turn, ...]:
-    name = columns.said(field)
+    name = columns.column_name(field)
     if isinstance(value, str):
         return (reply_turn(_text(value, name), name, columns.get("thought") if field == "completion" else None),)
     return read_turns([value] if isinstance(value, Mapping) else value, name)
@@ -333,7 +333,7 @@ def _tools(columns: Columns) -> tuple[Mapping[str, Any], ...] | None:
     try:
         check_tools(value)
     except DataError as error:
-        raise BadRow(columns.said("tools"), "wrong type", str(error)) from error
+        raise BadRow(columns.column_name("tools"), "wrong type", str(error)) from error
     return tuple(value)
 
 

@@ -21,12 +21,12 @@ Turn = Mapping[str, Any]  # a message of `text.chat`: role, content, and an assi
 class BadRow(Exception):
     """Raised while a row is parsed, caught where its file and line are known; never leaves this room."""
 
-    def __init__(self, field: str, reason: str, why: str, mend: str = "") -> None:
+    def __init__(self, field: str, reason: str, why: str, fix: str = "") -> None:
         super().__init__(why)
-        self.field, self.reason, self.why, self.mend = field, reason, why, mend
+        self.field, self.reason, self.why, self.fix = field, reason, why, fix
 
     def at(self, row: Row) -> RowError:
-        return RowError(row.file, row.number, self.field, self.reason, self.why, self.mend, row.unit)
+        return RowError(row.file, row.number, self.field, self.reason, self.why, self.fix, row.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +107,12 @@ class Example:
             case Problem():
                 return _join([content.question, content.thought, content.reply or content.answer])
             case Pair():
-                return _join(_said((*content.prompt, *content.chosen, *content.rejected)))
+                return _join(_texts_of((*content.prompt, *content.chosen, *content.rejected)))
             case Conversation():
-                return _join(_said(content.messages))
+                return _join(_texts_of(content.messages))
 
 
-def _said(messages: Sequence[Turn]) -> list[Any]:
+def _texts_of(messages: Sequence[Turn]) -> list[Any]:
     return [message.get(field) for message in messages for field in ("reasoning_content", "content")]
 
 

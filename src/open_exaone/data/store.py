@@ -93,9 +93,11 @@ class Prepared:
         self.folder = own_folder(folder, DataError)
         self.manifest: dict[str, Any] = read_json(folder / MANIFEST)
         if not isinstance(self.manifest, dict) or self.manifest.get("layout") != LAYOUT:
-            raise DataError(f"{folder}: was prepared by another version of this program; remove it and prepare anew")
+            raise DataError(
+                f"{folder}: was prepared by another version of this program; remove it and prepare the data again"
+            )
         if self.manifest.get("sha256") != manifest_hash(self.manifest):
-            raise DataError(f"{folder / MANIFEST}: is not what was written (its checksum differs); {_MEND}")
+            raise DataError(f"{folder / MANIFEST}: is not what was written (its checksum differs); {_FIX}")
         for name, expected in self.manifest["files"].items():
             _check_file(folder / name, expected, verify=verify)
         self.kind: Kind = self.manifest["settings"]["kind"]
@@ -231,8 +233,8 @@ class Writer:
         Args:
             tokens: of its prompt.
         """
-        told = {name: getattr(problem, name) for name in PROBLEM}
-        line = json.dumps(told, default=str).encode() + b"\n"
+        fields = {name: getattr(problem, name) for name in PROBLEM}
+        line = json.dumps(fields, default=str).encode() + b"\n"
         self._files["problems.jsonl"].write(line)
         self._problem_end += len(line)
         self._files["problems.bin"].write(self._problem_end.to_bytes(8, "little"))
@@ -274,14 +276,14 @@ def describe_file(path: Path) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-_MEND = "remove its folder and prepare the data anew"
+_FIX = "remove its folder and prepare the data again"
 
 
 def _check_file(path: Path, expected: dict[str, Any], *, verify: bool) -> None:
     if not path.is_file():
-        raise DataError(f"{path}: is missing; {_MEND}")
+        raise DataError(f"{path}: is missing; {_FIX}")
     if path.stat().st_size != expected["bytes"] or (verify and describe_file(path) != expected):
-        raise DataError(f"{path}: is not what was written (its checksum differs); {_MEND}")
+        raise DataError(f"{path}: is not what was written (its checksum differs); {_FIX}")
 
 
 def _hash(value: Any) -> str:

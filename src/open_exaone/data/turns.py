@@ -78,8 +78,8 @@ def split_thought(text: str, name: str) -> tuple[str | None, str]:
     if not closed:
         raise BadRow(name, "unclosed thought", f"opens <{tag}> and never closes it")
     if close in answer or (closing is not None and first_opening >= 0):
-        mend = "put the thought into reasoning_content"
-        raise BadRow(name, "ambiguous thought", f"where its thought ends cannot be known: {close} is not alone", mend)
+        fix = "put the thought into reasoning_content"
+        raise BadRow(name, "ambiguous thought", f"where its thought ends cannot be known: {close} is not alone", fix)
     return before[opened.end() if opened else 0 :].strip(), answer.strip()
 
 
@@ -120,11 +120,11 @@ def _turn(turn: Any, where: str) -> Turn:
         raise BadRow(where, "wrong type", f"must be an object with role and content, not {short(turn)}")
     is_sharegpt = "from" in turn and "role" not in turn
     role_field, content_field = ("from", "value") if is_sharegpt else ("role", "content")
-    said = turn.get(role_field)
-    role = ROLE_NAMES.get(said, said) if isinstance(said, str) else said
+    written = turn.get(role_field)
+    role = ROLE_NAMES.get(written, written) if isinstance(written, str) else written
     if role not in ROLES:
         known = ", ".join((*ROLES, *ROLE_NAMES) if is_sharegpt else ROLES)
-        why = "is missing" if said is None else f"is {short(said)}, an unknown role"
+        why = "is missing" if written is None else f"is {short(written)}, an unknown role"
         raise BadRow(f"{where}.{role_field}", "wrong role", why, f"use one of {known}")
     if role == "tool":  # its result may be any value
         return {"role": role, "content": turn.get(content_field)}

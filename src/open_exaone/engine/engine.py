@@ -1,16 +1,18 @@
 """Continuous batching: every step moves each running sample on by one token."""
 
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from open_exaone.base.errors import CheckpointError, PromptTooLongError
-from open_exaone.base.records import Completion, Sampling
+from open_exaone.base.records import Completion, Request, Sampling
 from open_exaone.engine.memory import free_bytes, slots_that_fit
-from open_exaone.engine.request import Group, Request, Sample, Setting, in_groups
+from open_exaone.engine.request import Group, Sample, Setting, in_groups, max_length, prompt_of, setting_of
 from open_exaone.engine.sampling import Drawn, draw
 from open_exaone.engine.scheduler import Scheduler
 from open_exaone.engine.thought import Thoughts
@@ -59,7 +61,7 @@ class Engine:
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, on_step: OnStep | None = None
     ) -> list[list[Completion]]:
-        """Completes every prompt `sampling.num_samples` times.
+        """Completes every prompt `sampling.num_samples` times; each is another random stream, also of equal prompts.
 
         Args:
             prompts: token ids, each with at least one token.
@@ -73,8 +75,13 @@ class Engine:
             PromptTooLongError: a prompt and `max_new_tokens` exceed the model's context.
             CheckpointError: there is a thinking budget, and the model has no chat format.
         """
-        self._check([Request(prompt, sampling) for prompt in prompts], "prompt")
-        requests = [Request(prompt, sampling, index) for prompt in prompts for index in range(sampling.num_samples)]
+        seen: Counter[tuple[int, ...]] = Counter()
+        firsts = []
+        for prompt in map(tuple, prompts):
+            firsts.append(Request((), prompt, False, sampling, occurrence=seen[prompt]))
+            seen[prompt] += 1
+        self._check(firsts, "prompt")
+        requests = [replace(first, index=index) for first in firsts for index in range(sampling.num_samples)]
         completions = dict(self._stream(requests, on_step))
         rest = iter([completions[place] for place in range(len(requests))])
         return [[next(rest) for _ in range(sampling.num_samples)] for _ in prompts]
@@ -122,7 +129,7 @@ class Engine:
         for place, request in enumerate(requests):
             if not request.prompt_ids:
                 raise ValueError(f"{what} {place} is empty: give it at least one token")
-            if request.max_length > context:
+            if max_length(request) > context:
                 raise PromptTooLongError(
                     f"{what} {place} has {len(request.prompt_ids)} tokens; with max_new_tokens = "
                     f"{request.sampling.max_new_tokens} that exceeds the model's context of {context}: "
@@ -137,10 +144,10 @@ class _Run:
 
     def __init__(self, engine: Engine, requests: Sequence[Request]) -> None:
         self.model, self.engine = engine.model, engine
-        max_length = max((request.max_length for request in requests), default=0)
-        num_slots = min(self._num_slots(requests, max_length), len(requests))
+        longest = max(map(max_length, requests), default=0)
+        num_slots = min(self._num_slots(requests, longest), len(requests))
         self.scheduler = Scheduler(in_groups(requests), num_slots)
-        self.cache = self._new_cache(num_slots, max_length)
+        self.cache = self._new_cache(num_slots, longest)
         # A started prompt's keys and values, and its first logits, until the last of its samples has entered.
         self.prompts: dict[Group, tuple[Cache, int, Tensor]] = {}
         self.waiting: dict[Group, int] = {}
@@ -150,16 +157,16 @@ class _Run:
             shape = (num_slots, self.model.config.vocab_size)
             self.has_BV = torch.zeros(shape, dtype=torch.bool, device=self.model.device)
         self.has_budgets = any(request.sampling.thinking_budget is not None for request in requests)
-        self.settings = {request.setting for request in requests}
+        self.settings = {setting_of(request.sampling) for request in requests}
         self.done: list[Sample] = []
 
-    def _num_slots(self, requests: Sequence[Request], max_length: int) -> int:
+    def _num_slots(self, requests: Sequence[Request], longest: int) -> int:
         if self.engine.num_slots is not None:
             return self.engine.num_slots
         return slots_that_fit(
             self.model.config,
-            longest_prompt=max((len(request.prompt_ids) for request in requests), default=0),
-            max_length=max_length,
+            longest_prompt=max((len(prompt_of(request)) for request in requests), default=0),
+            max_length=longest,
             bytes_per_value=self.model.dtype.itemsize,
             free_bytes=int(self.engine.memory_share * free_bytes(self.model.device)),
         )
@@ -247,7 +254,7 @@ class _Run:
     def _cut(self, sample: Sample) -> None:
         """Has the thought's end forced, where it is still open."""
         thoughts = self.engine.thoughts
-        if thoughts.is_open(sample.request.prompt_ids, sample.ids):
+        if thoughts.is_open(prompt_of(sample.request), sample.ids):
             sample.closing_ids = thoughts.closing_ids(sample.ids)
 
     def _draw(self, slots: list[int], samples: list[Sample], logits_BV: Tensor) -> Drawn:
@@ -259,7 +266,7 @@ class _Run:
             return self._draw_alike(setting, slots, logits_BV, uniforms_B)
         rows_of: dict[Setting, list[int]] = {}
         for row, sample in enumerate(samples):
-            rows_of.setdefault(sample.request.setting, []).append(row)
+            rows_of.setdefault(setting_of(sample.request.sampling), []).append(row)
         parts = [
             self._draw_alike(setting, [slots[row] for row in rows], logits_BV[rows], uniforms_B[rows])
             for setting, rows in rows_of.items()

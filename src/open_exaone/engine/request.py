@@ -1,4 +1,4 @@
-"""What the engine is asked for, and what it has produced so far. No torch."""
+"""What the engine has produced so far for each request. No torch."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from open_exaone.base.records import Completion, Sampling, StopReason
+from open_exaone.base.records import Completion, Request, Sampling, StopReason
 
 
 class Setting(NamedTuple):
@@ -20,23 +20,20 @@ class Setting(NamedTuple):
     presence_penalty: float
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One completion of one prompt. Neighbours with the same prompt and rising `index` share its computation."""
+def setting_of(sampling: Sampling) -> Setting:
+    """What those that are drawn together have in common."""
+    return Setting(sampling.temperature, sampling.top_p, sampling.presence_penalty)
 
-    prompt_ids: Ids[int]  # [T]
-    sampling: Sampling  # `num_samples` plays no part: this is one of them
-    index: int = 0  # which sample of the prompt: with the seed and the prompt's ids, it fixes the random stream
 
-    @property
-    def max_length(self) -> int:
-        """Tokens that prompt and reply may have together."""
-        return len(self.prompt_ids) + self.sampling.max_new_tokens
+def prompt_of(request: Request) -> tuple[int, ...]:
+    """The prompt's ids, which the engine needs."""
+    assert request.prompt_ids is not None
+    return request.prompt_ids
 
-    @property
-    def setting(self) -> Setting:
-        """What those that are drawn together have in common."""
-        return Setting(self.sampling.temperature, self.sampling.top_p, self.sampling.presence_penalty)
+
+def max_length(request: Request) -> int:
+    """Tokens that prompt and reply may have together."""
+    return len(prompt_of(request)) + request.sampling.max_new_tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -55,17 +52,14 @@ class Sample:
     _uniforms_T: NDArray[np.float32] | None = None  # its own random stream, one number a token; drawn when it starts
 
     def __post_init__(self) -> None:
-        self.prompt_length = len(self.request.prompt_ids)
+        self.prompt_length = len(prompt_of(self.request))
         self.max_new_tokens = self.request.sampling.max_new_tokens
 
     @property
     def uniform(self) -> float:
         """The number that decides its next token."""
         if self._uniforms_T is None:
-            request = self.request
-            self._uniforms_T = random_stream(
-                request.sampling.seed, request.prompt_ids, request.index, self.max_new_tokens
-            )
+            self._uniforms_T = random_stream(self.request, self.max_new_tokens)
         return float(self._uniforms_T[len(self.ids)])
 
     @property
@@ -112,7 +106,7 @@ class Group:
 
 
 def in_groups(requests: Iterable[Request]) -> list[Group]:
-    """Joins neighbours that ask for further samples of one prompt. A prompt that begins anew is computed anew."""
+    """Joins neighbours with one prompt and rising `index`. A prompt that begins anew is computed anew."""
     groups: list[Group] = []
     previous: Request | None = None
     for place, request in enumerate(requests):
@@ -120,14 +114,14 @@ def in_groups(requests: Iterable[Request]) -> list[Group]:
             previous is not None and request.index > previous.index and request.prompt_ids == previous.prompt_ids
         )
         if not is_further:
-            groups.append(Group(request.prompt_ids, []))
+            groups.append(Group(prompt_of(request), []))
         groups[-1].samples.append(Sample(place, request))
         previous = request
     return groups
 
 
-def random_stream(seed: int, prompt_ids: Ids[int], sample_index: int, length: int) -> NDArray[np.float32]:
-    """`length` uniform numbers in [0, 1) that depend on (seed, prompt ids, sample index) alone."""
-    text = f"{seed}:{sample_index}:{','.join(map(str, prompt_ids))}"
+def random_stream(request: Request, length: int) -> NDArray[np.float32]:
+    """`length` uniform numbers in [0, 1) that depend on (seed, prompt ids, occurrence, sample index) alone."""
+    text = f"{request.stream_name}:{','.join(map(str, prompt_of(request)))}"
     key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
     return np.random.Generator(np.random.Philox(key=key)).random(length, dtype=np.float32)

@@ -5,8 +5,9 @@ from contextlib import ExitStack, closing
 from functools import cached_property
 
 from open_exaone.base.machine import num_cores
+from open_exaone.base.records import Request
 from open_exaone.engine.engine import Engine, Steps
-from open_exaone.engine.request import Request, in_groups
+from open_exaone.engine.request import in_groups
 from open_exaone.engine.workers import Worker, borrowed, wait_for
 from open_exaone.model.threads import is_ours_to_choose, threads_for
 

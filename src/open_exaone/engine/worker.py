@@ -15,9 +15,8 @@ from open_exaone.base.machine import prepare_process
 from open_exaone.sandbox import wire
 
 if TYPE_CHECKING:
-    from open_exaone.base.records import Completion
+    from open_exaone.base.records import Completion, Request
     from open_exaone.engine.engine import Engine
-    from open_exaone.engine.request import Request
 
 MAX_BYTES = 1 << 31  # of one message
 
@@ -100,13 +99,15 @@ def _work(link: socket.socket, engine: "Engine", header: dict[str, Any], blobs: 
 def _requests(header: dict[str, Any], ids: bytes) -> list["Request"]:
     import numpy as np
 
-    from open_exaone.base.records import Sampling
-    from open_exaone.engine.request import Request
+    from open_exaone.base.records import Request, Sampling
 
     rest = iter(np.frombuffer(ids, np.int64).tolist())
-    prompts = [[next(rest) for _ in range(length)] for length in header["lengths"]]
+    prompts = [tuple(next(rest) for _ in range(length)) for length in header["lengths"]]
     samplings = [Sampling(**fields) for fields in header["samplings"]]
-    return [Request(prompts[prompt], samplings[number], index) for prompt, number, index in header["requests"]]
+    return [
+        Request((), prompts[prompt], False, samplings[number], index, occurrence)
+        for prompt, number, index, occurrence in header["requests"]
+    ]
 
 
 def _send(link: socket.socket, num_tokens: int, done: Sequence[tuple[int, "Completion"]], *, is_last: bool) -> None:

@@ -19,8 +19,8 @@ import numpy as np
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.machine import THREAD_VARIABLES
-from open_exaone.base.records import Completion, StopReason
-from open_exaone.engine.request import Request
+from open_exaone.base.records import Completion, Request, StopReason
+from open_exaone.engine.request import prompt_of
 from open_exaone.engine.worker import MAX_BYTES, has_news
 from open_exaone.sandbox import wire
 
@@ -194,9 +194,9 @@ def _packed(requests: Sequence[Request]) -> tuple[dict[str, Any], bytes]:
     samplings: dict[Any, int] = {}
     rows = []
     for request in requests:
-        prompt = prompts.setdefault(tuple(request.prompt_ids), len(prompts))
+        prompt = prompts.setdefault(prompt_of(request), len(prompts))
         sampling = samplings.setdefault(request.sampling, len(samplings))
-        rows.append((prompt, sampling, request.index))
+        rows.append((prompt, sampling, request.index, request.occurrence))
     header = {
         "lengths": [len(prompt) for prompt in prompts],
         "samplings": [asdict(sampling) for sampling in samplings],

@@ -1,10 +1,10 @@
-"""Replies that another harness stored, read so that they can be judged anew, with its own verdicts beside ours.
+"""Replies that another harness stored, read to be judged again, with its own verdicts beside ours.
 
 A file holds one JSON object a line, and is recognised by its fields; docs/reports.md shows the formats.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from open_exaone.base.records import (
     StopReason,
     VerdictStatus,
 )
-from open_exaone.evaluation.judged import UNJUDGED
 from open_exaone.evaluation.report import Entry, Grader
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.statistics import rate
 from open_exaone.evaluation.task import Task
+from open_exaone.rollout.judge_outage import UNJUDGED
 from open_exaone.text.split import split_reply
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.language import share
@@ -37,7 +37,7 @@ known formats, one object a line:
 
 _PLAIN_FIELDS = {"reply", "replies", "gold", "answer", "id", "question", "kind", "language", "thinking", "metadata"}
 _PLAIN_FIELDS |= {"verdict", "verdicts"}
-_UNKNOWN = dict.fromkeys(("seed", "temperature", "top_p", "presence_penalty", "max_new_tokens"))
+_UNKNOWN = dict.fromkeys(field.name for field in fields(Sampling) if field.name != "num_samples")
 
 Theirs = Sequence[Sequence[bool | None]]  # [P, k]: the other grader's verdicts; None where it gave none
 
@@ -89,7 +89,7 @@ def read_outputs(path: Path, kind: str = "math") -> list[Foreign]:
 
 
 def score_foreign(foreign: Foreign, samples: Sequence[Sequence[Sample]]) -> Entry:
-    """The entry in report.json of replies that were judged anew: what was not told with them is null.
+    """The entry in report.json of replies that were judged again: what is not known of them is null.
 
     Args:
         samples: [P, k], as `rescore` gives them.
@@ -97,7 +97,7 @@ def score_foreign(foreign: Foreign, samples: Sequence[Sequence[Sample]]) -> Entr
     entry = score_task(foreign.task, samples)
     grader = agreement(samples, foreign.theirs)
     mode = {} if foreign.is_mode_known else {"mode": "not stated"}
-    seen = entry.rates.truncated  # thoughts that were never closed; why an answer ended, the files do not tell
+    seen = entry.rates.truncated  # thoughts that were never closed; the files do not say why an answer ended
     rates = entry.rates.model_copy(update={"truncated": seen if seen and seen.value else None})
     return entry.model_copy(update={**_UNKNOWN, **mode, "rates": rates, "stops": {}, "grader": grader})
 
@@ -257,7 +257,7 @@ def _foreign(path: Path, model: str, asked: Sequence[_Asked]) -> Foreign:
     problems = tuple(item.problem for item in asked)
     if len({problem.id for problem in problems}) < len(problems):
         raise DataError(f"{path}: field 'id': two rows have the same one")
-    sampling = Sampling(max_new_tokens=1, num_samples=sizes.pop())  # what it was is not told; the entry says null
+    sampling = Sampling(max_new_tokens=1, num_samples=sizes.pop())  # it is not known; the entry has null
     name = f"{path.stem}/{model}" if model else path.stem
     task = Task(name, path.stem, problems, sampling, thinking=modes.pop() or False, source=str(path))
     samples = tuple(

@@ -1,4 +1,4 @@
-"""A stored sample's verdict, what fixes it, and whether it takes long to find."""
+"""A stored sample's verdict, and what fixes it."""
 
 import hashlib
 import json
@@ -12,10 +12,8 @@ from open_exaone.rollout.run import judge_reply
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
 
-UNJUDGED = Verdict(VerdictStatus.ERROR, None, "Not judged yet.")
 NO_REPLY = Verdict(VerdictStatus.ERROR, None, "There is no whole reply: the generation failed or was cancelled.")
 _FAILED = frozenset({StopReason.ERROR, StopReason.CANCELLED})
-_SLOW_KINDS = frozenset({"code", "reasoning_gym", "rule_then_judge"})
 
 
 def judged(problem: Problem, sample: Sample, settings: JudgeSettings, judged_by: str) -> Sample:
@@ -41,8 +39,3 @@ def judging_key(problem: Problem, settings: JudgeSettings) -> str:
     what = (problem.verifier, problem.answer, problem.language, problem.metadata, settings.model_dump(mode="json"))
     text = json.dumps([judging_version(), *what], sort_keys=True, default=str)
     return hashlib.sha256(text.encode() + own).hexdigest()[:16]
-
-
-def is_slow(problem: Problem) -> bool:
-    """Whether a verdict takes a process or another machine, so that each deserves a thread of its own."""
-    return problem.verifier in _SLOW_KINDS or is_own(problem.verifier)

@@ -87,7 +87,7 @@ def published_estimate(
         value: a fraction.
         num_questions: None takes the number as exact.
         k: samples of each question.
-        correlation: how alike samples of a question are, as measured on one's own run of the same benchmark
+        correlation: how alike samples of a question are, as measured on a run of the same benchmark
             (`question_correlation`); 1, the safe side, lets k play no part.
 
     Raises:

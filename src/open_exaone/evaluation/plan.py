@@ -1,13 +1,13 @@
-"""From a suite to tasks: every benchmark is loaded, and whatever cannot be is told at once, with its mend."""
+"""From a suite to tasks: every benchmark is loaded, and all that cannot be are reported at once, each with its fix."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from open_exaone.base.config import validate
+from open_exaone.base.config import did_you_mean, validate
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.hub import OutOfReach
-from open_exaone.base.records import Problem, Sampling
+from open_exaone.base.records import Problem
 from open_exaone.evaluation.suite import OF_A_RUN, Suite, SuiteTask
 from open_exaone.evaluation.task import Task
 from open_exaone.tasks.benchmarks.load import Loaded, OnChange, read, rows_hash
@@ -22,7 +22,7 @@ RunProblems = Callable[[str], list[Problem]]  # a split's name -> its problems
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What loading needs to know besides the suite."""
+    """What loading needs besides the suite."""
 
     limit: int | None
     run_problems: RunProblems | None
@@ -51,24 +51,24 @@ def plan(
     """The tasks of a suite, with their problems.
 
     Args:
-        rows: benchmark -> where its rows are instead: a file, a folder, `owner/name` of the hub, or what code is to
-            make.
-        limit: so many problems of each benchmark, the first ones.
+        rows: benchmark -> where its rows are instead: a file, a folder, `owner/name` of the hub, or what code
+            makes.
+        limit: take only so many problems of each benchmark, from the start.
         num_samples: k of every task instead of the suite's.
         budgets: thinking budgets, in tokens, instead of the suite's; each makes a task of its own, "aime_2025@16384".
         modes: "reasoning", "non-reasoning", or both; the suite's where left out.
-        seed: of the samples, instead of the suite's.
-        max_new_tokens: the longest reply, instead of the suite's.
-        temperature, top_p: of the samples, instead of the suite's; temperature 0 is greedy.
+        seed: the seed of sampling, instead of the suite's.
+        max_new_tokens: the length limit of a reply, instead of the suite's.
+        temperature, top_p: instead of the suite's; temperature 0 is greedy.
         run_problems: gives the problems of a run's split, where a run's folder is measured.
-        settings: under which a user's own problems must be judgeable.
-        on_change: "warn" to take a benchmark whose content changed.
-        skip_missing: leave out what cannot be had, and call `on_skip` with a line for each; rows that are wrong stay an
-            error.
+        settings: the limits under which a user's own problems are judged.
+        on_change: "warn" to accept a benchmark whose content changed.
+        skip_missing: leave out benchmarks that cannot be loaded, and call `on_skip` with a line for each; wrong rows
+            stay an error.
 
     Raises:
         ConfigError: settings contradict one another, or `rows` names a benchmark that is not asked.
-        DataError: benchmarks cannot be loaded; names them all, and for each the mend.
+        DataError: benchmarks cannot be loaded; names them all, each with its fix.
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit = {limit}: must be at least 1")
@@ -90,11 +90,12 @@ def plan(
 
 
 def _override(suite: Suite, rows: Mapping[str, str], changes: dict[str, object]) -> list[SuiteTask]:
-    """The suite's tasks with what the caller wants otherwise, checked again."""
+    """The suite's tasks with the caller's changes, checked again."""
     asked = dict.fromkeys(task.benchmark for task in suite.tasks)
     rows = {spelled(name, asked): place for name, place in rows.items()}
     if unknown := sorted(rows.keys() - asked):
-        raise ConfigError(f"--rows {unknown[0]}: suite {suite.name} asks no such benchmark; it asks {', '.join(asked)}")
+        near = did_you_mean(unknown[0], asked)
+        raise ConfigError(f"--rows {unknown[0]}: not in suite {suite.name}{near} Its benchmarks are {', '.join(asked)}")
     tasks = list[SuiteTask]()
     for task in suite.tasks:
         values = task.model_dump() | changes | {"source": rows.get(task.benchmark, task.source)}
@@ -106,7 +107,7 @@ def _override(suite: Suite, rows: Mapping[str, str], changes: dict[str, object])
 def _load_all(
     suite: str, tasks: list[SuiteTask], place: _Place, on_skip: Callable[[str], object] | None
 ) -> dict[tuple[str, str | None], Loaded]:
-    """What can be had, by benchmark and source; `on_skip` is told what is missing, which is a fault without it."""
+    """What can be loaded, by benchmark and source; `on_skip` gets what is missing, which is an error without it."""
     loaded, wrong, missing = dict[tuple[str, str | None], Loaded](), list[str](), dict[str, DataError]()
     for benchmark, source in dict.fromkeys((task.benchmark, task.source) for task in tasks):
         try:
@@ -122,19 +123,19 @@ def _load_all(
         except (DataError, ConfigError) as error:
             wrong.append(_named(benchmark, error))
     if on_skip is not None:
-        for line in _told_alone(missing):
+        for line in _listed_alone(missing):
             on_skip(line)
         missing.clear()
     if wrong or missing:
-        count = len(wrong) + len(missing)
-        lines = "".join(f"\n- {fault}" for fault in wrong) + _told_together(missing, bool(loaded or wrong))
-        raise DataError(f"suite {suite}: {count} of its benchmarks cannot be loaded:{lines}")
+        number = len(wrong) + len(missing)
+        lines = "".join(f"\n- {fault}" for fault in wrong) + _listed_together(missing, bool(loaded or wrong))
+        raise DataError(f"suite {suite}: {number} of its benchmarks cannot be loaded:{lines}")
     if not loaded:
-        raise DataError(f"suite {suite}: nothing is left to measure: none of its benchmarks can be had")
+        raise DataError(f"suite {suite}: nothing is left to measure: none of its benchmarks can be loaded")
     return loaded
 
 
-def _told_alone(missing: Mapping[str, DataError]) -> list[str]:
+def _listed_alone(missing: Mapping[str, DataError]) -> list[str]:
     """A line for each that is left out, and why."""
     return [
         _named(name, f"{error.what}, and {error.reason}" if isinstance(error, OutOfReach) else error)
@@ -142,8 +143,8 @@ def _told_alone(missing: Mapping[str, DataError]) -> list[str]:
     ]
 
 
-def _told_together(missing: Mapping[str, DataError], has_others: bool) -> str:
-    """A line for each with its mend, and behind them what concerns them all, said once."""
+def _listed_together(missing: Mapping[str, DataError], has_others: bool) -> str:
+    """A line for each with its fix, and after them what concerns them all, once."""
     if not missing:
         return ""
     reasons = dict.fromkeys(error.reason for error in missing.values() if isinstance(error, OutOfReach))
@@ -151,31 +152,31 @@ def _told_together(missing: Mapping[str, DataError], has_others: bool) -> str:
     for name, error in missing.items():
         if isinstance(error, OutOfReach):
             why = error.what if len(reasons) == 1 else f"{error.what}, and {error.reason}"
-            lines.append(f"\n- {name}: {why}: {error.copy}, and say --rows {name}=FOLDER")
+            lines.append(f"\n- {name}: {why}: {error.copy}, and add --rows {name}=FOLDER")
         else:
             lines.append(f"\n- {_named(name, error)}")
     if len(reasons) == 1:
         (reason,) = reasons
         lines.append(f"\n{reason[0].upper()}{reason[1:]}: check the network.")
     if reasons:
-        lines.append("\n`exaone fetch NAME` gets a benchmark's rows once, for good.")
+        lines.append("\n`exaone fetch NAME` downloads a benchmark's rows once.")
     if has_others:
-        lines.append("\n--skip-missing measures the rest.")
+        lines.append("\n--skip-missing evaluates the rest.")
     return "".join(lines)
 
 
 def _find(benchmark: str, source: str | None, place: _Place) -> Callable[[], Loaded]:
-    """What reads the problems, once they are known to be there."""
+    """The reader of the problems, once they are known to exist."""
     if benchmark.startswith(OF_A_RUN) and source is None:
         if place.run_problems is None:
             raise DataError(
-                f"{benchmark}: is a run's own set: measure a folder that `exaone run` made, or name problems of "
+                f"{benchmark}: belongs to a run: evaluate a run's folder, or name problems of "
                 f"yours: --rows {benchmark}=FILE.jsonl"
             )
         return partial(_own, partial(place.run_problems, benchmark.removeprefix(OF_A_RUN)), benchmark, place)
     if benchmark.startswith(OF_A_RUN) or _is_own(benchmark):
-        said = source or benchmark
-        return partial(_own, partial(own_problems, said, place.settings), said, place)
+        named = source or benchmark
+        return partial(_own, partial(own_problems, named, place.settings), named, place)
     try:
         found = find_benchmark(benchmark, source)
     except OutOfReach:
@@ -210,14 +211,7 @@ def _tasks(task: SuiteTask, content: Loaded) -> list[Task]:
         name=task.label,
         benchmark=get_benchmark(task.benchmark).name if is_described else task.plain_name,
         problems=content.problems,
-        sampling=Sampling(
-            max_new_tokens=task.max_new_tokens,
-            temperature=task.temperature,
-            top_p=task.top_p,
-            num_samples=task.k,
-            seed=task.seed,
-            presence_penalty=task.presence_penalty,
-        ),
+        sampling=task.sampling,
         thinking=task.mode == "reasoning",
         source=content.source,
         sha256=content.sha256,

@@ -47,9 +47,9 @@ class Rates(Record):
     no_answer: Estimated
     """No answer was found."""
     truncated: Estimated | None
-    """The reply met the token limit, or its thought was never closed; null where that is not told."""
+    """The reply met the token limit, or its thought was never closed; null where that is not known."""
     language_mismatch: Estimated | None
-    """Thought or answer is not in the question's language; null where a question's language is none that we tell."""
+    """Thought or answer is not in the question's language; null where a question's language is none that we detect."""
     error: Estimated
     """The verifier failed, so nothing is known about the reply."""
 
@@ -189,13 +189,13 @@ class Entry(Record):
     is_whole: bool
     """Whether these are all questions; a limit or an early stop leaves some out."""
     not_published: tuple[str, ...]
-    """The settings that the suite's reports do not tell, and we chose."""
+    """The settings that the suite's reports do not publish and we chose."""
     pass_at_1: Share
     """The mean over questions of the share of their samples that is correct."""
     ci95: Interval
     """Its interval (docs/statistics.md)."""
     ci95_bootstrap: Interval
-    """The same by drawing questions anew, for comparison."""
+    """The same interval by bootstrap over questions, for comparison."""
     ci95_normal: Interval
     """The same by the normal law, for comparison; it covers too little for few questions and near 0 and 1."""
     correlation: Share
@@ -253,9 +253,9 @@ class Report(Record):
 
     schema_version: Literal[1]
     suite: str
-    """What was asked for: a suite, a benchmark or a file."""
+    """The suite, benchmark or file that was evaluated."""
     model: dict[str, JsonValue]
-    """What was measured: "engine", "model", and what tells the model from others."""
+    """What was measured: "engine", "model", and what identifies the model."""
     code_version: str
     """Of this package."""
     versions: dict[str, str]
@@ -327,7 +327,7 @@ def read_report(path: Path) -> Report:
         raise DataError(f"{path}: is no report of an evaluation: field 'schema_version' is missing")
     if value["schema_version"] != SCHEMA_VERSION:
         found = str(value["schema_version"])[:40]
-        raise DataError(f"{path}: schema_version {found}: this version reads {SCHEMA_VERSION}; judge the samples anew")
+        raise DataError(f"{path}: schema_version {found}: this version reads {SCHEMA_VERSION}; judge the samples again")
     try:
         return Report.model_validate_json(json.dumps(value))
     except ValidationError as error:
@@ -342,7 +342,7 @@ def schema() -> dict[str, Any]:
 
 
 def write_schema() -> None:
-    """Writes `report.schema.json` anew, after a change of the records."""
+    """Writes `report.schema.json` again, after a change of the records."""
     write_json(SCHEMA_FILE, schema())
 
 

@@ -1,21 +1,20 @@
 """Judging stored samples anew: nothing is generated."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain, islice
+from dataclasses import replace
+from itertools import islice
 
 from open_exaone.base.errors import DataError
-from open_exaone.base.records import Problem, Sample, VerdictStatus
-from open_exaone.evaluation.judged import is_slow, judged, judging_key
+from open_exaone.base.records import Sample, VerdictStatus
+from open_exaone.evaluation.judged import judged, judging_key
 from open_exaone.evaluation.task import Task
-from open_exaone.rollout.run import side_by_side
+from open_exaone.rollout.judge_outage import UNJUDGED, Patience
+from open_exaone.rollout.judging import JudgePool, is_slow
 from open_exaone.verify.settings import JudgeSettings
 
 Grid = Sequence[Sequence[Sequence[Sample]]]  # [task, P, k]
 Change = tuple[VerdictStatus, VerdictStatus]  # before, now
-
-_MAX_CHUNK = 64  # samples that one thread judges at one go: a switch for each costs more than judging an integer
 
 
 def rescore(tasks: Sequence[Task], samples: Grid, settings: JudgeSettings | None = None) -> list[list[list[Sample]]]:
@@ -28,20 +27,28 @@ def rescore(tasks: Sequence[Task], samples: Grid, settings: JudgeSettings | None
         DataError: the samples don't fit the problems, or a problem's gold answer is not what its verifier needs.
     """
     settings = settings or JudgeSettings()
-    pairs = [
-        (problem, sample)
+    rows = [
+        (problem, row)
         for task, rows in zip(tasks, samples, strict=True)
         for problem, row in zip(task.problems, _rows_of(task, rows), strict=True)
-        for sample in row
     ]
-
-    keys = {id(problem): judging_key(problem, settings) for task in tasks for problem in task.problems}
-
-    def judge(chunk: Sequence[tuple[Problem, Sample]]) -> list[Sample]:
-        return [judged(problem, sample, settings, keys[id(problem)]) for problem, sample in chunk]
-
-    done = chain.from_iterable(side_by_side(judge, _chunks(pairs)))
-    return [[list(islice(done, len(row))) for row in rows] for rows in samples]
+    problems = [problem for problem, row in rows for _ in row]
+    keys = {id(problem): judging_key(problem, settings) for problem, _ in rows}
+    done = dict(enumerate(replace(sample, verdict=UNJUDGED) for _, row in rows for sample in row))
+    pool = JudgePool(
+        done,
+        lambda place, sample: judged(problems[place], sample, settings, keys[id(problems[place])]),
+        is_slow=lambda place: is_slow(problems[place]),
+        patience=Patience(settings.endpoint),
+    )
+    try:
+        for place in range(len(problems)):
+            pool.add(place)
+        pool.finish()
+    finally:
+        pool.stop()
+    rest = iter(done.values())
+    return [[list(islice(rest, len(row))) for row in rows] for rows in samples]
 
 
 def changes(before: Grid, now: Grid) -> Counter[Change]:
@@ -55,21 +62,6 @@ def _rows_of(task: Task, rows: Sequence[Sequence[Sample]]) -> Sequence[Sequence[
     if len(rows) != len(task.problems):
         raise DataError(f"task {task.name!r}: {len(rows)} rows of samples for {len(task.problems)} problems")
     return rows
-
-
-def _chunks(pairs: Sequence[tuple[Problem, Sample]]) -> list[list[tuple[Problem, Sample]]]:
-    """In order: as many at a time as leave every thread enough chunks; what may take long, one by one."""
-    size = max(1, min(_MAX_CHUNK, len(pairs) // (8 * (os.cpu_count() or 1))))
-    chunks: list[list[tuple[Problem, Sample]]] = []
-    room = 0
-    for pair in pairs:
-        slow = is_slow(pair[0])
-        if slow or not room:
-            chunks.append([])
-            room = 1 if slow else size
-        chunks[-1].append(pair)
-        room -= 1
-    return chunks
 
 
 def _flat(samples: Grid) -> list[Sample]:

@@ -17,8 +17,8 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
-from open_exaone.evaluation.judged import UNJUDGED
 from open_exaone.evaluation.task import Task
+from open_exaone.rollout.judge_outage import UNJUDGED
 from open_exaone.text.split import read_tool_call
 
 MAX_NUMBER = 10**9
@@ -37,8 +37,9 @@ class Place:
 
 
 def generation_row(sample: Sample) -> dict[str, Any]:
-    """A sample as its line of JSON, without its verdict."""
+    """A sample as its line of JSON, without its verdict; with token ids and log-probabilities where it has them."""
     reply, generation = sample.generation.reply, sample.generation
+    tokens = {"ids": generation.ids, "logprobs": generation.logprobs}
     calls = {"tool_calls": [call.text for call in reply.tool_calls]} if reply.tool_calls else {}
     return {
         "key": sample.key,
@@ -51,6 +52,7 @@ def generation_row(sample: Sample) -> dict[str, Any]:
         "num_prompt_tokens": generation.num_prompt_tokens,
         "num_tokens": generation.num_tokens,
         "num_thought_tokens": generation.num_thought_tokens,
+        **{name: list(values) for name, values in tokens.items() if values is not None},
     }
 
 
@@ -76,9 +78,23 @@ def read_sample(row: Any, where: str) -> Sample:
     if not isinstance(row.get("finished"), bool):
         raise DataError(f"{where}: field 'finished' must be true or false")
     reply = Reply(row["thought"], row["answer"], tuple(map(read_tool_call, calls)), row["finished"])
-    generation = Generation(reply, stop, row["num_prompt_tokens"], row["num_tokens"], row["num_thought_tokens"])
+    counts = (row["num_prompt_tokens"], row["num_tokens"], row["num_thought_tokens"])
+    ids, logprobs = _tokens(row, where, "ids", int), _tokens(row, where, "logprobs", int | float)
+    generation = Generation(reply, stop, *counts, ids, logprobs)
     sample = Sample(row["key"], row["task"], row["problem"], row["index"], generation, UNJUDGED)
     return with_verdict(sample, row, where) if "verdict" in row else sample
+
+
+def _tokens(row: Mapping[str, Any], where: str, field: str, kind: Any) -> tuple[Any, ...] | None:
+    """A field that has a number for each of the reply's tokens; None where it is not there."""
+    values = row.get(field)
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(isinstance(v, kind) and not isinstance(v, bool) for v in values):
+        raise DataError(f"{where}: field {field!r} must be a list of numbers")
+    if len(values) != row["num_tokens"]:
+        raise DataError(f"{where}: field {field!r} must have a number for each of num_tokens = {row['num_tokens']}")
+    return tuple(values)
 
 
 def task_row(task: Task) -> dict[str, Any]:
@@ -88,7 +104,7 @@ def task_row(task: Task) -> dict[str, Any]:
 
 
 def essence(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells a provider's replies from another's: of a model whose weights are hashed, its name does not."""
+    """What identifies a provider's replies: of a model whose weights are hashed, its name does not."""
     return {name: value for name, value in identity.items() if name != "model" or "weights" not in identity}
 
 
@@ -105,8 +121,8 @@ def place_row(sample: Sample) -> dict[str, Any]:
 def verdict_row(sample: Sample) -> dict[str, Any]:
     """The fields of its verdict."""
     verdict = sample.verdict
-    told = {"verdict": verdict.status.value, "extracted": verdict.extracted, "why": verdict.why}
-    return {**told, "judged_by": sample.judged_by}
+    fields = {"verdict": verdict.status.value, "extracted": verdict.extracted, "why": verdict.why}
+    return {**fields, "judged_by": sample.judged_by}
 
 
 def with_verdict(sample: Sample, row: Mapping[str, Any], where: str) -> Sample:

@@ -1,29 +1,28 @@
 """Generates and judges every sample that an evaluation asks for and its folder has not; each is kept at once."""
 
-import contextlib
 import hashlib
 import json
-import os
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, TypeVar
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.records import NO_FINDING, Ask, Problem, Sample
+from open_exaone.base.records import NO_FINDING, Problem, Request, Sample
 from open_exaone.base.version import code_version
-from open_exaone.evaluation.judged import UNJUDGED, is_slow, judged, judging_key
+from open_exaone.evaluation.judged import judged, judging_key
 from open_exaone.evaluation.rows import Place, essence, task_row
 from open_exaone.evaluation.statistics import estimate, is_narrow_enough
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
-from open_exaone.rollout.providers.provider import Provider
+from open_exaone.rollout.judge_outage import UNJUDGED, Patience
+from open_exaone.rollout.judging import JudgePool, is_slow
+from open_exaone.rollout.provider import Provider, prompt_text, requests_for
 from open_exaone.rollout.run import check_verdicts
 from open_exaone.verify.settings import JudgeSettings
 
@@ -33,7 +32,6 @@ Samples = tuple[tuple[Sample, ...], ...]  # [P, k]
 
 STOPPING_BLOCK = 32  # questions between two looks at the interval's width
 TELL_EVERY_S = 1.0
-JUDGED_AT_ONCE = 64  # samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Wanted:
 
     place: Place
     problem: Problem
-    ask: Ask
+    request: Request
     key: str
     judged_by: str
 
@@ -62,7 +60,7 @@ def run_tasks(
 
     Args:
         suite: its name, for the record.
-        label: what events are told under.
+        label: what events are reported under.
         until_width: stop a task once its 95 % interval for pass@1 is at most so wide to each side; its questions are
             then taken in an order drawn from its seed, and those that were not asked are left out.
 
@@ -71,6 +69,7 @@ def run_tasks(
 
     Raises:
         DataError: the folder is broken, samples could not be had, or none could be judged.
+        EndpointError: the judge model refuses, or is down for longer than its `max_wait_s`.
         RunFolderError: the folder is another evaluation's.
         Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
     """
@@ -96,7 +95,7 @@ def run_tasks(
 
 
 class _Run:
-    """What is there so far, and the threads that judge."""
+    """What is there so far."""
 
     def __init__(
         self,
@@ -120,17 +119,26 @@ class _Run:
         there = [item for item in items if item.place in self.samples]
         unjudged = [item for item in there if not self._is_judged(item)]
         self.progress.count([self.samples[item.place] for item in there if self._is_judged(item)], are_new=False)
-        started, judging = time.monotonic(), _Judging(self._judge)
+        by_place = {item.place: item for item in items}
+        started = time.monotonic()
+        pool = JudgePool(
+            self.samples,
+            lambda place, sample: judged(by_place[place].problem, sample, self.settings, by_place[place].judged_by),
+            is_slow=lambda place: is_slow(by_place[place].problem),
+            patience=Patience(self.settings.endpoint),
+            on_judged=self._keep,
+        )
         try:
             for item in unjudged:
-                judging.add(item)
+                self.samples[item.place] = replace(self.samples[item.place], verdict=UNJUDGED)
+                pool.add(item.place)
             with closing(self._generated(missing)) as stream:
                 for item in stream:
-                    judging.add(item)
+                    pool.add(item.place)
                     interrupt.check()
-            judging.finish()
+            pool.finish()
         finally:
-            judging.stop()
+            pool.stop()
             if missing:
                 self.store.tell(time.monotonic() - started, self.provider.notes)
         for task in wanted:
@@ -155,18 +163,19 @@ class _Run:
     def _generated(self, missing: Sequence[Wanted]) -> Generator[Wanted, None, None]:
         if not missing:
             return
-        with closing(self.provider.stream([item.ask for item in missing])) as stream:
+        with closing(self.provider.stream([item.request for item in missing])) as stream:
             for place, generation in stream:
                 item = missing[place]
+                if not self.store.keeps_ids:
+                    generation = replace(generation, ids=None, logprobs=None, policy_version=None)
                 sample = Sample(item.key, item.place.task, item.place.problem, item.place.index, generation, UNJUDGED)
                 self.store.put(sample)
                 self.samples[item.place] = sample
                 yield item
 
-    def _judge(self, items: Sequence[Wanted]) -> None:
-        done = [judged(item.problem, self.samples[item.place], self.settings, item.judged_by) for item in items]
+    def _keep(self, places: Sequence[Place]) -> None:
+        done = [self.samples[place] for place in places]
         self.store.put_verdicts(done)
-        self.samples.update({item.place: sample for item, sample in zip(items, done, strict=True)})
         self.progress.count(done, are_new=True)
 
     def _is_judged(self, item: Wanted) -> bool:
@@ -185,71 +194,8 @@ class _Run:
         check_verdicts([self.samples[item.place].verdict for item in items])
 
 
-class _Judging:
-    """Threads that judge: what is judged in no time by the dozen, as each time that a thread wakes it takes a core from
-    the engine; the rest one by one. They end with the process, whatever a verifier waits for."""
-
-    def __init__(self, judge: Callable[[Sequence[Wanted]], None]) -> None:
-        self._judge = judge
-        self._todo: SimpleQueue[Sequence[Wanted] | None] = SimpleQueue()
-        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._num_open = 0
-        self._is_stopped = False
-        self._waiting: list[Wanted] = []
-        self._last = time.monotonic()
-        self._threads = [Thread(target=self._work, daemon=True) for _ in range(os.cpu_count() or 1)]
-        for thread in self._threads:
-            thread.start()
-
-    def add(self, item: Wanted) -> None:
-        """Raises what judging an earlier one raised."""
-        if is_slow(item.problem):
-            self._hand([item])
-            return
-        self._waiting.append(item)
-        if len(self._waiting) >= JUDGED_AT_ONCE or time.monotonic() - self._last >= TELL_EVERY_S:
-            self._hand(self._waiting)
-            self._waiting, self._last = [], time.monotonic()
-
-    def finish(self) -> None:
-        """Waits for all verdicts; Ctrl-C is heeded."""
-        self._hand(self._waiting)
-        while self._num_open:
-            interrupt.check()
-            with contextlib.suppress(Empty):
-                self._take(self._done.get(timeout=0.1))
-
-    def stop(self) -> None:
-        """No further verdict is begun."""
-        self._is_stopped = True
-        for _ in self._threads:
-            self._todo.put(None)
-
-    def _hand(self, items: Sequence[Wanted]) -> None:
-        self._num_open += 1
-        self._todo.put(items)
-        with contextlib.suppress(Empty):
-            while True:
-                self._take(self._done.get_nowait())
-
-    def _take(self, error: BaseException | None) -> None:
-        self._num_open -= 1
-        if error is not None:
-            raise error
-
-    def _work(self) -> None:
-        for items in iter(self._todo.get, None):
-            if self._is_stopped:
-                return
-            try:
-                self._judge(items)
-                self._done.put(None)
-            except BaseException as error:
-                self._done.put(error)
-
-
 class _Progress:
-    """Tells how far a measurement is, at most once a second; threads count at once."""
+    """Reports how far a measurement is, at most once a second; threads count at once."""
 
     def __init__(self, label: str, num_wanted: int, on_event: OnEvent) -> None:
         self._label, self._num_wanted, self._on_event = label, num_wanted, on_event
@@ -288,18 +234,19 @@ class _Progress:
 
 def _wanted(task: Task, provider: Provider, settings: JudgeSettings) -> list[Wanted]:
     """Every sample of a task, with the hash of all that fixes what will be generated."""
-    asks = [Ask(problem.question, task.thinking, task.sampling, 0) for problem in task.problems]
+    requests = requests_for(task.problems, provider.tokenizer, task.sampling, thinking=task.thinking)
     sampling = {name: value for name, value in asdict(task.sampling).items() if name != "num_samples"}
     common = [essence(provider.identity), code_version(), task.thinking, sampling]
+    k = task.sampling.num_samples
     wanted = []
-    for problem, ask, prompt in zip(task.problems, asks, provider.prompts(asks), strict=True):
+    for problem, row in zip(task.problems, _blocks(requests, k), strict=True):
         judged_by = judging_key(problem, settings)
-        hashed = hashlib.sha256(json.dumps([*common, prompt], sort_keys=True).encode())
-        for index in range(task.sampling.num_samples):
+        hashed = hashlib.sha256(json.dumps([*common, prompt_text(row[0])], sort_keys=True).encode())
+        for request in row:
             own = hashed.copy()
-            own.update(f"#{index}".encode())
-            place = Place(task.name, problem.id, index)
-            wanted.append(Wanted(place, problem, replace(ask, index=index), own.hexdigest()[:32], judged_by))
+            own.update(f"#{request.index}{f':{request.occurrence}' * bool(request.occurrence)}".encode())
+            place = Place(task.name, problem.id, request.index)
+            wanted.append(Wanted(place, problem, request, own.hexdigest()[:32], judged_by))
     return wanted
 
 

@@ -1,11 +1,12 @@
 """From judged samples to the numbers of a report.
 
-Shapes: P problems, k samples each. Every result is a fraction; rounding is for whoever shows it.
+Shapes: P problems, k samples each. Every result is a fraction; rounding is left to the display.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -72,7 +73,7 @@ def score_task(
     Args:
         samples: [P, k], in the order of `task.problems`.
         flops: floating-point operations of generating them all; None where that is not known.
-        not_published: the settings that the suite's reports do not tell.
+        not_published: the settings that the suite's reports do not publish.
 
     Raises:
         DataError: there are no problems, their numbers of samples differ, or the samples are of other problems.
@@ -111,9 +112,9 @@ def score_task(
 
 
 def _settings(task: Task) -> dict[str, Any]:
-    asked = ("seed", "temperature", "top_p", "presence_penalty", "max_new_tokens", "thinking_budget")
     about = ("name", "benchmark", "mode", "source", "sha256", "is_pinned", "is_whole")
-    return {name: getattr(task.sampling, name) for name in asked} | {name: getattr(task, name) for name in about}
+    sampling = {name: value for name, value in asdict(task.sampling).items() if name != "num_samples"}  # which is k
+    return sampling | {name: getattr(task, name) for name in about}
 
 
 def _consensus(

@@ -20,7 +20,7 @@ Correct = Sequence[Sequence[bool]]  # [P, k]: was this sample of this problem ju
 Interval = tuple[float, float]
 
 PRIOR_QUESTIONS = 4  # how many questions that vary like a coin stand beside those measured, in the variance alone
-MIN_QUESTIONS_TO_STOP = 30  # fewer than that tell too little of their own spread
+MIN_QUESTIONS_TO_STOP = 30  # fewer than that give no estimate of their spread
 MIN_EXPECTED = 3  # fewest successes, and failures, for which the spread between questions is believed
 _EXACT_DEGREES = 200  # of Student's law; above, its expansion errs by less than 1e-9
 
@@ -122,7 +122,7 @@ def wilson_interval(mean: float, num_questions: float, quantile: float | None = 
 def bootstrap_interval(
     values: Sequence[float], level: float = 0.95, num_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Percentiles of the mean over questions drawn anew, with replacement; the same for the same seed.
+    """Percentiles of the mean over questions drawn with replacement; the same for the same seed.
 
     The percentiles lie further out than (1 - level) / 2, as far as Student's quantile and P / (P - 1) ask, for the
     plain ones are too narrow for few questions. Source: Hesterberg 2015 (Am. Stat. 69), section 3.3. Values that do

@@ -65,10 +65,16 @@ class Stored:
 
 
 class Store:
-    """Keeps samples as they come. Threads may call it at once; a second process is kept out."""
+    """Keeps samples as they come. Threads may call it at once; a second process is kept out.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        keeps_ids: also the token ids and log-probabilities of each sample, such as for pairs to learn from; what is
+            there without them is generated again.
+    """
+
+    def __init__(self, folder: Path, *, keeps_ids: bool = False) -> None:
         self.folder = folder
+        self.keeps_ids = keeps_ids
         self._mutex = threading.Lock()
         self._file: BinaryIO | None = None
         self._is_open = False
@@ -114,6 +120,8 @@ class Store:
             DataError: a file of it is broken; names the line.
         """
         others = self._samples()
+        if self.keeps_ids:
+            others = {place: sample for place, sample in others.items() if sample.generation.ids is not None}
         samples = {place: others.pop(place) for place in keys if place in others}
         strange = [place for place, sample in samples.items() if keys[place] != sample.key]
         found = self._told()

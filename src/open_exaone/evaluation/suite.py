@@ -1,4 +1,4 @@
-"""Suites: which benchmarks are asked, how often, and with which sampling. Each is a TOML file under `suites/`.
+"""Suites: benchmarks, the number of samples of each question, and their sampling. Each is a TOML file in `suites/`.
 
 A task's values come from its own row, from the table of its mode, or from `[defaults]`, in this order. `not_published`
 names those that LG did not publish and we chose; docs/suites.md has them all as tables.
@@ -7,6 +7,7 @@ names those that LG did not publish and we chose; docs/suites.md has them all as
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 
 from open_exaone.base.config import Config, did_you_mean, read_toml, short, validate
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.records import Sampling
 from open_exaone.tasks.benchmarks.names import spelled
 from open_exaone.tasks.benchmarks.registry import BENCHMARKS, get_benchmark
 from open_exaone.verify.own import is_own
@@ -27,7 +29,7 @@ OF_A_RUN = "run:"  # before the name of a run's own set of problems
 SEED = 20250316
 
 _METRIC = re.compile(r"(pass|cons)@([1-9][0-9]{0,3})|csat")
-_UNTOLD = ("prompt", "rows")  # what a report may leave open besides a task's fields
+_UNPUBLISHED = ("prompt", "rows")  # what a report may leave open, besides a task's fields
 _ONE = {  # a benchmark by itself: the reports' sampling
     "k": 1,
     "temperature": 0.6,
@@ -48,25 +50,25 @@ class SuiteTask(Config):
     benchmark: str = Field(min_length=1)
     """Its name, a `.toml` that describes one, a `.jsonl` of problems, "FILE.py:function", or "run:SPLIT" of a run."""
     name: str | None = Field(default=None, min_length=1)
-    """What the report calls it; follows from benchmark and mode where left out."""
+    """Its name in the report; by default, made from the benchmark and the mode."""
     mode: Mode = "reasoning"
-    """Whether the model thinks first."""
+    """Whether the model writes a thought before its answer."""
     k: int = Field(ge=1, le=1024)
-    """Samples of each question."""
+    """The number of samples of each question."""
     temperature: float = Field(ge=0, le=10)
-    """0 is greedy."""
+    """The sampling temperature; 0 is greedy decoding."""
     top_p: float = Field(gt=0, le=1)
-    """Plays no part where greedy."""
+    """Nucleus sampling: the most probable tokens that add up to this probability. Unused in greedy decoding."""
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
-    """Taken off the logits of every token that the reply already has."""
+    """Subtracted from the logits of every token that is already in the reply."""
     max_new_tokens: int = Field(ge=1, le=1 << 24)
-    """The longest reply, thought included."""
+    """The length limit of a reply in tokens, thought included."""
     budgets: tuple[int, ...] = ()
-    """Thinking budgets, in tokens: each makes a task whose replies have at most budget + answer_tokens."""
+    """Thinking budgets in tokens. Each makes a task whose replies have at most budget + answer_tokens tokens."""
     answer_tokens: int = Field(default=4096, ge=1, le=1 << 20)
-    """Room for the answer behind a thought that a budget ended."""
+    """The tokens left for the answer after a thought that a budget ended."""
     seed: int = Field(default=SEED, ge=0, le=1 << 63)
-    """Of the samples."""
+    """The seed of sampling."""
     metrics: tuple[str, ...] = ("pass@1",)
     """What the report's row holds: "pass@K", "cons@K", or "csat", the mean over the three electives."""
     source: str | None = None
@@ -88,6 +90,12 @@ class SuiteTask(Config):
         if self.benchmark.endswith((".toml", ".jsonl")):
             return Path(self.benchmark).stem
         return self.benchmark.removeprefix(OF_A_RUN)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its samples are drawn, a thinking budget left out."""
+        own = {field.name: getattr(self, field.name) for field in fields(Sampling) if hasattr(self, field.name)}
+        return Sampling(num_samples=self.k, **own)
 
     def in_modes(self, modes: Iterable[str]) -> tuple["SuiteTask", ...]:
         """The task, if its mode is one of these."""
@@ -119,7 +127,7 @@ class SuiteTask(Config):
                 raise ValueError(f"{self.label}: metric {metric!r}: must be pass@K, cons@K or csat")
             if found[2] and int(found[2]) > self.k:
                 raise ValueError(f"{self.label}: metric {metric!r}: needs k = {found[2]} samples, not {self.k}")
-        known = (*type(self).model_fields, *_UNTOLD)
+        known = (*type(self).model_fields, *_UNPUBLISHED)
         if unknown := [item for item in self.not_published if item not in known]:
             raise ValueError(f"{self.label}: not_published: {unknown[0]!r} is none of {', '.join(known)}")
         return self
@@ -127,6 +135,12 @@ class SuiteTask(Config):
 
 class LoneTask(SuiteTask):
     """A benchmark by itself, which may be asked in either mode."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its samples are drawn, a thinking budget left out."""
+        own = {field.name: getattr(self, field.name) for field in fields(Sampling) if hasattr(self, field.name)}
+        return Sampling(num_samples=self.k, **own)
 
     def in_modes(self, modes: Iterable[str]) -> tuple[SuiteTask, ...]:
         """The task in each of these modes."""
@@ -298,10 +312,10 @@ def _whole(path: Path, row: Any, tables: Mapping[str, dict[str, Any]]) -> Any:
     return merged | {key: _beside(path, merged[key]) for key in ("benchmark", "source") if key in merged}
 
 
-def _beside(path: Path, said: Any) -> Any:
+def _beside(path: Path, written: Any) -> Any:
     """A file that stands beside the suite's file is meant from there."""
-    if isinstance(said, str) and said not in BENCHMARKS:
-        beside = path.parent / said.split(":")[0]
+    if isinstance(written, str) and written not in BENCHMARKS:
+        beside = path.parent / written.split(":")[0]
         if beside.suffix and beside.is_file():
-            return str(path.parent / said)
-    return said
+            return str(path.parent / written)
+    return written

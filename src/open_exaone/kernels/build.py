@@ -1,6 +1,6 @@
 """Compiles the native kernels on first use, keeps them in the user's cache and loads them.
 
-Where they cannot be had (no compiler, an old processor, OPEN_EXAONE_KERNELS=0) `library` gives None, and every
+Where they are not available (no compiler, an old processor, OPEN_EXAONE_KERNELS=0) `library` gives None, and every
 function of this room computes its plain torch reference.
 """
 
@@ -32,7 +32,7 @@ NEEDED_CPU_FLAGS = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})  #
 
 
 class _Unavailable(Exception):
-    """The kernels cannot be had here; says why."""
+    """The kernels are not available here; says why."""
 
 
 def library() -> ctypes.CDLL | None:
@@ -64,7 +64,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
 
 
 def _opened(path: Path, name: str) -> ctypes.CDLL:
-    """Loads the library at `path`, which the loader is told as `name`, and looks up all of its functions.
+    """Loads the library at `path` under the loader's name `name`, and looks up all of its functions.
 
     Raises:
         _Unavailable: it is not a file of the user's own.
@@ -170,7 +170,7 @@ def _run_all(commands: list[list[str]]) -> None:
     """
     running = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for command in commands]
     try:
-        said = [process.communicate(timeout=COMPILE_TIME_S)[1] for process in running]
+        outputs = [process.communicate(timeout=COMPILE_TIME_S)[1] for process in running]
     except subprocess.TimeoutExpired as error:
         raise _Unavailable(f"{error.cmd[0]} took longer than {COMPILE_TIME_S:.0f} s") from error
     finally:
@@ -178,8 +178,8 @@ def _run_all(commands: list[list[str]]) -> None:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-    for process, text in zip(running, said, strict=True):
+    for process, text in zip(running, outputs, strict=True):
         if process.returncode:
             lines = text.decode(errors="replace").splitlines()
-            first = next((line for line in lines if "error" in line), "nothing said")
+            first = next((line for line in lines if "error" in line), "no message")
             raise _Unavailable(f"{Path(str(process.args[0])).name} failed: {first.strip()}")  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""What the native kernels compute, in plain torch: the way taken where they cannot be had, and their measure in tests.
+"""What the native kernels compute, in plain torch: used where they are not available, and their measure in tests.
 
 All of it is differentiable and runs on any device. Sums, exponentials and norms are float32 inside (float64 for
 float64), and results are rounded once, to the type of the input. Attention of rows of at most SHORT tokens rounds

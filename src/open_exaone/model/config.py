@@ -47,7 +47,7 @@ class ModelConfig(Config):
 
     Family "exaone4" has EXAONE 4.0's QK-Reorder-Norm: RMSNorm per head on queries and keys, and on each sublayer's
     output before the residual add (arXiv 2507.11407). All others norm each sublayer's input; "exaone" is EXAONE
-    3.0, 3.5 and Deep. `open_exaone.model.family` tells them apart.
+    3.0, 3.5 and Deep. `open_exaone.model.family` distinguishes them.
     """
 
     vocab_size: int = Field(gt=0, le=MAX_VOCAB)

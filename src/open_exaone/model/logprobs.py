@@ -42,7 +42,7 @@ def chunks(num_tokens: int, weight_VD: Tensor) -> Iterator[slice]:
 
 
 def with_room(x_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Both, made up with rows of zeros to a length that comes again; see `rounded`."""
+    """Both, padded with rows of zeros to a bucketed length; see `rounded`."""
     missing = rounded(len(ids_M), x_MD.device) - len(ids_M)
     return F.pad(x_MD, (0, 0, 0, missing)), F.pad(ids_M, (0, missing))
 

@@ -114,6 +114,18 @@ def merge_lora(model: LanguageModel) -> None:
     model.requires_grad_(True)
 
 
+@torch.no_grad()
+def plain_weights(model: LanguageModel) -> Iterator[tuple[str, Tensor]]:
+    """The weights that the model computes with, each matrix with its adapter added; by the base model's names."""
+    adapters = dict(_adapters(model))
+    for name, weight in model.named_parameters():
+        adapter = adapters.get(name.removesuffix(".weight"))
+        if adapter is not None:
+            yield name, merged(weight, adapter.lora_A.weight, adapter.lora_B.weight, adapter.scale)
+        elif not is_lora(name):
+            yield name, weight
+
+
 def merged(weight_OI: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float) -> Tensor:
     """weight + scale · B A, computed in float32, in the weight's dtype."""
     return torch.addmm(weight_OI.float(), b_OR.float(), a_RI.float(), alpha=scale).to(weight_OI.dtype)

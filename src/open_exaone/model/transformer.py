@@ -115,7 +115,7 @@ class Decoder(nn.Module):
     def _sees(
         self, ids_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None, packed: Packed | None
     ) -> dict[LayerKind, Sees]:
-        """What each layer kind sees; plain causal attention over the whole row needs nothing said."""
+        """What each layer kind sees; None for plain causal attention over the whole row."""
         window, kinds = self.config.window, set(self.config.layer_kinds)
         B, T = ids_BT.shape
         if packed is None and positions_BT is None and ids_BT.device.type == "cpu":
@@ -148,7 +148,7 @@ class LanguageModel(nn.Module):
             layer.compile()
 
     def tie_weights(self) -> None:
-        """Makes the output head the embedding matrix where the config says so; `to_empty` parts them."""
+        """Makes the output head the embedding matrix where the config says so; `to_empty` unties them."""
         if self.config.tied_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 

@@ -14,6 +14,7 @@ from open_exaone.data.config import DataOptions, SourceConfig, check_shares
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
 from open_exaone.rewards.rubric import weights_of
+from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine
 from open_exaone.tasks.generated import GeneratedSource
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.verify.settings import JudgeSettings
@@ -74,8 +75,8 @@ class Recipe(Config):
     """How each stage's model is measured; not at all if left out."""
     judge: JudgeSettings = JudgeSettings()
     """The limits of judging."""
-    num_slots: int | None = Field(default=None, gt=0, le=4096)
-    """How many samples decode together; as many as the memory holds if left out."""
+    engine: EngineConfig = LocalEngine()
+    """What samples: this package's own engine, vLLM in this process, or a vLLM server."""
     stages: tuple[AnyStage, ...] = Field(min_length=1)
     """What is done to the model, in this order."""
 
@@ -121,6 +122,7 @@ def check_recipe(recipe: Recipe, reserved: Sequence[str]) -> None:
     _check_starts(recipe.stages)
     _check_data(recipe)
     _check_judge(recipe)
+    _check_engine(recipe)
     for stage in recipe.stages:
         _check_stage(recipe, stage)
     context = None if recipe.shape is None else recipe.shape.max_positions
@@ -188,6 +190,15 @@ def _check_judge(recipe: Recipe) -> None:
     rewards = [weights_of(stage.reward) for stage in recipe.stages if isinstance(stage, RlStage)]
     if recipe.judge.endpoint is None and any("preference" in weights for weights in rewards):
         raise ValueError("reward 'preference' needs a model: give [judge.endpoint] its base_url and model")
+
+
+def _check_engine(recipe: Recipe) -> None:
+    if isinstance(recipe.engine, ChatEndpoint):
+        needs = "online RL learns from" if any(stage.kind == "rl" for stage in recipe.stages) else "a recipe samples"
+        raise ValueError(
+            f"engine.kind = 'endpoint': {needs} token ids and log-probabilities of the model that it trains, and a "
+            "chat endpoint gives only text of a model of its own: choose local, vllm or vllm_server"
+        )
 
 
 def _check_stage(recipe: Recipe, stage: AnyStage) -> None:

@@ -9,9 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from open_exaone.base.config import Config, validate
+from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
@@ -24,34 +22,19 @@ from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.folder import RunFolder, is_run
-from open_exaone.pipeline.measure import Machine, OnEvent, find_model, heed_interrupts, own_tasks
+from open_exaone.pipeline.measure import Machine, OnEvent, find_model, own_tasks
 from open_exaone.pipeline.report import versions
 from open_exaone.present.evaluation import write_evaluation_page
-from open_exaone.rollout.providers.endpoint import EndpointProvider
-from open_exaone.rollout.providers.local import LocalProvider, weights_hash
-from open_exaone.rollout.providers.provider import Provider
-from open_exaone.rollout.providers.vllm import VllmProvider
+from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine, VllmEngine
+from open_exaone.rollout.provider import Provider
+from open_exaone.rollout.providers.local import weights_hash
+from open_exaone.rollout.providers.open import Policy, open_provider
 from open_exaone.tasks.own import own_problems
 from open_exaone.verify.own import is_own
 from open_exaone.verify.settings import JudgeSettings
 
 LOCAL, VLLM = "local", "vllm"
 FLAGS = {"rows": "rows", "budgets": "budget", "modes": "mode", "skip_missing": "skip-missing", "changed": "changed"}
-
-
-class EndpointOptions(Config):
-    """What --engine-option may say of an endpoint."""
-
-    timeout_s: float = Field(default=3600.0, gt=0, le=604_800)
-    """The longest that one reply may take, its retries included."""
-    max_attempts: int = Field(default=8, ge=1, le=100)
-    """How often one request is tried."""
-    api_key_variable: str | None = None
-    """The environment variable that holds the key; OPENAI_API_KEY, where that is set, if left out."""
-    num_parameters: int | None = Field(default=None, ge=1)
-    """Of the model, to count FLOPs."""
-    thought_tag: str = Field(default="think", pattern=r"^[a-z]{1,20}$")
-    """What the model's thoughts stand in; EXAONE Deep's is "thought"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +58,7 @@ class Choices:
     skip_missing: bool = False  # leave out benchmarks that cannot be loaded
     changed: bool = False  # take benchmarks whose content differs from what we know
     compare: bool = False  # set the published numbers beside
-    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of vLLM, or of `EndpointProvider`
+    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of vLLM, or of `ChatEndpoint`
 
     def __post_init__(self) -> None:
         if self.until_width is not None and not 0 < self.until_width < 0.5:
@@ -221,41 +204,47 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
 
 
 def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
-    options = dict(choices.engine_options)
-    if is_address(choices.engine) or is_address(source):
-        return _endpoint(source, choices, validate(EndpointOptions, options, "--engine-option"))
-    if choices.engine not in (LOCAL, VLLM):
+    config = _engine(source, choices)
+    if isinstance(config, ChatEndpoint):
+        return open_provider(config, Policy(source))
+    from open_exaone.checkpoint.folder import load_config, load_model, load_tokenizer, resolve_device
+    from open_exaone.checkpoint.licence import licence_of, model_name, warn_before_generating
+
+    folder, _ = find_model(Path(source), choices.stage)
+    warn_before_generating(licence_of(folder), model_name(folder))
+    is_local = isinstance(config, LocalEngine)
+    name = f"{Path(source).resolve().name}/{folder.parent.name}" if is_run(Path(source)) else model_name(folder)
+    policy = Policy(
+        name,
+        load_tokenizer(folder),
+        load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device)) if is_local else None,
+        folder,
+        weights_hash(folder),
+        load_config(folder).num_parameters,
+    )
+    return open_provider(config, policy)
+
+
+def _engine(source: str, choices: Choices) -> EngineConfig:
+    """What --engine and --engine-option name."""
+    given = choices.engine_options
+    if is_address(source) and choices.engine != LOCAL:
+        raise ConfigError(f"--engine {choices.engine}: {source} is an endpoint itself: leave --engine out")
+    if is_address(source) or is_address(choices.engine):
+        if choices.stage is not None:
+            raise ConfigError(f"--stage {choices.stage}: an endpoint has no stages; name a run's folder")
+        url, model = (source, None) if is_address(source) else (choices.engine, source)
+        fields = {"url": url, "model": model, "concurrency": choices.concurrency, **given}
+        return validate(ChatEndpoint, fields, "--engine-option")
+    if choices.engine == VLLM:
+        return VllmEngine(kind="vllm", options=dict(given))
+    if choices.engine != LOCAL:
         raise ConfigError(
             f"--engine {choices.engine}: must be local, vllm, or an address such as http://localhost:8000/v1"
         )
-    from open_exaone.checkpoint.folder import load_config, load_model, load_tokenizer, resolve_device
-    from open_exaone.checkpoint.licence import licence_of, model_name, tell_before_generating
-
-    folder, _ = find_model(Path(source), choices.stage)
-    tell_before_generating(licence_of(folder), model_name(folder))
-    tokenizer = load_tokenizer(folder)
-    if choices.engine == VLLM:
-        config = load_config(folder)
-        return VllmProvider(
-            folder, tokenizer, weights=weights_hash(folder), num_parameters=config.num_parameters, options=options
-        )
-    if options:
-        raise ConfigError(f"--engine-option {min(options)}: the local engine has no options; vLLM and endpoints have")
-    from open_exaone.engine.sharded import ShardedEngine
-
-    model = load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device))
-    engine = ShardedEngine(model, tokenizer, num_slots=None)
-    name = f"{Path(source).resolve().name}/{folder.parent.name}" if is_run(Path(source)) else model_name(folder)
-    return LocalProvider(engine, model=name, weights=weights_hash(folder), on_step=heed_interrupts)
-
-
-def _endpoint(source: str, choices: Choices, options: EndpointOptions) -> Provider:
-    if choices.stage is not None:
-        raise ConfigError(f"--stage {choices.stage}: an endpoint has no stages; name a run's folder")
-    if is_address(source) and choices.engine != LOCAL:
-        raise ConfigError(f"--engine {choices.engine}: {source} is an endpoint itself: leave --engine out")
-    url, model = (source, None) if is_address(source) else (choices.engine, source)
-    return EndpointProvider(url, model, concurrency=choices.concurrency, **options.model_dump())
+    if given:
+        raise ConfigError(f"--engine-option {min(given)}: the local engine has no options; vLLM and endpoints have")
+    return LocalEngine()
 
 
 def _default_folder(source: str, suite: str, tasks: Sequence[Task], provider: Provider) -> Path:

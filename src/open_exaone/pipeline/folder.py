@@ -144,7 +144,7 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
     between two sittings."""
     values = recipe.model_dump(mode="json", exclude={"judge": WITHOUT_ADDRESS})
     may_change = set(MAY_CHANGE) - {"name"}  # a stage's folder is called so
-    values.pop("num_slots")
+    values["engine"].pop("num_slots", None)
     values["stages"] = [
         {key: value for key, value in stage.items() if key not in may_change} for stage in values["stages"]
     ]

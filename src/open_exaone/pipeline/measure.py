@@ -4,22 +4,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Completion, Problem, Sampling
+from open_exaone.base.records import Problem, Sampling
 from open_exaone.evaluation.config import NUM_SAMPLES, EvaluationConfig
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder, is_run, resolve_model
-from open_exaone.rollout.run import Generate
+from open_exaone.rollout.run import OnProgress
 from open_exaone.train.config import AnyStage
 from open_exaone.verify.settings import JudgeSettings
-
-if TYPE_CHECKING:
-    from open_exaone.engine.engine import Engine
 
 OnEvent = Callable[[dict[str, Any]], None]
 GREEDY = "-greedy"  # behind a set's name: its task of one greedy reply to each problem
@@ -88,29 +84,15 @@ def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
     }
 
 
-def watched(engine: "Engine", on_event: OnEvent, label: str | None) -> Generate:
-    """The engine as a callable that heeds Ctrl-C midway, and tells its progress under `label`, if it has one."""
+def sampling_progress(on_event: OnEvent, label: str) -> OnProgress:
+    """Reports how far sampling is under `label`."""
+    started = time.perf_counter()
 
-    def generate(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        total, done, tokens = len(prompts) * sampling.num_samples, 0, 0
-        started = time.perf_counter()
+    def report(num_done: int, num_wanted: int, num_tokens: int) -> None:
+        speed = num_tokens / (time.perf_counter() - started)
+        on_event({"stage": label, "step": num_done, "num_steps": num_wanted, "tokens_per_second": speed})
 
-        def on_step(num_tokens: int, num_done: int) -> None:
-            nonlocal done, tokens
-            interrupt.check()
-            done, tokens = done + num_done, tokens + num_tokens
-            if label and num_done:
-                speed = tokens / (time.perf_counter() - started)
-                on_event({"stage": label, "step": done, "num_steps": total, "tokens_per_second": speed})
-
-        return engine.generate(prompts, sampling, on_step)
-
-    return generate
-
-
-def heed_interrupts(num_tokens: int, num_done: int) -> None:
-    """What an engine calls after each of its steps where Ctrl-C may stop it midway."""
-    interrupt.check()
+    return report
 
 
 def find_model(source: Path, stage: str | None = None) -> tuple[Path, bool]:

@@ -1,26 +1,28 @@
 """Preference pairs from a model's own judged samples: sampled once from the stage's starting model, then kept."""
 
+import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import write_json, write_jsonl
-from open_exaone.base.records import RolloutGroup, Sampling
+from open_exaone.base.records import Problem, Sample, Sampling
 from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import prepare_pairs
 from open_exaone.data.render import Ids
 from open_exaone.data.store import MANIFEST, Prepared
+from open_exaone.evaluation.run import run_tasks
+from open_exaone.evaluation.store import Store
+from open_exaone.evaluation.task import Task
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.pipeline.engine import open_fixed
 from open_exaone.pipeline.start import Run
-from open_exaone.remote.settings import WITHOUT_ADDRESS
-from open_exaone.rollout.run import Judging, judge_groups, sample
 from open_exaone.rollout.select import preference_pairs
-from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
+from open_exaone.train.buffer import buffer_key
 from open_exaone.train.config import PreferenceStage
 
-SAMPLES = "samples.jsonl"
+SAMPLES = "samples"  # every sample, until the pairs are chosen: a cut stage resumes at the sample
 PAIRS = "pairs.jsonl"
 
 
@@ -34,10 +36,40 @@ def sampled_pairs(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
     Raises:
         DataError: no problem had both a correct and an incorrect sample, or the samples could not be judged.
     """
-    path = run.path(stage)
+    path, started = run.path(stage), time.perf_counter()
     if (path / "data" / MANIFEST).is_file():
         return Prepared(path / "data")
-    started = time.perf_counter()
+    problems, samples = _samples(run, stage, prompts, model)
+    pairs = preference_pairs(problems, samples, pairs_per_problem=stage.pairs_per_problem, seed=run.seed(stage))
+    if not pairs:
+        raise DataError(
+            f"{path}: no problem had both a correct and an incorrect sample, so there is nothing to prefer: raise "
+            f"{stage.name}.num_samples, or give data.{stage.data} more problems, or easier or harder ones"
+        )
+    ids = prompt_ids([problem for problem, _, _ in pairs], run.tokenizer, thinking=stage.thinking)
+    rows = [
+        {
+            "problem": problem.id,
+            "question": problem.question,
+            "prompt_ids": prompt,
+            "chosen_ids": chosen.generation.ids,
+            "rejected_ids": rejected.generation.ids,
+            "rejected_because": rejected.verdict.status.value,
+        }
+        for prompt, (problem, chosen, rejected) in zip(ids, pairs, strict=True)
+    ]
+    write_jsonl(path / PAIRS, rows)
+    write_json(path / "sampling.json", {"sample_seconds": time.perf_counter() - started, "num_pairs": len(rows)})
+    settings = {"prompts": prompts.fingerprint, "seed": run.seed(stage)}
+    prepared = prepare_pairs(_documents(rows), path / "data", name=f"samples of {stage.data}", settings=settings)
+    shutil.rmtree(path / SAMPLES)
+    return prepared
+
+
+def _samples(
+    run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel
+) -> tuple[Sequence[Problem], Sequence[Sequence[Sample]]]:
+    """The stage's problems, and the judged samples of each, [P, k]."""
     sampling = Sampling(
         max_new_tokens=stage.max_new_tokens,
         temperature=stage.temperature,
@@ -45,29 +77,17 @@ def sampled_pairs(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
         num_samples=stage.num_samples,
         seed=run.seed(stage),
     )
-    groups = _judged_samples(run, stage, prompts, model, sampling)
-    rows = [
-        {
-            "problem": group.problem.id,
-            "question": group.problem.question,
-            "prompt_ids": group.prompt_ids,
-            "chosen_ids": chosen.completion.ids,
-            "rejected_ids": rejected.completion.ids,
-            "rejected_because": rejected.verdict.status.value,
-        }
-        for group, chosen, rejected in preference_pairs(
-            groups, pairs_per_problem=stage.pairs_per_problem, seed=run.seed(stage)
-        )
-    ]
-    if not rows:
-        raise DataError(
-            f"{path}: no problem had both a correct and an incorrect sample, so there is nothing to prefer: raise "
-            f"{stage.name}.num_samples, or give data.{stage.data} more problems, or easier or harder ones"
-        )
-    write_jsonl(path / PAIRS, rows)
-    write_json(path / "sampling.json", {"sample_seconds": time.perf_counter() - started, "num_pairs": len(rows)})
-    settings = {"sampling": asdict(sampling), "prompts": prompts.fingerprint}
-    return prepare_pairs(_documents(rows), path / "data", name=f"samples of {stage.data}", settings=settings)
+    problems = tuple(prompts.problems)
+    [(_, samples)] = run_tasks(
+        [Task(stage.data, stage.data, problems, sampling, stage.thinking)],
+        open_fixed(run, stage.name, model, run.start_folder(stage), buffer_key(model, None)),
+        Store(run.path(stage) / SAMPLES, keeps_ids=True),
+        run.judge,
+        suite=run.recipe.name,
+        label=f"{stage.name}: sample",
+        on_event=run.on_event,
+    )
+    return problems, samples
 
 
 def _documents(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Ids, Ids]]:
@@ -76,26 +96,5 @@ def _documents(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Ids, Ids]]:
         yield row["question"], chosen, rejected
 
 
-def _document(prompt: tuple[int, ...], reply: tuple[int, ...]) -> Ids:
+def _document(prompt: Sequence[int], reply: Sequence[int]) -> Ids:
     return [*prompt, *reply], [False] * len(prompt) + [True] * len(reply)
-
-
-def _judged_samples(
-    run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel, sampling: Sampling
-) -> list[RolloutGroup]:
-    """Samples of every problem, judged; where the judge model is down they are saved, and found again."""
-    problems, tokenizer, judging = list(prompts.problems), run.tokenizer, Judging(run.judge)
-    file = run.path(stage) / SAMPLES
-    ids = prompt_ids(problems, tokenizer, thinking=stage.thinking)
-    key = buffer_key(model, (ids, asdict(sampling), run.judge.model_dump(mode="json", exclude=WITHOUT_ADDRESS)))
-    groups = read_rollouts(file, problems, ids, tokenizer, key)
-    if groups is None:
-        generate = run.generate(model, f"{stage.name}: sample")
-        groups = sample(problems, generate, tokenizer, sampling, thinking=stage.thinking)
-    return judge_groups(
-        groups,
-        judging,
-        max_tokens=sampling.max_new_tokens,
-        thinking=stage.thinking,
-        save=lambda groups: write_rollouts(file, groups, key),
-    )

@@ -35,7 +35,7 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
             "num_parameters": shape.num_parameters,
             **shape.model_dump(mode="json"),
         },
-        "num_examples": prepared.get("num_examples", {}),
+        "num_examples": {name: pair[0] for name, pair in prepared.get("examples_and_tokens", {}).items()},
         "shared_prompts": prepared.get("shared_prompts", []),
         "stages": stages,
         "showcase": _showcase(folder, recipe),

@@ -6,6 +6,7 @@ from typing import Any
 
 from open_exaone.base import interrupt
 from open_exaone.base.files import read_json, write_json
+from open_exaone.evaluation.config import NUM_SAMPLES
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
@@ -14,7 +15,7 @@ from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run
 from open_exaone.present.card import write_card
 from open_exaone.present.report import write_report
-from open_exaone.train.config import AnyStage
+from open_exaone.train.config import AnyStage, PreferenceStage, RlStage
 
 
 def run_recipe(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | None = None) -> dict[str, Any]:
@@ -22,8 +23,8 @@ def run_recipe(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | 
 
     Args:
         out: the run's folder; a run that was killed there continues.
-        on_event: called with progress: {"plan": [{"stage", "num_steps"}, …]}, {"stage", "step", "num_steps", …},
-            {"stage", "resumed_at", "num_steps"}, {"message": …} and {"measured": entry, "stage", "showcase"}.
+        on_event: called with progress: {"plan": [{"stage", "num_steps", "cost"}, …]}, {"stage", "step", "num_steps",
+            …}, {"stage", "resumed_at", "num_steps"}, {"message": …} and {"measured": entry, "stage", "showcase"}.
 
     Returns:
         the report, as in report.json.
@@ -76,22 +77,42 @@ def _prepared(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnE
     if not folder.prepared_file.is_file():
         prepared = {stage.name: prepare_stage(run, stage) for stage in recipe.stages}
         shared = shared_prompts(run, prepared)
-        numbers = {name: len(data) for name, data in prepared.items()}
+        numbers = {name: [len(data), int(data.tokens_N.sum())] for name, data in prepared.items()}
         seconds = time.perf_counter() - started
-        write_json(folder.prepared_file, {"seconds": seconds, "num_examples": numbers, "shared_prompts": shared})
-    on_event({"plan": [{"stage": stage.name, "num_steps": _num_steps(run, stage)} for stage in recipe.stages]})
+        write_json(folder.prepared_file, {"seconds": seconds, "examples_and_tokens": numbers, "shared_prompts": shared})
+    on_event({"plan": [_planned(run, stage) for stage in recipe.stages]})
     return run
 
 
-def _num_steps(run: Run, stage: AnyStage) -> int | None:
-    """How many steps a stage will take, where that is known before it begins."""
-    if stage.kind == "rl":
-        return stage.num_steps
-    if samples_pairs(run, stage):
-        return None  # nobody knows how many pairs there will be
-    per_step = stage.batch_pairs if stage.kind == "preference" else stage.batch_documents
-    number = read_json(run.folder.prepared_file)["num_examples"][stage.name]
-    return -(-max(1, round(stage.num_epochs * number)) // per_step)
+def _planned(run: Run, stage: AnyStage) -> dict[str, Any]:
+    """A stage's steps and what each may cost, in tokens: those trained, and half of those that may be sampled, twice.
+
+    Of a stage that samples its pairs, the most pairs that it may find. Its evaluation is shared out over its steps.
+    """
+    examples, tokens = read_json(run.folder.prepared_file)["examples_and_tokens"][stage.name]
+    mean = tokens / max(1, examples)
+    around = _evaluation_tokens(run)
+    if isinstance(stage, RlStage):
+        num_steps, replies = stage.num_steps, stage.batch_prompts * stage.group_size
+        cost = replies * (mean + 1.5 * stage.max_new_tokens)
+    else:
+        per_step = stage.batch_pairs if isinstance(stage, PreferenceStage) else stage.batch_documents
+        if samples_pairs(run, stage):
+            assert isinstance(stage, PreferenceStage)
+            around += examples * stage.num_samples * stage.max_new_tokens
+            examples, mean = examples * stage.pairs_per_problem, 2 * mean + stage.max_new_tokens
+        num_steps = -(-max(1, round(stage.num_epochs * examples)) // per_step)
+        cost = per_step * mean
+    return {"stage": stage.name, "num_steps": num_steps, "cost": cost + around / num_steps}
+
+
+def _evaluation_tokens(run: Run) -> float:
+    """The most tokens that one measurement on the recipe's own data may sample; 0 for a suite."""
+    evaluation, num_problems = run.recipe.evaluation, len(run.evaluation_problems())
+    if evaluation is None:
+        return 0.0
+    num_samples = (evaluation.num_samples or NUM_SAMPLES) + 1  # and a greedy one
+    return float(num_problems * num_samples * evaluation.reply_limit(run.shape.max_positions))
 
 
 def _run_stage(run: Run, index: int, stage: AnyStage) -> None:

@@ -21,6 +21,7 @@ from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.lora import add_lora
 from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.pipeline.engine import open_policy
 from open_exaone.pipeline.pairs import sampled_pairs
 from open_exaone.pipeline.prepare import prepare_stage, prepare_validation, samples_pairs
 from open_exaone.pipeline.reward_changes import report_changed_rewards
@@ -117,18 +118,19 @@ def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageMod
         case SupervisedStage():
             if stage.batch_tokens is not None:
                 token_steps = mixture.by_tokens(stage.batch_tokens, stage.num_epochs)
-                return Supervised(stage, prepared.documents, run.seed(stage), token_steps)
+                return Supervised(stage, prepared.documents, token_steps)
             steps = _epochs(mixture, stage.batch_documents, stage.num_epochs)
-            return Supervised(stage, prepared.documents, run.seed(stage), steps)
+            return Supervised(stage, prepared.documents, steps)
         case PreferenceStage():
             steps = _epochs(mixture, stage.batch_pairs, stage.num_epochs)
             pairs = with_reference(prepared.pairs, model, run.path(stage), stage)
-            return Preference(stage, pairs, run.seed(stage), steps)
+            return Preference(stage, pairs, steps)
         case RlStage():
             report_changed_rewards(stage, run.path(stage), run.on_event)
             steps = Lazy(stage.num_steps, lambda step: mixture.step_indices(step, stage.batch_prompts))
-            path, seed, generate = run.path(stage), run.seed(stage), run.generate(model)
-            return OnlineRl(stage, prepared.problems, run.tokenizer, generate, path, seed, run.judge, model, steps)
+            provider = open_policy(run, stage, model)
+            path, seed = run.path(stage), run.seed(stage)
+            return OnlineRl(stage, prepared.problems, provider, path, seed, model, steps, run.judge)
 
 
 def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int]]:

@@ -4,24 +4,25 @@ import time
 
 from open_exaone.base.files import write_json
 from open_exaone.base.machine import peak_rss_bytes
+from open_exaone.checkpoint.folder import load_model, resolve_device
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
-from open_exaone.pipeline.measure import heed_interrupts, own_tasks, stage_entry, thinks_after
+from open_exaone.pipeline.engine import open_fixed
+from open_exaone.pipeline.measure import own_tasks, stage_entry, thinks_after
 from open_exaone.pipeline.start import Run
-from open_exaone.rollout.providers.local import LocalProvider, weights_hash
+from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import AnyStage
 
 
 def measure_stage(run: Run, stage: AnyStage) -> None:
     """Measures a stage's `model/` and leaves `eval/`; what was measured before a cut is not measured again."""
     started, path = time.perf_counter(), run.path(stage)
-    engine = run.engine(run.open_model(path / "model"))
-    weights = weights_hash(path / "model")
-    provider = LocalProvider(engine, model=stage.name, weights=weights, on_step=heed_interrupts)
+    model = load_model(path / "model", dtype=run.machine.dtype, device=resolve_device(run.machine.device))
+    provider = open_fixed(run, stage.name, model, path / "model", weights_hash(path / "model"))
     done = run_tasks(
         _tasks(run, stage),
         provider,

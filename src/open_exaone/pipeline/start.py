@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from open_exaone.base.errors import ConfigError, PromptTooLongError
 from open_exaone.base.records import Problem
@@ -12,19 +11,14 @@ from open_exaone.data.document import prompt_ids
 from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder, resolve_model, resolve_tokenizer
-from open_exaone.pipeline.measure import Machine, OnEvent, watched
+from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.problems import as_files, draw_all, read_problems
 from open_exaone.pipeline.vocabulary import trained_tokenizer
-from open_exaone.rollout.run import Generate
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import AnyStage, RlStage, SupervisedStage
 from open_exaone.verify.language import LANGUAGES
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
-
-if TYPE_CHECKING:
-    from open_exaone.engine.engine import Engine
-    from open_exaone.model.transformer import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -56,22 +50,6 @@ class Run:
         """The folder of the model that a stage begins from; None for random weights."""
         before = self.recipe.start_of(stage)
         return self.source if before is None else self.path(before) / "model"
-
-    def open_model(self, folder: Path) -> "LanguageModel":
-        """A model's folder, as this run computes it: for sampling, not for training."""
-        from open_exaone.checkpoint.folder import load_model, resolve_device
-
-        return load_model(folder, dtype=self.machine.dtype, device=resolve_device(self.machine.device))
-
-    def engine(self, model: "LanguageModel") -> "Engine":
-        """What samples from a model of this run."""
-        from open_exaone.engine.sharded import ShardedEngine
-
-        return ShardedEngine(model, self.tokenizer, num_slots=self.recipe.num_slots)
-
-    def generate(self, model: "LanguageModel", label: str | None = None) -> Generate:
-        """The same as a callable that Ctrl-C stops midway; it reports its progress under `label`, if it has one."""
-        return watched(self.engine(model), self.on_event, label)
 
     def message(self, text: str) -> None:
         self.on_event({"message": text})

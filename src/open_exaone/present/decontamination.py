@@ -1,6 +1,7 @@
 """What decontamination left out, as the terminal shows it."""
 
 from open_exaone.base.terminal import Console
+from open_exaone.base.text import count
 from open_exaone.data.decontaminate import DecontaminationReport, Reason
 
 REASONS = {Reason.EQUAL: "equal an item", Reason.WINDOW: "share 50 characters with one"}
@@ -9,14 +10,14 @@ REASONS = {Reason.EQUAL: "equal an item", Reason.WINDOW: "share 50 characters wi
 def print_decontamination(report: DecontaminationReport, console: Console | None = None) -> None:
     """Prints how many examples were left out, of which benchmarks and why."""
     console = console or Console()
-    windows = "all windows" if report.samples is None else f"{report.samples} random windows"
+    windows = "all windows" if report.samples is None else count(report.samples, "random window")
     console.print(
-        f"{report.num_rows:,} examples, {len(report.dropped):,} left out, {report.num_kept:,} kept: {windows} of each "
-        f"against {report.num_windows:,} of {report.num_items:,} benchmark items."
+        f"{count(report.num_rows, 'example')}, {len(report.dropped):,} left out, {report.num_kept:,} kept: {windows} "
+        f"of each compared with {report.num_windows:,} windows of {count(report.num_items, 'benchmark item')}."
     )
     if report.num_short_items:
         console.print(
-            f"{report.num_short_items:,} items are shorter than a window: found only where a text equals one."
+            f"{count(report.num_short_items, 'item')} shorter than a window: found only where a text equals one."
         )
     for reason, number in report.by_reason.items():
         if number:

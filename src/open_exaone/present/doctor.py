@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from open_exaone.base.machine import cpu_flags, has_fast_cpu_bfloat16, num_cores
+from open_exaone.present import formatting
 from open_exaone.sandbox.isolation import findings
 
 Finding = tuple[Literal["ok", "missing", "note"], str, str]
 
 NEEDED_MEMORY_BYTES = 4 * 2**30
-NEEDED_DISK_BYTES = 2**30
+NEEDED_DISK_BYTES = 10**9
 NEEDED = (
     "torch",
     "tokenizers",
@@ -80,7 +81,7 @@ def _memory() -> Finding:
                 free = int(line.split()[1]) * 1024
     except (OSError, ValueError):
         return "note", "memory", "cannot be read here; the story needs up to 4 GB"
-    text = f"{free / 2**30:.1f} GiB free"
+    text = f"{formatting.size(free)} free"
     return (
         ("ok", "memory", text)
         if free >= NEEDED_MEMORY_BYTES
@@ -90,10 +91,8 @@ def _memory() -> Finding:
 
 def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
-    text = f"{free / 2**30:.1f} GiB free here"
-    return (
-        ("ok", "disk", text) if free >= NEEDED_DISK_BYTES else ("missing", "disk", f"{text}: a run needs up to 1 GiB")
-    )
+    text = f"{formatting.size(free)} free here"
+    return ("ok", "disk", text) if free >= NEEDED_DISK_BYTES else ("missing", "disk", f"{text}: a run needs up to 1 GB")
 
 
 def _gpu() -> Finding:
@@ -104,4 +103,4 @@ def _gpu() -> Finding:
     if not torch.cuda.is_available():
         return "note", "GPU", "none that torch can use: the nano recipes need none"
     properties = torch.cuda.get_device_properties(0)
-    return "ok", "GPU", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    return "ok", "GPU", f"{properties.name}, {formatting.size(properties.total_memory)}"

@@ -97,7 +97,7 @@ def render(report: Mapping[str, Any], packed: Packed) -> str:
         graders=tables.graders(entries),
         scores=drawn.scores(points) if points else None,
         published=[(entry["name"], beside(entry), rows) for entry in entries if (rows := tables.published(entry))],
-        parts=[(entry["name"], *told) for entry in entries for told in tables.parts(entry)],
+        parts=[(entry["name"], *part) for entry in entries for part in tables.parts(entry)],
         plots=plots(report, packed),
         records=tables.records(report),
         bounds=tables.bounds,

@@ -55,9 +55,11 @@ def scores(points: Sequence[Point], others: Sequence[Point] = (), title: str = "
         style, radius = ("dot", 5) if row < len(points) else ("hollow", 4)
         parts.append(f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>')
         parts.append(caption(508, y + 4.5, formatting.percent(point.value), "value", "start"))
-    told = "; ".join(f"{p.name} {formatting.percent(p.value)} ({formatting.interval((p.low, p.high))})" for p in points)
+    label = "; ".join(
+        f"{p.name} {formatting.percent(p.value)} ({formatting.interval((p.low, p.high))})" for p in points
+    )
     beside = "; ".join(f"{p.name} {formatting.percent(p.value)}" for p in others)
-    return drawing(560, bottom + 24, f"{title}: {told}" + (f". Beside it: {beside}" if beside else ""), parts)
+    return drawing(560, bottom + 24, f"{title}: {label}" + (f". Beside it: {beside}" if beside else ""), parts)
 
 
 def budgets(title: str, points: Sequence[Budget]) -> str:
@@ -79,8 +81,8 @@ def budgets(title: str, points: Sequence[Budget]) -> str:
         parts.append(error_bar(frame.x(x), frame.y(point.low), frame.y(point.high)))
         parts.append(f'<circle class="dot" cx="{frame.x(x):.1f}" cy="{frame.y(point.value):.1f}" r="4"/>')
         parts.append(caption(frame.x(x), 210, budget_name(point.budget), "tick", "middle"))
-    told = "; ".join(f"{budget_name(p.budget)} {formatting.percent(p.value)}" for p in [*limited, *free])
-    return drawing(480, 220, f"{title}: pass@1 by thinking budget in tokens: {told}", parts)
+    label = "; ".join(f"{budget_name(p.budget)} {formatting.percent(p.value)}" for p in [*limited, *free])
+    return drawing(480, 220, f"{title}: pass@1 by thinking budget in tokens: {label}", parts)
 
 
 def lengths(title: str, correct: Sequence[int], others: Sequence[int]) -> str:
@@ -98,8 +100,8 @@ def lengths(title: str, correct: Sequence[int], others: Sequence[int]) -> str:
         parts.append(line_path([(frame.x(x), frame.y(y)) for x, y in outline], f"outline {style}"))
     for tick, name in zip(x_ticks, tick_labels(x_ticks), strict=True):
         parts.append(caption(frame.x(tick), 168, name, "tick", "middle"))
-    told = f"{_told(correct)} correct, {_told(others)} not"
-    return drawing(480, 176, f"{title}: thought tokens of samples: {told}", parts)
+    label = f"{_label(correct)} correct, {_label(others)} not"
+    return drawing(480, 176, f"{title}: thought tokens of samples: {label}", parts)
 
 
 def budget_name(budget: int | None) -> str:
@@ -116,7 +118,7 @@ def _histogram(values: Sequence[int], high: float) -> list[int]:
     return counts
 
 
-def _told(values: Sequence[int]) -> str:
+def _label(values: Sequence[int]) -> str:
     if not values:
         return "0"
     return f"{len(values):,} (median {formatting.number(sorted(values)[len(values) // 2])})"

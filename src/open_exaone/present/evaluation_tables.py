@@ -83,8 +83,8 @@ def _value(name: str, part: str | None = None) -> Callable[[Entry], Any]:
 
 
 def _table(entries: Sequence[Entry], columns: Sequence[Column]) -> Table:
-    told = {title: [(read(entry), show) for entry in entries] for title, read, show in columns}
-    kept = {title: cells for title, cells in told.items() if any(value is not None for value, _ in cells)}
+    columns_of = {title: [(read(entry), show) for entry in entries] for title, read, show in columns}
+    kept = {title: cells for title, cells in columns_of.items() if any(value is not None for value, _ in cells)}
     shown = [[formatting.NONE if value is None else show(value) for value, show in cells] for cells in kept.values()]
     return list(kept), [list(row) for row in zip(*shown, strict=True)]
 
@@ -92,9 +92,9 @@ def _table(entries: Sequence[Entry], columns: Sequence[Column]) -> Table:
 def notes(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """What a reader of the numbers must know, as (tasks, sentence): a sentence once, with all tasks it holds of."""
     tasks: dict[str, list[str]] = {}
-    for tell in (_problems_note, _settings_note):
+    for note in (_problems_note, _settings_note):
         for entry in entries:
-            if sentence := tell(entry):
+            if sentence := note(entry):
                 tasks.setdefault(sentence, []).append(entry["name"])
     return [(", ".join(names), sentence) for sentence, names in tasks.items()]
 
@@ -137,7 +137,7 @@ def num_problems(entries: Sequence[Entry], problems: Sequence[Sequence[Any]], ta
 
 def parts(entry: Entry) -> list[tuple[str, Table]]:
     """A task's score by family and by language where there are several, and CSAT's by elective."""
-    told = []
+    parts = []
     for field, title in (("per_task", "family"), ("per_language", "language")):
         rows = [
             [
@@ -149,7 +149,7 @@ def parts(entry: Entry) -> list[tuple[str, Table]]:
             for name, part in record(entry.get(field)).items()
         ]
         if len(rows) > 1:
-            told.append((title, ([title, "problems", "pass@1", "95% interval"], rows)))
+            parts.append((title, ([title, "problems", "pass@1", "95% interval"], rows)))
     csat = record(entry.get("csat"))
     electives = {name: record(score) for name, score in record(csat.get("electives")).items()}
     if electives:
@@ -162,8 +162,8 @@ def parts(entry: Entry) -> list[tuple[str, Table]]:
             ]
             for name, score in {**electives, "mean": mean}.items()
         ]
-        told.append(("elective", (["elective", "points of 100", "accuracy"], rows)))
-    return told
+        parts.append(("elective", (["elective", "points of 100", "accuracy"], rows)))
+    return parts
 
 
 def published(entry: Entry) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import write_json, write_text
 from open_exaone.base.printable import printable
 from open_exaone.base.terminal import Console
+from open_exaone.base.text import count
 from open_exaone.data.lengths import LengthGroup, LengthStatistics, Spread
 from open_exaone.present import formatting
 from open_exaone.present.plots import Frame, caption, drawing, line_path
@@ -45,9 +46,9 @@ def print_lengths(stats: LengthStatistics, console: Console | None = None) -> No
     if not stats.groups:
         console.print("No examples.")
         return
-    told = rich_table(*table(stats), console.width, DROPPED_FIRST)
-    told.columns[0].justify = "left"
-    console.print(told)
+    shown = rich_table(*table(stats), console.width, DROPPED_FIRST)
+    shown.columns[0].justify = "left"
+    console.print(shown)
     for sentence in notes(stats):
         console.print(sentence)
 
@@ -70,7 +71,7 @@ def write_lengths(stats: LengthStatistics, path: Path) -> None:
 
 
 def table(stats: LengthStatistics) -> tuple[list[str], list[list[str]]]:
-    """The groups as texts: headings, and a row for each; modes, thoughts and answers where there are any to tell."""
+    """The groups as texts: headings, and a row for each; modes, thoughts and answers where there are any."""
     shown = [group for group in stats.groups if group.mode is None or len(stats.modes) > 1]
     whole = sum(group.tokens.total for group in stats.domains)
     columns: list[Column] = [
@@ -148,12 +149,12 @@ def plot(stats: LengthStatistics) -> str:
     for row, group in enumerate(shown):
         parts.append(_ridge(frame, group, TOP + ROW * (row + 1)))
     parts.append(caption((LEFT + RIGHT) / 2, bottom + 36, "tokens of an example", "tick", "middle"))
-    told = "; ".join(
-        f"{group.domain}: {group.tokens.count:,} examples, median {_tokens(group.tokens.median)}, "
+    label = "; ".join(
+        f"{group.domain}: {count(group.tokens.count, 'example')}, median {_tokens(group.tokens.median)}, "
         f"mean {_tokens(group.tokens.mean)}, longest {_tokens(group.tokens.max)}"
         for group in shown
     )
-    return drawing(600, bottom + 44, f"Lengths in tokens by domain: {told or 'no examples'}", parts)
+    return drawing(600, bottom + 44, f"Lengths in tokens by domain: {label or 'no examples'}", parts)
 
 
 def _ridge(frame: Frame, group: LengthGroup, base: float) -> str:
@@ -173,7 +174,13 @@ def _ridge(frame: Frame, group: LengthGroup, base: float) -> str:
             f'<path class="bar" d="M{median:.1f} {base:.1f}v-{RISE}"/>',
             f'<circle class="dot" cx="{mean:.1f}" cy="{base:.1f}" r="4"/>',
             caption(LEFT - 10, base - 18, _short(group.domain or ""), "name", "end"),
-            caption(LEFT - 10, base - 2, f"{formatting.number(group.tokens.count)} examples", "tick", "end"),
+            caption(
+                LEFT - 10,
+                base - 2,
+                f"{formatting.number(group.tokens.count)} {'example' if group.tokens.count == 1 else 'examples'}",
+                "tick",
+                "end",
+            ),
             caption(RIGHT + 8, base - 4, _tokens(group.tokens.median), "value", "start"),
         ]
     )

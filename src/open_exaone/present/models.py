@@ -3,14 +3,15 @@
 from rich.table import Table
 
 from open_exaone.model.registry import PUBLISHED
+from open_exaone.present import formatting
 
-COLUMNS = ("LGAI-EXAONE/…", "layers", "parameters", "tokens", "context", "KV GiB", "of full")
+COLUMNS = ("LGAI-EXAONE/…", "layers", "parameters", "tokens", "context", "KV cache", "of full")
 
 
 def published_table() -> Table:
     """One row a model.
 
-    Layers are G (global) or L (local), repeated; tokens are those of pretraining. "KV GiB" is the memory of one
+    Layers are G (global) or L (local), repeated; tokens are those of pretraining. "KV cache" is the memory of one
     sequence's keys and values over the whole context, in bfloat16; "of full" compares it with global layers only.
     """
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
@@ -26,7 +27,7 @@ def published_table() -> Table:
             f"{config.num_parameters:,}",
             f"{published.training_tokens / 1e12:g}T",
             f"{config.max_positions:,}",
-            f"{kept / 2**30:.2f}",
-            f"{kept / full:.1%}",
+            formatting.size(kept),
+            formatting.percent(kept / full),
         )
     return table

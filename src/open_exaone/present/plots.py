@@ -62,8 +62,10 @@ def climb(points: Sequence[Point], others: Sequence[tuple[int, float]] = ()) -> 
         parts.append(caption(side[0], frame.y(point.high) - 9, formatting.percent(point.value), "value", side[1]))
         parts.append(caption(x, 274, shorten(point.name, 64 // max(len(points), 4)), "name", "middle"))
     parts += [f'<circle class="hollow" cx="{frame.x(i):.1f}" cy="{frame.y(y):.1f}" r="4"/>' for i, y in others]
-    told = "; ".join(f"{p.name} {formatting.percent(p.value)} ({formatting.interval((p.low, p.high))})" for p in points)
-    return drawing(480, 284, f"pass@1 by stage, with 95% intervals: {told}", parts)
+    label = "; ".join(
+        f"{p.name} {formatting.percent(p.value)} ({formatting.interval((p.low, p.high))})" for p in points
+    )
+    return drawing(480, 284, f"pass@1 by stage, with 95% intervals: {label}", parts)
 
 
 def curve(title: str, xs: Sequence[float], ys: Sequence[float], x_name: str = "step") -> str:
@@ -115,12 +117,12 @@ def moving_mean(values: Sequence[float], reach: int) -> list[float]:
 
 
 def wanders(values: Sequence[float]) -> bool:
-    """Whether a curve goes up and down so much that a moving mean tells more."""
+    """Whether a curve goes up and down so much that a moving mean is clearer."""
     return sum(abs(b - a) for a, b in pairwise(values)) > WANDERS * (max(values) - min(values))
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """The ticks with as many digits as tell neighbours apart: 2.05e-5, 0.02, 12.5k."""
+    """The ticks with as many digits as neighbours need to differ: 2.05e-5, 0.02, 12.5k."""
     size, step = max(map(abs, ticks)), ticks[1] - ticks[0]
     if size < 1e-3:
         digits = max(0, math.floor(math.log10(size)) - math.floor(math.log10(step) + 1e-9))
@@ -164,6 +166,6 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def drawing(width: int, height: int, told: str, parts: Sequence[str]) -> str:
-    label = escape(printable(told))
+def drawing(width: int, height: int, label: str, parts: Sequence[str]) -> str:
+    label = escape(printable(label))
     return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'

@@ -1,4 +1,4 @@
-"""verify-real.md and verify-real.html: the check of a published model, told for people; both stand alone."""
+"""verify-real.md and verify-real.html: the check of a published model as a page; both files stand alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,9 +65,11 @@ def write_pages(folder: Path) -> tuple[Path, Path]:
     """
     report = read_json(folder / REPORT)
     try:
-        blocks = list(tell(report))
+        blocks = list(report_blocks(report))
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder / REPORT}: is no report of verify-real: {error!r}: make it anew") from error
+        raise DataError(
+            f"{folder / REPORT}: is no report of verify-real: {error!r}: run `exaone verify-real` again"
+        ) from error
     markdown, page = folder / MARKDOWN, folder / PAGE
     write_text(markdown, "\n\n".join(filter(None, map(_markdown, blocks))) + "\n")
     write_text(page, _page(report["model"]["name"], blocks))
@@ -75,7 +77,7 @@ def write_pages(folder: Path) -> tuple[Path, Path]:
 
 
 def terminal_lines(report: Mapping[str, Any], folder: Path) -> list[str]:
-    """What the terminal tells of a report whose pages were written into `folder`; safe to print as it is.
+    """What the terminal shows of a report whose pages were written into `folder`; safe to print.
 
     Each part with its checks, the nearest published numbers, and where the pages are.
     """
@@ -91,13 +93,13 @@ def terminal_lines(report: Mapping[str, Any], folder: Path) -> list[str]:
     return [" ".join(printable(line).splitlines()) for line in lines]
 
 
-def nearest(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def nearest(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The published numbers to show beside MATH-500's: the model's own, then the nearest ones."""
-    own = [row for row in told["beside"] if told["published"] and row["model"] == told["published"]["model"]]
-    return own + [row for row in told["beside"] if row not in own][: NEAREST - len(own)]
+    own = [row for row in part["beside"] if part["published"] and row["model"] == part["published"]["model"]]
+    return own + [row for row in part["beside"] if row not in own][: NEAREST - len(own)]
 
 
-def tell(report: Mapping[str, Any]) -> Iterator[Block]:
+def report_blocks(report: Mapping[str, Any]) -> Iterator[Block]:
     """The report as blocks, in the order in which they are read."""
     model, machine = report["model"], report["machine"]
     yield Heading(f"{model['name']}: {'every check passed' if report['passed'] else 'not everything passed'}", 1)
@@ -138,17 +140,17 @@ def _part(name: str, part: Mapping[str, Any]) -> Iterator[Block]:
         yield from {"logits": _logits, "math_500": _math, "rl": _rl}[name](part["figures"])
 
 
-def _logits(told: Mapping[str, Any]) -> Iterator[Block]:
+def _logits(part: Mapping[str, Any]) -> Iterator[Block]:
     for dtype in ("float32", "bfloat16"):
-        if dtype in told:
+        if dtype in part:
             yield Heading(f"{dtype}, ours beside transformers'", 3)
-            yield _differences(told[dtype], told["texts"])
-    if told["bfloat16_costs"]:
+            yield _differences(part[dtype], part["texts"])
+    if part["bfloat16_costs"]:
         yield Heading("The yardstick: transformers in bfloat16 beside itself in float32", 3)
-        yield _differences(told["bfloat16_costs"], told["texts"])
-    window = f"; the model's window has {told['window']:,} tokens" if told["window"] else ""
+        yield _differences(part["bfloat16_costs"], part["texts"])
+    window = f"; the model's window has {part['window']:,} tokens" if part["window"] else ""
     yield Line(
-        f"Differences of teacher-forced log-probabilities, in nats, over each text's last {told['num_scored']} tokens"
+        f"Differences of teacher-forced log-probabilities, in nats, over each text's last {part['num_scored']} tokens"
         f"{window}. Greedy: how many tokens of the continuation are the same."
     )
 
@@ -168,10 +170,10 @@ def _differences(pair: Mapping[str, Any], lengths: Mapping[str, int]) -> Table:
     return Table(("text", "tokens", "largest", "mean", "same most likely token", "greedy"), rows)
 
 
-def _math(told: Mapping[str, Any]) -> Iterator[Block]:
+def _math(part: Mapping[str, Any]) -> Iterator[Block]:
     yield Line(
-        f"pass@1 {formatting.percent(told['pass_at_1'])} (95 % interval {formatting.interval(told['ci95'])}), "
-        f"{told['num_problems']} problems, {told['k']} samples each."
+        f"pass@1 {formatting.percent(part['pass_at_1'])} (95 % interval {formatting.interval(part['ci95'])}), "
+        f"{part['num_problems']} problems, {part['k']} samples each."
     )
     rows = [
         (
@@ -181,37 +183,37 @@ def _math(told: Mapping[str, Any]) -> Iterator[Block]:
             {True: "yes", False: "no", None: formatting.NONE}[row["within"]],
             f"{row['source']} [{row['tag']}]",
         )
-        for row in nearest(told)
+        for row in nearest(part)
     ]
     yield Table(("published", "pass@1", "ours minus it", "in our interval", "source"), rows)
-    settings = {key: told[key] for key in ("temperature", "top_p", "max_new_tokens", "sha256") if key in told}
+    settings = {key: part[key] for key in ("temperature", "top_p", "max_new_tokens", "sha256") if key in part}
     yield Line("; ".join(f"{formatting.words(key)}: {value}" for key, value in settings.items()))
 
 
-def _rl(told: Mapping[str, Any]) -> Iterator[Block]:
+def _rl(part: Mapping[str, Any]) -> Iterator[Block]:
     rows = [
         (
             name,
-            formatting.percent(told[name]["value"]),
-            formatting.interval((told[name]["low"], told[name]["high"])),
-            _nats(told[name]["mean_gap"]),
-            _nats(told[name]["max_gap"]),
-            formatting.number(told[name]["mean_reply_tokens"]),
-            formatting.percent(told[name]["truncated_share"]),
+            formatting.percent(part[name]["value"]),
+            formatting.interval((part[name]["low"], part[name]["high"])),
+            _nats(part[name]["mean_gap"]),
+            _nats(part[name]["max_gap"]),
+            formatting.number(part[name]["mean_reply_tokens"]),
+            formatting.percent(part[name]["truncated_share"]),
         )
         for name in ("before", "after")
     ]
     yield Table(("held out", "correct", "95 % interval", "mean gap", "largest gap", "reply tokens", "truncated"), rows)
-    change = told["change"]
+    change = part["change"]
     yield Line(
         f"Change: {100 * change['value']:+.1f} points ({100 * change['low']:+.1f} to {100 * change['high']:+.1f}) over "
-        f"{told['num_held_out']} problems that were not trained on, by {told['num_steps']} steps on {told['problems']} "
-        f"({told['batch_prompts']} prompts of {told['group_size']} samples a step, at most {told['max_new_tokens']} "
-        f"tokens, learning rate {told['learning_rate']:g}, {told['dtype']}). It need not rise: so few steps show that "
+        f"{part['num_held_out']} problems that were not trained on, by {part['num_steps']} steps on {part['problems']} "
+        f"({part['batch_prompts']} prompts of {part['group_size']} samples a step, at most {part['max_new_tokens']} "
+        f"tokens, learning rate {part['learning_rate']:g}, {part['dtype']}). It need not rise: so few steps show that "
         "training works, not that it helps."
     )
     for key, title in SERIES.items():
-        points = [(row["step"], row[key]) for row in told["steps"] if row.get(key) is not None]
+        points = [(row["step"], row[key]) for row in part["steps"] if row.get(key) is not None]
         if len(points) > 1:
             steps, values = zip(*points, strict=True)
             yield Plot(title, plots.curve(title, steps, values))

@@ -53,7 +53,7 @@ class EndpointError(OpenExaoneError):
 
     Attributes:
         status: of the answer; None where no whole answer was got.
-        said: what the answer said, at most 4,000 characters, without the key.
+        detail: the text of the answer, at most 4,000 characters, without the key.
         is_unreachable: nobody listens there, or it is not who it should be.
         is_down: it answers nobody, or too many at once; later it may: no connection, no whole answer, 408, 429, 5xx.
     """
@@ -63,13 +63,13 @@ class EndpointError(OpenExaoneError):
         message: str,
         *,
         status: int | None = None,
-        said: str = "",
+        detail: str = "",
         is_unreachable: bool = False,
         is_down: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.said = said
+        self.detail = detail
         self.is_unreachable = is_unreachable
         self.is_down = is_down or (status is not None and may_pass(status))
 
@@ -93,8 +93,8 @@ class Words:
     address: str  # such as "[judge.endpoint] base_url"
     key_variable: str
     wrong_peer: str  # the fix where what answers is no such endpoint
-    mends: Mapping[int, str]  # by status
-    key_mend: str = ""  # where a key belongs; else, that `key_variable` names its variable
+    fixes: Mapping[int, str]  # by status
+    key_fix: str = ""  # where a key belongs; else, that `key_variable` names its variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,9 @@ class Server:
         return (f"requests were retried {total} time{'s' * (total > 1)}: {causes}",) if total else ()
 
     def problem(self, what: str, fix: str, **details: Any) -> EndpointError:
-        """The error; what the peer said is shortened, and stripped of the key that it may say back."""
-        if "said" in details:
-            details["said"] = self._without_key(details["said"])[:4000]
+        """The error; the text of the answer is shortened, and the key that it may repeat is taken out."""
+        if "detail" in details:
+            details["detail"] = self._without_key(details["detail"])[:4000]
         what = "".join(character if character.isprintable() else " " for character in self._without_key(what))
         return EndpointError(f"{_short(self.url)}: {_short(what)}; {fix}", **details)
 
@@ -145,7 +145,7 @@ def find_server(url: str, key_variable: str | None, words: Words) -> Server:
     if any(mark in url for mark in "@?#"):
         raise ConfigError(
             f"{words.address}: may hold no user, password, query or fragment (no @, ? or #);"
-            f" {words.key_mend or f'name the environment variable with the key as {words.key_variable}'}"
+            f" {words.key_fix or f'name the environment variable with the key as {words.key_variable}'}"
         )
     try:
         parts = urlsplit(url)
@@ -313,7 +313,7 @@ def _key(name: str, words: Words) -> str:
     key = os.environ.get(name, "").strip()
     if not key or not _is_plain(key):
         state = "holds what is no key: white space or other than ASCII" if key else "is not set"
-        fix = f"; {words.key_mend}" if words.key_mend else ""
+        fix = f"; {words.key_fix}" if words.key_fix else ""
         raise ConfigError(f"{words.key_variable} = {name!r}: this environment variable {state}{fix}")
     return key
 
@@ -379,10 +379,10 @@ def _refusal(server: Server, status: int, headers: Mapping[str, str], body: byte
         fix = f"correct {words.address}: redirects are not followed"
         return server.problem(f"it redirects to {location}", fix, status=status)
     if status in (401, 403):  # what they say quotes parts of the key
-        return server.problem(f"it answers {status}", words.mends[status], status=status)
-    said = body[:100_000].decode("utf-8", "replace")
-    fix = words.mends.get(status, "look into the server's own log")
-    return server.problem(f"it answers {status} ({said})", fix, status=status, said=said)
+        return server.problem(f"it answers {status}", words.fixes[status], status=status)
+    detail = body[:100_000].decode("utf-8", "replace")
+    fix = words.fixes.get(status, "look into the server's own log")
+    return server.problem(f"it answers {status} ({detail})", fix, status=status, detail=detail)
 
 
 def _is_plain(text: str) -> bool:

@@ -20,7 +20,7 @@ _WORDS = Words(
     address="[judge.endpoint] base_url",
     key_variable="[judge.endpoint] api_key_variable",
     wrong_peer="check that [judge.endpoint] base_url names an OpenAI-compatible endpoint",
-    mends={
+    fixes={
         400: "check [judge.endpoint] model, and that its context holds 8192 tokens",
         401: _KEY,
         403: _KEY,
@@ -78,8 +78,8 @@ def _content(server: Server, model: str, body: bytes) -> str:
         what = f"its answer is no chat completion ({type(error).__name__})"
         raise server.problem(what, _WORDS.wrong_peer) from None
     if reason == "length":
-        mend = "let it think less, or use a model that does not think"
-        raise server.problem(f"the model {model} did not come to an end", mend)
+        fix = "let it think less, or use a model that does not think"
+        raise server.problem(f"the model {model} did not come to an end", fix)
     if not isinstance(text, str):
         raise server.problem(f"the model {model} answered without a text", "use a model that answers in text")
     return text

@@ -52,7 +52,7 @@ class Rubric(Config):
         return values
 
     def reward(self, verdict: Verdict) -> float:
-        """The number for a verdict that says something of the reply: any but ERROR."""
+        """The number for every verdict on the reply: any but ERROR."""
         number = getattr(self, verdict.status.value)
         return float(self.wrong if number is None else number)
 

@@ -17,7 +17,7 @@ def format_term(reply: Reply, thinking: bool) -> float:
     """1.0 for a well-formed reply with a visible final answer, else 0.0.
 
     The reply format of EXAONE Deep (arXiv 2503.12524, 2.2: a thought in its tags, then a self-contained answer), as the
-    rule-based format reward of DeepSeek-R1 (arXiv 2501.12948, 2.2.2) checks it: one closed thought that says something,
+    rule-based format reward of DeepSeek-R1 (arXiv 2501.12948, 2.2.2) checks it: one closed thought that is not empty,
     and none where none was asked for; an answer with exactly one `\\boxed{...}` that is not empty; no tag of the chat
     format in either; no tool call, since a reply that calls a tool is not final.
 

@@ -4,13 +4,14 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import TypeVar
 
 from open_exaone.base import interrupt
 from open_exaone.base.log import logger
-from open_exaone.base.records import Missing, Outage, Rollout, Verdict, VerdictStatus
+from open_exaone.base.records import Missing, Outage, Rollout, Sample, Verdict, VerdictStatus
 from open_exaone.remote.question import EndpointError, find_outage
 from open_exaone.remote.settings import Endpoint
 
@@ -21,22 +22,27 @@ MAX_FAILURES = 5  # of one question, each time while the endpoint answered anoth
 UNJUDGED = Verdict(VerdictStatus.ERROR, None, "Not judged yet.", Outage.DOWN)
 _SAVED = "the samples are saved, and the same command resumes"
 _POLL_S = 0.1  # how soon Ctrl-C is heeded
+Item = TypeVar("Item", Rollout, Sample)
+Key = TypeVar("Key", bound=Hashable)
 
 
-def is_open(rollout: Rollout) -> bool:
+def is_open(item: Rollout | Sample) -> bool:
     """Whether its verdict, or a term of its reward, is still to be asked for."""
-    return bool(_open_parts(rollout))
+    return bool(_open_parts(item))
 
 
-def _open_parts(rollout: Rollout) -> list[Verdict | Missing]:
-    parts = (rollout.verdict, *rollout.terms.values())
+def _open_parts(item: Rollout | Sample) -> list[Verdict | Missing]:
+    parts = (item.verdict, *(item.terms.values() if isinstance(item, Rollout) else ()))
     return [part for part in parts if isinstance(part, Verdict | Missing) and part.outage]
 
 
-def _closed(rollout: Rollout) -> Rollout:
-    """What was open in it is given up: it could not be found, and says nothing about the reply."""
-    terms = {n: replace(term, outage=None) if isinstance(term, Missing) else term for n, term in rollout.terms.items()}
-    return replace(rollout, verdict=replace(rollout.verdict, outage=None), terms=terms)
+def given_up(item: Item) -> Item:
+    """What was open in it could not be found, and says nothing about the reply."""
+    verdict = replace(item.verdict, outage=None)
+    if isinstance(item, Sample):
+        return replace(item, verdict=verdict)
+    terms = {n: replace(term, outage=None) if isinstance(term, Missing) else term for n, term in item.terms.items()}
+    return replace(item, verdict=verdict, terms=terms)
 
 
 class Patience:
@@ -45,41 +51,38 @@ class Patience:
     def __init__(self, endpoint: Endpoint | None) -> None:
         self.waited_s = 0.0
         self._endpoint = endpoint
-        self._failures: Counter[int] = Counter()
+        self._failures: Counter[Hashable] = Counter()
         self._num_open = -1
         self._num_idle = 0  # waits in a row before which nothing was judged
         self._idle_since_s = self._next_log_s = 0.0
 
-    def wait(self, before: Sequence[Rollout], after: Sequence[Rollout]) -> list[Rollout]:
+    def wait(self, failed: Mapping[Key, Rollout | Sample], num_open: int) -> list[Key]:
         """Waits until the judge model answers.
 
         Args:
-            before: all samples, as they were before they were last judged; those that were asked about are others in
-                `after`, and open where the judge model failed them.
+            failed: those that it was just asked about, and that are still open.
+            num_open: how many are open, those that it was not asked about included.
 
         Returns:
-            `after`, with those closed that are given up: the judge model answers others, and failed these repeatedly.
+            those of `failed` to give up: the judge model answers others, and failed these repeatedly.
 
         Raises:
             EndpointError: it refuses, or nothing was judged for `max_wait_s`.
             Interrupted: after Ctrl-C or SIGTERM.
         """
         assert self._endpoint is not None  # nobody else leaves a question open
-        pairs = enumerate(zip(before, after, strict=True))
-        failed = [index for index, (old, new) in pairs if new is not old and is_open(new)]
-        parts = [part for index in failed for part in _open_parts(after[index])]
+        parts = [part for item in failed.values() for part in _open_parts(item)]
         first = next((part for part in parts if part.outage is Outage.REFUSED), parts[0])
         if first.outage is Outage.REFUSED:
             raise EndpointError(f"the judge model refuses: {first.why.rstrip('.')}; {_SAVED}")
-        started_s, num_open = _clock_s(), sum(map(is_open, after))
+        started_s = _clock_s()
         self._num_idle += 1
         if num_open != self._num_open:
             self._num_idle, self._num_open, self._idle_since_s, self._next_log_s = 0, num_open, started_s, started_s
         is_up = self._until_up(self._endpoint, first.why)
         self.waited_s += _clock_s() - started_s
-        self._failures.update(failed if is_up else ())
-        given_up = {index for index in failed if self._failures[index] >= MAX_FAILURES}
-        return [_closed(rollout) if index in given_up else rollout for index, rollout in enumerate(after)]
+        self._failures.update(list(failed) if is_up else ())
+        return [key for key in failed if self._failures[key] >= MAX_FAILURES]
 
     def _until_up(self, endpoint: Endpoint, why: str) -> bool:
         """Waits; returns whether the endpoint answered as soon as it was asked for the first time."""

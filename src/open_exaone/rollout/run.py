@@ -1,22 +1,19 @@
 """The one way from problems to judged samples; training and evaluation both take it."""
 
-import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TypeVar
 
-from open_exaone.base import interrupt
-from open_exaone.base.errors import DataError, OpenExaoneError
+from open_exaone.base.errors import DataError
 from open_exaone.base.records import (
     NO_FINDING,
-    Completion,
+    Generation,
     Missing,
     Problem,
     Reply,
+    Request,
     Rollout,
     RolloutGroup,
     Sampling,
@@ -25,17 +22,16 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
-from open_exaone.data.document import prompt_ids
 from open_exaone.rewards.rubric import Judged, Rubric, score, weighted_sum
 from open_exaone.rollout.judge_outage import UNJUDGED, Patience, is_open
-from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.rollout.judging import JudgePool, is_slow
+from open_exaone.rollout.provider import Provider, requests_for
 from open_exaone.verify.judge import judge_answer, judged_with
+from open_exaone.verify.own import is_own
 from open_exaone.verify.settings import JudgeSettings
 
 MIN_ERRORS = 8  # fewer may be chance
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Generate = Callable[[Sequence[Sequence[int]], Sampling], list[list[Completion]]]
+OnProgress = Callable[[int, int, int], None]  # samples that are there, all that are wanted, tokens so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,43 +43,57 @@ class Judging:
     rubric: Rubric = field(default_factory=Rubric)
 
 
-def run(
+def sample(
     problems: Sequence[Problem],
-    generate: Generate,
-    tokenizer: Tokenizer,
+    provider: Provider,
     sampling: Sampling,
     *,
     thinking: bool,
-    judging: Judging | None = None,
-) -> list[RolloutGroup]:
-    """Samples and judges replies to every problem; see `sample` and `judge_groups`."""
-    groups = sample(problems, generate, tokenizer, sampling, thinking=thinking)
-    return judge_groups(groups, judging or Judging(), max_tokens=sampling.max_new_tokens, thinking=thinking)
-
-
-def sample(
-    problems: Sequence[Problem], generate: Generate, tokenizer: Tokenizer, sampling: Sampling, *, thinking: bool
+    on_progress: OnProgress | None = None,
 ) -> list[RolloutGroup]:
     """Samples replies to every problem; none is judged yet.
 
     Args:
-        generate: prompts of ids -> per prompt, its completions; the local engine's method, or an endpoint's.
         thinking: ask in reasoning mode.
+        on_progress: called with each sample that is there.
 
     Returns:
         one group a problem, in the problems' order.
+
+    Raises:
+        DataError: a problem can't be rendered, or the provider left out some samples.
+        OpenExaoneError: see `Provider.stream`.
     """
-    prompts = prompt_ids(problems, tokenizer, thinking=thinking)
+    requests = requests_for(problems, provider.tokenizer, sampling, thinking=thinking)
+    return sample_requests(problems, requests, provider, on_progress)
+
+
+def sample_requests(
+    problems: Sequence[Problem],
+    requests: Sequence[Request],
+    provider: Provider,
+    on_progress: OnProgress | None = None,
+) -> list[RolloutGroup]:
+    """The same for requests that are there already (`requests_for`): the same number for each problem, in order."""
+    generations: dict[int, Generation] = {}
+    num_tokens = 0
+    with closing(provider.stream(requests)) as stream:
+        for place, generation in stream:
+            generations[place] = generation
+            num_tokens += generation.num_tokens
+            if on_progress is not None:
+                on_progress(len(generations), len(requests), num_tokens)
+    num_missing = len(requests) - len(generations)
+    if num_missing:
+        raise DataError(f"{num_missing} of {len(requests)} samples could not be generated: {provider.failure}")
+    size = len(requests) // max(1, len(problems))
     return [
         RolloutGroup(
             problem,
-            tuple(prompt),
-            tuple(
-                Rollout(completion, tokenizer.split(completion.ids, thinking=thinking), UNJUDGED, None)
-                for completion in completions
-            ),
+            requests[start].prompt_ids or (),
+            tuple(Rollout(generations[place], UNJUDGED, None) for place in range(start, start + size)),
         )
-        for problem, prompt, completions in zip(problems, prompts, generate(prompts, sampling), strict=True)
+        for problem, start in zip(problems, range(0, len(requests), max(1, size)), strict=True)
     ]
 
 
@@ -93,7 +103,7 @@ def judge_groups(
     *,
     max_tokens: int,
     thinking: bool,
-    save: Callable[[list[RolloutGroup]], None] | None = None,
+    save: Callable[[list[RolloutGroup]], None] = lambda groups: None,
     patience: Patience | None = None,
 ) -> list[RolloutGroup]:
     """Judges and rewards what is not yet; where the judge model is down, waits for it and asks again.
@@ -108,62 +118,47 @@ def judge_groups(
     Raises:
         DataError: a problem cannot be judged, or no verdict says anything.
         EndpointError: the judge model refuses, or nothing was judged for `max_wait_s`.
-        Interrupted: after Ctrl-C or SIGTERM, where the judge model was waited for.
+        Interrupted: after Ctrl-C or SIGTERM.
     """
     problems = [group.problem for group in groups for _ in group.rollouts]
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    patience = patience or Patience(judging.settings.endpoint)
-    while True:
-        before, (rollouts, error) = rollouts, _judge_open(problems, rollouts, judging, max_tokens, thinking)
-        rest = iter(rollouts)
-        judged = [replace(group, rollouts=tuple(islice(rest, len(group.rollouts)))) for group in groups]
-        if not any(map(is_open, rollouts)):
-            break
-        if save is not None:
-            save(judged)
-        if error is not None:
-            raise error
-        interrupt.check()
-        rollouts = patience.wait(before, rollouts)
-    check_verdicts([rollout.verdict for rollout in rollouts])
-    return judged
+    rollouts = dict(enumerate(rollout for group in groups for rollout in group.rollouts))
 
-
-def _judge_open(
-    problems: Sequence[Problem], rollouts: Sequence[Rollout], judging: Judging, max_tokens: int, thinking: bool
-) -> tuple[list[Rollout], OpenExaoneError | None]:
-    """Judges those that are open, until one of them fails for a reason that is not the reply's and stays open.
-
-    Returns:
-        the samples, and what is to be raised.
-    """
-    stops = threading.Event()
-    errors: list[OpenExaoneError] = []
-
-    def judge(item: tuple[Problem, Rollout]) -> Rollout:
-        problem, rollout = item
-        if not is_open(rollout) or stops.is_set() or interrupt.requested():
-            return rollout
+    def judge(place: int, rollout: Rollout) -> Rollout:
         try:
-            judged = _judged(problem, rollout, judging, max_tokens, thinking)
-        except OpenExaoneError as error:
-            errors.append(DataError(f"problem {problem.id}: {error}") if isinstance(error, DataError) else error)
-            judged = rollout
-        if is_open(judged):
-            stops.set()
-        return judged
+            return _judged(problems[place], rollout, judging, max_tokens, thinking)
+        except DataError as error:
+            raise DataError(f"problem {problems[place].id}: {error}") from error
 
-    return side_by_side(judge, list(zip(problems, rollouts, strict=True))), next(iter(errors), None)
+    def grouped() -> list[RolloutGroup]:
+        rest = iter(rollouts.values())
+        return [replace(group, rollouts=tuple(islice(rest, len(group.rollouts)))) for group in groups]
+
+    has_slow_terms = any(name == "preference" or is_own(name) for name in judging.weights)
+    pool = JudgePool(
+        rollouts,
+        judge,
+        is_slow=lambda place: has_slow_terms or is_slow(problems[place]),
+        patience=patience or Patience(judging.settings.endpoint),
+        on_pause=lambda: save(grouped()),
+    )
+    try:
+        for place in [place for place, rollout in rollouts.items() if is_open(rollout)]:
+            pool.add(place)
+        pool.finish()
+    finally:
+        pool.stop()
+    check_verdicts([rollout.verdict for rollout in rollouts.values()])
+    return grouped()
 
 
 def _judged(problem: Problem, rollout: Rollout, judging: Judging, max_tokens: int, thinking: bool) -> Rollout:
     """A sample with its verdict and the terms of its reward, those that are not open as they are."""
-    completion, verdict = rollout.completion, rollout.verdict
+    generation, verdict = rollout.generation, rollout.verdict
     if verdict.outage:
-        verdict = judge_reply(problem, rollout.reply, completion.stop, settings=judging.settings)
+        verdict = judge_reply(problem, generation.reply, generation.stop, settings=judging.settings)
     terms: Mapping[str, Term] = dict.fromkeys(judging.weights, Missing(verdict.why, verdict.outage))
     if verdict.status not in NO_FINDING:
-        seen = Judged(problem, rollout.reply, verdict, len(completion.ids), max_tokens, thinking)
+        seen = Judged(problem, generation.reply, verdict, generation.num_tokens, max_tokens, thinking)
         found = {n: term for n, term in rollout.terms.items() if not (isinstance(term, Missing) and term.outage)}
         terms = score(seen, judging.weights, judging.rubric, judging.settings, found)
     return replace(rollout, verdict=verdict, terms=terms, reward=weighted_sum(terms, judging.weights))
@@ -192,9 +187,3 @@ def judge_reply(
     if not reply.finished:
         return Verdict(VerdictStatus.TRUNCATED, None, "The thought was never closed.")
     return judge_answer(problem.verifier, reply.answer, problem.answer, judged_with(problem, reply), settings)
-
-
-def side_by_side(judge: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Judges in as many threads as there are cores: what takes long runs in processes of its own."""
-    with ThreadPoolExecutor(os.cpu_count(), "judge") as threads:
-        return list(threads.map(judge, items))

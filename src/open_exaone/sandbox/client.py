@@ -269,7 +269,7 @@ def hung_up_on_interruption(*links: socket.socket) -> Iterator[None]:
 
 
 _SERVERS: list[Server] = []
-_FORGETFUL: list[Forgetful] = []  # what must be told of a fork
+_FORGETFUL: list[Forgetful] = []  # what must be reset after a fork
 _LINKS: set[socket.socket] = set()  # to jobs under way
 
 

@@ -108,7 +108,7 @@ def _operations(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 
 def _answer(budget: Budget, function: Callable[..., Any], args: tuple[Any, ...], graph: Graph) -> dict[str, Any]:
-    """Calls a function; tells what it returned or raised, and how it changed its arguments."""
+    """Calls a function; reports what it returned or raised, and how it changed its arguments."""
     key, value, names = "value", None, None
     with without_collection():
         before = graph.contents()

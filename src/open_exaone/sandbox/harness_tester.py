@@ -91,7 +91,7 @@ class Candidate:
         except (EOFError, OSError):
             raise self._stop("the program ended before it answered") from None
         except Exception as fault:  # whatever a program sends must not end the tests in another way
-            raise self._stop(f"what the program sent is no answer ({_said(fault)})") from None
+            raise self._stop(f"what the program sent is no answer ({_message(fault)})") from None
         if isinstance(error, Stopped):
             raise self._stop(_text_of(error))
         if error is not None:
@@ -219,7 +219,7 @@ def run_tests(spec: dict[str, Any]) -> None:
         report |= {"status": "unsupported", "why": _line(str(error))}
     except BaseException as error:  # tests may raise whatever they like: they failed
         with contextlib.suppress(Exception):
-            report["why"] = _told(error, candidate)
+            report["why"] = _explain(error, candidate)
     print("\n" + spec["token"] + json.dumps(report), file=sys.__stdout__, flush=True)
 
 
@@ -315,19 +315,19 @@ def _exception(names: list[str], args: tuple[Any, ...]) -> BaseException:
     return Stopped(f"the program raised {names[0]}")
 
 
-def _told(error: BaseException, candidate: Candidate) -> str:
+def _explain(error: BaseException, candidate: Candidate) -> str:
     """Why the tests failed, in a few words."""
     if isinstance(error, Stopped | Mismatch):
         return _line(_text_of(error))
     lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("<test ")]
     if isinstance(error, AssertionError) and lines:
-        said = [lines[-1], *(f"the last call gave {_shown(value)}" for value in candidate.returned)]
+        parts = [lines[-1], *(f"the last call gave {_shown(value)}" for value in candidate.returned)]
     else:
-        said = [_said(error), *lines[-1:]]
-    return "; ".join(_line(str(part), 120) for part in said)
+        parts = [_message(error), *lines[-1:]]
+    return "; ".join(_line(str(part), 120) for part in parts)
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return f"{type(error).__name__}: {_text_of(error)}".rstrip(": ")
 
 

@@ -7,7 +7,7 @@ from open_exaone.sandbox import programs
 
 Finding = tuple[Literal["ok", "missing", "note"], str, str]
 
-_MEND = (
+_FIX = (
     "run on Linux 5.13 or newer with user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0; in Docker "
     "--security-opt seccomp=unconfined) or with Landlock; or give --unsafe-code-execution, and trust the programs"
 )
@@ -44,7 +44,7 @@ def findings() -> list[Finding]:
     if found.error:
         rows.append(("note", "generated programs", f"cannot be judged here: {found.error}"))
     elif not found.is_enough:
-        rows.append(("note", "generated programs", f"cannot be judged here: {_MEND}"))
+        rows.append(("note", "generated programs", f"cannot be judged here: {_FIX}"))
     else:
         rows.append(("ok", "generated programs", "can be judged here"))
     return rows

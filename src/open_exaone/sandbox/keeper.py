@@ -28,9 +28,9 @@ from open_exaone.sandbox.program import run_as_main
 MAX_MESSAGE_BYTES = 4096
 _LINK = 3  # the descriptor that joins a program with another
 _MAX_OPEN = 1 << 20
-_LOOK_MS = 20  # how often to look after a child where the system does not tell
+_LOOK_MS = 20  # how often to look after a child where the system sends no event
 _LOOK_AGAIN_S = 0.01  # the least time between two looks at a program's processor time
-_CLOCK_TICK_S = 0.01  # file systems tell times apart that are further apart than this
+_CLOCK_TICK_S = 0.01  # file systems distinguish times that are further apart than this
 _LAST_LINE_SAYS_MEMORY = re.compile(rb"(?:^|\n)[\w.]*MemoryError\b[^\n]*\n*\Z")
 
 
@@ -56,7 +56,7 @@ def keep_programs(jobs: socket.socket, confinement: Confinement | None) -> NoRet
     known, limits, own_limits = None, Limits(), kernel_limits(Limits(), confinement, is_program=True)
     gc.disable()
     gc.freeze()
-    _tell(jobs, {"why": ""})
+    _report(jobs, {"why": ""})
     while True:
         message, files, _, _ = socket.recv_fds(jobs, MAX_MESSAGE_BYTES, 5)
         if not message:
@@ -71,7 +71,7 @@ def keep_programs(jobs: socket.socket, confinement: Confinement | None) -> NoRet
         if pid == 0:
             source = _take_files(files)
             _become_program(own_limits, become_program, folder)
-            if os.getppid() != keeper:  # it died before the kernel knew to tell
+            if os.getppid() != keeper:  # it died before the kernel could signal it
                 os._exit(1)
             is_ready[0] = 1
             is_ready.close()
@@ -86,12 +86,12 @@ def keep_programs(jobs: socket.socket, confinement: Confinement | None) -> NoRet
         is_last = _is_used(folder_since_ns) if confinement and confinement.namespaces else False
         if folder:
             _remove(folder)
-        _tell(jobs, {**report, "is_last": is_last})
+        _report(jobs, {**report, "is_last": is_last})
         if is_last:
             os._exit(0)
 
 
-def _tell(jobs: socket.socket, report: dict[str, Any]) -> None:
+def _report(jobs: socket.socket, report: dict[str, Any]) -> None:
     try:
         jobs.sendall(json.dumps(report).encode())
     except OSError:  # the judge has gone

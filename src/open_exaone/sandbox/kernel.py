@@ -122,7 +122,7 @@ def ready_filter() -> Callable[[bytes], None]:
 
 def use_one_arena() -> None:
     """Has threads share one heap: glibc otherwise reserves 64 MiB of address space for each."""
-    with contextlib.suppress(AttributeError):  # other C libraries need no telling
+    with contextlib.suppress(AttributeError):  # other C libraries need no call
         _LIBC.mallopt(_M_ARENA_MAX, 1)
 
 

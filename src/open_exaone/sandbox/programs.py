@@ -20,8 +20,8 @@ _DEFAULT = Limits()
 _GRACE_S = 10.0  # how much later than a program's keeper the judge stops waiting
 _LAST_WORDS_S = 0.15  # for the report on a program that was ended
 _MAX_REPORT_BYTES = 4096
-_MEND = (
-    "`exaone doctor` says what is missing and how to mend it; with unsafe_code_execution programs run unconfined, "
+_FIX = (
+    "`exaone doctor` says what is missing and how to fix it; with unsafe_code_execution programs run unconfined, "
     "and may do whatever you may"
 )
 
@@ -136,7 +136,7 @@ def _take(pool: Pool, unsafe: bool) -> Link | ProgramResult:
     if greeting["error"]:
         return _refused(f"The server that runs programs cannot start: {greeting['error']}")
     if not greeting["is_confined"] and not unsafe:
-        return _refused(f"Generated programs cannot be confined on this machine; {_MEND}.")
+        return _refused(f"Generated programs cannot be confined on this machine; {_FIX}.")
     link = pool.take()
     return _refused(f"A keeper of programs cannot start: {link}") if isinstance(link, str) else link
 
@@ -190,21 +190,23 @@ def _finish(pool: Pool, link: Link, files: Sequence[int], limits: Limits, deadli
     try:
         link.socket.settimeout(max(deadline - time.monotonic(), 0.001))
         report = link.socket.recv(_MAX_REPORT_BYTES)
-        told = json.loads(report) if report else None
-        told = told if told is None or "status" in told else None  # its keeper says why it failed itself
+        outcome = json.loads(report) if report else None
+        outcome = outcome if outcome is None or "status" in outcome else None  # then its keeper failed, and says why
     except TimeoutError:
         why = too_long_by_the_clock(limits.time_s)
-        told = {"status": "timeout", "exit_code": None, "seconds": limits.clock_s, "why": why}
+        outcome = {"status": "timeout", "exit_code": None, "seconds": limits.clock_s, "why": why}
     except OSError:  # it died, or the judge is ending
-        told = None
-    if told is None or told.pop("is_last", True):
+        outcome = None
+    if outcome is None or outcome.pop("is_last", True):
         hang_up(link.socket)
     else:
         pool.give_back(link)
-    if told is None:
+    if outcome is None:
         return None
     stdout, stderr = (_read(file, limits.output_bytes) for file in files[2:4])
-    return ProgramResult(ProgramStatus(told["status"]), stdout, stderr, told["exit_code"], told["seconds"], told["why"])
+    return ProgramResult(
+        ProgramStatus(outcome["status"]), stdout, stderr, outcome["exit_code"], outcome["seconds"], outcome["why"]
+    )
 
 
 def _read(file: int, max_bytes: int) -> str:

@@ -87,7 +87,7 @@ _RULES = (
     _Rule(257, 56, 2, "masked is not", (_O_ACCMODE_AND_TRUNC, _O_TRUNC)),  # openat: old Landlock lets emptying
     _Rule(62, 129, 0, "is", (_OWN_PID,)),  # kill
     _Rule(234, 131, 0, "is", (_OWN_PID,)),  # tgkill: abort and pthread_kill
-    _Rule(302, 261, 0, "is", (0,)),  # prlimit64: one's own, which cannot grow
+    _Rule(302, 261, 0, "is", (0,)),  # prlimit64: of this process, which cannot grow
     _Rule(157, 167, 0, "is", (3, 15, 16, 0x53564D41)),  # prctl: PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
     # ioctl: TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
     _Rule(16, 29, 1, "is", (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451), errno.ENOTTY),

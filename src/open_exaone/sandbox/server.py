@@ -90,11 +90,11 @@ def _end() -> NoReturn:
     os._exit(0)
 
 
-def _seclude(link: socket.socket, confinement: Confinement | None, begin: Begin, tells: bool) -> NoReturn:
+def _seclude(link: socket.socket, confinement: Confinement | None, begin: Begin, reports_end: bool) -> NoReturn:
     """Forks what will serve this link, into namespaces of its own, and ends it when either side hangs up.
 
     Args:
-        tells: whether the judge wants to hear how it ended.
+        reports_end: whether the judge waits for how it ended.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     server = os.getppid()
@@ -125,7 +125,7 @@ def _seclude(link: socket.socket, confinement: Confinement | None, begin: Begin,
         with contextlib.suppress(ProcessLookupError):
             kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
-    if tells and ready & {ending, timer}:
+    if reports_end and ready & {ending, timer}:
         code = -signal.SIGPROF if timer in ready else os.waitstatus_to_exitcode(status)
         with contextlib.suppress(OSError):
             wire.send(link, {"exit_code": code})
@@ -143,7 +143,7 @@ def _set_up(
         path: folders of modules besides those that Python finds by itself; what is confined may read them.
 
     Returns:
-        What the judge is told, how to confine, and what serves a link.
+        What is sent to the judge, how to confine, and what serves a link.
     """
     sys.path += [folder for folder in path if folder not in sys.path]
     if function:

@@ -98,7 +98,7 @@ def _take(pool: Pool, unsafe: bool) -> Link | CallResult:
     if greeting["error"]:
         return _failed(greeting["error"])
     if not greeting["is_confined"] and not unsafe:
-        return _failed("Workers cannot be confined on this machine; `exaone doctor` says how to mend it.")
+        return _failed("Workers cannot be confined on this machine; `exaone doctor` says how to fix it.")
     link = pool.take()
     return _failed(f"A worker cannot start: {link}") if isinstance(link, str) else link
 
@@ -137,7 +137,7 @@ def _failed(why: str) -> CallResult:
     return CallResult("failed", None, why)
 
 
-Version = tuple[int, int] | None  # tells a user's file from the same file after an edit
+Version = tuple[int, int] | None  # distinguishes a user's file from the same file after an edit
 
 Name = tuple[str, bool, Version]
 

@@ -1,10 +1,13 @@
 """The terminal chat: offers problems that the model can do, and shows its thought dimmed."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 
-from open_exaone.base.errors import OpenExaoneError
-from open_exaone.base.records import Problem, Reply, Verdict
+from open_exaone.base.errors import OpenExaoneError, PromptTooLongError
+from open_exaone.base.records import Problem, Reply, Sampling, Verdict
 from open_exaone.base.terminal import Console
+from open_exaone.rollout.provider import Provider, requests_for
 
 Message = dict[str, str]  # {"role": "user" | "assistant", "content": …}
 Ask = Callable[[list[Message], bool], Reply]
@@ -14,6 +17,28 @@ NUM_OFFERED = 3
 HELP = (
     "/think on|off · /new forgets the conversation · /quit · a number asks that problem · an empty line offers others"
 )
+
+
+def asking(provider: Provider, sampling: Sampling) -> Ask:
+    """What `run_chat` asks: one sample of the provider for each turn, every turn with a seed of its own.
+
+    Raises (when called):
+        PromptTooLongError: the conversation leaves no room for a reply.
+        OpenExaoneError: see `Provider.stream`.
+    """
+    turn = 0
+
+    def ask(messages: list[Message], thinking: bool) -> Reply:
+        nonlocal turn
+        turn += 1
+        own = replace(sampling, seed=sampling.seed + turn, num_samples=1)
+        with closing(provider.stream(requests_for([messages], provider.tokenizer, own, thinking=thinking))) as stream:
+            for _, generation in stream:
+                if generation.num_tokens:
+                    return generation.reply
+        raise PromptTooLongError(provider.failure or "the conversation fills the model's context")
+
+    return ask
 
 
 def run_chat(

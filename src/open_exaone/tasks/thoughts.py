@@ -1,6 +1,6 @@
 """Worked thoughts: one tiny step a line, with slips that are noticed at once.
 
-A thought is a list of steps such as `47+38=85`. At a set rate a step is first written wrong and then mended on the
+A thought is a list of steps such as `47+38=85`. At a set rate a step is first written wrong and then corrected on the
 next line (`47+38=75`, `Wait, 47+38=85`), so that a model sees what catching an error looks like. What follows always
 builds on the right result.
 """

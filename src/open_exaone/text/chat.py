@@ -110,14 +110,14 @@ def refuse_tools(messages: Sequence[Message], tools: Sequence[Tool] | None, name
     Raises:
         DataError: tools are offered, called or answered.
     """
-    mend = f"the chat format {name} has no tools; leave it out, or take a model whose format has them"
+    why = f"the chat format {name} has no tools; leave it out, or take a model whose format has them"
     if tools:
-        raise DataError(f"tools: {mend}")
+        raise DataError(f"tools: {why}")
     for index, message in enumerate(messages):
         if message["role"] == "tool":
-            raise DataError(f"messages[{index}].role = 'tool': {mend}")
+            raise DataError(f"messages[{index}].role = 'tool': {why}")
         if message["role"] == "assistant" and message.get("tool_calls"):
-            raise DataError(f"messages[{index}].tool_calls: {mend}")
+            raise DataError(f"messages[{index}].tool_calls: {why}")
 
 
 def thought_and_answer(message: Message, tag: str) -> tuple[str, str]:

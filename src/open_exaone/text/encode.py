@@ -34,7 +34,7 @@ def named_failure(what: str, folder: Path = Path()) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise CheckpointError(f"{folder / 'tokenizer.json'}: {what}: {str(error)[:1000]}; mend the file") from error
+        raise CheckpointError(f"{folder / 'tokenizer.json'}: {what}: {str(error)[:1000]}; fix the file") from error
 
 
 class PieceEncoder:
@@ -98,7 +98,7 @@ def check_growth(normalizer: Any) -> None:
         one.__setstate__(json.dumps(step).encode())
         text = one.normalize_str(text)
         if len(text) > _MAX_GROWTH:
-            raise CheckpointError(f"tokenizer.json: normalizer: makes {len(text):,} characters of one; mend the file")
+            raise CheckpointError(f"tokenizer.json: normalizer: makes {len(text):,} characters of one; fix the file")
 
 
 def _steps(state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -119,7 +119,7 @@ def without_markers(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     """
     top = max(backend.get_vocab().values(), default=0)
     if top > MAX_ID:
-        raise CheckpointError(f"tokenizer.json: has the id {top}: ids go up to {MAX_ID:,}; mend its vocabulary")
+        raise CheckpointError(f"tokenizer.json: has the id {top}: ids go up to {MAX_ID:,}; fix its vocabulary")
     with named_failure("cannot be read as plain text's tokenizer"):
         return _without_markers(backend)
 
@@ -151,7 +151,7 @@ def _without_markers(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     plain = tokenizers.Tokenizer.from_str(json.dumps(state))
     for token in kept:
         if token["content"].isspace() and plain.token_to_id(token["content"]) != token["id"]:
-            raise CheckpointError(f"tokenizer.json: added_tokens: {token['content']!r} has no id of its own; mend it")
+            raise CheckpointError(f"tokenizer.json: added_tokens: {token['content']!r} has no id of its own; fix it")
     return plain
 
 

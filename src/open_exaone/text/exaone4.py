@@ -36,7 +36,7 @@ from open_exaone.text.chat import (
     thought_and_answer,
 )
 
-# The tags inside a reply aren't "special": they survive `skip_special`, since whoever reads a reply needs them.
+# The tags inside a reply aren't "special": they survive `skip_special`, since the reader of a reply needs them.
 TAGS = (CALL_CLOSE, CALL_OPEN, RESULT_CLOSE, RESULT_OPEN, THINK_CLOSE, THINK_OPEN)
 TURNS = ("[|system|]", "[|tool|]", "[|assistant|]", "[|user|]", END)
 

@@ -61,7 +61,7 @@ def choose_format(source: Source, name: str | None, make_template: Callable[[Cha
 
 
 def says_the_same(native: ChatFormat, template: Template) -> bool:
-    """Whether a native format renders some telling conversations as the template does.
+    """Whether a native format renders some test conversations as the template does.
 
     Raises:
         CheckpointError: the template is broken.

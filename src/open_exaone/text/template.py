@@ -1,6 +1,6 @@
 """The chat format that a checkpoint brings itself: its jinja template, rendered in a process of its own.
 
-A template gives text and says nothing of what is learned. It is found out by rendering the reply a second time with
+A template gives text and no loss mask. The mask is found by rendering the reply a second time with
 marks in it (or with marks around what `{% generation %}` blocks print):
 
     the prompt                                   learned                                        the rest
@@ -283,7 +283,7 @@ def _as_transformers(message: Message) -> dict[str, Any]:
 def _without_thought(reply: Message, tag: str) -> dict[str, Any]:
     """Without `thinking` a reply is learned without its thought, in every format.
 
-    A closing tag alone is the answer's own text. The template is told that there is no thought: it would look for one.
+    A closing tag alone is the answer's own text. The template gets no thought: it would look for one.
     """
     kept = {key: value for key, value in reply.items() if key not in ("reasoning_content", "thinking")}
     content = reply.get("content") or ""

@@ -1,7 +1,7 @@
 """Private-use characters that stand nowhere in a conversation, put into its texts to find them again when rendered.
 
 Around and inside the name of a marker in a text that isn't the format's: the template can't take it for a marker,
-and the tokenizer is told to read it as plain text. At the edge of a text that could make up a marker together with
+and the tokenizer reads it as plain text. At the edge of a text that could make up a marker together with
 its neighbour: there the rendered text is cut. Around the parts of a reply: they show what is learned.
 """
 

@@ -22,9 +22,9 @@ START_TIMEOUT_S = 60.0  # the first one starts Python too, perhaps on a loaded m
 _MAX_REPLY_BYTES = 12 * MAX_CHARS + 1000  # JSON writes a character in at most 12 bytes
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_TIME", "TZ", "SYSTEMROOT", "LD_LIBRARY_PATH")
 
-_MEND = "mend the file, or name one of Open-EXAONE's own formats with chat_format=..."
+_FIX = "fix the file, or name one of Open-EXAONE's own formats with chat_format=..."
 
-# What a template is told to have done, for errors that are the template's own fault whatever the conversation.
+# Errors that are the template's own fault, whatever the conversation.
 _FAULTS = ("syntax", "security", "recursion", "memory", "length")
 
 
@@ -66,8 +66,8 @@ class TemplateProcess:
         if reply["error"] == "refused":
             raise DataError(f"{path}: the chat template refuses this conversation: {message}")
         if reply["error"] in _FAULTS:
-            raise CheckpointError(f"{path}: the chat template cannot be used: {message}; {_MEND}")
-        raise DataError(f"{path}: the chat template fails on this conversation: {message}; {_MEND}")
+            raise CheckpointError(f"{path}: the chat template cannot be used: {message}; {_FIX}")
+        raise DataError(f"{path}: the chat template fails on this conversation: {message}; {_FIX}")
 
     def _ask(self, name: str, request: bytes) -> dict[str, Any]:
         """Sends a request and waits, not for ever, for the reply."""

@@ -24,7 +24,7 @@ MARKS: list[str] = []  # around what a generation block prints, while one reques
 
 def main() -> None:
     """Answers requests until stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for whoever asks us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent process
     setup = json.loads(sys.stdin.buffer.readline())
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the default action ends the process, also in the midst of C code
     environment = _environment()

@@ -49,7 +49,7 @@ class Tokenizer:
         self._path = (source.folder if source else Path("the tokenizer")) / BACKEND_FILE
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but what is found out again when needed, some of which no copy can have."""
+        """The state without caches, some of which cannot be copied."""
         return {name: value for name, value in vars(self).items() if name not in ("chat_format", "_marked", "_plain")}
 
     @classmethod

@@ -93,12 +93,12 @@ class Source:
             name = token.get("content") if isinstance(token, dict) else None
             if not isinstance(name, str) or not (key.isascii() and key.isdigit() and len(key) < 10):
                 where = f"{self.folder / SETTINGS_FILE}: added_tokens_decoder: {key[:100]!r}"
-                raise CheckpointError(f'{where}: must be an id, with {{"content": a text}}; mend it')
+                raise CheckpointError(f'{where}: must be an id, with {{"content": a text}}; fix it')
             tokens[name] = (int(key), name, {flag: token[flag] is True for flag in _FLAGS if flag in token})
         special = {self._token_text(key) for key in _TEMPLATE_VARIABLES} if ADDED_FILE in self.values else set()
         for name, number in self.values.get(ADDED_FILE, {}).items():
             if type(number) is not int:
-                raise CheckpointError(f"{self.folder / ADDED_FILE}: {name[:100]!r}: must have an id; mend it")
+                raise CheckpointError(f"{self.folder / ADDED_FILE}: {name[:100]!r}: must have an id; fix it")
             flags = {"special": name in special, "normalized": name not in special}
             tokens.setdefault(name, (number, name, flags))
         return sorted((token for token in tokens.values() if token[1]), key=lambda token: token[:2])
@@ -129,14 +129,14 @@ class Source:
             return {}
         named = [{"name": "default", "template": value}] if isinstance(value, str) else value
         where = f"{self.folder / SETTINGS_FILE}: chat_template"
-        mend = 'must be a text or a list of {"name": a text, "template": a text}'
+        expected = 'must be a text or a list of {"name": a text, "template": a text}'
         if not isinstance(named, list):
-            raise CheckpointError(f"{where}: {mend}, not {type(named).__name__}")
+            raise CheckpointError(f"{where}: {expected}, not {type(named).__name__}")
         templates = {}
         for item in named:
             name, text = (item.get("name"), item.get("template")) if isinstance(item, dict) else (None, None)
             if not isinstance(name, str) or not isinstance(text, str):
-                raise CheckpointError(f"{where}: {mend}")
+                raise CheckpointError(f"{where}: {expected}")
             if len(text) > _MAX_BYTES[TEMPLATE_FILE]:
                 raise CheckpointError(f"{where}: has more than {_MAX_BYTES[TEMPLATE_FILE]:,} characters; shorten it")
             templates[name] = text
@@ -150,16 +150,16 @@ class Source:
             if isinstance(text, str):
                 return text
             if value is not None:
-                raise CheckpointError(f'{self.folder / name}: {key}: must be a text or {{"content": a text}}; mend it')
+                raise CheckpointError(f'{self.folder / name}: {key}: must be a text or {{"content": a text}}; fix it')
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class SpecialIds:
-    """The ids with a meaning to whoever runs the model.
+    """The ids with a special meaning in generation.
 
-    Each is what is said first: by id beside the model, by name beside the tokenizer, by our names. Files often name
-    ids that the tokenizer lacks, so each is looked for when asked.
+    The first of these that is given counts: the id beside the model, the name beside the tokenizer, our names. Files
+    often name ids that the tokenizer lacks, so each is looked up on use.
 
     All raise:
         CheckpointError: a file names an id or a token that the tokenizer doesn't have; names file and field.
@@ -188,10 +188,10 @@ class SpecialIds:
             where = f"{self.source.folder / name}: {kind}_token_id = {str(value)[:100]}"
             ids = value if isinstance(value, list) else [value]
             if any(type(each) is not int for each in ids):
-                raise CheckpointError(f"{where}: must be an id, or a list of ids; mend it or leave it out")
+                raise CheckpointError(f"{where}: must be an id, or a list of ids; fix it or leave it out")
             known = [each for each in ids if 0 <= each < 1 << 31 and self.has_id(each)]
             if ids and not known:
-                raise CheckpointError(f"{where}: {BACKEND_FILE} has no such id; mend it or leave it out")
+                raise CheckpointError(f"{where}: {BACKEND_FILE} has no such id; fix it or leave it out")
             if known:
                 return known
         return []
@@ -206,7 +206,7 @@ class SpecialIds:
         if found is None:
             name = SETTINGS_FILE if self.source.value(SETTINGS_FILE, key) is not None else MAP_FILE
             path = self.source.folder / name
-            raise CheckpointError(f"{path}: {key} = {text[:100]!r}: {BACKEND_FILE} has no such token; mend either file")
+            raise CheckpointError(f"{path}: {key} = {text[:100]!r}: {BACKEND_FILE} has no such token; fix either file")
         return [found]
 
     def _ours(self, kind: str) -> list[int]:
@@ -216,7 +216,7 @@ class SpecialIds:
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if value is not None and not isinstance(value, dict):
-        raise CheckpointError(f"{where}: must be a JSON object, not {type(value).__name__}; mend it")
+        raise CheckpointError(f"{where}: must be a JSON object, not {type(value).__name__}; fix it")
     return value or {}
 
 

@@ -19,9 +19,10 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_jsonl, write_jsonl
 from open_exaone.base.log import logger
 from open_exaone.base.records import (
-    Completion,
+    Generation,
     Missing,
     Problem,
+    Request,
     Rollout,
     RolloutGroup,
     StopReason,
@@ -44,7 +45,7 @@ def write_rollouts(path: Path, groups: list[RolloutGroup], key: str) -> None:
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     rows = [
-        {**row, "ids": list(rollout.completion.ids), "logprobs": _float32(rollout.completion.logprobs)}
+        {**row, "ids": list(rollout.generation.ids or ()), "logprobs": _float32(rollout.generation.logprobs or ())}
         for row, rollout in zip(sample_rows(groups), rollouts, strict=True)
     ]
     write_jsonl(path, [{**row, "sha256": _seal(row, key)} for row in rows])
@@ -53,11 +54,14 @@ def write_rollouts(path: Path, groups: list[RolloutGroup], key: str) -> None:
 def read_rollouts(
     path: Path,
     problems: Sequence[Problem],
-    prompts: Sequence[Sequence[int]],
+    requests: Sequence[Request],
     tokenizer: Tokenizer,
     key: str,
 ) -> list[RolloutGroup] | None:
     """Reads the groups back; what is null is still to be asked for.
+
+    Args:
+        requests: those that the samples answer, as many for each problem.
 
     Returns:
         one group a problem; None where the file is not there, is of another key, or is not whole.
@@ -66,7 +70,7 @@ def read_rollouts(
         return None
     try:
         rows = read_jsonl(path)
-        if not rows or len(rows) % len(problems) or any(row.pop("sha256") != _seal(row, key) for row in rows):
+        if len(rows) != len(requests) or any(row.pop("sha256") != _seal(row, key) for row in rows):
             return None
     except (DataError, AttributeError, KeyError) as error:
         logger.warning("%s: cannot be read (%s); its step is sampled again", path, error)
@@ -75,15 +79,15 @@ def read_rollouts(
     return [
         RolloutGroup(
             problem,
-            tuple(prompt),
-            tuple(_rollout(row, tokenizer) for row in rows[index * size : (index + 1) * size]),
+            requests[start].prompt_ids or (),
+            tuple(_rollout(requests[place], rows[place], tokenizer) for place in range(start, start + size)),
         )
-        for index, (problem, prompt) in enumerate(zip(problems, prompts, strict=True))
+        for problem, start in zip(problems, range(0, len(rows), size), strict=True)
     ]
 
 
 def buffer_key(model: nn.Module, asked: object) -> str:
-    """A hash of what a step's samples follow from: the weights as they are, and whatever else was asked, as JSON."""
+    """A hash of what samples follow from: the weights as they are, and whatever else was asked, as JSON."""
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
     for name, weight in model.named_parameters():
         values = weight.detach().flatten()
@@ -92,20 +96,22 @@ def buffer_key(model: nn.Module, asked: object) -> str:
     return digest.hexdigest()
 
 
-def _rollout(row: dict[str, Any], tokenizer: Tokenizer) -> Rollout:
-    logprobs = tuple(row["logprobs"])
-    completion = Completion(
+def _rollout(request: Request, row: dict[str, Any], tokenizer: Tokenizer) -> Rollout:
+    generation = Generation(
+        tokenizer.split(tuple(row["ids"]), thinking=request.thinking),
+        StopReason(row["stop"]),
+        num_prompt_tokens=len(request.prompt_ids or ()),
+        num_tokens=row["num_tokens"],
+        num_thought_tokens=row["num_thought_tokens"],
         ids=tuple(row["ids"]),
-        logprobs=logprobs,
-        sampling_logprobs=logprobs,  # drawn at temperature 1, from all of the vocabulary
-        stop=StopReason(row["stop"]),
+        logprobs=tuple(row["logprobs"]),
         policy_version=row["policy_version"],
     )
     verdict = UNJUDGED
     if row["verdict"] is not None:
         verdict = Verdict(VerdictStatus(row["verdict"]), row["extracted"], row["why"])
     terms = {name: _term(value) for name, value in row["terms"].items()}
-    return Rollout(completion, tokenizer.split(completion.ids, thinking=True), verdict, row["reward"], terms)
+    return Rollout(generation, verdict, row["reward"], terms)
 
 
 def _term(value: float | dict[str, str] | None) -> Term:
@@ -115,7 +121,8 @@ def _term(value: float | dict[str, str] | None) -> Term:
 
 
 def _seal(row: dict[str, Any], key: str) -> str:
-    return hashlib.sha256(f"{key}\n{json.dumps(row, sort_keys=True)}".encode()).hexdigest()
+    """Of the row, its key and the format's number: rows of an older format are not read."""
+    return hashlib.sha256(f"2\n{key}\n{json.dumps(row, sort_keys=True)}".encode()).hexdigest()
 
 
 def _float32(values: Sequence[float]) -> list[float]:

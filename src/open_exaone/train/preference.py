@@ -1,13 +1,12 @@
 """Stage `preference`: learn pairs of a chosen and a rejected reply (EXAONE Deep's second stage: SimPER)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from open_exaone.data.batch import Batch, step_indices
+from open_exaone.data.batch import Batch
 from open_exaone.data.document import Document
 from open_exaone.learn.preference import PREFERENCE_LOSSES, Replies
 from open_exaone.model.transformer import LanguageModel
@@ -22,21 +21,15 @@ class Preference:
 
     config: PreferenceStage
     pairs: Sequence[tuple[Document, Document]]  # (chosen, advantage +1; rejected, advantage -1)
-    seed: int
-    steps: Sequence[list[int]] | None = None  # which pairs each step takes; shuffled ones if left out
+    steps: Sequence[list[int]]  # which pairs each step takes
 
     @property
     def num_steps(self) -> int:
-        if self.steps is not None:
-            return len(self.steps)
-        return max(1, math.floor(self.config.num_epochs * len(self.pairs) / self.config.batch_pairs))
+        return len(self.steps)
 
     def step_data(self, step: int) -> StepData:
-        if self.steps is not None:
-            indices = self.steps[step]
-        else:
-            indices = step_indices(len(self.pairs), self.config.batch_pairs, self.seed, step)
-        return StepData([self.pairs[index] for index in indices], denominator=len(indices))
+        pairs = [self.pairs[index] for index in self.steps[step]]
+        return StepData(pairs, denominator=len(pairs))
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
         logprobs_M, entropies_M, documents_M = learned_logprobs(model, batch)

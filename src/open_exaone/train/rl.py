@@ -14,17 +14,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from open_exaone.base.records import Problem, RolloutGroup, Sampling
-from open_exaone.data.batch import Batch, singles, step_indices
-from open_exaone.data.document import prompt_ids, rollout_document
+from open_exaone.base.errors import ConfigError, DataError, PromptTooLongError
+from open_exaone.base.records import Problem, Request, RolloutGroup, Sampling
+from open_exaone.data.batch import Batch, singles
+from open_exaone.data.document import rollout_document
 from open_exaone.learn.advantage import group_relative
 from open_exaone.learn.policy import POLICY_LOSSES, Sampled
+from open_exaone.model.lora import plain_weights
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rewards.rubric import sum_size, weights_of
 from open_exaone.rollout.judge_outage import Patience
-from open_exaone.rollout.run import Generate, Judging, judge_groups, sample
-from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.rollout.provider import Provider, requests_for
+from open_exaone.rollout.run import Judging, judge_groups, sample_requests
 from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
 from open_exaone.train.config import RlStage
 from open_exaone.train.forward import learned_logprobs
@@ -41,13 +43,23 @@ class OnlineRl:
 
     config: RlStage
     problems: Sequence[Problem]
-    tokenizer: Tokenizer
-    generate: Generate
+    provider: Provider
     folder: Path  # gets rollouts/step-N.jsonl, written before the update that they cause
     seed: int
+    model: LanguageModel  # that is trained: the provider samples from its weights
+    steps: Sequence[list[int]]  # which problems each step asks
     settings: JudgeSettings = field(default_factory=JudgeSettings)
-    model: LanguageModel | None = None  # that samples: a step that it sampled for before is read back, not sampled anew
-    steps: Sequence[list[int]] | None = None  # which problems each step asks; shuffled ones if left out
+
+    def __post_init__(self) -> None:
+        """Raises:
+        ConfigError: the provider gives only text.
+        """
+        if not self.provider.gives_ids:
+            engine = self.provider.identity["engine"]
+            raise ConfigError(
+                f"{engine}: online RL learns from token ids and log-probabilities, and a chat endpoint gives only "
+                f"text: choose the local engine, vllm or vllm_server"
+            )
 
     @property
     def num_steps(self) -> int:
@@ -58,11 +70,7 @@ class OnlineRl:
         return Judging(self.settings, weights_of(self.config.reward), self.config.rubric)
 
     def step_data(self, step: int) -> StepData:
-        if self.steps is not None:
-            indices = self.steps[step]
-        else:
-            indices = step_indices(len(self.problems), self.config.batch_prompts, self.seed, step)
-        problems = [self.problems[index] for index in indices]
+        problems = [self.problems[index] for index in self.steps[step]]
         sampling = Sampling(
             max_new_tokens=self.config.max_new_tokens,
             temperature=1.0,
@@ -88,14 +96,15 @@ class OnlineRl:
     def _groups(self, problems: list[Problem], sampling: Sampling, step: int, patience: Patience) -> list[RolloutGroup]:
         """The step's rollouts: those on disk where this model, asked the same, made them; else sampled, and saved."""
         path = self.folder / "rollouts" / f"step-{step + 1:06d}.jsonl"
-        prompts = prompt_ids(problems, self.tokenizer, thinking=True)
-        judging, key = self.judging, self._key(problems, prompts, sampling, step)
-        found = read_rollouts(path, problems, prompts, self.tokenizer, key) if key else None
+        assert self.provider.tokenizer is not None  # it gives ids
+        requests = requests_for(problems, self.provider.tokenizer, sampling, thinking=self.config.thinking)
+        judging, key = self.judging, self._key(problems, requests, step)
+        found = read_rollouts(path, problems, requests, self.provider.tokenizer, key)
         groups = judge_groups(
-            found or sample(problems, self.generate, self.tokenizer, sampling, thinking=True),
+            found or self._sampled(problems, requests),
             judging,
             max_tokens=sampling.max_new_tokens,
-            thinking=True,
+            thinking=self.config.thinking,
             save=lambda groups: write_rollouts(path, groups, key),
             patience=patience,
         )
@@ -103,14 +112,34 @@ class OnlineRl:
             write_rollouts(path, groups, key)
         return groups
 
-    def _key(self, problems: list[Problem], prompts: list[list[int]], sampling: Sampling, step: int) -> str:
+    def _sampled(self, problems: list[Problem], requests: list[Request]) -> list[RolloutGroup]:
+        """Samples of the model as it is now.
+
+        Raises:
+            PromptTooLongError: a prompt leaves a reply less room than `max_new_tokens`.
+            DataError: the provider has another vocabulary than the model.
+        """
+        config = self.model.config
+        longest = max(len(request.prompt_ids or ()) for request in requests)
+        if longest + self.config.max_new_tokens > config.max_positions:
+            raise PromptTooLongError(
+                f"a prompt has {longest} tokens; with max_new_tokens = {self.config.max_new_tokens} that exceeds the "
+                f"model's context of {config.max_positions}: shorten the prompt or lower max_new_tokens"
+            )
+        self.provider.update_weights(plain_weights(self.model), self.model.version)
+        groups = sample_requests(problems, requests, self.provider)
+        if any(max(r.generation.ids or (0,)) >= config.vocab_size for group in groups for r in group.rollouts):
+            raise DataError(f"{self.provider.identity['engine']}: gives token ids that the model does not have")
+        return groups
+
+    def _key(self, problems: list[Problem], requests: list[Request], step: int) -> str:
         """Of all that the step's rollouts follow from; where the judge model is, and its key, are no part of it."""
-        if self.model is None:
-            return ""
         own = [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, self.judging.weights)]
         settings = self.settings.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
         judging = (settings, own, [asdict(problem) for problem in problems])
-        return buffer_key(self.model, (step, prompts, asdict(sampling), fingerprint_of(self.config), judging))
+        size = self.config.group_size
+        prompts, sampling = [request.prompt_ids for request in requests[::size]], asdict(requests[0].sampling)
+        return buffer_key(self.model, (step, prompts, sampling, fingerprint_of(self.config), judging))
 
     def _advantages(self, groups: list[RolloutGroup]) -> Tensor:
         """[P, G], float64; 0 for what is masked, and for all of a group that teaches nothing."""

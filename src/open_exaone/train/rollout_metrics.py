@@ -20,7 +20,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup], teaches_P: Sequence[bool]) -
     known = [[rollout.verdict.correct for rollout in group.rollouts if _is_judged(rollout)] for group in groups]
     num_rewarded_P = [sum(rollout.reward is not None for rollout in group.rollouts) for group in groups]
     equal = [not teaches and number > 1 for teaches, number in zip(teaches_P, num_rewarded_P, strict=True)]
-    logprobs = [np.asarray(rollout.completion.logprobs, np.float32) for rollout in rollouts]
+    logprobs = [np.asarray(rollout.generation.logprobs or (), np.float32) for rollout in rollouts]
     return {
         "reward_mean": _mean([rollout.reward for rollout in rollouts if rollout.reward is not None]),
         **_term_metrics(rollouts),
@@ -29,8 +29,8 @@ def rollout_metrics(groups: Sequence[RolloutGroup], teaches_P: Sequence[bool]) -
         "equal_reward_groups": sum(equal),
         "all_correct_groups": sum(all(correct) for correct in known if correct),
         "all_wrong_groups": sum(not any(correct) for correct in known if correct),
-        "mean_reply_tokens": _mean([len(rollout.completion.ids) for rollout in rollouts]),
-        "truncated_share": _mean([rollout.completion.stop is StopReason.LENGTH for rollout in rollouts]),
+        "mean_reply_tokens": _mean([rollout.generation.num_tokens for rollout in rollouts]),
+        "truncated_share": _mean([rollout.generation.stop is StopReason.LENGTH for rollout in rollouts]),
         "error_share": _mean([not _is_judged(rollout) for rollout in rollouts]),
         # Drawn at temperature 1 from the whole vocabulary, tokens are as unlikely on average as the entropy is high.
         "entropy": -float(np.concatenate(logprobs).mean(dtype=np.float64)),

@@ -1,13 +1,12 @@
 """Stages `pretrain`, `base` and `sft`: learn what is written."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-from open_exaone.data.batch import Batch, singles, step_indices
+from open_exaone.data.batch import Batch, singles
 from open_exaone.data.document import Document
 from open_exaone.learn.cross_entropy import SUPERVISED_LOSSES
 from open_exaone.model.transformer import LanguageModel
@@ -22,21 +21,14 @@ class Supervised:
 
     config: SupervisedStage
     documents: Sequence[Document]
-    seed: int
-    steps: Sequence[list[int]] | None = None  # which documents each step takes; shuffled ones if left out
+    steps: Sequence[list[int]]  # which documents each step takes
 
     @property
     def num_steps(self) -> int:
-        if self.steps is not None:
-            return len(self.steps)
-        return max(1, math.floor(self.config.num_epochs * len(self.documents) / self.config.batch_documents))
+        return len(self.steps)
 
     def step_data(self, step: int) -> StepData:
-        if self.steps is not None:
-            indices = self.steps[step]
-        else:
-            indices = step_indices(len(self.documents), self.config.batch_documents, self.seed, step)
-        documents = [self.documents[index] for index in indices]
+        documents = [self.documents[index] for index in self.steps[step]]
         num_learned = sum(int(np.count_nonzero(document.loss_mask[1:])) for document in documents)
         return StepData(singles(documents), denominator=max(1, num_learned))
 

@@ -49,7 +49,7 @@ class _Reading:
     """What a statement settles on: something else than an option (no label), one option, or several."""
 
     labels: frozenset[str]
-    text: str  # as it stands in the reply
+    text: str  # as in the reply
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,21 @@ def judge_choice(answer: str, gold: str, metadata: Mapping[str, object], setting
     wanted = _gold_labels(gold, choices)
     reading = _find(answer, choices)
     if reading is None:
-        return Verdict(VerdictStatus.UNPARSED, None, "The reply settles on none of the options.")
+        return Verdict(VerdictStatus.UNPARSED, None, "The reply chooses none of the options.")
     found = _short(reading.text)
     if not reading.labels:
-        return Verdict(VerdictStatus.WRONG, found, f"{found} is none of {choices.labels[0]} to {choices.labels[-1]}.")
+        return Verdict(
+            VerdictStatus.WRONG,
+            found,
+            f"The answer {found} is none of the options {choices.labels[0]} to {choices.labels[-1]}.",
+        )
     if len(reading.labels) > 1 and not choices.are_same(reading.labels):
         both = " and ".join(sorted(reading.labels, key=choices.labels.index)[:3])
-        return Verdict(VerdictStatus.WRONG, found, f"The reply does not settle on one of {both}.")
+        return Verdict(VerdictStatus.WRONG, found, f"The reply names {both} and chooses no single one.")
     label = min(reading.labels & wanted or reading.labels)
     if label in wanted:
-        return Verdict(VerdictStatus.CORRECT, label, f"{label} is the gold option.")
-    return Verdict(VerdictStatus.WRONG, label, f"{label} is not the gold option {_short(gold)}.")
+        return Verdict(VerdictStatus.CORRECT, label, f"Option {label} is correct.")
+    return Verdict(VerdictStatus.WRONG, label, f"Option {label} is wrong: the gold option is {_short(gold)}.")
 
 
 def _read_choices(metadata: Mapping[str, object]) -> _Choices:
@@ -117,7 +121,7 @@ def _read_choices(metadata: Mapping[str, object]) -> _Choices:
 def _choices(labels: tuple[str, ...], options: tuple[str, ...]) -> _Choices:
     """
     Raises:
-        ValueError: the labels can't be told apart.
+        ValueError: the labels are not distinct.
     """
     if len(set(labels)) < len(labels) or not all(re.fullmatch(r"\w{1,4}", label) for label in labels):
         raise DataError(f"metadata 'labels': {labels!r:.80}: must be different, of one to four letters or digits each")
@@ -200,10 +204,10 @@ def _announced(answer: str, choices: _Choices) -> _Reading | None:
             assert statement is not None  # it matches the empty string
             if TAKEN_BACK.search(answer, statement.start(1), statement.start(1) + _MAX_TAKEN_BACK):
                 return None
-            said = statement[1].partition("</answer>")[0]
-            reading = _read(said, choices, is_prose=True)
+            stated = statement[1].partition("</answer>")[0]
+            reading = _read(stated, choices, is_prose=True)
             if reading is None and DENIED.match(statement[1]):
-                return None  # what was said before is taken back
+                return None  # the earlier statement is taken back
         if reading:
             return None if DOUBTED.search(clause.rpartition(",")[2]) else reading
     return None

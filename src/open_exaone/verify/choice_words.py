@@ -64,7 +64,7 @@ _CHOICE_CUES = (
     r"(?:^|(?<=[.!?]\s)|(?<=\n))(?:option|choice)\s(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)",
 )
 CUE = re.compile("|".join(f"(?:{cue})" for cue in (*sum(CUES.values(), ()), *_CHOICE_CUES)), re.IGNORECASE)
-SUPPOSED = re.compile(  # right before a cue: it is supposed or asked, not said
+SUPPOSED = re.compile(  # right before a cue: it is supposed or asked, not stated
     r"(?:\bif|\bwhether|\bsuppose|\bassum(?:e|ing)|\bsay|\bunless|\bwhy|\bhow|\bwhen|\bsi|만약|만일)\s+(?:that\s+)?"
     r"(?:(?:the|la|correct|final|right|best|option|choice)\s+){0,3}[(\[]?$",
     re.IGNORECASE,

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 
+from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
 from open_exaone.sandbox.workers import CallResult, call
@@ -37,7 +38,7 @@ def judge_answer(
         answer: the reply without its thought.
         gold: the right answer.
         metadata: what the kind needs besides; each judge's docstring says.
-        settings: what judging may cost.
+        settings: the limits of time and memory.
 
     Raises:
         DataError: there is no such kind, or the gold answer or the metadata is not what the kind needs.
@@ -67,8 +68,10 @@ def find_judge(kind: str) -> Judge:
     if is_own(kind):
         return partial(judge_own, kind)
     if kind not in _JUDGES:
-        known = ", ".join(KINDS)
-        raise DataError(f'verifier {kind!r}: unknown; the kinds are {known}, or a function of yours, "FILE.py:name"')
+        raise DataError(
+            f"verifier {kind!r}: unknown{did_you_mean(kind, KINDS)} The kinds are {', '.join(KINDS)}; "
+            'a function of yours is written as "FILE.py:name"'
+        )
     return _JUDGES[kind]
 
 
@@ -78,8 +81,10 @@ def _judge_exact(answer: str, gold: str, metadata: Mapping[str, object], setting
     if found is None:
         return _NO_BOX
     if same_answer(found, gold):
-        return Verdict(VerdictStatus.CORRECT, found, f"{_short(found)} is the gold answer.")
-    return Verdict(VerdictStatus.WRONG, found, f"{_short(found)} is not the gold answer {_short(gold)}.")
+        return Verdict(VerdictStatus.CORRECT, found, f"The answer {_short(found)} is correct.")
+    return Verdict(
+        VerdictStatus.WRONG, found, f"The answer {_short(found)} is wrong: the gold answer is {_short(gold)}."
+    )
 
 
 def _judge_reasoning_gym(answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
@@ -96,11 +101,14 @@ def _judge_reasoning_gym(answer: str, gold: str, metadata: Mapping[str, object],
     try:
         score, raised = ask(name, found, item, settings.time_limit_s, settings.memory_bytes)
     except _NoScoreError as error:
-        why = f"The scorer of {name} did not score {_short(found)}: {error.result.why}"
+        why = f"The answer {_short(found)} could not be scored by reasoning-gym's {name}: {error.result.why}"
         return Verdict(status_of(error.result), found, why)
-    status = VerdictStatus.CORRECT if score == 1.0 else VerdictStatus.WRONG
-    did = f"raised {raised} on" if raised else f"gives {score:g} of 1 to"
-    return Verdict(status, found, f"The scorer of {name} {did} {_short(found)}.")
+    if score == 1.0:
+        return Verdict(
+            VerdictStatus.CORRECT, found, f"The answer {_short(found)} is correct for reasoning-gym's {name}."
+        )
+    did = f"raises {raised} on it" if raised else f"scores it {score:g} of 1"
+    return Verdict(VerdictStatus.WRONG, found, f"The answer {_short(found)} is wrong: reasoning-gym's {name} {did}.")
 
 
 def _judge_rule_then_judge(answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
@@ -144,7 +152,7 @@ def _short(text: str, limit: int = 40) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-_NO_BOX = Verdict(VerdictStatus.UNPARSED, None, r"There is no closed \boxed{...} in the answer.")
+_NO_BOX = Verdict(VerdictStatus.UNPARSED, None, r"The answer has no \boxed{...} that is closed.")
 
 _JUDGES: Mapping[str, Judge] = {
     "exact": _judge_exact,

@@ -42,7 +42,7 @@ _RUNS = re.compile(  # one match, one word
 )
 _CHARS_PER_HAN_WORD = 2  # Chinese and Japanese set no spaces
 
-# Words that tell a language from the others: the commonest ones that are no word, or a rare one, in the others.
+# Words that distinguish a language from the others: the commonest ones that are no word, or a rare one, in the others.
 _COMMON = {
     "en": "the of and to is are was were be been it its that this these those which what who how with for from by on"
     " at an if then than so we you he she they my your our their his her will would can could should must may might"
@@ -58,14 +58,14 @@ _COMMON = {
     " der das und ist nicht ein eine mit von zu den dem auf für wir sie es im auch sind dass oder wird werden"
     " il gli di che è sono nel della dei degli dal questo più anche quindi ma alla abbiamo essere",
 }
-_TELLING = {language: frozenset(words.split()) for language, words in _COMMON.items()}
-_TOLD = frozenset().union(*_TELLING.values())
+_MARKERS = {language: frozenset(words.split()) for language, words in _COMMON.items()}
+_ALL_MARKERS = frozenset().union(*_MARKERS.values())
 _SPANISH_ENDING = re.compile(r"ñ|(?:ción|ciones|mente|amos|emos|imos|ando|iendo)$")
 _KOREAN_ENDING = re.compile(r"(?:다|요|까|죠|음|함)$")
 _MAX_KEPT = 40  # characters of a word whose languages are kept in memory
 _MAX_ACRONYM = 5  # DNA, HTTPS: no word of any language
 _PROSE_RUN = 3  # so many words in a row are prose; fewer in another script are a name or a term
-_LONG_RUN = 10  # a sentence of so many words without a single telling one is in none of the languages
+_LONG_RUN = 10  # a sentence of so many words without a single marker word is in none of the languages
 _MAX_INFLECTED = 5  # words in another script that a Korean particle makes one term of: "step by step으로"
 _FREE_TERMS = {"ko": 1.0, "en": 1 / 3, "es": 1 / 3}  # terms that each word of the language may bring with it
 
@@ -79,7 +79,7 @@ class _Tally:
 
 
 def share(text: str, language: str) -> float:
-    """The share of a text's words that are in a language, in [0, 1]; 1 where there are too few to tell.
+    """The share of a text's words that are in a language, in [0, 1]; 1 where there are too few to judge.
 
     Raises:
         ValueError: the language is none of `LANGUAGES`.
@@ -145,7 +145,9 @@ def judge_language(answer: str, gold: str, metadata: Mapping[str, object], setti
     failed = [f"{value:.0%} of the {name}" for name, value in shares.items() if value < MIN_SHARE]
     if not failed:
         return Verdict(VerdictStatus.CORRECT, None, f"The reply is in {_NAMES[gold]}.")
-    return Verdict(VerdictStatus.WRONG, None, f"Only {' and '.join(failed)} is in {_NAMES[gold]}.")
+    return Verdict(
+        VerdictStatus.WRONG, None, f"The reply must be in {_NAMES[gold]}, but only {' and '.join(failed)} is."
+    )
 
 
 def _sample(text: str) -> str:
@@ -192,12 +194,12 @@ def _runs(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def _says_nothing(word: str) -> bool:
     """Whether a short word is a variable or an acronym."""
-    return (len(word) == 1 and word.isascii()) or (word.isupper() and word.lower() not in _TOLD)
+    return (len(word) == 1 and word.isascii()) or (word.isupper() and word.lower() not in _ALL_MARKERS)
 
 
 def _latin_language(words: list[str]) -> str | None:
-    """The language of a run by its telling words; None for a name or a term."""
-    hits = dict.fromkeys(_TELLING, 0)
+    """The language of a run by its marker words; None for a name or a term."""
+    hits = dict.fromkeys(_MARKERS, 0)
     for word in words:
         for language in _tells(word) if len(word) <= _MAX_KEPT else _tells.__wrapped__(word):
             hits[language] += 1
@@ -211,5 +213,5 @@ def _latin_language(words: list[str]) -> str | None:
 def _tells(word: str) -> tuple[str, ...]:
     """The languages that a word speaks for."""
     lowered = word.replace("’", "'").lower()
-    told = tuple(language for language, telling in _TELLING.items() if lowered in telling)
-    return (*told, "es") if _SPANISH_ENDING.search(lowered) else told
+    found = tuple(language for language, markers in _MARKERS.items() if lowered in markers)
+    return (*found, "es") if _SPANISH_ENDING.search(lowered) else found

@@ -1,16 +1,17 @@
-"""Kind "length": whether an answer is as long as was asked for."""
+"""Kind "length": whether an answer keeps to limits of length."""
 
 from collections.abc import Mapping
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
+from open_exaone.base.text import count
 from open_exaone.verify.settings import JudgeSettings
 
 _UNITS = ("words", "characters")
 
 
 def judge_length(answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
-    """Whether an answer is as long as was asked for.
+    """Whether an answer keeps to limits of length.
 
     Args:
         answer: the reply without its thought; white space around it doesn't count.
@@ -29,11 +30,12 @@ def judge_length(answer: str, gold: str, metadata: Mapping[str, object], setting
     counts = {"words": len(text.split()), "characters": len(text)}
     for name, limit in limits.items():
         end, _, unit = name.partition("_")
-        count = counts[unit]
-        if limit is not None and (count < limit if end == "min" else count > limit):
+        if limit is not None and (counts[unit] < limit if end == "min" else counts[unit] > limit):
             wanted = "at least" if end == "min" else "at most"
-            return Verdict(VerdictStatus.WRONG, None, f"The answer has {count} {unit}, not {wanted} {limit}.")
-    why = f"The answer has {counts['words']} words and {counts['characters']} characters, as was asked for."
+            why = f"The answer has {count(counts[unit], unit[:-1])} instead of {wanted} {limit}."
+            return Verdict(VerdictStatus.WRONG, None, why)
+    words, characters = count(counts["words"], "word"), count(counts["characters"], "character")
+    why = f"The answer has {words} and {characters}: within the limits."
     return Verdict(VerdictStatus.CORRECT, None, why)
 
 

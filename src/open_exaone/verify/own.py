@@ -75,7 +75,7 @@ def _check_file(name: str) -> None:
 
 
 def judge_own(name: str, answer: str, gold: str, metadata: Mapping[str, object], settings: JudgeSettings) -> Verdict:
-    """A verifier of the user's own: gets {"answer", "gold", "metadata"}; correct is what it gives True or 1.
+    """A verifier of the user's own: gets {"answer", "gold", "metadata"}; correct is True or 1.
 
     Where it runs out of time, nothing is known about the reply, as with a reward of the user's own.
     """
@@ -83,8 +83,10 @@ def judge_own(name: str, answer: str, gold: str, metadata: Mapping[str, object],
     if result.status != "ok" or not is_number(result.value):
         why = result.why if result.status != "ok" else f"it returned {short_value(result.value)}, and no number"
         return Verdict(VerdictStatus.ERROR, None, f"{name} failed: {why}")
-    status = VerdictStatus.CORRECT if result.value == 1 else VerdictStatus.WRONG
-    return Verdict(status, None, f"{name} gives {result.value}.")
+    if result.value == 1:
+        return Verdict(VerdictStatus.CORRECT, None, f"The answer is correct: {name} returned {result.value}.")
+    why = f"The answer is wrong: {name} returned {result.value}, and not True or 1."
+    return Verdict(VerdictStatus.WRONG, None, why)
 
 
 def is_number(value: object) -> bool:

@@ -63,7 +63,7 @@ def judge_rule_then_model(
     if not isinstance(question, str) or not question.strip():
         raise DataError(f"question = {_short(repr(question))}: the metadata must hold the problem's question as text")
     if len(gold) > MAX_ANSWER_CHARS:
-        raise DataError(f"answer: {len(gold)} characters; a model compares at most {MAX_ANSWER_CHARS}")
+        raise DataError(f"answer: has {len(gold):,} characters; a judge model compares at most {MAX_ANSWER_CHARS:,}")
     verdict = rule(answer, gold, metadata, settings)
     found = answer[-MAX_ANSWER_CHARS:] if verdict.extracted is None else verdict.extracted
     if verdict.status is not VerdictStatus.WRONG or len(found) > MAX_ANSWER_CHARS or not clean(found).strip():
@@ -75,9 +75,9 @@ def judge_rule_then_model(
         return Verdict(VerdictStatus.ERROR, verdict.extracted, why, outage_of(error))
     status, name = _STATUSES.get(last_line(reply), VerdictStatus.ERROR), _short(endpoint.model)
     whys = {
-        VerdictStatus.CORRECT: f"The judge model {name} says that it is the same as the gold answer.",
-        VerdictStatus.WRONG: f"The rule and the judge model {name} say that it is not the gold answer.",
-        VerdictStatus.ERROR: f"The judge model {name} said neither SAME nor DIFFERENT.",
+        VerdictStatus.CORRECT: f"The judge model {name} says that the answer is the same as the gold answer.",
+        VerdictStatus.WRONG: f"The answer is wrong by the rule and by the judge model {name}.",
+        VerdictStatus.ERROR: f"The judge model {name} answered neither SAME nor DIFFERENT.",
     }
     return Verdict(status, verdict.extracted, whys[status])
 

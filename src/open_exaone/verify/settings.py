@@ -1,4 +1,4 @@
-"""What judging may cost, and what it may do."""
+"""The limits of judging."""
 
 from pydantic import Field
 
@@ -7,19 +7,19 @@ from open_exaone.remote.settings import Endpoint
 
 
 class JudgeSettings(Config):
-    """The limits of every verdict; none of them depends on what the reply says."""
+    """The limits of every verdict; none of them depends on the reply."""
 
     time_limit_s: float = Field(default=5.0, gt=0, le=600)
-    """Seconds of processor time that one comparison of formulas, one scorer of a library, or one call of a reward of
-    your own may take; by the clock ten times as long, so that a busy machine changes no verdict."""
+    """Processor time in seconds for one comparison of formulas, one call of a library's scorer, or one call of your
+    own reward. The wall-clock limit is ten times as long, so that a busy machine changes no verdict."""
     memory_bytes: int = Field(default=1 << 30, ge=1 << 28)
-    """The most that its process may allocate."""
+    """Memory in bytes that the process of such a call may allocate."""
     program_time_limit_s: float = Field(default=6.0, gt=0, le=600)
-    """Seconds of processor time that a generated program may take for one test (LiveCodeBench: 6); by the clock ten
+    """Processor time in seconds for one test of a generated program (LiveCodeBench: 6). The wall-clock limit is ten
     times as long."""
     program_memory_bytes: int = Field(default=1 << 30, ge=1 << 26)
-    """The most that a generated program may allocate."""
+    """Memory in bytes that a generated program may allocate."""
     unsafe_code_execution: bool = False
-    """Run generated programs even where this machine cannot isolate them: they may then do whatever you may."""
+    """Run generated programs even where this machine cannot isolate them: they then have all of your own rights."""
     endpoint: Endpoint | None = None
-    """The model that looks again at answers that the rules say are wrong ("rule_then_judge")."""
+    """The model that checks the answers that the rules call wrong (kind "rule_then_judge")."""

@@ -30,9 +30,7 @@ def test_the_known_content_is_known(pinned, tmp_path) -> None:
 )
 def test_changed_content_is_an_error_or_a_warning(rows, pinned, tmp_path) -> None:
     source = write_rows(tmp_path / "changed.jsonl", rows)
-    with pytest.raises(
-        DataError, match=r"changed.jsonl: the benchmark's content changed: .* or take it as it is with --ch"
-    ):
+    with pytest.raises(DataError, match=r"changed.jsonl: the benchmark's content changed: .* or accept it with --ch"):
         load_benchmark(pinned, source)
     with pytest.warns(UserWarning, match="the benchmark's content changed"):
         loaded = load_benchmark(pinned, source, on_change="warn")

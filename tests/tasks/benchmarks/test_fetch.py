@@ -45,7 +45,7 @@ def test_a_name_may_be_spelled_otherwise(tmp_path: Path) -> None:
 
 def test_content_that_changed_must_be_accepted_once(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.jsonl", MADE_UP["gsm8k"])
-    with pytest.raises(DataError, match="the benchmark's content changed: .*; fetch it anew, or take it as it is with"):
+    with pytest.raises(DataError, match="the benchmark's content changed: .*; fetch it again, or accept it with"):
         fetch_benchmark("gsm8k", source)
     assert not fetched_file("gsm8k").exists()
     with pytest.warns(UserWarning, match="content changed"):

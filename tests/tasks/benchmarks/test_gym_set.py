@@ -105,6 +105,6 @@ def test_a_broken_row_is_named(tmp_path) -> None:
 def test_another_version_s_items_are_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = gym_set._data_set
     monkeypatch.setattr(gym_set, "_data_set", lambda name, seed: islice(draw(name, seed), 1, None))
-    fault = "the benchmark's content changed: .*; install the version of the code that made it, or take it"
+    fault = "the benchmark's content changed: .*; install the version of the code that made it, or accept it"
     with pytest.raises(DataError, match=fault):
         load_problems("reasoning_gym")

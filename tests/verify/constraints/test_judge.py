@@ -81,11 +81,11 @@ def judge(answer: str, gold: str = "", **metadata: Any) -> tuple[VerdictStatus, 
 
 
 def test_all_instructions_must_hold() -> None:
-    assert judge('"one two"', **ROW) == (VerdictStatus.CORRECT, "It follows all of its instructions (3).")
-    assert judge("one two", **ROW) == (VerdictStatus.WRONG, "It does not follow startend:quotation.")
+    assert judge('"one two"', **ROW) == (VerdictStatus.CORRECT, "The answer follows all 3 instructions.")
+    assert judge("one two", **ROW) == (VerdictStatus.WRONG, "The answer does not follow startend:quotation.")
     assert judge(",", **ROW) == (
         VerdictStatus.WRONG,
-        "It does not follow punctuation:no_comma, length_constraints:number_words and 1 more.",
+        "The answer does not follow punctuation:no_comma, length_constraints:number_words and 1 more.",
     )
     assert judge(" ", **ROW) == (VerdictStatus.WRONG, "The answer is empty.")
 

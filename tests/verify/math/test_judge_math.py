@@ -391,8 +391,10 @@ def test_no_answer_is_unparsed_and_another_one_wrong() -> None:
     assert judge("We begin by looking at the numbers one by one, and", "7") == Verdict(
         VerdictStatus.UNPARSED, None, "The reply has no final answer."
     )
-    assert judge(r"\boxed{ 8 }", "7") == Verdict(VerdictStatus.WRONG, "8", "8 is not the gold answer 7.")
-    assert judge(r"\boxed{7}", "7") == Verdict(VerdictStatus.CORRECT, "7", "7 is the gold answer.")
+    assert judge(r"\boxed{ 8 }", "7") == Verdict(
+        VerdictStatus.WRONG, "8", "The answer 8 is wrong: the gold answer is 7."
+    )
+    assert judge(r"\boxed{7}", "7") == Verdict(VerdictStatus.CORRECT, "7", "The answer 7 is correct.")
 
 
 def test_equal_boxes_are_one_answer() -> None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Ask
-from open_exaone.remote.http import Caller, EndpointError, Limits, Server, UnreadableError
-from open_exaone.rollout.providers.completion import ChatReply, count_of, is_counted, read_completion
+from open_exaone.base.records import Request
+from open_exaone.remote.http import Caller, EndpointError, Limits, Server
+from open_exaone.rollout.providers.completion import ChatReply, is_counted, read_completion
 from open_exaone.rollout.providers.context import Room, read_overflow
+from open_exaone.rollout.providers.server import find_model
 
 _MAX_FITS = 4  # of one request; a server that counts right needs one
 _SHORTER = "give the endpoint a longer context, or lower --max-new-tokens"
@@ -36,8 +36,8 @@ class Chat:
 
     def __init__(self, server: Server, limits: Limits, model: str | None) -> None:
         self._server, self._limits = server, limits
-        self._room = Room()
-        self.model = model or self._only_model()
+        self.model, context = (model, None) if model else find_model(server, limits, None)
+        self._room = Room(context)
         self._mutex = threading.Lock()
         self._refused: frozenset[str] = frozenset()  # fields that are not sent any more
         self._limit_field = "max_tokens"
@@ -46,7 +46,7 @@ class Chat:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report must say of it, such as that it takes no seeds."""
-        return (*self._notes, *self._room.notes)
+        return (*self._notes, *self._room.notes, *self._server.notes)
 
     def note(self, text: str) -> None:
         with self._mutex:
@@ -54,33 +54,34 @@ class Chat:
                 self._notes.append(text)
 
     def complete(
-        self, caller: Caller, request: Mapping[str, Any], max_tokens: int, ask: Ask, *, begun: bool = False
+        self, caller: Caller, body: Mapping[str, Any], max_tokens: int, request: Request, *, begun: bool = False
     ) -> tuple[ChatReply, int]:
         """One completion, and the limit it was asked with: less than `max_tokens` where the context has no such room.
 
         Args:
-            begun: the request goes on with a part of the reply.
+            body: of the HTTP request, the limit aside.
+            begun: it goes on with a part of the reply.
 
         Raises:
             NoRoomError: the context has none at all.
             EndpointError: no completion was got.
         """
-        limit = max_tokens if begun else self._room.limit(ask, max_tokens)
+        limit = max_tokens if begun else self._room.limit(request, max_tokens)
         for has_more in (*[True] * _MAX_FITS, False):
             try:
-                return self._exchange(caller, request, limit), limit
+                return self._exchange(caller, body, limit), limit
             except EndpointError as error:
                 if not has_more or read_overflow(error, limit) is None:
                     raise
-                context, num_prompt_tokens = self._count(caller, request, limit, error)
-                room = self._room.learn(ask, context, num_prompt_tokens, limit, begun=begun)
+                context, num_prompt_tokens = self._count(caller, body, limit, error)
+                room = self._room.learn(request, context, num_prompt_tokens, limit, begun=begun)
                 if room >= limit:  # the figures do not explain the refusal
                     raise
                 limit = room
         raise AssertionError("the last attempt returns or raises")
 
     def _count(
-        self, caller: Caller, request: Mapping[str, Any], max_tokens: int, refusal: EndpointError
+        self, caller: Caller, body: Mapping[str, Any], max_tokens: int, refusal: EndpointError
     ) -> tuple[int, int]:
         """The context and the refused request's prompt, in tokens: by the refusal, or else by a reply of one token.
 
@@ -96,18 +97,18 @@ class Chat:
         if max_tokens == 1:
             raise refusal
         try:
-            num_prompt_tokens = self._exchange(caller, request, 1).num_prompt_tokens
+            num_prompt_tokens = self._exchange(caller, body, 1).num_prompt_tokens
         except EndpointError as error:
-            return self._count(caller, request, 1, error)
+            return self._count(caller, body, 1, error)
         if num_prompt_tokens is None:
             raise refusal
         return context, num_prompt_tokens
 
-    def _exchange(self, caller: Caller, request: Mapping[str, Any], max_tokens: int) -> ChatReply:
+    def _exchange(self, caller: Caller, asked: Mapping[str, Any], max_tokens: int) -> ChatReply:
         """One request. Fields that the server refuses, and does without, are left out from then on."""
         refused, limit_field = self._refused, self._limit_field
         while True:
-            body = {name: value for name, value in request.items() if name not in refused}
+            body = {name: value for name, value in asked.items() if name not in refused}
             body[limit_field] = max_tokens
             try:
                 chat = caller.exchange(
@@ -115,12 +116,12 @@ class Chat:
                 )
             except EndpointError as error:
                 overflow = read_overflow(error, max_tokens)
-                named = {name for name in _REFUSABLE if name in body and name in error.said}
-                is_renamed = limit_field == "max_tokens" and "max_completion_tokens" in error.said
+                named = {name for name in _REFUSABLE if name in body and name in error.detail}
+                is_renamed = limit_field == "max_tokens" and "max_completion_tokens" in error.detail
                 can_go_without = error.status in (400, 422) and (bool(named) or is_renamed)
                 if overflow is not None and (overflow.context is not None or not can_go_without):
-                    what = f"it answers {error.status} ({error.said})"
-                    raise self._server.problem(what, _SHORTER, status=error.status, said=error.said) from None
+                    what = f"it answers {error.status} ({error.detail})"
+                    raise self._server.problem(what, _SHORTER, status=error.status, detail=error.detail) from None
                 if not can_go_without:
                     raise
                 refused = refused | named
@@ -139,31 +140,3 @@ class Chat:
             self._limits = replace(self._limits, max_unreachable=None)
         for name in sorted(refused):
             self.note(_REFUSABLE[name])
-
-    def _only_model(self) -> str:
-        """The model that the endpoint has, and its context, if told; "default" where it does not say."""
-        caller = Caller(self._server)
-        limits = replace(self._limits, timeout_s=min(60.0, self._limits.timeout_s), max_attempts=4)
-        try:
-            models = caller.exchange("GET", "/models", b"", limits, _models)
-        except EndpointError as error:
-            if error.status in (404, 405, 501):
-                return "default"
-            raise
-        if len(models) > 1:
-            shown = ", ".join(name[:100] for name, _ in models[:8]) + (", …" if len(models) > 8 else "")
-            raise ConfigError(
-                f"{self._server.url}: has {len(models)} models; name one of them, as exaone eval NAME --engine "
-                f"{self._server.url}, or as model in Python: {shown}"
-            )
-        name, self._room.context = models[0] if models else ("default", None)
-        return name
-
-
-def _models(body: bytes) -> list[tuple[str, int | None]]:
-    """Each model's name, and its context where that is told."""
-    try:
-        entries = [entry for entry in json.loads(body)["data"] if isinstance(entry["id"], str)]
-        return [(entry["id"], count_of(entry, "max_model_len") or None) for entry in entries]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UnreadableError(f"its answer is no list of models ({type(error).__name__})") from None

@@ -27,7 +27,7 @@ class ChatReply:
     content: str
     thought: str  # where the server has split it off; else it stands in the content, or nowhere
     stop: StopReason
-    num_prompt_tokens: int | None  # None: not told
+    num_prompt_tokens: int | None  # None: not stated
     num_tokens: int | None
     num_thought_tokens: int | None
 
@@ -81,12 +81,12 @@ def cut_at_budget(chat: ChatReply) -> tuple[str, str, bool]:
 
 
 def is_counted(chat: ChatReply) -> bool:
-    """Whether the server has told how long prompt and reply are."""
+    """Whether the server counts the tokens of prompt and reply."""
     return chat.num_prompt_tokens is not None and chat.num_tokens is not None
 
 
 def num_reply_tokens(chat: ChatReply) -> int:
-    """As told, or else estimated."""
+    """As the server counts them, or else estimated."""
     return _estimate(chat.thought + chat.content) if chat.num_tokens is None else chat.num_tokens
 
 

@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from open_exaone.base.records import Ask, Generation, Reply, Sampling, StopReason
+from open_exaone.base.records import Generation, Reply, Request, Sampling, StopReason
 from open_exaone.remote.http import EndpointError
+from open_exaone.rollout.provider import prompt_text
 
 # How vLLM of all ages, SGLang, llama.cpp's server, OpenAI and TGI tell the context, and the prompt's tokens.
 _CONTEXT = re.compile(
@@ -25,38 +26,41 @@ _LENGTH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Asks as a context has room for them."""
+    """Requests as a context has room for them."""
 
-    asks: dict[int, Ask]  # place -> the ask, its reply no longer than there is room for
+    requests: dict[int, Request]  # place -> the request, its reply no longer than there is room for
     unanswered: list[tuple[int, Generation]]  # those whose prompt fills the context, with their empty reply
-    notes: tuple[str, ...]  # what a report must say of it
+    notes: tuple[str, ...]  # what a report must state of it
 
 
-def fit(asks: Sequence[Ask], prompts: Sequence[Sequence[int]], context: int) -> Fitted:
+def fit(requests: Sequence[Request], context: int) -> Fitted:
     """Shortens replies to what `context` positions have room for behind each prompt's ids; a cut one is truncated."""
-    fitted, unanswered = dict[int, Ask](), list[tuple[int, Generation]]()
+    fitted, unanswered = dict[int, Request](), list[tuple[int, Generation]]()
     is_short = False
-    for place, (ask, ids) in enumerate(zip(asks, prompts, strict=True)):
-        room = context - len(ids)
-        is_short = is_short or room < ask.sampling.max_new_tokens
+    for place, request in enumerate(requests):
+        room = context - len(request.prompt_ids or ())
+        is_short = is_short or room < request.sampling.max_new_tokens
         if room < 1:
-            unanswered.append((place, empty(ask, len(ids))))
+            unanswered.append((place, empty(request, context - room)))
+        elif room < request.sampling.max_new_tokens:
+            fitted[place] = replace(request, sampling=_shortened(request.sampling, room))
         else:
-            fitted[place] = replace(ask, sampling=_shortened(ask.sampling, room))
+            fitted[place] = request
     return Fitted(fitted, unanswered, (note(context),) if is_short else ())
 
 
-def empty(ask: Ask, num_prompt_tokens: int) -> Generation:
+def empty(request: Request, num_prompt_tokens: int) -> Generation:
     """The generation for a prompt that fills the context by itself."""
-    return Generation(Reply("", "", finished=not ask.thinking), StopReason.LENGTH, num_prompt_tokens, 0, 0)
+    reply = Reply("", "", finished=not request.thinking)
+    return Generation(reply, StopReason.LENGTH, num_prompt_tokens, 0, 0, ids=(), logprobs=())
 
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
     """What a server says of a request that its context has no room for."""
 
-    context: int | None  # None: not told
-    num_prompt_tokens: int | None  # None: not told, or no more than that there are so many at least
+    context: int | None  # None: not stated
+    num_prompt_tokens: int | None  # None: not stated, or no more than that there are so many at least
 
 
 def read_overflow(refusal: EndpointError, max_tokens: int) -> Overflow | None:
@@ -65,8 +69,8 @@ def read_overflow(refusal: EndpointError, max_tokens: int) -> Overflow | None:
     A server that stops counting a prompt as soon as it is too long (vLLM since 0.15) tells one token more than there
     is room for, whatever the prompt's length.
     """
-    found, counted = _CONTEXT.search(refusal.said), _PROMPT.search(refusal.said)
-    if refusal.status not in (400, 413, 422) or not (found or _LENGTH.search(refusal.said)):
+    found, counted = _CONTEXT.search(refusal.detail), _PROMPT.search(refusal.detail)
+    if refusal.status not in (400, 413, 422) or not (found or _LENGTH.search(refusal.detail)):
         return None
     context = int(found[1]) if found else None
     if context is None or counted is None:
@@ -94,29 +98,29 @@ class Room:
     def __init__(self, context: int | None = None) -> None:
         self.context = context
         self._num_spare = 0  # 1 for a server that refuses to fill its context, as SGLang has
-        self._num_prompt_tokens: dict[tuple[str, bool], int] = {}  # of the questions that leave too little room
+        self._num_prompt_tokens: dict[str, int] = {}  # of the prompts that leave too little room
         self._has_shortened = False
 
     @property
     def notes(self) -> tuple[str, ...]:
         return (note(self.context),) if self.context and self._has_shortened else ()
 
-    def limit(self, ask: Ask, max_tokens: int) -> int:
+    def limit(self, request: Request, max_tokens: int) -> int:
         """How long the reply may be, as far as is known.
 
         Raises:
             NoRoomError: it can't be.
         """
-        num_prompt_tokens = self._num_prompt_tokens.get((ask.question, ask.thinking))
+        num_prompt_tokens = self._num_prompt_tokens.get(prompt_text(request))
         if num_prompt_tokens is None or self.context is None:
             return max_tokens
         return min(max_tokens, self._behind(self.context, num_prompt_tokens))
 
-    def learn(self, ask: Ask, context: int, num_prompt_tokens: int, max_tokens: int, *, begun: bool) -> int:
+    def learn(self, request: Request, context: int, num_prompt_tokens: int, max_tokens: int, *, begun: bool) -> int:
         """Keeps what the refusal of `max_tokens` taught, and gives the room behind the prompt, in tokens.
 
         Args:
-            begun: the prompt is the ask's with a part of the reply.
+            begun: the prompt is the request's with a part of the reply.
 
         Raises:
             NoRoomError: there is none.
@@ -128,7 +132,7 @@ class Room:
             self._num_spare = 1
         self._has_shortened = True
         if not begun:
-            self._num_prompt_tokens[ask.question, ask.thinking] = num_prompt_tokens
+            self._num_prompt_tokens[prompt_text(request)] = num_prompt_tokens
         return self._behind(context, num_prompt_tokens)
 
     def _behind(self, context: int, num_prompt_tokens: int) -> int:
@@ -139,7 +143,7 @@ class Room:
 
 
 def note(context: int) -> str:
-    """What a report must say; the same for every part of an evaluation."""
+    """What a report must state; the same for every part of an evaluation."""
     return (
         f"the model's context of {context} tokens ends some replies before their token limit does, or leaves no room "
         "for any: these count as truncated"
@@ -147,7 +151,5 @@ def note(context: int) -> str:
 
 
 def _shortened(sampling: Sampling, room: int) -> Sampling:
-    if room >= sampling.max_new_tokens:
-        return sampling
     budget = sampling.thinking_budget
     return replace(sampling, max_new_tokens=room, thinking_budget=budget if budget and budget < room else None)

@@ -75,4 +75,4 @@ class Benchmark:
     pins: tuple[Pin, ...] = ()
     file: Path | None = None  # where a benchmark of the user's own has its rows
     make: Callable[[str], Iterable[Row]] | None = None  # makes the rows, from what was asked for ("1024,4096:seed=1")
-    spec: str = ""  # what `make` is asked for where nothing is said; `pins` speak for that alone
+    spec: str = ""  # what `make` makes by default; `pins` hold for that alone

@@ -64,11 +64,11 @@ def _error_type(row: Row) -> str:
 
 def _correction(row: Row) -> int | None:
     """The right choice by the annotators: a number from 0, a letter, or a choice's text."""
-    said = "" if row.get("correct_answer") is None else str(row["correct_answer"]).strip()
+    correct = "" if row.get("correct_answer") is None else str(row["correct_answer"]).strip()
     options = [option.strip() for option in texts(row, "choices", 4, 4)]
     for names in (list("0123"), list(LETTERS[:4]), options):
-        if names.count(said) == 1:
-            return names.index(said)
+        if names.count(correct) == 1:
+            return names.index(correct)
     return None
 
 

@@ -81,11 +81,11 @@ def livecodebench(name: str, first: date, last: date, files: tuple[str, ...]) ->
 
 
 def _is_within(first: date, last: date, row: Row) -> bool:
-    said = text(row, "contest_date")
+    written = text(row, "contest_date")
     try:
-        return first <= date.fromisoformat(said[:10]) <= last
+        return first <= date.fromisoformat(written[:10]) <= last
     except ValueError:
-        raise ValueError(f"field 'contest_date': must be a date such as 2025-01-31, not {short(said)}") from None
+        raise ValueError(f"field 'contest_date': must be a date such as 2025-01-31, not {short(written)}") from None
 
 
 # None of the windows is LG's own word: docs/benchmarks.md says why these.

@@ -38,7 +38,7 @@ class FieldNames(Config):
     options: str | tuple[str, ...] | None = None
     """For multiple choice: the field that holds the list of options, or one field for each option."""
     id: str | None = None
-    """What tells a row from others; its number where left out."""
+    """The row's identifier; its number where left out."""
     metadata: tuple[str, ...] = ()
     """Fields to hand on to the samples' file, and to a judge of your own."""
 
@@ -120,40 +120,48 @@ def describe(path: Path) -> Benchmark:
     Raises:
         ConfigError: the file is missing or wrong; names the key.
     """
-    told = validate(Description, read_toml(path), str(path))
-    name = told.prompt_name()
+    description = validate(Description, read_toml(path), str(path))
+    name = description.prompt_name()
     return Benchmark(
-        name=told.name,
-        what=told.what,
-        language=told.language,
-        verifiers=(told.judge,),
+        name=description.name,
+        what=description.what,
+        language=description.language,
+        verifiers=(description.judge,),
         prompt=_PROMPTS[name][0] if name in _PROMPTS else PromptKind.OWN,
-        hub=Hub(told.hub, told.files, told.config, told.split) if told.hub else None,
-        access=told.access,
-        licence=told.licence,
-        parse=partial(_parse, told),
-        file=path.parent / told.file if told.file else None,
+        hub=Hub(description.hub, description.files, description.config, description.split) if description.hub else None,
+        access=description.access,
+        licence=description.licence,
+        parse=partial(_parse, description),
+        file=path.parent / description.file if description.file else None,
     )
 
 
-def _parse(told: Description, row: Row, number: int) -> Problem:
-    names, template = told.fields, told.template()
+def _parse(description: Description, row: Row, number: int) -> Problem:
+    names, template = description.fields, description.template()
     key = text(row, names.id) if names.id else number
     question, known = text(row, names.question), about(row, *names.metadata)
     parts, metadata, answer = {"question": question}, dict[str, Any](known), ""
-    if told.judge == "choice":
+    if description.judge == "choice":
         options = _options(row, names.options)
-        answer = LETTERS[_right(told, row, options)]
+        answer = LETTERS[_right(description, row, options)]
         parts |= {"options": listed(options), "letters": letters_of(len(options))}
         metadata["options"] = options
-    elif told.judge == "code":
+    elif description.judge == "code":
         metadata["tests"] = dict(row)
     else:
         answer = text(row, names.answer)
-    asked = fill(template, **{part: said for part, said in parts.items() if f"{{{part}}}" in template})
-    if told.judge == "code":
-        judge_answer(told.judge, "", answer, metadata)  # raises where the tests are none
-    return Problem(f"{told.name}/{key}", told.name, told.language, asked, answer, told.judge, metadata=metadata)
+    asked = fill(template, **{part: content for part, content in parts.items() if f"{{{part}}}" in template})
+    if description.judge == "code":
+        judge_answer(description.judge, "", answer, metadata)  # raises where the tests are none
+    return Problem(
+        f"{description.name}/{key}",
+        description.name,
+        description.language,
+        asked,
+        answer,
+        description.judge,
+        metadata=metadata,
+    )
 
 
 def _options(row: Row, names: str | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -163,15 +171,15 @@ def _options(row: Row, names: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return texts(row, names, 2, len(LETTERS))
 
 
-def _right(told: Description, row: Row, options: tuple[str, ...]) -> int:
+def _right(description: Description, row: Row, options: tuple[str, ...]) -> int:
     """Which option is right, from 0."""
-    name = told.fields.answer
-    if told.answer_is in (None, "letter"):
+    name = description.fields.answer
+    if description.answer_is in (None, "letter"):
         return letter(row, name, len(options))
-    if told.answer_is == "text":
-        said = text(row, name).strip()
-        if [option.strip() for option in options].count(said) != 1:
-            raise ValueError(f"field {name!r}: must be the text of just one of the options, not {said[:40]!r}")
-        return [option.strip() for option in options].index(said)
-    first = 1 if told.answer_is == "number from 1" else 0
+    if description.answer_is == "text":
+        right = text(row, name).strip()
+        if [option.strip() for option in options].count(right) != 1:
+            raise ValueError(f"field {name!r}: must be the text of just one of the options, not {right[:40]!r}")
+        return [option.strip() for option in options].index(right)
+    first = 1 if description.answer_is == "number from 1" else 0
     return whole(row, name, first, first + len(options) - 1) - first

@@ -40,7 +40,7 @@ def fetch_benchmark(
 
     Raises:
         ConfigError: there is no such benchmark, or nothing to fetch.
-        DataError: it cannot be had, says the mend; or a row is wrong, names file, line and field.
+        DataError: it cannot be fetched, with the fix; or a row is wrong: names file, line and field.
         RunFolderError: the file cannot be written.
     """
     benchmark = get_benchmark(name)

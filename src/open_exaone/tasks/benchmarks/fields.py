@@ -75,7 +75,7 @@ def make_choice(
     """A problem of multiple choice, asked in LG's words.
 
     Args:
-        key: what tells it from the others of its task.
+        key: its identifier within its task.
         right: which option is right, from 0.
         known: what the metadata holds besides the options.
     """

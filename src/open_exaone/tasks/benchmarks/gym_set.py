@@ -79,7 +79,7 @@ def _undated(entry: Any) -> Any:
 
 
 def parse_gym(row: Row, number: int) -> Problem:
-    """One made row, whose scorer must tell the gold answer from junk; some data sets have none, as many are right."""
+    """One made row, whose scorer must distinguish the gold answer from junk; some data sets have no such scorer."""
     name, entry, prompt = text(row, "data_set"), row.get("entry"), text(row, "prompt")
     if not isinstance(entry, dict):
         raise ValueError(f"field 'entry': must be an item of {name}, not {short(entry)}")
@@ -88,10 +88,10 @@ def parse_gym(row: Row, number: int) -> Problem:
     question, answer = text(entry, "question"), "" if entry.get("answer") is None else text(entry, "answer")
     known = {"source_dataset": name, "entry": entry}
     wanted = {**dict.fromkeys(JUNK, VerdictStatus.WRONG), **({answer: VerdictStatus.CORRECT} if answer else {})}
-    for said, status in wanted.items():
-        verdict = judge_answer("reasoning_gym", f"\\boxed{{{said}}}", answer, known)
+    for reply, status in wanted.items():
+        verdict = judge_answer("reasoning_gym", f"\\boxed{{{reply}}}", answer, known)
         if verdict.status is not status:
-            raise ValueError(f"field 'entry': {name} does not find {short(said)} {status.value}: {verdict.why}")
+            raise ValueError(f"field 'entry': {name} does not find {short(reply)} {status.value}: {verdict.why}")
     return Problem(
         id=f"reasoning_gym/{name}-{whole(row, 'seed', 0, MAX_SEED)}-{whole(row, 'number', 1, MAX_SIZE)}",
         task=name,

@@ -8,7 +8,7 @@ from open_exaone.verify.constraints.row import read_row
 
 
 def parse_ifeval(row: Row, number: int) -> Problem:
-    """The prompt as it stands; it says itself what the reply must be like, its language too."""
+    """The prompt unchanged; it states the instructions for the reply itself, its language included."""
     read_row(row)
     metadata = {"instruction_id_list": row["instruction_id_list"], "kwargs": row["kwargs"]}
     question = text(row, "prompt")

@@ -21,7 +21,7 @@ OnChange = Literal["error", "warn"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Problems, and what tells whether another's are the same."""
+    """Problems, and the hash that shows whether another's are the same."""
 
     problems: tuple[Problem, ...]
     sha256: str  # over the rows that were kept, in their order
@@ -98,7 +98,7 @@ def read(
 
     Args:
         limit: stop after so many problems. The hash then covers those alone, and no content is refused; where there
-            were no more, `is_pinned` still tells whether they are known.
+            were no more, `is_pinned` still says whether they are known.
         on_change: what to do where a file with the fields of one that we know holds something else.
         on_row: gets each row that counts, in order, before anything is known of those behind it.
 
@@ -212,7 +212,7 @@ def _check(found: Found, first: Row, sha256: str, on_change: OnChange) -> bool:
             f"{known[0].sha256}: scores do not compare with those of others"
         )
         if on_change == "error":
-            mend = "install the version of the code that made it" if benchmark.make else "fetch it anew"
-            raise DataError(f"{message}; {mend}, or take it as it is with --changed (on_change='warn')")
+            fix = "install the version of the code that made it" if benchmark.make else "fetch it again"
+            raise DataError(f"{message}; {fix}, or accept it with --changed (on_change='warn')")
         warnings.warn(message, stacklevel=4)
     return False

@@ -84,7 +84,7 @@ def tracking(rng: random.Random, words: Words) -> Needles:
 
 
 def _chain(names: list[str], value: str) -> list[str]:
-    return [f"VAR {name} = {said}." for name, said in zip(names, [value, *names[:-1]], strict=True)]
+    return [f"VAR {name} = {content}." for name, content in zip(names, [value, *names[:-1]], strict=True)]
 
 
 def _numbers(rng: random.Random, number: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The words of the needle tests in both languages: filler that says nothing, and how facts are told and asked for."""
+"""The words of the needle tests in both languages: filler text, and how facts are stated and asked for."""
 
 import random
 from collections.abc import Callable, Mapping

@@ -42,7 +42,7 @@ _SEEN = {
         "key prompt instruction_id_list kwargs",
         "1e0f5af417ae2855dfbf092c45ee9abf74d4504d59d6a473519e3fcac32c0aa3",
     ),
-    # made by code, from what is made where nothing is said; the first by reasoning-gym 0.1.25
+    # made by code, from what is made by default; the first by reasoning-gym 0.1.25
     "reasoning_gym": (
         "data_set number seed prompt entry",
         "0ca874522202a432a8bb586c9be5ac00329ab16cf42289c38a8519f912d40296",

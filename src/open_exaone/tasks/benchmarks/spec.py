@@ -32,8 +32,8 @@ class Spec:
             ConfigError: it is none.
         """
         if self.options[name] not in known:
-            said = short(self.options[name])
-            raise ConfigError(f"{self.benchmark}: {name} = {said}: must be one of {', '.join(known)}")
+            written = short(self.options[name])
+            raise ConfigError(f"{self.benchmark}: {name} = {written}: must be one of {', '.join(known)}")
         return self.options[name]
 
     def number(self, name: str, low: float, high: float) -> float:
@@ -42,13 +42,13 @@ class Spec:
         Raises:
             ConfigError: it is none.
         """
-        said = self.options[name]
+        written = self.options[name]
         try:
-            value = float(said)
+            value = float(written)
         except ValueError:
             value = float("nan")
         if not low <= value <= high:  # not a number fails too
-            raise ConfigError(f"{self.benchmark}: {name} = {short(said)}: must be a number from {low:g} to {high:g}")
+            raise ConfigError(f"{self.benchmark}: {name} = {short(written)}: must be a number from {low:g} to {high:g}")
         return value
 
 
@@ -73,15 +73,15 @@ def read_spec(benchmark: str, text: str, items: str, options: Mapping[str, str])
     return Spec(benchmark, tuple(_parts(first) or _parts(items)), chosen)
 
 
-def whole(benchmark: str, name: str, said: str, low: int, high: int) -> int:
+def whole(benchmark: str, name: str, written: str, low: int, high: int) -> int:
     """A whole number from `low` to `high`.
 
     Raises:
         ConfigError: it is none.
     """
-    if not (said.isascii() and said.isdigit() and len(said) < 12 and low <= int(said) <= high):
-        raise ConfigError(f"{benchmark}: {name} = {short(said)}: must be a whole number from {low} to {high}")
-    return int(said)
+    if not (written.isascii() and written.isdigit() and len(written) < 12 and low <= int(written) <= high):
+        raise ConfigError(f"{benchmark}: {name} = {short(written)}: must be a whole number from {low} to {high}")
+    return int(written)
 
 
 def _parts(text: str) -> list[str]:

@@ -4,6 +4,8 @@ import math
 import re
 from decimal import Decimal
 
+from open_exaone.base.text import count
+
 TOLERANCE = 1e-6  # relative or absolute, whichever is kinder: that of rcmp6, the checker most contests use
 _NUMBER = re.compile(r"[+-]?(?:\d+(\.\d*)?|(\.\d+))(e[+-]?\d{1,9})?", re.ASCII | re.IGNORECASE)
 _MAX_NUMBER_CHARS = 400  # longer tokens are compared as text; so are longer exponents, which Decimal does not take
@@ -23,7 +25,7 @@ def output_difference(got: str, expected: str) -> str | None:
         if found != wanted and not _same_line(found, wanted):
             return f"{_line(number, expected_lines)}expected {shown(wanted)}, got {shown(found)}"
     if len(got_lines) != len(expected_lines):
-        return f"expected {_lines(len(expected_lines))}, got {_lines(len(got_lines))}"
+        return f"expected {count(len(expected_lines), 'line')}, got {count(len(got_lines), 'line')}"
     return None
 
 
@@ -55,7 +57,3 @@ def _same_token(found: str, wanted: str) -> bool:
 
 def _line(number: int, lines: list[str]) -> str:
     return f"line {number}: " if len(lines) > 1 else ""
-
-
-def _lines(number: int) -> str:
-    return "1 line" if number == 1 else f"{number} lines"

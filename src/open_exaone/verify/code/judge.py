@@ -36,7 +36,7 @@ def judge_code(answer: str, gold: str, metadata: Mapping[str, object], settings:
     tests = read_tests(gold, metadata)
     program = find_program(answer)
     if program is None:
-        return Verdict(VerdictStatus.UNPARSED, None, "There is no complete block of Python in the answer.")
+        return Verdict(VerdictStatus.UNPARSED, None, "The answer has no complete block of Python.")
     program = program.encode(errors="replace").decode()  # half a surrogate pair is no text
     extracted = program if len(program) <= _MAX_EXTRACTED_CHARS else program[: _MAX_EXTRACTED_CHARS - 1] + "…"
     if len(program) > MAX_PROGRAM_CHARS:
@@ -146,7 +146,7 @@ def _without_report(tests: ProgramResult, solution: ProgramResult) -> Finding:
     if why := _stopped_by(solution):
         return VerdictStatus.WRONG, _sentence(why)
     if tests.status in (ProgramStatus.MEMORY, ProgramStatus.OUTPUT) or (tests.exit_code or 0) < 0:
-        return VerdictStatus.WRONG, "What the program returned is more than its tests can hold."
+        return VerdictStatus.WRONG, "The program returned more than its tests can hold in memory."
     return VerdictStatus.ERROR, f"The tests ended without a verdict: {shown(tests.stderr[-120:] or tests.why, 120)}."
 
 

@@ -26,9 +26,9 @@ def run_with_tests(
         program.
     """
     token = secrets.token_hex(16)
-    told = json.dumps({**spec, "token": token})
+    setup = json.dumps({**spec, "token": token})
     tests, solution = run_pair(
-        f"{_harness('tester')}\nrun_tests(json.loads({told!r}))\n",
+        f"{_harness('tester')}\nrun_tests(json.loads({setup!r}))\n",
         f"{_harness('candidate')}\nserve({program!a}, {spec.get('limit_s')})\n",
         limits,
         unsafe=unsafe,

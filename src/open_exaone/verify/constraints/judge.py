@@ -37,7 +37,7 @@ def judge_constraints(answer: str, gold: str, metadata: Mapping[str, object], se
     held = _follow(answer, [check for _, check in checks], mode)
     failed = [name for (name, _), holds in zip(checks, held, strict=True) if not holds]
     if not failed:
-        return Verdict(VerdictStatus.CORRECT, None, f"It follows all of its instructions ({len(checks)}).")
+        return Verdict(VerdictStatus.CORRECT, None, f"The answer follows {_all(len(checks))}.")
     return Verdict(VerdictStatus.WRONG, None, _why(answer, failed))
 
 
@@ -58,7 +58,7 @@ def follow(answer: str, row: Mapping[str, object], mode: str = "strict") -> tupl
 
 
 def check(answer: str, instruction_id: str, kwargs: Mapping[str, object]) -> bool:
-    """Whether the answer, as it stands, follows one instruction; an empty one follows none.
+    """Whether the answer follows one instruction, in the strict mode; an empty one follows none.
 
     Raises:
         ValueError: the instruction or its arguments are broken.
@@ -81,13 +81,17 @@ def _variants(answer: str) -> list[str]:
     return list(dict.fromkeys(cuts + [cut.replace("*", "") for cut in cuts]))
 
 
+def _all(number: int) -> str:
+    return "its instruction" if number == 1 else f"all {number} instructions"
+
+
 def _why(answer: str, failed: list[str]) -> str:
     if not answer.strip():
         return "The answer is empty."
     if len(answer) > MAX_CHARS:
         return f"The answer is longer than {MAX_CHARS:,} characters."
     more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-    return f"It does not follow {', '.join(failed[:_NAMED])}{more}."
+    return f"The answer does not follow {', '.join(failed[:_NAMED])}{more}."
 
 
 def _row_of(gold: str) -> Mapping[str, object]:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-_SAMPLE_CHARS = 20_000  # enough to tell which script leads
+_SAMPLE_CHARS = 20_000  # enough to find the leading script
 _HANGUL = re.compile(r"[가-힣]")
 _LATIN = re.compile(r"[A-Za-z]")
 _CONJOINING = re.compile(r"[\u1100-\u11ff]")

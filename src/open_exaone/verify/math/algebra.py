@@ -4,7 +4,7 @@ A polynomial maps monomials to rational coefficients; a monomial is a sorted tup
 symbols ("x", "π"), "i" with i^2 = -1, roots of squarefree integers ("√3"), functions of a symbol ("f:sin(x)"), and
 opaque ones ("?√(1+√2)"), of which we know only that the same text means the same. Monomials without opaque atoms and
 with one function at most are linearly independent over the rationals, so two different polynomials of them are two
-different answers; with more, we cannot tell.
+different answers; with more, the comparison is undecided.
 """
 
 import math

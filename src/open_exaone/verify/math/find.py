@@ -47,7 +47,7 @@ _ANNOUNCING = re.compile(
     re.IGNORECASE,
 )
 _UNIT = re.compile(r"[^\w,<>=+*/(\\-]{0,3}\w{0,12}[^\w,<>=+*/(\\-]{0,3}")  # that may follow the number in a short reply
-# Words around a number, of which it is not what is said. Right before it ...
+# Words around a number, that make it no answer. Right before it ...
 _BEFORE_OTHER = re.compile(
     r"(?:\b(?:not|cannot|never|neither|nor|at\s(?:least|most)|than(?:\sor\sequal\sto)?|between|twice|thrice|half(?:\sof)?"
     r"|double|triple|times|plus|minus|(?:root|square|cube|multiple|factor|divisor)\sof|close\sto|near|almost|nearly|up\sto"
@@ -76,7 +76,7 @@ _IS_ANSWER = re.compile(
     r"(?P<answer>[^\n]{1,200}?)\s(?:is|are)\s(?:the|my)\s(?:(?:final|correct)\s)?(?:answer|result|solution(?:\sset)?)\W*",
     re.IGNORECASE,
 )
-_NOT_SAID = re.compile(  # before a cue in its clause: the answer is supposed, denied or doubted
+_NOT_STATED = re.compile(  # before a cue in its clause: the answer is supposed, denied or doubted
     rf"{SUPPOSED.pattern}|\b(?:not|doubt|incorrect|wrong)\b[^,]{{0,20}}$|n['’]t\b[^,]{{0,20}}$|틀린\s*$",
     re.IGNORECASE,
 )
@@ -107,8 +107,8 @@ def answer(reply: str) -> Answer | None:
         announced = _announced_finally(reply[spans[-1][1] :][-_MAX_TAIL:])
         return announced or _whole(join_boxes(reply, spans))
     tail = reply[-_MAX_TAIL:]
-    said = find_after_cue(tail)
-    if said and (_NOT_SAID.search(said.before) or _TAKEN_BACK.match(said.rest)):
+    stated = find_after_cue(tail)
+    if stated and (_NOT_STATED.search(stated.before) or _TAKEN_BACK.match(stated.rest)):
         return None
     return _announced(tail) or _concluded(tail) or (_bare(reply) if len(reply) <= MAX_CHARS else None)
 
@@ -141,7 +141,7 @@ def join_boxes(reply: str, spans: list[tuple[int, int]]) -> str:
 
 
 def distil(text: str) -> tuple[str, ...]:
-    """The readings of a phrase: as it stands, and the last formula or number where there are words around it."""
+    """The readings of a phrase: whole, and the last formula or number where there are words around it."""
     formulas = list(_FORMULA.finditer(text))
     outside = _CONNECTIVE.sub(" ", _FORMULA.sub(" ", text))
     if not _WORD.search(outside):

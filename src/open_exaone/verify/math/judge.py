@@ -73,10 +73,14 @@ def judge_math(answer: str, gold: str, metadata: Mapping[str, object], settings:
     unsure = [pair for pair, verdict in zip(pairs, equal, strict=True) if verdict is None]
     status, problem = (VerdictStatus.CORRECT, "") if True in equal else _ask_algebra(unsure, precision, settings)
     whys = {
-        VerdictStatus.CORRECT: f"{_short(found.text)} is the gold answer.",
-        VerdictStatus.WRONG: f"{_short(found.text)} is not the gold answer {_short(gold)}.",
+        VerdictStatus.CORRECT: f"The answer {_short(found.text)} is correct.",
+        VerdictStatus.WRONG: f"The answer {_short(found.text)} is wrong: the gold answer is {_short(gold)}.",
     }
-    why = f"Comparing {_short(found.text)} with the gold answer: {problem}" if problem else whys[status]
+    why = (
+        f"The answer {_short(found.text)} could not be compared with the gold answer: {problem}"
+        if problem
+        else whys[status]
+    )
     return Verdict(status, found.text, why)
 
 

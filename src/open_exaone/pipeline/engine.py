@@ -1,0 +1,34 @@
+"""What samples from a stage's model: the recipe's engine, given the weights that it is to sample from."""
+
+from pathlib import Path
+
+from open_exaone.model.lora import plain_weights
+from open_exaone.model.transformer import LanguageModel
+from open_exaone.pipeline.start import Run
+from open_exaone.rollout.config import LocalEngine
+from open_exaone.rollout.provider import Provider
+from open_exaone.rollout.providers.open import Policy, open_provider
+from open_exaone.train.config import AnyStage
+
+
+def open_policy(run: Run, stage: AnyStage, model: LanguageModel) -> Provider:
+    """Samples from a model that is trained: whoever trains it hands its weights over before each sampling."""
+    return _open(run, stage.name, model, run.start_folder(stage), None)
+
+
+def open_fixed(run: Run, name: str, model: LanguageModel, folder: Path | None, weights: str) -> Provider:
+    """Samples from a model as it is now.
+
+    Args:
+        folder: where its files are, or those of a model with the same layers; None where there are none.
+        weights: distinguishes its weights from any others.
+    """
+    provider = _open(run, name, model, folder, weights)
+    if not isinstance(run.recipe.engine, LocalEngine):
+        provider.update_weights(plain_weights(model), 0)
+    return provider
+
+
+def _open(run: Run, name: str, model: LanguageModel, folder: Path | None, weights: str | None) -> Provider:
+    policy = Policy(name, run.tokenizer, model, folder, weights, run.shape.num_parameters)
+    return open_provider(run.recipe.engine, policy)

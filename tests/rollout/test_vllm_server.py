@@ -1,0 +1,230 @@
+"""A vLLM server as a sampler, by a double that answers as its completions endpoint does."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.records import Generation, Request, Sampling, StopReason
+from open_exaone.remote import http as transport
+from open_exaone.remote.http import EndpointError
+from open_exaone.rollout.config import VllmServer
+from open_exaone.rollout.provider import requests_for
+from open_exaone.rollout.providers.vllm_server import VllmServerProvider
+from open_exaone.text.encode import PieceEncoder
+from open_exaone.text.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.train(["How much is 2 + 3? hm hm hm\n\nThe answer is 5. 그래서 5입니다."] * 9, 320)
+RAW = {"temperature": 1.0, "top_p": 1.0}
+
+
+def reply_ids(text: str) -> list[int]:
+    """As a model writes a reply: tags are tokens."""
+    return [*PieceEncoder(TOKENIZER.backend).encode([(text, True)])[0], TOKENIZER.end_id]
+
+
+LONG = reply_ids("hm " * 40 + "\n</think>\n\nThe answer is 5.")
+
+
+class Server(ThreadingHTTPServer):
+    """Says what `say` gives for a prompt's ids, up to max_tokens."""
+
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self, say: Callable[[list[int]], list[int]], change: Callable[[Any], None], dev_mode: bool) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.say, self.change, self.dev_mode = say, change, dev_mode
+        self.asked: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.weights: dict[str, torch.Tensor] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        self.paths.append(path)
+        if path == "/v1/completions":
+            self.asked.append(body)
+            return 200, self._completion(body)
+        if not self.dev_mode or path not in ("/collective_rpc", "/reset_prefix_cache"):
+            return 404, {"detail": "Not Found"}
+        if path == "/collective_rpc":
+            assert body["method"] == "reload_weights"
+            self.weights = load_file(Path(body["kwargs"]["weights_path"], "model.safetensors"))
+        return 200, {"results": [None]}
+
+    def _completion(self, body: dict[str, Any]) -> Any:
+        said = self.say(body["prompt"])
+        ids = said[: body["max_tokens"]]
+        choice = {"index": 0, "text": "", "finish_reason": "stop" if ids[-1] in body["stop_token_ids"] else "length"}
+        if body["return_token_ids"]:
+            choice |= {"token_ids": ids, "prompt_token_ids": body["prompt"]}
+        if "logprobs" in body:
+            choice["logprobs"] = {"token_logprobs": [-token / 64 for token in ids]}
+        self.change(choice)
+        return {"object": "text_completion", "choices": [choice], "usage": {}}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing is logged."""
+
+    def do_GET(self) -> None:
+        self._send(200, {"data": [{"id": "policy", "max_model_len": 400}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._send(*self.server.answer(self.path, body))
+
+    def _send(self, status: int, body: Any) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def echo(prompt: list[int]) -> list[int]:
+    return reply_ids(f"hm\n</think>\n\nAsked in {len(prompt)} tokens.")
+
+
+@contextmanager
+def serving(
+    say: Callable[[list[int]], list[int]] = echo,
+    change: Callable[[Any], None] = lambda choice: None,
+    *,
+    dev_mode: bool = True,
+) -> Iterator[Server]:
+    server = Server(say, change, dev_mode)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _short_waits_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "FIRST_WAIT_S", 0.01)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def provider_of(server: Server, **settings: Any) -> VllmServerProvider:
+    return VllmServerProvider(VllmServer(kind="vllm_server", url=server.url, **settings), TOKENIZER)
+
+
+def asks(number: int, k: int = 1, **sampling: Any) -> list[Request]:
+    setting = Sampling(**{"max_new_tokens": 200, "num_samples": k, **RAW, **sampling})
+    conversations = [[{"role": "user", "content": f"How much is {place} + 3?"}] for place in range(number)]
+    return requests_for(conversations, TOKENIZER, setting, thinking=True)
+
+
+def answers(provider: VllmServerProvider, wanted: list[Request]) -> dict[int, Generation]:
+    return dict(provider.stream(wanted))
+
+
+def test_prompts_go_as_ids_and_ids_and_log_probabilities_come_back() -> None:
+    with serving() as server:
+        provider = provider_of(server)
+        wanted = asks(3, 2)
+        done = answers(provider, wanted)
+        again = answers(provider, wanted[::-1])
+    assert provider.gives_ids and provider.identity == {"engine": server.url, "model": "policy"}
+    assert sorted(tuple(body["prompt"]) for body in server.asked[:6]) == sorted(one.prompt_ids or () for one in wanted)
+    for place, request in enumerate(wanted):
+        ids = tuple(echo(list(request.prompt_ids or ())))
+        assert (done[place].ids, done[place].logprobs) == (ids, tuple(-token / 64 for token in ids))
+        assert (done[place].reply, done[place].stop) == (TOKENIZER.split(ids, thinking=True), StopReason.END)
+        assert done[place] == again[5 - place]
+    body = server.asked[0]
+    assert (body["temperature"], body["top_p"], body["max_tokens"], body["logprobs"]) == (1.0, 1.0, 200, 0)
+    assert body["stop_token_ids"] == list(TOKENIZER.end_ids)
+    seeds = [body["seed"] for body in server.asked]
+    assert len(set(seeds)) == 6 and sorted(seeds[:6]) == sorted(seeds[6:])
+
+
+def test_a_thought_over_its_budget_is_continued_from_its_ids() -> None:
+    [wanted] = asks(1, temperature=0.6, top_p=0.95, thinking_budget=20)
+    start = len(wanted.prompt_ids or ())
+    with serving(lambda prompt: LONG if len(prompt) == start else reply_ids("So 5.")) as server:
+        [done] = answers(provider_of(server), [wanted]).values()
+    first, second = server.asked
+    assert second["prompt"][: start + 20] == first["prompt"] + LONG[:20]
+    assert (first["max_tokens"], second["max_tokens"]) == (20, 200 - len(second["prompt"]) + start)
+    assert (done.stop, done.reply.answer, done.num_thought_tokens) == (StopReason.BUDGET, "So 5.", 20)
+    assert done.ids is not None and len(done.ids) == done.num_tokens and done.logprobs is None
+    assert "logprobs" not in first  # the server's are the model's own, not those of what was sampled from
+
+
+def test_replies_end_where_the_context_does() -> None:
+    with serving(lambda prompt: [5] * 1000) as server:
+        provider = provider_of(server)
+        [done] = answers(provider, asks(1, max_new_tokens=1000)).values()
+    assert done.num_tokens + done.num_prompt_tokens == 400 and done.stop is StopReason.LENGTH
+    assert len(provider.notes) == 1 and "context of 400 tokens" in provider.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda choice: choice.pop("token_ids"), "returns no token ids: serve the model with vLLM"),
+        (lambda choice: choice.update(token_ids=[-1]), "returns no token ids"),
+        (lambda choice: choice.update(token_ids=["5"]), "returns no token ids"),
+        (lambda choice: choice.update(token_ids=[True]), "returns no token ids"),
+        (lambda choice: choice.pop("logprobs"), "returns no log-probabilities: serve the model with vLLM"),
+        (lambda choice: choice["logprobs"].update(token_logprobs=[-1.0]), "returns no log-probabilities"),
+        (lambda choice: choice["logprobs"]["token_logprobs"].__setitem__(0, None), "returns no log-probabilities"),
+        (lambda choice: choice["logprobs"]["token_logprobs"].__setitem__(0, float("nan")), "no log-probabilities"),
+        (lambda choice: choice["logprobs"]["token_logprobs"].__setitem__(0, 2.0), "no log-probabilities"),
+        (lambda choice: choice["prompt_token_ids"].append(1), "has read another prompt"),
+    ],
+)
+def test_a_server_that_does_not_return_what_rl_needs_is_refused_at_once(change: Any, message: str) -> None:
+    with serving(change=lambda choice: change(choice)) as server:
+        with pytest.raises(ConfigError, match=message):
+            answers(provider_of(server, concurrency=2), asks(50))
+        assert len(server.asked) < 10
+
+
+@pytest.mark.parametrize("change", [lambda choice: choice.update(finish_reason="abort"), lambda choice: choice.clear()])
+def test_what_is_no_completion_is_tried_again_and_then_left_out(change: Any) -> None:
+    with serving(change=lambda choice: change(choice)) as server:
+        with pytest.raises(EndpointError):
+            answers(provider_of(server, max_attempts=3), asks(1))
+        assert len(server.asked) == 3
+
+
+def test_new_weights_go_through_the_folder_that_both_see(tmp_path: Path) -> None:
+    weights = {"model.norm.weight": torch.arange(6.0).reshape(2, 3).T, "lm_head.weight": torch.ones(2).bfloat16()}
+    with serving() as server:
+        provider = provider_of(server, weights_folder=str(tmp_path))
+        assert answers(provider, asks(1))[0].policy_version is None
+        provider.update_weights(weights.items(), 7)
+        assert answers(provider, asks(1))[0].policy_version == 7
+    assert server.paths[1:3] == ["/collective_rpc", "/reset_prefix_cache"]
+    assert server.weights.keys() == weights.keys()
+    assert all(torch.equal(server.weights[name], weights[name]) for name in weights)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_takes_no_weights_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with serving(dev_mode=False) as server:
+        with pytest.raises(ConfigError, match="takes no weights: start vLLM with .*VLLM_SERVER_DEV_MODE=1"):
+            provider_of(server, weights_folder=str(tmp_path)).update_weights([], 1)
+        with pytest.raises(ConfigError, match="needs weights_folder, a folder that this process and the server both"):
+            provider_of(server).update_weights([], 1)
