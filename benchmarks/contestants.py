@@ -61,8 +61,8 @@ class Ours:
         if device.type == "cuda":
             self.model.compile_layers()
         self.optimizer = MasterOptimizer(self.model, masters, ADAMW)
-        split_name = {"kind": "sft", "name": "sft", "split": "sft", "num_epochs": 1, "optimizer": ADAMW}
-        self.objective = Supervised(SupervisedStage(**split_name, **stage), [], [])
+        settings = {"kind": "sft", "name": "sft", "data": "sft", "num_epochs": 1, "optimizer": ADAMW}
+        self.objective = Supervised(SupervisedStage(**settings, **stage), [], [])
 
     def step(self, documents: Sequence[Document]) -> int:
         """One optimizer step; returns the tokens computed."""

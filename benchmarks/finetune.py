@@ -122,7 +122,12 @@ def train(
 ) -> Iterator[float]:
     """The seconds of each step."""
     stage = SupervisedStage(
-        kind="sft", num_epochs=1, optimizer=optimizer.config, micro_batch_tokens=args.micro_batch_tokens
+        kind="sft",
+        name="sft",
+        data="chat",
+        num_epochs=1,
+        optimizer=optimizer.config,
+        micro_batch_tokens=args.micro_batch_tokens,
     )
     objective = Supervised(stage, [], [])
     for step in range(args.steps):

@@ -8,7 +8,7 @@ the weights as the file holds them, so what differs in float16 and bfloat16 is l
 Both read llama.cpp's greedy text, in one pass on our side: where every choice is our first too, the texts are equal.
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -18,7 +18,6 @@ prepare_process()
 
 import tokenizers
 import torch
-from llama_cpp import Llama
 
 from open_exaone.checkpoint.folder import load_model
 from open_exaone.checkpoint.gguf import export_gguf
@@ -55,6 +54,8 @@ FAMILIES = {
 
 def compare(name: str, model: LanguageModel, folder: Path, dtype: torch.dtype, scratch: Path) -> None:
     """Exports the model and prints how far llama.cpp's logits, choices and token ids are from ours."""
+    from llama_cpp import Llama
+
     weights = {
         name: weight.detach().to(dtype if weight.ndim > 1 else torch.float32)
         for name, weight in model.named_parameters()
@@ -116,4 +117,6 @@ def main(folder: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", type=Path, help="a model's folder")
+    main(parser.parse_args().model)

@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,14 @@ from safetensors.torch import save_file
 
 from open_exaone.base.files import read_jsonl, write_jsonl
 from open_exaone.base.records import Problem
-from open_exaone.data.document import worked_documents
+from open_exaone.data.document import Document
 from open_exaone.engine.engine import Engine
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.providers.local import LocalProvider
-from open_exaone.tasks.splits import ProblemsConfig, SplitConfig, build_splits
+from open_exaone.tasks.generated import GeneratedSource, draw_problems
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import StepData, train
@@ -246,8 +247,8 @@ def ended(process: Any) -> None:
 
 def prepare(root: Path) -> None:
     """Problems with worked replies, and a tokenizer."""
-    split = SplitConfig(num_problems=96, families=("height_order",), with_thoughts_only=True)
-    problems = build_splits(ProblemsConfig(splits={"sft": split}))["sft"]
+    source = GeneratedSource(families=("height_order",), num_problems=96, with_thoughts_only=True)
+    problems = draw_problems(source, 0, set(), "problems")
     texts = (text for p in problems for text in (p.question, p.thought, p.reply) if text)
     Tokenizer.train(texts, MODEL.vocab_size).save(root / "tokenizer")
     write_jsonl(root / "problems.jsonl", [asdict(problem) for problem in problems])
@@ -292,26 +293,44 @@ def floats(values: Any) -> list[float]:
 def make_objective(
     folder: Path, kind: str, asked: argparse.Namespace, model: LanguageModel, micro_batch_tokens: int
 ) -> Any:
-    common = {**COMMON, "micro_batch_tokens": micro_batch_tokens}
+    common = {**COMMON, "kind": kind, "name": kind, "data": "problems", "micro_batch_tokens": micro_batch_tokens}
     tokenizer = Tokenizer.load(folder.parent / "tokenizer")
     problems = [Problem(**row) for row in read_jsonl(folder.parent / "problems.jsonl")]
     if kind == "rl":
         rl = RlStage(
-            kind="rl", num_steps=asked.steps, batch_prompts=4, group_size=4, max_new_tokens=24,
-            reward=f"{REWARD}:score", **common,
-        )  # fmt: skip
-        return OnlineRl(rl, problems, LocalProvider(Engine(model, tokenizer)), folder, SEED, model)
-    options = {"thinking": True, "learn_prompts": kind == "pretrain", "max_tokens": MODEL.max_positions}
-    documents = worked_documents(problems, tokenizer, **options)
-    num_epochs = asked.steps * 8 / len(documents)
+            num_steps=asked.steps, batch_prompts=4, group_size=4, max_new_tokens=24, reward=f"{REWARD}:score", **common
+        )
+        steps = shuffled(len(problems), 4, asked.steps)
+        return OnlineRl(rl, problems, LocalProvider(Engine(model, tokenizer)), folder, SEED, model, steps)
+    documents = worked_documents(problems, tokenizer, learn_prompts=kind == "pretrain")
     if kind == "preference":
         chosen, rejected = documents[: len(documents) // 2], documents[len(documents) // 2 :]
         pairs = [(replace(a, advantage=1.0), replace(b, advantage=-1.0)) for a, b in zip(chosen, rejected, strict=True)]
-        preference = PreferenceStage(
-            kind="preference", num_epochs=num_epochs, batch_pairs=4, max_new_tokens=24, **common
-        )
-        return Preference(preference, pairs, SEED)
-    return Supervised(SupervisedStage(kind=kind, num_epochs=num_epochs, batch_documents=8, **common), documents, SEED)
+        stage = PreferenceStage(batch_pairs=4, max_new_tokens=24, **common)
+        return Preference(stage, pairs, shuffled(len(pairs), 4, asked.steps))
+    stage = SupervisedStage(num_epochs=1, batch_documents=8, **common)
+    return Supervised(stage, documents, shuffled(len(documents), 8, asked.steps))
+
+
+def worked_documents(problems: Sequence[Problem], tokenizer: Tokenizer, *, learn_prompts: bool) -> list[Document]:
+    """Each problem with its worked thought and reply."""
+    turns = [
+        [
+            {"role": "user", "content": problem.question},
+            {"role": "assistant", "content": problem.reply, "reasoning_content": problem.thought},
+        ]
+        for problem in problems
+    ]
+    rendered = tokenizer.render_many(turns, thinking=True)
+    return [Document(ids, [True] * len(ids) if learn_prompts else mask) for ids, mask in rendered]
+
+
+def shuffled(number: int, per_step: int, num_steps: int) -> list[list[int]]:
+    """Steps that take `per_step` of so many examples each, epoch behind epoch in an order of its own."""
+    draw, order = random.Random(SEED), []
+    while len(order) < per_step * num_steps:
+        order += draw.sample(range(number), number)
+    return [order[step * per_step : (step + 1) * per_step] for step in range(num_steps)]
 
 
 if __name__ == "__main__":

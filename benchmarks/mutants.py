@@ -1,11 +1,12 @@
 """HumanEval and MBPP: do all reference solutions pass, and how many one-change mutants are caught?
 
-    python benchmarks/mutants.py [MUTANTS_PER_PROGRAM] [SEED]
+    python benchmarks/mutants.py [--mutants 2] [--seed 0]
 
 Every verdict on a mutant is checked against plain `python` on the same tests. The data are read from the folder that
 OPEN_EXAONE_DATA names, or ../shared/data.
 """
 
+import argparse
 import ast
 import copy
 import gzip
@@ -100,7 +101,7 @@ def programs() -> list[tuple[str, Row]]:
     return [(row["prompt"] + row["canonical_solution"], row) for row in humaneval] + [(r["code"], r) for r in mbpp]
 
 
-def main(mutants_per_program: int = 2, seed: int = 0) -> None:
+def main(mutants_per_program: int, seed: int) -> None:
     draw, jobs = random.Random(seed), []
     with ThreadPoolExecutor(2) as threads:
         started = time.perf_counter()
@@ -125,4 +126,8 @@ def main(mutants_per_program: int = 2, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mutants", type=int, default=2, help="of each program")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    main(args.mutants, args.seed)

@@ -1,13 +1,13 @@
 """Sampled completions a second: our engine against transformers' generate, same weights, prompts and sampling.
 
-    python benchmarks/rollout.py RUN
+    python benchmarks/rollout.py RUN [--data test]
 
-RUN is a finished story's folder: its last model answers its test prompts, in bfloat16 where that is fast. Both count
-the tokens up to the end of each completion; transformers decodes a batch until its longest completion ends, ours gives
-a finished one's slot to the next.
+RUN is the folder of a finished run: its last model answers the problems of its data, in bfloat16 where that is fast.
+Both count the tokens up to the end of each completion; transformers decodes a batch until its longest completion ends,
+ours gives a finished one's slot to the next.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from open_exaone.base.machine import prepare_process
@@ -28,12 +28,12 @@ from side_by_side import compare
 NUM_PROMPTS, NUM_SAMPLES, MAX_NEW_TOKENS = 256, 4, 160
 
 
-def main(run: Path) -> None:
+def main(run: Path, data: str) -> None:
     folder = resolve_model(run)
     tokenizer = Tokenizer.load(folder)
     reference = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype())
     engine = Engine(load_model(folder), tokenizer, num_slots=128)
-    prompts = prompt_ids(RunFolder(run).problems("test")[:NUM_PROMPTS], tokenizer, thinking=True)
+    prompts = prompt_ids(RunFolder(run).problems(data)[:NUM_PROMPTS], tokenizer, thinking=True)
 
     def ours() -> float:
         sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS, num_samples=NUM_SAMPLES)
@@ -41,7 +41,7 @@ def main(run: Path) -> None:
 
     def theirs() -> float:
         total = 0
-        for start in range(0, NUM_PROMPTS, 128 // NUM_SAMPLES):
+        for start in range(0, len(prompts), 128 // NUM_SAMPLES):
             batch = prompts[start : start + 128 // NUM_SAMPLES]
             longest = max(map(len, batch))
             ids = torch.tensor([[tokenizer.pad_id] * (longest - len(ids)) + ids for ids in batch])
@@ -65,4 +65,8 @@ def main(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", default="test", help="which of the run's data: problems")
+    args = parser.parse_args()
+    main(args.run, args.data)

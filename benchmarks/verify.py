@@ -1,11 +1,12 @@
 """Verdicts and programs a second: the judge beside Math-Verify, and the sandbox beside a fresh python each.
 
-    python benchmarks/verify.py [ROUNDS]
+    python benchmarks/verify.py [--rounds 3]
 
 All of MATH-500's gold answers are judged against themselves, against each other's, one off and with the sign turned.
 They are read from the folder that OPEN_EXAONE_DATA names, or ../shared/data; without it that part is left out.
 """
 
+import argparse
 import json
 import logging
 import os
@@ -82,7 +83,7 @@ def fresh_python() -> float:
     return NUM_PROCESSES
 
 
-def main(rounds: int = 3) -> None:
+def main(rounds: int) -> None:
     for name, first in (
         ("a trivial program", lambda: ox.run_program("pass")),
         ("a formula", lambda: ox.judge("math", r"\boxed{\oint x}", r"\oint y")),
@@ -105,4 +106,6 @@ def main(rounds: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    main(parser.parse_args().rounds)

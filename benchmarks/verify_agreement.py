@@ -1,11 +1,12 @@
 """How often our verdicts agree with other people's: graders' own cases, real replies, IFEval's official verdicts.
 
-    python benchmarks/verify_agreement.py [show]
+    python benchmarks/verify_agreement.py [--show]
 
-With `show`, every disagreement is printed. The data are read from the folder that OPEN_EXAONE_DATA names, or
+With --show, every disagreement is printed. The data are read from the folder that OPEN_EXAONE_DATA names, or
 ../shared/data.
 """
 
+import argparse
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from open_exaone.verify.constraints.judge import follow
 
 logging.disable(logging.CRITICAL)
 DATA = Path(os.environ.get("OPEN_EXAONE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-SHOW = "show" in sys.argv[1:]
+SHOW = "--show" in sys.argv[1:]
 REPLIES = (
     "qwen_math_cot_100x8",
     "skythought_math500_gemma-2-27b",
@@ -97,6 +98,9 @@ def ifeval() -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--show", action="store_true", help="print every disagreement")
+    parser.parse_args()
     graders_cases()
     real_replies()
     ifeval()

@@ -1,11 +1,12 @@
 """report.html of 50,000 samples: how long it takes to write, and how quick it is in headless Chromium.
 
-    python benchmarks/viewer.py [SAMPLES] [WORDS]
+    python benchmarks/viewer.py [--samples 50000] [--words 400]
 
-WORDS: the mean length of a thought. Times in the browser are the page's own (its `data-` attributes): `ready` from the
+Times in the browser are the page's own (its `data-` attributes): `ready` from the
 start of loading until the index is read, filtered, drawn and a sample open; a click is measured until two frames later.
 """
 
+import argparse
 import resource
 import statistics
 import sys
@@ -92,5 +93,8 @@ def main(num_samples: int, num_words: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(value) for value in sys.argv[1:]]
-    main(*given, *(50_000, 400)[len(given) :])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=50_000)
+    parser.add_argument("--words", type=int, default=400, help="the mean length of a thought")
+    args = parser.parse_args()
+    main(args.samples, args.words)

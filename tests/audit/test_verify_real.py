@@ -11,12 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from doubles import TINY, make_model, make_tokenizer
-from open_exaone.audit import logits as real_logits
-from open_exaone.audit import part as real_part
-from open_exaone.audit import reference as real_reference
-from open_exaone.audit import rl as real_rl
+from open_exaone.audit import logits, part, reference, rl
 from open_exaone.audit.math import find_published
-from open_exaone.audit.part import plain_name, shareable
+from open_exaone.audit.part import Found, plain_name, shareable
 from open_exaone.audit.plan import Plan, needed_bytes
 from open_exaone.audit.verify_real import verify_real
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
@@ -26,6 +23,7 @@ from open_exaone.checkpoint.folder import save_model
 from open_exaone.engine import memory
 from open_exaone.model.config import RopeScaling
 from open_exaone.model.registry import PUBLISHED
+from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine
 
 SHAPES = {
@@ -40,7 +38,7 @@ MACHINE = Machine(device="cpu", dtype="float32")
 # Random weights are never correct, but sometimes short: so they have something to learn.
 PLAN = Plan(
     batch_prompts=2,
-    group_size=4,
+    group_size=8,
     max_new_tokens=60,
     learning_rate=1e-3,
     checkpoint_steps=2,
@@ -52,12 +50,12 @@ PLAN = Plan(
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(real_rl, "PLAN", PLAN)
-    monkeypatch.setattr(real_logits, "PLAIN_LONG", 120)
-    monkeypatch.setattr(real_logits, "PAST", 80)
-    for module in (real_logits, real_reference):
+    monkeypatch.setattr(rl, "PLAN", PLAN)
+    monkeypatch.setattr(logits, "PLAIN_LONG", 120)
+    monkeypatch.setattr(logits, "PAST", 80)
+    for module in (logits, reference):
         monkeypatch.setattr(module, "NUM_GREEDY", NUM_GREEDY)
-    for module in (real_part, real_reference):
+    for module in (part, reference, rl):
         monkeypatch.setattr(module, "free_memory", lambda: None)  # half a second for each tiny model
 
 
@@ -86,8 +84,8 @@ class Suite:
         }
         self.calls = []
 
-    def __call__(self, source, **asked):
-        self.calls.append((source, asked))
+    def __call__(self, source, **given):
+        self.calls.append((source, given))
         return {"schema_version": 1, "tasks": [self.task]}
 
 
@@ -96,8 +94,8 @@ def check(source, out, suite=None, **changes):
     return verify_real(source, out, **arguments)
 
 
-def verdicts(part):
-    return {item["name"]: item["passed"] for item in part["checks"]}
+def verdicts(found):
+    return {item["name"]: item["passed"] for item in found["checks"]}
 
 
 # Part 1
@@ -106,19 +104,19 @@ def verdicts(part):
 @pytest.mark.parametrize("family", SHAPES)
 def test_every_familys_logits_are_transformers(models, family, tmp_path):
     report = check(models[family], tmp_path / "out")
-    part = report["parts"]["logits"]
-    assert part["status"] == "passed", part
-    assert set(verdicts(part).values()) == {True} and len(part["checks"]) == 8
-    told = part["figures"]
-    assert told["float32"]["max"] < 1e-3 < told["bfloat16_costs"]["max"]  # the yardstick measures something
+    found = report["parts"]["logits"]
+    assert found["status"] == "passed", found
+    assert set(verdicts(found).values()) == {True} and len(found["checks"]) == 8
+    figures = found["figures"]
+    assert figures["float32"]["max"] < 1e-3 < figures["bfloat16_costs"]["max"]  # the yardstick measures something
     assert all(
-        text["greedy_same"] == NUM_GREEDY or not text["greedy_parts"] for text in told["float32"]["texts"].values()
+        text["greedy_same"] == NUM_GREEDY or not text["greedy_parts"] for text in figures["float32"]["texts"].values()
     )
-    assert set(told["texts"]) == {"english", "korean", "code", "long"}
+    assert set(figures["texts"]) == {"english", "korean", "code", "long"}
     if family == "exaone4":
-        assert told["texts"]["long"] == 16 + real_logits.PAST and told["window"] == 16
+        assert figures["texts"]["long"] == 16 + logits.PAST and figures["window"] == 16
     if family == "exaone":
-        assert told["texts"]["long"] == 64 + real_logits.PAST  # past the positions before scaling
+        assert figures["texts"]["long"] == 64 + logits.PAST  # past the positions before scaling
         assert not (tmp_path / "out" / "logits" / "EXAONE-as-llama").exists()
 
 
@@ -148,11 +146,11 @@ def one_weight_changed(family, where, change):
 def test_one_changed_weight_fails(models, where, change, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_folder, "load_model", one_weight_changed("exaone4", where, change))
     report = check(models["exaone4"], tmp_path / "out")
-    part = report["parts"]["logits"]
-    assert part["status"] == "failed" and not report["passed"]
-    assert verdicts(part)["float32: largest difference"] is False
-    assert verdicts(part)["float32: mean difference"] is False
-    assert report["parts"]["math_500"]["status"] == "passed"  # and the others are still told
+    found = report["parts"]["logits"]
+    assert found["status"] == "failed" and not report["passed"]
+    assert verdicts(found)["float32: largest difference"] is False
+    assert verdicts(found)["float32: mean difference"] is False
+    assert report["parts"]["math_500"]["status"] == "passed"  # and the others still run
 
 
 def test_a_fault_past_the_window_alone_fails(models, tmp_path, monkeypatch):
@@ -167,37 +165,37 @@ def test_a_fault_past_the_window_alone_fails(models, tmp_path, monkeypatch):
         return wrong.to(model.dtype).eval()
 
     monkeypatch.setattr(checkpoint_folder, "load_model", wider)
-    part = check(models["exaone4"], tmp_path / "out")["parts"]["logits"]
-    assert verdicts(part)["float32: largest difference"] is False
-    assert all(text["max"] > 0.01 for text in part["figures"]["float32"]["texts"].values())  # each text sees it
+    found = check(models["exaone4"], tmp_path / "out")["parts"]["logits"]
+    assert verdicts(found)["float32: largest difference"] is False
+    assert all(text["max"] > 0.01 for text in found["figures"]["float32"]["texts"].values())  # each text sees it
 
 
 def test_without_transformers_it_says_how_to_install_it(models, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     report = check(models["llama"], tmp_path / "out")
-    part = report["parts"]["logits"]
-    assert part["status"] == "error" and 'pip install "transformers' in part["why"] and not report["passed"]
+    found = report["parts"]["logits"]
+    assert found["status"] == "error" and 'pip install "transformers' in found["why"] and not report["passed"]
     assert report["parts"]["math_500"]["status"] == "passed"
     monkeypatch.undo()
     again = check(models["llama"], tmp_path / "out")  # what could not be done is tried again
     assert again["parts"]["logits"]["status"] == "passed"
 
 
-def test_an_old_transformers_is_told(models, tmp_path, monkeypatch):
+def test_an_old_transformers_is_named(models, tmp_path, monkeypatch):
     def refuses(*args, **kwargs):
         assert kwargs["trust_remote_code"] is False
         raise ValueError("model type `exaone4` is not recognized")
 
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuses)
-    part = check(models["exaone4"], tmp_path / "out")["parts"]["logits"]
-    assert part["status"] == "error" and "is not recognized" in part["why"] and "pip install -U" in part["why"]
+    found = check(models["exaone4"], tmp_path / "out")["parts"]["logits"]
+    assert found["status"] == "error" and "is not recognized" in found["why"] and "pip install -U" in found["why"]
 
 
 def test_one_model_at_a_time(models, tmp_path, monkeypatch):
     """A reader begins when the one before has been written down and let go."""
     log = []
     for name in ("_read_ours", "_read_transformers"):
-        compute = getattr(real_reference, name)
+        compute = getattr(reference, name)
 
         def watched(*args, name=name, compute=compute):
             log.append(name)
@@ -205,21 +203,21 @@ def test_one_model_at_a_time(models, tmp_path, monkeypatch):
             log.append("read")
             return found
 
-        monkeypatch.setattr(real_reference, name, watched)
-    monkeypatch.setattr(real_reference, "free_memory", lambda: log.append("freed"))
+        monkeypatch.setattr(reference, name, watched)
+    monkeypatch.setattr(reference, "free_memory", lambda: log.append("freed"))
     check(models["qwen3"], tmp_path / "out")
     assert log == [step for name in ["_read_transformers"] * 2 + ["_read_ours"] * 2 for step in (name, "read", "freed")]
 
 
-def test_float32_that_does_not_fit_is_left_out_and_told(models, tmp_path, monkeypatch):
-    monkeypatch.setattr(real_logits, "_fits", lambda trial, dtype, texts: dtype == "bfloat16")
-    part = check(models["llama"], tmp_path / "out")["parts"]["logits"]
-    assert part["status"] != "error" and verdicts(part)["float32"] is None
-    assert part["figures"]["bfloat16_costs"] is None and "float32" not in part["figures"]
-    assert f"tolerated: {real_logits.BFLOAT16_MEAN}" in part["checks"][1]["detail"]  # there is no yardstick
-    monkeypatch.setattr(real_logits, "_fits", lambda trial, dtype, texts: False)
-    part = check(models["llama"], tmp_path / "other")["parts"]["logits"]
-    assert part["status"] == "error" and "even in bfloat16" in part["why"]
+def test_float32_that_does_not_fit_is_left_out_and_reported(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(logits, "_fits", lambda trial, dtype, texts: dtype == "bfloat16")
+    found = check(models["llama"], tmp_path / "out")["parts"]["logits"]
+    assert found["status"] != "error" and verdicts(found)["float32"] is None
+    assert found["figures"]["bfloat16_costs"] is None and "float32" not in found["figures"]
+    assert f"tolerated: {logits.BFLOAT16_MEAN}" in found["checks"][1]["detail"]  # there is no yardstick
+    monkeypatch.setattr(logits, "_fits", lambda trial, dtype, texts: False)
+    found = check(models["llama"], tmp_path / "other")["parts"]["logits"]
+    assert found["status"] == "error" and "even in bfloat16" in found["why"]
 
 
 def test_the_code_of_a_checkpoint_is_never_run(models, tmp_path):
@@ -238,7 +236,7 @@ def test_the_code_of_a_checkpoint_is_never_run(models, tmp_path):
 @pytest.fixture
 def logits_done(monkeypatch):
     """Part 1 is left to its own tests."""
-    monkeypatch.setattr(real_logits, "compare_logits", lambda trial, asked: real_logits.Found(()))
+    monkeypatch.setattr(logits, "compare_logits", lambda trial, settings: Found(()))
 
 
 @pytest.mark.parametrize(
@@ -250,20 +248,20 @@ def test_math_500_stands_beside_the_published_number(tmp_path, value, num_proble
     source = save(tmp_path / "EXAONE-Deep-2.4B", "exaone")
     suite = Suite(value, num_problems)
     report = check(source, tmp_path / "out", suite, num_problems=None if num_problems == 500 else num_problems)
-    part = report["parts"]["math_500"]
-    assert verdicts(part)["the published number"] is passed
-    assert part["status"] == ("failed" if passed is False else "passed") and report["passed"] is (passed is not False)
-    assert part["figures"]["published"]["percent"] == 92.3
+    found = report["parts"]["math_500"]
+    assert verdicts(found)["the published number"] is passed
+    assert found["status"] == ("failed" if passed is False else "passed") and report["passed"] is (passed is not False)
+    assert found["figures"]["published"]["percent"] == 92.3
     assert suite.calls[0][1]["suite"] == "math_500" and suite.calls[0][1]["num_samples"] == 8
 
 
 @pytest.mark.usefixtures("logits_done")
 def test_a_model_without_a_published_number_stands_beside_the_nearest(models, tmp_path):
-    part = check(models["qwen2"], tmp_path / "out", Suite(0.891))["parts"]["math_500"]
-    assert verdicts(part)["the published number"] is None and part["status"] == "passed"
-    assert part["figures"]["published"] is None
-    assert part["figures"]["beside"][0]["model"] == "DeepSeek-R1-Distill-Llama-8B"  # 89.1
-    assert len(part["figures"]["beside"]) > 10
+    found = check(models["qwen2"], tmp_path / "out", Suite(0.891))["parts"]["math_500"]
+    assert verdicts(found)["the published number"] is None and found["status"] == "passed"
+    assert found["figures"]["published"] is None
+    assert found["figures"]["beside"][0]["model"] == "DeepSeek-R1-Distill-Llama-8B"  # 89.1
+    assert len(found["figures"]["beside"]) > 10
 
 
 @pytest.mark.usefixtures("logits_done")
@@ -281,39 +279,43 @@ def test_a_published_model_is_found_by_its_name_or_its_shape():
 
 
 @pytest.mark.usefixtures("logits_done")
-def test_missing_rows_are_told_and_tried_again(models, tmp_path):
-    def no_rows(source, **asked):
-        raise DataError(f"{asked['rows']['math_500']}: no such file: name one with --rows math_500=FILE")
+def test_missing_rows_are_reported_and_tried_again(models, tmp_path):
+    def no_rows(source, **given):
+        raise DataError(f"{given['rows']['math_500']}: no such file: name one with --rows math_500=FILE")
 
     rows = {"math_500": "someones/rows.jsonl"}
     report = check(models["llama"], tmp_path / "out", no_rows, rows=rows)
-    part = report["parts"]["math_500"]
-    assert part["status"] == "error" and "no such file" in part["why"] and not report["passed"]
+    found = report["parts"]["math_500"]
+    assert found["status"] == "error" and "no such file" in found["why"] and not report["passed"]
     assert check(models["llama"], tmp_path / "out", Suite(), rows=rows)["passed"]
 
 
 # Part 3
 
 
-def rl(source, out, num_steps=4, **changes):
+def run_rl(source, out, num_steps=4, **changes):
     return check(source, out, num_rl_steps=num_steps, **changes)["parts"]["rl"]
 
 
 @pytest.mark.usefixtures("logits_done")
 def test_rl_runs_from_the_checkpoint(models, tmp_path):
-    part = rl(models["exaone4"], tmp_path / "out")
-    assert part["status"] == "passed", part
-    told = part["figures"]
-    assert [step["step"] for step in told["steps"]] == [1, 2, 3, 4]
-    assert verdicts(part)["losses"] is True  # something was learned
-    assert 0 < told["after"]["max_gap"] < 1e-2 and told["num_held_out"] == 6
+    found = run_rl(models["exaone4"], tmp_path / "out")
+    assert found["status"] == "passed", found
+    figures = found["figures"]
+    assert [step["step"] for step in figures["steps"]] == [1, 2, 3, 4]
+    assert verdicts(found)["losses"] is True  # something was learned
+    assert 0 < figures["after"]["max_gap"] < 1e-2 and figures["num_held_out"] == 6
     samples = [(tmp_path / "out" / "rl" / f"{name}.jsonl").read_text() for name in ("before", "after")]
     assert samples[0] != samples[1]  # the same draws from other weights: they moved
-    assert not list((tmp_path / "out" / "rl").glob("checkpoints/*"))
-    asked = {row["question"] for row in read_jsonl(tmp_path / "out" / "rl" / "before.jsonl")}
-    trained = {row["question"] for path in (tmp_path / "out/rl/rollouts").glob("*.jsonl") for row in read_jsonl(path)}
-    assert len(asked) == 6 and len(trained) == 8 and not asked & trained
-    assert all("\\boxed" in question for question in asked | trained)
+    run = RunFolder(tmp_path / "out" / "rl")
+    [stage] = run.recipe().stages
+    path = run.stage(0, stage.name)
+    assert not (path / "checkpoints").exists() and not (path / "model").exists()
+    assert [row["step"] for row in read_jsonl(path / "metrics.jsonl")] == [1, 2, 3, 4]
+    held_out = {row["question"] for row in read_jsonl(tmp_path / "out" / "rl" / "before.jsonl")}
+    trained = {row["question"] for file in (path / "rollouts").glob("*.jsonl") for row in read_jsonl(file)}
+    assert len(held_out) == 6 and len(trained) == 8 and not held_out & trained
+    assert all("\\boxed" in question for question in held_out | trained)
 
 
 @pytest.mark.usefixtures("logits_done")
@@ -327,16 +329,16 @@ def test_a_gap_between_engine_and_trainer_fails(models, tmp_path, monkeypatch):
             yield place, replace(completion, logprobs=tuple(value - 0.1 for value in completion.logprobs))
 
     monkeypatch.setattr(Engine, "stream", shifted)
-    part = rl(models["exaone4"], tmp_path / "out")
-    assert part["status"] == "failed" and verdicts(part)["engine and trainer, mean difference"] is False
+    found = run_rl(models["exaone4"], tmp_path / "out")
+    assert found["status"] == "failed" and verdicts(found)["engine and trainer, mean difference"] is False
 
 
 @pytest.mark.usefixtures("logits_done")
 def test_rewards_that_never_differ_leave_nothing_to_learn(models, tmp_path, monkeypatch):
-    monkeypatch.setattr(real_rl, "PLAN", replace(PLAN, reward="correct"))
-    part = rl(models["exaone4"], tmp_path / "out", num_steps=2)
-    assert verdicts(part)["losses"] is None and "--rows gsm8k" in part["checks"][0]["detail"]
-    assert part["status"] == "passed" and part["figures"]["change"]["value"] == 0
+    monkeypatch.setattr(rl, "PLAN", replace(PLAN, reward="correct"))
+    found = run_rl(models["exaone4"], tmp_path / "out", num_steps=2)
+    assert verdicts(found)["losses"] is None and "--rows gsm8k" in found["checks"][0]["detail"]
+    assert found["status"] == "passed" and found["figures"]["change"]["value"] == 0
 
 
 @pytest.mark.usefixtures("logits_done")
@@ -344,11 +346,11 @@ def test_rl_learns_from_rows_of_the_users(models, tmp_path):
     rows = tmp_path / "train.jsonl"
     lines = [{"question": f"What is {n} + {n}?", "answer": f"Twice.\n#### {2 * n}"} for n in range(20)]
     rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    part = rl(models["llama"], tmp_path / "out", rows={"gsm8k": str(rows)})
-    assert part["status"] == "passed" and part["figures"]["problems"] == "gsm8k"
+    found = run_rl(models["llama"], tmp_path / "out", rows={"gsm8k": str(rows)})
+    assert found["status"] == "passed" and found["figures"]["problems"] == "gsm8k"
     rows.write_text(json.dumps(lines[0]) + "\n")
-    part = rl(models["llama"], tmp_path / "other", rows={"gsm8k": str(rows)})
-    assert part["status"] == "error" and "has 1 problems" in part["why"]
+    found = run_rl(models["llama"], tmp_path / "other", rows={"gsm8k": str(rows)})
+    assert found["status"] == "error" and "too few problems (1)" in found["why"]
 
 
 class Kill(BaseException):
@@ -359,20 +361,20 @@ class Kill(BaseException):
 def test_a_killed_rl_ends_as_an_uncut_one(models, tmp_path):
     def killed_at(step):
         def on_event(event):
-            if event.get("stage") == "rl" and event["step"] == step:
+            if event.get("stage") == "rl" and event.get("step") == step:
                 raise Kill
 
         return on_event
 
     for step in (1, 3):
         with pytest.raises(Kill):
-            rl(models["exaone4"], tmp_path / "cut", on_event=killed_at(step))
+            run_rl(models["exaone4"], tmp_path / "cut", on_event=killed_at(step))
     events = []
-    cut = rl(models["exaone4"], tmp_path / "cut", on_event=events.append)
-    whole = rl(models["exaone4"], tmp_path / "whole")
-    told = [(event["stage"], event["step"]) for event in events if "stage" in event]
-    assert [step for stage, step in told if stage == "rl"] == [3, 4]  # from the state saved after two
-    assert {stage for stage, _ in told} == {"rl", "rl: after"}  # what was measured before is not measured again
+    cut = run_rl(models["exaone4"], tmp_path / "cut", on_event=events.append)
+    whole = run_rl(models["exaone4"], tmp_path / "whole")
+    seen = [(event["stage"], event["step"]) for event in events if "step" in event]
+    assert [step for stage, step in seen if stage == "rl"] == [3, 4]  # from the state saved after two
+    assert {stage for stage, _ in seen} == {"rl", "rl: after"}  # what was measured before is not measured again
 
     def timeless(value):
         if isinstance(value, dict):
@@ -386,8 +388,8 @@ def test_a_killed_rl_ends_as_an_uncut_one(models, tmp_path):
 def test_what_cannot_fit_is_refused_before_anything_is_loaded(models, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000_000)
     monkeypatch.setattr(checkpoint_folder, "load_model", None)
-    part = rl(models["exaone4"], tmp_path / "out")
-    assert part["status"] == "error" and re.search(r"needs about .* GB.*--rl-steps 0", part["why"])
+    found = run_rl(models["exaone4"], tmp_path / "out")
+    assert found["status"] == "error" and re.search(r"needs about .* GB.*--rl-steps 0", found["why"])
 
 
 def test_what_training_needs_is_as_documented():
@@ -405,29 +407,29 @@ def test_what_training_needs_is_as_documented():
 
 
 def test_a_finished_part_is_not_repeated(models, tmp_path, monkeypatch):
-    def broken(source, **asked):
+    def broken(source, **given):
         raise Kill
 
     with pytest.raises(Kill):
         check(models["qwen2"], tmp_path / "out", broken, num_rl_steps=2)
     assert (tmp_path / "out" / "logits.json").is_file() and not (tmp_path / "out" / "math_500.json").exists()
-    monkeypatch.setattr(real_reference, "_read_ours", None)
-    monkeypatch.setattr(real_reference, "_read_transformers", None)
+    monkeypatch.setattr(reference, "_read_ours", None)
+    monkeypatch.setattr(reference, "_read_transformers", None)
     suite = Suite()
     first = check(models["qwen2"], tmp_path / "out", suite, num_rl_steps=2)
     assert first["passed"] and len(suite.calls) == 1
-    monkeypatch.setattr(real_rl, "train_steps", None)
+    monkeypatch.setattr(rl, "train_steps", None)
     second = check(models["qwen2"], tmp_path / "out", suite, num_rl_steps=2)
     assert second["parts"] == first["parts"] and len(suite.calls) == 1
-    assert not check(models["qwen2"], tmp_path / "out", suite, num_rl_steps=3)["passed"]  # asked otherwise: run anew
+    assert not check(models["qwen2"], tmp_path / "out", suite, num_rl_steps=3)["passed"]  # other settings: run anew
 
 
 def test_a_reader_killed_midway_goes_on(models, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(real_reference, "_read_ours", lambda *args: (_ for _ in ()).throw(Kill))
+        patched.setattr(reference, "_read_ours", lambda *args: (_ for _ in ()).throw(Kill))
         with pytest.raises(Kill):
             check(models["qwen2"], tmp_path / "out")
-    monkeypatch.setattr(real_reference, "_read_transformers", None)  # these readings are there
+    monkeypatch.setattr(reference, "_read_transformers", None)  # these readings are there
     assert len(list((tmp_path / "out" / "logits").glob("transformers-*.safetensors"))) == 2
     assert check(models["qwen2"], tmp_path / "out")["passed"]
     assert "long.logprobs" in load_file(tmp_path / "out" / "logits" / "ours-float32.safetensors")
@@ -435,7 +437,7 @@ def test_a_reader_killed_midway_goes_on(models, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("logits_done")
 def test_a_part_that_breaks_keeps_no_other_from_running(models, tmp_path, caplog):
-    def breaks(source, **asked):
+    def breaks(source, **given):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
     report = check(models["llama"], tmp_path / "out", breaks, num_rl_steps=2)
@@ -473,8 +475,8 @@ def test_the_report_names_no_place_of_the_users(tmp_path):
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "_name_or_path": str(home / "ckpt")}))
 
-    def fails(source, **asked):
-        raise DataError(f"{source}: cannot be read, see {asked['out']} and {asked['rows']['math_500']}")
+    def fails(source, **given):
+        raise DataError(f"{source}: cannot be read, see {given['out']} and {given['rows']['math_500']}")
 
     check(source, home / "out", fails, rows={"math_500": "work/someone/rows.jsonl"})
     for name in ("verify-real.json", "verify-real.md", "verify-real.html"):

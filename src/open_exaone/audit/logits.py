@@ -53,7 +53,7 @@ class Tolerance:
     mean: float
 
 
-def asked_of() -> dict[str, Any]:
+def settings_of() -> dict[str, Any]:
     """What decides this part's outcome besides the model."""
     try:
         transformers = metadata.version("transformers")
@@ -62,7 +62,7 @@ def asked_of() -> dict[str, Any]:
     return {"num_scored": NUM_SCORED, "num_greedy": NUM_GREEDY, "transformers": transformers}
 
 
-def compare_logits(trial: Trial, asked: Mapping[str, Any]) -> Found:
+def compare_logits(trial: Trial, settings: Mapping[str, Any]) -> Found:
     """Reads the texts in float32, where that fits, and in bfloat16, by ours and by transformers.
 
     Raises:
@@ -80,7 +80,7 @@ def compare_logits(trial: Trial, asked: Mapping[str, Any]) -> Found:
             f"{trial.config.num_parameters:,} parameters do not fit this device even in bfloat16: take a larger one, "
             "a smaller model, or --device cpu"
         )
-    folder = clean_folder(trial.out / "logits", asked)
+    folder = clean_folder(trial.out / "logits", settings)
     readings = {
         (reader, dtype): read(trial, folder, reader, dtype, texts, tokenizer.end_ids)
         for reader in ("transformers", "ours")
@@ -161,12 +161,12 @@ def tolerance(dtype: str, cost: Mapping[str, Any] | None) -> Tolerance:
 
 def differ(found: Reading, reference: Reading, texts: Texts) -> dict[str, Any]:
     """How far two readings are apart, text by text and in all; a number that is not finite is None."""
-    told, gaps, odd, total = {}, [], 0, 0
+    by_text, gaps, odd, total = {}, [], 0, 0
     for name in texts:
         gap_T = (found[f"{name}.logprobs"] - reference[f"{name}.logprobs"]).abs()
         other_T = found[f"{name}.best"] != reference[f"{name}.best"]
         margins = reference[f"{name}.margin"][other_T].tolist()
-        told[name] = {
+        by_text[name] = {
             "num_tokens": len(gap_T),
             "max": _finite(float(gap_T.max())),
             "mean": _finite(float(gap_T.mean())),
@@ -180,7 +180,7 @@ def differ(found: Reading, reference: Reading, texts: Texts) -> dict[str, Any]:
         "max": _finite(max(gaps, key=lambda gap: math.inf if math.isnan(gap) else gap)),
         "mean": _finite(math.fsum(gaps) / total),
         "same_best": (total - odd) / total,
-        "texts": told,
+        "texts": by_text,
     }
 
 
@@ -208,8 +208,8 @@ def _checks(dtype: str, pair: Mapping[str, Any], allowed: Tolerance, cost: Mappi
         apart = (
             f"; elsewhere the two best are at most {odd:.2g} apart (tolerated: {2 * allowed.max:.2g})" if odd else ""
         )
-        told = f"The same at {pair['same_best']:.2%} of the places{apart}."
-        same = Check(f"{dtype}: most likely token", odd <= 2 * allowed.max, told)
+        text = f"The same at {pair['same_best']:.2%} of the places{apart}."
+        same = Check(f"{dtype}: most likely token", odd <= 2 * allowed.max, text)
     else:
         least = 1 - SPARE_DISAGREEMENT - 2 * (1 - (cost["same_best"] if cost else 0.99))
         same = Check(
@@ -217,7 +217,7 @@ def _checks(dtype: str, pair: Mapping[str, Any], allowed: Tolerance, cost: Mappi
             pair["same_best"] >= least,
             f"The same at {pair['same_best']:.2%} of the places (tolerated: {least:.2%}).",
         )
-    said = f"{len(parted)} of {len(texts)} texts part, where the two best are at most {widest:.2g} apart"
+    text = f"{len(parted)} of {len(texts)} texts part, where the two best are at most {widest:.2g} apart"
     return [
         _within(f"{dtype}: largest difference", pair["max"], allowed.max),
         _within(f"{dtype}: mean difference", pair["mean"], allowed.mean),
@@ -225,14 +225,14 @@ def _checks(dtype: str, pair: Mapping[str, Any], allowed: Tolerance, cost: Mappi
         Check(
             f"{dtype}: greedy text",
             widest <= 2 * allowed.max,
-            f"{said} (tolerated: {2 * allowed.max:.2g})." if parted else f"All {len(texts)} are equal.",
+            f"{text} (tolerated: {2 * allowed.max:.2g})." if parted else f"All {len(texts)} are equal.",
         ),
     ]
 
 
 def _within(name: str, value: float | None, limit: float) -> Check:
-    told = "not finite" if value is None else f"{value:.2g} nats"
-    return Check(name, value is not None and value <= limit, f"{told} (tolerated: {limit:.2g}).")
+    text = "not finite" if value is None else f"{value:.2g} nats"
+    return Check(name, value is not None and value <= limit, f"{text} (tolerated: {limit:.2g}).")
 
 
 def _finite(value: float) -> float | None:

@@ -61,7 +61,7 @@ def measure_math(
     )
     published = find_published(trial.name, trial.config)
     figures = {key: task[key] for key in KEPT if key in task}
-    figures["published"] = None if published is None else _row(published)
+    figures["published"] = None if published is None else asdict(published)
     nearest = sorted(rows_beside, key=lambda row: abs(row.difference))
     figures["beside"] = [_beside(row, task.get("is_whole", True)) for row in nearest]
     own = next((row for row in rows_beside if row.published == published), None)
@@ -82,17 +82,17 @@ def _check_published(name: str, own: Comparison | None, task: Mapping[str, Any])
     title = "the published number"
     measured = f"{100 * task['pass_at_1']:.1f} % ({100 * task['ci95'][0]:.1f} to {100 * task['ci95'][1]:.1f})"
     if own is None:
-        return Check(title, None, f"{measured}; {name} has none for {BENCHMARK}: the nearest are told below.")
+        return Check(title, None, f"{measured}; {name} has none for {BENCHMARK}: the nearest ones are listed below.")
     row = own.published
-    told = f"{measured} beside {row.percent} %"
+    text = f"{measured} beside {row.percent} %"
     if row.num_questions is not None and task["num_problems"] != row.num_questions:
-        return Check(title, None, f"{told}: not decided on {task['num_problems']} of {row.num_questions} problems.")
+        return Check(title, None, f"{text}: not decided on {task['num_problems']} of {row.num_questions} problems.")
     if own.within:
-        return Check(title, True, f"{told}, which lies within the interval.")
+        return Check(title, True, f"{text}, which lies within the interval.")
     is_close = own.both is not None and own.both.is_zero_inside
     if is_close:
-        return Check(title, True, f"{told}: outside the interval, within it and the published number's own.")
-    return Check(title, False, f"{told}, which lies outside the interval, and its own uncertainty does not explain it.")
+        return Check(title, True, f"{text}: outside the interval, within it and the published number's own.")
+    return Check(title, False, f"{text}, which lies outside the interval, and its own uncertainty does not explain it.")
 
 
 def _check_rates(task: Mapping[str, Any]) -> list[Check]:
@@ -107,10 +107,6 @@ def _check_rates(task: Mapping[str, Any]) -> list[Check]:
             value = rate["value"]
             checks.append(Check(title, value <= most, f"{100 * value:.1f} % (tolerated: {100 * most:.0f} %)."))
     return checks
-
-
-def _row(row: Published) -> dict[str, Any]:
-    return asdict(row)
 
 
 def _beside(row: Comparison, is_whole: bool) -> dict[str, Any]:

@@ -62,21 +62,21 @@ class Trial:
         self.on_event({"message": text})
 
 
-def run_part(trial: Trial, name: str, asked: Mapping[str, Any], work: Callable[[], Found]) -> dict[str, Any]:
+def run_part(trial: Trial, name: str, settings: Mapping[str, Any], work: Callable[[], Found]) -> dict[str, Any]:
     """Runs a part, or takes what its file holds.
 
-    A part is finished once its checks are answered, well or ill; one that could not be done is tried again.
+    A part is finished once its checks are answered, passed or not; one that could not be done is tried again.
 
     Args:
-        asked: what decides the outcome, as JSON.
+        settings: what decides the outcome, as JSON.
 
     Returns:
-        {"status", "why", "checks", "figures", "seconds", "peak_memory_bytes", "asked"}; status is "passed", "failed" (a
-        check did not pass) or "error" (it could not be done; `why` says the mend).
+        {"status", "why", "checks", "figures", "seconds", "peak_memory_bytes", "settings"}; status is "passed", "failed"
+        (a check did not pass) or "error" (it could not be done; `why` says how to fix it).
     """
     file = trial.out / f"{name}.json"
-    if (before := _finished(file, asked)) is not None:
-        trial.say(f"{name}: done before")
+    if (before := _finished(file, settings)) is not None:
+        trial.say(f"{name}: finished before")
         return before
     started = time.perf_counter()
     _forget_peak(trial)
@@ -98,40 +98,41 @@ def run_part(trial: Trial, name: str, asked: Mapping[str, Any], work: Callable[[
         "figures": dict(found.figures),
         "seconds": round(time.perf_counter() - started, 1),
         "peak_memory_bytes": _peak(trial),
-        "asked": dict(asked),
+        "settings": dict(settings),
     }
     write_json(file, result)
     trial.say(f"{name}: {status}{f': {why}' if why else ''}")
     return result
 
 
-def _finished(file: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+def _finished(file: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = read_json(file)
-        is_same = found["asked"] == asked and found["status"] in ("passed", "failed")
+        is_same = found["settings"] == settings and found["status"] in ("passed", "failed")
     except (DataError, KeyError, TypeError):  # not there, or no longer a part's
         return None
     return found if is_same else None
 
 
-def clean_folder(folder: Path, asked: Mapping[str, Any]) -> Path:
-    """A folder for what a part leaves half done; what stands there and was asked otherwise is removed first."""
-    marker = folder / "asked.json"
+def clean_folder(folder: Path, settings: Mapping[str, Any]) -> Path:
+    """A folder for what a part leaves half done; what was done there under other settings is removed first."""
+    marker = folder.with_name(f"{folder.name}-settings.json")
     try:
-        is_same = read_json(marker) == asked
+        is_same = read_json(marker) == settings
     except DataError:
         is_same = False
     if not is_same:
         shutil.rmtree(folder, ignore_errors=True)
-        write_json(marker, dict(asked))
+        write_json(marker, dict(settings))
+    folder.mkdir(exist_ok=True)
     return folder
 
 
 def _explain(error: Exception) -> str:
-    said = (str(error).strip().splitlines() or [""])[0][:300]
-    if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "out of memory" in said:
-        return f"the memory was not enough ({said}): end what else uses it, or take a smaller model"
-    return f"{type(error).__name__}: {said}: the log has the rest; please report it"
+    text = (str(error).strip().splitlines() or [""])[0][:300]
+    if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "out of memory" in text:
+        return f"the memory was not enough ({text}): stop other programs that use it, or take a smaller model"
+    return f"{type(error).__name__}: {text}: the log has the rest; please report it"
 
 
 # Memory

@@ -1,4 +1,4 @@
-"""What part 3 of `verify-real` does, on which problems, and what it takes."""
+"""What part 3 of `verify-real` does, as a recipe, on which problems, and what it takes."""
 
 import random
 import shutil
@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 from open_exaone.audit.part import Trial
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import Problem
-from open_exaone.learn.config import OptimizerConfig
+from open_exaone.pipeline.config import Recipe
+from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.tasks.benchmarks.prompts import short_answer
 from open_exaone.tasks.benchmarks.registry import load_benchmark
 from open_exaone.tasks.generated import GeneratedSource, draw_problems
 from open_exaone.tasks.gym import SETTINGS
-from open_exaone.train.config import RlStage
 
 if TYPE_CHECKING:
     from open_exaone.model.config import ModelConfig
 
 SEED = 20250316
+TRAIN = "train.jsonl"  # the problems that are trained on, in the part's folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +43,31 @@ class Plan:
         return self.batch_prompts * self.group_size
 
 
-def stage_of(num_steps: int, plan: Plan) -> RlStage:
-    """The stage's settings; GRPO as in `train.rl`. The rates are ours: LG published none."""
-    return RlStage(
-        kind="rl",
-        name="verify-real",
-        data="train",
-        optimizer=OptimizerConfig(kind="adamw", learning_rate=plan.learning_rate, warmup=0.1, schedule="constant"),
-        micro_batch_tokens=plan.micro_batch_tokens,
-        checkpoint_steps=plan.checkpoint_steps,
-        num_steps=num_steps,
-        batch_prompts=plan.batch_prompts,
-        group_size=plan.group_size,
-        max_new_tokens=plan.max_new_tokens,
-        reward=plan.reward,
+def recipe_of(trial: Trial, num_steps: int, plan: Plan) -> Recipe:
+    """One stage of GRPO on `rl/train.jsonl`. The rates are ours: LG published none."""
+    stage = {
+        "kind": "rl",
+        "name": "rl",
+        "data": "train",
+        "optimizer": {"kind": "adamw", "learning_rate": plan.learning_rate, "warmup": 0.1, "schedule": "constant"},
+        "micro_batch_tokens": plan.micro_batch_tokens,
+        "checkpoint_steps": plan.checkpoint_steps,
+        "num_steps": num_steps,
+        "batch_prompts": plan.batch_prompts,
+        "group_size": plan.group_size,
+        "max_new_tokens": plan.max_new_tokens,
+        "reward": plan.reward,
+    }
+    rows = {"path": str((trial.out / "rl" / TRAIN).absolute()), "format": "problems"}
+    return load_recipe(
+        {
+            "name": "verify-real",
+            "seed": SEED,
+            "model": str(trial.folder.absolute()),
+            "engine": {"kind": "local", "num_slots": plan.num_samples_at_once},
+            "data": {"train": {"sources": [rows]}},
+            "stages": [stage],
+        }
     )
 
 
@@ -109,7 +121,7 @@ def refuse_what_cannot_fit(trial: Trial, itemsize: int, plan: Plan) -> None:
 
 
 def find_problems(rows: Mapping[str, str], num_steps: int, plan: Plan) -> tuple[list[Problem], list[Problem]]:
-    """The held-out problems, and those trained on; asked in LG's words for a short answer.
+    """The held-out problems, and those trained on; each asks in LG's words for a short answer.
 
     Raises:
         DataError: the rows are wrong, or too few.
@@ -121,17 +133,17 @@ def find_problems(rows: Mapping[str, str], num_steps: int, plan: Plan) -> tuple[
             problems = list(load_benchmark("gsm8k", rows["gsm8k"], on_change="warn").problems)
         if len(problems) < plan.num_held_out + plan.batch_prompts:
             raise DataError(
-                f"{rows['gsm8k']}: has {len(problems)} problems; {plan.num_held_out} are held out and each step takes "
-                f"{plan.batch_prompts}: give it more, or leave --rows gsm8k out"
+                f"{rows['gsm8k']}: too few problems ({len(problems)}): {plan.num_held_out} are held out and each step "
+                f"takes {plan.batch_prompts}: give it more, or leave --rows gsm8k out"
             )
         random.Random(SEED).shuffle(problems)
         return problems[: plan.num_held_out], problems[plan.num_held_out :][:wanted]
     families = tuple(SETTINGS)
     sizes = {"held-out": plan.num_held_out, "train": min(wanted, 800)}
     used: set[str] = set()
-    asked = {}
+    chosen = {}
     for index, (name, size) in enumerate(sizes.items()):
         source = GeneratedSource(families=families, num_problems=size, seed=1)
         drawn = draw_problems(source, index, used, name)
-        asked[name] = [replace(problem, question=short_answer(problem.question)) for problem in drawn]
-    return asked["held-out"], asked["train"]
+        chosen[name] = [replace(problem, question=short_answer(problem.question)) for problem in drawn]
+    return chosen["held-out"], chosen["train"]

@@ -77,7 +77,7 @@ def _read_transformers(trial: Trial, folder: Path, dtype: str, texts: Texts, end
             num_scored = min(NUM_SCORED, len(ids) - 1)
             logits_TV = model(input_ids=ids_1T, use_cache=False, logits_to_keep=num_scored + 1).logits[0, :-1].float()
             found |= _scores(name, logits_TV, ids)
-            told = model.generate(
+            output = model.generate(
                 ids_1T,
                 attention_mask=torch.ones_like(ids_1T),
                 do_sample=False,
@@ -87,8 +87,8 @@ def _read_transformers(trial: Trial, folder: Path, dtype: str, texts: Texts, end
                 output_logits=True,
                 return_dict_in_generate=True,
             )
-            greedy = told.sequences[0, len(ids) :].tolist()
-            found |= _greedy(name, greedy, torch.cat(told.logits).float())
+            greedy = output.sequences[0, len(ids) :].tolist()
+            found |= _greedy(name, greedy, torch.cat(output.logits).float())
     return found
 
 

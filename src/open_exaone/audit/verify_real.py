@@ -15,9 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from open_exaone.audit import logits as real_logits
-from open_exaone.audit import math as real_math
-from open_exaone.audit import rl as real_rl
+from open_exaone.audit import logits, math, rl
 from open_exaone.audit.math import MeasureSuite
 from open_exaone.audit.part import Trial, plain_name, run_part, shareable
 from open_exaone.base import interrupt
@@ -58,8 +56,8 @@ def verify_real(
 ) -> dict[str, Any]:
     """Compares a model's logits with transformers', measures MATH-500, and trains some steps of RL.
 
-    A part that was finished in `out` is not repeated, and one that was cut goes on; a part that cannot be done says
-    why, and keeps no other from running.
+    A part that was finished in `out` is not repeated, and one that was cut continues; a part that cannot be done says
+    why, and the others still run.
 
     Args:
         source: a model's folder, a run's, or a name on the hub.
@@ -119,28 +117,24 @@ class _Order:
 
 
 def _run_parts(trial: Trial, order: _Order) -> dict[str, Any]:
-    """Every part's result, in order; without what it was asked, which holds paths and stays in its own file."""
+    """Every part's result, in order; without its settings, which hold paths and stay in its own file."""
     common = {"sha256": trial.sha256, "code": code_version(), "device": str(trial.device), "dtype": trial.machine.dtype}
     rows, k, limit, num_steps = order.rows, order.num_samples, order.num_problems, order.num_rl_steps
-    logits = {**common, **real_logits.asked_of()}
-    math = {**common, "rows": rows.get("math_500"), "num_problems": limit, "num_samples": k}
-    rl = {**common, **real_rl.asked_of(rows, num_steps)}
+    math_500 = {**common, "rows": rows.get("math_500"), "num_problems": limit, "num_samples": k}
+    for_logits, for_rl = {**common, **logits.settings_of()}, {**common, **rl.settings_of(rows, num_steps)}
+    measure = order.measure_suite
     parts = {
-        "logits": run_part(trial, "logits", logits, lambda: real_logits.compare_logits(trial, logits)),
+        "logits": run_part(trial, "logits", for_logits, lambda: logits.compare_logits(trial, for_logits)),
         "math_500": run_part(
-            trial,
-            "math_500",
-            math,
-            lambda: real_math.measure_math(trial, order.source, rows, limit, k, order.measure_suite),
+            trial, "math_500", math_500, lambda: math.measure_math(trial, order.source, rows, limit, k, measure)
         ),
+        "rl": SKIPPED,
     }
     if num_steps:
-        parts["rl"] = run_part(trial, "rl", rl, lambda: real_rl.train_steps(trial, rows, num_steps, rl))
+        parts["rl"] = run_part(trial, "rl", for_rl, lambda: rl.train_steps(trial, rows, num_steps, for_rl))
         if parts["rl"]["status"] != "error":
-            real_rl.clear_states(trial.out)
-    else:
-        parts["rl"] = SKIPPED
-    return {name: {key: part[key] for key in part if key != "asked"} for name, part in parts.items()}
+            rl.clear_weights(trial.out)
+    return {name: {key: part[key] for key in part if key != "settings"} for name, part in parts.items()}
 
 
 @contextmanager
@@ -152,10 +146,12 @@ def _claimed(out: Path) -> Iterator[None]:
     """
     with explain_os_errors(out):
         if out.is_dir() and any(out.iterdir()) and not (out / LOCK).is_file():
-            raise RunFolderError(f"{out}: is not empty and no such check's: choose another folder with --out")
+            raise RunFolderError(
+                f"{out}: is not empty and holds no run of verify-real: choose another folder with --out"
+            )
         out.mkdir(parents=True, exist_ok=True)
     own_folder(out, RunFolderError)
-    with locked(out / LOCK, f"{out}: another process checks a model there: wait for it or stop it"):
+    with locked(out / LOCK, f"{out}: another process verifies a model there: wait for it or stop it"):
         yield
 
 
@@ -207,7 +203,7 @@ def _about(trial: Trial) -> dict[str, Any]:
 def _machine(trial: Trial) -> dict[str, Any]:
     import torch
 
-    told: dict[str, Any] = {
+    about: dict[str, Any] = {
         "device": trial.device.type,
         "dtype": trial.machine.dtype,
         "cores": os.cpu_count(),
@@ -216,5 +212,5 @@ def _machine(trial: Trial) -> dict[str, Any]:
     }
     if trial.device.type == "cuda":
         properties = torch.cuda.get_device_properties(trial.device)
-        told |= {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
-    return told
+        about |= {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
+    return about
