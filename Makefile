@@ -19,7 +19,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-help: ## say what there is to make
+help: ## list what there is to make
 	@grep -hE '^[.a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "make %-8s %s\n", $$1, $$2 }'
 
 story: $(STAMP) ## train, evaluate and report the default recipe (minutes on two CPU cores)
@@ -37,7 +37,7 @@ check: $(STAMP) ## what CI asks for: format, lint, types, tests
 	$(BIN)/mypy
 	$(PYTEST) $(ARGS)
 
-format: $(STAMP) ## format the code and mend what the linter can mend
+format: $(STAMP) ## format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -8,6 +8,19 @@ import pytest
 
 from data.made_up import TALK, THOUGHT, write_rows
 
+RECIPE = """
+name = "x"
+model = "anywhere"
+[data.rows]
+{}
+[[stages]]
+kind = "sft"
+name = "sft"
+data = "rows"
+num_epochs = 1
+optimizer = {{ kind = "adamw", learning_rate = 1e-4 }}
+"""
+
 
 def test_check_names_bad_rows_and_ends_with_1(cli, tmp_path):
     path = write_rows(tmp_path / "rows.jsonl", [TALK, b"\xff", {"messages": []}, THOUGHT])
@@ -46,15 +59,14 @@ def test_check_looks_at_the_replies_that_a_training_learns(cli, tmp_path, tokeni
     limits = ("--tokenizer", tokenizer_folder, "--max-tokens", 100)
     code, said = cli("data", "check", rows, *limits)
     assert code == 1 and "too long" in said
-    (tmp_path / "train.toml").write_text(f'[data]\nturns = "last"\nsources = [{{ path = "{rows}" }}]\n')
+    (tmp_path / "train.toml").write_text(RECIPE.format(f'turns = "last"\nsources = [{{ path = "{rows}" }}]'))
     assert cli("data", "check", tmp_path / "train.toml", *limits)[0] == 0
 
 
-def test_check_reads_the_sources_of_a_training(cli, tmp_path):
+def test_check_reads_the_sources_of_a_recipe(cli, tmp_path):
     rows = write_rows(tmp_path / "rows.jsonl", [{"ask": "Q", "gold": "5"}])
-    (tmp_path / "train.toml").write_text(
-        f'name = "x"\n[data]\nsources = [{{ path = "{rows}", fields = {{ question = "ask", answer = "gold" }} }}]\n'
-    )
+    sources = f'sources = [{{ path = "{rows}", fields = {{ question = "ask", answer = "gold" }} }}]'
+    (tmp_path / "train.toml").write_text(RECIPE.format(sources))
     code, said = cli("data", "check", tmp_path / "train.toml")
     assert code == 0 and "1 row of the format problems: 1 good" in said
     assert cli("data", "check", rows, "--field", "question=ask", "--field", "answer=gold")[0] == 0

@@ -151,5 +151,5 @@ def test_progress_and_what_a_provider_left_out_are_reported(tokenizer) -> None:
     assert [one.occurrence for one in sorted(provider.asked, key=lambda one: one.occurrence)] == [0, 0, 1, 1]
     assert list(groups[0].prompt_ids) == list(provider.asked[0].prompt_ids)
     broken = MadeUp(lambda request: "4", fail=lambda request: request.index == 1)
-    with pytest.raises(DataError, match="2 of 4 samples could not be generated: it broke: fix it"):
+    with pytest.raises(DataError, match="2 of 4 samples could not be generated: it broke: mend it"):
         sample([PROBLEM] * 2, broken, sampling, thinking=False)

@@ -84,7 +84,7 @@ def test_questions_are_compared_whatever_their_case_and_spaces() -> None:
         ({"num_problems": 0, "families": "all"}, r"num_problems = 0: .*greater than or equal to 1"),
         ({"num_problems": 5}, r"give either families.*or problems"),
         ({"num_problems": 5, "families": "all", "problems": "mine.jsonl"}, r"give either families.*or problems"),
-        ({"num_problems": 5, "families": ["chess"]}, r"'chess': unknown; the families are"),
+        ({"num_problems": 5, "families": ["chess"]}, r"'chess': unknown. The families are"),
         ({"num_problems": 5, "families": []}, r"no family is left"),
         ({"num_problems": 5, "families": ["bus_ride"], "with_thoughts_only": True}, r"no family is left"),
         ({"num_problems": 5, "families": "all", "seed": -1}, r"seed = -1"),

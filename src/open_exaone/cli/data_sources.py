@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Sources = Annotated[
     list[str],
     Parameter(
-        help="Files (.jsonl, .json, .parquet, or .gz), folders, patterns, hub:owner/name, or a training's .toml file.",
+        help="Files (.jsonl, .json, .parquet, or .gz), folders, patterns, hub:owner/name, or a recipe (.toml).",
         negative="",
     ),
 ]
@@ -27,16 +27,16 @@ def read_sources(
 ) -> "list[tuple[SourceConfig, str]]":
     """The sources that a command line names, each with which of its replies are learned (`DataConfig.turns`).
 
-    A .toml file stands for the sources of its table [data].
+    A .toml file is a recipe, and stands for the sources of its data.
 
     Raises:
         ConfigError: a flag is wrong, or given for a .toml file, whose sources have their own.
     """
-    from open_exaone.base.config import read_toml, validate
-    from open_exaone.data.config import DataConfig, SourceConfig
+    from open_exaone.base.config import validate
+    from open_exaone.data.config import SourceConfig
 
     if not paths:
-        raise ConfigError("name a file, a folder, hub:owner/name, or a .toml file with a table [data]")
+        raise ConfigError("name a file, a folder, hub:owner/name, or a recipe (.toml)")
     pairs = [field.partition("=") for field in columns.field or []]
     if not all(name and equals and column for name, equals, column in pairs):
         raise ConfigError("--field: write it as FIELD=COLUMN, such as --field question=Question")
@@ -55,10 +55,17 @@ def read_sources(
         elif given:
             raise ConfigError(f"{path}: its sources have their own {', '.join(given)}; leave the flags out")
         else:
-            table = read_toml(Path(path))
-            data = validate(DataConfig, table.get("data", table), path)
-            found += [(source, data.turns) for source in data.sources]
+            found += _sources_of_recipe(path)
     return found
+
+
+def _sources_of_recipe(path: str) -> "list[tuple[SourceConfig, str]]":
+    """The files that a recipe learns from or is measured on; generated problems are left out."""
+    from open_exaone.data.config import SourceConfig
+    from open_exaone.pipeline.recipe import load_recipe
+
+    sets = load_recipe(path).data.values()
+    return [(source, one.turns) for one in sets for source in one.sources if isinstance(source, SourceConfig)]
 
 
 def open_tokenizer(source: Path) -> "Tokenizer":
