@@ -17,6 +17,8 @@ from open_exaone.present.card import write_card
 from open_exaone.present.report import write_report
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage
 
+REPLY_SHARE = 0.25  # of the longest reply: what an average one is taken to be, to estimate a run's time
+
 
 def run_recipe(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | None = None) -> dict[str, Any]:
     """Runs a recipe from where its folder stands to the end.
@@ -85,34 +87,34 @@ def _prepared(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnE
 
 
 def _planned(run: Run, stage: AnyStage) -> dict[str, Any]:
-    """A stage's steps and what each may cost, in tokens: those trained, and half of those that may be sampled, twice.
+    """A stage's steps, and about what each costs in tokens that are trained or sampled; its evaluation is shared out.
 
-    Of a stage that samples its pairs, the most pairs that it may find. Its evaluation is shared out over its steps.
+    Nobody knows how many pairs a stage will find among its samples: one for every problem is assumed.
     """
     examples, tokens = read_json(run.folder.prepared_file)["examples_and_tokens"][stage.name]
-    mean = tokens / max(1, examples)
-    around = _evaluation_tokens(run)
+    mean, around = tokens / max(1, examples), _evaluation_tokens(run)
     if isinstance(stage, RlStage):
-        num_steps, replies = stage.num_steps, stage.batch_prompts * stage.group_size
-        cost = replies * (mean + 1.5 * stage.max_new_tokens)
+        num_steps, reply = stage.num_steps, REPLY_SHARE * stage.max_new_tokens
+        cost = stage.batch_prompts * stage.group_size * (mean + 2 * reply)  # sampled, then trained
     else:
         per_step = stage.batch_pairs if isinstance(stage, PreferenceStage) else stage.batch_documents
         if samples_pairs(run, stage):
             assert isinstance(stage, PreferenceStage)
-            around += examples * stage.num_samples * stage.max_new_tokens
-            examples, mean = examples * stage.pairs_per_problem, 2 * mean + stage.max_new_tokens
+            reply = REPLY_SHARE * stage.max_new_tokens
+            around += examples * stage.num_samples * reply
+            mean = 2 * (mean + reply)
         num_steps = -(-max(1, round(stage.num_epochs * examples)) // per_step)
         cost = per_step * mean
     return {"stage": stage.name, "num_steps": num_steps, "cost": cost + around / num_steps}
 
 
 def _evaluation_tokens(run: Run) -> float:
-    """The most tokens that one measurement on the recipe's own data may sample; 0 for a suite."""
+    """About how many tokens one measurement on the recipe's own data samples; 0 for a suite."""
     evaluation, num_problems = run.recipe.evaluation, len(run.evaluation_problems())
     if evaluation is None:
         return 0.0
     num_samples = (evaluation.num_samples or NUM_SAMPLES) + 1  # and a greedy one
-    return float(num_problems * num_samples * evaluation.reply_limit(run.shape.max_positions))
+    return num_problems * num_samples * REPLY_SHARE * evaluation.reply_limit(run.shape.max_positions)
 
 
 def _run_stage(run: Run, index: int, stage: AnyStage) -> None:
