@@ -39,5 +39,5 @@ def train(
 
     recipe = load_recipe(file, args.set_ or [])
     check_one_stage(recipe)
-    run_and_show(recipe, args.out or Path("runs") / recipe.name, args.machine)
+    run_and_show(recipe, args.out or Path("runs") / recipe.name.replace("/", "-"), args.machine)
     return 0

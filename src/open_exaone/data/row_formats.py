@@ -55,6 +55,7 @@ NEEDS: dict[RowFormat, tuple[tuple[str, ...], ...]] = {
     "text": (("text",),),
 }
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}")  # such as "en"
+MAX_CHARACTERS = 4_000_000  # of a row: a tokenizer takes some hundred bytes of memory for each
 _ABSENT = object()
 _NESTED = (dict, list, tuple)
 _MAX_DEPTH = 100  # of values within values: what copies or writes a row calls itself that often
@@ -146,6 +147,9 @@ def parse_row(row: Row, format: RowFormat, source: SourceConfig) -> Example | Ro
         example = Example(content, _id(columns), _domain(columns, source))
         if source.mode == "reasoning" and not example.has_thought:
             raise BadRow("", "no thought", "has no thought, and its source is in reasoning mode")
+        if len(example.text) > MAX_CHARACTERS:
+            why = f"has {len(example.text):,} characters, more than {MAX_CHARACTERS:,}"
+            raise BadRow("", "too large", why, "split it into several rows")
         _check_unicode(example)
         return example
     except BadRow as error:

@@ -55,7 +55,7 @@ class Dataset(DataOptions):
 class Recipe(Config):
     """A whole run: the model that it begins from, its data, its stages, and how each stage's model is measured."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$")
     """What the run is called; its folder is runs/NAME if none is given."""
     seed: int = Field(default=0, ge=0, le=2**31)
     """The seed of random weights, of the order of the data and of the samples; generated problems have their own."""

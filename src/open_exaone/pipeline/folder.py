@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base.config import differences, read_toml, validate
-from open_exaone.base.errors import ConfigError, RunFolderError
+from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, read_json, write_json, write_text
 from open_exaone.base.links import own_file
 from open_exaone.base.records import Problem
@@ -18,6 +18,9 @@ from open_exaone.pipeline.contents import own_run
 from open_exaone.pipeline.problems import as_files, read_problems
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.train.settings import MAY_CHANGE
+
+LOCK = ".lock"
+BEGUN = ("outcome.json", "rollouts", "samples", "pairs.jsonl")  # what a stage leaves once it has begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +42,58 @@ class RunFolder:
         """There once the data of all stages is prepared; the prompts that they share."""
         return self.path / "prepared.json"
 
+    def prepared(self) -> dict[str, Any] | None:
+        """What `prepared.json` holds; None where it is missing or broken, and everything is prepared again."""
+        try:
+            found: dict[str, Any] = read_json(self.prepared_file)
+            counts = found["examples_and_tokens"]
+            is_whole = {"seconds", "shared_prompts", "evaluation"} <= found.keys()
+            return found if is_whole and all(len(counts[stage.name]) == 2 for stage in self.recipe().stages) else None
+        except (DataError, KeyError, TypeError, AttributeError):
+            return None
+
     def stage(self, index: int, name: str) -> Path:
         return self.path / f"{index + 1:02d}-{name}"
 
+    def make(self) -> None:
+        """Makes the folder, unless it is there and may hold a run.
+
+        Raises:
+            RunFolderError: it holds something else.
+        """
+        is_ours = self.recipe_file.exists() or not self.path.is_dir()
+        if not is_ours and any(path.name != LOCK for path in self.path.iterdir()):
+            raise RunFolderError(f"{self.path}: is not empty and holds no run: choose another folder with --out")
+        with explain_os_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+
     def claim(self, recipe: Recipe) -> None:
-        """Makes the folder this recipe's, or finds that it already is.
+        """Makes the folder this recipe's, or finds that it already is; call it while the folder is locked.
 
         Raises:
             RunFolderError: it holds another recipe's run, or something else.
         """
-        if self.recipe_file.exists():
-            found = self.recipe()
-            if keys := ", ".join(sorted(differences(_decisive(found), _decisive(recipe)))):
-                if self._has_begun(found):
-                    raise RunFolderError(
-                        f"{self.path}: holds a run of another recipe ({found.name}; it differs in {keys}): choose "
-                        "another folder with --out, put the settings back, or remove this folder"
-                    )
-                self._forget(found)  # it failed before anything was learned
-            if found != recipe:
-                write_text(self.recipe_file, _with_version(recipe))
+        self.make()
+        if not self.recipe_file.exists():
+            write_text(self.recipe_file, _with_version(recipe))
             return
-        if self.path.is_dir() and any(self.path.iterdir()):
-            raise RunFolderError(f"{self.path}: is not empty and holds no run: choose another folder with --out")
-        with explain_os_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.recipe_file, _with_version(recipe))
+        found = self.recipe()
+        if keys := ", ".join(sorted(differences(_decisive(found), _decisive(recipe)))):
+            if self._has_begun(found):
+                raise RunFolderError(
+                    f"{self.path}: holds a run of another recipe ({found.name}; it differs in {keys}): choose another "
+                    "folder with --out, put the settings back, or remove this folder"
+                )
+            self._forget(found)  # it failed before anything was learned
+        if found != recipe:
+            write_text(self.recipe_file, _with_version(recipe))
 
     def _has_begun(self, recipe: Recipe) -> bool:
-        """Whether a stage has a saved state or a result."""
+        """Whether a stage has a saved state, a sample or a result."""
         stages = [self.stage(index, stage.name) for index, stage in enumerate(recipe.stages)]
-        return any((path / "outcome.json").is_file() or any((path / "checkpoints").glob("step-*")) for path in stages)
+        return any((path / name).exists() for path in stages for name in BEGUN) or any(
+            any((path / "checkpoints").glob("step-*")) for path in stages
+        )
 
     def _forget(self, recipe: Recipe) -> None:
         """Removes what was prepared for a recipe that learned nothing: all of it can be made again."""
@@ -102,7 +126,7 @@ class RunFolder:
         Raises:
             RunFolderError: another process runs it now.
         """
-        with locked(self.path / ".lock", f"{self.path}: another process runs this recipe: wait for it or stop it"):
+        with locked(self.path / LOCK, f"{self.path}: another process runs this recipe: wait for it or stop it"):
             yield
 
     def claim_machine(self, device: str, dtype: str) -> None:

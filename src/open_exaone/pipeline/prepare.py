@@ -12,6 +12,10 @@ from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.overlap import Overlap, find_overlap, prompt_hash
 from open_exaone.data.prepare import prepare
 from open_exaone.data.store import Kind, Prepared
+from open_exaone.evaluation.plan import plan
+from open_exaone.evaluation.suite import load_suite
+from open_exaone.evaluation.task import Task
+from open_exaone.pipeline.measure import own_tasks, thinks_after
 from open_exaone.pipeline.problems import format_of
 from open_exaone.pipeline.start import Run, check_language
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
@@ -48,7 +52,9 @@ def prepare_stage(run: Run, stage: AnyStage) -> Prepared:
             )
     limit = room if stage.max_tokens is None else min(stage.max_tokens, room)
     if limit != stage.max_tokens and stage.max_tokens is not None:
-        run.message(f"{stage.name}.max_tokens = {stage.max_tokens:,} is more than {why}: {limit:,} holds")
+        run.message(
+            f"{stage.name}.max_tokens = {stage.max_tokens:,} is more than {why}, so the limit is {limit:,} tokens"
+        )
     data = _in_mode(run.data[stage.data], stage) if kind == "rl" or stage.kind == "base" else run.data[stage.data]
     folder = run.path(stage) / ("prompts" if kind == "rl" else "data")
     prepared = prepare(data, run.tokenizer, folder, kind=kind, max_tokens=limit, on_progress=_Progress(run))
@@ -153,3 +159,28 @@ def _report_dropped(run: Run, name: str, prepared: Prepared, limit: int) -> None
 
 def _reason(reason: str, limit: int) -> str:
     return f"longer than {limit:,} tokens" if reason == "too long" else reason
+
+
+def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
+    """What the model that a stage leaves is measured on.
+
+    Raises:
+        ConfigError, DataError: a suite or a benchmark of it cannot be loaded.
+    """
+    config, thinking, context = run.recipe.evaluation, thinks_after(run.recipe, stage), run.shape.max_positions
+    assert config is not None  # the caller has looked
+    if config.data is not None:
+        return own_tasks(run.evaluation_problems(), config, config.data, context=context, thinking=thinking)
+    given = {name: getattr(config, name) for name in config.model_fields_set}
+    return plan(
+        load_suite(str(config.suite)),
+        rows=config.rows,
+        limit=config.limit,
+        num_samples=config.num_samples,
+        modes=None if config.mode is None else ("reasoning" if thinking else "non-reasoning",),
+        seed=given.get("seed"),
+        max_new_tokens=config.max_new_tokens,
+        temperature=given.get("temperature"),
+        top_p=given.get("top_p"),
+        settings=run.judge,
+    )

@@ -34,7 +34,7 @@ def load_recipe(
         path = _find(str(source))
         name, values = str(path), read_toml(path)
     shortcuts = values.pop("quick", {})
-    if old := [key for key in OLD_KEYS if key in values]:
+    if old := _old_keys(values):
         raise ConfigError(
             f"{name}: {old[0]}: is a key of an older version: docs/training.md, “From older files”, has the new one"
         )
@@ -52,6 +52,15 @@ def load_recipe(
         raise ConfigError(
             re.sub(r"\bstages\.(\d+)", lambda place: _name_of(values, int(place[1])), str(error))
         ) from error
+
+
+def _old_keys(values: dict[str, Any]) -> list[str]:
+    """The keys that only older files have."""
+    data, stages = values.get("data"), values.get("stages")
+    rows = [stage for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
+    old = [key for key in OLD_KEYS if key in values]
+    old += ["data.sources"] if isinstance(data, dict) and isinstance(data.get("sources"), list) else []
+    return old + [f"{stage.get('name', 'a stage')}.split" for stage in rows if "split" in stage]
 
 
 def _name_of(values: dict[str, Any], index: int) -> str:

@@ -31,7 +31,7 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "peak_rss_bytes": max(entry["peak_rss_bytes"] for entry in stages),
         "model": {
-            "start": recipe.model if isinstance(recipe.model, str) else None,
+            "source": recipe.model if isinstance(recipe.model, str) else None,
             "num_parameters": shape.num_parameters,
             **shape.model_dump(mode="json"),
         },

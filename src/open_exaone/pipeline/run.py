@@ -1,16 +1,19 @@
 """A recipe from its first stage to its last: trained, measured, reported; what is done already is not done again."""
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
 
 from open_exaone.base import interrupt
+from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_json
+from open_exaone.data.store import Prepared
 from open_exaone.evaluation.config import NUM_SAMPLES
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.prepare import prepare_stage, samples_pairs, shared_prompts
+from open_exaone.pipeline.prepare import evaluation_tasks, prepare_stage, samples_pairs, shared_prompts
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run
 from open_exaone.present.card import write_card
@@ -38,15 +41,16 @@ def run_recipe(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | 
         Interrupted: after Ctrl-C or SIGTERM; the state is saved.
     """
     folder, machine = RunFolder(out), machine or Machine()
-    folder.claim(recipe)
+    folder.make()
     with folder.locked(), interrupt.deferred_interrupts():
+        folder.claim(recipe)
         stages = [stage for stage in recipe.stages if not _is_trained(folder, recipe, stage)]
         if stages or not all(_is_measured(folder, recipe, stage) for stage in recipe.stages):
             _claim_machine(folder, machine)
-            run = _prepared(recipe, folder, machine, on_event)
+            run, prepared = _prepared(recipe, folder, machine, on_event)
             for index, stage in enumerate(recipe.stages):
                 interrupt.check()
-                _run_stage(run, index, stage)
+                _run_stage(run, index, stage, prepared.get(stage.name))
         else:
             on_event({"message": f"{out}: is trained already; choose another folder with --out to train anew"})
         report = build_report(folder, recipe)
@@ -72,26 +76,37 @@ def _claim_machine(folder: RunFolder, machine: Machine) -> None:
     folder.claim_machine(device.type, str(resolve_dtype(machine.dtype, device)).removeprefix("torch."))
 
 
-def _prepared(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent) -> Run:
-    """The run with the data of all its stages prepared, so that wrong rows are found before the first one begins."""
-    started = time.perf_counter()
+def _prepared(
+    recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent
+) -> tuple[Run, dict[str, Prepared]]:
+    """The run, and the prepared data of the stages to train: wrong or changed rows are found before one begins."""
+    started, before = time.perf_counter(), folder.prepared()
     run = open_run(recipe, folder, machine, on_event)
-    if not folder.prepared_file.is_file():
-        prepared = {stage.name: prepare_stage(run, stage) for stage in recipe.stages}
+    rest = [stage for stage in recipe.stages if before is None or not _is_trained(folder, recipe, stage)]
+    prepared = {stage.name: prepare_stage(run, stage) for stage in rest}
+    questions = hashlib.sha256(repr(run.evaluation_problems()).encode()).hexdigest()
+    if before is None:
         shared = shared_prompts(run, prepared)
+        if recipe.evaluation is not None and recipe.evaluation.suite is not None:
+            evaluation_tasks(run, recipe.stages[-1])  # a suite that cannot be loaded is found now
         numbers = {name: [len(data), int(data.tokens_N.sum())] for name, data in prepared.items()}
         seconds = time.perf_counter() - started
-        write_json(folder.prepared_file, {"seconds": seconds, "examples_and_tokens": numbers, "shared_prompts": shared})
-    on_event({"plan": [_planned(run, stage) for stage in recipe.stages]})
-    return run
+        before = {"seconds": seconds, "examples_and_tokens": numbers, "shared_prompts": shared, "evaluation": questions}
+        write_json(folder.prepared_file, before)
+    if before["evaluation"] != questions and recipe.evaluation is not None:
+        raise DataError(
+            f"data.{recipe.evaluation.data}: the problems that every stage is measured on have changed since this run "
+            "began: put them back, or choose another folder with --out"
+        )
+    on_event({"plan": [_planned(run, stage, *before["examples_and_tokens"][stage.name]) for stage in recipe.stages]})
+    return run, prepared
 
 
-def _planned(run: Run, stage: AnyStage) -> dict[str, Any]:
+def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str, Any]:
     """A stage's steps, and about what each costs in tokens that are trained or sampled; its evaluation is shared out.
 
     Nobody knows how many pairs a stage will find among its samples: one for every problem is assumed.
     """
-    examples, tokens = read_json(run.folder.prepared_file)["examples_and_tokens"][stage.name]
     mean, around = tokens / max(1, examples), _evaluation_tokens(run)
     if isinstance(stage, RlStage):
         num_steps, reply = stage.num_steps, REPLY_SHARE * stage.max_new_tokens
@@ -117,13 +132,14 @@ def _evaluation_tokens(run: Run) -> float:
     return num_problems * num_samples * REPLY_SHARE * evaluation.reply_limit(run.shape.max_positions)
 
 
-def _run_stage(run: Run, index: int, stage: AnyStage) -> None:
+def _run_stage(run: Run, index: int, stage: AnyStage, prepared: Prepared | None) -> None:
     """Trains and measures a stage, each unless it is done."""
     from open_exaone.pipeline.stage import train_stage
     from open_exaone.pipeline.stage_measure import measure_stage
 
     if not _is_trained(run.folder, run.recipe, stage):
-        train_stage(run, stage)
+        assert prepared is not None  # of every stage that is not trained
+        train_stage(run, stage, prepared)
     if run.recipe.evaluation is None:
         return
     if not _is_measured(run.folder, run.recipe, stage):

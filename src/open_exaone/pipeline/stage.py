@@ -23,7 +23,7 @@ from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_policy
 from open_exaone.pipeline.pairs import sampled_pairs
-from open_exaone.pipeline.prepare import prepare_stage, prepare_validation, samples_pairs
+from open_exaone.pipeline.prepare import prepare_validation, samples_pairs
 from open_exaone.pipeline.reward_changes import report_changed_rewards
 from open_exaone.pipeline.start import Run
 from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
@@ -41,8 +41,11 @@ from open_exaone.train.validation import validating
 SAMPLING = {"temperature": 0.6, "top_p": 0.95}  # what generation_config.json of a model trained here recommends
 
 
-def train_stage(run: Run, stage: AnyStage) -> None:
+def train_stage(run: Run, stage: AnyStage, prepared: Prepared) -> None:
     """Trains a stage from the model that it begins from, or goes on where it was cut; leaves `model/`, whole.
+
+    Args:
+        prepared: what it learns from, see `prepare_stage`.
 
     Raises:
         ConfigError, DataError, CheckpointError: the settings, the data or the model is wrong.
@@ -52,7 +55,6 @@ def train_stage(run: Run, stage: AnyStage) -> None:
     path = run.path(stage)
     path.mkdir(parents=True, exist_ok=True)
     learner = _open(run, stage)
-    prepared = prepare_stage(run, stage)
     if samples_pairs(run, stage):
         assert isinstance(stage, PreferenceStage)
         prepared = sampled_pairs(run, stage, prepared, learner.model)

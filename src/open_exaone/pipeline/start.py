@@ -1,5 +1,6 @@
 """What a run begins from, the same for all of its stages: a model or its shape, a tokenizer, the data as files."""
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from open_exaone.pipeline.folder import RunFolder, resolve_model, resolve_tokeni
 from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.problems import as_files, draw_all, read_problems
 from open_exaone.pipeline.vocabulary import trained_tokenizer
+from open_exaone.rollout.config import VllmEngine
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import AnyStage, RlStage, SupervisedStage
 from open_exaone.verify.language import LANGUAGES
@@ -74,14 +76,16 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
     settings = machine.judge(recipe.judge)
     _check_rewards(recipe, settings)
     drawn = folder.path / "problems"
-    if not folder.prepared_file.is_file():
-        on_event({"message": "preparing: problems and tokenizer …"})
+    is_new = folder.prepared() is None
+    if is_new:
+        on_event({"message": "preparing the data …"})
         draw_all(recipe, drawn, settings)
     data = as_files(recipe, drawn)
     source = None if recipe.shape is not None else resolve_model(Path(str(recipe.model)))
     shape, tokenizer = _open_tokenizer(recipe, folder, source, data)
     run = Run(recipe, folder, source, shape, tokenizer, data, machine, on_event)
-    if not folder.prepared_file.is_file():
+    _check_engine(run)
+    if is_new:
         _check_chat_format(run)
         _check_evaluation(run)
     return run
@@ -132,6 +136,15 @@ def check_language(stage: RlStage, problems: list[Problem]) -> None:
     if "language" in weights_of(stage.reward) and unknown:
         known = ", ".join(LANGUAGES)
         raise ConfigError(f"{stage.name}.reward: 'language' knows {known}; data.{stage.data} has {min(unknown)!r}")
+
+
+def _check_engine(run: Run) -> None:
+    """Finds an engine that cannot be had before anything is trained."""
+    if isinstance(run.recipe.engine, VllmEngine) and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "engine.kind = 'vllm': vLLM is not installed: pip install \"open-exaone[vllm]\" on a machine with a GPU, "
+            "or choose the local engine"
+        )
 
 
 def _check_chat_format(run: Run) -> None:

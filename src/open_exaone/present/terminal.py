@@ -324,5 +324,5 @@ FIELD_FORMATS: dict[str, Callable[[str, float], str]] = {
     "truncated_share": lambda _, value: f"truncated {formatting.percent(value)}",
     "pass_at_1": lambda _, value: f"pass@1 {formatting.percent(value)}",
     "reward_mean": lambda _, value: f"reward {value:.3f}",
-    "plan_seconds_left": lambda _, value: f"whole run about {formatting.duration(value)}",
+    "plan_seconds_left": lambda _, value: f"{formatting.duration(value)} left in all",
 }
