@@ -13,6 +13,7 @@ from open_exaone.base.config import parse_override
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError, RunFolderError
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.checkpoint.folder import load_weights, save_model
+from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
@@ -113,6 +114,11 @@ def same(one, other):
 
 class Cut(BaseException):
     pass
+
+
+def cut_at_first_step(event):
+    if event.get("step") == 1:
+        raise Cut
 
 
 def test_every_stage_changes_the_weights_and_a_run_that_was_cut_anywhere_ends_in_the_same(place):
@@ -273,3 +279,29 @@ def test_once_something_is_learned_another_recipe_is_refused(place):
     with pytest.raises(RunFolderError, match=r"another recipe \(mine; it differs in stages\.2\.num_steps\)"):
         run(place, "out", "rl.num_steps=9")
     run(place, "out", "sft.micro_batch_tokens=64")
+
+
+def test_a_second_process_changes_nothing_before_it_is_refused(place):
+    with pytest.raises(Cut):
+        run(place, "out", on_event=cut_at_first_step)
+    folder = RunFolder(place / "out")
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    with folder.locked(), pytest.raises(RunFolderError, match="another process"):
+        run(place, "out", "sft.optimizer.learning_rate=0.5")
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_changed_evaluation_data_and_a_missing_engine_are_found_before_a_stage_goes_on(place):
+    with pytest.raises(Cut):
+        run(place, "out", on_event=cut_at_first_step)
+    rows = (place / "test.jsonl").read_text()
+    (place / "test.jsonl").write_text(rows.replace("How much", "Say how much"))
+    with pytest.raises(DataError, match="data.test: the problems that every stage is measured on have changed"):
+        run(place, "out")
+    (place / "test.jsonl").write_text(rows)
+    with pytest.raises(ConfigError, match="vLLM is not installed"):
+        run(place, "other", "engine={kind='vllm'}")
+    (place / "out" / "prepared.json").write_text("{}")  # it is made again
+    run(place, "out")
+    card = (place / "out" / "card.md").read_text()
+    assert f"{place}/checkpoint" in card and "random" not in card

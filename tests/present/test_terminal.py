@@ -146,9 +146,9 @@ def test_a_plan_gives_each_stage_its_place_and_the_whole_run_an_estimate() -> No
     assert printed(target).splitlines() == [
         "sft: stage 1 of 3",
         "sft          1/100  estimating …",
-        "sft         50/100  whole run about 10 min 50 s  about 50 s left",
+        "sft         50/100  10 min 50 s left in all  about 50 s left",
         "rl: stage 2 of 3",
-        "rl          5/10  whole run about 7 min 00 s  about 5 min 00 s left",
+        "rl          5/10  7 min 00 s left in all  about 5 min 00 s left",
         "prefer: stage 3 of 3",
         "prefer      50/100  about 1 min 00 s left",
         "unplanned  1/2  about 1.0 s left",
