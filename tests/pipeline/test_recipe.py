@@ -276,7 +276,7 @@ def test_once_something_is_learned_another_recipe_is_refused(place):
 
     with pytest.raises(Cut):
         run(place, "out", on_event=cut)
-    with pytest.raises(RunFolderError, match=r"another recipe \(mine; it differs in stages\.2\.num_steps\)"):
+    with pytest.raises(RunFolderError, match=r"another recipe \(mine; it differs in rl\.num_steps\)"):
         run(place, "out", "rl.num_steps=9")
     run(place, "out", "sft.micro_batch_tokens=64")
 

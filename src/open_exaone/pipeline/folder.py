@@ -169,10 +169,9 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
     values = recipe.model_dump(mode="json", exclude={"judge": WITHOUT_ADDRESS})
     may_change = set(MAY_CHANGE) - {"name"}  # a stage's folder is called so
     values["engine"].pop("num_slots", None)
-    values["stages"] = [
-        {key: value for key, value in stage.items() if key not in may_change} for stage in values["stages"]
-    ]
-    return values
+    stages = values.pop("stages")
+    by_name = {s["name"]: {key: value for key, value in s.items() if key not in may_change} for s in stages}
+    return {**values, **by_name, "order of stages": list(by_name)}
 
 
 def _with_version(recipe: Recipe) -> str:
