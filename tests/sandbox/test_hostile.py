@@ -18,7 +18,7 @@ assert _SPEC is not None and _SPEC.loader is not None
 hostile = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(hostile)
 
-LIMITS = Limits(time_s=0.7, memory_bytes=1 << 28, output_bytes=1 << 20, file_bytes=8 << 20)
+LIMITS = Limits(time_s=10, memory_bytes=1 << 28, output_bytes=1 << 20, file_bytes=8 << 20)
 SECRET = "SECRET-" + "73519"
 CASES = hostile.HOSTILE + (hostile.X86_64 if platform.machine() == "x86_64" else [])
 
@@ -63,7 +63,8 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize(("name", "source", "statuses"), CASES, ids=[name for name, _, _ in CASES])
 def test_hostile_program(judge: Judge, name: str, source: str, statuses: set[str]) -> None:
     run_program("token = 'EARLIER-PROGRAM' * 3\nprint(token)", "EARLIER-PROGRAM")
-    limits = replace(LIMITS, time_s=0.1) if statuses == {hostile.TIMEOUT} else LIMITS
+    # Only a program that may end by its time gets little of it: how fast the processor is decides no other verdict.
+    limits = replace(LIMITS, time_s=0.3) if hostile.TIMEOUT in statuses else LIMITS
     result = run_program(judge.fill(source), "some input\n", limits)
     said = result.stdout + result.stderr.replace("print('ESCAPED", "")
     assert SECRET not in said
