@@ -22,13 +22,13 @@ from open_exaone.base.machine import cpu_flags
 
 SWITCH = "OPEN_EXAONE_KERNELS"  # 0: plain torch; 1 or nothing: native where it can be had
 HERE = Path(__file__).parent
-SOURCES = ("attention.cpp", "elementwise.cpp", "softmax_loss.cpp")
+SOURCES = ("attention.cpp", "decode/decoder.cpp", "elementwise.cpp", "softmax_loss.cpp")
 COMPILERS = ("g++", "c++")  # clang's OpenMP is not the one that torch brings
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 COMPILE_TIME_S = 1800.0  # of the clock: a compiler that hangs; a busy machine takes its time
 EXPORTED = re.compile(rb"^EXPORT \w+ (\w+)\(", re.MULTILINE)
 NUM_KEPT = 4  # compiled libraries: of other versions, compilers or processors that share the home
-NEEDED_CPU_FLAGS = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})  # vectors are 512 bits wide
+NEEDED_CPU_FLAGS = frozenset({"avx2", "fma"})
 
 
 class _Unavailable(Exception):
@@ -100,7 +100,7 @@ def _tools() -> tuple[str, Path | None]:
 
 def _digest(compiler: str, openmp: Path | None) -> str:
     """Of all that a compiled library follows from."""
-    sources = sorted(file for file in HERE.iterdir() if file.suffix in (".cpp", ".h"))
+    sources = sorted(file for file in HERE.rglob("*") if file.suffix in (".cpp", ".h"))
     digest = hashlib.sha256(repr((compiler, FLAGS, str(openmp), sorted(cpu_flags()), platform.machine())).encode())
     for file in sources:
         digest.update(file.name.encode() + file.read_bytes())
@@ -138,10 +138,10 @@ def _openmp() -> Path | None:
 def _compile(compiler: str, openmp: Path | None, path: Path) -> None:
     """Compiles every source side by side, links them and renames the result to `path`."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as folder:
-        objects = [Path(folder) / f"{name}.o" for name in SOURCES]
+        objects = [Path(folder) / f"{Path(name).stem}.o" for name in SOURCES]
         _run_all(
             [
-                [compiler, *FLAGS, "-fopenmp", "-c", str(HERE / name), "-o", str(target)]
+                [compiler, *FLAGS, "-fopenmp", "-pthread", "-c", str(HERE / name), "-o", str(target)]
                 for name, target in zip(SOURCES, objects, strict=True)
             ]
         )

@@ -56,6 +56,13 @@ INLINE Vec pairs_high(Vec x, Vec y) { return _mm512_shuffle_ps(x, y, 0xee); }
 
 INLINE Vec widen(__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
 
+// 32 bfloat16: those at even places, and those at odd ones.
+INLINE void widen_pairs(const void* p, Vec& even, Vec& odd) {
+    const __m512i pairs = _mm512_loadu_si512(p);
+    even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+    odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
+}
+
 // To bfloat16: rounds to nearest, ties to even.
 INLINE __m256i narrow(Vec x) {
 #ifdef __AVX512BF16__
@@ -131,6 +138,13 @@ INLINE Vec pairs_high(Vec x, Vec y) { return {_mm256_shuffle_ps(x.low, y.low, 0x
 INLINE Vec widen(__m256i bits) {
     const __m256i low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(bits)), high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(bits, 1));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(high, 16))};
+}
+
+INLINE void widen_pairs(const void* p, Vec& even, Vec& odd) {
+    const __m256i low = _mm256_loadu_si256((const __m256i*)p), high = _mm256_loadu_si256((const __m256i*)p + 1);
+    const __m256i upper = _mm256_set1_epi32((int)0xffff0000);
+    even = {_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(high, 16))};
+    odd = {_mm256_castsi256_ps(_mm256_and_si256(low, upper)), _mm256_castsi256_ps(_mm256_and_si256(high, upper))};
 }
 
 INLINE __m256i narrow_half(__m256 x) {  // 8 numbers of 32 bits, of which the lower 16 count
