@@ -66,7 +66,7 @@ def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
     assert samples.tokens is not None and samples.rates.truncated is not None  # of generations, both are known
     return {
         "mode": samples.mode,
-        "split": samples.name,
+        "measured_on": samples.name,
         "num_problems": samples.num_problems,
         "pass_at_1": samples.pass_at_1,
         "ci95": list(samples.ci95),
