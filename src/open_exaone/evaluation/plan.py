@@ -17,7 +17,7 @@ from open_exaone.tasks.own import own_problems
 from open_exaone.verify.own import is_own
 from open_exaone.verify.settings import JudgeSettings
 
-RunProblems = Callable[[str], list[Problem]]  # a split's name -> its problems
+RunProblems = Callable[[str], list[Problem]]  # the name of a run's data -> its problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def plan(
         seed: the seed of sampling, instead of the suite's.
         max_new_tokens: the length limit of a reply, instead of the suite's.
         temperature, top_p: instead of the suite's; temperature 0 is greedy.
-        run_problems: gives the problems of a run's split, where a run's folder is measured.
+        run_problems: gives the problems of a run's data by name, where a run's folder is measured.
         settings: the limits under which a user's own problems are judged.
         on_change: "warn" to accept a benchmark whose content changed.
         skip_missing: leave out benchmarks that cannot be loaded, and call `on_skip` with a line for each; wrong rows
