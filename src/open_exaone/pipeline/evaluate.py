@@ -13,7 +13,7 @@ from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
-from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.evaluation.config import EvaluationConfig, SamplingChanges
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.report import Report, build_report, write_report
 from open_exaone.evaluation.run import Samples, run_tasks
@@ -38,21 +38,15 @@ FLAGS = {"rows": "rows", "budgets": "budget", "modes": "mode", "skip_missing": "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
+class Choices(SamplingChanges):
     """What a measurement leaves to whoever asks for it; None is the suite's own."""
 
     suite: str | None = None  # a suite, a benchmark, a file of problems, a set of the run; None: the run's own
     stage: str | None = None  # which stage's model of a run; its last if None
     engine: str = LOCAL  # "local", "vllm", "vllm_server", or an endpoint's address
     rows: Mapping[str, str] = field(default_factory=dict)  # benchmark -> where its rows are
-    num_samples: int | None = None
     limit: int | None = None  # so many problems of each benchmark
-    budgets: tuple[int, ...] | None = None  # thinking budgets in tokens
     modes: tuple[str, ...] | None = None
-    seed: int | None = None
-    max_new_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
     until_width: float | None = None  # stop a task once its interval is so wide to each side
     concurrency: int | None = None  # requests in flight, of a server; None: the engine's default
     skip_missing: bool = False  # leave out benchmarks that cannot be loaded
@@ -152,15 +146,10 @@ def _planned(
         raise ConfigError(f"--suite {suite}: {str(error).removeprefix(f'suite {suite!r}: ')}{of_run}") from error
     tasks = plan(
         found,
+        choices,
         rows=choices.rows,
         limit=choices.limit,
-        num_samples=choices.num_samples,
-        budgets=choices.budgets,
         modes=choices.modes,
-        seed=choices.seed,
-        max_new_tokens=choices.max_new_tokens,
-        temperature=choices.temperature,
-        top_p=choices.top_p,
         run_problems=run.problems if run else None,
         settings=settings,
         on_change="warn" if choices.changed else "error",
@@ -183,19 +172,8 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     name = suite or config.data
     if name is None:
         raise ConfigError(f"{run.path}: was measured on the suite {config.suite!r}: give --suite {config.suite}")
-    changed: dict[str, Any] = {
-        "data": name,
-        "suite": None,
-        "rows": {},
-        "limit": config.limit if suite is None else None,
-        "num_samples": choices.num_samples,
-        "seed": choices.seed,
-        "max_new_tokens": choices.max_new_tokens,
-        "temperature": choices.temperature,
-        "top_p": choices.top_p,
-    }
-    changes = {key: value for key, value in changed.items() if value is not None or key in ("suite", "limit")}
-    config = validate(EvaluationConfig, config.model_dump() | changes, "evaluation")
+    place: dict[str, Any] = {"data": name, "suite": None, "rows": {}, "limit": config.limit if suite is None else None}
+    config = validate(EvaluationConfig, config.model_dump() | place | choices.given(), "evaluation")
     is_file = name.endswith(".jsonl") or is_own(name)
     problems = own_problems(name, settings) if is_file else run.problems(name)
     limit = choices.limit or config.limit
@@ -262,18 +240,10 @@ def _default_folder(source: str, suite: str, tasks: Sequence[Task], provider: Pr
 
 def _ours(task: Task, not_published: Callable[[str], Sequence[str]], choices: Choices) -> list[str]:
     """The settings that LG did not publish, and those that whoever asks has changed."""
-    asked = {
-        "k": choices.num_samples,
-        "seed": choices.seed,
-        "max_new_tokens": choices.max_new_tokens,
-        "temperature": choices.temperature,
-        "top_p": choices.top_p,
-        "thinking_budget": choices.budgets,
-    }
     published = not_published(task.name)
-    return list(
-        dict.fromkeys([*published, *(name for name, value in asked.items() if value is not None and published)])
-    )
+    names = {"num_samples": "k", "budgets": "thinking_budget"}
+    changed = [names.get(name, name) for name in choices.given()]
+    return list(dict.fromkeys([*published, *(changed if published else ())]))
 
 
 def _stopped_early(tasks: Sequence[Task], done: Sequence[tuple[Task, Samples]]) -> list[str]:

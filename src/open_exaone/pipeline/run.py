@@ -9,7 +9,7 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_json
 from open_exaone.data.store import Prepared
-from open_exaone.evaluation.config import NUM_SAMPLES
+from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
@@ -126,7 +126,7 @@ def _evaluation_tokens(run: Run) -> float:
     evaluation, num_problems = run.recipe.evaluation, len(run.evaluation_problems())
     if evaluation is None:
         return 0.0
-    num_samples = (evaluation.num_samples or NUM_SAMPLES) + 1  # and a greedy one
+    num_samples = (evaluation.num_samples or OWN_SAMPLING["num_samples"]) + 1  # and a greedy one
     return num_problems * num_samples * REPLY_SHARE * evaluation.reply_limit(run.shape.max_positions)
 
 
