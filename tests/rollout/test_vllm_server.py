@@ -12,8 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from doubles import TINY, make_model
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Generation, Request, Sampling, StopReason
+from open_exaone.checkpoint.folder import save_model
+from open_exaone.pipeline.evaluate import Choices, evaluate
 from open_exaone.remote import http as transport
 from open_exaone.remote.http import EndpointError
 from open_exaone.rollout.config import VllmServer
@@ -228,3 +231,19 @@ def test_a_server_that_takes_no_weights_is_refused_in_one_sentence(tmp_path: Pat
             provider_of(server, weights_folder=str(tmp_path)).update_weights([], 1)
         with pytest.raises(ConfigError, match="needs weights_folder, a folder that this process and the server both"):
             provider_of(server).update_weights([], 1)
+
+
+def test_an_evaluation_samples_from_a_server_of_the_model(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    save_model(model, TINY, dict(make_model().named_parameters()), TOKENIZER, {})
+    questions = tmp_path / "mine.jsonl"
+    questions.write_text('{"question": "How much is 2 + 3?", "answer": "5"}\n' * 2)
+    with serving(lambda prompt: reply_ids("hm\n</think>\n\n\\boxed{5}")) as server:
+        options = {"suite": str(questions), "num_samples": 2, "max_new_tokens": 60, "engine": "vllm_server"}
+        out, url = tmp_path / "out", {"url": server.url}
+        _, report = evaluate(str(model), Choices(**options, engine_options=url, concurrency=3), out=out)
+        with pytest.raises(ConfigError, match="--engine-option: url: is missing"):
+            evaluate(str(model), Choices(**options), out=tmp_path / "refused")
+    [entry] = report.tasks
+    assert (entry.num_problems, entry.k, entry.pass_at_1) == (2, 2, 1.0)
+    assert len(server.asked) == 4 and all(TOKENIZER.decode(body["prompt"]) for body in server.asked)

@@ -90,7 +90,7 @@ class EndpointProvider(ServerProvider):
             "messages": [*request.messages, turn],
             "add_generation_prompt": False,
             "continue_final_message": True,
-            # EXAONE 4.0's template leaves the thought of a reply out unless told not to skip it
+            # EXAONE 4.0's template leaves the thought of a reply out unless skip_think is false
             "chat_template_kwargs": {"enable_thinking": True, "skip_think": False},
         }
         try:
