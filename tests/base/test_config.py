@@ -77,5 +77,6 @@ def test_a_wrong_word_names_the_nearest_known_one(values, message) -> None:
 def test_did_you_mean_names_at_most_three_and_compares_no_long_name() -> None:
     assert did_you_mean("MATH-50", ("math_500", "gsm8k")) == '; did you mean "math_500"?'
     assert did_you_mean("colour", ("depth", "width")) == "."
+    assert did_you_mean("lr", ("matrix_learning_rate", "learning_rate")) == '; did you mean "learning_rate"?'
     assert did_you_mean("math", [f"math_{number}" for number in range(9)]).count('"') == 6
     assert did_you_mean("x" * 1_000_000, ("math_500",)) == "."

@@ -11,7 +11,7 @@ def test_eval_repeats_a_run_s_own_measurement(cli, finished_run, monkeypatch, tm
     assert code == 0
     assert "is the same as the run's own measurement" in text
     code, text = cli("eval", folder, "--suite", "nope")
-    assert code == 2 and "sets of this run are test, rl, preference, sft, base" in text
+    assert code == 2 and "data of this run are test, rl, preference, sft, base" in text
     code, text = cli("eval", folder, "--stage", "nope")
     assert code == 2 and "must be one of base, sft, prefer, rl" in text
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.evaluation.config import SamplingChanges
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.suite import MODES, SHIPPED, load_suite, suite_names
 from open_exaone.tasks.benchmarks.fetch import fetch_benchmark
@@ -144,7 +145,9 @@ def test_a_benchmark_by_itself_takes_either_mode(rows: dict[str, str], tmp_path:
     assert [(task.name, task.mode) for task in both] == list(
         zip(["math_500", "math_500-non-reasoning"], MODES, strict=True)
     )
-    (drawn,) = plan(suite, rows=asked, modes=["non-reasoning"], num_samples=4, temperature=0.5, top_p=0.9)
+    (drawn,) = plan(
+        suite, rows=asked, modes=["non-reasoning"], sampling=SamplingChanges(num_samples=4, temperature=0.5, top_p=0.9)
+    )
     assert (drawn.sampling.num_samples, drawn.sampling.temperature, drawn.sampling.top_p) == (4, 0.5, 0.9)
     (tmp_path / "my.toml").write_text('name = "capitals"\nwhat = "Capitals."\nfile = "rows.jsonl"\n')
     source = write_rows(tmp_path / "rows.jsonl", OWN)
@@ -253,7 +256,9 @@ def test_a_suite_of_one_s_own_reads_what_stands_beside_it(tmp_path: Path, monkey
 
 def test_budgets_make_tasks_of_their_own(rows: dict[str, str]) -> None:
     suite = load_suite("exaone-deep")
-    tasks = plan(load_suite("aime_2025"), rows={"aime_2025": rows["aime_2025"]}, budgets=[1024, 16384])
+    tasks = plan(
+        load_suite("aime_2025"), sampling=SamplingChanges(budgets=(1024, 16384)), rows={"aime_2025": rows["aime_2025"]}
+    )
     assert [task.name for task in tasks] == ["aime_2025@1024", "aime_2025@16384"]
     assert [(task.sampling.thinking_budget, task.sampling.max_new_tokens) for task in tasks] == [
         (1024, 1024 + 4096),
@@ -265,7 +270,8 @@ def test_budgets_make_tasks_of_their_own(rows: dict[str, str]) -> None:
 
 def test_overrides_reach_every_task(rows: dict[str, str]) -> None:
     suite = load_suite("exaone-deep")
-    tasks = plan(suite, rows=rows_for(suite, rows), num_samples=2, seed=7, max_new_tokens=100, limit=1)
+    changed = SamplingChanges(num_samples=2, seed=7, max_new_tokens=100)
+    tasks = plan(suite, changed, rows=rows_for(suite, rows), limit=1)
     assert {(t.sampling.num_samples, t.sampling.seed, t.sampling.max_new_tokens) for t in tasks} == {(2, 7, 100)}
     assert {len(task.problems) for task in tasks} == {1}
 
@@ -314,9 +320,11 @@ def test_modes_are_chosen(rows: dict[str, str]) -> None:
         ("aime_2025", {"rows": {"aime": "x"}}, "--rows aime: not in suite aime_2025; did you mean \"aime_2025\"? Its"),
     ],
 )  # fmt: skip
-def test_what_contradicts_itself_says_the_mend(name: str, wanted: dict[str, Any], fault: str) -> None:
+def test_what_contradicts_itself_says_the_fix(name: str, wanted: dict[str, Any], fault: str) -> None:
+    others = {key: wanted[key] for key in ("rows", "limit", "modes") if key in wanted}
+    sampling = SamplingChanges(**{key: value for key, value in wanted.items() if key not in others})
     with pytest.raises(ConfigError, match="^" + re.escape(fault)):
-        plan(load_suite(name), **wanted)
+        plan(load_suite(name), sampling, **others)
 
 
 # ---- what cannot be loaded

@@ -1,4 +1,4 @@
-"""CI's check of a story's report passes a sound report and fails on each kind of fault."""
+"""CI's check of a run's report passes a sound report and fails on each kind of fault."""
 
 import copy
 import importlib.util
@@ -15,7 +15,7 @@ ENTRY = {
     "name": "sft",
     "kind": "sft",
     "mode": "reasoning",
-    "split": "test",
+    "measured_on": "test",
     "num_problems": 40,
     "k": 4,
     "pass_at_1": 0.61,
@@ -89,7 +89,7 @@ def test_a_missing_run_field_fails(tmp_path: Path, field: str) -> None:
         ("num_problems", 0),
         ("num_problems", 41),
         ("name", "prefer"),
-        ("split", "validation"),
+        ("measured_on", "validation"),
         ("per_task", {}),
         ("per_task", {"chain_sum": {"pass_at_1": 1.5, "num_problems": 40}}),
     ],
@@ -98,7 +98,7 @@ def test_a_wrong_value_fails(tmp_path: Path, field: str, value: object) -> None:
     assert check(tmp_path, {**REPORT, "stages": [{**ENTRY, field: value}]})
 
 
-def test_a_stage_told_twice_or_not_at_all_fails(tmp_path: Path) -> None:
+def test_a_stage_listed_twice_or_not_at_all_fails(tmp_path: Path) -> None:
     assert check(tmp_path, {**REPORT, "stages": [ENTRY, copy.deepcopy(ENTRY)]})
     (tmp_path / "03-prefer").mkdir()
     assert check(tmp_path, REPORT)

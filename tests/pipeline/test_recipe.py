@@ -13,6 +13,9 @@ from open_exaone.base.config import parse_override
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError, RunFolderError
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.checkpoint.folder import load_weights, save_model
+from open_exaone.cli.flags import MachineFlags
+from open_exaone.cli.run import run_and_show
+from open_exaone.evaluation.config import SamplingChanges
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine
 from open_exaone.pipeline.recipe import load_recipe
@@ -214,6 +217,38 @@ def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(plac
     with pytest.raises(DataError, match=r"1 prompt is in the data of sft and of rl .*disjoint = true"):
         run(place, "refused", "disjoint=true")
     assert not (place / "refused" / "01-sft" / "metrics.jsonl").exists()
+
+
+def test_a_resolved_recipe_leaves_a_suite_its_own_sampling(place):
+    text = RECIPE.replace('data = "test"\nlimit = 4', 'suite = "math_500"')
+    resolved = load_recipe(tomllib.loads(recipe(place, text=text).to_toml()))
+    assert resolved.evaluation.sampling == SamplingChanges(num_samples=1, max_new_tokens=8)
+
+
+SUITE = """
+name = "both"
+what = "Two sets of problems."
+defaults = { k = 1, temperature = 0.6, top_p = 0.95, max_new_tokens = 8 }
+tasks = [{ benchmark = "PLACE/test.jsonl" }, { benchmark = "PLACE/other.jsonl", name = "others" }]
+"""
+
+
+def test_every_benchmark_of_a_suite_is_reported_and_held_against_the_prompts_of_training(place, capsys):
+    text = RECIPE[: RECIPE.index('[[stages]]\nkind = "preference"')]
+    text = text.replace('data = "test"\nlimit = 4', 'suite = "PLACE/suite.toml"')
+    (place / "suite.toml").write_text(SUITE.replace("PLACE", str(place)))
+    write(place / "other.jsonl", [{"question": question(n), "answer": str(n + 1)} for n in range(400, 403)])
+    run_and_show(recipe(place, text=text), place / "out", MachineFlags(device="cpu", dtype="float32"))
+    printed, report = " ".join(capsys.readouterr().out.split()), read_json(place / "out" / "report.json")
+    assert "sft: test: pass@1 " in printed and "on 12 problems x 1 sample" in printed
+    assert "sft: others: pass@1 " in printed and "on 3 problems x 1 sample" in printed
+    assert [part["measured_on"] for part in report["stages"][0]["tasks"]] == ["test", "others"]
+    card = (place / "out" / "card.md").read_text()
+    assert "Measured on 12 problems of `test`" in card and "Measured on 3 problems of `others`" in card
+
+    write(place / "other.jsonl", [{"question": question(7), "answer": "8"}])
+    with pytest.raises(DataError, match="1 prompt is in the data of sft and of evaluation .*disjoint = true"):
+        run(place, "refused", "disjoint=true", text=text)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_the_report_tells_every_stage(finished_run):
     assert [entry["name"] for entry in report["stages"]] == ["base", "sft", "prefer", "rl"]
     assert [entry["mode"] for entry in report["stages"]] == ["non-reasoning"] + ["reasoning"] * 3
     for entry in report["stages"]:
-        assert entry["num_problems"] == 12 and entry["k"] == 2 and entry["split"] == "test"
+        assert entry["num_problems"] == 12 and entry["k"] == 2 and entry["measured_on"] == "test"
         assert entry["ci95"][0] <= entry["pass_at_1"] <= entry["ci95"][1]
         samples = read_jsonl(run / entry["folder"] / "eval" / "samples.jsonl")
         drawn = [row["verdict"] == "correct" for row in samples if row["task"] == "test"]

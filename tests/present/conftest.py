@@ -90,7 +90,7 @@ def _entry(index: int, num_problems: int, k: int) -> dict[str, Any]:
         "kind": kind,
         "folder": f"{index + 1:02d}-{name}",
         "mode": mode,
-        "split": "test",
+        "measured_on": "test",
         "num_problems": num_problems,
         "k": k,
         "pass_at_1": score,

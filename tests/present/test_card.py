@@ -18,13 +18,6 @@ def test_the_card_of_a_run(run_folder: Path, report: dict[str, Any]) -> None:
     assert "1000" in text or "1,000" in text
 
 
-def test_a_stage_measured_twice_is_trained_once(report: dict[str, Any]) -> None:
-    report["stages"].append({**report["stages"][-1], "split": "validation"})
-    training = card.render_card(report).split("## Training")[1].split("## Results")[0]
-    rows = [line.split()[1] for line in training.splitlines() if line.startswith("| ")]
-    assert rows == ["stage", "---", "base", "sft", "prefer", "rl"]
-
-
 def test_a_model_that_began_from_a_checkpoint_keeps_its_licence(report: dict[str, Any]) -> None:
     report["model"]["source"] = "LGAI-EXAONE/EXAONE-Deep-2.4B"
     text = card.render_card(report)

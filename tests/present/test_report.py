@@ -136,14 +136,21 @@ def test_a_report_that_cannot_be_told_says_why(tmp_path: Path, text: str | None,
     assert not (tmp_path / "report.html").exists()
 
 
-def test_stages_are_compared_on_test_in_the_last_stages_mode(report: dict[str, Any]) -> None:
-    base, sft, *_ = report["stages"]
-    both = [base, {**sft, "mode": "non_reasoning"}, sft, {**sft, "split": "validation"}]
-    assert stages.ladder({"stages": both}) == [base, sft]
-    assert stages.ladder({"stages": [{**sft, "split": "validation"}]}) == [{**sft, "split": "validation"}]
-    titles, rows = stages.closing_rows({"stages": both})
-    assert titles[:3] == ["stage", "mode", "split"]
-    assert len(rows) == 4
+def test_each_benchmark_of_a_suite_has_its_rows_plot_and_heatmap(report: dict[str, Any]) -> None:
+    plain = Page(page_of.render(report, lambda folder: []))
+    for entry in report["stages"]:
+        fields = {name: entry[name] for name in ("pass_at_1", "per_task", "num_problems", "k")}
+        entry["tasks"] = [{**fields, "measured_on": "test"}, {**fields, "measured_on": "hard", "pass_at_1": 0.0125}]
+    assert {name: [e["pass_at_1"] for e in entries] for name, entries in stages.by_benchmark(report).items()} == {
+        "test": [0.183, 0.512, 0.544, 0.631],
+        "hard": [0.0125] * 4,
+    }
+    titles, rows = stages.closing_rows(report)
+    assert [row[:2] for row in rows[:3]] == [["base", "test"], ["base", "hard"], ["sft", "test"]]
+    assert titles[1] == "benchmark" and [row[titles.index("pass@1")] for row in rows[:2]] == ["18.3%", "1.2%"]
+    page = Page(page_of.render(report, lambda folder: []))
+    assert page.tags["svg"] == plain.tags["svg"] + 1 == 2
+    assert "By family of problems: hard" in page.text and "18.3%→63.1%" in page.text
 
 
 @pytest.mark.parametrize("num_stages", [1, 2])
@@ -167,6 +174,6 @@ def test_a_run_without_an_evaluation_has_its_curves_and_what_was_trained(trained
 
 def test_a_stage_without_an_evaluation_stands_between_measured_ones(report: dict[str, Any]) -> None:
     del report["stages"][1]["pass_at_1"]
-    assert [entry["name"] for entry in stages.ladder(report)] == ["base", "prefer", "rl"]
+    assert [entry["name"] for entry in stages.by_benchmark(report)["test"]] == ["base", "prefer", "rl"]
     assert [row[2] for row in stages.closing_rows(report)[1]] == ["18.3%", "–", "54.4%", "63.1%"]
     assert "18.3%→63.1%" in Page(page_of.render(report, lambda folder: [])).text

@@ -12,8 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from doubles import TINY, make_model
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Generation, Request, Sampling, StopReason
+from open_exaone.checkpoint.folder import save_model
+from open_exaone.pipeline.evaluate import Choices, evaluate
 from open_exaone.remote import http as transport
 from open_exaone.remote.http import EndpointError
 from open_exaone.rollout.config import VllmServer
@@ -154,6 +157,8 @@ def test_prompts_go_as_ids_and_ids_and_log_probabilities_come_back() -> None:
     body = server.asked[0]
     assert (body["temperature"], body["top_p"], body["max_tokens"], body["logprobs"]) == (1.0, 1.0, 200, 0)
     assert body["stop_token_ids"] == list(TOKENIZER.end_ids)
+    assert (body["top_k"], body["min_p"], body["repetition_penalty"]) == (-1, 0.0, 1.0)  # not the server's defaults
+    assert "logit_bias" not in body and "stop" not in body
     seeds = [body["seed"] for body in server.asked]
     assert len(set(seeds)) == 6 and sorted(seeds[:6]) == sorted(seeds[6:])
 
@@ -169,6 +174,15 @@ def test_a_thought_over_its_budget_is_continued_from_its_ids() -> None:
     assert (done.stop, done.reply.answer, done.num_thought_tokens) == (StopReason.BUDGET, "So 5.", 20)
     assert done.ids is not None and len(done.ids) == done.num_tokens and done.logprobs is None
     assert "logprobs" not in first  # the server's are the model's own, not those of what was sampled from
+
+
+def test_bias_and_stop_strings_go_to_the_server() -> None:
+    with serving(lambda prompt: LONG) as server:
+        [done] = answers(provider_of(server), asks(1, stop="hm hm ", logit_bias={7: 2.0})).values()
+    [body] = server.asked
+    assert (body["stop"], body["logit_bias"]) == (["hm hm "], {"7": 2.0})
+    assert (done.stop, done.reply.thought) == (StopReason.STOP_STRING, "")
+    assert done.ids is not None and done.num_tokens == len(done.ids) == len(LONG)  # whatever the server keeps
 
 
 def test_replies_end_where_the_context_does() -> None:
@@ -228,3 +242,19 @@ def test_a_server_that_takes_no_weights_is_refused_in_one_sentence(tmp_path: Pat
             provider_of(server, weights_folder=str(tmp_path)).update_weights([], 1)
         with pytest.raises(ConfigError, match="needs weights_folder, a folder that this process and the server both"):
             provider_of(server).update_weights([], 1)
+
+
+def test_an_evaluation_samples_from_a_server_of_the_model(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    save_model(model, TINY, dict(make_model().named_parameters()), TOKENIZER, {})
+    questions = tmp_path / "mine.jsonl"
+    questions.write_text('{"question": "How much is 2 + 3?", "answer": "5"}\n' * 2)
+    with serving(lambda prompt: reply_ids("hm\n</think>\n\n\\boxed{5}")) as server:
+        options = {"suite": str(questions), "num_samples": 2, "max_new_tokens": 60, "engine": "vllm_server"}
+        out, url = tmp_path / "out", {"url": server.url}
+        _, report = evaluate(str(model), Choices(**options, engine_options=url, concurrency=3), out=out)
+        with pytest.raises(ConfigError, match="--engine-option: url: is missing"):
+            evaluate(str(model), Choices(**options), out=tmp_path / "refused")
+    [entry] = report.tasks
+    assert (entry.num_problems, entry.k, entry.pass_at_1) == (2, 2, 1.0)
+    assert len(server.asked) == 4 and all(TOKENIZER.decode(body["prompt"]) for body in server.asked)

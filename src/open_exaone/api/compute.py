@@ -104,13 +104,13 @@ def evaluate(
     unsafe_code_execution: bool = False,
     **choices: Any,
 ) -> dict[str, Any]:
-    """Measures a model, or goes on with a measurement that was cut; what `exaone eval` does, untold.
+    """Measures a model, or goes on with a measurement that was cut; as `exaone eval` does, but prints nothing.
 
     Args:
         source: a run's or a model's folder, a name on the hub, or an endpoint's address.
         suite: a suite, a benchmark, a file of problems, or a set of a run's problems; a run's own if left out.
         out: the evaluation's folder; one under runs/eval if left out.
-        engine: "local", "vllm", or an endpoint's address.
+        engine: "local", "vllm", "vllm_server", or an endpoint's address.
         rows: benchmark -> where its rows are.
         choices: see `open_exaone.pipeline.evaluate.Choices`, which has all of them.
 
@@ -137,8 +137,8 @@ def evaluate(
     folder, report = _evaluate(
         str(source), asked, out=None if out is None else Path(out), machine=machine, settings=settings
     )
-    told = report.model_dump(mode="json")
-    return {**told["tasks"][0], **told, "folder": str(folder)}
+    values = report.model_dump(mode="json")
+    return {**values["tasks"][0], **values, "folder": str(folder)}
 
 
 def run_recipe(

@@ -147,7 +147,8 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """`'; did you mean "grpo"?'`, or `"."` where no known name is near: the end of the sentence "x: unknown …".
 
-    Case, spaces and punctuation don't count, and a part of a name is near it. At most three names, the nearest first.
+    Case, spaces and punctuation don't count; a part of a name is near it, and so are the initials of its words ("lr"
+    for "learning_rate"). At most three names, the nearest first.
     """
     return _near(name, known) or "."
 
@@ -156,13 +157,18 @@ def _near(name: object, known: Iterable[str]) -> str:
     key, by_key = plain_name(str(name)), {plain_name(item): item for item in known}
     within = [item for item in by_key if len(key) > 2 and key in item]
     within.sort(key=lambda item: (item.index(key), len(item)))
-    near = list(dict.fromkeys([*within, *get_close_matches(key, by_key)]))[:3]
+    initials = [item for item, name in by_key.items() if len(key) > 1 and key == _initials(name)]
+    near = list(dict.fromkeys([*initials, *within, *get_close_matches(key, by_key)]))[:3]
     return "; did you mean " + " or ".join(f'"{by_key[item]}"' for item in near) + "?" if near else ""
 
 
 def plain_name(name: str) -> str:
     """A name without what people spell in several ways: "MATH-500" and "math_500" are one."""
     return re.sub(r"[\W_]+", "", name[:MAX_COMPARED]).casefold()
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in re.split(r"[\W_]+", name[:MAX_COMPARED])).casefold()
 
 
 def _without_tags(schema: type[Config], location: Iterable[str | int]) -> list[str]:

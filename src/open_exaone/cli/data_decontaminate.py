@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.tables import SUFFIXES
 from open_exaone.base.terminal import Console
 from open_exaone.cli.data_sources import read_sources
 from open_exaone.cli.flags import BenchmarkRows, HubSet, RowFormat
@@ -104,7 +105,7 @@ def benchmark_items(name: str, source: str | None = None) -> Iterator[tuple[str,
 
 
 def _is_file(name: str) -> bool:
-    return Path(name).suffix in (".jsonl", ".json", ".parquet", ".gz")
+    return name.endswith(SUFFIXES)
 
 
 def _benchmark_rows(name: str, source: str | None) -> Iterator[Mapping[str, Any]]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 Sources = Annotated[
     list[str],
     Parameter(
-        help="Files (.jsonl, .json, .parquet, or .gz), folders, patterns, hub:owner/name, or a recipe (.toml).",
+        help="Files (.jsonl, .json, .csv, or these with .gz, .parquet, .arrow), folders, patterns, hub:owner/name, "
+        "or a recipe (.toml).",
         negative="",
     ),
 ]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from open_exaone.present.terminal import Progress
 
 SUITE_HELP = (
-    "What to measure: a suite or a benchmark (`exaone suites` lists them), several joined by commas, a set of the "
-    "run's problems, a .toml or .jsonl file, or FILE.py:function. If left out, a run's own evaluation is repeated."
+    "What to measure: a suite or a benchmark (`exaone suites` lists them), several joined by commas, one of the "
+    "run's own data sets, a .toml or .jsonl file, or FILE.py:function. If left out, a run's own evaluation is repeated."
 )
 WITH_RESCORE = frozenset({"compare", "against", "shared_only", "rescore", "kind", "out", "settings", "machine"})
 
@@ -33,9 +33,10 @@ class EvalArguments:
     stage: str | None = None
     """The stage of the run whose model is measured; its last finished stage if left out."""
     engine: str = "local"
-    """What generates the replies: local, vllm, or the address of an OpenAI-compatible endpoint."""
+    """What generates the replies: local, vllm, vllm_server (a vLLM server of this very model; give its address as
+    --engine-option url=ADDRESS), or the address of an OpenAI-compatible endpoint."""
     engine_option: Repeated = None
-    """An option of vLLM, such as tensor_parallel_size=4, or of an endpoint, such as timeout_s=600; may be repeated."""
+    """An option of vLLM, such as tensor_parallel_size=4, or of a server, such as timeout_s=600; may be repeated."""
     samples: int | None = None
     """Samples per problem; the suite's own number if left out."""
     limit: int | None = None
@@ -61,8 +62,8 @@ class EvalArguments:
     """Stop a task once its 95% interval reaches no further than this to each side of its score, such as 0.02."""
     compare: Switch = False
     """Print the published scores beside the measured ones."""
-    concurrency: int = 32
-    """The number of requests that an endpoint gets at the same time."""
+    concurrency: int | None = None
+    """The number of requests that a server gets at the same time; 32, or 256 with vllm_server, if left out."""
     against: Path | None = None
     """The folder of another evaluation, to compare this one with."""
     shared_only: Switch = False
@@ -142,7 +143,7 @@ def eval_(
 def _check(model: str | None, args: EvalArguments) -> None:
     """Refuses flags that contradict one another before anything is generated."""
     from open_exaone.evaluation.store import Store
-    from open_exaone.pipeline.evaluate import is_address
+    from open_exaone.pipeline.evaluate import VLLM_SERVER, is_address
     from open_exaone.verify.own import is_own
 
     rescore, kind = args.rescore, args.kind
@@ -159,11 +160,11 @@ def _check(model: str | None, args: EvalArguments) -> None:
         )
     if args.shared_only and args.against is None:
         raise ConfigError("--shared-only: needs --against")
-    is_remote = any(map(is_address, (model or "", args.engine)))
+    is_remote = args.engine == VLLM_SERVER or any(map(is_address, (model or "", args.engine)))
     if is_remote and (args.machine.device, args.machine.dtype) != ("auto", "auto"):
-        raise ConfigError("--device, --dtype: an endpoint has its own: leave them out")
-    if args.concurrency != EvalArguments.concurrency and not is_remote:
-        raise ConfigError(f"--concurrency {args.concurrency}: is for endpoints: leave it out")
+        raise ConfigError("--device, --dtype: a server has its own: leave them out")
+    if args.concurrency is not None and not is_remote:
+        raise ConfigError(f"--concurrency {args.concurrency}: is for servers: leave it out")
     if args.against is not None:
         Store(args.against).read()
 

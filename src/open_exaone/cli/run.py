@@ -95,10 +95,11 @@ def _show_measured(console: Console, progress: "Progress", event: Mapping[str, A
     from open_exaone.present.formatting import percent
     from open_exaone.present.terminal import show_replies
 
-    entry = event["measured"]
-    low, high = map(percent, entry["ci95"])
-    not_judged = f"; {percent(entry['error_share'])} could not be judged" if entry["error_share"] else ""
-    asked = f"{count(entry['num_problems'], 'problem')} x {count(entry['k'], 'sample')}, {entry['mode']} mode"
-    progress.message(f"{event['stage']}: pass@1 {percent(entry['pass_at_1'])} [{low}, {high}] on {asked}{not_judged}")
+    for entry in event["measured"].get("tasks", [event["measured"]]):
+        low, high = map(percent, entry["ci95"])
+        not_judged = f"; {percent(entry['error_share'])} could not be judged" if entry["error_share"] else ""
+        asked = f"{count(entry['num_problems'], 'problem')} x {count(entry['k'], 'sample')}, {entry['mode']} mode"
+        score = f"{entry['measured_on']}: pass@1 {percent(entry['pass_at_1'])} [{low}, {high}]"
+        progress.message(f"{event['stage']}: {score} on {asked}{not_judged}")
     for shown in event["showcase"]:
         show_replies(shown["problem"], shown["replies"], console)

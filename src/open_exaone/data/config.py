@@ -37,8 +37,8 @@ class SourceConfig(Config):
     """One source of rows."""
 
     path: str = Field(min_length=1)
-    """A file (.jsonl, .json, either also with .gz, or .parquet), a folder, a pattern such as "data/*.jsonl", or
-    "hub:owner/name" (also "hub:owner/name@revision")."""
+    """A file (.jsonl, .json or .csv, each also with .gz, .parquet or .arrow), a folder, a pattern such as
+    "data/*.jsonl", or "hub:owner/name" (also "hub:owner/name@revision")."""
     config: str | None = None
     """The configuration of a hub data set."""
     split: str = Field(default="train", min_length=1)
@@ -97,8 +97,9 @@ class DataOptions(Config):
     bad_rows: Literal["refuse", "drop"] = "refuse"
     """"refuse": a row that cannot be used is an error that names it; "drop": it is left out and counted."""
     too_long: Literal["drop", "truncate", "split"] = "drop"
-    """What happens to an example that is longer than the context; such examples are counted. "split" cuts it into
-    pieces and is only for pretraining, since a piece of a reply has no question."""
+    """What happens to an example that is longer than the stage's `max_tokens` (the model's context, where that is left
+    out); such examples are counted. "split" cuts it into pieces and is only for pretraining, since a piece of a reply
+    has no question."""
     turns: Literal["each", "last"] = "each"
     """The replies of a conversation that are trained on: each, or the last. With "each", a reply whose earlier thoughts
     the chat format drops becomes an example of its own, so its prompt is computed again."""

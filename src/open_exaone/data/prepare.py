@@ -3,7 +3,7 @@
     prepare(data, tokenizer, folder, *, kind, max_tokens, on_progress=None) -> Prepared
         data         DataConfig
         kind         "pretrain" (all tokens are learned) | "sft" (replies are) | "preference" (pairs) | "rl" (problems)
-        max_tokens   the model's context; for "rl" the longest prompt
+        max_tokens   the longest example; for "rl" the longest prompt
         on_progress  called with the name of a source and how many of its rows are done
 
 The folder appears complete or not at all. A second call checks that nothing changed and opens the folder; it refuses

@@ -49,7 +49,7 @@ class Foreign:
     task: Task
     samples: tuple[tuple[Sample, ...], ...]  # [P, k]
     theirs: tuple[tuple[bool | None, ...], ...]  # [P, k]
-    is_mode_known: bool  # whether the file says if thoughts were asked for
+    is_mode_known: bool  # whether the file says if replies were to have a thought
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from open_exaone.base.config import did_you_mean, validate
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.hub import OutOfReach
 from open_exaone.base.records import Problem
+from open_exaone.evaluation.config import SamplingChanges
 from open_exaone.evaluation.suite import OF_A_RUN, Suite, SuiteTask
 from open_exaone.evaluation.task import Task
 from open_exaone.tasks.benchmarks.load import Loaded, OnChange, read, rows_hash
@@ -17,7 +18,8 @@ from open_exaone.tasks.own import own_problems
 from open_exaone.verify.own import is_own
 from open_exaone.verify.settings import JudgeSettings
 
-RunProblems = Callable[[str], list[Problem]]  # a split's name -> its problems
+K = {"num_samples": "k"}  # what a suite's task calls it
+RunProblems = Callable[[str], list[Problem]]  # the name of a run's data -> its problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +34,11 @@ class _Place:
 
 def plan(
     suite: Suite,
+    sampling: SamplingChanges | None = None,
     *,
     rows: Mapping[str, str] | None = None,
     limit: int | None = None,
-    num_samples: int | None = None,
-    budgets: Iterable[int] | None = None,
     modes: Iterable[str] | None = None,
-    seed: int | None = None,
-    max_new_tokens: int | None = None,
-    temperature: float | None = None,
-    top_p: float | None = None,
     run_problems: RunProblems | None = None,
     settings: JudgeSettings | None = None,
     on_change: OnChange = "error",
@@ -51,16 +48,12 @@ def plan(
     """The tasks of a suite, with their problems.
 
     Args:
+        sampling: how samples are drawn, where that is not as the suite has it.
         rows: benchmark -> where its rows are instead: a file, a folder, `owner/name` of the hub, or what code
             makes.
         limit: take only so many problems of each benchmark, from the start.
-        num_samples: k of every task instead of the suite's.
-        budgets: thinking budgets, in tokens, instead of the suite's; each makes a task of its own, "aime_2025@16384".
         modes: "reasoning", "non-reasoning", or both; the suite's where left out.
-        seed: the seed of sampling, instead of the suite's.
-        max_new_tokens: the length limit of a reply, instead of the suite's.
-        temperature, top_p: instead of the suite's; temperature 0 is greedy.
-        run_problems: gives the problems of a run's split, where a run's folder is measured.
+        run_problems: gives the problems of a run's data by name, where a run's folder is measured.
         settings: the limits under which a user's own problems are judged.
         on_change: "warn" to accept a benchmark whose content changed.
         skip_missing: leave out benchmarks that cannot be loaded, and call `on_skip` with a line for each; wrong rows
@@ -73,16 +66,8 @@ def plan(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit = {limit}: must be at least 1")
     chosen = suite if modes is None else suite.of_modes(modes)
-    wanted = {
-        "k": num_samples,
-        "budgets": None if budgets is None else list(budgets),
-        "seed": seed,
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-    }
-    changes: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
-    tasks = _override(chosen, rows or {}, changes)
+    given = {} if sampling is None else sampling.given()
+    tasks = _override(chosen, rows or {}, {K.get(name, name): value for name, value in given.items()})
     place = _Place(limit, run_problems, settings, on_change)
     loaded = _load_all(suite.name, tasks, place, on_skip if skip_missing else None)
     there = [task for task in tasks if (task.benchmark, task.source) in loaded]

@@ -42,7 +42,7 @@ class Estimated(Record):
 
 
 class Rates(Record):
-    """How often samples gave nothing to judge, or were not as asked for."""
+    """How often samples gave nothing to judge, or were cut or in another language."""
 
     no_answer: Estimated
     """No answer was found."""

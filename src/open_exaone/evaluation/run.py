@@ -31,7 +31,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 Samples = tuple[tuple[Sample, ...], ...]  # [P, k]
 
 STOPPING_BLOCK = 32  # questions between two looks at the interval's width
-TELL_EVERY_S = 1.0
+REPORT_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class _Run:
         finally:
             pool.stop()
             if missing:
-                self.store.tell(time.monotonic() - started, self.provider.notes)
+                self.store.add_part(time.monotonic() - started, self.provider.notes)
         for task in wanted:
             self._check(task)
 
@@ -201,7 +201,7 @@ class _Progress:
         self._label, self._num_wanted, self._on_event = label, num_wanted, on_event
         self._num_done = self._num_tokens = 0
         self._shares: dict[str, dict[str, Counter[bool]]] = {}  # task -> problem -> how many were correct, or not
-        self._started = self._told = time.monotonic()
+        self._started = self._reported = time.monotonic()
         self._mutex = Lock()
 
     def count(self, samples: Sequence[Sample], *, are_new: bool) -> None:
@@ -213,11 +213,11 @@ class _Progress:
             self._num_done += len(samples)
             self._num_tokens += sum(sample.generation.num_tokens for sample in samples) if are_new else 0
             now = time.monotonic()
-            if samples and (now - self._told >= TELL_EVERY_S or self._num_done == self._num_wanted):
-                self._told = now
-                self._tell(samples[-1].task, now - self._started)
+            if samples and (now - self._reported >= REPORT_EVERY_S or self._num_done == self._num_wanted):
+                self._reported = now
+                self._report(samples[-1].task, now - self._started)
 
-    def _tell(self, task: str, seconds: float) -> None:
+    def _report(self, task: str, seconds: float) -> None:
         counts = self._shares[task].values()
         seen = estimate([count[True] / count.total() for count in counts])  # of the questions that have a sample
         self._on_event(

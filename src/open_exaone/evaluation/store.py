@@ -124,7 +124,7 @@ class Store:
             others = {place: sample for place, sample in others.items() if sample.generation.ids is not None}
         samples = {place: others.pop(place) for place in keys if place in others}
         strange = [place for place, sample in samples.items() if keys[place] != sample.key]
-        found = self._told()
+        found = self._plan()
         is_other = (essence(found.get("model", {})), found.get("code_version")) != (
             essence(plan["model"]),
             plan["code_version"],
@@ -145,17 +145,17 @@ class Store:
     @property
     def seconds(self) -> float:
         """How long generating took, over all its parts that were not killed."""
-        return float(self._told().get("seconds", 0.0))
+        return float(self._plan().get("seconds", 0.0))
 
     @property
     def notes(self) -> list[str]:
-        """What providers had to say, over all parts."""
-        return [str(note) for note in self._told().get("notes", [])]
+        """What providers noted, over all parts."""
+        return [str(note) for note in self._plan().get("notes", [])]
 
-    def tell(self, seconds: float, notes: Sequence[str]) -> None:
-        """Counts another part."""
+    def add_part(self, seconds: float, notes: Sequence[str]) -> None:
+        """Adds the seconds and notes of another part."""
         notes = list(dict.fromkeys([*self.notes, *notes]))
-        write_json(self.plan_file, {**self._told(), "seconds": round(self.seconds + seconds, 3), "notes": notes})
+        write_json(self.plan_file, {**self._plan(), "seconds": round(self.seconds + seconds, 3), "notes": notes})
 
     def finish(self, tasks: Sequence[Task], samples: Sequence[Sample], others: Sequence[Sample] = ()) -> None:
         """Writes the problems that were measured and their samples, in order, and the others aside.
@@ -165,7 +165,7 @@ class Store:
         self._close()
         for name in RESULTS:
             (self.folder / name).unlink(missing_ok=True)
-        write_json(self.plan_file, {**self._told(), "tasks": [task_row(task) for task in tasks]})
+        write_json(self.plan_file, {**self._plan(), "tasks": [task_row(task) for task in tasks]})
         write_jsonl(self.problems_file, problem_rows(tasks))
         if others:
             write_jsonl(self.unused_file, map(sample_row, others))
@@ -185,7 +185,7 @@ class Store:
         own_folder(self.folder, DataError, names=FILES)
         if self.journal_file.is_file():
             raise DataError(f"{self.folder}: this evaluation was cut: finish it first, by the same command as before")
-        plan = self._told()
+        plan = self._plan()
         tasks = read_tasks(plan, read_problems(self.problems_file), self.plan_file)
         samples = self._read(self.samples_file)
         grouped = []
@@ -269,7 +269,7 @@ class Store:
                 self._file.close()
                 self._file = None
 
-    def _told(self) -> dict[str, Any]:
+    def _plan(self) -> dict[str, Any]:
         """evaluation.json; empty before there is one."""
         plan = read_json(self.plan_file) if self.plan_file.is_file() else {}
         if not isinstance(plan, dict):

@@ -48,7 +48,7 @@ class SuiteTask(Config):
     """One benchmark in one mode."""
 
     benchmark: str = Field(min_length=1)
-    """Its name, a `.toml` that describes one, a `.jsonl` of problems, "FILE.py:function", or "run:SPLIT" of a run."""
+    """Its name, a `.toml` that describes one, a `.jsonl` of problems, "FILE.py:function", or "run:NAME" of a run."""
     name: str | None = Field(default=None, min_length=1)
     """Its name in the report; by default, made from the benchmark and the mode."""
     mode: Mode = "reasoning"
@@ -306,9 +306,9 @@ def _whole(path: Path, row: Any, tables: Mapping[str, dict[str, Any]]) -> Any:
         return row
     levels = [tables["defaults"], tables.get(str(row.get("mode", MODES[0])), {}), row]
     merged = {key: value for level in levels for key, value in level.items()}
-    untold = [level["not_published"] for level in levels if "not_published" in level]
-    if untold and all(isinstance(items, list) for items in untold):
-        merged["not_published"] = list(dict.fromkeys(str(item) for items in untold for item in items))
+    unpublished = [level["not_published"] for level in levels if "not_published" in level]
+    if unpublished and all(isinstance(items, list) for items in unpublished):
+        merged["not_published"] = list(dict.fromkeys(str(item) for items in unpublished for item in items))
     return merged | {key: _beside(path, merged[key]) for key in ("benchmark", "source") if key in merged}
 
 

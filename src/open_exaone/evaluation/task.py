@@ -10,7 +10,7 @@ class Task:
     """Problems, and how each is asked: `sampling.num_samples` is k."""
 
     name: str  # its own in the evaluation, such as "aime_2025", "aime_2025@16384" under a thinking budget
-    benchmark: str  # the benchmark's name, "aime_2025"; of a run, the split's
+    benchmark: str  # the benchmark's name, "aime_2025"; of a run, the name of its data
     problems: tuple[Problem, ...]
     sampling: Sampling
     thinking: bool

@@ -1,1 +1,1 @@
-"""Floor 6: a recipe's stages, run one after the other, resumed, measured and told."""
+"""Floor 6: a recipe's stages, run one after the other, resumed, measured and reported."""

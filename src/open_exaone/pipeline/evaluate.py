@@ -13,7 +13,7 @@ from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
-from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.evaluation.config import EvaluationConfig, SamplingChanges
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.report import Report, build_report, write_report
 from open_exaone.evaluation.run import Samples, run_tasks
@@ -25,7 +25,7 @@ from open_exaone.pipeline.folder import RunFolder, is_run
 from open_exaone.pipeline.measure import Machine, OnEvent, find_model, own_tasks
 from open_exaone.pipeline.report import versions
 from open_exaone.present.evaluation import write_evaluation_page
-from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine, VllmEngine
+from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine, VllmEngine, VllmServer
 from open_exaone.rollout.provider import Provider
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.rollout.providers.open import Policy, open_provider
@@ -33,32 +33,28 @@ from open_exaone.tasks.own import own_problems
 from open_exaone.verify.own import is_own
 from open_exaone.verify.settings import JudgeSettings
 
-LOCAL, VLLM = "local", "vllm"
+LOCAL, VLLM, VLLM_SERVER = "local", "vllm", "vllm_server"
 FLAGS = {"rows": "rows", "budgets": "budget", "modes": "mode", "skip_missing": "skip-missing", "changed": "changed"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
+class Choices(SamplingChanges):
     """What a measurement leaves to whoever asks for it; None is the suite's own."""
 
     suite: str | None = None  # a suite, a benchmark, a file of problems, a set of the run; None: the run's own
     stage: str | None = None  # which stage's model of a run; its last if None
-    engine: str = LOCAL  # "local", "vllm", or an endpoint's address
+    engine: str = LOCAL  # "local", "vllm", "vllm_server", or an endpoint's address
     rows: Mapping[str, str] = field(default_factory=dict)  # benchmark -> where its rows are
-    num_samples: int | None = None
     limit: int | None = None  # so many problems of each benchmark
-    budgets: tuple[int, ...] | None = None  # thinking budgets in tokens
     modes: tuple[str, ...] | None = None
-    seed: int | None = None
-    max_new_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
     until_width: float | None = None  # stop a task once its interval is so wide to each side
-    concurrency: int = 32  # requests in flight, of an endpoint
+    concurrency: int | None = None  # requests in flight, of a server; None: the engine's default
     skip_missing: bool = False  # leave out benchmarks that cannot be loaded
     changed: bool = False  # take benchmarks whose content differs from what we know
     compare: bool = False  # set the published numbers beside
-    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of vLLM, or of `ChatEndpoint`
+    engine_options: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of vLLM, or fields of `VllmServer` or `ChatEndpoint`
 
     def __post_init__(self) -> None:
         if self.until_width is not None and not 0 < self.until_width < 0.5:
@@ -134,10 +130,10 @@ def _planned(
 ) -> tuple[str, list[Task], Callable[[str], Sequence[str]]]:
     """The suite's name, its tasks, and which settings of a task LG did not publish."""
     run = RunFolder(Path(source)) if is_run(Path(source)) else None
-    splits = list(run.recipe().data) if run else []
+    data = list(run.recipe().data) if run else []
     suite = choices.suite
     is_file = suite is not None and "," not in suite and (suite.endswith(".jsonl") or is_own(suite))
-    if run is not None and (suite is None or suite in splits or is_file):
+    if run is not None and (suite is None or suite in data or is_file):
         return (*_own(run, suite, choices, settings), lambda name: ())
     if suite is None:
         if not is_address(source):
@@ -146,19 +142,14 @@ def _planned(
     try:
         found = load_suite(suite)
     except ConfigError as error:
-        of_run = f"; sets of this run are {', '.join(splits)}" if splits else ""
+        of_run = f"; data of this run are {', '.join(data)}" if data else ""
         raise ConfigError(f"--suite {suite}: {str(error).removeprefix(f'suite {suite!r}: ')}{of_run}") from error
     tasks = plan(
         found,
+        choices,
         rows=choices.rows,
         limit=choices.limit,
-        num_samples=choices.num_samples,
-        budgets=choices.budgets,
         modes=choices.modes,
-        seed=choices.seed,
-        max_new_tokens=choices.max_new_tokens,
-        temperature=choices.temperature,
-        top_p=choices.top_p,
         run_problems=run.problems if run else None,
         settings=settings,
         on_change="warn" if choices.changed else "error",
@@ -181,19 +172,8 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     name = suite or config.data
     if name is None:
         raise ConfigError(f"{run.path}: was measured on the suite {config.suite!r}: give --suite {config.suite}")
-    changed: dict[str, Any] = {
-        "data": name,
-        "suite": None,
-        "rows": {},
-        "limit": config.limit if suite is None else None,
-        "num_samples": choices.num_samples,
-        "seed": choices.seed,
-        "max_new_tokens": choices.max_new_tokens,
-        "temperature": choices.temperature,
-        "top_p": choices.top_p,
-    }
-    changes = {key: value for key, value in changed.items() if value is not None or key in ("suite", "limit")}
-    config = validate(EvaluationConfig, config.model_dump() | changes, "evaluation")
+    place: dict[str, Any] = {"data": name, "suite": None, "rows": {}, "limit": config.limit if suite is None else None}
+    config = validate(EvaluationConfig, config.model_dump() | place | choices.given(), "evaluation")
     is_file = name.endswith(".jsonl") or is_own(name)
     problems = own_problems(name, settings) if is_file else run.problems(name)
     limit = choices.limit or config.limit
@@ -228,22 +208,25 @@ def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
 def _engine(source: str, choices: Choices) -> EngineConfig:
     """What --engine and --engine-option name."""
     given = choices.engine_options
+    served = given if choices.concurrency is None else {"concurrency": choices.concurrency, **given}
     if is_address(source) and choices.engine != LOCAL:
         raise ConfigError(f"--engine {choices.engine}: {source} is an endpoint itself: leave --engine out")
     if is_address(source) or is_address(choices.engine):
         if choices.stage is not None:
             raise ConfigError(f"--stage {choices.stage}: an endpoint has no stages; name a run's folder")
         url, model = (source, None) if is_address(source) else (choices.engine, source)
-        fields = {"url": url, "model": model, "concurrency": choices.concurrency, **given}
-        return validate(ChatEndpoint, fields, "--engine-option")
+        return validate(ChatEndpoint, {"url": url, "model": model, **served}, "--engine-option")
+    if choices.engine == VLLM_SERVER:
+        return validate(VllmServer, {"kind": VLLM_SERVER, **served}, "--engine-option")
     if choices.engine == VLLM:
         return VllmEngine(kind="vllm", options=dict(given))
     if choices.engine != LOCAL:
         raise ConfigError(
-            f"--engine {choices.engine}: must be local, vllm, or an address such as http://localhost:8000/v1"
+            f"--engine {choices.engine}: must be local, vllm, vllm_server, or an address such as "
+            "http://localhost:8000/v1"
         )
     if given:
-        raise ConfigError(f"--engine-option {min(given)}: the local engine has no options; vLLM and endpoints have")
+        raise ConfigError(f"--engine-option {min(given)}: the local engine has no options; vLLM and servers have")
     return LocalEngine()
 
 
@@ -257,18 +240,10 @@ def _default_folder(source: str, suite: str, tasks: Sequence[Task], provider: Pr
 
 def _ours(task: Task, not_published: Callable[[str], Sequence[str]], choices: Choices) -> list[str]:
     """The settings that LG did not publish, and those that whoever asks has changed."""
-    asked = {
-        "k": choices.num_samples,
-        "seed": choices.seed,
-        "max_new_tokens": choices.max_new_tokens,
-        "temperature": choices.temperature,
-        "top_p": choices.top_p,
-        "thinking_budget": choices.budgets,
-    }
     published = not_published(task.name)
-    return list(
-        dict.fromkeys([*published, *(name for name, value in asked.items() if value is not None and published)])
-    )
+    names = {"num_samples": "k", "budgets": "thinking_budget"}
+    changed = [names.get(name, name) for name in choices.given()]
+    return list(dict.fromkeys([*published, *(changed if published else ())]))
 
 
 def _stopped_early(tasks: Sequence[Task], done: Sequence[tuple[Task, Samples]]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem, Sampling
-from open_exaone.evaluation.config import NUM_SAMPLES, EvaluationConfig
+from open_exaone.evaluation.config import OWN_SAMPLING, EvaluationConfig
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.config import Recipe
@@ -43,13 +43,8 @@ def own_tasks(
         name: of the problems.
         context: the model's, in tokens.
     """
-    sampling = Sampling(
-        max_new_tokens=config.reply_limit(context),
-        temperature=config.temperature,
-        top_p=config.top_p,
-        num_samples=config.num_samples or NUM_SAMPLES,
-        seed=config.seed,
-    )
+    values = OWN_SAMPLING | config.sampling.given() | {"max_new_tokens": config.reply_limit(context)}
+    sampling = Sampling(**values)
     samples = Task(name, name, tuple(problems), sampling, thinking, source)
     greedy = replace(sampling, temperature=0.0, num_samples=1)
     return [samples, replace(samples, name=name + GREEDY, sampling=greedy)]
@@ -66,7 +61,7 @@ def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
     assert samples.tokens is not None and samples.rates.truncated is not None  # of generations, both are known
     return {
         "mode": samples.mode,
-        "split": samples.name,
+        "measured_on": samples.name,
         "num_problems": samples.num_problems,
         "pass_at_1": samples.pass_at_1,
         "ci95": list(samples.ci95),

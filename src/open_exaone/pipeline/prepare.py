@@ -78,7 +78,7 @@ def shared_prompts(run: Run, prepared: dict[str, Prepared]) -> list[dict[str, An
     """The prompts that two stages of different data share, or a stage and the evaluation: counted, and the first named.
 
     Raises:
-        DataError: there are some, and the recipe says `disjoint`.
+        DataError: there are some, and the recipe says `disjoint`; or a benchmark of the evaluation cannot be loaded.
     """
     found = []
     stages = [stage for stage in run.recipe.stages if stage.name in prepared]
@@ -86,7 +86,8 @@ def shared_prompts(run: Run, prepared: dict[str, Prepared]) -> list[dict[str, An
         overlap = find_overlap(prepared[one.name], prepared[other.name]) if one.data != other.data else None
         if overlap is not None:
             found.append(_row(one.name, other.name, overlap))
-    questions = {prompt_hash(problem.question): problem.id for problem in run.evaluation_problems()}
+    tasks = evaluation_tasks(run, run.recipe.stages[-1]) if run.recipe.evaluation is not None else []
+    questions = {prompt_hash(problem.question): problem.id for task in tasks for problem in task.problems}
     for stage in stages:
         hashes_N = prepared[stage.name].prompts_N
         places = np.flatnonzero(np.isin(hashes_N, np.array(list(questions), np.uint64)))
@@ -171,16 +172,11 @@ def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
     assert config is not None  # the caller has looked
     if config.data is not None:
         return own_tasks(run.evaluation_problems(), config, config.data, context=context, thinking=thinking)
-    given = {name: getattr(config, name) for name in config.model_fields_set}
     return plan(
         load_suite(str(config.suite)),
+        config.sampling,
         rows=config.rows,
         limit=config.limit,
-        num_samples=config.num_samples,
         modes=None if config.mode is None else ("reasoning" if thinking else "non-reasoning",),
-        seed=given.get("seed"),
-        max_new_tokens=config.max_new_tokens,
-        temperature=given.get("temperature"),
-        top_p=given.get("top_p"),
         settings=run.judge,
     )

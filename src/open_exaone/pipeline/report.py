@@ -62,7 +62,7 @@ def _shape(folder: RunFolder, recipe: Recipe) -> ModelConfig:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a small JSON file says; nothing where there is none."""
+    """A small JSON file's content; empty where there is none."""
     values: dict[str, Any] = read_json(path) if path.is_file() else {}
     return values
 
@@ -90,8 +90,8 @@ def _showcase(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
     """The same three problems after every stage; none where nothing is measured on the recipe's own data."""
     by_stage = [stage_showcase(folder, recipe, index) for index in range(len(recipe.stages))]
     return [
-        {"problem": told[0]["problem"], "replies": [reply for stage in told for reply in stage["replies"]]}
-        for told in zip(*by_stage, strict=True)
+        {"problem": items[0]["problem"], "replies": [reply for item in items for reply in item["replies"]]}
+        for items in zip(*by_stage, strict=True)
     ]
 
 

@@ -48,7 +48,10 @@ def rescore_folder(
             task could be judged.
     """
     if (folder / "outcome.json").is_file():
-        raise ConfigError(f"{folder}: is a run's own measurement, which its story reads: measure the run anew instead")
+        raise ConfigError(
+            f"{folder}: is a run's own evaluation, from which the run's report is built: evaluate the run with "
+            f"`exaone eval {folder.parent.parent}`, and rescore the folder that this writes"
+        )
     store = Store(folder)
     with store.opened():
         stored = store.read()
@@ -68,10 +71,9 @@ def rescore_folder(
         if not changed:
             on_event({"message": "no verdict changed"})
         old = _old_report(folder)
-        told = {entry.name: entry for entry in old.tasks} if old else {}
-        entries = [
-            _scored_anew(told.get(task.name), task, rows) for task, rows in zip(stored.tasks, samples, strict=True)
-        ]
+        old_entries = {entry.name: entry for entry in old.tasks} if old else {}
+        pairs = zip(stored.tasks, samples, strict=True)
+        entries = [_scored_anew(old_entries.get(task.name), task, rows) for task, rows in pairs]
         report = build_report(
             entries,
             suite=str(stored.plan.get("suite")),
@@ -83,7 +85,7 @@ def rescore_folder(
         )
         flat = [sample for rows in samples for row in rows for sample in row]
         store.finish(stored.tasks, flat, stored.others)
-    return publish(folder, report, compare=compare or any(entry.published for entry in told.values()))
+    return publish(folder, report, compare=compare or any(entry.published for entry in old_entries.values()))
 
 
 def _old_report(folder: Path) -> Report | None:

@@ -9,11 +9,11 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_json
 from open_exaone.data.store import Prepared
-from open_exaone.evaluation.config import NUM_SAMPLES
+from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.prepare import evaluation_tasks, prepare_stage, samples_pairs, shared_prompts
+from open_exaone.pipeline.prepare import prepare_stage, samples_pairs, shared_prompts
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run
 from open_exaone.present.card import write_card
@@ -86,9 +86,7 @@ def _prepared(
     prepared = {stage.name: prepare_stage(run, stage) for stage in rest}
     questions = hashlib.sha256(repr(run.evaluation_problems()).encode()).hexdigest()
     if before is None:
-        shared = shared_prompts(run, prepared)
-        if recipe.evaluation is not None and recipe.evaluation.suite is not None:
-            evaluation_tasks(run, recipe.stages[-1])  # a suite that cannot be loaded is found now
+        shared = shared_prompts(run, prepared)  # a suite that cannot be loaded is found now
         numbers = {name: [len(data), int(data.tokens_N.sum())] for name, data in prepared.items()}
         seconds = time.perf_counter() - started
         before = {"seconds": seconds, "examples_and_tokens": numbers, "shared_prompts": shared, "evaluation": questions}
@@ -128,7 +126,7 @@ def _evaluation_tokens(run: Run) -> float:
     evaluation, num_problems = run.recipe.evaluation, len(run.evaluation_problems())
     if evaluation is None:
         return 0.0
-    num_samples = (evaluation.num_samples or NUM_SAMPLES) + 1  # and a greedy one
+    num_samples = (evaluation.num_samples or OWN_SAMPLING["num_samples"]) + 1  # and a greedy one
     return num_problems * num_samples * REPLY_SHARE * evaluation.reply_limit(run.shape.max_positions)
 
 

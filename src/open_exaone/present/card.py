@@ -8,7 +8,7 @@ from open_exaone.base.files import write_text
 from open_exaone.base.printable import printable
 from open_exaone.base.text import count
 from open_exaone.present import formatting
-from open_exaone.present.stages import closing_rows, ladder, read_report, training_rows
+from open_exaone.present.stages import Entry, by_benchmark, closing_rows, read_report, training_rows
 
 FROM_SCRATCH = (
     "This model was trained from random weights by Open-EXAONE, an open implementation of the EXAONE Deep and "
@@ -53,7 +53,7 @@ def render_card(report: dict[str, Any]) -> str:
     model = report.get("model") or {}
     source = model.get("source")
     about, licence = (POST_TRAINED, LICENCE_POST_TRAINED) if source else (FROM_SCRATCH, LICENCE_FROM_SCRATCH)
-    limits = (*(() if source else LIMITS_FROM_SCRATCH), *(LIMITS if ladder(report) else LIMITS[1:]))
+    limits = (*(() if source else LIMITS_FROM_SCRATCH), *(LIMITS if by_benchmark(report) else LIMITS[1:]))
     sections = [
         "# A model trained with Open-EXAONE",
         f"{about.format(source=_cell(source))}\n\nRecipe: `{_cell(report.get('recipe', 'unknown'))}`.",
@@ -87,24 +87,29 @@ def _training(report: Mapping[str, Any]) -> str:
 
 
 def _results(report: dict[str, Any]) -> str:
-    rungs = ladder(report)
-    if not rungs:
+    benchmarks = by_benchmark(report)
+    if not benchmarks:
         return "This run has no evaluation."
-    last = rungs[-1]
+    parts = [_table(*closing_rows(report))]
+    for entries in benchmarks.values():
+        parts += _last_result(entries[-1])
+    return "\n\n".join(part for part in parts if part)
+
+
+def _last_result(last: Entry) -> tuple[str, str, str]:
+    """On what the last stage was measured, and its score on each family of these problems."""
     per_task = [
         [formatting.words(task), formatting.percent(score["pass_at_1"]), formatting.interval(score.get("ci95"))]
         for task, score in sorted((last.get("per_task") or {}).items())
     ]
-    problems = f"Measured on {count(last['num_problems'], 'problem')}" if last.get("num_problems") else ""
-    parts = [
-        _table(*closing_rows(report)),
-        f"{problems} of the {_cell(last.get('split', 'test'))} split; intervals are at 95%, clustered by problem."
-        if problems
+    name = f" of `{_cell(last['measured_on'])}`" if last.get("measured_on") else ""
+    return (
+        f"Measured on {count(last['num_problems'], 'problem')}{name}; intervals are at 95%, clustered by problem."
+        if last.get("num_problems")
         else "",
         f"After `{_cell(last['name'])}`, by family:" if per_task else "",
         _table(["family", "pass@1", "95% interval"], per_task),
-    ]
-    return "\n\n".join(part for part in parts if part)
+    )
 
 
 def _sentence(facts: Sequence[str]) -> str:

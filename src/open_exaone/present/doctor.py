@@ -32,7 +32,7 @@ NEEDED = (
 
 
 def checks(folder: Path = Path()) -> list[Finding]:
-    """Looks at what the story and the judge need; "missing" is what keeps the story from running."""
+    """Looks at what `exaone run` and the judges need; "missing" is what keeps `exaone run` from running."""
     return [_python(), *_libraries(), *_processor(), _kernels(), _memory(), _disk(folder), _gpu(), *findings()]
 
 
@@ -56,7 +56,7 @@ def _processor() -> list[Finding]:
         (
             "ok" if cores >= 2 else "note",
             "processor",
-            f"{cores} cores" + ("" if cores >= 2 else ": the story is slow on one"),
+            f"{cores} cores" + ("" if cores >= 2 else ": the default recipe is slow on one"),
         )
     ]
     if has_fast_cpu_bfloat16():
@@ -80,12 +80,12 @@ def _memory() -> Finding:
             if line.startswith("MemAvailable:"):
                 free = int(line.split()[1]) * 1024
     except (OSError, ValueError):
-        return "note", "memory", "cannot be read here; the story needs up to 4 GB"
+        return "note", "memory", "cannot be read here; the default recipe needs up to 4 GB"
     text = f"{formatting.size(free)} free"
     return (
         ("ok", "memory", text)
         if free >= NEEDED_MEMORY_BYTES
-        else ("note", "memory", f"{text}: the story needs up to 4 GB")
+        else ("note", "memory", f"{text}: the default recipe needs up to 4 GB")
     )
 
 

@@ -46,9 +46,9 @@ class Frame(NamedTuple):
         return self.bottom - (self.bottom - self.top) * _share(value, *self.y_range)
 
 
-def climb(points: Sequence[Point], others: Sequence[tuple[int, float]] = ()) -> str:
-    """pass@1 by stage, with 95% intervals; `others` are (stage index, pass@1) in another mode, drawn hollow."""
-    highest = max([point.high for point in points] + [value for _, value in others])
+def climb(points: Sequence[Point]) -> str:
+    """pass@1 by stage, with 95% intervals."""
+    highest = max(point.high for point in points)
     ticks = nice_ticks(0.0, min(1.0, max(0.05, highest * 1.05)))
     frame = Frame(46, 26, 470, 250, (-0.45, len(points) - 0.55), (0.0, max(ticks[-1], highest)))
     parts = [grid(frame, ticks, [f"{100 * tick:.3g}%" for tick in ticks])]
@@ -61,7 +61,6 @@ def climb(points: Sequence[Point], others: Sequence[tuple[int, float]] = ()) -> 
         side = (x + 3, "end") if rises else (x, "middle")
         parts.append(caption(side[0], frame.y(point.high) - 9, formatting.percent(point.value), "value", side[1]))
         parts.append(caption(x, 274, shorten(point.name, 64 // max(len(points), 4)), "name", "middle"))
-    parts += [f'<circle class="hollow" cx="{frame.x(i):.1f}" cy="{frame.y(y):.1f}" r="4"/>' for i, y in others]
     label = "; ".join(
         f"{p.name} {formatting.percent(p.value)} ({formatting.interval((p.low, p.high))})" for p in points
     )

@@ -8,7 +8,7 @@ from open_exaone.base.files import read_jsonl, write_text
 from open_exaone.base.printable import printable
 from open_exaone.base.text import count
 from open_exaone.present import formatting, plots
-from open_exaone.present.stages import Entry, closing_rows, is_number, ladder, read_report, split_entries, training_rows
+from open_exaone.present.stages import Entry, by_benchmark, closing_rows, is_number, read_report, training_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -35,6 +35,7 @@ SERIES = {  # metrics.jsonl key: its plot's title; shown in this order, other se
     "retries": "retries",
 }
 FAULTS = frozenset({"error_share", "masked_rollouts", "skipped_steps", "retries"})  # shown where there are any
+HEATMAPS = (("By family of problems", "family", "per_task"), ("By language", "language", "per_language"))
 Series = dict[str, tuple[list[float], list[float]]]  # per metric, its steps and its values
 MARKS = {"correct": "✓", "wrong": "✗", "truncated": "…", "unparsed": "?"}
 
@@ -62,18 +63,18 @@ def stage_metrics(run_folder: Path) -> Callable[[str], list[dict[str, Any]]]:
 
 def render(report: dict[str, Any], metrics: Callable[[str], list[dict[str, Any]]]) -> str:
     """The page as text; the same report gives the same bytes."""
-    rungs = ladder(report)
+    benchmarks = by_benchmark(report)
     page: str = template("report.html.jinja").render(
         report=report,
-        rungs=rungs,
-        climb=_climb(report, rungs) if rungs else "",
-        has_other_modes=len(split_entries(report)) > len(rungs),
-        results=closing_rows(report) if rungs else None,
+        measured=next(iter(benchmarks.values()), []),
+        climbs=[(name, _climb(entries)) for name, entries in benchmarks.items()],
+        results=closing_rows(report) if benchmarks else None,
         trained=training_rows(report),
         totals=_totals(report),
         heatmaps=[
-            ("By family of problems", "family", heatmap(rungs, "per_task")),
-            ("By language", "language", heatmap(rungs, "per_language")),
+            (f"{title}: {name}" if len(benchmarks) > 1 else title, noun, entries, heatmap(entries, field))
+            for name, entries in benchmarks.items()
+            for title, noun, field in HEATMAPS
         ],
         curves=_curves(report["stages"], metrics),
         settings=settings(report),
@@ -112,22 +113,21 @@ def template(name: str) -> Any:
 
 def _totals(report: Mapping[str, Any]) -> dict[str, int]:
     """What all stages together took, and how many there were."""
-    stages = {entry["name"]: entry for entry in report["stages"]}
-    sums = {key: sum(entry.get(key) or 0 for entry in stages.values()) for key in ("train_steps", "train_tokens")}
+    stages = report["stages"]
+    sums = {key: sum(entry.get(key) or 0 for entry in stages) for key in ("train_steps", "train_tokens")}
     return {"stages": len(stages), **sums}
 
 
-def _climb(report: dict[str, Any], rungs: Sequence[Entry]) -> str:
-    index = {rung["name"]: i for i, rung in enumerate(rungs)}
-    others = [(index[e["name"]], e["pass_at_1"]) for e in split_entries(report) if not any(e is rung for rung in rungs)]
-    points = [plots.Point(e["name"], e["pass_at_1"], *(e.get("ci95") or [e["pass_at_1"]] * 2)) for e in rungs]
-    return plots.climb(points, others)
+def _climb(entries: Sequence[Entry]) -> str:
+    return plots.climb(
+        [plots.Point(e["name"], e["pass_at_1"], *(e.get("ci95") or [e["pass_at_1"]] * 2)) for e in entries]
+    )
 
 
-def heatmap(rungs: Sequence[Entry], field: str) -> list[tuple[str, list[Entry | None]]]:
+def heatmap(entries: Sequence[Entry], field: str) -> list[tuple[str, list[Entry | None]]]:
     """Per task or language, its score after each stage; None where the stage was not measured on it."""
-    names = sorted({name for rung in rungs for name in rung.get(field) or {}})
-    return [(name, [(rung.get(field) or {}).get(name) for rung in rungs]) for name in names]
+    names = sorted({name for entry in entries for name in entry.get(field) or {}})
+    return [(name, [(entry.get(field) or {}).get(name) for entry in entries]) for name in names]
 
 
 def _curves(

@@ -10,7 +10,7 @@ from open_exaone.base.files import read_json
 from open_exaone.base.printable import printable
 from open_exaone.present import formatting
 
-Entry = dict[str, Any]  # one stage; where it was evaluated, in one mode on one split
+Entry = dict[str, Any]  # one stage; where it was evaluated, on one benchmark or one set of problems
 Columns = list[tuple[str, Callable[[Entry], str]]]  # headings, and how a cell is read
 
 
@@ -29,44 +29,29 @@ def read_report(run_folder: Path) -> dict[str, Any]:
     return report
 
 
-def measured(report: Mapping[str, Any]) -> list[Entry]:
-    """The entries that an evaluation gave a pass@1."""
-    return [entry for entry in report["stages"] if is_number(entry.get("pass_at_1"))]
+def by_benchmark(report: Mapping[str, Any]) -> dict[str, list[Entry]]:
+    """For each benchmark or set of problems that a stage was measured on, the entries with a pass@1, in order."""
+    found: dict[str, list[Entry]] = {}
+    for entry in _entries(report):
+        if is_number(entry.get("pass_at_1")):
+            found.setdefault(entry.get("measured_on", ""), []).append(entry)
+    return found
 
 
-def ladder(report: Mapping[str, Any]) -> list[Entry]:
-    """One entry per evaluated stage, in order, to compare the stages by: on the test split, in the last one's mode.
-
-    A stage not measured in that mode (a base model that does not think yet) stands in the mode it has.
-    """
-    entries = split_entries(report)
-    if not entries:
-        return []
-    modes = [entry.get("mode") for entry in entries if entry["name"] == entries[-1]["name"]]
-    mode = "reasoning" if "reasoning" in modes else modes[-1]
-    rungs: dict[str, Entry] = {}
-    for entry in entries:
-        if entry["name"] not in rungs or entry.get("mode") == mode:
-            rungs[entry["name"]] = entry
-    return list(rungs.values())
-
-
-def split_entries(report: Mapping[str, Any]) -> list[Entry]:
-    """The evaluated entries on the test split; where there is none, on the last entry's split."""
-    entries = measured(report)
-    splits = [entry.get("split") for entry in entries]
-    return [entry for entry in entries if entry.get("split") == ("test" if "test" in splits else splits[-1])]
+def _entries(report: Mapping[str, Any]) -> list[Entry]:
+    """The stages' entries; a stage that was measured by a suite has one for each benchmark of it."""
+    return [{**entry, **part} for entry in report["stages"] for part in entry.get("tasks") or [entry]]
 
 
 def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The closing table: its headings, and a row of texts per entry; the split is named where there are several.
+    """The closing table: its headings, and a row of texts per stage, or per stage and benchmark of a suite.
 
     Without an evaluation, it is the table of what was trained.
     """
-    entries = measured(report)
-    if not entries:
+    benchmarks, entries = by_benchmark(report), _entries(report)
+    if not benchmarks:
         return training_rows(report)
-    sizes = {entry.get("k") for entry in entries}
+    sizes = {entry.get("k") for measured in benchmarks.values() for entry in measured}
     k = str(sizes.pop()) if len(sizes) == 1 and None not in sizes else "k"
     columns: Columns = [
         ("stage", lambda e: printable(e["name"])),
@@ -81,9 +66,9 @@ def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
         ("train tokens", lambda e: formatting.number(e.get("train_tokens"))),
         ("train time", lambda e: formatting.duration(e.get("train_seconds"))),
     ]
-    if len({entry.get("split") for entry in entries}) > 1:
-        columns.insert(2, ("split", lambda e: printable(e.get("split") or formatting.NONE)))
-    return [title for title, _ in columns], [[read(entry) for _, read in columns] for entry in report["stages"]]
+    if len(benchmarks) > 1:
+        columns.insert(1, ("benchmark", lambda e: printable(e.get("measured_on") or formatting.NONE)))
+    return [title for title, _ in columns], [[read(entry) for _, read in columns] for entry in entries]
 
 
 TRAINED: Columns = [
@@ -102,8 +87,7 @@ TRAINED: Columns = [
 
 def training_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """What was trained: headings, and a row of texts per stage; columns that no stage has are left out."""
-    entries: list[Entry] = list({entry["name"]: entry for entry in reversed(report["stages"])}.values())[::-1]
-    columns = [(title, [read(entry) for entry in entries]) for title, read in TRAINED]
+    columns = [(title, [read(entry) for entry in report["stages"]]) for title, read in TRAINED]
     columns = [(title, cells) for title, cells in columns if set(cells) != {formatting.NONE}]
     return [title for title, _ in columns], [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
 

@@ -21,7 +21,7 @@ LOG_EVERY_S = 600.0
 MAX_FAILURES = 5  # of one question, each time while the endpoint answered another one just before and just after
 UNJUDGED = Verdict(VerdictStatus.ERROR, None, "Not judged yet.", Outage.DOWN)
 _SAVED = "the samples are saved, and the same command resumes"
-_POLL_S = 0.1  # how soon Ctrl-C is heeded
+_POLL_S = 0.1  # how soon Ctrl-C takes effect
 Item = TypeVar("Item", Rollout, Sample)
 Key = TypeVar("Key", bound=Hashable)
 
@@ -115,7 +115,7 @@ def _sleep(seconds: float) -> None:
 
 
 def _look(endpoint: Endpoint) -> EndpointError | None:
-    """`find_outage`, which may take long, in a thread, so that Ctrl-C is heeded meanwhile."""
+    """`find_outage`, which may take long, in a thread, so that Ctrl-C takes effect meanwhile."""
     found: Future[EndpointError | None] = Future()
 
     def look() -> None:

@@ -19,7 +19,7 @@ from open_exaone.verify.own import is_own
 
 JUDGED_AT_ONCE = 64  # samples
 LONGEST_BATCH_S = 1.0  # until a batch of fewer is judged
-_POLL_S = 0.1  # how soon Ctrl-C is heeded
+_POLL_S = 0.1  # how soon Ctrl-C takes effect
 _SLOW_KINDS = frozenset({"code", "reasoning_gym", "rule_then_judge"})
 
 

@@ -28,7 +28,7 @@ class StageConfig(Config):
     lora: LoraConfig | None = None
     """Train low-rank adapters beside frozen weights; all weights are trained if left out."""
     optimizer: OptimizerConfig
-    """How weights move."""
+    """The optimizer and its learning rate."""
     micro_batch_tokens: int = Field(default=4096, gt=0)
     """The most tokens in one forward and backward pass; changes memory, not the result."""
     recompute_activations: bool = False
@@ -38,7 +38,7 @@ class StageConfig(Config):
     keep: KeepConfig = KeepConfig()
     """Which saved states stay, and how they are written."""
     logging: LoggingConfig = LoggingConfig()
-    """What is told of it while it trains, and what stops it."""
+    """Where its metrics go while it trains, and what stops it."""
 
 
 class SupervisedStage(StageConfig):
@@ -67,10 +67,12 @@ class SupervisedStage(StageConfig):
 
 
 class PreferenceStage(StageConfig):
-    """Learns pairs of a chosen and a rejected reply; in a recipe, of the model's own judged samples."""
+    """Learns from pairs of a chosen and a rejected reply: those in its data or, where its data are problems, those
+    chosen from the model's own judged samples."""
 
     kind: Literal["preference"]
-    """"preference": learn pairs; in a recipe it samples, judges, and pairs a correct reply with an incorrect one."""
+    """"preference": learn from pairs. Where its data are problems, it samples, judges the samples, and pairs a correct
+    reply with an incorrect one."""
     num_epochs: float = Field(default=1.0, gt=0, le=1000)
     """Passes over the pairs."""
     loss: PreferenceLoss = SimPER()
@@ -78,13 +80,13 @@ class PreferenceStage(StageConfig):
     batch_pairs: int = Field(default=32, gt=0)
     """Pairs in one optimizer step."""
     num_samples: int = Field(default=8, ge=2, le=1024)
-    """Samples of each problem."""
+    """Where its data are problems: the samples of each."""
     pairs_per_problem: int = Field(default=1, gt=0)
-    """The most pairs that one problem gives."""
+    """Where its data are problems: the most pairs that one gives."""
     temperature: float = Field(default=1.0, gt=0, le=10)
-    """Of the samples."""
+    """Where its data are problems: the temperature at which replies are sampled."""
     max_new_tokens: int = Field(default=1024, gt=0)
-    """The longest sample."""
+    """Where its data are problems: the longest sampled reply in tokens, its thought included."""
     mode: Literal["reasoning", "non_reasoning"] = "reasoning"
     """The mode in which samples are drawn."""
 
@@ -105,7 +107,7 @@ class RlStage(StageConfig):
     group_size: int = Field(default=8, ge=2, le=1024)
     """G, samples of each prompt, drawn at temperature 1: from the very distribution that is trained."""
     max_new_tokens: int = Field(gt=0)
-    """The longest sample."""
+    """The longest sampled reply in tokens, its thought included."""
     loss: PolicyLoss = Grpo()
     """What is minimised, such as { name = "grpo", divide_by_std = false }."""
     reward: Reward = "correct"

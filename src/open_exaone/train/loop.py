@@ -29,11 +29,11 @@ from open_exaone.train.saver import Saver
 from open_exaone.train.settings import KeepConfig, LoggingConfig
 from open_exaone.train.state import Progress
 
-MAX_EMPTY_STEPS = 10  # in a row; a warning tells of them
-EMPTY_MEND = (
+MAX_EMPTY_STEPS = 10  # in a row; a warning is logged then
+WHY_EMPTY = (
     "in reinforcement learning all samples of each problem had the same reward (see rollouts/): choose problems that "
     "the model solves sometimes, a larger max_new_tokens where replies are cut off, a larger group_size, or a reward "
-    "that tells more apart"
+    "that distinguishes more of them"
 )
 
 Metrics = dict[str, float]
@@ -92,16 +92,16 @@ def train(
 ) -> Progress:
     """Runs a stage to its end, from its last whole saved state where there is one.
 
-    Ctrl-C and SIGTERM are heeded between micro-batches: the step that was begun is given up, and the state behind the
+    Ctrl-C and SIGTERM take effect between micro-batches: the step that was begun is given up, and the state behind the
     last whole one is saved. Where the disk fills up, the run stops and the states saved before are kept.
 
     Args:
         folder: gets `checkpoints/` and `metrics.jsonl`.
-        on_step: told each step's metrics.
+        on_step: called with each step's metrics.
         fingerprint: names and texts of what decides the outcome (`state.fingerprint_of`; files' hashes): a state that
             was saved with others is not gone on from. None: not looked at.
         keep: which saved states stay; the stage's own settings where None. `logging` likewise.
-        flops_per_token: of a forward and backward pass; with it rows tell FLOP/s and MFU.
+        flops_per_token: of a forward and backward pass; with it rows have FLOP/s and MFU.
         measure: called behind each step with its number; what it gives joins the step's row.
         seed: of the global random states, where the stage begins.
 
@@ -129,7 +129,7 @@ def train(
 
 
 def _step_and_save(run: "_Run", saver: Saver, watching: MetricsWriter, on_step: OnStep) -> None:
-    """One step, told; its state saved where it is time for that, or where the run ends here."""
+    """One step, its metrics logged, and its state saved where it is time for that or where the run ends here."""
     progress, device, config = run.progress, run.model.device, run.objective.config
     before = random_state(device)
     try:
@@ -142,7 +142,7 @@ def _step_and_save(run: "_Run", saver: Saver, watching: MetricsWriter, on_step: 
     if run.measure is not None:
         with computing(run.model, "train"):
             row |= run.measure(progress.step)
-    watching.tell(row)
+    watching.log(row)
     on_step(row)
     saver.note(row)
     is_last = progress.skipped_in_a_row >= run.logging.max_skipped_steps or interrupt.requested()
@@ -232,7 +232,7 @@ class _Run:
             return
         self.empty_in_a_row += 1
         self.progress.empty_steps += 1
-        self.progress.why_empty = data.why_empty or EMPTY_MEND
+        self.progress.why_empty = data.why_empty or WHY_EMPTY
         if self.empty_in_a_row == MAX_EMPTY_STEPS and not self.has_warned_of_empty:
             self.has_warned_of_empty = True
             logger.warning("%d steps in a row had nothing to learn from: %s", MAX_EMPTY_STEPS, self.progress.why_empty)
@@ -272,7 +272,7 @@ def _learned(folder: Path, progress: Progress) -> Progress:
     """
     if progress.tokens:
         return progress
-    why = progress.why_empty or EMPTY_MEND
+    why = progress.why_empty or WHY_EMPTY
     if progress.step < MAX_EMPTY_STEPS:
         logger.warning("%s: none of the %d steps had anything to learn from: %s", folder, progress.step, why)
         return progress
@@ -283,9 +283,9 @@ def _learned(folder: Path, progress: Progress) -> Progress:
 
 
 def _stuck(folder: Path, progress: Progress, logging: LoggingConfig) -> OpenExaoneError:
-    told = f" or was a spike beside a median of {statistics.median(progress.norms):.3g}" if progress.norms else ""
+    spike = f" or was a spike beside a median of {statistics.median(progress.norms):.3g}" if progress.norms else ""
     return OpenExaoneError(
-        f"{folder}: the gradient was not finite{told}, {logging.max_skipped_steps} steps in a row; the weights are as "
+        f"{folder}: the gradient was not finite{spike}, {logging.max_skipped_steps} steps in a row; the weights are as "
         f"they were before these, and saved in checkpoints/: lower the learning rate, or look at the data of these "
         f"steps"
     )

@@ -1,4 +1,4 @@
-"""What is told of a stage while it trains: metrics.jsonl always, sinks of the user's choice, and its pace."""
+"""A stage's metrics while it trains: metrics.jsonl always, sinks of the user's choice, and its pace."""
 
 import hashlib
 import importlib
@@ -30,7 +30,7 @@ class Sink(NamedTuple):
 class MetricsWriter:
     """Writes each step's row to metrics.jsonl and hands its numbers to the sinks; use as a context manager.
 
-    A sink that fails is told of once and left; training goes on.
+    A sink that fails is logged once and not used again; training goes on.
     """
 
     def __init__(self, folder: Path, config: LoggingConfig, step: int, num_bytes: int | None) -> None:
@@ -50,7 +50,7 @@ class MetricsWriter:
         """Of metrics.jsonl."""
         return self._path.stat().st_size if self._path.exists() else 0
 
-    def tell(self, row: Mapping[str, Any]) -> None:
+    def log(self, row: Mapping[str, Any]) -> None:
         append_jsonl(self._path, row)
         values = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
         step = int(values.pop("step"))

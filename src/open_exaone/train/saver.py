@@ -54,7 +54,7 @@ class Saver:
         self._saved_step = 0
         self._has_warned = False
         self._scores: list[float] = []  # of the steps since the last state
-        self._told: dict[str, None] = {}  # the metrics that there were instead
+        self._metric_names: dict[str, None] = {}  # the metrics that there were instead
         self._has_missed_a_score = False
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -108,14 +108,14 @@ class Saver:
         if self._fingerprint is None or found == dict(self._fingerprint):
             return
         names = sorted(found.keys() | self._fingerprint.keys())
-        said = [
+        differences = [
             f"{name} was {_short(found.get(name))} and is {_short(self._fingerprint.get(name))}"
             for name in names
             if found.get(name) != self._fingerprint.get(name)
         ]
         raise RunFolderError(
-            f"{self.folder}: was saved by another run: {'; '.join(said)}: put back what has changed, or choose another "
-            f"folder"
+            f"{self.folder}: was saved by another run: {'; '.join(differences)}: put back what has changed, or choose "
+            "another folder"
         )
 
     def note(self, row: Mapping[str, Any]) -> None:
@@ -126,7 +126,7 @@ class Saver:
         if value is not None:
             self._scores.append(float(value))
         elif not self._has_missed_a_score:
-            self._told |= dict.fromkeys(name for name in row if name not in NO_METRICS)
+            self._metric_names |= dict.fromkeys(name for name in row if name not in NO_METRICS)
 
     def save(
         self,
@@ -154,7 +154,7 @@ class Saver:
                 logger.warning(
                     "keep.best: no step since the last saved state had a number for %r, so this one is not compared; "
                     "there are: %s",
-                    *(self._keep.best, ", ".join(self._told)),
+                    *(self._keep.best, ", ".join(self._metric_names)),
                 )
             values = {
                 "progress": asdict(progress),
@@ -184,7 +184,7 @@ class Saver:
     def _write_in_thread(self, snapshot: Snapshot) -> None:
         try:
             self._write(snapshot)
-        except BaseException as error:  # told by the thread that trains
+        except BaseException as error:  # raised in the thread that trains
             self._error = error
 
     def _write(self, snapshot: Snapshot) -> None:

@@ -1,4 +1,4 @@
-"""How a stage's states are kept and how it is watched. No torch here, so that recipes parse quickly."""
+"""How a stage's states are kept and how its metrics are logged. No torch here, so that recipes parse quickly."""
 
 from typing import Literal
 
@@ -22,11 +22,11 @@ class KeepConfig(Config):
     async_save: bool = True
     """Write states from a copy, in a thread, while training goes on; without memory for a copy, training waits."""
     stop_within_s: float = Field(default=30.0, gt=0, le=86_400)
-    """The seconds that a machine leaves between SIGTERM and SIGKILL; a warning tells where a stop would take longer."""
+    """The seconds that a machine leaves between SIGTERM and SIGKILL; where a stop would take longer, it is logged."""
 
 
 class LoggingConfig(Config):
-    """What is told of a stage while it trains, and what stops it."""
+    """Where a stage's metrics go while it trains, and what stops it."""
 
     track: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
     """Where metrics go besides metrics.jsonl, which is always written."""

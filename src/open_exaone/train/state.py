@@ -78,9 +78,9 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[s
     missing = [name for name in (*FILES, SUMS) if not (path / name).is_file()]
     if missing:
         raise DataError(f"it has no {', '.join(missing)}")
-    said = (path / SUMS).read_bytes()
-    if said != _sums(path):
-        lines = {line.split()[-1]: line for line in said.decode("ascii", "replace").splitlines() if line.split()}
+    sums = (path / SUMS).read_bytes()
+    if sums != _sums(path):
+        lines = {line.split()[-1]: line for line in sums.decode("ascii", "replace").splitlines() if line.split()}
         wrong = [line.split()[-1] for line in _sums(path).decode().splitlines() if lines.get(line.split()[-1]) != line]
         raise DataError(f"the checksum of {', '.join(wrong) or SUMS} is wrong")
     masters, tensors = (load_file(path / f"{name}.safetensors") for name in ("master", "optimizer"))

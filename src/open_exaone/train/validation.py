@@ -1,4 +1,4 @@
-"""The loss on data that is not learned, told beside the steps' own metrics."""
+"""The loss on data that is not learned, logged beside the steps' own metrics."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from open_exaone.train.supervised import Supervised
 def validating(
     learning: Supervised, model: LanguageModel, documents: Sequence[Document], every_steps: int
 ) -> Callable[[int], Metrics]:
-    """What `train` calls behind each step: it tells `validation_loss` every so many steps, and behind the last."""
+    """What `train` calls behind each step: gives `validation_loss` every so many steps, and after the last."""
 
     def measure(step: int) -> Metrics:
         if step % every_steps and step != learning.num_steps:

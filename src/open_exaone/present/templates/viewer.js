@@ -285,7 +285,7 @@ async function show(i) {
   if (run !== openRun) return;
   const verdict = verdictOf(i);
   const versus = make("div", `versus ${tone(verdict)}`);
-  versus.append(told("gold", gold), told("extracted", extracted ?? "–", "tone", line));
+  versus.append(labelled("gold", gold), labelled("extracted", extracted ?? "–", "tone", line));
   const answered = block("answer", answer, line);
   if (answer === "") answered.append("(no answer)");
   const detail = by("detail");
@@ -308,7 +308,7 @@ async function show(i) {
   measured("opened", since);
 }
 
-function told(name, text, className = "", line = 0) {
+function labelled(name, text, className = "", line = 0) {
   const node = make("div", className);
   node.append(make("span", "", name), block("", text, line));
   return node;
@@ -364,7 +364,7 @@ function thought(i, length, line) {
 
 function facts(i, language, finished, line) {
   const [prompt, all, thoughts] = [samples.prompt[i], samples.tokens[i], samples.thought[i]];
-  const told = {
+  const values = {
     "stopped by": samples.stops[samples.stop[i]] || "–",
     "tokens of the prompt": prompt ? count(prompt) : "not counted",
     "tokens of the reply": !all ? "not counted" : count(all) + (thoughts ? `, of them ${count(thoughts)} thought` : ""),
@@ -373,7 +373,7 @@ function facts(i, language, finished, line) {
     "where it stands": `samples.jsonl, line ${count(line)}`,
   };
   const list = make("dl");
-  for (const [name, value] of Object.entries(told)) {
+  for (const [name, value] of Object.entries(values)) {
     if (value === null) continue;
     const pair = make("div");
     pair.append(make("dt", "", name), make("dd", "", value));

@@ -19,7 +19,7 @@ from open_exaone.rollout.providers.completion import count_of
 MAX_RESPONSE_BYTES = 64 << 20
 NUM_LIKE_FAILURES = 8  # in a row, after which the others would fail alike
 _UNREACHABLE_ATTEMPTS = 3  # before anything was answered: a wrong address is reported soon
-_POLL_S = 0.1  # how soon Ctrl-C is heeded
+_POLL_S = 0.1  # how soon Ctrl-C takes effect
 _DEFAULT_KEY = "OPENAI_API_KEY"
 _KEY = "put the right key into the environment variable OPENAI_API_KEY, or that which api_key_variable names in Python"
 _WORDS = Words(
@@ -158,7 +158,7 @@ class _Run:
 
 
 def _next(results: "queue.Queue[T]") -> T:
-    """Waits for a result, and heeds Ctrl-C meanwhile."""
+    """Waits for a result; Ctrl-C ends the wait."""
     while True:
         interrupt.check()
         with suppress(queue.Empty):
