@@ -1,38 +1,50 @@
-"""How many samples may decode together before memory runs out."""
+"""How many blocks of keys and values memory holds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from open_exaone.model.config import ModelConfig
+from open_exaone.base.errors import PromptTooLongError
+from open_exaone.engine.blocks import GLOBAL, Blocks
 
-MAX_SLOTS = 128  # more gain little: by then a step's time grows with its rows
-_SHARE = 0.8  # of what is free; the rest is for what the estimate leaves out
-_LOGITS = 8  # copies of a row's logits that drawing takes, float32
-_SHORT = 512  # tokens; up to here attention may hold all scores of a prompt at once
+_SHARE = 0.8  # of what is free; the rest is for activations and logits
+_GIB = 1 << 30
 
 
-def slots_that_fit(
-    config: ModelConfig, *, longest_prompt: int, max_length: int, bytes_per_value: int, free_bytes: int
-) -> int:
-    """How many samples fit into memory together: at least 1, at most 128.
-
-    A sample takes its keys and values, its logits, and while its prompt is read, the prompt's keys, values and
-    activations, as though all prompts were read at once.
+def pool_sizes(
+    lengths: Sequence[int], window: int | None, block_bytes: Sequence[int], free_bytes: int
+) -> tuple[int, int]:
+    """How many blocks the global and the local layers get: what these sequences take together, as far as memory goes.
 
     Args:
-        longest_prompt: in tokens.
-        max_length: the most tokens that a prompt and its reply have together.
-        bytes_per_value: of keys, values and activations.
+        lengths: tokens of each sequence, the longest first.
+        window: positions that a local layer sees.
+        block_bytes: of each kind; 0 where there are no such layers.
         free_bytes: beside the model's weights.
+
+    Raises:
+        PromptTooLongError: memory does not hold the first sequence.
     """
-    scores = 3 * config.num_heads * min(longest_prompt, _SHORT) ** 2
-    activations = longest_prompt * (4 * config.ffn_width + 8 * config.width) + scores
-    cache = sum(
-        config.kv_cache_bytes(length + 1, bytes_per_value=bytes_per_value) for length in (max_length, longest_prompt)
-    )
-    needed = cache + activations * bytes_per_value + _LOGITS * 4 * config.vocab_size
-    return max(1, min(MAX_SLOTS, int(_SHARE * free_bytes / needed)))
+    blocks = Blocks([int(size > 0) for size in block_bytes], window)
+    taken, least = [0, 0], [0, 0]
+    for length in lengths:
+        for pool, num in zip(blocks.used, blocks.needed(length), strict=True):
+            taken[pool.kind] += num
+            least[pool.kind] = least[pool.kind] or num
+    room = _SHARE * free_bytes
+    if _bytes(least, block_bytes) > room:
+        raise PromptTooLongError(
+            f"the keys and values of {lengths[0]} tokens take {_bytes(least, block_bytes) / _GIB:.2f} GiB, and "
+            f"{room / _GIB:.2f} GiB are free for them: shorten the prompt or lower max_new_tokens"
+        )
+    share = min(1.0, room / max(1, _bytes(taken, block_bytes)))
+    sizes = [max(few, int(share * num)) for few, num in zip(least, taken, strict=True)]
+    return sizes[GLOBAL], sizes[1 - GLOBAL]
+
+
+def _bytes(nums: Sequence[int], block_bytes: Sequence[int]) -> int:
+    return sum(num * size for num, size in zip(nums, block_bytes, strict=True))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from open_exaone.base.records import Completion, Request, Sampling, StopReason
+from open_exaone.engine.blocks import Table
 from open_exaone.engine.stop import StopStrings, is_stop_id
 
 
@@ -60,18 +61,23 @@ class Sample:
     was_cut: bool = False  # a forced token took the place of another
     prompt_length: int = field(init=False)
     max_new_tokens: int = field(init=False)
+    table: Table | None = None  # its keys and values, while it runs
     _uniforms_T: NDArray[np.float32] | None = None  # its own random stream, one number a token; drawn when it starts
 
     def __post_init__(self) -> None:
         self.prompt_length = len(prompt_of(self.request))
         self.max_new_tokens = self.request.sampling.max_new_tokens
 
+    def all_ids(self) -> tuple[int, ...]:
+        """Prompt and reply so far."""
+        return (*prompt_of(self.request), *self.ids)
+
     @property
-    def uniform(self) -> float:
-        """The number that decides its next token."""
+    def uniforms_T(self) -> NDArray[np.float32]:
+        """The numbers that decide its tokens."""
         if self._uniforms_T is None:
             self._uniforms_T = random_stream(self.request, self.max_new_tokens)
-        return float(self._uniforms_T[len(self.ids)])
+        return self._uniforms_T
 
     @property
     def position(self) -> int:
@@ -83,13 +89,11 @@ class Sample:
         """Whether it goes on, and its last token was the last that the thinking budget allows."""
         return self.stop is None and len(self.ids) == self.request.sampling.thinking_budget
 
-    @property
-    def forced_id(self) -> int | None:
-        """Its next token, where that is not the model's choice."""
+    def forced_ids(self) -> list[int]:
+        """Its next tokens, where they are not the model's choice."""
         if not self.closing_ids:
-            return None
-        place = len(self.ids) - (self.request.sampling.thinking_budget or 0)
-        return self.closing_ids[place] if place < len(self.closing_ids) else None
+            return []
+        return list(self.closing_ids[len(self.ids) - (self.request.sampling.thinking_budget or 0) :])
 
     def append(self, token: int, logprob: float, sampling_logprob: float, end_ids: frozenset[int]) -> None:
         """Takes the next token and notices when it is the last: a stop string goes before every other reason."""

@@ -1,74 +1,205 @@
-"""Which sample decodes in which slot: a finished one gives its slot to the next. No torch."""
+"""Which prompt is read and which sample goes on: admission, forks of a prompt, preemption. No torch.
+
+A group's prompt, all but its last token, is read once, in chunks; then each of its samples forks the prompt's blocks and
+goes on from that last token. Where blocks run out, the sample that entered last makes room and waits: it is read anew
+later and goes on as if nothing had happened.
+"""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
+from open_exaone.engine.blocks import Blocks, Table
 from open_exaone.engine.request import Group, Sample
 
+CHUNK_TOKENS = 1024  # of prompts that are read between two decoding steps
 
+
+@dataclass(slots=True, eq=False)
+class Prompt:
+    """A group whose prompt is being read, or has been."""
+
+    ids: tuple[int, ...]  # all but the last
+    samples: deque[Sample]
+    table: Table
+
+    @property
+    def num_unread(self) -> int:
+        return len(self.ids) - self.table.length
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens of a prompt that are read next."""
+
+    prompt: Prompt
+    ids: tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
 class Scheduler:
-    """Fills `num_slots` slots from a queue of groups, in order.
+    """Fills at most `num_slots` places with samples of groups, in order."""
 
-    Groups are started a few at a time, so that their prompts can be computed as one batch; a group's
-    samples may enter at different times, all from the one computed prompt.
-    """
+    blocks: Blocks
+    num_slots: int
+    copy: Callable[[int, int, int], None]  # (kind, source, target): a block's keys and values
+    running: list[Sample] = field(default_factory=list)
+    _waiting: deque[Group] = field(default_factory=deque)
+    _prompts: deque[Prompt] = field(default_factory=deque)
 
-    def __init__(self, groups: Iterable[Group], num_slots: int) -> None:
-        self.slots: list[Sample | None] = [None] * num_slots
-        self._groups = deque(groups)
-        self._started: deque[tuple[Group, deque[Sample]]] = deque()
+    def submit(self, groups: Iterable[Group]) -> None:
+        """Puts groups at the end of the queue."""
+        self._waiting.extend(groups)
 
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing waits."""
-        return not self._groups and not self._started and not any(self.slots)
-
-    @property
-    def free_slots(self) -> list[int]:
-        return [slot for slot, sample in enumerate(self.slots) if sample is None]
-
-    @property
-    def running(self) -> list[tuple[int, Sample]]:
-        """Slots that hold an unfinished sample, in order of slot."""
-        return [(slot, sample) for slot, sample in enumerate(self.slots) if sample is not None]
+        return not (self._waiting or self._prompts or self.running)
 
     @property
     def has_waiting(self) -> bool:
-        return bool(self._groups or self._started)
+        return bool(self._waiting or self._prompts)
 
-    def start_groups(self) -> list[Group]:
-        """Takes as many groups from the queue as fill the free slots; their prompts are due now."""
-        free = len(self.free_slots) - sum(len(samples) for _, samples in self._started)
-        new = []
-        while self._groups and free > 0:
-            group = self._groups.popleft()
-            self._started.append((group, deque(group.samples)))
+    def cancel(self, sample: Sample) -> None:
+        """Takes a sample out, wherever it is."""
+        if sample.table is not None:
+            self.release(sample)
+            return
+        for prompt in self._prompts:
+            if sample in prompt.samples:
+                prompt.samples.remove(sample)
+                if not prompt.samples:
+                    prompt.table.release()
+                    self._prompts.remove(prompt)
+                return
+        for group in self._waiting:
+            if sample in group.samples:
+                group.samples.remove(sample)
+                if not group.samples:
+                    self._waiting.remove(group)
+                return
+
+    def chunks(self) -> list[Chunk]:
+        """What of the prompts is due to be read: new ones are begun while places and blocks are free."""
+        self._begin_prompts()
+        chunks = self._next_chunks()
+        while not chunks and not self.running and len(self._prompts) > 1 and self._prompts[0].num_unread:
+            self._put_back(self._prompts.pop())
+            chunks = self._next_chunks()
+        return chunks
+
+    def _next_chunks(self) -> list[Chunk]:
+        chunks, room = [], CHUNK_TOKENS
+        for prompt in self._prompts:
+            num = min(room, prompt.num_unread)
+            if num and prompt.table.grow(prompt.table.length + num):
+                start = prompt.table.length
+                chunks.append(Chunk(prompt, prompt.ids[start : start + num]))
+                room -= num
+        return chunks
+
+    def _begin_prompts(self) -> None:
+        free = self.num_slots - len(self.running) - sum(len(prompt.samples) for prompt in self._prompts)
+        # Prompts are worth a batch of their own once an eighth of the places is free.
+        num_waiting = len(self._waiting)
+        if self.running and free * 8 < self.num_slots and num_waiting > free:
+            return
+        while self._waiting and free > 0:
+            group = self._waiting[0]
+            ids = tuple(group.prompt_ids[:-1])
+            table = self.blocks.remembered(ids)
+            is_first = not self.running and not self._prompts
+            if not is_first and not self._has_room(len(ids) - table.length):
+                table.release()
+                return
+            self._waiting.popleft()
+            self._prompts.append(Prompt(ids, deque(group.samples), table))
             free -= len(group.samples)
-            new.append(group)
-        return new
 
-    def admit(self) -> list[tuple[Group, list[int]]]:
-        """Places waiting samples of started groups into free slots; returns each group with its slots."""
-        placed = []
-        free = deque(self.free_slots)
-        while free and self._started:
-            group, samples = self._started[0]
-            slots = []
-            while free and samples:
-                slot = free.popleft()
-                self.slots[slot] = samples.popleft()
-                slots.append(slot)
-            placed.append((group, slots))
-            if not samples:
-                self._started.popleft()
-        return placed
+    def _has_room(self, num_tokens: int) -> bool:
+        """Whether so many tokens fit beside a block more for each that runs."""
+        needed = self.blocks.needed(num_tokens)
+        return all(
+            pool.num_free > num + len(self.running) for pool, num in zip(self.blocks.used, needed, strict=True)
+        )
 
-    def release(self, slot: int) -> None:
-        """Frees a slot whose sample has finished."""
-        self.slots[slot] = None
+    def read(self, chunks: Iterable[Chunk]) -> None:
+        """The chunks have been read."""
+        for chunk in chunks:
+            table = chunk.prompt.table
+            table.length += len(chunk.ids)
+            table.trim()
+            if not chunk.prompt.num_unread:
+                table.remember(chunk.prompt.ids)
 
-    def compact(self) -> list[int]:
-        """Moves running samples to the first slots and drops the rest; returns the slots kept, in order."""
-        kept = [slot for slot, _ in self.running]
-        self.slots = [self.slots[slot] for slot in kept]
-        return kept
+    def enter(self) -> list[Sample]:
+        """Gives samples whose prompt has been read the free places; returns them."""
+        entered: list[Sample] = []
+        for prompt in list(self._prompts):
+            while not prompt.num_unread and prompt.samples and len(self.running) < self.num_slots:
+                table = self._table_for_next(prompt)
+                if table is None:
+                    break
+                sample = prompt.samples.popleft()
+                sample.table = table
+                self.running.append(sample)
+                entered.append(sample)
+            if not prompt.samples:
+                self._prompts.remove(prompt)
+        return entered
+
+    def _table_for_next(self, prompt: Prompt) -> Table | None:
+        """A fork of a prompt's table, where a block is free for what is copied; the last sample takes the table itself."""
+        if len(prompt.samples) == 1:
+            return prompt.table
+        if (forked := prompt.table.fork()) is not None:
+            table, copies = forked
+            for copy in copies:
+                self.copy(*copy)
+            return table
+        if self.running:
+            return None
+        first, *rest = prompt.samples  # memory holds one of them at a time
+        self._waiting.appendleft(Group((*prompt.ids, first.all_ids()[-1]), rest))
+        prompt.samples = deque([first])
+        return prompt.table
+
+    def grow(self, wanted: Callable[[Sample], int]) -> None:
+        """Takes the blocks that each running sample needs for so many more tokens; the last make room for the first."""
+        for sample in list(self.running):
+            table = sample.table
+            while table is not None and sample.table is table and not table.grow(table.length + wanted(sample)):
+                self._make_room(sample)
+
+    def _make_room(self, sample: Sample) -> None:
+        """Takes blocks from whoever entered last; a sample that is alone cannot be helped, and was refused before."""
+        if self._prompts:
+            self._put_back(self._prompts.pop())
+            return
+        last = self.running[-1]
+        assert last is not sample or len(self.running) > 1
+        self.release(last)
+        self._waiting.appendleft(Group(last.all_ids(), [last]))
+
+    def _put_back(self, prompt: Prompt) -> None:
+        prompt.table.release()
+        self._waiting.appendleft(Group((*prompt.ids, prompt.samples[0].all_ids()[-1]), list(prompt.samples)))
+
+    def release(self, sample: Sample) -> None:
+        """Frees the place and the blocks of a sample; its full blocks are remembered."""
+        assert sample.table is not None
+        if sample.error is None:
+            sample.table.remember(sample.all_ids())
+        sample.table.release()
+        sample.table = None
+        self.running.remove(sample)
+
+    def release_all(self) -> None:
+        """Frees everything, whatever still waits."""
+        for sample in list(self.running):
+            self.release(sample)
+        for prompt in self._prompts:
+            prompt.table.release()
+        self._prompts.clear()
+        self._waiting.clear()
+

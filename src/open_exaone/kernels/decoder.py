@@ -34,8 +34,9 @@ SEQUENCE = np.dtype(
         ("top_k", np.int64),
         *((name, np.float64) for name in ("presence_penalty", "frequency_penalty", "repetition_penalty")),
         *((name, np.int64) for name in ("counts", "is_in_prompt", "bias_ids", "biases", "num_biases")),
-        *((name, np.int64) for name in ("end_ids", "num_end_ids", "drawn", "logprobs", "sampling_logprobs")),
-        *((name, np.int64) for name in ("num_drawn", "status")),
+        *((name, np.int64) for name in ("end_ids", "num_end_ids", "forced", "num_forced")),
+        *((name, np.int64) for name in ("drawn", "logprobs", "sampling_logprobs")),
+        *((name, np.int64) for name in ("num_drawn", "num_replaced", "status")),
     ]
 )
 RUNNING, ENDED, NOT_A_NUMBER = range(3)  # a sequence's status

@@ -126,6 +126,21 @@ def plain_weights(model: LanguageModel) -> Iterator[tuple[str, Tensor]]:
             yield name, weight
 
 
+def is_adapted(module: nn.Module) -> bool:
+    """Whether a module computes with an adapter."""
+    return isinstance(module, LoraLinear) and module.is_on
+
+
+@torch.no_grad()
+def plain_weight(module: nn.Module) -> Tensor:
+    """The weight that one module computes with, its adapter added."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    if isinstance(module, LoraLinear) and module.is_on:
+        return merged(weight, module.lora_A.weight, module.lora_B.weight, module.scale)
+    return weight
+
+
 def merged(weight_OI: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float) -> Tensor:
     """weight + scale · B A, computed in float32, in the weight's dtype."""
     return torch.addmm(weight_OI.float(), b_OR.float(), a_RI.float(), alpha=scale).to(weight_OI.dtype)

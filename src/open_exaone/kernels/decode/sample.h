@@ -41,6 +41,10 @@ struct Sampler {
             }
             sampling_logprob = (scores[id] - best) / s.temperature - std::log(total);
         }
+        if (s.num_drawn < s.num_forced) {
+            s.num_replaced += id != s.forced[s.num_drawn];
+            id = s.forced[s.num_drawn], sampling_logprob = 0;
+        }
         s.drawn[s.num_drawn] = id;
         s.logprobs[s.num_drawn] = (float)(logits[id] - most - std::log(raw_total));
         s.sampling_logprobs[s.num_drawn] = (float)sampling_logprob;
@@ -114,14 +118,13 @@ struct Sampler {
         for (i64 v = 0; v < V; v++)
             if (weights[v] >= least) masses[bucket_of(weights[v])] += weights[v], counts[bucket_of(weights[v])]++;
         Cut cut = {least, (int32_t)V};
-        double all = total;
+        if (s.top_k > 0) cut.weight = cut_at(V, least, most_kept, INFINITY).weight;  // equals of the last all stay
+        if (s.top_p == 1) return cut;
         if (s.top_k > 0 || s.min_p > 0) {
-            cut = cut_at(V, least, most_kept, INFINITY);
-            if (s.top_p == 1) return cut;
-            all = 0;
-            for (i64 v = 0; v < V; v++) if (cut.keeps(weights[v], (int32_t)v)) all += weights[v];
+            total = 0;
+            for (i64 v = 0; v < V; v++) if (cut.keeps(weights[v], (int32_t)v)) total += weights[v];
         }
-        return cut_at(V, least, most_kept, s.top_p * all);
+        return cut_at(V, cut.weight, V, s.top_p * total);
     }
 
     // The fewest tokens from the top that are `most` or weigh `mass`.

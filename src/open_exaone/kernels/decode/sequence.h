@@ -21,9 +21,12 @@ struct Sequence {
     i64 num_biases;
     const int32_t* end_ids;
     i64 num_end_ids;
+    const int32_t* forced;      // the first tokens, where they are not the model's choice
+    i64 num_forced;
     int32_t* drawn;             // results, one a step
     float *logprobs, *sampling_logprobs;
     i64 num_drawn;
+    i64 num_replaced;           // of the forced, those that the model would not have chosen
     i64 status;
 
     i64 last_position() const { return position + num_drawn; }

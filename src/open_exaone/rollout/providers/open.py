@@ -55,9 +55,9 @@ def open_provider(config: EngineConfig, policy: Policy) -> Provider:
             num_parameters=policy.num_parameters,
             options=config.options,
         )
-    from open_exaone.engine.sharded import ShardedEngine
+    from open_exaone.engine.engine import Engine
     from open_exaone.rollout.providers.local import LocalProvider
 
     assert isinstance(config, LocalEngine) and policy.model is not None
-    engine = ShardedEngine(policy.model, policy.tokenizer, num_slots=config.num_slots)
+    engine = Engine(policy.model, policy.tokenizer, num_slots=config.num_slots)
     return LocalProvider(engine, model=policy.name, weights=policy.weights)

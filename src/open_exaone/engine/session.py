@@ -1,0 +1,116 @@
+"""Requests that come, run together and leave: the scheduler's decisions, carried out by a backend. No torch."""
+
+from collections.abc import Callable, Sequence
+
+from open_exaone.base.records import Request
+from open_exaone.engine.backend import Backend, Tokens
+from open_exaone.engine.blocks import Blocks
+from open_exaone.engine.request import Sample, in_groups, prompt_of
+from open_exaone.engine.scheduler import Scheduler
+from open_exaone.engine.stop import StopStrings
+from open_exaone.engine.thought import Thoughts
+from open_exaone.text.tokenizer import Tokenizer
+
+
+class Session:
+    """Samples that decode together. Others may join and leave between two steps; close it at the end.
+
+    Args:
+        sizes: blocks of the global and of the local layers.
+        num_steps: the most tokens that a step draws for each sample; None: as many as the backend draws at once.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        sizes: Sequence[int],
+        *,
+        window: int | None,
+        num_slots: int,
+        tokenizer: Tokenizer,
+        end_ids: frozenset[int],
+        thoughts: Callable[[], Thoughts],
+        num_steps: int | None = None,
+    ) -> None:
+        self._backend, self._tokenizer, self._end_ids, self._thoughts = backend, tokenizer, end_ids, thoughts
+        self._most_steps = min(backend.most_steps, num_steps or backend.most_steps)
+        backend.refresh()
+        backend.make_pools(sizes)
+        self.scheduler = Scheduler(Blocks(sizes, window), num_slots, backend.copy_block)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return self.scheduler.finished
+
+    def submit(self, requests: Sequence[Request]) -> list[Sample]:
+        """Puts requests at the end of the queue; neighbours with one prompt share its computation."""
+        groups = in_groups(requests)
+        self.scheduler.submit(groups)
+        return [sample for group in groups for sample in group.samples]
+
+    def cancel(self, sample: Sample) -> None:
+        """Takes a sample out, whether it runs or waits; one that is done stays as it is."""
+        if sample.stop is None:
+            self.scheduler.cancel(sample)
+            self._backend.forget(sample)
+
+    def refresh(self) -> None:
+        """Goes on with the model's weights as they are now; remembered prompts are forgotten."""
+        if self._backend.refresh():
+            self.scheduler.blocks.forget_all()
+
+    def step(self) -> tuple[int, list[Sample]]:
+        """Reads prompts that are due, and draws tokens for all that run.
+
+        Returns:
+            how many tokens were drawn, and the samples that are done with them.
+        """
+        if chunks := self.scheduler.chunks():
+            self._backend.prefill(chunks)
+            self.scheduler.read(chunks)
+        for sample in self.scheduler.enter():
+            if sample.stop_strings is None and sample.request.sampling.stop:
+                sample.stop_strings = StopStrings(self._tokenizer, sample.request.sampling.stop)
+        self.scheduler.grow(self._num_steps)
+        samples = list(self.scheduler.running)
+        if not samples:
+            return 0, []
+        num_tokens, done = 0, []
+        drawn = self._backend.decode(samples, [self._num_steps(sample) for sample in samples])
+        for sample, tokens in zip(samples, drawn, strict=True):
+            before = len(sample.ids)
+            self._take(sample, tokens)
+            num_tokens += len(sample.ids) - before
+            if sample.stop is not None:
+                self.scheduler.release(sample)
+                self._backend.forget(sample)
+                done.append(sample)
+        return num_tokens, done
+
+    def close(self) -> None:
+        """Drops all that still runs or waits, and frees the memory."""
+        for sample in self.scheduler.running:
+            self._backend.forget(sample)
+        self.scheduler.release_all()
+        self._backend.make_pools((0, 0))
+
+    def _num_steps(self, sample: Sample) -> int:
+        """Tokens that are drawn before anything has to be decided about a sample."""
+        num = min(self._most_steps, sample.max_new_tokens - len(sample.ids))
+        budget = sample.request.sampling.thinking_budget
+        return min(num, budget - len(sample.ids)) if budget is not None and len(sample.ids) < budget else num
+
+    def _take(self, sample: Sample, tokens: Tokens) -> None:
+        assert sample.table is not None
+        sample.was_cut |= tokens.was_cut
+        for token in zip(tokens.ids_T, tokens.logprobs_T, tokens.sampling_logprobs_T, strict=False):
+            sample.append(*token, self._end_ids)
+            if sample.stop is not None:
+                return
+        sample.table.length += len(tokens.ids_T)
+        sample.table.trim()
+        if not tokens.is_valid:
+            sample.fail()
+        elif sample.is_at_budget and self._thoughts().is_open(prompt_of(sample.request), sample.ids):
+            sample.closing_ids = self._thoughts().closing_ids(sample.ids)
