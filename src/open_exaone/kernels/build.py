@@ -28,7 +28,7 @@ FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno
 COMPILE_TIME_S = 1800.0  # of the clock: a compiler that hangs; a busy machine takes its time
 EXPORTED = re.compile(rb"^EXPORT \w+ (\w+)\(", re.MULTILINE)
 NUM_KEPT = 4  # compiled libraries: of other versions, compilers or processors that share the home
-NEEDED_CPU_FLAGS = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})  # vectors are 512 bits wide
+NEEDED_CPU_FLAGS = frozenset({"avx2", "fma"})
 
 
 class _Unavailable(Exception):
@@ -58,7 +58,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             _compile(compiler, openmp, path)
             # By the name that it knows, the loader would give the first library once more.
             kernels = _opened(path, f"{path.parent}/./{path.name}")
-        return kernels, f"native kernels, compiled into {path.parent}"
+        return kernels, f"native kernels with {_instructions()}, compiled into {path.parent}"
     except (_Unavailable, AttributeError, OSError, RuntimeError) as error:  # RuntimeError: the user has no home
         return None, f"plain torch: {error}"
 
@@ -96,6 +96,14 @@ def _tools() -> tuple[str, Path | None]:
     if compiler is None:
         raise _Unavailable("no C++ compiler (g++) is on the path; with one, training is faster")
     return compiler, _openmp()
+
+
+def _instructions() -> str:
+    """The processor's instructions that the compiler chooses among the variants of native.h."""
+    flags = cpu_flags()
+    if "avx512f" not in flags:
+        return "AVX2"
+    return "AVX-512 and bfloat16 products" if "avx512_bf16" in flags else "AVX-512"
 
 
 def _digest(compiler: str, openmp: Path | None) -> str:
