@@ -151,6 +151,9 @@ INLINE void multiply(Vec (&sums)[R][C], const typename M::Word* a, i64 a_row, i6
     for (i64 i = 0; i < n; i++, a += a_step, b += b_step) {
         Vec lanes[C];
         UNROLLED for (int c = 0; c < C; c++) lanes[c] = M::words(b + c * W);
+#ifndef __AVX512F__
+        asm("" : "+x"(lanes[0].low), "+x"(lanes[0].high));  // else the compiler loads them anew for each row
+#endif
         UNROLLED for (int r = 0; r < R; r++)
             UNROLLED for (int c = 0; c < C; c++) sums[r][c] = M::dot(sums[r][c], a[r * a_row], lanes[c]);
     }

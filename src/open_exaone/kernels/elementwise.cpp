@@ -12,7 +12,7 @@ int threads_for(i64 threads, i64 numbers) {
     return (int)min(threads, useful);
 }
 
-template <class In> Vec square_sum(const In* x, i64 n) {
+template <class In> INLINE Vec square_sum(const In* x, i64 n) {
     Vec a = vec(0), b = vec(0);
     i64 i = 0;
     for (; i + 2 * W <= n; i += 2 * W) {
@@ -121,7 +121,7 @@ void norm_rope_back(const In* given, const In* x, const In* weight, const float*
     }
 }
 
-Vec sigmoid(Vec x) { return vec(1) / (vec(1) + exp2(x * vec(-LOG2E))); }
+INLINE Vec sigmoid(Vec x) { return vec(1) / (vec(1) + exp2(x * vec(-LOG2E))); }
 
 template <class In> void swiglu(const In* gate, const In* up, In* out, i64 n, i64 threads) {
 #pragma omp parallel for num_threads(threads_for(threads, n))

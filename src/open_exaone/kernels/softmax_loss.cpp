@@ -4,7 +4,7 @@
 namespace {
 
 // 16 of V logits from i on, behind the end -inf, whose weight is 0.
-template <class In> Vec some(const In* x, i64 i, i64 V) {
+template <class In> INLINE Vec some(const In* x, i64 i, i64 V) {
     const Vec logits = load(x + i, V - i);
     return V - i >= W ? logits : pick(logits, 0, V - i, vec(-INFINITY));
 }
