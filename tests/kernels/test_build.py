@@ -112,9 +112,19 @@ def test_a_compiler_that_hangs_is_left(workshop, monkeypatch) -> None:
 
 
 def test_an_old_processor_is_told(workshop, monkeypatch) -> None:
-    monkeypatch.setattr(build, "cpu_flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(build, "cpu_flags", lambda: frozenset({"sse4_2"}))
     answer, said = loaded()
-    assert answer is None and "processor" in said and "avx512f" in said
+    assert answer is None and "processor" in said and "avx2, fma" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("avx2 fma", "AVX2,"), ("avx2 fma avx512f", "AVX-512,"), ("avx2 fma avx512f avx512_bf16", "bfloat16")],
+)
+def test_the_status_names_the_instructions(workshop, monkeypatch, flags, expected) -> None:
+    monkeypatch.setattr(build, "cpu_flags", lambda: frozenset(flags.split()))
+    answer, said = loaded()
+    assert answer == 42 and expected in said
 
 
 def test_a_cache_of_somebody_else_is_not_trusted(workshop, monkeypatch) -> None:

@@ -26,10 +26,8 @@ class Scratch {
     char* next_;
 };
 
-// Which of 16 keys from `key` on `row` sees.
-inline __mmask16 seen(i64 row, i64 key, i64 window) {
-    return first_lanes(row + 1 - key) & ~first_lanes(row + 1 - window - key);
-}
+// Of numbers for 16 keys from `key` on those that `row` sees, for the others `hidden`.
+INLINE Vec seen(Vec x, i64 row, i64 key, i64 window, Vec hidden) { return pick(x, row + 1 - window - key, row + 1 - key, hidden); }
 
 i64 first_block(i64 row, i64 window) { return max(0, row - window + 1) / BLOCK * BLOCK; }
 
@@ -88,12 +86,12 @@ template <class In, class M> class Forward {
         for (i64 t = 0; t < rows; t += 4) _mm_store_ps(factors + t, sum_4(totals + t));
         for (i64 t = 0; t < rows; t += W) {
             const Vec total = load(factors + t);
-            store(sums + head * z.T + u.start + row + t, _mm512_add_ps(load(tops + t), log2(total)), rows - t);
-            store(factors + t, _mm512_div_ps(vec(1), total));
+            store(sums + head * z.T + u.start + row + t, load(tops + t) + log2(total), rows - t);
+            store(factors + t, vec(1) / total);
         }
         for (i64 t = 0; t < rows; t++) {
             In* to = out + ((u.start + row + t) * z.N + head) * z.H;
-            for (i64 h = 0; h < z.H; h += W) store(to + h, _mm512_mul_ps(load(mixed + t * z.H + h), vec(factors[t])));
+            for (i64 h = 0; h < z.H; h += W) store(to + h, load(mixed + t * z.H + h) * vec(factors[t]));
         }
     }
 
@@ -116,18 +114,19 @@ template <class In, class M> class Forward {
         if (key + V * W - 1 > row || row + 3 - key >= z.window)
             UNROLLED for (int r = 0; r < 4; r++)
                 UNROLLED for (int c = 0; c < V; c++)
-                    s[r][c] = _mm512_mask_mov_ps(vec(-INFINITY), seen(row + r, key + c * W, z.window), s[r][c]);
+                    s[r][c] = seen(s[r][c], row + r, key + c * W, z.window, vec(-INFINITY));
         UNROLLED for (int r = 0; r < 4; r++) {
             best[r] = s[r][0];
             UNROLLED for (int c = 1; c < V; c++) best[r] = larger(best[r], s[r][c]);
         }
-        const Vec scale = vec(z.scale() * LOG2E);
-        const __m128 was = _mm_load_ps(tops + t), top = _mm_mul_ps(top_4(best), _mm512_castps512_ps128(scale)), now = _mm_max_ps(was, top);
+        const float factor = z.scale() * LOG2E;
+        const Vec scale = vec(factor);
+        const __m128 was = _mm_load_ps(tops + t), top = _mm_mul_ps(top_4(best), _mm_set1_ps(factor)), now = _mm_max_ps(was, top);
         const bool is_scaled = _mm_movemask_ps(_mm_cmpgt_ps(now, was));
         if (is_scaled) {
             _mm_store_ps(tops + t, now);
-            _mm_store_ps(factors + t, _mm512_castps512_ps128(exp2(_mm512_castps128_ps512(_mm_sub_ps(was, now)))));
-            UNROLLED for (int r = 0; r < 4; r++) totals[t + r] = _mm512_mul_ps(totals[t + r], vec(factors[t + r]));
+            _mm_store_ps(factors + t, exp2_4(_mm_sub_ps(was, now)));
+            UNROLLED for (int r = 0; r < 4; r++) totals[t + r] = totals[t + r] * vec(factors[t + r]);
         } else {
             _mm_store_ps(factors + t, _mm_set1_ps(1));
         }
@@ -135,7 +134,7 @@ template <class In, class M> class Forward {
             const Vec less = vec(-tops[t + r]);
             UNROLLED for (int c = 0; c < V; c++) {
                 s[r][c] = exp2(fma(s[r][c], scale, less));
-                totals[t + r] = _mm512_add_ps(totals[t + r], s[r][c]);
+                totals[t + r] = totals[t + r] + s[r][c];
             }
             M::template put_row<V>(weights + (t + r) * P_ROW, s[r]);
         }
@@ -188,7 +187,7 @@ template <class In, class M> class Backward {
 
   private:
     void give(In* to, const float* from, float factor) {
-        for (i64 h = 0; h < z.H; h += W) store(to + h, _mm512_mul_ps(load(from + h), vec(factor)));
+        for (i64 h = 0; h < z.H; h += W) store(to + h, load(from + h) * vec(factor));
     }
 
     void key_block(const Unit& u, i64 key) {
@@ -256,10 +255,10 @@ template <class In, class M> class Backward {
                 UNROLLED for (int c = 0; c < V; c++) p[r][c] = exp2(fma(p[r][c], scale, vec(-row_sums[t + r])));
             if (key + V * W - 1 > row || row + 3 - key >= z.window)
                 UNROLLED for (int r = 0; r < 4; r++)
-                    UNROLLED for (int c = 0; c < V; c++) p[r][c] = _mm512_maskz_mov_ps(seen(row + r, key + c * W, z.window), p[r][c]);
+                    UNROLLED for (int c = 0; c < V; c++) p[r][c] = seen(p[r][c], row + r, key + c * W, z.window, vec(0));
             UNROLLED for (int r = 0; r < 4; r++)
                 UNROLLED for (int c = 0; c < V; c++)
-                    slope[r][c] = _mm512_mul_ps(p[r][c], _mm512_sub_ps(d[r][c], vec(row_means[t + r])));
+                    slope[r][c] = p[r][c] * (d[r][c] - vec(row_means[t + r]));
         }
         UNROLLED for (int r = 0; r < 4; r++) M::template put_row<2>(slopes + (t + r) * P_ROW + j / M::PACK, slope[r]);
         Word* at = weights_l + t / M::PACK * BLOCK + j;

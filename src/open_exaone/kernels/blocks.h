@@ -77,11 +77,25 @@ static void take_rows(const In* from, i64 stride, i64 rows, i64 filled, i64 H, t
     std::memset((void*)(natural + rows * words), 0, (filled - rows) * words * sizeof(*natural));
 }
 
+#ifndef __AVX512F__
+// 16 rows of 4 words, `stride` apart, into 4 columns, BLOCK apart.
+static inline void transpose_16x4(const float* from, i64 stride, float* to) {
+    Vec x[4], y[4];
+    const auto rows = [&](i64 row) {  // rows `row` and `row` + 4 side by side
+        return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + row * stride)), _mm_loadu_ps(from + (row + 4) * stride), 1);
+    };
+    UNROLLED for (int i = 0; i < 4; i++) x[i] = {rows(i), rows(8 + i)};
+    UNROLLED for (int i = 0; i < 4; i += 2) y[i] = zip_low(x[i], x[i + 1]), y[i + 1] = zip_high(x[i], x[i + 1]);
+    store(to, pairs_low(y[0], y[2])), store(to + BLOCK, pairs_high(y[0], y[2]));
+    store(to + 2 * BLOCK, pairs_low(y[1], y[3])), store(to + 3 * BLOCK, pairs_high(y[1], y[3]));
+}
+#endif
+
 // 16 rows of 16 words, `stride` apart, into 16 columns, BLOCK apart; of the words only the first `n`.
-static inline void transpose_16(const float* from, i64 stride, float* to, i64 n) {
+static inline void transpose_16(const float* from, i64 stride, float* to, [[maybe_unused]] i64 n) {
+#ifdef __AVX512F__
     __m512i x[16], y[16];
-    const __mmask16 some = first_lanes(n);
-    UNROLLED for (int i = 0; i < 16; i++) x[i] = _mm512_castps_si512(_mm512_maskz_loadu_ps(some, from + i * stride));
+    UNROLLED for (int i = 0; i < 16; i++) x[i] = _mm512_castps_si512(load(from + i * stride, n));
     UNROLLED for (int i = 0; i < 16; i += 2) {
         y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
         y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
@@ -102,6 +116,9 @@ static inline void transpose_16(const float* from, i64 stride, float* to, i64 n)
     }
     UNROLLED for (int i = 0; i < 16; i++)
         if (i < n) _mm512_storeu_si512(to + i * BLOCK, y[i]);
+#else  // a word is a float, so n is at least 16
+    for (i64 word = 0; word < W; word += 4) transpose_16x4(from + word, stride, to + word * BLOCK);
+#endif
 }
 
 // A natural block into a transposed one; rows in sixteens.
@@ -111,42 +128,67 @@ template <class Word> static void transpose(const Word* natural, i64 words, i64 
             transpose_16((const float*)natural + row * words + w, words, (float*)transposed + w * BLOCK + row, words - w);
 }
 
+#ifdef __AVX512F__
+constexpr int HELD_ROWS = 8, HELD_COLUMNS = 3;  // sums that the registers hold beside what is multiplied
+#else
+constexpr int HELD_ROWS = 4, HELD_COLUMNS = 1;
+#endif
+
 // sums[r][c] += Σ_i a[r a_row + i a_step] · b[i b_step + 16 c …]: R rows of broadcast words, C vectors of lanes.
 template <class M, int R, int C>
-static inline __attribute__((always_inline)) void multiply(Vec (&sums)[R][C], const typename M::Word* a, i64 a_row,
-                                                           i64 a_step, const typename M::Word* b, i64 b_step, i64 n) {
+INLINE void multiply(Vec (&sums)[R][C], const typename M::Word* a, i64 a_row, i64 a_step, const typename M::Word* b, i64 b_step, i64 n) {
+#ifndef __AVX512F__
+    if constexpr (C > HELD_COLUMNS) {
+        UNROLLED for (int c = 0; c < C; c++) {
+            Vec column[R][1];
+            UNROLLED for (int r = 0; r < R; r++) column[r][0] = sums[r][c];
+            multiply<M, R, 1>(column, a, a_row, a_step, b + c * W, b_step, n);
+            UNROLLED for (int r = 0; r < R; r++) sums[r][c] = column[r][0];
+        }
+        return;
+    }
+#endif
     for (i64 i = 0; i < n; i++, a += a_step, b += b_step) {
         Vec lanes[C];
         UNROLLED for (int c = 0; c < C; c++) lanes[c] = M::words(b + c * W);
+#ifndef __AVX512F__
+        asm("" : "+x"(lanes[0].low), "+x"(lanes[0].high));  // else the compiler loads them anew for each row
+#endif
         UNROLLED for (int r = 0; r < R; r++)
             UNROLLED for (int c = 0; c < C; c++) sums[r][c] = M::dot(sums[r][c], a[r * a_row], lanes[c]);
     }
 }
 
-constexpr int ROWS = 8;  // rows that one call of `accumulate` adds to
-
 template <class M, int C>
 static void accumulate_columns(float* sums, i64 width, const float* factors, bool is_first, const typename M::Word* a,
                                i64 a_row, i64 a_step, const typename M::Word* b, i64 b_step, i64 n) {
-    Vec x[ROWS][C];
-    UNROLLED for (int r = 0; r < ROWS; r++)
+    Vec x[HELD_ROWS][C];
+    UNROLLED for (int r = 0; r < HELD_ROWS; r++)
         UNROLLED for (int c = 0; c < C; c++) x[r][c] = is_first ? vec(0) : load(sums + r * width + c * W);
     if (factors)
-        UNROLLED for (int r = 0; r < ROWS; r++)
-            UNROLLED for (int c = 0; c < C; c++) x[r][c] = _mm512_mul_ps(x[r][c], vec(factors[r]));
-    multiply<M, ROWS, C>(x, a, a_row, a_step, b, b_step, n);
-    UNROLLED for (int r = 0; r < ROWS; r++)
+        UNROLLED for (int r = 0; r < HELD_ROWS; r++)
+            UNROLLED for (int c = 0; c < C; c++) x[r][c] = x[r][c] * vec(factors[r]);
+    multiply<M, HELD_ROWS, C>(x, a, a_row, a_step, b, b_step, n);
+    UNROLLED for (int r = 0; r < HELD_ROWS; r++)
         UNROLLED for (int c = 0; c < C; c++) store(sums + r * width + c * W, x[r][c]);
 }
+
+constexpr int ROWS = 8;  // rows that one call of `accumulate` adds to
 
 // sums [8][H] = sums · factors (1 where null; zeros if it is the first time) + a b, over all H columns of b.
 template <class M>
 static void accumulate(float* sums, i64 H, const float* factors, bool is_first, const typename M::Word* a, i64 a_row,
                        i64 a_step, const typename M::Word* b, i64 n) {
     for (i64 h = 0, left = H / W; left;) {
+#ifdef __AVX512F__
         const i64 columns = left == 4 ? 2 : left < 3 ? left : 3;
         auto add = columns == 1 ? accumulate_columns<M, 1> : columns == 2 ? accumulate_columns<M, 2> : accumulate_columns<M, 3>;
-        add(sums + h, H, factors, is_first, a, a_row, a_step, b + h, H, n);
+#else
+        const i64 columns = 1;
+        auto add = accumulate_columns<M, 1>;
+#endif
+        for (i64 row = 0; row < ROWS; row += HELD_ROWS)
+            add(sums + row * H + h, H, factors ? factors + row : nullptr, is_first, a + row * a_row, a_row, a_step, b + h, H, n);
         h += columns * W, left -= columns;
     }
 }

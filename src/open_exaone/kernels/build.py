@@ -58,7 +58,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             _compile(compiler, openmp, path)
             # By the name that it knows, the loader would give the first library once more.
             kernels = _opened(path, f"{path.parent}/./{path.name}")
-        return kernels, f"native kernels, compiled into {path.parent}"
+        return kernels, f"native kernels with {_instructions()}, compiled into {path.parent}"
     except (_Unavailable, AttributeError, OSError, RuntimeError) as error:  # RuntimeError: the user has no home
         return None, f"plain torch: {error}"
 
@@ -96,6 +96,14 @@ def _tools() -> tuple[str, Path | None]:
     if compiler is None:
         raise _Unavailable("no C++ compiler (g++) is on the path; with one, training is faster")
     return compiler, _openmp()
+
+
+def _instructions() -> str:
+    """The processor's instructions that the compiler chooses among the variants of native.h."""
+    flags = cpu_flags()
+    if "avx512f" not in flags:
+        return "AVX2"
+    return "AVX-512 and bfloat16 products" if "avx512_bf16" in flags else "AVX-512"
 
 
 def _digest(compiler: str, openmp: Path | None) -> str:

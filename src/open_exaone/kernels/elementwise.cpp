@@ -12,7 +12,7 @@ int threads_for(i64 threads, i64 numbers) {
     return (int)min(threads, useful);
 }
 
-template <class In> Vec square_sum(const In* x, i64 n) {
+template <class In> INLINE Vec square_sum(const In* x, i64 n) {
     Vec a = vec(0), b = vec(0);
     i64 i = 0;
     for (; i + 2 * W <= n; i += 2 * W) {
@@ -23,7 +23,7 @@ template <class In> Vec square_sum(const In* x, i64 n) {
         const Vec p = load(x + i, n - i);
         a = fma(p, p, a);
     }
-    return _mm512_add_ps(a, b);
+    return a + b;
 }
 
 // out = [x +] y scale weight, scale = 1 / √(mean y² + eps), kept in scales.
@@ -34,8 +34,8 @@ void norm(const In* x, const In* y, const In* weight, In* out, float* scales, i6
         const In *from = y + t * D, *residual = x ? x + t * D : nullptr;
         const float scale = scales[t] = 1 / std::sqrt(sum(square_sum(from, D)) / D + eps);
         for (i64 d = 0; d < D; d += W) {
-            const Vec normed = _mm512_mul_ps(load(from + d, D - d), vec(scale)), w = load(weight + d, D - d);
-            store(out + t * D + d, residual ? fma(normed, w, load(residual + d, D - d)) : _mm512_mul_ps(normed, w), D - d);
+            const Vec normed = load(from + d, D - d) * vec(scale), w = load(weight + d, D - d);
+            store(out + t * D + d, residual ? fma(normed, w, load(residual + d, D - d)) : normed * w, D - d);
         }
     }
 }
@@ -43,13 +43,13 @@ void norm(const In* x, const In* y, const In* weight, In* out, float* scales, i6
 // One row back: dx = scale (w g - n mean(w g n)), dweight += g n, with n = x scale; g given.
 template <class In, class G> void norm_row_back(const G* given, const In* x, const In* weight, float scale, In* dx, float* dweight, i64 D) {
     Vec dot = vec(0);
-    for (i64 d = 0; d < D; d += W) dot = fma(_mm512_mul_ps(load(given + d, D - d), load(weight + d, D - d)), load(x + d, D - d), dot);
+    for (i64 d = 0; d < D; d += W) dot = fma(load(given + d, D - d) * load(weight + d, D - d), load(x + d, D - d), dot);
     const Vec pull = vec(-sum(dot) * scale * scale / D), s = vec(scale);
     for (i64 d = 0; d < D; d += W) {
         const Vec g = load(given + d, D - d), from = load(x + d, D - d);
-        const Vec back = fma(from, pull, _mm512_mul_ps(g, load(weight + d, D - d)));
-        store(dx + d, _mm512_mul_ps(back, s), D - d);
-        store(dweight + d, fma(_mm512_mul_ps(from, s), g, load(dweight + d, D - d)), D - d);
+        const Vec back = fma(from, pull, g * load(weight + d, D - d));
+        store(dx + d, back * s, D - d);
+        store(dweight + d, fma(from * s, g, load(dweight + d, D - d)), D - d);
     }
 }
 
@@ -78,12 +78,12 @@ void norm_rope(const In* x, const In* weight, const float* cos, const float* sin
                 const i64 left = half - h;
                 Vec a = load(from + h, left), b = load(from + half + h, left);
                 if (weight) {
-                    a = _mm512_mul_ps(_mm512_mul_ps(a, vec(scale)), load(weight + h, left));
-                    b = _mm512_mul_ps(_mm512_mul_ps(b, vec(scale)), load(weight + half + h, left));
+                    a = a * vec(scale) * load(weight + h, left);
+                    b = b * vec(scale) * load(weight + half + h, left);
                 }
                 const float *c = cos + t * H + h, *s = sin + t * H + h;
-                store(to + h, _mm512_fnmadd_ps(b, load(s, left), _mm512_mul_ps(a, load(c, left))), left);
-                store(to + half + h, fma(a, load(s + half, left), _mm512_mul_ps(b, load(c + half, left))), left);
+                store(to + h, fnma(b, load(s, left), a * load(c, left)), left);
+                store(to + half + h, fma(a, load(s + half, left), b * load(c + half, left)), left);
             }
         }
 }
@@ -94,8 +94,8 @@ template <class In, class To> void turn_back(const In* given, const float* cos, 
     for (i64 h = 0; h < half; h += W) {
         const i64 left = half - h;
         const Vec a = load(given + h, left), b = load(given + half + h, left);
-        store(to + h, fma(b, load(sin + half + h, left), _mm512_mul_ps(a, load(cos + h, left))), left);
-        store(to + half + h, _mm512_fnmadd_ps(a, load(sin + h, left), _mm512_mul_ps(b, load(cos + half + h, left))), left);
+        store(to + h, fma(b, load(sin + half + h, left), a * load(cos + h, left)), left);
+        store(to + half + h, fnma(a, load(sin + h, left), b * load(cos + half + h, left)), left);
     }
 }
 
@@ -121,23 +121,23 @@ void norm_rope_back(const In* given, const In* x, const In* weight, const float*
     }
 }
 
-Vec sigmoid(Vec x) { return _mm512_div_ps(vec(1), _mm512_add_ps(vec(1), exp2(_mm512_mul_ps(x, vec(-LOG2E))))); }
+INLINE Vec sigmoid(Vec x) { return vec(1) / (vec(1) + exp2(x * vec(-LOG2E))); }
 
 template <class In> void swiglu(const In* gate, const In* up, In* out, i64 n, i64 threads) {
 #pragma omp parallel for num_threads(threads_for(threads, n))
     for (i64 i = 0; i < n; i += W) {
         const Vec g = load(gate + i, n - i);
-        store(out + i, _mm512_mul_ps(_mm512_mul_ps(g, sigmoid(g)), load(up + i, n - i)), n - i);
+        store(out + i, g * sigmoid(g) * load(up + i, n - i), n - i);
     }
 }
 
 template <class In> void swiglu_back(const In* given, const In* gate, const In* up, In* dgate, In* dup, i64 n, i64 threads) {
 #pragma omp parallel for num_threads(threads_for(threads, n))
     for (i64 i = 0; i < n; i += W) {
-        const Vec d = load(given + i, n - i), g = load(gate + i, n - i), s = sigmoid(g), silu = _mm512_mul_ps(g, s);
-        const Vec slope = fma(silu, _mm512_sub_ps(vec(1), s), s);  // silu' = s + g s (1 - s)
-        store(dup + i, _mm512_mul_ps(d, silu), n - i);
-        store(dgate + i, _mm512_mul_ps(_mm512_mul_ps(d, load(up + i, n - i)), slope), n - i);
+        const Vec d = load(given + i, n - i), g = load(gate + i, n - i), s = sigmoid(g), silu = g * s;
+        const Vec slope = fma(silu, vec(1) - s, s);  // silu' = s + g s (1 - s)
+        store(dup + i, d * silu, n - i);
+        store(dgate + i, d * load(up + i, n - i) * slope, n - i);
     }
 }
 

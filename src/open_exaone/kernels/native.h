@@ -47,6 +47,7 @@ INLINE void store(float* p, Vec x, i64 n) { _mm512_mask_storeu_ps(p, first_lanes
 
 INLINE __m256 low_half(Vec x) { return _mm512_castps512_ps256(x); }
 INLINE __m256 high_half(Vec x) { return _mm512_extractf32x8_ps(x, 1); }
+INLINE Vec first_4(__m128 x) { return _mm512_castps128_ps512(x); }  // the rest is anything
 
 // Of each four lanes x0 … x3 of x and y: x0 y0 x1 y1; x2 y2 x3 y3; x0 x1 y0 y1; x2 x3 y2 y3.
 INLINE Vec zip_low(Vec x, Vec y) { return _mm512_unpacklo_ps(x, y); }
@@ -129,6 +130,7 @@ INLINE void store(float* p, Vec x, i64 n) {
 
 INLINE __m256 low_half(Vec x) { return x.low; }
 INLINE __m256 high_half(Vec x) { return x.high; }
+INLINE Vec first_4(__m128 x) { return {_mm256_castps128_ps256(x), _mm256_setzero_ps()}; }
 
 INLINE Vec zip_low(Vec x, Vec y) { return {_mm256_unpacklo_ps(x.low, y.low), _mm256_unpacklo_ps(x.high, y.high)}; }
 INLINE Vec zip_high(Vec x, Vec y) { return {_mm256_unpackhi_ps(x.low, y.low), _mm256_unpackhi_ps(x.high, y.high)}; }
@@ -247,3 +249,4 @@ INLINE Vec exp2(Vec x) {
         return fma(p, f, vec(1.0f));
     });
 }
+INLINE __m128 exp2_4(__m128 x) { return _mm256_castps256_ps128(low_half(exp2(first_4(x)))); }
