@@ -110,12 +110,12 @@ static void multiply(const typename M::In* a, i64 a_row, i64 first, i64 end, con
     for (i64 block = first; block < end; block += rows_at_once)
         for (i64 k = 0; k < w.depth; k += DEEP) {
             const i64 block_end = std::min(end, block + rows_at_once), steps = std::min(DEEP, w.depth - k) / M::STEP;
+            // Tiles of nearly equal height: 7 rows are 4 and 3, not 6 and 1.
+            const i64 height = block_end - block, tiles = (height + MOST_ROWS - 1) / MOST_ROWS;
             for (i64 p = from; p < to;) {
-                // Tiles of nearly equal height: 7 rows are 4 and 3, not 6 and 1.
-                const i64 tiles = (block_end - block + MOST_ROWS - 1) / MOST_ROWS, some = (block_end - block + tiles - 1) / tiles;
-                const i64 panels = std::min(panels_at_once(some), to - p);
-                for (i64 row = block; row < block_end; row += some) {
-                    const i64 rows = std::min(some, block_end - row);
+                const i64 panels = std::min(panels_at_once((height + tiles - 1) / tiles), to - p);
+                for (i64 t = 0; t < tiles; t++) {
+                    const i64 row = block + height * t / tiles, rows = block + height * (t + 1) / tiles - row;
                     tile_for<M>(rows, panels)(a + row * a_row + k, a_row, w.panel(p) + k * W * value_bytes, w.panel_bytes(), steps,
                                               k == 0, out + row * out_row + p * W, out_row);
                 }
