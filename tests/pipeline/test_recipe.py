@@ -15,8 +15,10 @@ from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine
+from open_exaone.pipeline.prepare import evaluation_tasks
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
+from open_exaone.pipeline.start import open_run
 
 FLOAT32 = Machine(device="cpu", dtype="float32")
 RECIPE = """
@@ -194,6 +196,21 @@ def test_pairs_of_its_own_samples_are_sampled_once_and_resumed_at_the_sample(pla
     run(place, "cut", *own)
     assert read_jsonl(whole / "02-prefer" / "pairs.jsonl") == read_jsonl(place / "cut" / "02-prefer" / "pairs.jsonl")
     assert same(weights(whole / "03-rl" / "model"), weights(place / "cut" / "03-rl" / "model"))
+
+
+def test_a_suite_keeps_its_own_sampling_when_the_resolved_recipe_is_read_again(place):
+    """Such as one of greedy replies under another seed; what the recipe does set counts."""
+    task = f"benchmark = '{place}/test.jsonl'\nk = 1\ntemperature = 0.0\ntop_p = 1.0\nseed = 7\nmax_new_tokens = 8\n"
+    (place / "suite.toml").write_text(f"name = 'own'\nwhat = 'Mine.'\n[[tasks]]\n{task}")
+    text = RECIPE.replace('data = "test"\n', f'suite = "{place}/suite.toml"\n', 1)
+    for override, wanted in ((), (0.0, 1.0, 7)), (("evaluation.top_p=0.5", "evaluation.seed=3"), (0.0, 0.5, 3)):
+        once = recipe(place, *override, text=text)
+        again = load_recipe(tomllib.loads(once.to_toml()))
+        assert again == once
+        for one in (once, again):
+            opened = open_run(one, RunFolder(place / "out"), FLOAT32, lambda event: None)
+            [task] = evaluation_tasks(opened, one.stages[0])
+            assert (task.sampling.temperature, task.sampling.top_p, task.sampling.seed) == wanted
 
 
 def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(place):

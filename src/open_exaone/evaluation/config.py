@@ -6,11 +6,12 @@ from pydantic import Field, model_validator
 
 from open_exaone.base.config import Config
 
-NUM_SAMPLES = 4  # of each problem of a run's own data
+NUM_SAMPLES, SEED = 4, 20250316  # on a run's own data: samples of each problem, the same draws after every stage
+SAMPLING = {"temperature": 0.6, "top_p": 0.95}  # EXAONE Deep's; also what a model trained here recommends
 
 
 class EvaluationConfig(Config):
-    """What every stage's model is measured on, and with what sampling (EXAONE Deep: temperature 0.6, top-p 0.95)."""
+    """What every stage's model is measured on, and with what sampling."""
 
     data: str | None = None
     """Measure on problems of the recipe: `[data.NAME]`."""
@@ -22,14 +23,15 @@ class EvaluationConfig(Config):
     """Measure only on so many problems, the first ones."""
     num_samples: int | None = Field(default=None, gt=0, le=1024)
     """Samples of each problem; 4 on data of the recipe (and one greedy reply besides), else as the suite has it."""
-    temperature: float = Field(default=0.6, gt=0, le=10)
-    """The sampling temperature."""
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    """Sample from the smallest set of tokens whose probabilities add up to this."""
+    temperature: float | None = Field(default=None, gt=0, le=10)
+    """The sampling temperature; 0.6 on data of the recipe, else as the suite has it."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Sample from the smallest set of tokens whose probabilities add up to this; 0.95 on data of the recipe, else as
+    the suite has it."""
     max_new_tokens: int | None = Field(default=None, gt=0)
     """The longest reply in tokens, thought included; half the model's context, at most 4,096, if left out."""
-    seed: int = Field(default=20250316, ge=0)
-    """The seed of the samples: fixed, so that every stage and every seed of training meets the same draws."""
+    seed: int | None = Field(default=None, ge=0)
+    """The seed of the samples, the same after every stage; 20250316 on data of the recipe, else as the suite has it."""
     mode: Literal["reasoning", "non_reasoning"] | None = None
     """The mode in which questions are asked; after a stage of kind "base" or "pretrain" non-reasoning, else reasoning,
     if left out."""
@@ -41,6 +43,13 @@ class EvaluationConfig(Config):
         if self.rows and self.suite is None:
             raise ValueError("rows: says where a suite's benchmarks are: leave it out, or give a suite")
         return self
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """The temperature and top_p on data of the recipe."""
+        return {
+            name: default if (given := getattr(self, name)) is None else given for name, default in SAMPLING.items()
+        }
 
     def reply_limit(self, context: int) -> int:
         """The longest reply of a model with that context, in tokens."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem, Sampling
-from open_exaone.evaluation.config import NUM_SAMPLES, EvaluationConfig
+from open_exaone.evaluation.config import NUM_SAMPLES, SEED, EvaluationConfig
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.config import Recipe
@@ -45,10 +45,10 @@ def own_tasks(
     """
     sampling = Sampling(
         max_new_tokens=config.reply_limit(context),
-        temperature=config.temperature,
-        top_p=config.top_p,
+        temperature=config.sampling["temperature"],
+        top_p=config.sampling["top_p"],
         num_samples=config.num_samples or NUM_SAMPLES,
-        seed=config.seed,
+        seed=SEED if config.seed is None else config.seed,
     )
     samples = Task(name, name, tuple(problems), sampling, thinking, source)
     greedy = replace(sampling, temperature=0.0, num_samples=1)

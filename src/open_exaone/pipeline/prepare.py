@@ -171,16 +171,15 @@ def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
     assert config is not None  # the caller has looked
     if config.data is not None:
         return own_tasks(run.evaluation_problems(), config, config.data, context=context, thinking=thinking)
-    given = {name: getattr(config, name) for name in config.model_fields_set}
     return plan(
         load_suite(str(config.suite)),
         rows=config.rows,
         limit=config.limit,
         num_samples=config.num_samples,
         modes=None if config.mode is None else ("reasoning" if thinking else "non-reasoning",),
-        seed=given.get("seed"),
+        seed=config.seed,
         max_new_tokens=config.max_new_tokens,
-        temperature=given.get("temperature"),
-        top_p=given.get("top_p"),
+        temperature=config.temperature,
+        top_p=config.top_p,
         settings=run.judge,
     )

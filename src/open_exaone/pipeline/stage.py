@@ -17,6 +17,7 @@ from open_exaone.checkpoint.folder import load_model, load_weights, resolve_devi
 from open_exaone.checkpoint.licence import carry_licence
 from open_exaone.data.mixture import Mixture
 from open_exaone.data.store import Lazy, Prepared
+from open_exaone.evaluation.config import SAMPLING
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.lora import add_lora
 from open_exaone.model.threads import num_threads
@@ -37,8 +38,6 @@ from open_exaone.train.settings import MAY_CHANGE
 from open_exaone.train.state import Progress, best_checkpoint, checkpoints, fingerprint_of, read_state
 from open_exaone.train.supervised import Supervised
 from open_exaone.train.validation import validating
-
-SAMPLING = {"temperature": 0.6, "top_p": 0.95}  # what generation_config.json of a model trained here recommends
 
 
 def train_stage(run: Run, stage: AnyStage, prepared: Prepared) -> None:
@@ -215,7 +214,7 @@ def _write_outcome(path: Path, progress: Progress, model: LanguageModel, flops_p
 def _save(run: Run, stage: AnyStage, learner: _Learner, weights: Mapping[str, Tensor], result: Path) -> None:
     """Leaves a model's folder, whole or not at all; adapters are merged into the weights that they were trained on."""
     evaluation = run.recipe.evaluation
-    sampling = SAMPLING if evaluation is None else {"temperature": evaluation.temperature, "top_p": evaluation.top_p}
+    sampling = SAMPLING if evaluation is None else evaluation.sampling
     partial = result.with_name(f".{result.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     if learner.start is not None:
