@@ -178,8 +178,8 @@ def test_pairs_of_its_own_samples_are_sampled_once_and_resumed_at_the_sample(pla
         f"def problems(): return [{{'question': 'Is it {{}}?'.format(n), 'answer': '1', 'verifier': {str(place)!r} + "
         "'/judge.py:judge'} for n in range(16)]\n"
     )
-    generated = f"data.own.sources=[{{problems='{place}/judge.py:problems', num_problems=16}}]"
-    own = (generated, "prefer.data='own'", "prefer.num_samples=4", "prefer.max_new_tokens=5", "evaluation.limit=1")
+    source = f"{{ problems='{place}/judge.py:problems', num_problems=8, share=0.5 }}"
+    own = (f"data.own.sources=[{source}, {source}]", "data.own.reasoning_ratio=1.5", "prefer.data='own'", "prefer.num_samples=4", "prefer.max_new_tokens=5", "evaluation.limit=1")
     own = (*own, "sft.optimizer.learning_rate=1e-2", "sft.num_epochs=12", "prefer.mode='non_reasoning'")
     whole = run(place, "whole", *own)
     samples: list[int] = []
@@ -271,6 +271,7 @@ def test_a_circle_of_two_starts_is_named(place):
         ("prefer.data='chat'", DataError, "its rows have the format messages; preference trains on pairs"),
         ("sft.data='test'", DataError, "test.jsonl: none of its rows can be used .*no worked reply: 12"),
         ("chat_format='template'", CheckpointError, "has no chat template"),
+        ("data.prompts.reasoning_ratio=1.5", DataError, "reasoning_ratio = 1.5: there is no example in mode"),
         ("rl.data='unanswered'", DataError, "unanswered.jsonl.*answer"),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.data.config import DataConfig, SourceConfig
+from open_exaone.data.mixture import Mixture
 from open_exaone.data.overlap import Overlap, find_overlap, prompt_hash
 from open_exaone.data.prepare import prepare
 from open_exaone.data.store import Kind, Prepared
@@ -62,6 +63,28 @@ def prepare_stage(run: Run, stage: AnyStage) -> Prepared:
     if isinstance(stage, RlStage):
         check_language(stage, list(prepared.problems))
     return prepared
+
+
+def mixture_of(run: Run, stage: AnyStage, prepared: Prepared) -> Mixture:
+    """The order in which a stage learns its examples; pairs of its own samples are one source, whatever their problems'
+    sources are.
+
+    Raises:
+        DataError: shares ask for what is not there.
+    """
+    data = run.data[stage.data]
+    if samples_pairs(run, stage):
+        data = DataConfig(sources=(SourceConfig(path=stage.data),))
+    return Mixture(prepared, data, run.seed(stage))
+
+
+def epoch_size(run: Run, stage: AnyStage, prepared: Prepared) -> tuple[int, int]:
+    """How many examples, and about how many tokens, a pass over a stage's data takes; of problems that it samples pairs
+    from, all of them. Raises what `mixture_of` does."""
+    if samples_pairs(run, stage):
+        return len(prepared), int(prepared.tokens_N.sum())
+    mixture = mixture_of(run, stage, prepared)
+    return mixture.num_examples, mixture.num_tokens
 
 
 def prepare_validation(run: Run, stage: SupervisedStage) -> Prepared | None:

@@ -13,7 +13,7 @@ from open_exaone.evaluation.config import NUM_SAMPLES
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.prepare import evaluation_tasks, prepare_stage, samples_pairs, shared_prompts
+from open_exaone.pipeline.prepare import epoch_size, evaluation_tasks, prepare_stage, samples_pairs, shared_prompts
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run
 from open_exaone.present.card import write_card
@@ -89,7 +89,7 @@ def _prepared(
         shared = shared_prompts(run, prepared)
         if recipe.evaluation is not None and recipe.evaluation.suite is not None:
             evaluation_tasks(run, recipe.stages[-1])  # a suite that cannot be loaded is found now
-        numbers = {name: [len(data), int(data.tokens_N.sum())] for name, data in prepared.items()}
+        numbers = {stage.name: epoch_size(run, stage, prepared[stage.name]) for stage in recipe.stages}
         seconds = time.perf_counter() - started
         before = {"seconds": seconds, "examples_and_tokens": numbers, "shared_prompts": shared, "evaluation": questions}
         write_json(folder.prepared_file, before)

@@ -24,7 +24,7 @@ from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_policy
 from open_exaone.pipeline.pairs import sampled_pairs
-from open_exaone.pipeline.prepare import prepare_validation, samples_pairs
+from open_exaone.pipeline.prepare import mixture_of, prepare_validation, samples_pairs
 from open_exaone.pipeline.reward_changes import report_changed_rewards
 from open_exaone.pipeline.start import Run
 from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
@@ -114,7 +114,7 @@ def _open(run: Run, stage: AnyStage) -> _Learner:
 
 
 def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageModel) -> Objective:
-    mixture = Mixture(prepared, run.data[stage.data], run.seed(stage))
+    mixture = mixture_of(run, stage, prepared)
     match stage:
         case SupervisedStage():
             if stage.batch_tokens is not None:
