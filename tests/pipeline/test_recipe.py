@@ -14,7 +14,7 @@ from open_exaone.base.errors import CheckpointError, ConfigError, DataError, Run
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.pipeline.folder import RunFolder
-from open_exaone.pipeline.measure import Machine
+from open_exaone.pipeline.measure import Machine, find_model
 from open_exaone.pipeline.prepare import evaluation_tasks
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
@@ -131,6 +131,9 @@ def test_every_stage_changes_the_weights_and_a_run_that_was_cut_anywhere_ends_in
     report = read_json(whole / "report.json")
     assert [stage["start"] for stage in report["stages"]] == [None, "sft", "prefer"]
     assert all(stage["num_problems"] == 4 for stage in report["stages"]) and (whole / "report.html").is_file()
+    modes = {stage["name"]: stage["mode"] for stage in report["stages"]}  # the rows have no thoughts; rl samples some
+    assert modes == {"sft": "non-reasoning", "prefer": "non-reasoning", "rl": "reasoning"}
+    assert [find_model(whole, name)[1] for name in modes] == [False, False, True]
     assert [row["stage"] for row in events[-1:]] == ["rl"] and "measured" in events[-1]
     for number in range(2, len(events), 5):
         rest = itertools.count()
@@ -179,7 +182,14 @@ def test_pairs_of_its_own_samples_are_sampled_once_and_resumed_at_the_sample(pla
         "'/judge.py:judge'} for n in range(16)]\n"
     )
     source = f"{{ problems='{place}/judge.py:problems', num_problems=8, share=0.5 }}"
-    own = (f"data.own.sources=[{source}, {source}]", "data.own.reasoning_ratio=1.5", "prefer.data='own'", "prefer.num_samples=4", "prefer.max_new_tokens=5", "evaluation.limit=1")
+    own = (
+        f"data.own.sources=[{source}, {source}]",
+        "data.own.reasoning_ratio=1.5",
+        "prefer.data='own'",
+        "prefer.num_samples=4",
+        "prefer.max_new_tokens=5",
+        "evaluation.limit=1",
+    )
     own = (*own, "sft.optimizer.learning_rate=1e-2", "sft.num_epochs=12", "prefer.mode='non_reasoning'")
     whole = run(place, "whole", *own)
     samples: list[int] = []
@@ -211,6 +221,45 @@ def test_a_suite_keeps_its_own_sampling_when_the_resolved_recipe_is_read_again(p
             opened = open_run(one, RunFolder(place / "out"), FLOAT32, lambda event: None)
             [task] = evaluation_tasks(opened, one.stages[0])
             assert (task.sampling.temperature, task.sampling.top_p, task.sampling.seed) == wanted
+
+
+def test_validation_data_is_read_and_compared_before_the_first_stage(place):
+    rows = [*read_jsonl(place / "sft.jsonl")[3:4], {"messages": []}]
+    write(place / "held.jsonl", rows)
+    held = f"data.held={{ sources=[{{ path='{place}/held.jsonl' }}], bad_rows='drop' }}"
+    messages = []
+
+    def cut(event):
+        messages.append(event.get("message", ""))
+        if "plan" in event:
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(place, "out", held, "sft.validation='held'", on_event=cut)
+    for start in (
+        "data.held: of 2 rows of held.jsonl, 1 left out",
+        "note: 1 prompt is in the data of sft and of sft.va",
+    ):
+        assert any(message.startswith(start) for message in messages), messages
+
+
+def test_a_begun_run_keeps_the_tokenizer_that_it_trained(place):
+    """Even where the data that it was trained on has changed, and only a measurement is left."""
+    shape = "\n".join(f"{key} = {json.dumps(value)}" for key, value in TINY.model_dump(exclude_none=True).items())
+    [_, sft, *_] = RECIPE.split("[[stages]]")
+    text = RECIPE.split("[[stages]]")[0].replace('model = "PLACE/checkpoint"', f"[model]\n{shape}") + "[[stages]]" + sft
+
+    def cut(event):
+        if event.get("stage") == "sft: measure":
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(place, "out", on_event=cut, text=text)
+    before = (place / "out" / "tokenizer" / "tokenizer.json").read_bytes()
+    rows = (place / "sft.jsonl").read_text()
+    (place / "sft.jsonl").write_text(rows.replace("How much is", "Whatever could it be that makes"))
+    run(place, "out", text=text)
+    assert (place / "out" / "tokenizer" / "tokenizer.json").read_bytes() == before
 
 
 def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(place):

@@ -67,7 +67,9 @@ def weights_of(folder):
 def test_every_kind_trains_a_model_that_opens(kind, place):
     events = []
     outcome = train(config_of(place, kind), place / "out", events.append)
+    [plan] = [event["plan"] for event in events if "plan" in event]
     assert outcome["train_steps"] == len([event for event in events if "step" in event]) >= 4
+    assert abs(plan[0]["num_steps"] - outcome["train_steps"]) <= (kind == "pretrain")  # by tokens it is an estimate
     before, after = weights_of(place / "base"), weights_of(place / "out" / "01-it" / "model")
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert all(torch.isfinite(weight).all() for weight in after.values())

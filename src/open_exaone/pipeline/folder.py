@@ -46,9 +46,9 @@ class RunFolder:
         """What `prepared.json` holds; None where it is missing or broken, and everything is prepared again."""
         try:
             found: dict[str, Any] = read_json(self.prepared_file)
-            counts = found["examples_and_tokens"]
-            is_whole = {"seconds", "shared_prompts", "evaluation"} <= found.keys()
-            return found if is_whole and all(len(counts[stage.name]) == 2 for stage in self.recipe().stages) else None
+            names, epochs, thinking = {stage.name for stage in self.recipe().stages}, found["epochs"], found["thinking"]
+            is_whole = {"seconds", "num_examples", "shared_prompts", "evaluation"} <= found.keys()
+            return found if is_whole and epochs.keys() == thinking.keys() == names else None
         except (DataError, KeyError, TypeError, AttributeError):
             return None
 

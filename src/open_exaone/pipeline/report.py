@@ -35,7 +35,7 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
             "num_parameters": shape.num_parameters,
             **shape.model_dump(mode="json"),
         },
-        "num_examples": {name: pair[0] for name, pair in prepared.get("examples_and_tokens", {}).items()},
+        "num_examples": prepared.get("num_examples", {}),
         "shared_prompts": prepared.get("shared_prompts", []),
         "stages": stages,
         "showcase": _showcase(folder, recipe),
@@ -102,7 +102,7 @@ def stage_showcase(folder: RunFolder, recipe: Recipe, index: int) -> list[dict[s
         return []
     rows = greedy_rows(folder.stage(index, stage.name) / "eval")
     replies = {row["problem"]: {key: row[key] for key in ("thought", "answer", "verdict", "why")} for row in rows}
-    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(recipe, stage) else "non-reasoning"}
+    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(folder, recipe, stage) else "non-reasoning"}
     fields = ("id", "task", "language", "question", "answer")
     return [
         {

@@ -24,7 +24,7 @@ from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_policy
 from open_exaone.pipeline.pairs import sampled_pairs
-from open_exaone.pipeline.prepare import mixture_of, prepare_validation, samples_pairs
+from open_exaone.pipeline.prepare import StageData, mixture_of, samples_pairs
 from open_exaone.pipeline.reward_changes import report_changed_rewards
 from open_exaone.pipeline.start import Run
 from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
@@ -40,11 +40,11 @@ from open_exaone.train.supervised import Supervised
 from open_exaone.train.validation import validating
 
 
-def train_stage(run: Run, stage: AnyStage, prepared: Prepared) -> None:
+def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
     """Trains a stage from the model that it begins from, or goes on where it was cut; leaves `model/`, whole.
 
     Args:
-        prepared: what it learns from, see `prepare_stage`.
+        data: see `prepare_stage`.
 
     Raises:
         ConfigError, DataError, CheckpointError: the settings, the data or the model is wrong.
@@ -53,12 +53,13 @@ def train_stage(run: Run, stage: AnyStage, prepared: Prepared) -> None:
     """
     path = run.path(stage)
     path.mkdir(parents=True, exist_ok=True)
+    prepared = data.examples
     learner = _open(run, stage)
     if samples_pairs(run, stage):
         assert isinstance(stage, PreferenceStage)
         prepared = sampled_pairs(run, stage, prepared, learner.model)
     objective = _objective(run, stage, prepared, learner.model)
-    measure, validated = _validation(run, stage, objective, learner.model)
+    measure, validated = _validation(objective, learner.model, data.validation)
     _announce(run, stage, prepared, objective, learner.model)
     progress = train(
         learner.model,
@@ -141,16 +142,13 @@ def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int
 
 
 def _validation(
-    run: Run, stage: AnyStage, objective: Objective, model: LanguageModel
+    objective: Objective, model: LanguageModel, held_out: Prepared | None
 ) -> tuple[Callable[[int], dict[str, float]] | None, dict[str, str]]:
     """What computes the validation loss after each step, and the fingerprint of its data; nothing without such data."""
-    if not isinstance(objective, Supervised) or not isinstance(stage, SupervisedStage):
-        return None, {}
-    held_out = prepare_validation(run, stage)
-    if held_out is None:
+    if not isinstance(objective, Supervised) or held_out is None:
         return None, {}
     fingerprint = {"validation": held_out.fingerprint}
-    return validating(objective, model, held_out.documents, stage.validation_steps), fingerprint
+    return validating(objective, model, held_out.documents, objective.config.validation_steps), fingerprint
 
 
 def _fingerprint(run: Run, stage: AnyStage, learner: _Learner) -> dict[str, str]:

@@ -98,10 +98,13 @@ def _open_tokenizer(
     from open_exaone.checkpoint.folder import load_config, load_tokenizer
 
     if recipe.shape is not None and recipe.tokenizer is None:
+        own = folder.path / "tokenizer"
+        if folder.prepared() is not None:  # its data is tokenised, and its model speaks these ids
+            return recipe.shape, load_tokenizer(own, chat_format=recipe.chat_format)
         learned = {stage.data for stage in recipe.stages if isinstance(stage, SupervisedStage)}
         texts = [data[name] for name in data if name in learned]
         size = recipe.shape.vocab_size
-        return recipe.shape, trained_tokenizer(texts, size, folder.path / "tokenizer", recipe.chat_format)
+        return recipe.shape, trained_tokenizer(texts, size, own, recipe.chat_format)
     named = source if recipe.tokenizer is None else resolve_tokenizer(Path(recipe.tokenizer))
     assert named is not None  # random weights name a tokenizer here
     shape = recipe.shape or load_config(named if source is None else source)
