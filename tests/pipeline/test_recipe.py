@@ -20,6 +20,7 @@ from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
 from open_exaone.pipeline.start import open_run
 
+DRAWN = "{ families = 'all', num_problems = 1 }"
 FLOAT32 = Machine(device="cpu", dtype="float32")
 RECIPE = """
 name = "mine"
@@ -262,6 +263,27 @@ def test_a_begun_run_keeps_the_tokenizer_that_it_trained(place):
     assert (place / "out" / "tokenizer" / "tokenizer.json").read_bytes() == before
 
 
+def test_bad_rows_of_the_evaluation_are_dropped_where_the_recipe_asks_and_rows_behind_the_limit_are_not_read(place):
+    good = read_jsonl(place / "test.jsonl")
+    write(place / "test.jsonl", [good[0], {"question": "Why?"}, *good[1:4], {"question": "And why?"}])
+    messages = []
+    opened = open_run(
+        recipe(place, "data.test.bad_rows='drop'"), RunFolder(place / "out"), FLOAT32, lambda e: messages.append(str(e))
+    )
+    assert [problem.question for problem in opened.evaluation_problems] == [question(n) for n in range(300, 304)]
+    assert any("data.test: 1 row left out; the first: " in message for message in messages)
+    assert opened.evaluation_problems is opened.evaluation_problems
+    with pytest.raises(DataError, match=r"data\.test: .*test\.jsonl: line 2: .*answer"):
+        open_run(recipe(place), RunFolder(place / "refused"), FLOAT32, lambda event: None)
+
+
+def test_pairs_need_no_room_for_samples(place):
+    """A model of a short context, whose stage would sample at most 1,024 tokens if it sampled."""
+    shape = json.dumps(TINY.model_dump(exclude_none=True)).replace(": ", " = ")
+    text = RECIPE.replace('model = "PLACE/checkpoint"', f"model = {shape}")
+    assert recipe(place, text=text).shape == TINY
+
+
 def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(place):
     rows = read_jsonl(place / "prompts.jsonl")
     write(place / "prompts.jsonl", [*rows, {"question": f" {question(3).upper()}", "answer": "4"}])
@@ -291,7 +313,12 @@ def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(plac
         ("prefer.start='prefer'", "prefer.start: a circle of starts: prefer → prefer"),
         ("prefer.name='sft'", "two are named 'sft'"),
         ("prefer.name='data'", "'data' is a key of the recipe"),
-        ("engine={kind='endpoint', url='http://localhost:1/v1'}", "engine.kind = 'endpoint': online RL learns from"),
+        (
+            "engine={kind='endpoint', url='http://localhost:1/v1'}",
+            "engine.kind = 'endpoint': a chat endpoint cannot sample",
+        ),
+        ("data.chat.sources=[{path='a'}, {path='a', skip=3}]", "sources: a is listed twice; list it once"),
+        (f"data.chat.sources=[{', '.join([DRAWN] * 101)}]", "data: has 101 generated sources: must be at most 100"),
         ("evaluation.suite='math_500'", 'give either data, such as data = "test", or suite'),
         ("rl.lora.dropout=0.1", "rl.lora.dropout = 0.1: samples are drawn without dropout"),
         ("stage={}", "docs/training.md, “From older files”"),
@@ -321,6 +348,8 @@ def test_a_circle_of_two_starts_is_named(place):
         ("sft.data='test'", DataError, "test.jsonl: none of its rows can be used .*no worked reply: 12"),
         ("chat_format='template'", CheckpointError, "has no chat template"),
         ("data.prompts.reasoning_ratio=1.5", DataError, "reasoning_ratio = 1.5: there is no example in mode"),
+        ("prefer.num_samples=4", ConfigError, "prefer.num_samples: nothing is sampled, since data.pairs holds pairs"),
+        ("data.test.sources.0.verifier='maths'", ConfigError, "data.test: .*test.jsonl: .*'maths'"),
         ("rl.data='unanswered'", DataError, "unanswered.jsonl.*answer"),
     ],
 )

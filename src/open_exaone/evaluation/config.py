@@ -33,8 +33,8 @@ class EvaluationConfig(Config):
     seed: int | None = Field(default=None, ge=0)
     """The seed of the samples, the same after every stage; 20250316 on data of the recipe, else as the suite has it."""
     mode: Literal["reasoning", "non_reasoning"] | None = None
-    """The mode in which questions are asked. If left out, as the stage teaches: after kind "base" or "pretrain", or rows
-    of which most have no thought, non-reasoning; else reasoning."""
+    """The mode in which questions are asked. If left out, as the stage teaches: non-reasoning after kind "base" or
+    "pretrain" or rows of which most have no thought, else reasoning."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -144,8 +144,8 @@ class RunFolder:
                 f"give --dtype {found['dtype']} --device {found['device']}, or choose another folder with --out"
             )
 
-    def problems(self, name: str) -> list[Problem]:
-        """The problems of one of the run's data.
+    def problems(self, name: str, limit: int | None = None) -> list[Problem]:
+        """The problems of one of the run's data, the first `limit` of them.
 
         Raises:
             ConfigError: the recipe has no such data.
@@ -154,7 +154,7 @@ class RunFolder:
         recipe = self.recipe()
         if name not in recipe.data:
             raise ConfigError(f"{self.path}: has no data {name!r}; there are {', '.join(recipe.data)}")
-        return read_problems(as_files(recipe, self.path / "problems")[name], name)
+        return read_problems(as_files(recipe, self.path / "problems")[name], name, limit)
 
     def model_folders(self) -> list[Path]:
         """The finished stages' models, in order."""

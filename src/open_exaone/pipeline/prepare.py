@@ -26,6 +26,7 @@ from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, Supervi
 
 REPORT_EVERY_S = 5.0
 EVALUATION = "evaluation"
+SAMPLING_KEYS = ("num_samples", "pairs_per_problem", "temperature", "max_new_tokens", "mode")  # of a preference stage
 _KINDS: dict[str, Kind] = {"pretrain": "pretrain", "base": "pretrain", "sft": "sft", "rl": "rl"}
 
 
@@ -67,6 +68,8 @@ def prepare_stage(run: Run, stage: AnyStage) -> StageData:
         run.message(
             f"{stage.name}.max_tokens = {stage.max_tokens:,} is more than {why}, so the limit is {limit:,} tokens"
         )
+    if isinstance(stage, PreferenceStage) and kind != "rl":
+        _check_unsampled(stage)
     data = _in_mode(run.data[stage.data], stage) if kind == "rl" or stage.kind == "base" else run.data[stage.data]
     prepared = _prepare(run, stage, stage.data, data, "prompts" if kind == "rl" else "data", kind, limit)
     if isinstance(stage, RlStage):
@@ -76,6 +79,15 @@ def prepare_stage(run: Run, stage: AnyStage) -> StageData:
     held_out = run.data[stage.validation]
     held_out = _in_mode(held_out, stage) if stage.kind == "base" else held_out
     return StageData(prepared, _prepare(run, stage, stage.validation, held_out, "validation", kind, limit))
+
+
+def _check_unsampled(stage: PreferenceStage) -> None:
+    """Finds settings of sampling where nothing is sampled."""
+    for name in stage.model_dump(include=set(SAMPLING_KEYS), exclude_defaults=True):
+        raise ConfigError(
+            f"{stage.name}.{name}: nothing is sampled, since data.{stage.data} holds pairs: leave it out, or name data "
+            "with problems and answers"
+        )
 
 
 def _prepare(
@@ -146,7 +158,7 @@ def shared_prompts(run: Run, prepared: Mapping[str, StageData]) -> list[dict[str
     for (one, examples), (other, others) in pairs:
         if (overlap := find_overlap(examples, others)) is not None:
             found.append(_row(one, other, overlap))
-    questions = {prompt_hash(problem.question): problem.id for problem in run.evaluation_problems()}
+    questions = {prompt_hash(problem.question): problem.id for problem in run.evaluation_problems}
     for stage in stages:
         hashes_N = prepared[stage.name].examples.prompts_N
         places = np.flatnonzero(np.isin(hashes_N, np.array(list(questions), np.uint64)))
@@ -236,7 +248,7 @@ def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
     )
     assert config is not None  # the caller has looked
     if config.data is not None:
-        return own_tasks(run.evaluation_problems(), config, config.data, context=context, thinking=thinking)
+        return own_tasks(run.evaluation_problems, config, config.data, context=context, thinking=thinking)
     return plan(
         load_suite(str(config.suite)),
         rows=config.rows,

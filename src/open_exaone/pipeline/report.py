@@ -109,7 +109,7 @@ def stage_showcase(folder: RunFolder, recipe: Recipe, index: int) -> list[dict[s
             "problem": {field: getattr(problem, field) for field in fields},
             "replies": [{**spoken, **replies[problem.id]}],
         }
-        for problem in choose_showcase(folder.problems(evaluation.data)[: evaluation.limit])
+        for problem in choose_showcase(folder.problems(evaluation.data, evaluation.limit))
     ]
 
 

@@ -91,7 +91,7 @@ def _prepared(
     run = open_run(recipe, folder, machine, on_event)
     rest = [stage for stage in recipe.stages if before is None or not _is_trained(folder, recipe, stage)]
     prepared = {stage.name: prepare_stage(run, stage) for stage in rest}
-    questions = hashlib.sha256(repr(run.evaluation_problems()).encode()).hexdigest()
+    questions = hashlib.sha256(repr(run.evaluation_problems).encode()).hexdigest()
     if before is None:
         shared = shared_prompts(run, prepared)
         if recipe.evaluation is not None and recipe.evaluation.suite is not None:
@@ -144,7 +144,7 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
 
 def _evaluation_tokens(run: Run) -> float:
     """About how many tokens one measurement on the recipe's own data samples; 0 for a suite."""
-    evaluation, num_problems = run.recipe.evaluation, len(run.evaluation_problems())
+    evaluation, num_problems = run.recipe.evaluation, len(run.evaluation_problems)
     if evaluation is None:
         return 0.0
     num_samples = (evaluation.num_samples or NUM_SAMPLES) + 1  # and a greedy one

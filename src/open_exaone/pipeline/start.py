@@ -3,12 +3,16 @@
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from open_exaone.base.errors import ConfigError, PromptTooLongError
+from open_exaone.base.errors import ConfigError, DataError, PromptTooLongError
 from open_exaone.base.records import Problem
+from open_exaone.base.tables import RowError
+from open_exaone.base.text import count
 from open_exaone.data.config import DataConfig
 from open_exaone.data.document import prompt_ids
+from open_exaone.data.prepare import check_verifiers
 from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder, resolve_model, resolve_tokenizer
@@ -56,12 +60,18 @@ class Run:
     def message(self, text: str) -> None:
         self.on_event({"message": text})
 
+    @cached_property
     def evaluation_problems(self) -> list[Problem]:
         """The problems that every stage's model is measured on; none for a suite."""
-        evaluation = self.recipe.evaluation
+        evaluation, dropped = self.recipe.evaluation, list[RowError]()
         if evaluation is None or evaluation.data is None:
             return []
-        return read_problems(self.data[evaluation.data], evaluation.data)[: evaluation.limit]
+        problems = read_problems(self.data[evaluation.data], evaluation.data, evaluation.limit, dropped.append)
+        if not problems:
+            raise DataError(f"data.{evaluation.data}: has no problem to measure on")
+        if dropped:
+            self.message(f"data.{evaluation.data}: {count(len(dropped), 'row')} left out; the first: {dropped[0]}")
+        return problems
 
 
 def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent) -> Run:
@@ -158,10 +168,15 @@ def _check_chat_format(run: Run) -> None:
 
 
 def _check_evaluation(run: Run) -> None:
-    """Finds a prompt that leaves too little of the context for its reply before anything is trained."""
-    evaluation, problems = run.recipe.evaluation, run.evaluation_problems()
+    """Finds a verifier that is unknown, or a prompt that leaves its reply too little of the context, before anything is
+    trained."""
+    evaluation, problems = run.recipe.evaluation, run.evaluation_problems
     if evaluation is None or not problems:
         return
+    try:
+        check_verifiers(run.data[str(evaluation.data)])
+    except ConfigError as error:
+        raise ConfigError(f"data.{evaluation.data}: {error}") from error
     context, limit = run.shape.max_positions, evaluation.reply_limit(run.shape.max_positions)
     lengths = list(map(len, prompt_ids(problems, run.tokenizer, thinking=True)))
     if max(lengths) + limit > context:
