@@ -10,7 +10,7 @@ import torch
 import open_exaone
 from doubles import TINY, make_model, make_tokenizer
 from open_exaone.base.config import parse_override
-from open_exaone.base.errors import CheckpointError, ConfigError, DataError, RunFolderError
+from open_exaone.base.errors import CheckpointError, ConfigError, DataError, OpenExaoneError, RunFolderError
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.pipeline.folder import RunFolder
@@ -397,6 +397,16 @@ def test_changed_evaluation_data_and_a_missing_engine_are_found_before_a_stage_g
     (place / "test.jsonl").write_text(rows)
     with pytest.raises(ConfigError, match="vLLM is not installed"):
         run(place, "other", "engine={kind='vllm'}")
+    server = "engine={kind='vllm_server', url='http://127.0.0.1:1/v1', max_attempts=1%s}"
+    for weights_folder, wanted in (
+        ("", "engine.weights_folder: is missing"),
+        (place / "nowhere", "no folder can be"),
+        (place, "127.0.0.1:1"),
+    ):
+        own = f", weights_folder='{weights_folder}'" if weights_folder else ""
+        with pytest.raises(OpenExaoneError, match=wanted):
+            run(place, "other", server % own)
+    assert not list(place.glob("weights-*"))
     (place / "out" / "prepared.json").write_text("{}")  # it is made again
     run(place, "out")
     card = (place / "out" / "card.md").read_text()

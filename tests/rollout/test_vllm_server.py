@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from open_exaone.base.errors import ConfigError
+from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.records import Generation, Request, Sampling, StopReason
 from open_exaone.remote import http as transport
 from open_exaone.remote.http import EndpointError
 from open_exaone.rollout.config import VllmServer
 from open_exaone.rollout.provider import requests_for
+from open_exaone.rollout.providers.vllm_parts import weights_written
 from open_exaone.rollout.providers.vllm_server import VllmServerProvider
 from open_exaone.text.encode import PieceEncoder
 from open_exaone.text.tokenizer import Tokenizer
@@ -228,3 +229,11 @@ def test_a_server_that_takes_no_weights_is_refused_in_one_sentence(tmp_path: Pat
             provider_of(server, weights_folder=str(tmp_path)).update_weights([], 1)
         with pytest.raises(ConfigError, match="needs weights_folder, a folder that this process and the server both"):
             provider_of(server).update_weights([], 1)
+
+
+def test_weights_are_handed_over_in_a_folder_that_another_user_can_read(tmp_path: Path) -> None:
+    with weights_written([("w", torch.ones(2))], str(tmp_path)) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o755 and load_file(folder / "model.safetensors").keys() == {"w"}
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RunFolderError, match="nowhere: cannot write"), weights_written([], str(tmp_path / "nowhere")):
+        pass

@@ -20,19 +20,13 @@ from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.measure import own_tasks, thinks_after
-from open_exaone.pipeline.problems import format_of
-from open_exaone.pipeline.start import Run, check_language
+from open_exaone.pipeline.start import Run, check_language, samples_pairs
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 
 REPORT_EVERY_S = 5.0
 EVALUATION = "evaluation"
 SAMPLING_KEYS = ("num_samples", "pairs_per_problem", "temperature", "max_new_tokens", "mode")  # of a preference stage
 _KINDS: dict[str, Kind] = {"pretrain": "pretrain", "base": "pretrain", "sft": "sft", "rl": "rl"}
-
-
-def samples_pairs(run: Run, stage: AnyStage) -> bool:
-    """Whether a stage chooses its pairs from samples of its own model, since its data are problems."""
-    return isinstance(stage, PreferenceStage) and format_of(run.data[stage.data]) == "problems"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,11 @@ from open_exaone.pipeline.prepare import (
     epoch_size,
     evaluation_tasks,
     prepare_stage,
-    samples_pairs,
     shared_prompts,
     teaches_thinking,
 )
 from open_exaone.pipeline.report import build_report, stage_showcase
-from open_exaone.pipeline.start import Run, open_run
+from open_exaone.pipeline.start import Run, open_run, samples_pairs
 from open_exaone.present.card import write_card
 from open_exaone.present.report import write_report
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage

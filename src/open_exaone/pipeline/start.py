@@ -17,11 +17,11 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder, resolve_model, resolve_tokenizer
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.problems import as_files, draw_all, read_problems
+from open_exaone.pipeline.problems import as_files, draw_all, format_of, read_problems
 from open_exaone.pipeline.vocabulary import trained_tokenizer
-from open_exaone.rollout.config import VllmEngine
+from open_exaone.rollout.config import VllmEngine, VllmServer
 from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.train.config import AnyStage, RlStage, SupervisedStage
+from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.verify.language import LANGUAGES
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -74,6 +74,11 @@ class Run:
         return problems
 
 
+def samples_pairs(run: Run, stage: AnyStage) -> bool:
+    """Whether a stage chooses its pairs from samples of its own model, since its data are problems."""
+    return isinstance(stage, PreferenceStage) and format_of(run.data[stage.data]) == "problems"
+
+
 def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent) -> Run:
     """Draws the problems, opens the tokenizer or trains one, and looks for what would stop a later stage.
 
@@ -81,6 +86,7 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
         ConfigError, CheckpointError: there is no such model or tokenizer, it has no chat format, or a reward cannot
             be given.
         DataError: data cannot be drawn or read.
+        EndpointError, RunFolderError: the engine's server does not answer, or weights cannot be handed over to it.
         PromptTooLongError: a prompt of the evaluation leaves no room for its reply.
     """
     settings = machine.judge(recipe.judge)
@@ -152,12 +158,30 @@ def check_language(stage: RlStage, problems: list[Problem]) -> None:
 
 
 def _check_engine(run: Run) -> None:
-    """Finds an engine that cannot be had before anything is trained."""
-    if isinstance(run.recipe.engine, VllmEngine) and importlib.util.find_spec("vllm") is None:
+    """Finds an engine that cannot be had, or takes no weights, before anything is trained."""
+    from open_exaone.rollout.providers.open import Policy, open_provider
+    from open_exaone.rollout.providers.vllm_parts import weights_written
+
+    engine = run.recipe.engine
+    if isinstance(engine, VllmServer) and _samples(run):
+        if engine.weights_folder is None:
+            raise ConfigError(
+                "engine.weights_folder: is missing: name a folder that this process and the vLLM server both see, in "
+                "which each stage's weights are handed over"
+            )
+        with weights_written([], engine.weights_folder):  # it can be written
+            open_provider(engine, Policy(run.recipe.name, run.tokenizer))  # and the server answers
+    if isinstance(engine, VllmEngine) and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             "engine.kind = 'vllm': vLLM is not installed: pip install \"open-exaone[vllm]\" on a machine with a GPU, "
             "or choose the local engine"
         )
+
+
+def _samples(run: Run) -> bool:
+    """Whether anything of the recipe is sampled."""
+    has_rl = any(isinstance(stage, RlStage) for stage in run.recipe.stages)
+    return has_rl or run.recipe.evaluation is not None or any(samples_pairs(run, stage) for stage in run.recipe.stages)
 
 
 def _check_chat_format(run: Run) -> None:
