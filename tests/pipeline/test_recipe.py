@@ -3,6 +3,8 @@
 import itertools
 import json
 import tomllib
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,14 +13,18 @@ import open_exaone
 from doubles import TINY, make_model, make_tokenizer
 from open_exaone.base.config import parse_override
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError, OpenExaoneError, RunFolderError
-from open_exaone.base.files import read_json, read_jsonl
+from open_exaone.base.files import read_json, read_jsonl, write_json
 from open_exaone.checkpoint.folder import load_weights, save_model
+from open_exaone.pipeline import engine
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, find_model
 from open_exaone.pipeline.prepare import evaluation_tasks
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
 from open_exaone.pipeline.start import open_run
+from open_exaone.rollout.config import VllmEngine
+from open_exaone.rollout.providers.local import LocalProvider
+from open_exaone.rollout.providers.vllm import VllmProvider
 
 DRAWN = "{ families = 'all', num_problems = 1 }"
 FLOAT32 = Machine(device="cpu", dtype="float32")
@@ -204,7 +210,25 @@ def test_pairs_of_its_own_samples_are_sampled_once_and_resumed_at_the_sample(pla
     with pytest.raises(Cut):
         run(place, "cut", *own, on_event=cut)
     assert samples[0] > 0
+    stage, before = place / "cut" / "02-prefer", place / "cut" / "01-sft" / "model" / "model.safetensors"
+    told = stage / "samples" / "evaluation.json"
+    write_json(told, read_json(told) | {"seconds": 1000.0})
+
+    def cut_behind_it(event):
+        if event.get("stage") == "prefer" and event.get("step") == 1:
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(place, "cut", *own, on_event=cut_behind_it)
+    assert read_json(stage / "sampling.json")["sample_seconds"] >= 1000 and not (stage / "samples").exists()
+    content = before.read_bytes()
+    before.write_bytes((place / "checkpoint" / "model.safetensors").read_bytes())
+    with pytest.raises(RunFolderError, match=r"02-prefer/data: its pairs were sampled and .* other settings \(model\)"):
+        run(place, "cut", *own)
+    before.write_bytes(content)
+    (stage / "samples").mkdir()  # as a kill may leave it
     run(place, "cut", *own)
+    assert not (stage / "samples").exists()
     assert read_jsonl(whole / "02-prefer" / "pairs.jsonl") == read_jsonl(place / "cut" / "02-prefer" / "pairs.jsonl")
     assert same(weights(whole / "03-rl" / "model"), weights(place / "cut" / "03-rl" / "model"))
 
@@ -282,6 +306,29 @@ def test_pairs_need_no_room_for_samples(place):
     shape = json.dumps(TINY.model_dump(exclude_none=True)).replace(": ", " = ")
     text = RECIPE.replace('model = "PLACE/checkpoint"', f"model = {shape}")
     assert recipe(place, text=text).shape == TINY
+
+
+def test_what_an_engine_notes_stands_in_the_output_and_in_the_report(place, monkeypatch):
+    monkeypatch.setattr(LocalProvider, "notes", ("3 requests were <retried>",))
+    messages = []
+    out = run(
+        place, "out", "rl.num_steps=1", "evaluation.limit=1", on_event=lambda e: messages.append(e.get("message"))
+    )
+    assert messages.count("note: 3 requests were <retried>") == 4  # of three measurements, and of rl
+    assert [stage["notes"] for stage in read_json(out / "report.json")["stages"]] == [["3 requests were <retried>"]] * 3
+    assert "3 requests were &lt;retried&gt;" in (out / "report.html").read_text()
+
+
+def test_vllm_is_opened_once_a_run(monkeypatch):
+    """As it takes minutes to start; what it samples from is still named for each stage."""
+    vllm, opened = object.__new__(VllmProvider), []
+    vllm._name = "vllm"
+    monkeypatch.setattr(engine, "open_provider", lambda config, policy: opened.append(policy.folder) or vllm)
+    one = SimpleNamespace(
+        recipe=SimpleNamespace(engine=VllmEngine(kind="vllm")), engines=[], tokenizer=None, shape=TINY
+    )
+    named = [engine._open(one, "stage", None, Path(folder), folder).identity for folder in ("a", "b")]
+    assert opened == [Path("a")] and [identity["weights"] for identity in named] == ["a", "b"]
 
 
 def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(place):

@@ -71,6 +71,8 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
     stage = recipe.stages[index]
     path, before = folder.stage(index, stage.name), recipe.start_of(stage)
     trained, measured = _read(path / "outcome.json"), _read(path / "eval" / "outcome.json")
+    sampled = _read(path / "sampling.json")
+    notes = [note for outcome in (sampled, trained, measured) for note in outcome.get("notes", [])]
     return {
         "name": stage.name,
         "kind": stage.kind,
@@ -79,8 +81,9 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
         "data": stage.data,
         **_read(path / "eval" / "report.json"),
         **trained,
-        **_read(path / "sampling.json"),
-        "sample_seconds": _read(path / "sampling.json").get("sample_seconds", 0.0),
+        **sampled,
+        "notes": list(dict.fromkeys(notes)),
+        "sample_seconds": sampled.get("sample_seconds", 0.0),
         "eval_seconds": measured.get("seconds", 0.0),
         "peak_rss_bytes": max(trained["peak_rss_bytes"], measured.get("peak_rss_bytes", 0)),
     }

@@ -1,7 +1,7 @@
 """One stage of a run: open the model, build the objective on its data, train in the shared loop, save."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,10 @@ def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
         measure=measure,
         seed=run.seed(stage),
     )
-    _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared))
+    notes = list(objective.provider.notes) if isinstance(objective, OnlineRl) else []
+    for note in notes:
+        run.message(f"note: {note}")
+    _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared), notes)
     if stage.keep.best and (best := best_checkpoint(path / "checkpoints", stage.keep)):
         _save(run, stage, learner, read_state(best)[0], path / "best")
     masters = {name: master.detach() for name, master in learner.optimizer.masters.items()}
@@ -193,7 +196,9 @@ def _announce(run: Run, stage: AnyStage, prepared: Prepared, objective: Objectiv
         run.on_event({"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps})
 
 
-def _write_outcome(path: Path, progress: Progress, model: LanguageModel, flops_per_token: float) -> None:
+def _write_outcome(
+    path: Path, progress: Progress, model: LanguageModel, flops_per_token: float, notes: Sequence[str]
+) -> None:
     """Leaves what the training took."""
     outcome: dict[str, Any] = {
         "train_tokens": progress.tokens,
@@ -205,6 +210,7 @@ def _write_outcome(path: Path, progress: Progress, model: LanguageModel, flops_p
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "threads": num_threads(model, "train"),
+        "notes": list(notes),
     }
     write_json(path, outcome)
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.problems import as_files, draw_all, format_of, read_problems
 from open_exaone.pipeline.vocabulary import trained_tokenizer
 from open_exaone.rollout.config import VllmEngine, VllmServer
+from open_exaone.rollout.provider import Provider
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.verify.language import LANGUAGES
@@ -39,6 +40,7 @@ class Run:
     data: Mapping[str, DataConfig]
     machine: Machine
     on_event: OnEvent
+    engines: list[Provider] = field(default_factory=list)  # vLLM in this process, once it is open
 
     @property
     def judge(self) -> JudgeSettings:
