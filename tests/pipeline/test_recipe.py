@@ -160,14 +160,15 @@ def test_every_stage_changes_the_weights_and_a_run_that_was_cut_anywhere_ends_in
 
 def test_a_resumed_stage_says_where_it_continues(place):
     def cut(event):
-        if event.get("stage") == "rl" and event.get("step") == 2:
+        if event.get("stage") == "rl" and event.get("step") == 3:
             raise Cut
 
     with pytest.raises(Cut):
         run(place, "out", on_event=cut)
     events = []
+    (place / "out" / "03-rl" / "checkpoints" / "step-000002" / "master.safetensors").write_bytes(b"broken")
     run(place, "out", on_event=events.append)
-    assert {"stage": "rl", "resumed_at": 1, "num_steps": 3} in events
+    assert [event for event in events if "resumed_at" in event] == [{"stage": "rl", "resumed_at": 1, "num_steps": 3}]
 
 
 def test_a_stage_may_start_from_an_earlier_one_or_from_the_recipe_s_model(place):
@@ -214,13 +215,17 @@ def test_pairs_of_its_own_samples_are_sampled_once_and_resumed_at_the_sample(pla
     told = stage / "samples" / "evaluation.json"
     write_json(told, read_json(told) | {"seconds": 1000.0})
 
+    journal, messages = stage / "samples" / "journal.jsonl", []
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:20]))  # as an earlier kill leaves it
+
     def cut_behind_it(event):
+        messages.append(event.get("message", ""))
         if event.get("stage") == "prefer" and event.get("step") == 1:
             raise Cut
 
     with pytest.raises(Cut):
         run(place, "cut", *own, on_event=cut_behind_it)
-    assert read_json(stage / "sampling.json")["sample_seconds"] >= 1000 and not (stage / "samples").exists()
+    assert read_json(stage / "sampling.json")["sample_seconds"] > 1000 and not (stage / "samples").exists()
     content = before.read_bytes()
     before.write_bytes((place / "checkpoint" / "model.safetensors").read_bytes())
     with pytest.raises(RunFolderError, match=r"02-prefer/data: its pairs were sampled and .* other settings \(model\)"):
@@ -229,6 +234,7 @@ def test_pairs_of_its_own_samples_are_sampled_once_and_resumed_at_the_sample(pla
     (stage / "samples").mkdir()  # as a kill may leave it
     run(place, "cut", *own)
     assert not (stage / "samples").exists()
+    assert any(m.startswith("prefer: sample: continuing at sample ") and m.endswith(" of 64") for m in messages)
     assert read_jsonl(whole / "02-prefer" / "pairs.jsonl") == read_jsonl(place / "cut" / "02-prefer" / "pairs.jsonl")
     assert same(weights(whole / "03-rl" / "model"), weights(place / "cut" / "03-rl" / "model"))
 
@@ -368,6 +374,12 @@ def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(plac
         (f"data.chat.sources=[{', '.join([DRAWN] * 101)}]", "data: has 101 generated sources: must be at most 100"),
         ("evaluation.suite='math_500'", 'give either data, such as data = "test", or suite'),
         ("rl.lora.dropout=0.1", "rl.lora.dropout = 0.1: samples are drawn without dropout"),
+        ("sft.lora.targets=['q']", "sft.lora.targets.0 = 'q': must be one of q_proj"),
+        ("sft.lora.targets='all'", "sft.lora.targets = 'all': must be one of all-linear"),
+        (
+            "data.chat.sources=[{families=5, num_problems=1}]",
+            "data.chat.sources.0.families = 5: should be a valid array",
+        ),
         ("stage={}", "docs/training.md, “From older files”"),
         ("sft.optimizer.kind='muon'", "sft.optimizer.matrix_learning_rate: is missing"),
     ],
@@ -390,7 +402,11 @@ def test_a_circle_of_two_starts_is_named(place):
 @pytest.mark.parametrize(
     ("override", "error", "why"),
     [
-        ("rl.data='pairs'", DataError, "pairs.jsonl: its rows have the format pairs; rl trains on problems"),
+        (
+            "rl.data='pairs'",
+            DataError,
+            "rl.data = 'pairs': .*pairs.jsonl: its rows have the format pairs; rl trains on problems",
+        ),
         ("prefer.data='chat'", DataError, "its rows have the format messages; preference trains on pairs"),
         ("sft.data='test'", DataError, "test.jsonl: none of its rows can be used .*no worked reply: 12"),
         ("chat_format='template'", CheckpointError, "has no chat template"),

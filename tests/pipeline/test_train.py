@@ -248,6 +248,15 @@ def test_a_fine_tune_names_muons_rate_itself(place):
         load_recipe(place / "sft.toml")
 
 
+def test_a_metric_to_keep_the_best_state_by_that_does_not_exist_ends_the_first_step(place):
+    config = config_of(place, "sft", stage='keep = { best = "losss" }')
+    with pytest.raises(
+        ConfigError, match=r"it\.keep\.best = 'losss': no such metric; did you mean \"loss\"\? There are "
+    ):
+        train(config, place / "out")
+    train(config_of(place, "sft", stage='keep = { best = "loss" }'), place / "out")
+
+
 def test_a_licence_comes_along(place):
     (place / "base" / "LICENSE").write_text("mine")
     train(config_of(place, "sft"), place / "out")

@@ -88,7 +88,13 @@ def _prepare(
     run: Run, stage: AnyStage, name: str, data: DataConfig, folder: str, kind: Kind, max_tokens: int
 ) -> Prepared:
     path = run.path(stage) / folder
-    prepared = prepare(data, run.tokenizer, path, kind=kind, max_tokens=max_tokens, on_progress=_Progress(run))
+    try:
+        prepared = prepare(data, run.tokenizer, path, kind=kind, max_tokens=max_tokens, on_progress=_Progress(run))
+    except (ConfigError, DataError) as error:
+        if type(error) not in (ConfigError, DataError):  # such as a hub out of reach, which is no fault of the recipe
+            raise
+        key = "validation" if folder == "validation" else "data"
+        raise type(error)(f"{stage.name}.{key} = {name!r}: {error}") from error
     _report_dropped(run, name, prepared, max_tokens)
     return prepared
 

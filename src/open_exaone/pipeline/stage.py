@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import replace_folder, write_json
 from open_exaone.base.machine import peak_rss_bytes
@@ -34,8 +35,9 @@ from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
 from open_exaone.train.reference import with_reference
 from open_exaone.train.rl import OnlineRl
+from open_exaone.train.saver import NO_METRICS
 from open_exaone.train.settings import MAY_CHANGE
-from open_exaone.train.state import Progress, best_checkpoint, checkpoints, fingerprint_of, read_state
+from open_exaone.train.state import Progress, best_checkpoint, fingerprint_of, read_state
 from open_exaone.train.supervised import Supervised
 from open_exaone.train.validation import validating
 
@@ -66,10 +68,13 @@ def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
         learner.optimizer,
         objective,
         path,
-        lambda row: run.on_event({"stage": stage.name, **row}),
+        _Reporter(run, stage),
         fingerprint={**_fingerprint(run, stage, learner), "data": prepared.fingerprint, **validated},
         flops_per_token=_flops_per_token(run, stage, prepared),
         measure=measure,
+        on_resume=lambda step: run.on_event(
+            {"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps}
+        ),
         seed=run.seed(stage),
     )
     notes = list(objective.provider.notes) if isinstance(objective, OnlineRl) else []
@@ -82,6 +87,27 @@ def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
     if stage.lora is not None:
         _save_adapter(run, stage, learner.model, masters)
     _save(run, stage, learner, masters, path / "model")
+
+
+class _Reporter:
+    """Reports each step; finds out at the first one that learns whether there is the metric that `keep.best` names."""
+
+    def __init__(self, run: Run, stage: AnyStage) -> None:
+        self._run, self._stage, self._best = run, stage, stage.keep.best
+        if isinstance(stage, SupervisedStage) and stage.validation is not None and self._best == "validation_loss":
+            self._best = None  # it is there, but not in each step
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        """Raises:
+        ConfigError: there is no such metric; names those that there are.
+        """
+        if self._best is not None and "loss" in row:
+            if self._best not in row:
+                known = sorted(row.keys() - NO_METRICS)
+                why = f"no such metric{did_you_mean(self._best, known)} There are {', '.join(known)}"
+                raise ConfigError(f"{self._stage.name}.keep.best = {self._best!r}: {why}")
+            self._best = None
+        self._run.on_event({"stage": self._stage.name, **row})
 
 
 @dataclass(frozen=True)
@@ -181,7 +207,7 @@ def _flops_per_token(run: Run, stage: AnyStage, prepared: Prepared) -> float:
 
 
 def _announce(run: Run, stage: AnyStage, prepared: Prepared, objective: Objective, model: LanguageModel) -> None:
-    """Reports what is trained on what, and where a stage that was cut continues."""
+    """Reports what is trained on what."""
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     number, tokens = len(prepared), int(prepared.tokens_N.sum())
     examples = "1 example" if number == 1 else f"{number:,} examples"
@@ -190,10 +216,6 @@ def _announce(run: Run, stage: AnyStage, prepared: Prepared, objective: Objectiv
         f"{stage.name}: {run.shape.num_parameters:,} parameters, {trained:,} of them trained; {examples} of {tokens:,} "
         f"tokens; {steps}"
     )
-    saved = checkpoints(run.path(stage) / "checkpoints")
-    if saved:
-        step = int(saved[-1].name.removeprefix("step-"))
-        run.on_event({"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps})
 
 
 def _write_outcome(
