@@ -57,7 +57,8 @@ class EvaluationConfig(Config):
     """The seed of the samples; if left out, 20250316 on data of the recipe, else the suite's."""
     mode: Literal["reasoning", "non_reasoning"] | None = None
     """The mode in which questions are asked; of a suite, only its tasks in this mode. If left out: of a suite, all
-    tasks; on data of the recipe, non-reasoning after a stage of kind "base" or "pretrain", else reasoning."""
+    tasks; on data of the recipe as the stage teaches: non-reasoning after kind "base" or "pretrain" or rows of which
+    most have no thought, else reasoning."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

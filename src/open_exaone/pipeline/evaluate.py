@@ -41,7 +41,9 @@ FLAGS = {"rows": "rows", "budgets": "budget", "modes": "mode", "skip_missing": "
 class Choices(SamplingChanges):
     """What a measurement leaves to whoever asks for it; None is the suite's own."""
 
-    suite: str | None = None  # a suite, a benchmark, a file of problems, a set of the run; None: the run's own
+    suite: str | None = (
+        None  # a suite, a benchmark, a file of problems, a set of the run; None: as the run was measured
+    )
     stage: str | None = None  # which stage's model of a run; its last if None
     engine: str = LOCAL  # "local", "vllm", "vllm_server", or an endpoint's address
     rows: Mapping[str, str] = field(default_factory=dict)  # benchmark -> where its rows are
@@ -91,6 +93,8 @@ def evaluate(
     """
     machine = machine or Machine()
     recipe = RunFolder(Path(source)).recipe() if is_run(Path(source)) else None
+    if recipe is not None and recipe.evaluation is not None and choices.suite is None:
+        choices = _with_suite(choices, recipe.evaluation)
     settings = machine.judge(settings or (recipe.judge if recipe else JudgeSettings()))
     left_out: list[str] = []
     suite, tasks, not_published = _planned(source, choices, settings, left_out.append)
@@ -123,6 +127,16 @@ def evaluate(
 def is_address(source: str) -> bool:
     """Whether an endpoint is meant."""
     return source.startswith(("http://", "https://"))
+
+
+def _with_suite(choices: Choices, config: EvaluationConfig) -> Choices:
+    """The choices with the suite that a run was measured on, as it was, but for what is chosen."""
+    if config.suite is None:
+        return choices
+    names = ("suite", "limit", "num_samples", "seed", "max_new_tokens", "temperature", "top_p")
+    own = {name: getattr(config, name) for name in names if getattr(choices, name) is None}
+    modes = None if config.mode is None else (config.mode.replace("_", "-"),)
+    return replace(choices, rows={**config.rows, **choices.rows}, modes=choices.modes or modes, **own)
 
 
 def _planned(
@@ -170,8 +184,7 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     folder, thinking = find_model(run.path, choices.stage)
     config = recipe.evaluation or EvaluationConfig(data=suite or next(iter(recipe.data)))
     name = suite or config.data
-    if name is None:
-        raise ConfigError(f"{run.path}: was measured on the suite {config.suite!r}: give --suite {config.suite}")
+    assert name is not None  # `_with_suite` has taken a run's suite
     place: dict[str, Any] = {"data": name, "suite": None, "rows": {}, "limit": config.limit if suite is None else None}
     config = validate(EvaluationConfig, config.model_dump() | place | choices.given(), "evaluation")
     is_file = name.endswith(".jsonl") or is_own(name)
