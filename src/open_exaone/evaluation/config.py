@@ -4,12 +4,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from open_exaone.base.config import Config
+from open_exaone.rollout.config import SamplingConfig
 
 NUM_SAMPLES = 4  # of each problem of a run's own data
 
 
-class EvaluationConfig(Config):
+class EvaluationConfig(SamplingConfig):
     """What every stage's model is measured on, and with what sampling (EXAONE Deep: temperature 0.6, top-p 0.95)."""
 
     data: str | None = None

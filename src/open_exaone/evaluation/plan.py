@@ -38,10 +38,7 @@ def plan(
     num_samples: int | None = None,
     budgets: Iterable[int] | None = None,
     modes: Iterable[str] | None = None,
-    seed: int | None = None,
-    max_new_tokens: int | None = None,
-    temperature: float | None = None,
-    top_p: float | None = None,
+    sampling: Mapping[str, object] | None = None,
     run_problems: RunProblems | None = None,
     settings: JudgeSettings | None = None,
     on_change: OnChange = "error",
@@ -57,9 +54,7 @@ def plan(
         num_samples: k of every task instead of the suite's.
         budgets: thinking budgets, in tokens, instead of the suite's; each makes a task of its own, "aime_2025@16384".
         modes: "reasoning", "non-reasoning", or both; the suite's where left out.
-        seed: the seed of sampling, instead of the suite's.
-        max_new_tokens: the length limit of a reply, instead of the suite's.
-        temperature, top_p: instead of the suite's; temperature 0 is greedy.
+        sampling: fields of `Sampling` instead of the suite's, such as {"temperature": 0.0}.
         run_problems: gives the problems of a run's split, where a run's folder is measured.
         settings: the limits under which a user's own problems are judged.
         on_change: "warn" to accept a benchmark whose content changed.
@@ -76,12 +71,9 @@ def plan(
     wanted = {
         "k": num_samples,
         "budgets": None if budgets is None else list(budgets),
-        "seed": seed,
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
     }
     changes: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
+    changes |= sampling or {}
     tasks = _override(chosen, rows or {}, changes)
     place = _Place(limit, run_problems, settings, on_change)
     loaded = _load_all(suite.name, tasks, place, on_skip if skip_missing else None)

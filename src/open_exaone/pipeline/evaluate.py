@@ -49,10 +49,7 @@ class Choices:
     limit: int | None = None  # so many problems of each benchmark
     budgets: tuple[int, ...] | None = None  # thinking budgets in tokens
     modes: tuple[str, ...] | None = None
-    seed: int | None = None
-    max_new_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # fields of `Sampling`, such as {"temperature": 0.0}
     until_width: float | None = None  # stop a task once its interval is so wide to each side
     concurrency: int = 32  # requests in flight, of an endpoint
     skip_missing: bool = False  # leave out benchmarks that cannot be loaded
@@ -155,10 +152,7 @@ def _planned(
         num_samples=choices.num_samples,
         budgets=choices.budgets,
         modes=choices.modes,
-        seed=choices.seed,
-        max_new_tokens=choices.max_new_tokens,
-        temperature=choices.temperature,
-        top_p=choices.top_p,
+        sampling=choices.sampling,
         run_problems=run.problems if run else None,
         settings=settings,
         on_change="warn" if choices.changed else "error",
@@ -187,10 +181,7 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
         "rows": {},
         "limit": config.limit if suite is None else None,
         "num_samples": choices.num_samples,
-        "seed": choices.seed,
-        "max_new_tokens": choices.max_new_tokens,
-        "temperature": choices.temperature,
-        "top_p": choices.top_p,
+        **choices.sampling,
     }
     changes = {key: value for key, value in changed.items() if value is not None or key in ("suite", "limit")}
     config = validate(EvaluationConfig, config.model_dump() | changes, "evaluation")
@@ -257,14 +248,7 @@ def _default_folder(source: str, suite: str, tasks: Sequence[Task], provider: Pr
 
 def _ours(task: Task, not_published: Callable[[str], Sequence[str]], choices: Choices) -> list[str]:
     """The settings that LG did not publish, and those that whoever asks has changed."""
-    asked = {
-        "k": choices.num_samples,
-        "seed": choices.seed,
-        "max_new_tokens": choices.max_new_tokens,
-        "temperature": choices.temperature,
-        "top_p": choices.top_p,
-        "thinking_budget": choices.budgets,
-    }
+    asked = {"k": choices.num_samples, **choices.sampling, "thinking_budget": choices.budgets}
     published = not_published(task.name)
     return list(
         dict.fromkeys([*published, *(name for name, value in asked.items() if value is not None and published)])

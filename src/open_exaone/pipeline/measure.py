@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Problem, Sampling
+from open_exaone.base.records import Problem
 from open_exaone.evaluation.config import NUM_SAMPLES, EvaluationConfig
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.task import Task
@@ -43,12 +43,8 @@ def own_tasks(
         name: of the problems.
         context: the model's, in tokens.
     """
-    sampling = Sampling(
-        max_new_tokens=config.reply_limit(context),
-        temperature=config.temperature,
-        top_p=config.top_p,
-        num_samples=config.num_samples or NUM_SAMPLES,
-        seed=config.seed,
+    sampling = config.to_sampling(
+        max_new_tokens=config.reply_limit(context), num_samples=config.num_samples or NUM_SAMPLES
     )
     samples = Task(name, name, tuple(problems), sampling, thinking, source)
     greedy = replace(sampling, temperature=0.0, num_samples=1)

@@ -1,6 +1,7 @@
 """Tokenises the data of all stages before the first one begins, and finds the prompts that they share."""
 
 import time
+from dataclasses import fields
 from itertools import combinations
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.records import Sampling
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.overlap import Overlap, find_overlap, prompt_hash
 from open_exaone.data.prepare import prepare
@@ -171,16 +173,13 @@ def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
     assert config is not None  # the caller has looked
     if config.data is not None:
         return own_tasks(run.evaluation_problems(), config, config.data, context=context, thinking=thinking)
-    given = {name: getattr(config, name) for name in config.model_fields_set}
+    given = {field.name for field in fields(Sampling)} & config.model_fields_set - {"num_samples"}
     return plan(
         load_suite(str(config.suite)),
         rows=config.rows,
         limit=config.limit,
         num_samples=config.num_samples,
         modes=None if config.mode is None else ("reasoning" if thinking else "non-reasoning",),
-        seed=given.get("seed"),
-        max_new_tokens=config.max_new_tokens,
-        temperature=given.get("temperature"),
-        top_p=given.get("top_p"),
+        sampling={name: value for name in sorted(given) if (value := getattr(config, name)) is not None},
         settings=run.judge,
     )
