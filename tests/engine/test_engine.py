@@ -8,13 +8,13 @@ import pytest
 import tokenizers
 import torch
 
+import sampling_reference as reference
 from doubles import SHAPES, make_model, make_tokenizer, random_ids, request
 from open_exaone.base.errors import CheckpointError, PromptTooLongError
 from open_exaone.base.records import Sampling, StopReason
 from open_exaone.engine import engine as engine_module
 from open_exaone.engine.engine import Engine
 from open_exaone.engine.request import random_stream
-from open_exaone.engine.sampling import draw, nucleus
 from open_exaone.model.logprobs import token_logprobs
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -70,8 +70,7 @@ def test_logprobs_are_those_of_the_full_forward():
             new_T = ids[len(prompt) :]
             raw_T = token_logprobs(logits_TV, new_T)
             torch.testing.assert_close(torch.tensor(completion.logprobs), raw_T, rtol=1e-4, atol=1e-4)
-            kept_TV = nucleus(torch.softmax(logits_TV / 0.7, -1), 0.8)
-            sampled_T = (kept_TV / kept_TV.sum(-1, keepdim=True)).gather(-1, new_T[:, None])[:, 0].log()
+            sampled_T = torch.tensor(reference.logprobs(logits_TV.numpy(), sampling, prompt, completion.ids))
             torch.testing.assert_close(torch.tensor(completion.sampling_logprobs), sampled_T, rtol=1e-3, atol=1e-4)
 
 
@@ -102,31 +101,6 @@ def test_slots_are_refilled_while_others_run():
     assert len(steps) < in_batches or len(set(lengths)) == 1
 
 
-@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 0.95), (1.3, 0.5)])
-def test_draws_follow_the_distribution(temperature, top_p):
-    num_draws = 40_000
-    logits_V = torch.randn(12, generator=torch.Generator().manual_seed(1)) * 2
-    uniforms = torch.rand(num_draws, generator=torch.Generator().manual_seed(2))
-    drawn = draw(logits_V.expand(num_draws, -1), temperature, top_p, uniforms)
-    wanted = nucleus(torch.softmax(logits_V / temperature, -1)[None], top_p)[0]
-    wanted = wanted / wanted.sum()
-    found = torch.bincount(drawn.ids_B, minlength=12) / num_draws
-    assert ((found - wanted).abs() < 5 * (wanted * (1 - wanted) / num_draws).sqrt() + 1e-9).all()
-    assert (found[wanted == 0] == 0).all()
-
-
-def test_nucleus_keeps_the_fewest_that_reach_top_p():
-    probs = torch.tensor([[0.5, 0.2, 0.2, 0.1]])
-    assert (nucleus(probs, 0.5) > 0).tolist() == [[True, False, False, False]]
-    assert (nucleus(probs, 0.51) > 0).tolist() == [[True, True, False, False]]
-    assert (nucleus(probs, 0.95) > 0).tolist() == [[True, True, True, True]]
-
-
-def test_a_uniform_number_just_below_one_stays_inside_the_nucleus():
-    drawn = draw(torch.tensor([[5.0, 4.9, -30.0, -1e9]]), 1.0, 0.9, torch.tensor([0.99999994]))
-    assert drawn.ids_B.item() in (0, 1)
-
-
 def test_random_streams_are_their_own():
     assert random_stream(request([1, 2], WARM), 8).tolist() == random_stream(request([1, 2], WARM), 16)[:8].tolist()
     keys = [([1, 2], 0), ([1, 2], 1), ([12], 0), ([1, 2], 0, 1), ([1, 2], 1, 1), ([1, 2], 0, 2)]
@@ -152,11 +126,17 @@ def test_a_prompt_that_stands_again_gets_other_samples():
 
 
 def test_prompts_that_cannot_be_completed_are_refused():
+    engine, sampling = make_engine(), Sampling(max_new_tokens=2)
+    engine.model.forward = None
     with pytest.raises(PromptTooLongError, match="prompt 1 has 120 tokens.*context of 128"):
-        make_engine().generate([[5], [5] * 120], Sampling(max_new_tokens=20))
-    with pytest.raises(ValueError, match="prompt 0 is empty"):
-        make_engine().generate([[]], Sampling(max_new_tokens=2))
-    assert make_engine().generate([], Sampling(max_new_tokens=2)) == []
+        engine.generate([[5], [5] * 120], Sampling(max_new_tokens=20))
+    for wrong, why in (([], "is empty"), ([5, 320], "has the id 320, .* only 0 to 319"), ([-1], "has the id -1")):
+        with pytest.raises(ValueError, match=f"prompt 1 {why}"):
+            engine.generate([[5], wrong], sampling)
+    for changes, name in (({"logit_bias": {999: 1.0}}, "logit_bias"), ({"stop_ids": [999]}, "stop_ids")):
+        with pytest.raises(ValueError, match=f"prompt 0: {name} has the id 999, .* only 0 to 319"):
+            engine.generate([[5]], replace(sampling, **changes))
+    assert engine.generate([], sampling) == []
 
 
 def test_a_tokenizer_that_names_no_end_is_refused():

@@ -1,11 +1,13 @@
 """Slots and queue, without tensors."""
 
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from doubles import request
 from open_exaone.base.records import Sampling, StopReason
-from open_exaone.engine.request import in_groups, random_stream
+from open_exaone.engine.request import check_ids, in_groups, random_stream
 from open_exaone.engine.scheduler import Scheduler
 
 
@@ -65,3 +67,37 @@ def test_a_random_stream_is_drawn_when_it_is_first_needed():
         sample.append(9, 0.0, 0.0, frozenset())
     assert drawn == random_stream(sample.request, 4).tolist()
     assert sample.stop is StopReason.LENGTH
+
+
+def test_work_for_each_request_does_not_grow_with_their_number():
+    """Counted in lines of Python, not timed: checks, grouping, admission."""
+
+    def lines_a_request(num_prompts, num_samples):
+        num_lines = 0
+
+        def count(frame, event, argument):
+            nonlocal num_lines
+            num_lines += event == "line" and "engine" in frame.f_code.co_filename
+            return count
+
+        sampling = Sampling(4)
+        requests = [
+            request([5, place], sampling, index) for place in range(num_prompts) for index in range(num_samples)
+        ]
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            check_ids(requests, 10**6, "request")
+            scheduler = Scheduler(in_groups(requests), num_slots=8)
+            while not scheduler.finished:
+                scheduler.start_groups()
+                for slot in [slot for _, slots in scheduler.admit() for slot in slots]:
+                    scheduler.release(slot)
+        finally:
+            sys.settrace(before)
+        return num_lines / len(requests)
+
+    for num_prompts, num_samples in ((80, 1), (1, 80), (16, 5)):
+        few = lines_a_request(num_prompts, num_samples)
+        assert lines_a_request(4 * num_prompts, num_samples) < 1.2 * few
+        assert lines_a_request(num_prompts, 4 * num_samples) < 1.2 * few

@@ -136,7 +136,10 @@ def test_what_fails_in_a_process_is_raised_here():
     worker = workers.Worker()
     with worker.job(two, [request([10_000], SAMPLING)]):  # no such id
         workers.wait_for([worker], PATIENCE_S)
-        with pytest.raises(DataError, match="samples beside this one failed with IndexError: .*OMP_NUM_THREADS=1"):
+        with pytest.raises(
+            DataError,
+            match="samples beside this one failed with ValueError: request 0 has the id 10000.*OMP_NUM_THREADS=1",
+        ):
             worker.arrived()
     wait_until(lambda: not worker.is_alive)
 

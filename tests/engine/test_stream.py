@@ -3,15 +3,16 @@
 import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+import sampling_reference as reference
 from doubles import SHAPES, make_model, make_tokenizer, random_ids, request
 from open_exaone.base.errors import CheckpointError, PromptTooLongError
 from open_exaone.base.records import Sampling, StopReason
 from open_exaone.engine import engine as engine_module
 from open_exaone.engine.engine import Engine
-from open_exaone.engine.sampling import draw, nucleus
 from open_exaone.model.logprobs import token_logprobs
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -78,6 +79,8 @@ def test_samplings_of_ones_own_in_one_stream():
         replace(WARM, presence_penalty=1.5),
         replace(WARM, max_new_tokens=5, seed=9),
         replace(WARM, thinking_budget=4),
+        replace(WARM, top_k=5, min_p=0.1, stop=("a", "e")),
+        replace(WARM, frequency_penalty=1.0, repetition_penalty=1.3, logit_bias={50: 4.0}, stop_ids=(60, 61)),
     ]
     requests = [request(prompt, sampling, index) for prompt in PROMPTS for index, sampling in enumerate(samplings)]
     mixed = ids_of(make_engine(num_slots=5), requests)
@@ -137,6 +140,34 @@ def test_what_cannot_be_completed_is_refused_before_anything_is_generated():
     assert list(engine.stream([])) == []
 
 
+@pytest.mark.parametrize("shape", ["exaone4-untied", "exaone4-hybrid-untied"])
+@pytest.mark.parametrize("num_slots", [2, 16])
+def test_logits_that_are_no_numbers_fail_their_own_request_alone(shape, num_slots):
+    """Nor do they spoil the slot for the next."""
+    config = SHAPES["exaone4-hybrid"] if shape.startswith("exaone4-hybrid") else SHAPES["exaone4-global"]
+    model = make_model(config.model_copy(update={"tied_embeddings": False}))
+    with torch.no_grad():
+        model.model.embed_tokens.weight[30] = float("nan")
+    engine = Engine(model, make_tokenizer(), num_slots=num_slots)
+    banned = replace(WARM, logit_bias={30: -100.0}, presence_penalty=0.1)
+    prompts = [[token for token in prompt if token != 30] for prompt in PROMPTS]
+    whole = dict(engine.stream(asked(banned, 2, prompts)))
+    mixed = [*prompts[:2], [40] * 14 + [30], prompts[2], [30, 40], *prompts[3:]]
+    found = dict(engine.stream(asked(banned, 2, mixed)))
+    failed = {place: found.pop(place) for place in (4, 5, 8, 9)}
+    assert [found[place].ids for place in sorted(found)] == [whole[place].ids for place in range(10)]
+    for completion in failed.values():
+        assert (completion.ids, completion.stop) == ((), StopReason.ERROR)
+        assert "logits for token 1 of the reply are NaN" in completion.error
+    # The next sample of a failed one's slot, while its neighbour has grown past where the failed one's prompt ended.
+    long = replace(WARM, max_new_tokens=60, logit_bias={30: -100.0, engine.tokenizer.end_id: -100.0})
+    behind = [request(prompt, long) for prompt in ([41] * 12, [40] * 20 + [30], prompts[2])]
+    found = dict(engine.stream(behind))
+    assert [len(found[place].ids) for place in range(3)] == [60, 0, 60]
+    [[drawn]] = engine.generate([prompts[0]], replace(WARM, logit_bias={30: 100.0}, stop_ids=()))
+    assert drawn.ids == (30,) and drawn.stop is StopReason.ERROR and "token 2" in drawn.error
+
+
 def test_a_budget_needs_a_chat_format(tmp_path):
     make_tokenizer().save(tmp_path)
     (tmp_path / "chat_template.jinja").unlink()
@@ -147,44 +178,37 @@ def test_a_budget_needs_a_chat_format(tmp_path):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-@pytest.mark.parametrize("penalty", [1.5, -0.7])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"presence_penalty": 1.5},
+        {"presence_penalty": -0.7, "frequency_penalty": -0.2, "top_k": 30},
+        {"frequency_penalty": 0.8, "repetition_penalty": 1.2, "logit_bias": {40: 3.0, 41: -50.0}, "min_p": 0.02},
+    ],
+)
 @torch.no_grad()
-def test_a_presence_penalty_is_taken_off_what_the_reply_has(temperature, penalty):
-    """Once for each token, however often it is there; what the prompt has does not count."""
+def test_log_probabilities_are_right_under_penalties_bias_and_filters(temperature, changes):
+    """`logprobs` are the raw model's; what is drawn, and how likely it was, follows from prompt and reply so far."""
     engine = make_engine("exaone4-hybrid", num_slots=8)
-    sampling = Sampling(24, temperature, 0.8, seed=3, presence_penalty=penalty)
-    repeats = 0
+    sampling = Sampling(24, temperature, 0.8, seed=3, **changes)
     requests = asked(sampling, num_samples=2)
     requests[::2] = [replace(request, sampling=replace(sampling, max_new_tokens=7)) for request in requests[::2]]
     for place, completion in engine.stream(requests):  # the short ones' rows are dropped midway
-        prompt = PROMPTS[place // 2]
-        logits_TV = engine.model(torch.tensor([[*prompt, *completion.ids]]))[0, len(prompt) - 1 : -1]
-        new_T = torch.tensor(completion.ids)
-        penalised_TV = logits_TV.clone()
-        for step in range(len(new_T)):
-            penalised_TV[step, new_T[:step].unique()] -= penalty
-        raw_T = token_logprobs(logits_TV, new_T)
+        prompt, new = PROMPTS[place // 2], completion.ids
+        logits_TV = engine.model(torch.tensor([[*prompt, *new]]))[0, len(prompt) - 1 : -1]
+        raw_T = token_logprobs(logits_TV, torch.tensor(new))
         torch.testing.assert_close(torch.tensor(completion.logprobs), raw_T, rtol=1e-4, atol=1e-4)
-        if temperature:
-            kept_TV = nucleus(torch.softmax(penalised_TV / temperature, -1), 0.8)
-            wanted_T = (kept_TV / kept_TV.sum(-1, keepdim=True)).gather(-1, new_T[:, None])[:, 0].log()
-        else:
-            assert penalised_TV.argmax(-1).tolist() == new_T.tolist()
-            wanted_T = torch.zeros(len(new_T))
+        wanted_T = torch.tensor(reference.logprobs(logits_TV.numpy(), sampling, prompt, new))
         torch.testing.assert_close(torch.tensor(completion.sampling_logprobs), wanted_T, rtol=1e-3, atol=1e-4)
-        repeats += len(completion.ids) - len(set(completion.ids))
-    unpenalised = [replace(item, sampling=replace(item.sampling, presence_penalty=0.0)) for item in requests]
-    plain = engine.stream(unpenalised)
-    plain_repeats = sum(len(completion.ids) - len(set(completion.ids)) for _, completion in plain)
-    assert repeats < plain_repeats if penalty > 0 else repeats > plain_repeats
 
 
-def test_a_penalty_moves_the_draw():
-    logits, penalties = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.5, 0.0, 0.0]])
-    assert draw(logits, 0, 1.0, torch.zeros(1)).ids_B.item() == 0
-    drawn = draw(logits, 0, 1.0, torch.zeros(1), penalties)
-    assert drawn.ids_B.item() == 1
-    assert drawn.logprobs_B.item() == pytest.approx(torch.log_softmax(logits, -1)[0, 1].item())
+@pytest.mark.parametrize("name", ["presence_penalty", "frequency_penalty"])
+def test_a_penalty_makes_replies_repeat_less(name):
+    def repeats(penalty):
+        found = make_engine(num_slots=8).stream(asked(Sampling(24, 0.8, 0.8, seed=3, **{name: penalty})))
+        return sum(len(completion.ids) - len(set(completion.ids)) for _, completion in found)
+
+    assert repeats(1.5) < repeats(0.0) < repeats(-1.5)
 
 
 def cut_and_uncut(budget, prompts, num_slots=48, **changes):
@@ -215,7 +239,8 @@ def test_a_thought_still_open_at_its_budget_is_closed(penalty):
         assert all(value < 0 for value in cut.logprobs[budget:end])
         assert len(cut.ids) > end
         assert tokenizer.split(cut.ids, thinking=True).finished
-        assert cut.stop is (StopReason.BUDGET if cut.ids[-1] == tokenizer.end_id else StopReason.LENGTH)
+        ended = StopReason.END if cut.ids[:end] == uncut.ids[:end] else StopReason.BUDGET
+        assert cut.stop is (ended if cut.ids[-1] == tokenizer.end_id else StopReason.LENGTH)
         stops.add(cut.stop)
     assert stops == {StopReason.BUDGET, StopReason.LENGTH}
     assert left_alone  # some closed their thought themselves
@@ -231,8 +256,8 @@ def test_forced_tokens_are_ordinary_tokens_to_the_model():
         logits_TV = engine.model(torch.tensor([[*prompt, *completion.ids]]))[0, len(prompt) - 1 : -1]
         raw_T = token_logprobs(logits_TV, new_T)
         torch.testing.assert_close(torch.tensor(completion.logprobs), raw_T, rtol=1e-4, atol=1e-4)
-        kept_TV = nucleus(torch.softmax(logits_TV / 0.7, -1), 0.8)
-        wanted_T = (kept_TV / kept_TV.sum(-1, keepdim=True)).gather(-1, new_T[:, None])[:, 0].log()
+        with np.errstate(divide="ignore"):  # forced tokens may have been left out
+            wanted_T = torch.tensor(reference.logprobs(logits_TV.numpy(), sampling, prompt, completion.ids))
         if len(completion.ids) > 6 and engine.thoughts.is_open(prompt, completion.ids[:6]):
             num_cut += 1
             wanted_T[6 : 6 + len(engine.thoughts.closing_ids(completion.ids[:6]))] = 0.0
@@ -258,6 +283,25 @@ def test_a_thought_closed_by_its_last_allowed_token_is_not_closed_again():
         enough, scarce = (replace(request.sampling, thinking_budget=tokens) for tokens in (budget, budget - 1))
         assert ids_of(engine, [replace(request, sampling=enough)]) == [uncut[place]]
         assert ids_of(engine, [replace(request, sampling=scarce)]) != [uncut[place]]
+
+
+def test_a_reply_that_its_budget_did_not_change_does_not_stop_with_budget():
+    """The model is made to close its thought where the budget would: in the words that are forced."""
+    engine, [prompt] = make_engine(), thinking_prompts(1)
+    newline, close_id = engine.tokenizer.encode("\n"), engine.tokenizer.think_close_id
+    closing = [*newline, close_id, *newline, *newline]
+    script = [60, 61, 62, *closing, 63, engine.tokenizer.end_id]
+
+    def completed(written):
+        """What an engine makes of a model that writes these ids, whatever it reads."""
+        scripted, rest = make_engine(), iter(written)
+        head = scripted.model.head
+        scripted.model.head = lambda x_XD: head(x_XD) + 1e4 * (torch.arange(320) == next(rest))
+        [(_, completion)] = scripted.stream([request(prompt, Sampling(20, 1.0, 1.0, thinking_budget=3))])
+        return list(completion.ids), completion.stop
+
+    assert completed(script) == (script, StopReason.END)
+    assert completed([*script[:3], 64, *script[4:]]) == (script, StopReason.BUDGET)
 
 
 def test_cut_thoughts_do_not_depend_on_slots_or_neighbours():

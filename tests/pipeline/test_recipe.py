@@ -17,7 +17,6 @@ from open_exaone.base.files import read_json, read_jsonl, write_json
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.cli.flags import MachineFlags
 from open_exaone.cli.run import run_and_show
-from open_exaone.evaluation.config import SamplingChanges
 from open_exaone.pipeline import engine
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, find_model
@@ -363,7 +362,7 @@ def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(plac
 def test_a_resolved_recipe_leaves_a_suite_its_own_sampling(place):
     text = RECIPE.replace('data = "test"\nlimit = 4', 'suite = "math_500"')
     resolved = load_recipe(tomllib.loads(recipe(place, text=text).to_toml()))
-    assert resolved.evaluation.sampling == SamplingChanges(num_samples=1, max_new_tokens=8)
+    assert resolved.evaluation.sampling == {"num_samples": 1, "max_new_tokens": 8}
 
 
 SUITE = """

@@ -101,6 +101,41 @@ def test_what_plays_no_part_is_not_sent() -> None:
     assert "top_p" not in request
 
 
+def test_every_setting_that_changes_something_is_sent() -> None:
+    chosen = {"top_k": 9, "min_p": 0.1, "frequency_penalty": 0.5, "repetition_penalty": 1.2, "logit_bias": {7: -1.5}}
+    with mock_endpoint(echo) as server:
+        answers(endpoint(server.url), asks(1, stop="\n\n", stop_ids=[5], top_p=1.0, **chosen))
+        answers(endpoint(server.url), asks(1, temperature=0.0, top_k=9, min_p=0.1))
+    sent, greedy = server.requests
+    assert {name: sent[name] for name in chosen} == chosen | {"logit_bias": {"7": -1.5}}
+    assert (sent["stop"], sent["stop_token_ids"]) == (["\n\n"], [5])
+    assert sent["top_p"] == 1.0 and "presence_penalty" not in sent
+    assert not {"top_p", "top_k", "min_p", "repetition_penalty", "stop"} & greedy.keys()
+
+
+def test_an_endpoint_that_does_not_know_a_setting_is_refused_in_one_sentence() -> None:
+    """Other samples than were asked for are none."""
+    with mock_endpoint(echo, refuse_fields=["min_p"]) as server:
+        with pytest.raises(EndpointError, match="Unsupported field: min_p.*; leave min_p out, or take an engine that"):
+            answers(endpoint(server.url), asks(20, min_p=0.1))
+        assert len(answers(endpoint(server.url), asks(2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "stop"),
+    [
+        ({"stop_reason": "\n\n"}, StopReason.STOP_STRING),
+        ({"matched_stop": "\n\n"}, StopReason.STOP_STRING),
+        ({"stop_reason": 361, "matched_stop": 361}, StopReason.END),
+        ({"stop_reason": None}, StopReason.END),
+    ],
+)
+def test_a_server_that_names_its_stop_string_is_believed(fields: dict[str, Any], stop: StopReason) -> None:
+    body = json.loads(chat("an answer"))
+    body["choices"][0] |= fields
+    assert read_completion(json.dumps(body).encode()).stop is stop
+
+
 def test_the_key_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with mock_endpoint(echo) as server:

@@ -4,6 +4,7 @@ import functools
 from dataclasses import replace
 
 import pytest
+import torch
 
 from doubles import make_model, make_tokenizer
 from open_exaone.base import interrupt
@@ -142,6 +143,33 @@ def test_replies_end_where_the_context_does():
     assert (told[2].stop, told[2].num_tokens, told[2].reply.answer) == (StopReason.LENGTH, 0, "")
     [note] = provider.notes
     assert f"context of {context} tokens" in note
+
+
+def test_a_stop_string_ends_the_text_and_not_the_ids():
+    tokenizer, asked = make_tokenizer(), asks(sampling=replace(WARM, stop=("e", "7")), num_samples=8)
+    found = dict(make_provider().stream(asked))
+    stopped = [generation for generation in found.values() if generation.stop is StopReason.STOP_STRING]
+    assert stopped
+    for generation in stopped:
+        text = tokenizer.decode(generation.ids, skip_special=True)
+        before = text[: min(place for place in map(text.find, ("e", "7")) if place >= 0)]
+        assert generation.reply == tokenizer.split(before, thinking=True)
+        assert len(generation.ids) == len(generation.logprobs) == generation.num_tokens
+
+
+def test_a_request_whose_logits_are_no_numbers_is_left_out_and_reported():
+    provider, asked = make_provider(), asks(3, 1, replace(WARM, logit_bias={300: -100.0}))
+    whole = dict(provider.stream(asked))
+    assert provider.failure is None
+    with torch.no_grad():
+        provider._engine.model.model.embed_tokens.weight = torch.nn.Parameter(
+            provider._engine.model.model.embed_tokens.weight.clone()
+        )
+        provider._engine.model.model.embed_tokens.weight[300] = float("nan")
+    broken = replace(asked[1], prompt_ids=(*asked[1].prompt_ids, 300))
+    found = dict(provider.stream([asked[0], broken, asked[2]]))
+    assert {place: generation.ids for place, generation in found.items()} == {n: whole[n].ids for n in (0, 2)}
+    assert "are NaN or infinite: check its weights" in provider.failure
 
 
 def test_a_model_without_a_chat_format_is_refused(tmp_path):

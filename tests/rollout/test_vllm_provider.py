@@ -43,6 +43,12 @@ class SamplingParams:
     logprobs: int | None
     detokenize: bool
     output_kind: str
+    top_k: int
+    min_p: float
+    frequency_penalty: float
+    repetition_penalty: float
+    logit_bias: dict[int, float] | None
+    stop: list[str] | None
 
 
 def logprob_of(token: int) -> float:
@@ -76,7 +82,9 @@ class FakeEngine:
         outputs = []
         for name, (said, params, done) in list(self.running.items()):
             done += 1
-            ended = said[done - 1] in params.stop_token_ids
+            text = TOKENIZER.decode(said[:done], skip_special=True) if params.stop else ""
+            assert params.detokenize or not params.stop  # vLLM refuses stop strings without text
+            ended = said[done - 1] in params.stop_token_ids or any(string in text for string in params.stop or ())
             if ended or done == params.max_tokens:
                 del self.running[name]
                 reply = SimpleNamespace(
@@ -167,6 +175,28 @@ def test_every_sample_is_one_request_of_its_own(opened: Opened) -> None:
     again, other = opened(echo)
     assert dict(again.stream(wanted)) == done
     assert [params.seed for _, params in other.asked] == [params.seed for _, params in engine.asked]
+
+
+def test_every_setting_reaches_vllm_by_its_name(opened: Opened) -> None:
+    """Also what is at its default: vLLM's own defaults are those of the model's generation_config.json."""
+    provider, engine = opened(echo)
+    chosen = {"top_k": 9, "min_p": 0.1, "frequency_penalty": 0.5, "repetition_penalty": 1.2, "logit_bias": {7: -1.5}}
+    list(provider.stream([*asks(1, stop_ids=[5], **chosen), *asks(1)]))
+    (_, first), (_, plain) = engine.asked
+    assert {name: getattr(first, name) for name in chosen} == chosen
+    assert first.stop_token_ids == [*TOKENIZER.end_ids, 5]
+    assert (plain.top_k, plain.min_p, plain.frequency_penalty, plain.repetition_penalty) == (-1, 0.0, 0.0, 1.0)
+    assert (plain.logit_bias, plain.stop, plain.detokenize) == (None, None, False)
+
+
+def test_a_stop_string_ends_the_text_and_not_the_ids(opened: Opened) -> None:
+    provider, _ = opened(lambda prompt: LONG)
+    [(_, done)] = provider.stream(asks(1, stop=("swer is", "zz")))
+    assert (done.stop, done.reply.answer, done.reply.finished) == (StopReason.STOP_STRING, "The an", True)
+    assert list(done.ids or ()) == LONG[: done.num_tokens]
+    assert "The answer is" in TOKENIZER.decode(list(done.ids or ()))
+    [(_, cut)] = provider.stream(asks(1, stop="hm hm"))
+    assert (cut.stop, cut.reply.thought, cut.reply.finished) == (StopReason.STOP_STRING, "", False)
 
 
 def test_the_limit_cuts(opened: Opened) -> None:

@@ -158,6 +158,8 @@ def test_prompts_go_as_ids_and_ids_and_log_probabilities_come_back() -> None:
     body = server.asked[0]
     assert (body["temperature"], body["top_p"], body["max_tokens"], body["logprobs"]) == (1.0, 1.0, 200, 0)
     assert body["stop_token_ids"] == list(TOKENIZER.end_ids)
+    assert (body["top_k"], body["min_p"], body["repetition_penalty"]) == (-1, 0.0, 1.0)  # not the server's defaults
+    assert "logit_bias" not in body and "stop" not in body
     seeds = [body["seed"] for body in server.asked]
     assert len(set(seeds)) == 6 and sorted(seeds[:6]) == sorted(seeds[6:])
 
@@ -173,6 +175,15 @@ def test_a_thought_over_its_budget_is_continued_from_its_ids() -> None:
     assert (done.stop, done.reply.answer, done.num_thought_tokens) == (StopReason.BUDGET, "So 5.", 20)
     assert done.ids is not None and len(done.ids) == done.num_tokens and done.logprobs is None
     assert "logprobs" not in first  # the server's are the model's own, not those of what was sampled from
+
+
+def test_bias_and_stop_strings_go_to_the_server() -> None:
+    with serving(lambda prompt: LONG) as server:
+        [done] = answers(provider_of(server), asks(1, stop="hm hm ", logit_bias={7: 2.0})).values()
+    [body] = server.asked
+    assert (body["stop"], body["logit_bias"]) == (["hm hm "], {"7": 2.0})
+    assert (done.stop, done.reply.thought) == (StopReason.STOP_STRING, "")
+    assert done.ids is not None and done.num_tokens == len(done.ids) == len(LONG)  # whatever the server keeps
 
 
 def test_replies_end_where_the_context_does() -> None:

@@ -1,8 +1,9 @@
 """Every record that crosses rooms: frozen, with shape or unit beside each field."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import index
 
 JUNK = ("?", "nan")  # a scorer that takes these for right distinguishes nothing
 
@@ -25,59 +26,109 @@ class Problem:
 class StopReason(StrEnum):
     """Why a generation ended."""
 
-    END = "end"  # the model produced its end-of-turn token
+    END = "end"  # the model produced its end-of-turn token, or one of `Sampling.stop_ids`
     LENGTH = "length"  # max_new_tokens was reached
-    STOP_STRING = "stop_string"
-    BUDGET = "budget"  # the thinking budget was spent
+    STOP_STRING = "stop_string"  # its text reached one of `Sampling.stop`
+    BUDGET = "budget"  # it ended by itself, behind a thought that the thinking budget had cut
     CANCELLED = "cancelled"
-    ERROR = "error"
+    ERROR = "error"  # it could not be generated, such as where a logit is NaN
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How completions are drawn. `temperature` 0 means greedy; then `top_p` plays no part."""
+    """How completions are drawn, in vLLM's terms; `engine/sampling.py` defines each step, in the order it is taken.
+
+    `temperature` 0 means greedy: the best token after bias and penalties; then `top_k`, `top_p` and `min_p` play no
+    part. Lists, mappings and a single stop string are accepted, and kept as tuples.
+
+    Raises:
+        ValueError: a value is out of its range; names it.
+    """
 
     max_new_tokens: int
     temperature: float = 0.6
-    top_p: float = 0.95
+    top_p: float = 0.95  # keep the fewest most likely tokens whose probabilities reach it
     num_samples: int = 1
     seed: int = 0
     presence_penalty: float = 0.0  # taken off the logits of every token that the reply already has
     thinking_budget: int | None = None  # the longest thought, in tokens; then its end is forced and the answer follows
+    top_k: int | None = None  # keep this many most likely tokens; None keeps all
+    min_p: float = 0.0  # keep tokens at least this many times as likely as the most likely one
+    frequency_penalty: float = 0.0  # taken off a token's logit as often as the reply already has it
+    repetition_penalty: float = 1.0  # makes tokens of prompt and reply less likely where above 1
+    logit_bias: Mapping[int, float] | Sequence[tuple[int, float]] = ()  # id -> what is added to its logit
+    stop_ids: Sequence[int] = ()  # further ids that end a reply, which keeps them as it keeps its end token
+    stop: Sequence[str] = ()  # strings that end a reply; its text is what stands before the first of them
 
     @property
     def is_raw(self) -> bool:
         """Whether tokens are drawn from the model's own distribution, so that its log-probabilities are theirs."""
-        is_plain = (self.temperature, self.top_p, self.presence_penalty) == (1.0, 1.0, 0.0)
-        return is_plain and self.thinking_budget is None
+        return self.draw_key == (1.0, None, 1.0, 0.0, 0.0, 0.0, 1.0, ()) and self.thinking_budget is None
+
+    @property
+    def draw_key(self) -> tuple[object, ...]:
+        """All that decides how one token is drawn."""
+        filters = (self.temperature, self.top_k, self.top_p, self.min_p)
+        return (*filters, self.presence_penalty, self.frequency_penalty, self.repetition_penalty, self.logit_bias)
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens = {self.max_new_tokens}: must be at least 1")
-        if not 0.0 <= self.temperature <= 100.0:
-            raise ValueError(f"temperature = {self.temperature}: must lie in 0 (greedy) to 100")
+        pairs = self.logit_bias.items() if isinstance(self.logit_bias, Mapping) else self.logit_bias
+        kept = {
+            "logit_bias": tuple(sorted((index(token), float(bias)) for token, bias in pairs)),
+            "stop_ids": tuple(map(index, self.stop_ids)),
+            "stop": (self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+        }
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
+        for name, least, what in (("max_new_tokens", 1, ""), ("num_samples", 1, ""), ("top_k", 1, "; None keeps all")):
+            number = getattr(self, name)
+            if number is not None and not number >= least:
+                raise ValueError(f"{name} = {number}: must be at least {least}{what}")
+        for name, (low, high, note) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} = {getattr(self, name)}: must lie in {low:g}{note} to {high:g}")
         if not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p = {self.top_p}: must lie above 0 and at most 1")
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples = {self.num_samples}: must be at least 1")
-        if not -2.0 <= self.presence_penalty <= 2.0:
-            raise ValueError(f"presence_penalty = {self.presence_penalty}: must lie in -2 to 2")
         if self.thinking_budget is not None and not 1 <= self.thinking_budget < self.max_new_tokens:
             raise ValueError(
                 f"thinking_budget = {self.thinking_budget}: must be at least 1 and below max_new_tokens = "
                 f"{self.max_new_tokens}, so that the answer has room"
             )
+        self._check_tokens()
+
+    def _check_tokens(self) -> None:
+        biases = dict(self.logit_bias)
+        for name, ids in (("logit_bias", biases), ("stop_ids", self.stop_ids)):
+            if negative := [token for token in ids if token < 0]:
+                raise ValueError(f"{name}: {negative[0]} is no token id: ids count from 0")
+        if len(biases) < len(self.logit_bias):
+            raise ValueError("logit_bias: an id stands twice: give it one bias")
+        for token, bias in biases.items():
+            if not -100.0 <= bias <= 100.0:
+                raise ValueError(f"logit_bias = {bias} for id {token}: must lie in -100 to 100")
+        if not all(isinstance(text, str) and text for text in self.stop):
+            raise ValueError(f"stop = {list(self.stop)!r}: must be strings of at least one character")
+
+
+_RANGES = {  # field -> lowest, highest, what the lowest means
+    "temperature": (0.0, 100.0, " (greedy)"),
+    "min_p": (0.0, 1.0, ""),
+    "presence_penalty": (-2.0, 2.0, ""),
+    "frequency_penalty": (-2.0, 2.0, ""),
+    "repetition_penalty": (0.01, 100.0, ""),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the engine produced for one sample of one prompt; T tokens, the end token included."""
+    """What the engine produced for one sample of one prompt; T tokens, the end token and a stop string's included."""
 
     ids: tuple[int, ...]  # [T]
     logprobs: tuple[float, ...]  # [T] under the raw model at temperature 1
     sampling_logprobs: tuple[float, ...]  # [T] under the distribution that was sampled from
     stop: StopReason
     policy_version: int  # which weights produced it; training counts up by one each step
+    error: str | None = None  # where `stop` is ERROR: what failed, in one sentence
 
 
 @dataclass(frozen=True, slots=True)

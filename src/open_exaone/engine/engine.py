@@ -12,9 +12,10 @@ from torch import Tensor
 from open_exaone.base.errors import CheckpointError, PromptTooLongError
 from open_exaone.base.records import Completion, Request, Sampling
 from open_exaone.engine.memory import free_bytes, slots_that_fit
-from open_exaone.engine.request import Group, Sample, Setting, in_groups, max_length, prompt_of, setting_of
-from open_exaone.engine.sampling import Drawn, draw
+from open_exaone.engine.request import Group, Sample, check_ids, in_groups, max_length, prompt_of
+from open_exaone.engine.sampling import Drawn, Settings, TokenCounts, draw, needs_counts
 from open_exaone.engine.scheduler import Scheduler
+from open_exaone.engine.stop import StopStrings
 from open_exaone.engine.thought import Thoughts
 from open_exaone.model.cache import Cache
 from open_exaone.model.logprobs import token_logprobs
@@ -69,9 +70,11 @@ class Engine:
                 raise to stop.
 
         Returns:
-            per prompt, its completions in order of sample index.
+            per prompt, its completions in order of sample index. One whose logits are no numbers stops with "error" and
+            says so in `error`; the others are what they are without it.
 
         Raises:
+            ValueError: a prompt is empty, or has an id that the model does not have.
             PromptTooLongError: a prompt and `max_new_tokens` exceed the model's context.
             CheckpointError: there is a thinking budget, and the model has no chat format.
         """
@@ -92,7 +95,7 @@ class Engine:
         What a request gives depends on the model, its prompt, its sampling and its index alone. Under a thinking budget
         of B tokens the first B are those of the same request without one. Where its thought is still open then, its end
         is forced: the format's tag and newlines, with a sampling log-probability of 0, count among the reply's tokens;
-        the answer follows. Such a reply stops with "budget" if it ends by itself, else with "length".
+        the answer follows. A reply in which they took the place of others stops with "budget" if it ends by itself.
 
         Args:
             requests: neighbours with one prompt share its computation.
@@ -102,7 +105,7 @@ class Engine:
             (place in `requests`, completion), each as soon as its last token is there.
 
         Raises:
-            PromptTooLongError, CheckpointError: as `generate`, before anything is generated.
+            ValueError, PromptTooLongError, CheckpointError: as `generate`, before anything is generated.
         """
         self._check(requests, "request")
         return self._stream(requests, on_step)
@@ -135,6 +138,7 @@ class Engine:
                     f"{request.sampling.max_new_tokens} that exceeds the model's context of {context}: "
                     f"shorten the prompt or lower max_new_tokens"
                 )
+        check_ids(requests, self.model.config.vocab_size, what)
         if any(request.sampling.thinking_budget is not None for request in requests):
             _ = self.thoughts  # a model without a chat format is refused now
 
@@ -151,13 +155,13 @@ class _Run:
         # A started prompt's keys and values, and its first logits, until the last of its samples has entered.
         self.prompts: dict[Group, tuple[Cache, int, Tensor]] = {}
         self.waiting: dict[Group, int] = {}
-        # Which tokens each slot's reply has so far, where that plays a part.
-        self.has_BV: Tensor | None = None
-        if any(request.sampling.presence_penalty for request in requests):
-            shape = (num_slots, self.model.config.vocab_size)
-            self.has_BV = torch.zeros(shape, dtype=torch.bool, device=self.model.device)
+        self.counts: TokenCounts | None = None
+        if any(needs_counts(request.sampling) for request in requests):
+            self.counts = TokenCounts(num_slots, self.model.config.vocab_size, self.model.device)
         self.has_budgets = any(request.sampling.thinking_budget is not None for request in requests)
-        self.settings = {setting_of(request.sampling) for request in requests}
+        # Where all are drawn alike, as is usual, the settings are made once.
+        alike = {request.sampling.draw_key: request.sampling for request in requests}
+        self.settings = self._settings(list(alike.values())) if len(alike) == 1 else None
         self.done: list[Sample] = []
 
     def _num_slots(self, requests: Sequence[Request], longest: int) -> int:
@@ -187,13 +191,22 @@ class _Run:
         for group, slots in self.scheduler.admit():
             cache, row, logits_V = self.prompts[group]
             self.cache.copy_row(cache, row, torch.tensor(slots, device=self.model.device))
-            if self.has_BV is not None:
-                self.has_BV[slots] = False
+            for slot in slots:
+                self._enter(slot)
             entered += [(slot, logits_V) for slot in slots]
             self.waiting[group] -= len(slots)
             if not self.waiting[group]:
                 del self.prompts[group], self.waiting[group]
         return self._take([slot for slot, _ in entered], torch.stack([logits_V for _, logits_V in entered]))
+
+    def _enter(self, slot: int) -> None:
+        """Makes ready what else a new sample's slot needs."""
+        sample = self.scheduler.slots[slot]
+        assert sample is not None
+        if sample.request.sampling.stop:
+            sample.stop_strings = StopStrings(self.engine.tokenizer, sample.request.sampling.stop)
+        if self.counts is not None:
+            self.counts.enter(slot, prompt_of(sample.request))
 
     def _compute_prompts(self, groups: list[Group]) -> None:
         """Reads new prompts as one right-padded batch."""
@@ -221,7 +234,8 @@ class _Run:
         if not self.scheduler.has_waiting and 2 * len(self.scheduler.running) <= len(self.scheduler.slots):
             kept = torch.tensor(self.scheduler.compact(), device=self.model.device)
             self.cache.keep_rows(kept)
-            self.has_BV = None if self.has_BV is None else self.has_BV[kept]
+            if self.counts is not None:
+                self.counts.keep_rows(kept)
         ids_B1 = torch.zeros(len(self.scheduler.slots), 1, dtype=torch.long)
         positions_B1 = torch.full((len(self.scheduler.slots), 1), -1)
         running = self.scheduler.running
@@ -239,11 +253,15 @@ class _Run:
         drawn = self._draw(slots, samples, logits_BV)
         if self.has_budgets:
             _force(samples, logits_BV, drawn)
-        if self.has_BV is not None:
-            self.has_BV[slots, drawn.ids_B] = True
+        if self.counts is not None:
+            self.counts.add(slots, drawn.ids_B)
         end_ids = self.engine.end_ids
-        for slot, sample, token, logprob, sampling_logprob in zip(slots, samples, *_to_lists(drawn), strict=True):
-            sample.append(token, logprob, sampling_logprob, end_ids)
+        for slot, sample, *token, is_valid in zip(slots, samples, *(part.tolist() for part in drawn), strict=True):
+            if is_valid:
+                sample.append(*token, end_ids)
+            else:
+                sample.fail()
+                self.cache.clear_row(slot)
             if sample.stop is not None:
                 self.scheduler.release(slot)
                 self.done.append(sample)
@@ -258,26 +276,13 @@ class _Run:
             sample.closing_ids = thoughts.closing_ids(sample.ids)
 
     def _draw(self, slots: list[int], samples: list[Sample], logits_BV: Tensor) -> Drawn:
-        """Draws for each row by its own setting; all rows of one setting at once."""
-        device = logits_BV.device
-        uniforms_B = torch.tensor([sample.uniform for sample in samples], device=device)
-        if len(self.settings) == 1:  # the usual case
-            [setting] = self.settings
-            return self._draw_alike(setting, slots, logits_BV, uniforms_B)
-        rows_of: dict[Setting, list[int]] = {}
-        for row, sample in enumerate(samples):
-            rows_of.setdefault(setting_of(sample.request.sampling), []).append(row)
-        parts = [
-            self._draw_alike(setting, [slots[row] for row in rows], logits_BV[rows], uniforms_B[rows])
-            for setting, rows in rows_of.items()
-        ]
-        order = torch.tensor([row for rows in rows_of.values() for row in rows], device=device).argsort()
-        return Drawn(*(torch.cat(values)[order] for values in zip(*parts, strict=True)))
+        """Draws for each row by its own settings and number."""
+        uniforms_B = torch.tensor([sample.uniform for sample in samples], device=logits_BV.device)
+        settings = self.settings or self._settings([sample.request.sampling for sample in samples])
+        return draw(logits_BV, settings, uniforms_B, self.counts.of(slots) if self.counts else None)
 
-    def _draw_alike(self, setting: Setting, slots: list[int], logits_BV: Tensor, uniforms_B: Tensor) -> Drawn:
-        temperature, top_p, penalty = setting
-        taken_off_BV = penalty * self.has_BV[slots] if penalty and self.has_BV is not None else None
-        return draw(logits_BV, temperature, top_p, uniforms_B, taken_off_BV)
+    def _settings(self, samplings: Sequence[Sampling]) -> Settings:
+        return Settings.of(samplings, self.model.config.vocab_size, self.model.device)
 
     def _new_cache(self, rows: int, slots: int) -> Cache:
         return Cache(self.model.config, rows=rows, slots=slots, dtype=self.model.dtype, device=self.model.device)
@@ -289,10 +294,8 @@ def _force(samples: Sequence[Sample], logits_BV: Tensor, drawn: Drawn) -> None:
     if not forced:
         return
     rows_X, ids_X = torch.tensor(forced, device=logits_BV.device).T
+    for row in rows_X[drawn.ids_B[rows_X] != ids_X].tolist():
+        samples[row].was_cut = True
     drawn.ids_B[rows_X] = ids_X
     drawn.logprobs_B[rows_X] = token_logprobs(logits_BV[rows_X], ids_X)
     drawn.sampling_logprobs_B[rows_X] = 0.0
-
-
-def _to_lists(drawn: Drawn) -> tuple[list[int], list[float], list[float]]:
-    return drawn.ids_B.tolist(), drawn.logprobs_B.tolist(), drawn.sampling_logprobs_B.tolist()

@@ -1,34 +1,42 @@
 """What the engine has produced so far for each request. No torch."""
 
 import hashlib
-from collections.abc import Iterable
-from collections.abc import Sequence as Ids
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from open_exaone.base.records import Completion, Request, Sampling, StopReason
-
-
-class Setting(NamedTuple):
-    """What decides how a token is drawn."""
-
-    temperature: float
-    top_p: float
-    presence_penalty: float
-
-
-def setting_of(sampling: Sampling) -> Setting:
-    """What those that are drawn together have in common."""
-    return Setting(sampling.temperature, sampling.top_p, sampling.presence_penalty)
+from open_exaone.engine.stop import StopStrings, is_stop_id
 
 
 def prompt_of(request: Request) -> tuple[int, ...]:
     """The prompt's ids, which the engine needs."""
     assert request.prompt_ids is not None
     return request.prompt_ids
+
+
+def check_ids(requests: Sequence[Request], vocab_size: int, what: str) -> None:
+    """Refuses token ids that the model does not have.
+
+    Raises:
+        ValueError: names the request, where one's prompt, logit_bias or stop_ids has such an id.
+    """
+    known: set[Sampling] = set()
+    for place, request in enumerate(requests):
+        prompt, sampling = prompt_of(request), request.sampling
+        if not 0 <= min(prompt) <= max(prompt) < vocab_size:
+            wrong = next(token for token in prompt if not 0 <= token < vocab_size)
+            raise ValueError(f"{what} {place} has the id {wrong}, and the model only 0 to {vocab_size - 1}")
+        if sampling in known:
+            continue
+        known.add(sampling)
+        for name, ids in (("logit_bias", dict(sampling.logit_bias)), ("stop_ids", sampling.stop_ids)):
+            if wrong_ids := [token for token in ids if token >= vocab_size]:
+                raise ValueError(
+                    f"{what} {place}: {name} has the id {wrong_ids[0]}, and the model only 0 to {vocab_size - 1}"
+                )
 
 
 def max_length(request: Request) -> int:
@@ -46,7 +54,10 @@ class Sample:
     logprobs: list[float] = field(default_factory=list)
     sampling_logprobs: list[float] = field(default_factory=list)
     stop: StopReason | None = None
-    closing_ids: Ids[int] = ()  # forced behind the thinking budget, where that cuts the thought
+    error: str | None = None  # why it failed
+    stop_strings: StopStrings | None = None  # where it has some, from when it starts
+    closing_ids: Sequence[int] = ()  # forced behind the thinking budget, where that cuts the thought
+    was_cut: bool = False  # a forced token took the place of another
     prompt_length: int = field(init=False)
     max_new_tokens: int = field(init=False)
     _uniforms_T: NDArray[np.float32] | None = None  # its own random stream, one number a token; drawn when it starts
@@ -81,19 +92,38 @@ class Sample:
         return self.closing_ids[place] if place < len(self.closing_ids) else None
 
     def append(self, token: int, logprob: float, sampling_logprob: float, end_ids: frozenset[int]) -> None:
-        """Takes the next token and notices when it is the last."""
+        """Takes the next token and notices when it is the last: a stop string goes before every other reason."""
         self.ids.append(token)
         self.logprobs.append(logprob)
         self.sampling_logprobs.append(sampling_logprob)
-        if token in end_ids:
-            self.stop = StopReason.BUDGET if self.closing_ids else StopReason.END
+        is_end = is_stop_id(token, self.request.sampling, end_ids)
+        if is_end:
+            self.stop = StopReason.BUDGET if self.was_cut else StopReason.END
         elif len(self.ids) == self.max_new_tokens:
             self.stop = StopReason.LENGTH
+        if self.stop_strings is None:
+            return
+        is_found = not is_end and self.stop_strings.feed([token])
+        if is_found or (self.stop is not None and self.stop_strings.finish()):
+            self.stop = StopReason.STOP_STRING
+
+    def fail(self) -> None:
+        """Ends it where its next token cannot be drawn."""
+        self.stop = StopReason.ERROR
+        self.error = (
+            f"the model's logits for token {len(self.ids) + 1} of the reply are NaN or infinite: check its weights, or "
+            f"compute in float32"
+        )
 
     def completion(self, policy_version: int) -> Completion:
         assert self.stop is not None
         return Completion(
-            tuple(self.ids), tuple(self.logprobs), tuple(self.sampling_logprobs), self.stop, policy_version
+            tuple(self.ids),
+            tuple(self.logprobs),
+            tuple(self.sampling_logprobs),
+            self.stop,
+            policy_version,
+            self.error,
         )
 
 
@@ -101,7 +131,7 @@ class Sample:
 class Group:
     """One prompt and its samples: the prompt is computed once for all of them."""
 
-    prompt_ids: Ids[int]
+    prompt_ids: Sequence[int]
     samples: list[Sample]
 
 

@@ -113,7 +113,7 @@ def _requests(header: dict[str, Any], ids: bytes) -> list["Request"]:
 def _send(link: socket.socket, num_tokens: int, done: Sequence[tuple[int, "Completion"]], *, is_last: bool) -> None:
     import numpy as np
 
-    rows = [(place, len(found.ids), found.stop.value, found.policy_version) for place, found in done]
+    rows = [(place, len(found.ids), found.stop.value, found.policy_version, found.error) for place, found in done]
     ids = np.array([token for _, found in done for token in found.ids], np.int64)
     logprobs = np.array([value for _, found in done for value in found.logprobs], np.float64)
     sampling_logprobs = np.array([value for _, found in done for value in found.sampling_logprobs], np.float64)

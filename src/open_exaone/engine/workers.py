@@ -211,11 +211,11 @@ def _completions(header: dict[str, Any], blobs: list[bytes]) -> list[tuple[int, 
         for blob, dtype in zip(blobs, (np.int64, np.float64, np.float64), strict=True)
     )
     done, start = [], 0
-    for place, length, stop, version in header["done"]:
+    for place, length, stop, version, error in header["done"]:
         part = slice(start, start + length)
         start += length
         completion = Completion(
-            tuple(ids[part]), tuple(logprobs[part]), tuple(sampling_logprobs[part]), StopReason(stop), version
+            tuple(ids[part]), tuple(logprobs[part]), tuple(sampling_logprobs[part]), StopReason(stop), version, error
         )
         done.append((place, completion))
     return done

@@ -125,6 +125,12 @@ class Cache:
         for layer in self.layers:
             layer.keep_rows(rows)
 
+    def clear_row(self, row: int) -> None:
+        """Overwrites a sequence whose keys or values may be NaN: even what a mask hides would spread."""
+        for layer in self.layers:
+            layer.k_BKSH[row] = 0
+            layer.v_BKSH[row] = 0
+
     @property
     def num_bytes(self) -> int:
         """Memory held by keys and values."""

@@ -13,7 +13,7 @@ from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
-from open_exaone.evaluation.config import EvaluationConfig, SamplingChanges
+from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.report import Report, build_report, write_report
 from open_exaone.evaluation.run import Samples, run_tasks
@@ -38,25 +38,29 @@ FLAGS = {"rows": "rows", "budgets": "budget", "modes": "mode", "skip_missing": "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices(SamplingChanges):
+class Choices:
     """What a measurement leaves to whoever asks for it; None is the suite's own."""
 
-    suite: str | None = (
-        None  # a suite, a benchmark, a file of problems, a set of the run; None: as the run was measured
-    )
+    suite: str | None = None  # a suite, a benchmark, a file of problems, a set of the run; None: the run's own
     stage: str | None = None  # which stage's model of a run; its last if None
     engine: str = LOCAL  # "local", "vllm", "vllm_server", or an endpoint's address
     rows: Mapping[str, str] = field(default_factory=dict)  # benchmark -> where its rows are
     limit: int | None = None  # so many problems of each benchmark
     modes: tuple[str, ...] | None = None
+    num_samples: int | None = None
+    budgets: tuple[int, ...] | None = None  # thinking budgets in tokens
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # fields of `Sampling`, such as {"temperature": 0.0}
     until_width: float | None = None  # stop a task once its interval is so wide to each side
     concurrency: int | None = None  # requests in flight, of a server; None: the engine's default
     skip_missing: bool = False  # leave out benchmarks that cannot be loaded
     changed: bool = False  # take benchmarks whose content differs from what we know
     compare: bool = False  # set the published numbers beside
-    engine_options: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of vLLM, or fields of `VllmServer` or `ChatEndpoint`
+    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of vLLM, `VllmServer` or `ChatEndpoint`
+
+    def given(self) -> dict[str, Any]:
+        """What is given of how samples are drawn, by name."""
+        own = {"num_samples": self.num_samples, "budgets": self.budgets}
+        return {name: value for name, value in {**own, **self.sampling}.items() if value is not None}
 
     def __post_init__(self) -> None:
         if self.until_width is not None and not 0 < self.until_width < 0.5:
@@ -160,10 +164,10 @@ def _planned(
         raise ConfigError(f"--suite {suite}: {str(error).removeprefix(f'suite {suite!r}: ')}{of_run}") from error
     tasks = plan(
         found,
-        choices,
         rows=choices.rows,
         limit=choices.limit,
         modes=choices.modes,
+        sampling=choices.given(),
         run_problems=run.problems if run else None,
         settings=settings,
         on_change="warn" if choices.changed else "error",

@@ -43,8 +43,7 @@ def own_tasks(
         name: of the problems.
         context: the model's, in tokens.
     """
-    values = OWN_SAMPLING | config.sampling.given() | {"max_new_tokens": config.reply_limit(context)}
-    sampling = Sampling(**values)
+    sampling = Sampling(**OWN_SAMPLING | config.sampling | {"max_new_tokens": config.reply_limit(context)})
     samples = Task(name, name, tuple(problems), sampling, thinking, source)
     greedy = replace(sampling, temperature=0.0, num_samples=1)
     return [samples, replace(samples, name=name + GREEDY, sampling=greedy)]

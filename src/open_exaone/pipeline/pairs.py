@@ -8,7 +8,7 @@ from typing import Any
 from open_exaone.base.config import differences
 from open_exaone.base.errors import DataError, RunFolderError
 from open_exaone.base.files import write_json, write_jsonl
-from open_exaone.base.records import Problem, Sample, Sampling
+from open_exaone.base.records import Problem, Sample
 from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import prepare_pairs
 from open_exaone.data.render import Ids
@@ -91,13 +91,7 @@ def _samples(
     run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel, key: str, store: Store
 ) -> tuple[Sequence[Problem], Sequence[Sequence[Sample]]]:
     """The stage's problems, and the judged samples of each, [P, k]."""
-    sampling = Sampling(
-        max_new_tokens=stage.max_new_tokens,
-        temperature=stage.temperature,
-        top_p=1.0,
-        num_samples=stage.num_samples,
-        seed=run.seed(stage),
-    )
+    sampling = stage.to_sampling(top_p=1.0, seed=run.seed(stage))
     problems = tuple(prompts.problems)
     [(_, samples)] = run_tasks(
         [Task(stage.data, stage.data, problems, sampling, stage.thinking)],

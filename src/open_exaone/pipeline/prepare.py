@@ -21,11 +21,20 @@ from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.measure import own_tasks, thinks_after
 from open_exaone.pipeline.start import Run, check_language, samples_pairs
+from open_exaone.rollout.config import SamplingConfig
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 
 REPORT_EVERY_S = 5.0
 EVALUATION = "evaluation"
-SAMPLING_KEYS = ("num_samples", "pairs_per_problem", "temperature", "max_new_tokens", "mode")  # of a preference stage
+# Of a preference stage that samples its pairs.
+SAMPLING_KEYS = (
+    "num_samples",
+    "pairs_per_problem",
+    "temperature",
+    "max_new_tokens",
+    "mode",
+    *SamplingConfig.model_fields,
+)
 _KINDS: dict[str, Kind] = {"pretrain": "pretrain", "base": "pretrain", "sft": "sft", "rl": "rl"}
 
 
@@ -252,9 +261,9 @@ def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
         return own_tasks(run.evaluation_problems, config, config.data, context=context, thinking=thinking)
     return plan(
         load_suite(str(config.suite)),
-        config.sampling,
         rows=config.rows,
         limit=config.limit,
         modes=None if config.mode is None else ("reasoning" if thinking else "non-reasoning",),
+        sampling=config.sampling,
         settings=run.judge,
     )

@@ -242,7 +242,7 @@ def _write_outcome(
 def _save(run: Run, stage: AnyStage, learner: _Learner, weights: Mapping[str, Tensor], result: Path) -> None:
     """Leaves a model's folder, whole or not at all; adapters are merged into the weights that they were trained on."""
     evaluation = run.recipe.evaluation
-    values = OWN_SAMPLING | ({} if evaluation is None else evaluation.sampling.given())
+    values = OWN_SAMPLING | ({} if evaluation is None else evaluation.sampling)
     sampling = {name: values[name] for name in RECOMMENDED}
     partial = result.with_name(f".{result.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Completions of one model behind an endpoint, with the fields that it takes and the reply that its context allows."""
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +20,11 @@ _REFUSABLE = {
     "seed": "the endpoint takes no seeds: samples are not reproducible",
     "chat_template_kwargs": "the endpoint takes no chat_template_kwargs: whether the model thinks is its own choice",
 }
+# Fields without which a sample would be another; the endpoint's own names.
+CHOSEN = (
+    *("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"),
+    *("logit_bias", "stop", "stop_token_ids"),
+)
 _NO_COUNTS = "the endpoint does not count all tokens: those it does not are estimated from the texts' lengths"
 
 
@@ -123,7 +129,7 @@ class Chat:
                     what = f"it answers {error.status} ({error.detail})"
                     raise self._server.problem(what, _SHORTER, status=error.status, detail=error.detail) from None
                 if not can_go_without:
-                    raise
+                    raise self._named(error, body) from None
                 refused = refused | named
                 limit_field = "max_completion_tokens" if is_renamed else limit_field
             else:
@@ -131,6 +137,15 @@ class Chat:
                 if not is_counted(chat):
                     self.note(_NO_COUNTS)
                 return chat
+
+    def _named(self, error: EndpointError, body: Mapping[str, Any]) -> EndpointError:
+        """A refusal, with its fix where it names a field without which samples would be others."""
+        named = [name for name in CHOSEN if name in body and re.search(rf"\b{name}\b", error.detail)]
+        if error.status not in (400, 422) or not named:
+            return error
+        what = f"it answers {error.status} ({error.detail})"
+        fix = f"leave {named[0]} out, or take an engine that has it: the local one, vLLM or SGLang"
+        return self._server.problem(what, fix, status=error.status, detail=error.detail)
 
     def _remember(self, refused: frozenset[str], limit_field: str) -> None:
         """The endpoint has answered, and so."""

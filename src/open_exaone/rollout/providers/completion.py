@@ -15,6 +15,7 @@ _STOPS = {
     "model_length": StopReason.LENGTH,
     "content_filter": StopReason.ERROR,
 }
+_STOP_STRING = ("stop_reason", "matched_stop")  # where vLLM and SGLang name the string that ended a reply
 _GIVEN_UP = ("abort", "error")  # the server's own failure: the same request may do better
 _BYTES_PER_TOKEN = 4  # English; Korean has three bytes a character
 _MAX_TOKENS = 10**9  # whoever counts more counts wrong
@@ -49,6 +50,8 @@ def read_completion(body: bytes) -> ChatReply:
     if reason in _GIVEN_UP:
         raise UnreadableError(f"the reply ended by {reason}")
     stop = _STOPS.get(reason, StopReason.END) if isinstance(reason, str) else StopReason.END
+    if reason == "stop" and any(isinstance(choice.get(name), str) for name in _STOP_STRING):
+        stop = StopReason.STOP_STRING
     usage = value.get("usage")
     return ChatReply(
         content,

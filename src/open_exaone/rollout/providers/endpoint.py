@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Generation, Request, StopReason
+from open_exaone.base.records import Generation, Request, Sampling, StopReason
 from open_exaone.remote.http import Caller, EndpointError
 from open_exaone.rollout.config import ChatEndpoint
 from open_exaone.rollout.provider import prompt_text, sample_seed
-from open_exaone.rollout.providers.chat import Chat
+from open_exaone.rollout.providers.chat import CHOSEN, Chat
 from open_exaone.rollout.providers.completion import ChatReply, cut_at_budget, num_reply_tokens, split, to_generation
 from open_exaone.rollout.providers.context import NoRoomError, empty, read_overflow
 from open_exaone.rollout.providers.server import ServerProvider
@@ -27,8 +27,10 @@ _CANNOT_CONTINUE = (
 class EndpointProvider(ServerProvider):
     """Answers requests as chat completions: only text comes back; see `Provider` and `ChatEndpoint`.
 
-    An endpoint that refuses seeds or the switch for thinking is asked without, and one whose context has no room for
-    the token limit with a limit that fits; `notes` says so.
+    Of the sampling it gets what differs from the model's own distribution: `top_k`, `min_p`, `repetition_penalty` and
+    `stop_ids` (as `stop_token_ids`) as vLLM and SGLang name them, the rest as OpenAI does. One that refuses one of
+    these answers nothing, as its samples would be others. One that refuses seeds or the switch for thinking is asked
+    without, and one whose context has no room for the token limit with a limit that fits; `notes` says so.
 
     Raises:
         ConfigError: a setting cannot work, or the endpoint has several models: names them.
@@ -65,10 +67,7 @@ class EndpointProvider(ServerProvider):
             "seed": sample_seed(request, prompt),
             "chat_template_kwargs": {"enable_thinking": request.thinking},
         }
-        if sampling.temperature > 0:
-            body["top_p"] = sampling.top_p
-        if sampling.presence_penalty != 0:
-            body["presence_penalty"] = sampling.presence_penalty
+        body |= _chosen(sampling)
         budget = sampling.thinking_budget if request.thinking else None
         try:
             chat, limit = self._chat.complete(caller, body, budget or sampling.max_new_tokens, request)
@@ -125,3 +124,18 @@ class EndpointProvider(ServerProvider):
             raise ConfigError(f"{self.server.url}: the endpoint {_CANNOT_CONTINUE}")
         self._chat.note(_THINKS_AGAIN)
         return content
+
+
+def _chosen(sampling: Sampling) -> dict[str, Any]:
+    """The fields that choose how tokens are drawn and where a reply ends; what changes nothing is left out."""
+    fields: dict[str, Any] = {
+        **{name: getattr(sampling, name) for name in CHOSEN if hasattr(sampling, name)},
+        "logit_bias": dict(sampling.logit_bias),
+        "stop": list(sampling.stop),
+        "stop_token_ids": list(sampling.stop_ids),
+    }
+    if sampling.temperature == 0:
+        fields |= dict.fromkeys(("top_p", "top_k", "min_p"))
+    if sampling.repetition_penalty == 1:
+        del fields["repetition_penalty"]
+    return {name: value for name, value in fields.items() if value}

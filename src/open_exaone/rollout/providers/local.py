@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from open_exaone.base import interrupt
 from open_exaone.base.errors import CheckpointError
 from open_exaone.base.links import own_file
-from open_exaone.base.records import Completion, Generation, Request
+from open_exaone.base.records import Completion, Generation, Request, StopReason
+from open_exaone.engine.stop import reply_text
 from open_exaone.rollout.provider import Generations
 from open_exaone.rollout.providers.context import fit
 from open_exaone.text.tokenizer import Tokenizer
@@ -33,12 +34,12 @@ class LocalProvider:
     """
 
     gives_ids = True
-    failure = None  # the engine leaves no request out
 
     def __init__(self, engine: "Engine", *, model: str = "policy", weights: str | None = None) -> None:
         self._engine = engine
         self._model, self._weights = model, weights
         self._notes: dict[str, None] = {}  # in order, each once
+        self._failure: str | None = None
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -60,9 +61,14 @@ class LocalProvider:
         """Whether questions leave their replies less room than asked for."""
         return tuple(self._notes)
 
-    def stream(self, requests: Sequence[Request]) -> Generations:
-        """See `Provider`. Neighbours with one prompt share its reading: ask all samples of a prompt in a row.
+    @property
+    def failure(self) -> str | None:
+        return self._failure
 
+    def stream(self, requests: Sequence[Request]) -> Generations:
+        """See `Provider`; a request whose logits are no numbers is left out.
+
+        Neighbours with one prompt share its reading: ask all samples of a prompt in a row.
         Replies end where the model's context does (`context.fit`).
         """
         fitted = fit(requests, self._engine.model.config.max_positions)
@@ -71,6 +77,9 @@ class LocalProvider:
         places = list(fitted.requests)
         with closing(self._engine.stream(list(fitted.requests.values()), _heed_interrupts)) as completions:
             for number, completion in completions:
+                if completion.stop is StopReason.ERROR:
+                    self._failure = self._failure or completion.error
+                    continue
                 yield places[number], self._generation(requests[places[number]], completion)
 
     def update_weights(self, weights: "Iterable[tuple[str, Tensor]]", version: int) -> None:
@@ -82,7 +91,8 @@ class LocalProvider:
         return float(total * self._engine.model.config.flops_per_token(total // 2))
 
     def _generation(self, request: Request, completion: Completion) -> Generation:
-        reply = self._engine.tokenizer.split(completion.ids, thinking=request.thinking)
+        text = reply_text(self._engine.tokenizer, completion.ids, completion.stop, request.sampling)
+        reply = self._engine.tokenizer.split(text, thinking=request.thinking)
         return Generation(
             reply,
             completion.stop,

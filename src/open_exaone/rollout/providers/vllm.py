@@ -30,7 +30,7 @@ class VllmProvider:
     """Answers requests with vLLM; see `Provider`.
 
     Seeds are per sample, but vLLM's rounding depends on what is computed together, so samples repeat up to that. Under
-    a thinking budget a reply that is cut is asked for again from there on; its presence penalty then begins anew.
+    a thinking budget a reply that is cut is asked for again from there on; presence and frequency penalties begin anew.
     Log-probabilities come with samples of the model's own distribution (temperature 1, top_p 1), as online RL draws.
 
     Args:
@@ -137,7 +137,7 @@ class VllmProvider:
     def _add(self, pending: dict[str, tuple[int, Part]], place: int, part: Part) -> None:
         params = self._sampling_params(
             **self._parts.params(part),
-            detokenize=False,  # our tokenizer does
+            detokenize=bool(part.request.sampling.stop),  # else our tokenizer does
             output_kind=self._whole_replies,
         )
         name = f"request-{next(self._numbers)}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from open_exaone.base.files import explain_os_errors
 from open_exaone.base.records import Generation, Request, StopReason
+from open_exaone.engine.stop import reply_text
 from open_exaone.engine.thought import Thoughts
 from open_exaone.rollout.provider import ids_text, sample_seed
 from open_exaone.text.tokenizer import Tokenizer
@@ -50,18 +51,26 @@ class Parts:
     def params(self, part: Part) -> dict[str, Any]:
         """vLLM's sampling parameters; its server takes them by the same names.
 
-        vLLM reports log-probabilities of the model itself, so they are asked for where those are what is sampled from.
+        All are given, since the server's defaults are those of the model's generation_config.json. vLLM reports
+        log-probabilities of the model itself, so they are asked for where those are what is sampled from.
         """
         sampling = part.request.sampling
+        is_greedy = sampling.temperature == 0
         is_first = not part.begun_ids
         limit = part.budget if part.budget is not None and is_first else sampling.max_new_tokens - len(part.begun_ids)
         return {
             "temperature": sampling.temperature,
-            "top_p": sampling.top_p if sampling.temperature > 0 else 1.0,
+            "top_p": 1.0 if is_greedy else sampling.top_p,
+            "top_k": -1 if is_greedy or sampling.top_k is None else sampling.top_k,
+            "min_p": 0.0 if is_greedy else sampling.min_p,
             "max_tokens": limit,
             "presence_penalty": sampling.presence_penalty,
+            "frequency_penalty": sampling.frequency_penalty,
+            "repetition_penalty": sampling.repetition_penalty,
+            "logit_bias": dict(sampling.logit_bias) or None,
+            "stop": list(sampling.stop) or None,
             "seed": sample_seed(part.request, ids_text(part.prompt_ids)),
-            "stop_token_ids": list(self._tokenizer.end_ids),
+            "stop_token_ids": [*self._tokenizer.end_ids, *sampling.stop_ids],
             "logprobs": 0 if sampling.is_raw else None,  # of each sampled token alone
         }
 
@@ -85,12 +94,15 @@ class Parts:
         version: int | None,
     ) -> Generation:
         """The whole reply, whose last part has come."""
-        request = part.request
-        reply = self._tokenizer.split(ids, thinking=request.thinking)
-        ended = StopReason.BUDGET if part.was_closed else StopReason.END
+        request, text = part.request, self._tokenizer.decode(ids, skip_special=True)
+        stop = StopReason.LENGTH if is_cut else StopReason.BUDGET if part.was_closed else StopReason.END
+        if any(string in text for string in request.sampling.stop):
+            stop = StopReason.STOP_STRING
+        text = reply_text(self._tokenizer, ids, stop, request.sampling)
+        reply = self._tokenizer.split(text, thinking=request.thinking)
         return Generation(
             reply,
-            StopReason.LENGTH if is_cut else ended,
+            stop,
             num_prompt_tokens=len(request.prompt_ids or ()),
             num_tokens=len(ids),
             num_thought_tokens=self._thoughts.num_tokens(ids, reply),
