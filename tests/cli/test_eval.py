@@ -1,7 +1,10 @@
 """`exaone eval`: a finished run's own measurement, repeated; its flags."""
 
+import pytest
+
+from open_exaone.base.errors import ConfigError
 from open_exaone.cli.eval import EvalArguments
-from open_exaone.cli.flags import BenchmarkRows
+from open_exaone.cli.flags import BenchmarkRows, SamplingFlags
 
 
 def test_eval_repeats_a_run_s_own_measurement(cli, finished_run, monkeypatch, tmp_path):
@@ -18,14 +21,18 @@ def test_eval_repeats_a_run_s_own_measurement(cli, finished_run, monkeypatch, tm
 
 def test_every_flag_reaches_the_measurement():
     given = EvalArguments(
-        samples=3, budget=[1024, 4096], mode="reasoning", rows=BenchmarkRows(rows=["math_500=a=b"]), top_p=0.5
+        samples=3,
+        budget=[1024, 4096],
+        mode="reasoning",
+        rows=BenchmarkRows(rows=["math_500=a=b"]),
+        drawing=SamplingFlags(top_p=0.5, stop=["\n"], logit_bias=["42=-100", "7=1.5"]),
     )
     choices = given.choices()
-    assert (choices.num_samples, choices.budgets, choices.modes, choices.top_p) == (
-        3,
-        (1024, 4096),
-        ("reasoning",),
-        0.5,
-    )
+    assert (choices.num_samples, choices.budgets, choices.modes) == (3, (1024, 4096), ("reasoning",))
+    assert choices.sampling == {"top_p": 0.5, "stop": ["\n"], "logit_bias": {42: -100.0, 7: 1.5}}
     assert choices.rows == {"math_500": "a=b"}
-    assert given.changed_from_default() == ["--samples", "--budget", "--mode", "--top-p", "--rows"]
+    assert given.changed_from_default() == [
+        *("--samples", "--budget", "--mode", "--top-p", "--logit-bias", "--stop", "--rows")
+    ]
+    with pytest.raises(ConfigError, match="--logit-bias 42: write it as ID=BIAS"):
+        SamplingFlags(logit_bias=["42"]).given()

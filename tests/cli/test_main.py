@@ -12,7 +12,7 @@ from open_exaone.cli.main import main
     ("arguments", "message"),
     [
         (["eval", "nowhere", "--samples", "0"], "--samples 0: must be at least 1"),
-        (["chat", "nowhere", "--temperature", "-1"], "--temperature -1.0: must lie in 0"),
+        (["chat", "nowhere", "--temperature", "-1"], "temperature = -1.0: must lie in 0 (greedy) to 100"),
         (["run", "--speed", "9"], "--speed"),
         (["run", "--device", "tpu"], "tpu"),
         (["eval", "nowhere"], "nowhere: is neither a model's folder (config.json) nor a run's (recipe.toml)"),

@@ -157,7 +157,7 @@ def test_what_is_not_there_cannot_be_mixed():
         ({"sources": []}, "sources"),
         ({"sources": [{"path": "a", "share": 0.5}, {"path": "b"}]}, "give all of them one, or none"),
         ({"sources": [{"path": "a", "share": 0.5}, {"path": "b", "share": 0.6}]}, "add up to 1.1"),
-        ({"sources": [{"path": "a"}, {"path": "a"}]}, "one is listed twice"),
+        ({"sources": [{"path": "a"}, {"path": "a", "skip": 3}]}, "a is listed twice"),
         ({"sources": [{"path": "a", "fields": {"question": "q", "anser": "a"}}]}, "anser: unknown"),
         ({"sources": [{"path": "a"}], "max_repeats": 0.5}, "max_repeats"),
         ({"sources": [{"path": "a", "colour": "red"}]}, "Known keys: code, config, domain, fields"),

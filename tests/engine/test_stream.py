@@ -159,6 +159,11 @@ def test_logits_that_are_no_numbers_fail_their_own_request_alone(shape, num_slot
     for completion in failed.values():
         assert (completion.ids, completion.stop) == ((), StopReason.ERROR)
         assert "logits for token 1 of the reply are NaN" in completion.error
+    # The next sample of a failed one's slot, while its neighbour has grown past where the failed one's prompt ended.
+    long = replace(WARM, max_new_tokens=60, logit_bias={30: -100.0, engine.tokenizer.end_id: -100.0})
+    behind = [request(prompt, long) for prompt in ([41] * 12, [40] * 20 + [30], prompts[2])]
+    found = dict(engine.stream(behind))
+    assert [len(found[place].ids) for place in range(3)] == [60, 0, 60]
     [[drawn]] = engine.generate([prompts[0]], replace(WARM, logit_bias={30: 100.0}, stop_ids=()))
     assert drawn.ids == (30,) and drawn.stop is StopReason.ERROR and "token 2" in drawn.error
 

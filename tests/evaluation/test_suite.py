@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.evaluation.config import SamplingChanges
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.suite import MODES, SHIPPED, load_suite, suite_names
 from open_exaone.tasks.benchmarks.fetch import fetch_benchmark
@@ -146,7 +145,7 @@ def test_a_benchmark_by_itself_takes_either_mode(rows: dict[str, str], tmp_path:
         zip(["math_500", "math_500-non-reasoning"], MODES, strict=True)
     )
     (drawn,) = plan(
-        suite, rows=asked, modes=["non-reasoning"], sampling=SamplingChanges(num_samples=4, temperature=0.5, top_p=0.9)
+        suite, rows=asked, modes=["non-reasoning"], sampling={"num_samples": 4, "temperature": 0.5, "top_p": 0.9}
     )
     assert (drawn.sampling.num_samples, drawn.sampling.temperature, drawn.sampling.top_p) == (4, 0.5, 0.9)
     (tmp_path / "my.toml").write_text('name = "capitals"\nwhat = "Capitals."\nfile = "rows.jsonl"\n')
@@ -256,9 +255,7 @@ def test_a_suite_of_one_s_own_reads_what_stands_beside_it(tmp_path: Path, monkey
 
 def test_budgets_make_tasks_of_their_own(rows: dict[str, str]) -> None:
     suite = load_suite("exaone-deep")
-    tasks = plan(
-        load_suite("aime_2025"), sampling=SamplingChanges(budgets=(1024, 16384)), rows={"aime_2025": rows["aime_2025"]}
-    )
+    tasks = plan(load_suite("aime_2025"), sampling={"budgets": (1024, 16384)}, rows={"aime_2025": rows["aime_2025"]})
     assert [task.name for task in tasks] == ["aime_2025@1024", "aime_2025@16384"]
     assert [(task.sampling.thinking_budget, task.sampling.max_new_tokens) for task in tasks] == [
         (1024, 1024 + 4096),
@@ -270,8 +267,8 @@ def test_budgets_make_tasks_of_their_own(rows: dict[str, str]) -> None:
 
 def test_overrides_reach_every_task(rows: dict[str, str]) -> None:
     suite = load_suite("exaone-deep")
-    changed = SamplingChanges(num_samples=2, seed=7, max_new_tokens=100)
-    tasks = plan(suite, changed, rows=rows_for(suite, rows), limit=1)
+    changed = {"num_samples": 2, "seed": 7, "max_new_tokens": 100}
+    tasks = plan(suite, sampling=changed, rows=rows_for(suite, rows), limit=1)
     assert {(t.sampling.num_samples, t.sampling.seed, t.sampling.max_new_tokens) for t in tasks} == {(2, 7, 100)}
     assert {len(task.problems) for task in tasks} == {1}
 
@@ -308,23 +305,26 @@ def test_modes_are_chosen(rows: dict[str, str]) -> None:
         ("aime_2025", {"modes": ["fast"]}, "mode 'fast': must be one of reasoning, non-reasoning"),
         ("exaone-deep", {"modes": ["non-reasoning"]}, "suite exaone-deep: has no task in mode non-reasoning: choose"),
         (
-            "aime_2025", {"num_samples": 4, "temperature": 0.0},
+            "aime_2025", {"num_samples": 4, "sampling": {"temperature": 0.0}},
             "suite aime_2025: aime_2025: k = 4 with temperature = 0: greedy replies are all the same: set k = 1",
         ),
         (
             "aime_2025", {"num_samples": 4, "modes": ["non-reasoning"]},
             "suite aime_2025: aime_2025-non-reasoning: k = 4 with temperature = 0: greedy replies are all the same",
         ),
-        ("aime_2025", {"temperature": -1.0}, "suite aime_2025: temperature = -1.0: "),
-        ("aime_2025", {"top_p": 0.0}, "suite aime_2025: top_p = 0.0: "),
+        ("aime_2025", {"sampling": {"temperature": -1.0}}, "suite aime_2025: temperature = -1.0: "),
+        ("aime_2025", {"sampling": {"top_p": 0.0}}, "suite aime_2025: top_p = 0.0: "),
+        ("aime_2025", {"sampling": {"top_k": 0}}, "suite aime_2025: top_k = 0: "),
+        ("aime_2025", {"sampling": {"logit_bias": {5: 101}}}, "suite aime_2025: logit_bias.5 = 101: "),
+        ("aime_2025", {"sampling": {"stop": [""]}}, "suite aime_2025: stop.0 = "),
         ("aime_2025", {"rows": {"aime": "x"}}, "--rows aime: not in suite aime_2025; did you mean \"aime_2025\"? Its"),
     ],
 )  # fmt: skip
 def test_what_contradicts_itself_says_the_fix(name: str, wanted: dict[str, Any], fault: str) -> None:
     others = {key: wanted[key] for key in ("rows", "limit", "modes") if key in wanted}
-    sampling = SamplingChanges(**{key: value for key, value in wanted.items() if key not in others})
+    sampling = {key: value for key, value in wanted.items() if key not in others}
     with pytest.raises(ConfigError, match="^" + re.escape(fault)):
-        plan(load_suite(name), sampling, **others)
+        plan(load_suite(name), sampling=sampling, **others)
 
 
 # ---- what cannot be loaded
@@ -462,7 +462,7 @@ def test_changed_content_from_end_to_end(tmp_path: Path) -> None:
         ("TASK budgets = [32]\nmode = 'non-reasoning'\n", "hle-non-reasoning: budgets with mode = 'non-reasoning'"),
         ("TASK metrics = ['cons@64']\n", "hle: metric 'cons@64': needs k = 64 samples, not 2"),
         ("TASK metrics = ['mean']\n", "hle: metric 'mean': must be pass@K, cons@K or csat"),
-        ("TASK not_published = ['q']\n", "hle: not_published: 'q' is none of benchmark, "),
+        ("TASK not_published = ['q']\n", "hle: not_published: 'q' is none of top_k, "),
         ("TASK [[tasks]]\nbenchmark = 'hle'\n", "tasks: two are called 'hle': give one a name of its own"),
         ("TASK [reasoning]\ntemprature = 1\n", 'reasoning.temprature: unknown key; did you mean "temperature"? Known'),
         ("TASK [reasoning]\nmode = 'reasoning'\n", "reasoning.mode: unknown key"),

@@ -24,11 +24,14 @@ PUBLIC_NAMES = [
     "run_recipe",
     "run_training",
 ]
+OF_SAMPLING = (
+    *("--max-new-tokens", "--temperature", "--top-p", "--top-k", "--min-p", "--presence-penalty"),
+    *("--frequency-penalty", "--repetition-penalty", "--logit-bias", "--stop-ids", "--stop", "--seed"),
+)
 OF_MACHINE = ("--device", "--dtype", "--unsafe-code-execution")
 COMMANDS = {
     "chat": [
-        *("MODEL", "--thinking", "--no-thinking", "--temperature", "--max-new-tokens", "--seed"),
-        *("--device", "--dtype"),
+        *("MODEL", "--thinking", "--no-thinking", *OF_SAMPLING, "--device", "--dtype"),
     ],
     "convert": ["SOURCE", "TARGET", "--to", "--dtype", "--adapter"],
     "data check": [
@@ -44,7 +47,7 @@ COMMANDS = {
     "doctor": [],
     "eval": [
         *("MODEL", "--suite", "--stage", "--engine", "--engine-option", "--samples", "--limit", "--budget", "--mode"),
-        *("--max-new-tokens", "--temperature", "--top-p", "--seed", "--rows", "--skip-missing", "--changed"),
+        *(*OF_SAMPLING, "--rows", "--skip-missing", "--changed"),
         *("--until-width", "--compare", "--concurrency", "--against", "--shared-only", "--rescore", "--kind"),
         *("--out", "--settings", *OF_MACHINE),
     ],

@@ -3,6 +3,8 @@
 import itertools
 import json
 import tomllib
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,17 +12,23 @@ import torch
 import open_exaone
 from doubles import TINY, make_model, make_tokenizer
 from open_exaone.base.config import parse_override
-from open_exaone.base.errors import CheckpointError, ConfigError, DataError, RunFolderError
-from open_exaone.base.files import read_json, read_jsonl
+from open_exaone.base.errors import CheckpointError, ConfigError, DataError, OpenExaoneError, RunFolderError
+from open_exaone.base.files import read_json, read_jsonl, write_json
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.cli.flags import MachineFlags
 from open_exaone.cli.run import run_and_show
-from open_exaone.evaluation.config import SamplingChanges
+from open_exaone.pipeline import engine
 from open_exaone.pipeline.folder import RunFolder
-from open_exaone.pipeline.measure import Machine
+from open_exaone.pipeline.measure import Machine, find_model
+from open_exaone.pipeline.prepare import evaluation_tasks
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
+from open_exaone.pipeline.start import open_run
+from open_exaone.rollout.config import VllmEngine
+from open_exaone.rollout.providers.local import LocalProvider
+from open_exaone.rollout.providers.vllm import VllmProvider
 
+DRAWN = "{ families = 'all', num_problems = 1 }"
 FLOAT32 = Machine(device="cpu", dtype="float32")
 RECIPE = """
 name = "mine"
@@ -132,6 +140,9 @@ def test_every_stage_changes_the_weights_and_a_run_that_was_cut_anywhere_ends_in
     report = read_json(whole / "report.json")
     assert [stage["start"] for stage in report["stages"]] == [None, "sft", "prefer"]
     assert all(stage["num_problems"] == 4 for stage in report["stages"]) and (whole / "report.html").is_file()
+    modes = {stage["name"]: stage["mode"] for stage in report["stages"]}  # the rows have no thoughts; rl samples some
+    assert modes == {"sft": "non-reasoning", "prefer": "non-reasoning", "rl": "reasoning"}
+    assert [find_model(whole, name)[1] for name in modes] == [False, False, True]
     assert [row["stage"] for row in events[-1:]] == ["rl"] and "measured" in events[-1]
     for number in range(2, len(events), 5):
         rest = itertools.count()
@@ -151,14 +162,15 @@ def test_every_stage_changes_the_weights_and_a_run_that_was_cut_anywhere_ends_in
 
 def test_a_resumed_stage_says_where_it_continues(place):
     def cut(event):
-        if event.get("stage") == "rl" and event.get("step") == 2:
+        if event.get("stage") == "rl" and event.get("step") == 3:
             raise Cut
 
     with pytest.raises(Cut):
         run(place, "out", on_event=cut)
     events = []
+    (place / "out" / "03-rl" / "checkpoints" / "step-000002" / "master.safetensors").write_bytes(b"broken")
     run(place, "out", on_event=events.append)
-    assert {"stage": "rl", "resumed_at": 1, "num_steps": 3} in events
+    assert [event for event in events if "resumed_at" in event] == [{"stage": "rl", "resumed_at": 1, "num_steps": 3}]
 
 
 def test_a_stage_may_start_from_an_earlier_one_or_from_the_recipe_s_model(place):
@@ -179,8 +191,15 @@ def test_pairs_of_its_own_samples_are_sampled_once_and_resumed_at_the_sample(pla
         f"def problems(): return [{{'question': 'Is it {{}}?'.format(n), 'answer': '1', 'verifier': {str(place)!r} + "
         "'/judge.py:judge'} for n in range(16)]\n"
     )
-    generated = f"data.own.sources=[{{problems='{place}/judge.py:problems', num_problems=16}}]"
-    own = (generated, "prefer.data='own'", "prefer.num_samples=4", "prefer.max_new_tokens=5", "evaluation.limit=1")
+    source = f"{{ problems='{place}/judge.py:problems', num_problems=8, share=0.5 }}"
+    own = (
+        f"data.own.sources=[{source}, {source}]",
+        "data.own.reasoning_ratio=1.5",
+        "prefer.data='own'",
+        "prefer.num_samples=4",
+        "prefer.max_new_tokens=5",
+        "evaluation.limit=1",
+    )
     own = (*own, "sft.optimizer.learning_rate=1e-2", "sft.num_epochs=12", "prefer.mode='non_reasoning'")
     whole = run(place, "whole", *own)
     samples: list[int] = []
@@ -194,9 +213,130 @@ def test_pairs_of_its_own_samples_are_sampled_once_and_resumed_at_the_sample(pla
     with pytest.raises(Cut):
         run(place, "cut", *own, on_event=cut)
     assert samples[0] > 0
+    stage, before = place / "cut" / "02-prefer", place / "cut" / "01-sft" / "model" / "model.safetensors"
+    told = stage / "samples" / "evaluation.json"
+    write_json(told, read_json(told) | {"seconds": 1000.0})
+
+    journal, messages = stage / "samples" / "journal.jsonl", []
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:20]))  # as an earlier kill leaves it
+
+    def cut_behind_it(event):
+        messages.append(event.get("message", ""))
+        if event.get("stage") == "prefer" and event.get("step") == 1:
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(place, "cut", *own, on_event=cut_behind_it)
+    assert read_json(stage / "sampling.json")["sample_seconds"] > 1000 and not (stage / "samples").exists()
+    content = before.read_bytes()
+    before.write_bytes((place / "checkpoint" / "model.safetensors").read_bytes())
+    with pytest.raises(RunFolderError, match=r"02-prefer/data: its pairs were sampled and .* other settings \(model\)"):
+        run(place, "cut", *own)
+    before.write_bytes(content)
+    (stage / "samples").mkdir()  # as a kill may leave it
     run(place, "cut", *own)
+    assert not (stage / "samples").exists()
+    assert any(m.startswith("prefer: sample: continuing at sample ") and m.endswith(" of 64") for m in messages)
     assert read_jsonl(whole / "02-prefer" / "pairs.jsonl") == read_jsonl(place / "cut" / "02-prefer" / "pairs.jsonl")
     assert same(weights(whole / "03-rl" / "model"), weights(place / "cut" / "03-rl" / "model"))
+
+
+def test_a_suite_keeps_its_own_sampling_when_the_resolved_recipe_is_read_again(place):
+    """Such as one of greedy replies under another seed; what the recipe does set counts."""
+    task = f"benchmark = '{place}/test.jsonl'\nk = 1\ntemperature = 0.0\ntop_p = 1.0\nseed = 7\nmax_new_tokens = 8\n"
+    (place / "suite.toml").write_text(f"name = 'own'\nwhat = 'Mine.'\n[[tasks]]\n{task}")
+    text = RECIPE.replace('data = "test"\n', f'suite = "{place}/suite.toml"\n', 1)
+    for override, wanted in ((), (0.0, 1.0, 7)), (("evaluation.top_p=0.5", "evaluation.seed=3"), (0.0, 0.5, 3)):
+        once = recipe(place, *override, text=text)
+        again = load_recipe(tomllib.loads(once.to_toml()))
+        assert again == once
+        for one in (once, again):
+            opened = open_run(one, RunFolder(place / "out"), FLOAT32, lambda event: None)
+            [task] = evaluation_tasks(opened, one.stages[0])
+            assert (task.sampling.temperature, task.sampling.top_p, task.sampling.seed) == wanted
+
+
+def test_validation_data_is_read_and_compared_before_the_first_stage(place):
+    rows = [*read_jsonl(place / "sft.jsonl")[3:4], {"messages": []}]
+    write(place / "held.jsonl", rows)
+    held = f"data.held={{ sources=[{{ path='{place}/held.jsonl' }}], bad_rows='drop' }}"
+    messages = []
+
+    def cut(event):
+        messages.append(event.get("message", ""))
+        if "plan" in event:
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(place, "out", held, "sft.validation='held'", on_event=cut)
+    for start in (
+        "data.held: of 2 rows of held.jsonl, 1 left out",
+        "note: 1 prompt is in the data of sft and of sft.va",
+    ):
+        assert any(message.startswith(start) for message in messages), messages
+
+
+def test_a_begun_run_keeps_the_tokenizer_that_it_trained(place):
+    """Even where the data that it was trained on has changed, and only a measurement is left."""
+    shape = "\n".join(f"{key} = {json.dumps(value)}" for key, value in TINY.model_dump(exclude_none=True).items())
+    [_, sft, *_] = RECIPE.split("[[stages]]")
+    text = RECIPE.split("[[stages]]")[0].replace('model = "PLACE/checkpoint"', f"[model]\n{shape}") + "[[stages]]" + sft
+
+    def cut(event):
+        if event.get("stage") == "sft: measure":
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(place, "out", on_event=cut, text=text)
+    before = (place / "out" / "tokenizer" / "tokenizer.json").read_bytes()
+    rows = (place / "sft.jsonl").read_text()
+    (place / "sft.jsonl").write_text(rows.replace("How much is", "Whatever could it be that makes"))
+    run(place, "out", text=text)
+    assert (place / "out" / "tokenizer" / "tokenizer.json").read_bytes() == before
+
+
+def test_bad_rows_of_the_evaluation_are_dropped_where_the_recipe_asks_and_rows_behind_the_limit_are_not_read(place):
+    good = read_jsonl(place / "test.jsonl")
+    write(place / "test.jsonl", [good[0], {"question": "Why?"}, *good[1:4], {"question": "And why?"}])
+    messages = []
+    opened = open_run(
+        recipe(place, "data.test.bad_rows='drop'"), RunFolder(place / "out"), FLOAT32, lambda e: messages.append(str(e))
+    )
+    assert [problem.question for problem in opened.evaluation_problems] == [question(n) for n in range(300, 304)]
+    assert any("data.test: 1 row left out; the first: " in message for message in messages)
+    assert opened.evaluation_problems is opened.evaluation_problems
+    with pytest.raises(DataError, match=r"data\.test: .*test\.jsonl: line 2: .*answer"):
+        open_run(recipe(place), RunFolder(place / "refused"), FLOAT32, lambda event: None)
+
+
+def test_pairs_need_no_room_for_samples(place):
+    """A model of a short context, whose stage would sample at most 1,024 tokens if it sampled."""
+    shape = json.dumps(TINY.model_dump(exclude_none=True)).replace(": ", " = ")
+    text = RECIPE.replace('model = "PLACE/checkpoint"', f"model = {shape}")
+    assert recipe(place, text=text).shape == TINY
+
+
+def test_what_an_engine_notes_stands_in_the_output_and_in_the_report(place, monkeypatch):
+    monkeypatch.setattr(LocalProvider, "notes", ("3 requests were <retried>",))
+    messages = []
+    out = run(
+        place, "out", "rl.num_steps=1", "evaluation.limit=1", on_event=lambda e: messages.append(e.get("message"))
+    )
+    assert messages.count("note: 3 requests were <retried>") == 4  # of three measurements, and of rl
+    assert [stage["notes"] for stage in read_json(out / "report.json")["stages"]] == [["3 requests were <retried>"]] * 3
+    assert "3 requests were &lt;retried&gt;" in (out / "report.html").read_text()
+
+
+def test_vllm_is_opened_once_a_run(monkeypatch):
+    """As it takes minutes to start; what it samples from is still named for each stage."""
+    vllm, opened = object.__new__(VllmProvider), []
+    vllm._name = "vllm"
+    monkeypatch.setattr(engine, "open_provider", lambda config, policy: opened.append(policy.folder) or vllm)
+    one = SimpleNamespace(
+        recipe=SimpleNamespace(engine=VllmEngine(kind="vllm")), engines=[], tokenizer=None, shape=TINY
+    )
+    named = [engine._open(one, "stage", None, Path(folder), folder).identity for folder in ("a", "b")]
+    assert opened == [Path("a")] and [identity["weights"] for identity in named] == ["a", "b"]
 
 
 def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(place):
@@ -222,7 +362,7 @@ def test_shared_prompts_are_counted_named_and_refused_where_the_recipe_asks(plac
 def test_a_resolved_recipe_leaves_a_suite_its_own_sampling(place):
     text = RECIPE.replace('data = "test"\nlimit = 4', 'suite = "math_500"')
     resolved = load_recipe(tomllib.loads(recipe(place, text=text).to_toml()))
-    assert resolved.evaluation.sampling == SamplingChanges(num_samples=1, max_new_tokens=8)
+    assert resolved.evaluation.sampling == {"num_samples": 1, "max_new_tokens": 8}
 
 
 SUITE = """
@@ -260,9 +400,20 @@ def test_every_benchmark_of_a_suite_is_reported_and_held_against_the_prompts_of_
         ("prefer.start='prefer'", "prefer.start: a circle of starts: prefer → prefer"),
         ("prefer.name='sft'", "two are named 'sft'"),
         ("prefer.name='data'", "'data' is a key of the recipe"),
-        ("engine={kind='endpoint', url='http://localhost:1/v1'}", "engine.kind = 'endpoint': online RL learns from"),
+        (
+            "engine={kind='endpoint', url='http://localhost:1/v1'}",
+            "engine.kind = 'endpoint': a chat endpoint cannot sample",
+        ),
+        ("data.chat.sources=[{path='a'}, {path='a', skip=3}]", "sources: a is listed twice; list it once"),
+        (f"data.chat.sources=[{', '.join([DRAWN] * 101)}]", "data: has 101 generated sources: must be at most 100"),
         ("evaluation.suite='math_500'", 'give either data, such as data = "test", or suite'),
         ("rl.lora.dropout=0.1", "rl.lora.dropout = 0.1: samples are drawn without dropout"),
+        ("sft.lora.targets=['q']", "sft.lora.targets.0 = 'q': must be one of q_proj"),
+        ("sft.lora.targets='all'", "sft.lora.targets = 'all': must be one of all-linear"),
+        (
+            "data.chat.sources=[{families=5, num_problems=1}]",
+            "data.chat.sources.0.families = 5: should be a valid array",
+        ),
         ("stage={}", "docs/training.md, “From older files”"),
         ("sft.optimizer.kind='muon'", "sft.optimizer.matrix_learning_rate: is missing"),
     ],
@@ -285,10 +436,17 @@ def test_a_circle_of_two_starts_is_named(place):
 @pytest.mark.parametrize(
     ("override", "error", "why"),
     [
-        ("rl.data='pairs'", DataError, "pairs.jsonl: its rows have the format pairs; rl trains on problems"),
+        (
+            "rl.data='pairs'",
+            DataError,
+            "rl.data = 'pairs': .*pairs.jsonl: its rows have the format pairs; rl trains on problems",
+        ),
         ("prefer.data='chat'", DataError, "its rows have the format messages; preference trains on pairs"),
         ("sft.data='test'", DataError, "test.jsonl: none of its rows can be used .*no worked reply: 12"),
         ("chat_format='template'", CheckpointError, "has no chat template"),
+        ("data.prompts.reasoning_ratio=1.5", DataError, "reasoning_ratio = 1.5: there is no example in mode"),
+        ("prefer.num_samples=4", ConfigError, "prefer.num_samples: nothing is sampled, since data.pairs holds pairs"),
+        ("data.test.sources.0.verifier='maths'", ConfigError, "data.test: .*test.jsonl: .*'maths'"),
         ("rl.data='unanswered'", DataError, "unanswered.jsonl.*answer"),
     ],
 )
@@ -336,6 +494,16 @@ def test_changed_evaluation_data_and_a_missing_engine_are_found_before_a_stage_g
     (place / "test.jsonl").write_text(rows)
     with pytest.raises(ConfigError, match="vLLM is not installed"):
         run(place, "other", "engine={kind='vllm'}")
+    server = "engine={kind='vllm_server', url='http://127.0.0.1:1/v1', max_attempts=1%s}"
+    for weights_folder, wanted in (
+        ("", "engine.weights_folder: is missing"),
+        (place / "nowhere", "no folder can be"),
+        (place, "127.0.0.1:1"),
+    ):
+        own = f", weights_folder='{weights_folder}'" if weights_folder else ""
+        with pytest.raises(OpenExaoneError, match=wanted):
+            run(place, "other", server % own)
+    assert not list(place.glob("weights-*"))
     (place / "out" / "prepared.json").write_text("{}")  # it is made again
     run(place, "out")
     card = (place / "out" / "card.md").read_text()

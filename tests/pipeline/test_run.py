@@ -209,6 +209,18 @@ def test_a_suite_for_small_models_measures_a_run_s_own_problems(finished_run, tm
     assert means[0] <= means[1] <= 16
 
 
+def test_a_run_that_was_measured_on_a_suite_is_measured_on_it_again(finished_run, tmp_path):
+    """With what its recipe sets, but for what is chosen."""
+    shutil.copytree(finished_run[0], tmp_path / "run")
+    values = tomllib.loads((tmp_path / "run" / "recipe.toml").read_text())
+    (tmp_path / "own.jsonl").write_text('{"question": "How much is 2 + 3?", "answer": "5"}\n' * 3)
+    values["evaluation"] = {"suite": str(tmp_path / "own.jsonl"), "limit": 2, "num_samples": 3, "max_new_tokens": 8}
+    (tmp_path / "run" / "recipe.toml").write_text(tomli_w.dumps(values))
+    for changes, wanted in (({}, (2, 3)), ({"limit": 1}, (1, 3))):
+        report = ox.evaluate(tmp_path / "run", **changes, out=tmp_path / str(changes))
+        assert (report["num_problems"], report["k"]) == wanted
+
+
 def test_a_run_s_problems_may_not_choose_code(finished_run, tmp_path):
     """But for a run whose recipe has a function as the source of its problems, and then that file's alone."""
     folder = tmp_path / "run"

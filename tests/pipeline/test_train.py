@@ -67,7 +67,9 @@ def weights_of(folder):
 def test_every_kind_trains_a_model_that_opens(kind, place):
     events = []
     outcome = train(config_of(place, kind), place / "out", events.append)
+    [plan] = [event["plan"] for event in events if "plan" in event]
     assert outcome["train_steps"] == len([event for event in events if "step" in event]) >= 4
+    assert abs(plan[0]["num_steps"] - outcome["train_steps"]) <= (kind == "pretrain")  # by tokens it is an estimate
     before, after = weights_of(place / "base"), weights_of(place / "out" / "01-it" / "model")
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert all(torch.isfinite(weight).all() for weight in after.values())
@@ -244,6 +246,15 @@ def test_a_fine_tune_names_muons_rate_itself(place):
     (place / "sft.toml").write_text(text.replace(", matrix_learning_rate = 1e-2", ""))
     with pytest.raises(ConfigError, match="matrix_learning_rate: is missing"):
         load_recipe(place / "sft.toml")
+
+
+def test_a_metric_to_keep_the_best_state_by_that_does_not_exist_ends_the_first_step(place):
+    config = config_of(place, "sft", stage='keep = { best = "losss" }')
+    with pytest.raises(
+        ConfigError, match=r"it\.keep\.best = 'losss': no such metric; did you mean \"loss\"\? There are "
+    ):
+        train(config, place / "out")
+    train(config_of(place, "sft", stage='keep = { best = "loss" }'), place / "out")
 
 
 def test_a_licence_comes_along(place):

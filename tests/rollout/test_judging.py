@@ -59,6 +59,29 @@ def test_an_error_ends_it_with_the_rest_left_open_and_paused_for(monkeypatch):
     assert pauses and pauses[-1] == 195
 
 
+def test_an_error_that_shows_while_samples_still_arrive_is_paused_for_too(monkeypatch):
+    monkeypatch.setattr(judging.os, "cpu_count", lambda: 1)
+    items, pauses = samples(20), []
+
+    def judge(key, item):
+        if key == 5:
+            raise DataError("no gold answer")
+        return replace(item, verdict=RIGHT)
+
+    def paused():
+        pauses.append(sum(map(is_open, items.values())))
+
+    pool = JudgePool(items, judge, is_slow=lambda key: True, patience=Patience(None), on_pause=paused)
+    for key in range(6):
+        pool.add(key)
+    while pool._done.qsize() < 6:  # the error is there before the next one is added
+        pass
+    with pytest.raises(DataError, match="no gold answer"):
+        pool.add(6)
+    pool.stop()
+    assert pauses == [15]
+
+
 def test_an_outage_is_waited_for_and_nothing_is_judged_twice(monkeypatch):
     """Also where the judge model fails one question for good: that one is given up, and the rest is judged."""
     items, asked, is_up = samples(50), [], threading.Event()

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from doubles import TINY, make_model
-from open_exaone.base.errors import ConfigError
+from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.records import Generation, Request, Sampling, StopReason
 from open_exaone.checkpoint.folder import save_model
 from open_exaone.pipeline.evaluate import Choices, evaluate
@@ -21,6 +21,7 @@ from open_exaone.remote import http as transport
 from open_exaone.remote.http import EndpointError
 from open_exaone.rollout.config import VllmServer
 from open_exaone.rollout.provider import requests_for
+from open_exaone.rollout.providers.vllm_parts import weights_written
 from open_exaone.rollout.providers.vllm_server import VllmServerProvider
 from open_exaone.text.encode import PieceEncoder
 from open_exaone.text.tokenizer import Tokenizer
@@ -258,3 +259,11 @@ def test_an_evaluation_samples_from_a_server_of_the_model(tmp_path: Path) -> Non
     [entry] = report.tasks
     assert (entry.num_problems, entry.k, entry.pass_at_1) == (2, 2, 1.0)
     assert len(server.asked) == 4 and all(TOKENIZER.decode(body["prompt"]) for body in server.asked)
+
+
+def test_weights_are_handed_over_in_a_folder_that_another_user_can_read(tmp_path: Path) -> None:
+    with weights_written([("w", torch.ones(2))], str(tmp_path)) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o755 and load_file(folder / "model.safetensors").keys() == {"w"}
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RunFolderError, match="nowhere: cannot write"), weights_written([], str(tmp_path / "nowhere")):
+        pass

@@ -96,7 +96,6 @@ def evaluate(
     rows: Mapping[str, str] | None = None,
     limit: int | None = None,
     budgets: Sequence[int] | None = None,
-    seed: int | None = None,
     compare: bool = False,
     settings: JudgeSettings | None = None,
     device: str = "auto",
@@ -112,7 +111,8 @@ def evaluate(
         out: the evaluation's folder; one under runs/eval if left out.
         engine: "local", "vllm", "vllm_server", or an endpoint's address.
         rows: benchmark -> where its rows are.
-        choices: see `open_exaone.pipeline.evaluate.Choices`, which has all of them.
+        choices: see `open_exaone.pipeline.evaluate.Choices`, which has all of them; also fields of `Sampling`, such as
+            temperature = 0.
 
     Returns:
         report.json, with the path of its folder as "folder"; the fields of its first task also stand at the top.
@@ -120,8 +120,10 @@ def evaluate(
     Raises:
         ConfigError, DataError, RunFolderError: see `open_exaone.pipeline.evaluate.evaluate`.
     """
-    if unknown := sorted(choices.keys() - {field.name for field in fields(Choices)}):
-        raise ConfigError(f"{unknown[0]}: unknown; known are {', '.join(field.name for field in fields(Choices))}")
+    own, sampling = ({field.name: None for field in fields(record)} for record in (Choices, Sampling))
+    del own["sampling"]
+    if unknown := sorted(choices.keys() - own.keys() - sampling.keys()):
+        raise ConfigError(f"{unknown[0]}: unknown; known are {', '.join(own | sampling)}")
     asked = Choices(
         suite=suite,
         num_samples=num_samples,
@@ -129,9 +131,9 @@ def evaluate(
         rows=dict(rows or {}),
         limit=limit,
         budgets=None if budgets is None else tuple(budgets),
-        seed=seed,
+        sampling={name: value for name, value in choices.items() if name not in own},
         compare=compare,
-        **choices,
+        **{name: value for name, value in choices.items() if name in own},
     )
     machine = Machine(device, dtype, unsafe_code_execution)
     folder, report = _evaluate(

@@ -144,6 +144,11 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
     return f"{source}: {where} = {short(value)}: {message}"
 
 
+def word_or_list(value: object) -> str:
+    """The tag of a setting that is one word or a list of words; errors leave tags in angle brackets out."""
+    return "<word>" if isinstance(value, str) else "<list>"
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """`'; did you mean "grpo"?'`, or `"."` where no known name is near: the end of the sentence "x: unknown …".
 

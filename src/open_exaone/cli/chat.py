@@ -1,13 +1,13 @@
 """`exaone chat`: a conversation in the terminal."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cyclopts import Parameter
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem
-from open_exaone.cli.flags import Compute, Model
+from open_exaone.cli.flags import Compute, Model, SamplingFlags
 
 
 @Parameter(name="*")
@@ -17,12 +17,7 @@ class ChatArguments:
 
     thinking: bool = True
     """Begin in reasoning mode."""
-    temperature: float = 0.6
-    """Sampling temperature; 0 is greedy decoding."""
-    max_new_tokens: int | None = None
-    """The longest reply in tokens, its thought included; the limit of the run's evaluation, or 4096, if left out."""
-    seed: int = 0
-    """The seed of the samples."""
+    drawing: SamplingFlags = field(default_factory=SamplingFlags)
     compute: Compute = field(default_factory=Compute)
 
 
@@ -36,17 +31,17 @@ def chat(model: Model, /, *, args: ChatArguments = ChatArguments()) -> int:
     from open_exaone.rollout.run import judge_reply
     from open_exaone.serve.chat import asking, run_chat
 
-    if not 0 <= args.temperature <= 100:
-        raise ConfigError(f"--temperature {args.temperature}: must lie in 0 (greedy) to 100")
-    if args.max_new_tokens is not None and args.max_new_tokens < 1:
-        raise ConfigError(f"--max-new-tokens {args.max_new_tokens}: must be at least 1")
+    try:
+        sampling = Sampling(**{"max_new_tokens": 1, **args.drawing.given()})
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     folder = resolve_model(model)
     network = load_model(folder, dtype=args.compute.dtype, device=resolve_device(args.compute.device))
     provider = LocalProvider(Engine(network, load_tokenizer(folder)))
     of_run = RunFolder(model).recipe().evaluation if is_run(model) else None
     context = network.config.max_positions
     limit = of_run.reply_limit(context) if of_run else min(4096, context // 2)
-    sampling = Sampling(max_new_tokens=args.max_new_tokens or limit, temperature=args.temperature, seed=args.seed)
+    sampling = replace(sampling, max_new_tokens=args.drawing.max_new_tokens or limit)
     run_chat(asking(provider, sampling), judge_reply, _solved_problems(model, folder), thinking=args.thinking)
     return 0
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from open_exaone.base.config import parse_value
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.terminal import Console
-from open_exaone.cli.flags import BenchmarkRows, JudgeLimits, MachineFlags, Repeated, Switch
+from open_exaone.cli.flags import BenchmarkRows, JudgeLimits, MachineFlags, Repeated, SamplingFlags, Switch
 
 if TYPE_CHECKING:
     from open_exaone.evaluation.report import Report
@@ -45,14 +45,7 @@ class EvalArguments:
     """Thinking budgets in tokens, such as --budget 1024 4096; the suite is measured once with each of them."""
     mode: Literal["reasoning", "non-reasoning"] | None = None
     """Run only the suite's tasks in this mode."""
-    max_new_tokens: int | None = None
-    """The longest reply in tokens, its thought included; the suite's own limit if left out."""
-    temperature: float | None = None
-    """Sampling temperature; 0 is greedy decoding; the suite's own if left out."""
-    top_p: float | None = None
-    """Nucleus sampling: keep the most likely tokens up to this total probability; the suite's own if left out."""
-    seed: int | None = None
-    """The seed of the samples; the suite's own if left out."""
+    drawing: SamplingFlags = field(default_factory=SamplingFlags)
     rows: BenchmarkRows = field(default_factory=BenchmarkRows)
     skip_missing: Switch = False
     """Leave out benchmarks that cannot be loaded, instead of stopping."""
@@ -91,14 +84,19 @@ class EvalArguments:
             num_samples=self.samples,
             budgets=tuple(self.budget) if self.budget else None,
             modes=(self.mode,) if self.mode else None,
+            sampling=self.drawing.given(),
             rows=self.rows.by_benchmark(),
             engine_options=_read_options(self.engine_option),
         )
 
     def changed_from_default(self) -> list[str]:
         """The given flags that choose what is generated."""
-        default, names = EvalArguments(), [own.name for own in fields(self) if own.name not in WITH_RESCORE]
-        given = [name for name in names if getattr(self, name) != getattr(default, name)]
+        default, given = EvalArguments(), list[str]()
+        for name in (own.name for own in fields(self) if own.name not in WITH_RESCORE):
+            if name == "drawing":
+                given += self.drawing.given()
+            elif getattr(self, name) != getattr(default, name):
+                given.append(name)
         return [f"--{name.replace('_', '-')}" for name in given]
 
 

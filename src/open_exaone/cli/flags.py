@@ -1,8 +1,8 @@
 """What several commands take: small records of flags, flattened into each command's own record."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -53,6 +53,56 @@ class MachineFlags(Isolation, Compute):
         from open_exaone.pipeline.measure import Machine
 
         return Machine(self.device, self.dtype, self.unsafe_code_execution)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SamplingFlags:
+    """How replies are drawn; what is left out keeps the command's own value."""
+
+    max_new_tokens: int | None = None
+    """The longest reply in tokens, its thought included; if left out, the suite's or the run's own limit, else 4096."""
+    temperature: float | None = None
+    """Sampling temperature; 0 is greedy decoding; the suite's own if left out, and 0.6 in chat."""
+    top_p: float | None = None
+    """Nucleus sampling: keep the most likely tokens up to this total probability; the suite's own if left out."""
+    top_k: int | None = None
+    """Sample from this many most likely tokens."""
+    min_p: float | None = None
+    """Sample from tokens that are at least this many times as likely as the most likely one."""
+    presence_penalty: float | None = None
+    """Subtracted from the logits of every token that the reply already has."""
+    frequency_penalty: float | None = None
+    """Subtracted from a token's logit once for each time that the reply already has it."""
+    repetition_penalty: float | None = None
+    """Above 1, makes every token that prompt or reply already has less likely."""
+    logit_bias: Repeated = None
+    """Added to a token's logit, as ID=BIAS, such as --logit-bias 42=-100; may be repeated."""
+    stop_ids: Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)] = None
+    """Further token ids that end a reply."""
+    stop: Repeated = None
+    """A string that ends a reply, whose text is what stands before it; may be repeated."""
+    seed: int | None = None
+    """The seed of the samples; the suite's own if left out, and 0 in chat."""
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not left out, as `Sampling` takes them.
+
+        Raises:
+            ConfigError: --logit-bias is malformed.
+        """
+        values = {own.name: value for own in fields(self) if (value := getattr(self, own.name)) is not None}
+        if self.logit_bias is not None:
+            values["logit_bias"] = dict(map(_bias, self.logit_bias))
+        return values
+
+
+def _bias(text: str) -> tuple[int, float]:
+    token, _, bias = text.partition("=")
+    try:
+        return int(token), float(bias)
+    except ValueError:
+        raise ConfigError(f"--logit-bias {text}: write it as ID=BIAS, such as --logit-bias 42=-100") from None
 
 
 @Parameter(name="*")

@@ -119,10 +119,20 @@ class DataConfig(DataOptions):
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
         check_shares([source.share for source in self.sources])
-        paths = [(source.path, source.config, source.split, source.skip) for source in self.sources]
-        if len(set(paths)) < len(paths):
-            raise ValueError("sources: one is listed twice; give it a larger share instead")
+        check_named_once(self.sources)
         return self
+
+
+def check_named_once(sources: Sequence[SourceConfig]) -> None:
+    """Checks that no source is listed twice.
+
+    Raises:
+        ValueError: one is; names it.
+    """
+    names = [(source.path, source.config, source.split) for source in sources]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"sources: {twice[0]} is listed twice; list it once, with a larger share")
 
 
 def check_shares(shares: Sequence[float | None]) -> None:

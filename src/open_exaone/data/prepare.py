@@ -165,7 +165,17 @@ def _check_settings(data: DataConfig, kind: Kind, max_tokens: int) -> None:
         raise ConfigError('too_long = "truncate": a question that is cut is another question; use "drop"')
     if max_tokens < 2:
         raise ConfigError(f"max_tokens = {max_tokens}: must be at least 2")
-    for source in data.sources if kind == "rl" else ():
+    if kind == "rl":
+        check_verifiers(data)
+
+
+def check_verifiers(data: DataConfig) -> None:
+    """Finds a verifier of the sources that is unknown or cannot be loaded.
+
+    Raises:
+        ConfigError: names the source.
+    """
+    for source in data.sources:
         try:
             find_judge(source.verifier)
             if is_own(source.verifier):

@@ -219,7 +219,7 @@ def _draw_rows(
 
 
 class _Ranked:
-    """Steps 8 and 9 on M ids of each row, in rising order: the weights of those that stay, and the lowest d of them.
+    """Steps 8 and 9 on M ids of each row, in rising order: the weights of those that stay, and the lowest d in it.
 
     Args:
         totals_X1: the weight of all that is left before step 8.
@@ -236,13 +236,15 @@ class _Ranked:
             stays_XM = sorted_XM >= kth_X1
             left_X1 = weights_XM.masked_fill(~stays_XM, 0.0).sum(-1, keepdim=True, dtype=torch.float64)
             totals_X1 = torch.where(top_k_X1 > settings.max_top_k, totals_X1, left_X1)
+            lowest_X1 = kth_X1.masked_fill(kth_X1 == -math.inf, math.inf)  # its equals count in the total
         else:
             stays_XM = torch.ones_like(sorted_XM, dtype=torch.bool)
+            lowest_X1 = torch.full_like(top_p_X1, math.inf, dtype=torch.float32)
         stays_XM &= cumulative_XM - weights_XM < top_p_X1 * totals_X1
         self.d_XM = d_XM
         kept_XM = torch.zeros_like(stays_XM).scatter_(1, order_XM, stays_XM)
         self.weights_XM = d_XM.exp().masked_fill_(~kept_XM, 0.0)
-        self.lowest_X = sorted_XM.masked_fill(~stays_XM, math.inf).min(-1).values
+        self.lowest_X = torch.minimum(sorted_XM.masked_fill(~stays_XM, math.inf).min(-1).values, lowest_X1[:, 0])
 
 
 def _invert(d_XM: Tensor, weights_XM: Tensor, uniforms_X: Tensor) -> tuple[Tensor, Tensor]:

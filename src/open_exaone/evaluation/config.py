@@ -1,38 +1,23 @@
 """How a recipe measures the model that each of its stages leaves."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from open_exaone.base.config import Config
+from open_exaone.base.records import Sampling
+from open_exaone.rollout.config import SamplingConfig
 
 # On data of a recipe (EXAONE Deep: temperature 0.6, top-p 0.95). The seed is fixed, so that every stage and every seed
 # of training meets the same draws.
-OWN_SAMPLING = {"num_samples": 4, "temperature": 0.6, "top_p": 0.95, "seed": 20250316}
+OWN_SAMPLING: dict[str, Any] = {"num_samples": 4, "temperature": 0.6, "top_p": 0.95, "seed": 20250316}
 
 
-@dataclass(frozen=True, kw_only=True)
-class SamplingChanges:
-    """How samples are drawn instead of as a suite has it; None is the suite's own."""
+class EvaluationConfig(SamplingConfig):
+    """What every stage's model is measured on, and how samples are drawn.
 
-    num_samples: int | None = None  # k
-    budgets: tuple[int, ...] | None = (
-        None  # thinking budgets in tokens; each makes a task of its own, "aime_2025@16384"
-    )
-    seed: int | None = None
-    max_new_tokens: int | None = None  # of a reply, its thought included
-    temperature: float | None = None  # 0 is greedy
-    top_p: float | None = None
-
-    def given(self) -> dict[str, Any]:
-        """Those that are not None, by name."""
-        values = {field.name: getattr(self, field.name) for field in fields(SamplingChanges)}
-        return {name: value for name, value in values.items() if value is not None}
-
-
-class EvaluationConfig(Config):
-    """What every stage's model is measured on, and how samples are drawn."""
+    Of a suite, what is left out or at its default is as the suite has it.
+    """
 
     data: str | None = None
     """Measure on problems of the recipe: `[data.NAME]`."""
@@ -57,7 +42,8 @@ class EvaluationConfig(Config):
     """The seed of the samples; if left out, 20250316 on data of the recipe, else the suite's."""
     mode: Literal["reasoning", "non_reasoning"] | None = None
     """The mode in which questions are asked; of a suite, only its tasks in this mode. If left out: of a suite, all
-    tasks; on data of the recipe, non-reasoning after a stage of kind "base" or "pretrain", else reasoning."""
+    tasks; on data of the recipe as the stage teaches: non-reasoning after kind "base" or "pretrain" or rows of which
+    most have no thought, else reasoning."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -68,10 +54,11 @@ class EvaluationConfig(Config):
         return self
 
     @property
-    def sampling(self) -> SamplingChanges:
-        """What is given of how samples are drawn."""
-        names = (field.name for field in fields(SamplingChanges))
-        return SamplingChanges(**{name: getattr(self, name) for name in names if hasattr(self, name)})
+    def sampling(self) -> dict[str, Any]:
+        """The fields of `Sampling` that are given and not at their default, by name."""
+        names = [field.name for field in fields(Sampling) if field.name in type(self).model_fields]
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value != type(self).model_fields[name].default}
 
     def reply_limit(self, context: int) -> int:
         """The longest reply of a model with that context, in tokens."""

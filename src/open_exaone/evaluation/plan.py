@@ -8,7 +8,6 @@ from open_exaone.base.config import did_you_mean, validate
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.hub import OutOfReach
 from open_exaone.base.records import Problem
-from open_exaone.evaluation.config import SamplingChanges
 from open_exaone.evaluation.suite import OF_A_RUN, Suite, SuiteTask
 from open_exaone.evaluation.task import Task
 from open_exaone.tasks.benchmarks.load import Loaded, OnChange, read, rows_hash
@@ -34,11 +33,11 @@ class _Place:
 
 def plan(
     suite: Suite,
-    sampling: SamplingChanges | None = None,
     *,
     rows: Mapping[str, str] | None = None,
     limit: int | None = None,
     modes: Iterable[str] | None = None,
+    sampling: Mapping[str, object] | None = None,
     run_problems: RunProblems | None = None,
     settings: JudgeSettings | None = None,
     on_change: OnChange = "error",
@@ -53,6 +52,8 @@ def plan(
             makes.
         limit: take only so many problems of each benchmark, from the start.
         modes: "reasoning", "non-reasoning", or both; the suite's where left out.
+        sampling: fields of `Sampling` instead of the suite's, such as {"temperature": 0.0}, and "budgets": thinking
+            budgets in tokens, each of which makes a task of its own, "aime_2025@16384".
         run_problems: gives the problems of a run's data by name, where a run's folder is measured.
         settings: the limits under which a user's own problems are judged.
         on_change: "warn" to accept a benchmark whose content changed.
@@ -66,8 +67,8 @@ def plan(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit = {limit}: must be at least 1")
     chosen = suite if modes is None else suite.of_modes(modes)
-    given = {} if sampling is None else sampling.given()
-    tasks = _override(chosen, rows or {}, {K.get(name, name): value for name, value in given.items()})
+    changes = {K.get(name, name): value for name, value in (sampling or {}).items()}
+    tasks = _override(chosen, rows or {}, changes)
     place = _Place(limit, run_problems, settings, on_change)
     loaded = _load_all(suite.name, tasks, place, on_skip if skip_missing else None)
     there = [task for task in tasks if (task.benchmark, task.source) in loaded]

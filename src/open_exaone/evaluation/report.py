@@ -174,8 +174,22 @@ class Entry(Record):
     """Of sampling; 0 is greedy."""
     top_p: float | None
     """Of sampling."""
+    top_k: int | None
+    """Of sampling; null keeps all tokens."""
+    min_p: float | None
+    """Of sampling."""
     presence_penalty: float | None
     """Of sampling."""
+    frequency_penalty: float | None
+    """Of sampling."""
+    repetition_penalty: float | None
+    """Of sampling."""
+    logit_bias: tuple[tuple[int, float], ...] | None
+    """Of sampling: token ids, and what was added to their logits."""
+    stop_ids: tuple[int, ...] | None
+    """Further token ids that ended replies."""
+    stop: tuple[str, ...] | None
+    """Strings that ended replies."""
     max_new_tokens: int | None
     """The longest reply, thought included, in tokens."""
     thinking_budget: int | None

@@ -82,6 +82,9 @@ def run_tasks(
         keys = {item.place: item.key for items in wanted for item in items}
         samples, others = store.claim(plan, keys)
         run = _Run(provider, store, settings, samples, _Progress(label, len(keys), on_event))
+        num_done = sum(item.place in samples and run.is_judged(item) for items in wanted for item in items)
+        if samples and num_done < len(keys):
+            on_event({"message": f"{label}: continuing at sample {num_done:,} of {len(keys):,}"})
         if until_width is None:
             run.ask(wanted)
         else:
@@ -117,8 +120,8 @@ class _Run:
         items = [item for task in wanted for item in task]
         missing = [item for item in items if item.place not in self.samples]
         there = [item for item in items if item.place in self.samples]
-        unjudged = [item for item in there if not self._is_judged(item)]
-        self.progress.count([self.samples[item.place] for item in there if self._is_judged(item)], are_new=False)
+        unjudged = [item for item in there if not self.is_judged(item)]
+        self.progress.count([self.samples[item.place] for item in there if self.is_judged(item)], are_new=False)
         by_place = {item.place: item for item in items}
         started = time.monotonic()
         pool = JudgePool(
@@ -178,7 +181,7 @@ class _Run:
         self.store.put_verdicts(done)
         self.progress.count(done, are_new=True)
 
-    def _is_judged(self, item: Wanted) -> bool:
+    def is_judged(self, item: Wanted) -> bool:
         """Whether its verdict is the one that it would get now; a verifier that failed may do better."""
         sample = self.samples[item.place]
         return sample.judged_by == item.judged_by and sample.verdict.status not in NO_FINDING

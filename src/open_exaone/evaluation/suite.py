@@ -7,7 +7,6 @@ names those that LG did not publish and we chose; docs/suites.md has them all as
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
@@ -17,6 +16,7 @@ from pydantic import Field, model_validator
 from open_exaone.base.config import Config, did_you_mean, read_toml, short, validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Sampling
+from open_exaone.rollout.config import SamplingConfig
 from open_exaone.tasks.benchmarks.names import spelled
 from open_exaone.tasks.benchmarks.registry import BENCHMARKS, get_benchmark
 from open_exaone.verify.own import is_own
@@ -44,7 +44,7 @@ _ONE_NON_REASONING = {  # greedy, as the reports are where k = 1
 }
 
 
-class SuiteTask(Config):
+class SuiteTask(SamplingConfig):
     """One benchmark in one mode."""
 
     benchmark: str = Field(min_length=1)
@@ -59,8 +59,6 @@ class SuiteTask(Config):
     """The sampling temperature; 0 is greedy decoding."""
     top_p: float = Field(gt=0, le=1)
     """Nucleus sampling: the most probable tokens that add up to this probability. Unused in greedy decoding."""
-    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
-    """Subtracted from the logits of every token that is already in the reply."""
     max_new_tokens: int = Field(ge=1, le=1 << 24)
     """The length limit of a reply in tokens, thought included."""
     budgets: tuple[int, ...] = ()
@@ -94,8 +92,7 @@ class SuiteTask(Config):
     @property
     def sampling(self) -> Sampling:
         """How its samples are drawn, a thinking budget left out."""
-        own = {field.name: getattr(self, field.name) for field in fields(Sampling) if hasattr(self, field.name)}
-        return Sampling(num_samples=self.k, **own)
+        return self.to_sampling(num_samples=self.k)
 
     def in_modes(self, modes: Iterable[str]) -> tuple["SuiteTask", ...]:
         """The task, if its mode is one of these."""
@@ -135,12 +132,6 @@ class SuiteTask(Config):
 
 class LoneTask(SuiteTask):
     """A benchmark by itself, which may be asked in either mode."""
-
-    @property
-    def sampling(self) -> Sampling:
-        """How its samples are drawn, a thinking budget left out."""
-        own = {field.name: getattr(self, field.name) for field in fields(Sampling) if hasattr(self, field.name)}
-        return Sampling(num_samples=self.k, **own)
 
     def in_modes(self, modes: Iterable[str]) -> tuple[SuiteTask, ...]:
         """The task in each of these modes."""

@@ -1,12 +1,17 @@
 """What LoRA adds to a model. No torch here, so that recipes parse quickly."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from open_exaone.base.config import Config
+from open_exaone.base.config import Config, word_or_list
 
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+Targets = Annotated[
+    Annotated[Literal["all-linear"], Tag("<word>")]
+    | Annotated[tuple[Projection, ...], Field(min_length=1), Tag("<list>")],
+    Discriminator(word_or_list),
+]
 ATTENTION: tuple[Projection, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL_LINEAR: tuple[Projection, ...] = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 
@@ -22,7 +27,7 @@ class LoraConfig(Config):
     """An adapter's output is multiplied by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """The share of an adapter's inputs that are dropped in training; must be 0 for RL."""
-    targets: Literal["all-linear"] | tuple[Projection, ...] = Field(default="all-linear", min_length=1)
+    targets: Targets = "all-linear"
     """Which matrices of each layer get one, by the names that EXAONE 4.0 and Llama publish them under."""
     use_rslora: bool = False
     """Multiplies by alpha / √rank instead, which keeps high ranks learning (Kalajdzievski 2023, arXiv 2312.03732)."""

@@ -3,20 +3,20 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import tomli_w
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from open_exaone.base.config import Config, did_you_mean
-from open_exaone.data.config import DataOptions, SourceConfig, check_shares
+from open_exaone.data.config import DataOptions, SourceConfig, check_named_once, check_shares
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
 from open_exaone.rewards.rubric import weights_of
 from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine
-from open_exaone.tasks.generated import GeneratedSource
-from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
+from open_exaone.tasks.generated import MAX_SOURCES, GeneratedSource
+from open_exaone.train.config import AnyStage, RlStage, SupervisedStage
 from open_exaone.verify.settings import JudgeSettings
 
 OWN_MODEL = "model"  # as `start`, the recipe's own
@@ -49,6 +49,7 @@ class Dataset(DataOptions):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_shares([source.share for source in self.sources])
+        check_named_once([source for source in self.sources if isinstance(source, SourceConfig)])
         return self
 
 
@@ -132,7 +133,7 @@ def check_recipe(recipe: Recipe, reserved: Sequence[str]) -> None:
                 raise ValueError(f"{reader}.max_new_tokens = {limit}: must lie below model.max_positions = {context}")
 
 
-def _check_names(stages: Sequence[AnyStage], data: Iterable[str], reserved: Sequence[str]) -> None:
+def _check_names(stages: Sequence[AnyStage], data: Mapping[str, Dataset], reserved: Sequence[str]) -> None:
     names = [stage.name for stage in stages]
     for name in names:
         if names.count(name) > 1:
@@ -142,6 +143,9 @@ def _check_names(stages: Sequence[AnyStage], data: Iterable[str], reserved: Sequ
     for name in data:
         if not _DATA_NAME.fullmatch(name):
             raise ValueError(f"data.{name}: a name has letters, digits, - and _ alone")
+    num_generated = sum(isinstance(source, GeneratedSource) for one in data.values() for source in one.sources)
+    if num_generated > MAX_SOURCES:  # more would share the seeds of another seed's sources
+        raise ValueError(f"data: has {num_generated} generated sources: must be at most {MAX_SOURCES}")
 
 
 def _check_starts(stages: Sequence[AnyStage]) -> None:
@@ -194,10 +198,9 @@ def _check_judge(recipe: Recipe) -> None:
 
 def _check_engine(recipe: Recipe) -> None:
     if isinstance(recipe.engine, ChatEndpoint):
-        needs = "online RL learns from" if any(stage.kind == "rl" for stage in recipe.stages) else "a recipe samples"
         raise ValueError(
-            f"engine.kind = 'endpoint': {needs} token ids and log-probabilities of the model that it trains, and a "
-            "chat endpoint gives only text of a model of its own: choose local, vllm or vllm_server"
+            "engine.kind = 'endpoint': a chat endpoint cannot sample from the model that is trained: choose local, "
+            "vllm or vllm_server"
         )
 
 
@@ -229,7 +232,7 @@ def _reply_limits(recipe: Recipe) -> Iterator[tuple[str, int]]:
     if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None:
         yield "evaluation", recipe.evaluation.max_new_tokens
     for stage in recipe.stages:
-        if isinstance(stage, PreferenceStage | RlStage):
+        if isinstance(stage, RlStage):  # whether a preference stage samples is known once its data is opened
             yield stage.name, stage.max_new_tokens
 
 

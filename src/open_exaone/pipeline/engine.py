@@ -5,9 +5,10 @@ from pathlib import Path
 from open_exaone.model.lora import plain_weights
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.start import Run
-from open_exaone.rollout.config import LocalEngine
+from open_exaone.rollout.config import LocalEngine, VllmEngine
 from open_exaone.rollout.provider import Provider
 from open_exaone.rollout.providers.open import Policy, open_provider
+from open_exaone.rollout.providers.vllm import VllmProvider
 from open_exaone.train.config import AnyStage
 
 
@@ -31,4 +32,10 @@ def open_fixed(run: Run, name: str, model: LanguageModel, folder: Path | None, w
 
 def _open(run: Run, name: str, model: LanguageModel, folder: Path | None, weights: str | None) -> Provider:
     policy = Policy(name, run.tokenizer, model, folder, weights, run.shape.num_parameters)
-    return open_provider(run.recipe.engine, policy)
+    if not isinstance(run.recipe.engine, VllmEngine):
+        return open_provider(run.recipe.engine, policy)
+    if not run.engines:  # it takes minutes to start, and keeps the GPU's memory
+        run.engines.append(open_provider(run.recipe.engine, policy))
+    [vllm] = run.engines
+    assert isinstance(vllm, VllmProvider) and folder is not None
+    return vllm.of(folder, weights)

@@ -13,7 +13,7 @@ from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
-from open_exaone.evaluation.config import EvaluationConfig, SamplingChanges
+from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.report import Report, build_report, write_report
 from open_exaone.evaluation.run import Samples, run_tasks
@@ -38,7 +38,7 @@ FLAGS = {"rows": "rows", "budgets": "budget", "modes": "mode", "skip_missing": "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices(SamplingChanges):
+class Choices:
     """What a measurement leaves to whoever asks for it; None is the suite's own."""
 
     suite: str | None = None  # a suite, a benchmark, a file of problems, a set of the run; None: the run's own
@@ -47,14 +47,20 @@ class Choices(SamplingChanges):
     rows: Mapping[str, str] = field(default_factory=dict)  # benchmark -> where its rows are
     limit: int | None = None  # so many problems of each benchmark
     modes: tuple[str, ...] | None = None
+    num_samples: int | None = None
+    budgets: tuple[int, ...] | None = None  # thinking budgets in tokens
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # fields of `Sampling`, such as {"temperature": 0.0}
     until_width: float | None = None  # stop a task once its interval is so wide to each side
     concurrency: int | None = None  # requests in flight, of a server; None: the engine's default
     skip_missing: bool = False  # leave out benchmarks that cannot be loaded
     changed: bool = False  # take benchmarks whose content differs from what we know
     compare: bool = False  # set the published numbers beside
-    engine_options: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of vLLM, or fields of `VllmServer` or `ChatEndpoint`
+    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of vLLM, `VllmServer` or `ChatEndpoint`
+
+    def given(self) -> dict[str, Any]:
+        """What is given of how samples are drawn, by name."""
+        own = {"num_samples": self.num_samples, "budgets": self.budgets}
+        return {name: value for name, value in {**own, **self.sampling}.items() if value is not None}
 
     def __post_init__(self) -> None:
         if self.until_width is not None and not 0 < self.until_width < 0.5:
@@ -91,6 +97,8 @@ def evaluate(
     """
     machine = machine or Machine()
     recipe = RunFolder(Path(source)).recipe() if is_run(Path(source)) else None
+    if recipe is not None and recipe.evaluation is not None and choices.suite is None:
+        choices = _with_suite(choices, recipe.evaluation)
     settings = machine.judge(settings or (recipe.judge if recipe else JudgeSettings()))
     left_out: list[str] = []
     suite, tasks, not_published = _planned(source, choices, settings, left_out.append)
@@ -125,6 +133,16 @@ def is_address(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
+def _with_suite(choices: Choices, config: EvaluationConfig) -> Choices:
+    """The choices with the suite that a run was measured on, as it was, but for what is chosen."""
+    if config.suite is None:
+        return choices
+    names = ("suite", "limit", "num_samples", "seed", "max_new_tokens", "temperature", "top_p")
+    own = {name: getattr(config, name) for name in names if getattr(choices, name) is None}
+    modes = None if config.mode is None else (config.mode.replace("_", "-"),)
+    return replace(choices, rows={**config.rows, **choices.rows}, modes=choices.modes or modes, **own)
+
+
 def _planned(
     source: str, choices: Choices, settings: JudgeSettings, on_skip: Callable[[str], object]
 ) -> tuple[str, list[Task], Callable[[str], Sequence[str]]]:
@@ -146,10 +164,10 @@ def _planned(
         raise ConfigError(f"--suite {suite}: {str(error).removeprefix(f'suite {suite!r}: ')}{of_run}") from error
     tasks = plan(
         found,
-        choices,
         rows=choices.rows,
         limit=choices.limit,
         modes=choices.modes,
+        sampling=choices.given(),
         run_problems=run.problems if run else None,
         settings=settings,
         on_change="warn" if choices.changed else "error",
@@ -170,8 +188,7 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     folder, thinking = find_model(run.path, choices.stage)
     config = recipe.evaluation or EvaluationConfig(data=suite or next(iter(recipe.data)))
     name = suite or config.data
-    if name is None:
-        raise ConfigError(f"{run.path}: was measured on the suite {config.suite!r}: give --suite {config.suite}")
+    assert name is not None  # `_with_suite` has taken a run's suite
     place: dict[str, Any] = {"data": name, "suite": None, "rows": {}, "limit": config.limit if suite is None else None}
     config = validate(EvaluationConfig, config.model_dump() | place | choices.given(), "evaluation")
     is_file = name.endswith(".jsonl") or is_own(name)

@@ -46,9 +46,9 @@ class RunFolder:
         """What `prepared.json` holds; None where it is missing or broken, and everything is prepared again."""
         try:
             found: dict[str, Any] = read_json(self.prepared_file)
-            counts = found["examples_and_tokens"]
-            is_whole = {"seconds", "shared_prompts", "evaluation"} <= found.keys()
-            return found if is_whole and all(len(counts[stage.name]) == 2 for stage in self.recipe().stages) else None
+            names, epochs, thinking = {stage.name for stage in self.recipe().stages}, found["epochs"], found["thinking"]
+            is_whole = {"seconds", "num_examples", "shared_prompts", "evaluation"} <= found.keys()
+            return found if is_whole and epochs.keys() == thinking.keys() == names else None
         except (DataError, KeyError, TypeError, AttributeError):
             return None
 
@@ -144,8 +144,8 @@ class RunFolder:
                 f"give --dtype {found['dtype']} --device {found['device']}, or choose another folder with --out"
             )
 
-    def problems(self, name: str) -> list[Problem]:
-        """The problems of one of the run's data.
+    def problems(self, name: str, limit: int | None = None) -> list[Problem]:
+        """The problems of one of the run's data, the first `limit` of them.
 
         Raises:
             ConfigError: the recipe has no such data.
@@ -154,7 +154,7 @@ class RunFolder:
         recipe = self.recipe()
         if name not in recipe.data:
             raise ConfigError(f"{self.path}: has no data {name!r}; there are {', '.join(recipe.data)}")
-        return read_problems(as_files(recipe, self.path / "problems")[name], name)
+        return read_problems(as_files(recipe, self.path / "problems")[name], name, limit)
 
     def model_folders(self) -> list[Path]:
         """The finished stages' models, in order."""

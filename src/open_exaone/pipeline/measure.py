@@ -43,17 +43,19 @@ def own_tasks(
         name: of the problems.
         context: the model's, in tokens.
     """
-    values = OWN_SAMPLING | config.sampling.given() | {"max_new_tokens": config.reply_limit(context)}
-    sampling = Sampling(**values)
+    sampling = Sampling(**OWN_SAMPLING | config.sampling | {"max_new_tokens": config.reply_limit(context)})
     samples = Task(name, name, tuple(problems), sampling, thinking, source)
     greedy = replace(sampling, temperature=0.0, num_samples=1)
     return [samples, replace(samples, name=name + GREEDY, sampling=greedy)]
 
 
-def thinks_after(recipe: Recipe, stage: AnyStage) -> bool:
-    """Whether the model that a stage leaves is measured in reasoning mode."""
+def thinks_after(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:
+    """Whether the model that a stage leaves is measured in reasoning mode: by default as its data teaches."""
     mode = recipe.evaluation.mode if recipe.evaluation else None
-    return stage.thinking if mode is None else mode == "reasoning"
+    if mode is not None:
+        return mode == "reasoning"
+    prepared = folder.prepared()
+    return stage.thinking if prepared is None else bool(prepared["thinking"][stage.name])
 
 
 def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
@@ -110,5 +112,5 @@ def find_model(source: Path, stage: str | None = None) -> tuple[Path, bool]:
             f"--stage {stage}: has not finished yet: run `exaone run {source}/recipe.toml --out {source}`"
         )
     recipe = run.recipe()
-    thinking = {folders[stage.name]: thinks_after(recipe, stage) for stage in recipe.stages}
+    thinking = {folders[stage.name]: thinks_after(run, recipe, stage) for stage in recipe.stages}
     return folder, thinking[folder]

@@ -1,13 +1,14 @@
 """Preference pairs from a model's own judged samples: sampled once from the stage's starting model, then kept."""
 
 import shutil
-import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from open_exaone.base.errors import DataError
+from open_exaone.base.config import differences
+from open_exaone.base.errors import DataError, RunFolderError
 from open_exaone.base.files import write_json, write_jsonl
-from open_exaone.base.records import Problem, Sample, Sampling
+from open_exaone.base.records import Problem, Sample
 from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import prepare_pairs
 from open_exaone.data.render import Ids
@@ -18,6 +19,7 @@ from open_exaone.evaluation.task import Task
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_fixed
 from open_exaone.pipeline.start import Run
+from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rollout.select import preference_pairs
 from open_exaone.train.buffer import buffer_key
 from open_exaone.train.config import PreferenceStage
@@ -35,11 +37,16 @@ def sampled_pairs(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
 
     Raises:
         DataError: no problem had both a correct and an incorrect sample, or the samples could not be judged.
+        RunFolderError: the pairs that are there were sampled from another model, or judged by another judge.
     """
-    path, started = run.path(stage), time.perf_counter()
+    path, key = run.path(stage), buffer_key(model, None)
+    judge = run.recipe.judge.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
+    settings = {"prompts": prompts.fingerprint, "seed": run.seed(stage), "model": key, "judge": judge}
     if (path / "data" / MANIFEST).is_file():
-        return Prepared(path / "data")
-    problems, samples = _samples(run, stage, prompts, model)
+        shutil.rmtree(path / SAMPLES, ignore_errors=True)  # a process was killed before it had
+        return _reopened(path / "data", settings)
+    store = Store(path / SAMPLES, keeps_ids=True)
+    problems, samples = _samples(run, stage, prompts, model, key, store)
     pairs = preference_pairs(problems, samples, pairs_per_problem=stage.pairs_per_problem, seed=run.seed(stage))
     if not pairs:
         raise DataError(
@@ -59,29 +66,37 @@ def sampled_pairs(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
         for prompt, (problem, chosen, rejected) in zip(ids, pairs, strict=True)
     ]
     write_jsonl(path / PAIRS, rows)
-    write_json(path / "sampling.json", {"sample_seconds": time.perf_counter() - started, "num_pairs": len(rows)})
-    settings = {"prompts": prompts.fingerprint, "seed": run.seed(stage)}
+    outcome = {"sample_seconds": store.seconds, "num_pairs": len(rows), "notes": store.notes}
+    write_json(path / "sampling.json", outcome)
+    for note in store.notes:
+        run.message(f"note: {note}")
     prepared = prepare_pairs(_documents(rows), path / "data", name=f"samples of {stage.data}", settings=settings)
     shutil.rmtree(path / SAMPLES)
     return prepared
 
 
+def _reopened(folder: Path, settings: dict[str, Any]) -> Prepared:
+    """The pairs that are there."""
+    prepared = Prepared(folder)
+    found = {name: prepared.manifest["settings"].get(name) for name in settings}
+    if changed := ", ".join(sorted(differences(found, settings))):
+        raise RunFolderError(
+            f"{folder}: its pairs were sampled and judged with other settings ({changed}): put them back, or choose "
+            "another folder with --out"
+        )
+    return prepared
+
+
 def _samples(
-    run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel
+    run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel, key: str, store: Store
 ) -> tuple[Sequence[Problem], Sequence[Sequence[Sample]]]:
     """The stage's problems, and the judged samples of each, [P, k]."""
-    sampling = Sampling(
-        max_new_tokens=stage.max_new_tokens,
-        temperature=stage.temperature,
-        top_p=1.0,
-        num_samples=stage.num_samples,
-        seed=run.seed(stage),
-    )
+    sampling = stage.to_sampling(top_p=1.0, seed=run.seed(stage))
     problems = tuple(prompts.problems)
     [(_, samples)] = run_tasks(
         [Task(stage.data, stage.data, problems, sampling, stage.thinking)],
-        open_fixed(run, stage.name, model, run.start_folder(stage), buffer_key(model, None)),
-        Store(run.path(stage) / SAMPLES, keeps_ids=True),
+        open_fixed(run, stage.name, model, run.start_folder(stage), key),
+        store,
         run.judge,
         suite=run.recipe.name,
         label=f"{stage.name}: sample",

@@ -1,7 +1,10 @@
 """Tokenises the data of all stages before the first one begins, and finds the prompts that they share."""
 
 import time
-from itertools import combinations
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import numpy as np
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.data.config import DataConfig, SourceConfig
+from open_exaone.data.mixture import Mixture
 from open_exaone.data.overlap import Overlap, find_overlap, prompt_hash
 from open_exaone.data.prepare import prepare
 from open_exaone.data.store import Kind, Prepared
@@ -16,22 +20,34 @@ from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.measure import own_tasks, thinks_after
-from open_exaone.pipeline.problems import format_of
-from open_exaone.pipeline.start import Run, check_language
+from open_exaone.pipeline.start import Run, check_language, samples_pairs
+from open_exaone.rollout.config import SamplingConfig
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 
 REPORT_EVERY_S = 5.0
 EVALUATION = "evaluation"
+# Of a preference stage that samples its pairs.
+SAMPLING_KEYS = (
+    "num_samples",
+    "pairs_per_problem",
+    "temperature",
+    "max_new_tokens",
+    "mode",
+    *SamplingConfig.model_fields,
+)
 _KINDS: dict[str, Kind] = {"pretrain": "pretrain", "base": "pretrain", "sft": "sft", "rl": "rl"}
 
 
-def samples_pairs(run: Run, stage: AnyStage) -> bool:
-    """Whether a stage chooses its pairs from samples of its own model, since its data are problems."""
-    return isinstance(stage, PreferenceStage) and format_of(run.data[stage.data]) == "problems"
+@dataclass(frozen=True, slots=True)
+class StageData:
+    """What a stage reads."""
+
+    examples: Prepared  # that it learns from
+    validation: Prepared | None = None
 
 
-def prepare_stage(run: Run, stage: AnyStage) -> Prepared:
-    """Tokenises what a stage learns from, or opens what was tokenised before.
+def prepare_stage(run: Run, stage: AnyStage) -> StageData:
+    """Tokenises what a stage reads, or opens what was tokenised before.
 
     Problems, of `rl` and of a preference stage that samples its pairs, go into `prompts/`, all else into `data/`.
 
@@ -55,46 +71,113 @@ def prepare_stage(run: Run, stage: AnyStage) -> Prepared:
         run.message(
             f"{stage.name}.max_tokens = {stage.max_tokens:,} is more than {why}, so the limit is {limit:,} tokens"
         )
+    if isinstance(stage, PreferenceStage) and kind != "rl":
+        _check_unsampled(stage)
     data = _in_mode(run.data[stage.data], stage) if kind == "rl" or stage.kind == "base" else run.data[stage.data]
-    folder = run.path(stage) / ("prompts" if kind == "rl" else "data")
-    prepared = prepare(data, run.tokenizer, folder, kind=kind, max_tokens=limit, on_progress=_Progress(run))
-    _report_dropped(run, stage.data, prepared, limit)
+    prepared = _prepare(run, stage, stage.data, data, "prompts" if kind == "rl" else "data", kind, limit)
     if isinstance(stage, RlStage):
         check_language(stage, list(prepared.problems))
+    if not isinstance(stage, SupervisedStage) or stage.validation is None:
+        return StageData(prepared)
+    held_out = run.data[stage.validation]
+    held_out = _in_mode(held_out, stage) if stage.kind == "base" else held_out
+    return StageData(prepared, _prepare(run, stage, stage.validation, held_out, "validation", kind, limit))
+
+
+def _check_unsampled(stage: PreferenceStage) -> None:
+    """Finds settings of sampling where nothing is sampled."""
+    for name in stage.model_dump(include=set(SAMPLING_KEYS), exclude_defaults=True):
+        raise ConfigError(
+            f"{stage.name}.{name}: nothing is sampled, since data.{stage.data} holds pairs: leave it out, or name data "
+            "with problems and answers"
+        )
+
+
+def _prepare(
+    run: Run, stage: AnyStage, name: str, data: DataConfig, folder: str, kind: Kind, max_tokens: int
+) -> Prepared:
+    path = run.path(stage) / folder
+    try:
+        prepared = prepare(data, run.tokenizer, path, kind=kind, max_tokens=max_tokens, on_progress=_Progress(run))
+    except (ConfigError, DataError) as error:
+        if type(error) not in (ConfigError, DataError):  # such as a hub out of reach, which is no fault of the recipe
+            raise
+        key = "validation" if folder == "validation" else "data"
+        raise type(error)(f"{stage.name}.{key} = {name!r}: {error}") from error
+    _report_dropped(run, name, prepared, max_tokens)
     return prepared
 
 
-def prepare_validation(run: Run, stage: SupervisedStage) -> Prepared | None:
-    """Tokenises a stage's validation data; None where it has none."""
-    if stage.validation is None:
-        return None
-    data = run.data[stage.validation]
-    data, context = (_in_mode(data, stage) if stage.kind == "base" else data), run.shape.max_positions
-    limit, folder = min(stage.max_tokens or context, context), run.path(stage) / "validation"
-    return prepare(data, run.tokenizer, folder, kind=_KINDS[stage.kind], max_tokens=limit, on_progress=_Progress(run))
+def mixture_of(run: Run, stage: AnyStage, prepared: Prepared) -> Mixture:
+    """The order in which a stage learns its examples; pairs of its own samples are one source, whatever their problems'
+    sources are.
+
+    Raises:
+        DataError: shares ask for what is not there.
+    """
+    data = run.data[stage.data]
+    if samples_pairs(run, stage):
+        data = DataConfig(sources=(SourceConfig(path=stage.data),))
+    return Mixture(prepared, data, run.seed(stage))
 
 
-def shared_prompts(run: Run, prepared: dict[str, Prepared]) -> list[dict[str, Any]]:
-    """The prompts that two stages of different data share, or a stage and the evaluation: counted, and the first named.
+def epoch_size(run: Run, stage: AnyStage, prepared: Prepared) -> tuple[int, int]:
+    """How many examples, and about how many tokens, a pass over a stage's data takes; of problems that it samples pairs
+    from, all of them. Raises what `mixture_of` does."""
+    if samples_pairs(run, stage):
+        return len(prepared), int(prepared.tokens_N.sum())
+    mixture = mixture_of(run, stage, prepared)
+    return mixture.num_examples, mixture.num_tokens
+
+
+def teaches_thinking(run: Run, stage: AnyStage, prepared: Prepared) -> bool:
+    """Whether a stage's model is to be asked in reasoning mode: as most rows of `sft` and of pairs are, and as all
+    others sample."""
+    if stage.kind not in ("sft", "preference") or samples_pairs(run, stage):
+        return stage.thinking
+    weights = Counter[bool]()
+    for group in prepared.groups:
+        weights[group.mode == "reasoning"] += group.examples
+    thinks = weights[True] >= weights[False]
+    if run.recipe.evaluation is not None and run.recipe.evaluation.mode is None and not thinks:
+        run.message(
+            f"{stage.name}: most rows of data.{stage.data} have no thought, so its model is measured in non-reasoning "
+            "mode"
+        )
+    return thinks
+
+
+def shared_prompts(run: Run, prepared: Mapping[str, StageData]) -> list[dict[str, Any]]:
+    """The prompts that two stages of different data share, a stage and validation data, or a stage and the evaluation:
+    counted, and the first named.
 
     Raises:
         DataError: there are some, and the recipe says `disjoint`; or a benchmark of the evaluation cannot be loaded.
     """
     found = []
     stages = [stage for stage in run.recipe.stages if stage.name in prepared]
-    for one, other in combinations(stages, 2):
-        overlap = find_overlap(prepared[one.name], prepared[other.name]) if one.data != other.data else None
-        if overlap is not None:
-            found.append(_row(one.name, other.name, overlap))
+    pairs = [
+        ((one.name, prepared[one.name].examples), (other.name, prepared[other.name].examples))
+        for one, other in combinations(stages, 2)
+        if one.data != other.data
+    ]
+    learned = [(stage.name, prepared[stage.name].examples) for stage in stages]
+    held_out = [(f"{stage.name}.validation", prepared[stage.name].validation) for stage in stages]
+    pairs += [(one, (name, data)) for one, (name, data) in product(learned, held_out) if data is not None]
+    for (one, examples), (other, others) in pairs:
+        if (overlap := find_overlap(examples, others)) is not None:
+            found.append(_row(one, other, overlap))
     tasks = evaluation_tasks(run, run.recipe.stages[-1]) if run.recipe.evaluation is not None else []
     questions = {prompt_hash(problem.question): problem.id for task in tasks for problem in task.problems}
     for stage in stages:
-        hashes_N = prepared[stage.name].prompts_N
+        hashes_N = prepared[stage.name].examples.prompts_N
         places = np.flatnonzero(np.isin(hashes_N, np.array(list(questions), np.uint64)))
         if len(places):
             first = int(places[0])
             count = len(set(hashes_N[places].tolist()))
-            named = Overlap(count, prepared[stage.name].place(first), f"problem {questions[int(hashes_N[first])]}")
+            named = Overlap(
+                count, prepared[stage.name].examples.place(first), f"problem {questions[int(hashes_N[first])]}"
+            )
             found.append(_row(stage.name, EVALUATION, named))
     for row in found:
         text = _sentence(row)
@@ -168,15 +251,19 @@ def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
     Raises:
         ConfigError, DataError: a suite or a benchmark of it cannot be loaded.
     """
-    config, thinking, context = run.recipe.evaluation, thinks_after(run.recipe, stage), run.shape.max_positions
+    config, thinking, context = (
+        run.recipe.evaluation,
+        thinks_after(run.folder, run.recipe, stage),
+        run.shape.max_positions,
+    )
     assert config is not None  # the caller has looked
     if config.data is not None:
-        return own_tasks(run.evaluation_problems(), config, config.data, context=context, thinking=thinking)
+        return own_tasks(run.evaluation_problems, config, config.data, context=context, thinking=thinking)
     return plan(
         load_suite(str(config.suite)),
-        config.sampling,
         rows=config.rows,
         limit=config.limit,
         modes=None if config.mode is None else ("reasoning" if thinking else "non-reasoning",),
+        sampling=config.sampling,
         settings=run.judge,
     )

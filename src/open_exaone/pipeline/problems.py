@@ -1,7 +1,8 @@
 """The recipe's data as files: generated problems are drawn into the run's folder, and are then rows like any others."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from itertools import chain, islice
 from pathlib import Path
 
 from open_exaone.base.errors import DataError
@@ -75,20 +76,30 @@ def format_of(data: DataConfig) -> RowFormat:
     return open_examples(data.sources[0]).format
 
 
-def read_problems(data: DataConfig, name: str) -> list[Problem]:
-    """All problems of a data set, in memory, with ids that are unique in it.
+def read_problems(
+    data: DataConfig, name: str, limit: int | None = None, on_drop: Callable[[RowError], object] = lambda error: None
+) -> list[Problem]:
+    """The problems of a data set, in memory, with ids that are unique in it.
+
+    Args:
+        limit: only so many, the first ones; no row behind them counts.
+        on_drop: called with each row that `bad_rows = "drop"` leaves out.
 
     Raises:
         DataError: a row is no problem with an answer; names its line and field.
     """
-    problems = []
+    return list(islice(_problems(data, name, on_drop), limit))
+
+
+def _problems(data: DataConfig, name: str, on_drop: Callable[[RowError], object]) -> Iterator[Problem]:
     for index, source in enumerate(data.sources):
-        for chunk in open_examples(source).chunks:
-            for parsed in chunk:
-                if isinstance(parsed.result, RowError):
-                    raise DataError(f"data.{name}: {parsed.result}")
-                problems.append(_problem(parsed.result, name, index, parsed.place, len(data.sources)))
-    return problems
+        for parsed in chain.from_iterable(open_examples(source).chunks):
+            if not isinstance(parsed.result, RowError):
+                yield _problem(parsed.result, name, index, parsed.place, len(data.sources))
+            elif data.bad_rows == "refuse":
+                raise DataError(f"data.{name}: {parsed.result}")
+            else:
+                on_drop(parsed.result)
 
 
 def _problem(example: Example, name: str, index: int, place: int, num_sources: int) -> Problem:

@@ -35,7 +35,7 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
             "num_parameters": shape.num_parameters,
             **shape.model_dump(mode="json"),
         },
-        "num_examples": {name: pair[0] for name, pair in prepared.get("examples_and_tokens", {}).items()},
+        "num_examples": prepared.get("num_examples", {}),
         "shared_prompts": prepared.get("shared_prompts", []),
         "stages": stages,
         "showcase": _showcase(folder, recipe),
@@ -71,6 +71,8 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
     stage = recipe.stages[index]
     path, before = folder.stage(index, stage.name), recipe.start_of(stage)
     trained, measured = _read(path / "outcome.json"), _read(path / "eval" / "outcome.json")
+    sampled = _read(path / "sampling.json")
+    notes = [note for outcome in (sampled, trained, measured) for note in outcome.get("notes", [])]
     return {
         "name": stage.name,
         "kind": stage.kind,
@@ -79,8 +81,9 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
         "data": stage.data,
         **_read(path / "eval" / "report.json"),
         **trained,
-        **_read(path / "sampling.json"),
-        "sample_seconds": _read(path / "sampling.json").get("sample_seconds", 0.0),
+        **sampled,
+        "notes": list(dict.fromkeys(notes)),
+        "sample_seconds": sampled.get("sample_seconds", 0.0),
         "eval_seconds": measured.get("seconds", 0.0),
         "peak_rss_bytes": max(trained["peak_rss_bytes"], measured.get("peak_rss_bytes", 0)),
     }
@@ -102,14 +105,14 @@ def stage_showcase(folder: RunFolder, recipe: Recipe, index: int) -> list[dict[s
         return []
     rows = greedy_rows(folder.stage(index, stage.name) / "eval")
     replies = {row["problem"]: {key: row[key] for key in ("thought", "answer", "verdict", "why")} for row in rows}
-    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(recipe, stage) else "non-reasoning"}
+    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(folder, recipe, stage) else "non-reasoning"}
     fields = ("id", "task", "language", "question", "answer")
     return [
         {
             "problem": {field: getattr(problem, field) for field in fields},
             "replies": [{**spoken, **replies[problem.id]}],
         }
-        for problem in choose_showcase(folder.problems(evaluation.data)[: evaluation.limit])
+        for problem in choose_showcase(folder.problems(evaluation.data, evaluation.limit))
     ]
 
 

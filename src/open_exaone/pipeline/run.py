@@ -8,17 +8,16 @@ from typing import Any
 from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_json
-from open_exaone.data.store import Prepared
 from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.prepare import prepare_stage, samples_pairs, shared_prompts
+from open_exaone.pipeline.prepare import StageData, epoch_size, prepare_stage, shared_prompts, teaches_thinking
 from open_exaone.pipeline.report import build_report, stage_showcase
-from open_exaone.pipeline.start import Run, open_run
+from open_exaone.pipeline.start import Run, open_run, samples_pairs
 from open_exaone.present.card import write_card
 from open_exaone.present.report import write_report
-from open_exaone.train.config import AnyStage, PreferenceStage, RlStage
+from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 
 REPLY_SHARE = 0.25  # of the longest reply: what an average one is taken to be, to estimate a run's time
 
@@ -78,30 +77,40 @@ def _claim_machine(folder: RunFolder, machine: Machine) -> None:
 
 def _prepared(
     recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent
-) -> tuple[Run, dict[str, Prepared]]:
+) -> tuple[Run, dict[str, StageData]]:
     """The run, and the prepared data of the stages to train: wrong or changed rows are found before one begins."""
     started, before = time.perf_counter(), folder.prepared()
     run = open_run(recipe, folder, machine, on_event)
     rest = [stage for stage in recipe.stages if before is None or not _is_trained(folder, recipe, stage)]
     prepared = {stage.name: prepare_stage(run, stage) for stage in rest}
-    questions = hashlib.sha256(repr(run.evaluation_problems()).encode()).hexdigest()
+    questions = hashlib.sha256(repr(run.evaluation_problems).encode()).hexdigest()
     if before is None:
         shared = shared_prompts(run, prepared)  # a suite that cannot be loaded is found now
-        numbers = {name: [len(data), int(data.tokens_N.sum())] for name, data in prepared.items()}
-        seconds = time.perf_counter() - started
-        before = {"seconds": seconds, "examples_and_tokens": numbers, "shared_prompts": shared, "evaluation": questions}
+        before = {
+            "seconds": time.perf_counter() - started,
+            "num_examples": {name: len(data.examples) for name, data in prepared.items()},
+            "epochs": {stage.name: epoch_size(run, stage, prepared[stage.name].examples) for stage in recipe.stages},
+            "thinking": {
+                stage.name: teaches_thinking(run, stage, prepared[stage.name].examples) for stage in recipe.stages
+            },
+            "shared_prompts": shared,
+            "evaluation": questions,
+        }
         write_json(folder.prepared_file, before)
     if before["evaluation"] != questions and recipe.evaluation is not None:
         raise DataError(
             f"data.{recipe.evaluation.data}: the problems that every stage is measured on have changed since this run "
             "began: put them back, or choose another folder with --out"
         )
-    on_event({"plan": [_planned(run, stage, *before["examples_and_tokens"][stage.name]) for stage in recipe.stages]})
+    on_event({"plan": [_planned(run, stage, *before["epochs"][stage.name]) for stage in recipe.stages]})
     return run, prepared
 
 
 def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str, Any]:
     """A stage's steps, and about what each costs in tokens that are trained or sampled; its evaluation is shared out.
+
+    Args:
+        examples, tokens: of a pass over its data.
 
     Nobody knows how many pairs a stage will find among its samples: one for every problem is assumed.
     """
@@ -109,6 +118,8 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
     if isinstance(stage, RlStage):
         num_steps, reply = stage.num_steps, REPLY_SHARE * stage.max_new_tokens
         cost = stage.batch_prompts * stage.group_size * (mean + 2 * reply)  # sampled, then trained
+    elif isinstance(stage, SupervisedStage) and stage.batch_tokens is not None:
+        num_steps, cost = max(1, round(stage.num_epochs * tokens / stage.batch_tokens)), float(stage.batch_tokens)
     else:
         per_step = stage.batch_pairs if isinstance(stage, PreferenceStage) else stage.batch_documents
         if samples_pairs(run, stage):
@@ -123,21 +134,21 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
 
 def _evaluation_tokens(run: Run) -> float:
     """About how many tokens one measurement on the recipe's own data samples; 0 for a suite."""
-    evaluation, num_problems = run.recipe.evaluation, len(run.evaluation_problems())
+    evaluation, num_problems = run.recipe.evaluation, len(run.evaluation_problems)
     if evaluation is None:
         return 0.0
     num_samples = (evaluation.num_samples or OWN_SAMPLING["num_samples"]) + 1  # and a greedy one
     return num_problems * num_samples * REPLY_SHARE * evaluation.reply_limit(run.shape.max_positions)
 
 
-def _run_stage(run: Run, index: int, stage: AnyStage, prepared: Prepared | None) -> None:
+def _run_stage(run: Run, index: int, stage: AnyStage, data: StageData | None) -> None:
     """Trains and measures a stage, each unless it is done."""
     from open_exaone.pipeline.stage import train_stage
     from open_exaone.pipeline.stage_measure import measure_stage
 
     if not _is_trained(run.folder, run.recipe, stage):
-        assert prepared is not None  # of every stage that is not trained
-        train_stage(run, stage, prepared)
+        assert data is not None  # of every stage that is not trained
+        train_stage(run, stage, data)
     if run.recipe.evaluation is None:
         return
     if not _is_measured(run.folder, run.recipe, stage):

@@ -1,7 +1,7 @@
 """One stage of a run: open the model, build the objective on its data, train in the shared loop, save."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import replace_folder, write_json
 from open_exaone.base.machine import peak_rss_bytes
@@ -24,9 +25,9 @@ from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_policy
 from open_exaone.pipeline.pairs import sampled_pairs
-from open_exaone.pipeline.prepare import prepare_validation, samples_pairs
+from open_exaone.pipeline.prepare import StageData, mixture_of
 from open_exaone.pipeline.reward_changes import report_changed_rewards
-from open_exaone.pipeline.start import Run
+from open_exaone.pipeline.start import Run, samples_pairs
 from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
@@ -34,19 +35,20 @@ from open_exaone.train.loop import Objective, train
 from open_exaone.train.preference import Preference
 from open_exaone.train.reference import with_reference
 from open_exaone.train.rl import OnlineRl
+from open_exaone.train.saver import NO_METRICS
 from open_exaone.train.settings import MAY_CHANGE
-from open_exaone.train.state import Progress, best_checkpoint, checkpoints, fingerprint_of, read_state
+from open_exaone.train.state import Progress, best_checkpoint, fingerprint_of, read_state
 from open_exaone.train.supervised import Supervised
 from open_exaone.train.validation import validating
 
 RECOMMENDED = ("temperature", "top_p")  # in generation_config.json of a model trained here, as it is evaluated
 
 
-def train_stage(run: Run, stage: AnyStage, prepared: Prepared) -> None:
+def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
     """Trains a stage from the model that it begins from, or goes on where it was cut; leaves `model/`, whole.
 
     Args:
-        prepared: what it learns from, see `prepare_stage`.
+        data: see `prepare_stage`.
 
     Raises:
         ConfigError, DataError, CheckpointError: the settings, the data or the model is wrong.
@@ -55,31 +57,59 @@ def train_stage(run: Run, stage: AnyStage, prepared: Prepared) -> None:
     """
     path = run.path(stage)
     path.mkdir(parents=True, exist_ok=True)
+    prepared = data.examples
     learner = _open(run, stage)
     if samples_pairs(run, stage):
         assert isinstance(stage, PreferenceStage)
         prepared = sampled_pairs(run, stage, prepared, learner.model)
     objective = _objective(run, stage, prepared, learner.model)
-    measure, validated = _validation(run, stage, objective, learner.model)
+    measure, validated = _validation(objective, learner.model, data.validation)
     _announce(run, stage, prepared, objective, learner.model)
     progress = train(
         learner.model,
         learner.optimizer,
         objective,
         path,
-        lambda row: run.on_event({"stage": stage.name, **row}),
+        _Reporter(run, stage),
         fingerprint={**_fingerprint(run, stage, learner), "data": prepared.fingerprint, **validated},
         flops_per_token=_flops_per_token(run, stage, prepared),
         measure=measure,
+        on_resume=lambda step: run.on_event(
+            {"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps}
+        ),
         seed=run.seed(stage),
     )
-    _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared))
+    notes = list(objective.provider.notes) if isinstance(objective, OnlineRl) else []
+    for note in notes:
+        run.message(f"note: {note}")
+    _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared), notes)
     if stage.keep.best and (best := best_checkpoint(path / "checkpoints", stage.keep)):
         _save(run, stage, learner, read_state(best)[0], path / "best")
     masters = {name: master.detach() for name, master in learner.optimizer.masters.items()}
     if stage.lora is not None:
         _save_adapter(run, stage, learner.model, masters)
     _save(run, stage, learner, masters, path / "model")
+
+
+class _Reporter:
+    """Reports each step; finds out at the first one that learns whether there is the metric that `keep.best` names."""
+
+    def __init__(self, run: Run, stage: AnyStage) -> None:
+        self._run, self._stage, self._best = run, stage, stage.keep.best
+        if isinstance(stage, SupervisedStage) and stage.validation is not None and self._best == "validation_loss":
+            self._best = None  # it is there, but not in each step
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        """Raises:
+        ConfigError: there is no such metric; names those that there are.
+        """
+        if self._best is not None and "loss" in row:
+            if self._best not in row:
+                known = sorted(row.keys() - NO_METRICS)
+                why = f"no such metric{did_you_mean(self._best, known)} There are {', '.join(known)}"
+                raise ConfigError(f"{self._stage.name}.keep.best = {self._best!r}: {why}")
+            self._best = None
+        self._run.on_event({"stage": self._stage.name, **row})
 
 
 @dataclass(frozen=True)
@@ -116,7 +146,7 @@ def _open(run: Run, stage: AnyStage) -> _Learner:
 
 
 def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageModel) -> Objective:
-    mixture = Mixture(prepared, run.data[stage.data], run.seed(stage))
+    mixture = mixture_of(run, stage, prepared)
     match stage:
         case SupervisedStage():
             if stage.batch_tokens is not None:
@@ -143,16 +173,13 @@ def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int
 
 
 def _validation(
-    run: Run, stage: AnyStage, objective: Objective, model: LanguageModel
+    objective: Objective, model: LanguageModel, held_out: Prepared | None
 ) -> tuple[Callable[[int], dict[str, float]] | None, dict[str, str]]:
     """What computes the validation loss after each step, and the fingerprint of its data; nothing without such data."""
-    if not isinstance(objective, Supervised) or not isinstance(stage, SupervisedStage):
-        return None, {}
-    held_out = prepare_validation(run, stage)
-    if held_out is None:
+    if not isinstance(objective, Supervised) or held_out is None:
         return None, {}
     fingerprint = {"validation": held_out.fingerprint}
-    return validating(objective, model, held_out.documents, stage.validation_steps), fingerprint
+    return validating(objective, model, held_out.documents, objective.config.validation_steps), fingerprint
 
 
 def _fingerprint(run: Run, stage: AnyStage, learner: _Learner) -> dict[str, str]:
@@ -182,7 +209,7 @@ def _flops_per_token(run: Run, stage: AnyStage, prepared: Prepared) -> float:
 
 
 def _announce(run: Run, stage: AnyStage, prepared: Prepared, objective: Objective, model: LanguageModel) -> None:
-    """Reports what is trained on what, and where a stage that was cut continues."""
+    """Reports what is trained on what."""
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     number, tokens = len(prepared), int(prepared.tokens_N.sum())
     examples = "1 example" if number == 1 else f"{number:,} examples"
@@ -191,13 +218,11 @@ def _announce(run: Run, stage: AnyStage, prepared: Prepared, objective: Objectiv
         f"{stage.name}: {run.shape.num_parameters:,} parameters, {trained:,} of them trained; {examples} of {tokens:,} "
         f"tokens; {steps}"
     )
-    saved = checkpoints(run.path(stage) / "checkpoints")
-    if saved:
-        step = int(saved[-1].name.removeprefix("step-"))
-        run.on_event({"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps})
 
 
-def _write_outcome(path: Path, progress: Progress, model: LanguageModel, flops_per_token: float) -> None:
+def _write_outcome(
+    path: Path, progress: Progress, model: LanguageModel, flops_per_token: float, notes: Sequence[str]
+) -> None:
     """Leaves what the training took."""
     outcome: dict[str, Any] = {
         "train_tokens": progress.tokens,
@@ -209,6 +234,7 @@ def _write_outcome(path: Path, progress: Progress, model: LanguageModel, flops_p
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "threads": num_threads(model, "train"),
+        "notes": list(notes),
     }
     write_json(path, outcome)
 
@@ -216,7 +242,7 @@ def _write_outcome(path: Path, progress: Progress, model: LanguageModel, flops_p
 def _save(run: Run, stage: AnyStage, learner: _Learner, weights: Mapping[str, Tensor], result: Path) -> None:
     """Leaves a model's folder, whole or not at all; adapters are merged into the weights that they were trained on."""
     evaluation = run.recipe.evaluation
-    values = OWN_SAMPLING | ({} if evaluation is None else evaluation.sampling.given())
+    values = OWN_SAMPLING | ({} if evaluation is None else evaluation.sampling)
     sampling = {name: values[name] for name in RECOMMENDED}
     partial = result.with_name(f".{result.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

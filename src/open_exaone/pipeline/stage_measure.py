@@ -21,16 +21,20 @@ def measure_stage(run: Run, stage: AnyStage) -> None:
     started, path = time.perf_counter(), run.path(stage)
     model = load_model(path / "model", dtype=run.machine.dtype, device=resolve_device(run.machine.device))
     provider = open_fixed(run, stage.name, model, path / "model", weights_hash(path / "model"))
+    store = Store(path / "eval")
     done = run_tasks(
         evaluation_tasks(run, stage),
         provider,
-        Store(path / "eval"),
+        store,
         run.judge,
         suite=run.recipe.name,
         label=f"{stage.name}: measure",
         on_event=run.on_event,
     )
-    outcome = {"seconds": time.perf_counter() - started, "peak_rss_bytes": peak_rss_bytes()}
+    for note in store.notes:
+        run.message(f"note: {note}")
+    seconds = time.perf_counter() - started
+    outcome = {"seconds": seconds, "peak_rss_bytes": peak_rss_bytes(), "notes": store.notes}
     write_json(path / "eval" / "outcome.json", outcome)
     entries = [score_task(*pair) for pair in done]
     if run.recipe.evaluation is not None and run.recipe.evaluation.data is not None:

@@ -2,22 +2,27 @@
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from open_exaone.base.errors import ConfigError, PromptTooLongError
+from open_exaone.base.errors import ConfigError, DataError, PromptTooLongError
 from open_exaone.base.records import Problem
+from open_exaone.base.tables import RowError
+from open_exaone.base.text import count
 from open_exaone.data.config import DataConfig
 from open_exaone.data.document import prompt_ids
+from open_exaone.data.prepare import check_verifiers
 from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder, resolve_model, resolve_tokenizer
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.problems import as_files, draw_all, read_problems
+from open_exaone.pipeline.problems import as_files, draw_all, format_of, read_problems
 from open_exaone.pipeline.vocabulary import trained_tokenizer
-from open_exaone.rollout.config import VllmEngine
+from open_exaone.rollout.config import VllmEngine, VllmServer
+from open_exaone.rollout.provider import Provider
 from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.train.config import AnyStage, RlStage, SupervisedStage
+from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.verify.language import LANGUAGES
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -35,6 +40,7 @@ class Run:
     data: Mapping[str, DataConfig]
     machine: Machine
     on_event: OnEvent
+    engines: list[Provider] = field(default_factory=list)  # vLLM in this process, once it is open
 
     @property
     def judge(self) -> JudgeSettings:
@@ -56,12 +62,23 @@ class Run:
     def message(self, text: str) -> None:
         self.on_event({"message": text})
 
+    @cached_property
     def evaluation_problems(self) -> list[Problem]:
         """The problems that every stage's model is measured on; none for a suite."""
-        evaluation = self.recipe.evaluation
+        evaluation, dropped = self.recipe.evaluation, list[RowError]()
         if evaluation is None or evaluation.data is None:
             return []
-        return read_problems(self.data[evaluation.data], evaluation.data)[: evaluation.limit]
+        problems = read_problems(self.data[evaluation.data], evaluation.data, evaluation.limit, dropped.append)
+        if not problems:
+            raise DataError(f"data.{evaluation.data}: has no problem to measure on")
+        if dropped:
+            self.message(f"data.{evaluation.data}: {count(len(dropped), 'row')} left out; the first: {dropped[0]}")
+        return problems
+
+
+def samples_pairs(run: Run, stage: AnyStage) -> bool:
+    """Whether a stage chooses its pairs from samples of its own model, since its data are problems."""
+    return isinstance(stage, PreferenceStage) and format_of(run.data[stage.data]) == "problems"
 
 
 def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent) -> Run:
@@ -71,6 +88,7 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
         ConfigError, CheckpointError: there is no such model or tokenizer, it has no chat format, or a reward cannot
             be given.
         DataError: data cannot be drawn or read.
+        EndpointError, RunFolderError: the engine's server does not answer, or weights cannot be handed over to it.
         PromptTooLongError: a prompt of the evaluation leaves no room for its reply.
     """
     settings = machine.judge(recipe.judge)
@@ -98,10 +116,13 @@ def _open_tokenizer(
     from open_exaone.checkpoint.folder import load_config, load_tokenizer
 
     if recipe.shape is not None and recipe.tokenizer is None:
+        own = folder.path / "tokenizer"
+        if folder.prepared() is not None:  # its data is tokenised, and its model speaks these ids
+            return recipe.shape, load_tokenizer(own, chat_format=recipe.chat_format)
         learned = {stage.data for stage in recipe.stages if isinstance(stage, SupervisedStage)}
         texts = [data[name] for name in data if name in learned]
         size = recipe.shape.vocab_size
-        return recipe.shape, trained_tokenizer(texts, size, folder.path / "tokenizer", recipe.chat_format)
+        return recipe.shape, trained_tokenizer(texts, size, own, recipe.chat_format)
     named = source if recipe.tokenizer is None else resolve_tokenizer(Path(recipe.tokenizer))
     assert named is not None  # random weights name a tokenizer here
     shape = recipe.shape or load_config(named if source is None else source)
@@ -139,12 +160,30 @@ def check_language(stage: RlStage, problems: list[Problem]) -> None:
 
 
 def _check_engine(run: Run) -> None:
-    """Finds an engine that cannot be had before anything is trained."""
-    if isinstance(run.recipe.engine, VllmEngine) and importlib.util.find_spec("vllm") is None:
+    """Finds an engine that cannot be had, or takes no weights, before anything is trained."""
+    from open_exaone.rollout.providers.open import Policy, open_provider
+    from open_exaone.rollout.providers.vllm_parts import weights_written
+
+    engine = run.recipe.engine
+    if isinstance(engine, VllmServer) and _samples(run):
+        if engine.weights_folder is None:
+            raise ConfigError(
+                "engine.weights_folder: is missing: name a folder that this process and the vLLM server both see, in "
+                "which each stage's weights are handed over"
+            )
+        with weights_written([], engine.weights_folder):  # it can be written
+            open_provider(engine, Policy(run.recipe.name, run.tokenizer))  # and the server answers
+    if isinstance(engine, VllmEngine) and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             "engine.kind = 'vllm': vLLM is not installed: pip install \"open-exaone[vllm]\" on a machine with a GPU, "
             "or choose the local engine"
         )
+
+
+def _samples(run: Run) -> bool:
+    """Whether anything of the recipe is sampled."""
+    has_rl = any(isinstance(stage, RlStage) for stage in run.recipe.stages)
+    return has_rl or run.recipe.evaluation is not None or any(samples_pairs(run, stage) for stage in run.recipe.stages)
 
 
 def _check_chat_format(run: Run) -> None:
@@ -155,10 +194,15 @@ def _check_chat_format(run: Run) -> None:
 
 
 def _check_evaluation(run: Run) -> None:
-    """Finds a prompt that leaves too little of the context for its reply before anything is trained."""
-    evaluation, problems = run.recipe.evaluation, run.evaluation_problems()
+    """Finds a verifier that is unknown, or a prompt that leaves its reply too little of the context, before anything is
+    trained."""
+    evaluation, problems = run.recipe.evaluation, run.evaluation_problems
     if evaluation is None or not problems:
         return
+    try:
+        check_verifiers(run.data[str(evaluation.data)])
+    except ConfigError as error:
+        raise ConfigError(f"data.{evaluation.data}: {error}") from error
     context, limit = run.shape.max_positions, evaluation.reply_limit(run.shape.max_positions)
     lengths = list(map(len, prompt_ids(problems, run.tokenizer, thinking=True)))
     if max(lengths) + limit > context:

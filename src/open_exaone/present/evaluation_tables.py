@@ -63,6 +63,7 @@ def graders(entries: Sequence[Entry]) -> Table | None:
 def settings(entries: Sequence[Entry]) -> Table:
     """How each task was asked."""
     shares = ("temperature", "top_p", "presence_penalty")
+    rarer = {"top_k": None, "min_p": 0, "frequency_penalty": 0, "repetition_penalty": 1}  # and what changes nothing
     counts = ("max_new_tokens", "thinking_budget", "seed")
     return _table(
         entries,
@@ -70,11 +71,25 @@ def settings(entries: Sequence[Entry]) -> Table:
             ("task", lambda e: e["name"], str),
             ("benchmark", lambda e: e.get("benchmark"), str),
             *((formatting.words(name), _value(name), lambda value: f"{value:g}") for name in shares),
+            *(
+                (formatting.words(name), _other_than(name, nothing), lambda value: f"{value:g}")
+                for name, nothing in rarer.items()
+            ),
+            *(
+                (formatting.words(name), lambda e, n=name: e.get(n) or None, str)
+                for name in ("logit_bias", "stop_ids", "stop")
+            ),
             *((formatting.words(name), _value(name), lambda value: f"{value:,}") for name in counts),
             ("rows read from", lambda e: e.get("source") or None, str),
             ("their SHA-256", lambda e: e.get("sha256") or None, lambda text: str(text)[:16]),
         ],
     )
+
+
+def _other_than(name: str, nothing: float | None) -> Callable[[Entry], Any]:
+    """A reader of a number, where it is not the one that changes nothing."""
+    read = _value(name)
+    return lambda entry: None if (value := read(entry)) == nothing else value
 
 
 def _value(name: str, part: str | None = None) -> Callable[[Entry], Any]:

@@ -1,10 +1,38 @@
-"""What generates: the local engine, vLLM, a vLLM server, or any OpenAI-compatible endpoint. No torch here."""
+"""What generates, and how it is sampled from: the tables of recipes and suites. No torch here."""
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from open_exaone.base.config import Config
+from open_exaone.base.records import Sampling
+
+
+class SamplingConfig(Config):
+    """How tokens are drawn and where replies end, besides what each table has its own default for."""
+
+    top_k: int | None = Field(default=None, ge=1)
+    """Sample from this many most likely tokens; from all if left out."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Sample from tokens that are at least this many times as likely as the most likely one."""
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Subtracted from the logits of every token that is already in the reply."""
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Subtracted from a token's logit once for each time that the reply already has it."""
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=100)
+    """Above 1, makes every token that is already in prompt or reply less likely."""
+    logit_bias: dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]] = Field(default={})
+    """Added to the logits of these token ids, such as { 42 = -100.0 }."""
+    stop_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Further token ids that end a reply."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that end a reply; its text is what stands before the first of them."""
+
+    def to_sampling(self, **others: Any) -> Sampling:
+        """All that the table has of a `Sampling`, and the rest."""
+        own = {field.name: getattr(self, field.name) for field in fields(Sampling) if hasattr(self, field.name)}
+        return Sampling(**{**own, **others})
 
 
 class LocalEngine(Config):

@@ -70,6 +70,13 @@ class JudgePool(Generic[Key, Item]):
 
     def add(self, key: Key) -> None:
         """Has an open sample judged; raises what judging an earlier one raised."""
+        try:
+            self._add(key)
+        except BaseException:
+            self._on_pause()
+            raise
+
+    def _add(self, key: Key) -> None:
         assert is_open(self._items[key])  # as what a pause leaves out is found by that
         self._added[key] = None
         self._hand(key)

@@ -6,11 +6,11 @@ No question is drawn twice in a run, so that its sets of problems are disjoint.
 import random
 from collections.abc import Iterator, Set
 from itertools import cycle, islice
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from open_exaone.base.config import Config
+from open_exaone.base.config import Config, word_or_list
 from open_exaone.base.errors import DataError
 from open_exaone.base.normalise import normalise_prompt
 from open_exaone.base.records import Problem
@@ -26,11 +26,15 @@ SPARE_DRAWS = 1_000
 BLOCK = 10_000_000  # seeds of one source; reasoning-gym draws item i from seed + i, so blocks must never touch
 assert BLOCK > MAX_PROBLEMS * DRAWS_PER_PROBLEM + SPARE_DRAWS
 
+Families = Annotated[
+    Annotated[Literal["all"], Tag("<word>")] | Annotated[tuple[str, ...], Tag("<list>")], Discriminator(word_or_list)
+]
+
 
 class GeneratedSource(Config):
     """Problems that are drawn when the run begins, each question once in the whole run."""
 
-    families: Literal["all"] | tuple[str, ...] | None = None
+    families: Families | None = None
     """The families of problems to draw from, or "all"; every family and language has an equal share."""
     problems: str | None = None
     """Instead of families, problems of your own: a .jsonl file, or a function that returns them

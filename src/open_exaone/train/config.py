@@ -11,6 +11,7 @@ from open_exaone.learn.policy import Grpo, PolicyLoss
 from open_exaone.learn.preference import PreferenceLoss, SimPER
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.rewards.rubric import Reward, Rubric, weights_of
+from open_exaone.rollout.config import SamplingConfig
 from open_exaone.train.settings import KeepConfig, LoggingConfig
 
 
@@ -66,7 +67,7 @@ class SupervisedStage(StageConfig):
         return self.kind == "sft"
 
 
-class PreferenceStage(StageConfig):
+class PreferenceStage(StageConfig, SamplingConfig):
     """Learns from pairs of a chosen and a rejected reply: those in its data or, where its data are problems, those
     chosen from the model's own judged samples."""
 

@@ -88,6 +88,7 @@ def train(
     logging: LoggingConfig | None = None,
     flops_per_token: float | None = None,
     measure: Callable[[int], Metrics] | None = None,
+    on_resume: Callable[[int], object] = lambda step: None,
     seed: int = 0,
 ) -> Progress:
     """Runs a stage to its end, from its last whole saved state where there is one.
@@ -103,6 +104,7 @@ def train(
         keep: which saved states stay; the stage's own settings where None. `logging` likewise.
         flops_per_token: of a forward and backward pass; with it rows have FLOP/s and MFU.
         measure: called behind each step with its number; what it gives joins the step's row.
+        on_resume: called with the step of the state that it goes on from, once that is restored.
         seed: of the global random states, where the stage begins.
 
     Raises:
@@ -115,6 +117,8 @@ def train(
     seed_all(seed)
     saver = Saver(folder / "checkpoints", optimizer, keep, fingerprint)
     progress, num_bytes = saver.load()
+    if progress.step:
+        on_resume(progress.step)
     if progress.step >= objective.num_steps:
         logger.warning("%s: all %d steps are done; there is nothing left to train", folder, objective.num_steps)
         return _learned(folder, progress)

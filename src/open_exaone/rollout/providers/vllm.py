@@ -1,5 +1,6 @@
 """Answers from vLLM in this process: our prompts and our reading of the replies, its speed in between."""
 
+import copy
 import importlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -74,6 +75,12 @@ class VllmProvider:
         self._version: int | None = None
         self._failure: str | None = None
         self._notes: dict[str, None] = {}  # in order, each once
+
+    def of(self, model: str | Path, weights: str | None) -> "VllmProvider":
+        """The same vLLM for another model of this shape, whose weights `update_weights` hands over."""
+        other = copy.copy(self)
+        other._model, other._weights, other._failure, other._notes = str(model), weights, None, {}
+        return other
 
     @property
     def identity(self) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ Under a thinking budget a reply is asked for in parts: one that the budget cuts 
 its own token ids.
 """
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from open_exaone.base.files import explain_os_errors
 from open_exaone.base.records import Generation, Request, StopReason
 from open_exaone.engine.stop import reply_text
 from open_exaone.engine.thought import Thoughts
@@ -116,9 +118,20 @@ class Parts:
 
 @contextmanager
 def weights_written(weights: "Iterable[tuple[str, Tensor]]", parent: str | None) -> Iterator[Path]:
-    """A folder that holds the weights as safetensors, in `parent` or where the system keeps temporary files."""
+    """A folder that holds the weights as safetensors, in `parent` or where the system keeps temporary files.
+
+    Raises:
+        RunFolderError: it cannot be made or written.
+    """
     from safetensors.torch import save_file
 
-    with tempfile.TemporaryDirectory(prefix="weights-", dir=parent) as folder:
-        save_file({name: weight.detach().cpu().contiguous() for name, weight in weights}, f"{folder}/model.safetensors")
+    place = Path(parent or tempfile.gettempdir())
+    with explain_os_errors(place):
+        made = tempfile.TemporaryDirectory(prefix="weights-", dir=place)
+    with made as folder:
+        with explain_os_errors(place):
+            if parent is not None:
+                os.chmod(folder, 0o755)  # the server may be another user's process
+            tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights}
+            save_file(tensors, f"{folder}/model.safetensors")
         yield Path(folder)
