@@ -50,7 +50,7 @@ def test_equals_float64(lengths, heads, kv_heads, width, window, dtype) -> None:
     window=st.none() | st.integers(2, 200),
 )
 def test_equals_float64_on_any_shape(lengths, group, kv_heads, width, window) -> None:
-    starts = documents(*lengths)
+    starts = documents(20, *lengths)  # single tokens alone have no gradient of q and k but rounding
     inputs = tensors(int(starts[-1]), group * kv_heads, kv_heads, width, torch.float32)
     assert_same(attention, reference.attention, *inputs, starts, window)
 

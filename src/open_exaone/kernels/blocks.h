@@ -77,8 +77,9 @@ static void take_rows(const In* from, i64 stride, i64 rows, i64 filled, i64 H, t
     std::memset((void*)(natural + rows * words), 0, (filled - rows) * words * sizeof(*natural));
 }
 
+// transpose_16: 16 rows of 16 words, `stride` apart, into 16 columns, BLOCK apart; of the words only the first `n`.
 #ifndef __AVX512F__
-// 16 rows of 4 words, `stride` apart, into 4 columns, BLOCK apart.
+// 4 words of 16 rows.
 static inline void transpose_16x4(const float* from, i64 stride, float* to) {
     Vec x[4], y[4];
     const auto rows = [&](i64 row) {  // rows `row` and `row` + 4 side by side
@@ -89,11 +90,11 @@ static inline void transpose_16x4(const float* from, i64 stride, float* to) {
     store(to, pairs_low(y[0], y[2])), store(to + BLOCK, pairs_high(y[0], y[2]));
     store(to + 2 * BLOCK, pairs_low(y[1], y[3])), store(to + 3 * BLOCK, pairs_high(y[1], y[3]));
 }
-#endif
-
-// 16 rows of 16 words, `stride` apart, into 16 columns, BLOCK apart; of the words only the first `n`.
-static inline void transpose_16(const float* from, i64 stride, float* to, [[maybe_unused]] i64 n) {
-#ifdef __AVX512F__
+static inline void transpose_16(const float* from, i64 stride, float* to, i64) {  // a word is a float: there are 16 at least
+    for (i64 word = 0; word < W; word += 4) transpose_16x4(from + word, stride, to + word * BLOCK);
+}
+#else
+static inline void transpose_16(const float* from, i64 stride, float* to, i64 n) {
     __m512i x[16], y[16];
     UNROLLED for (int i = 0; i < 16; i++) x[i] = _mm512_castps_si512(load(from + i * stride, n));
     UNROLLED for (int i = 0; i < 16; i += 2) {
@@ -116,10 +117,8 @@ static inline void transpose_16(const float* from, i64 stride, float* to, [[mayb
     }
     UNROLLED for (int i = 0; i < 16; i++)
         if (i < n) _mm512_storeu_si512(to + i * BLOCK, y[i]);
-#else  // a word is a float, so n is at least 16
-    for (i64 word = 0; word < W; word += 4) transpose_16x4(from + word, stride, to + word * BLOCK);
-#endif
 }
+#endif
 
 // A natural block into a transposed one; rows in sixteens.
 template <class Word> static void transpose(const Word* natural, i64 words, i64 rows, Word* transposed) {
@@ -128,8 +127,9 @@ template <class Word> static void transpose(const Word* natural, i64 words, i64 
             transpose_16((const float*)natural + row * words + w, words, (float*)transposed + w * BLOCK + row, words - w);
 }
 
+// Rows and columns of sums that the registers hold beside what is multiplied.
 #ifdef __AVX512F__
-constexpr int HELD_ROWS = 8, HELD_COLUMNS = 3;  // sums that the registers hold beside what is multiplied
+constexpr int HELD_ROWS = 8, HELD_COLUMNS = 3;
 #else
 constexpr int HELD_ROWS = 4, HELD_COLUMNS = 1;
 #endif
@@ -137,8 +137,7 @@ constexpr int HELD_ROWS = 4, HELD_COLUMNS = 1;
 // sums[r][c] += Σ_i a[r a_row + i a_step] · b[i b_step + 16 c …]: R rows of broadcast words, C vectors of lanes.
 template <class M, int R, int C>
 INLINE void multiply(Vec (&sums)[R][C], const typename M::Word* a, i64 a_row, i64 a_step, const typename M::Word* b, i64 b_step, i64 n) {
-#ifndef __AVX512F__
-    if constexpr (C > HELD_COLUMNS) {
+    if constexpr (R * C > HELD_ROWS * HELD_COLUMNS) {
         UNROLLED for (int c = 0; c < C; c++) {
             Vec column[R][1];
             UNROLLED for (int r = 0; r < R; r++) column[r][0] = sums[r][c];
@@ -147,13 +146,9 @@ INLINE void multiply(Vec (&sums)[R][C], const typename M::Word* a, i64 a_row, i6
         }
         return;
     }
-#endif
     for (i64 i = 0; i < n; i++, a += a_step, b += b_step) {
         Vec lanes[C];
-        UNROLLED for (int c = 0; c < C; c++) lanes[c] = M::words(b + c * W);
-#ifndef __AVX512F__
-        asm("" : "+x"(lanes[0].low), "+x"(lanes[0].high));  // else the compiler loads them anew for each row
-#endif
+        UNROLLED for (int c = 0; c < C; c++) lanes[c] = M::words(b + c * W), hold(lanes[c]);
         UNROLLED for (int r = 0; r < R; r++)
             UNROLLED for (int c = 0; c < C; c++) sums[r][c] = M::dot(sums[r][c], a[r * a_row], lanes[c]);
     }
@@ -180,13 +175,8 @@ template <class M>
 static void accumulate(float* sums, i64 H, const float* factors, bool is_first, const typename M::Word* a, i64 a_row,
                        i64 a_step, const typename M::Word* b, i64 n) {
     for (i64 h = 0, left = H / W; left;) {
-#ifdef __AVX512F__
-        const i64 columns = left == 4 ? 2 : left < 3 ? left : 3;
+        const i64 columns = HELD_COLUMNS == 1 ? 1 : left == 4 ? 2 : left < 3 ? left : 3;
         auto add = columns == 1 ? accumulate_columns<M, 1> : columns == 2 ? accumulate_columns<M, 2> : accumulate_columns<M, 3>;
-#else
-        const i64 columns = 1;
-        auto add = accumulate_columns<M, 1>;
-#endif
         for (i64 row = 0; row < ROWS; row += HELD_ROWS)
             add(sums + row * H + h, H, factors ? factors + row : nullptr, is_first, a + row * a_row, a_row, a_step, b + h, H, n);
         h += columns * W, left -= columns;

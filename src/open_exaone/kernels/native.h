@@ -45,6 +45,8 @@ INLINE void store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
 INLINE Vec load(const float* p, i64 n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
 INLINE void store(float* p, Vec x, i64 n) { _mm512_mask_storeu_ps(p, first_lanes(n), x); }
 
+INLINE void hold(Vec&) {}
+
 INLINE __m256 low_half(Vec x) { return _mm512_castps512_ps256(x); }
 INLINE __m256 high_half(Vec x) { return _mm512_extractf32x8_ps(x, 1); }
 INLINE Vec first_4(__m128 x) { return _mm512_castps128_ps512(x); }  // the rest is anything
@@ -127,6 +129,9 @@ INLINE void store(float* p, Vec x, i64 n) {
     if (__builtin_expect(n >= W, 1)) return store(p, x);
     _mm256_maskstore_ps(p, first_lanes(n, 0), x.low), _mm256_maskstore_ps(p + 8, first_lanes(n, 8), x.high);
 }
+
+// Keeps what was loaded in its registers: the compiler would rather load it anew for each product.
+INLINE void hold(Vec& x) { asm("" : "+x"(x.low), "+x"(x.high)); }
 
 INLINE __m256 low_half(Vec x) { return x.low; }
 INLINE __m256 high_half(Vec x) { return x.high; }
