@@ -126,48 +126,32 @@ class Decoder {
             tasks.back().second = i + 1;
             ids += sequences[i].num_ids, all += sequences[i].num_ids;
         }
-        const bool is_team = (i64)tasks.size() < 2 * num_threads && all * num_bytes > (i64)64 * WORTH_A_TEAM / 4;
-        run(is_team ? 1 : (i64)tasks.size(), is_team, num_threads, [&](const Member& me, Work& work, Own& own, i64 task) {
-            const auto [first, end] = is_team ? std::pair<i64, i64>{0, num} : tasks[task];
-            if (me.index == 0) {
-                start(work);
-                for (i64 i = first; i < end; i++) add(work, sequences[i], sequences[i].position, sequences[i].ids, sequences[i].num_ids);
-            }
-            me.wait();
-            forward(me, work, own, false);
-        });
+        const bool may_team = num_threads > 1 && (i64)tasks.size() < 2 * num_threads && all * num_bytes > 16 * WORTH_A_TEAM;
+        const auto read = [&](bool is_team) {
+            run(is_team ? 1 : (i64)tasks.size(), is_team, num_threads, [&](const Member& me, Work& work, Own& own, i64 task) {
+                const auto [first, end] = is_team ? std::pair<i64, i64>{0, num} : tasks[task];
+                if (me.index == 0) {
+                    start(work);
+                    for (i64 i = first; i < end; i++) add(work, sequences[i], sequences[i].position, sequences[i].ids, sequences[i].num_ids);
+                }
+                me.wait();
+                forward(me, work, own, false);
+            });
+        };
+        if (may_team) reading.run((double)all, read);
+        else read(false);
     }
 
     // Draws up to num_steps tokens for each sequence, whose one new token is the last that is known.
     void decode(Sequence* sequences, i64 num, i64 num_threads) {
         const i64 rows = (num + num_threads - 1) / num_threads;
-        const bool is_team = num_threads > 1 && num_bytes >= WORTH_A_TEAM &&
-                             (num < num_threads || (num_bytes > CACHED && rows < ROWS_A_TASK / 2));
-        const i64 tasks = is_team ? 1 : std::min(num, std::max(num_threads, (num + ROWS_A_TASK - 1) / ROWS_A_TASK));
-        run(tasks, is_team, num_threads, [&](const Member& me, Work& work, Own& own, i64 task) {
-            if (me.index == 0) {
-                work.running.clear();
-                for (i64 i = num * task / tasks; i < num * (task + 1) / tasks; i++)
-                    if (!sequences[i].is_done()) work.running.push_back(&sequences[i]);
-            }
-            for (;;) {
-                if (me.index == 0) {
-                    auto& running = work.running;
-                    running.erase(std::remove_if(running.begin(), running.end(), [](Sequence* s) { return s->is_done(); }), running.end());
-                    start(work);
-                    for (Sequence* s : running) {
-                        const int32_t id = s->last_id();
-                        add(work, *s, s->last_position(), &id, 1);
-                    }
-                }
-                me.wait();
-                if (work.running.empty()) return;
-                forward(me, work, own, true);
-                for (i64 row = me.first(work.num_rows); row < me.end(work.num_rows); row++)
-                    own.sampler.draw(*work.running[row], &work.logits[row * head[0].width()], c.vocab);
-                me.wait();
-            }
-        });
+        const bool may_team = num_threads > 1 && num_bytes >= WORTH_A_TEAM &&
+                              (num < num_threads || (num_bytes > CACHED && rows < ROWS_A_TASK / 2));
+        if (!may_team) return decode_tasks(sequences, num, num_threads, false);
+        i64 steps = 0, size = 0;
+        for (i64 i = 0; i < num; i++) steps += sequences[i].num_steps;
+        while (num >> (size + 1)) size++;
+        decoding[std::min<i64>(size, SIZES - 1)].run((double)steps, [&](bool is_team) { decode_tasks(sequences, num, num_threads, is_team); });
     }
 
     char* pools[2] = {nullptr, nullptr};
@@ -181,6 +165,8 @@ class Decoder {
     std::vector<Matrix> head;
     const float* embedding_floats = nullptr;
     const Bf16* embedding_halves = nullptr;
+    static constexpr int SIZES = 12;
+    Pace reading, decoding[SIZES];  // of so many sequences: 1, 2 to 3, 4 to 7, …
     std::vector<Work> works;
     std::vector<Own> owns;
 
@@ -193,6 +179,37 @@ class Decoder {
     i64 cache_bytes() const { return c.cache == FLOAT32 ? 4 : 2; }
     i64 head_bytes() const { return 2 * c.head_width * BLOCK * cache_bytes(); }
     i64 stride() const { return up(c.width, GROUP); }
+
+    void decode_tasks(Sequence* sequences, i64 num, i64 num_threads, bool is_team) {
+        const i64 tasks = is_team ? 1 : std::min(num, std::max(num_threads, (num + ROWS_A_TASK - 1) / ROWS_A_TASK));
+        run(tasks, is_team, num_threads, [&](const Member& me, Work& work, Own& own, i64 task) {
+            if (me.index == 0) {
+                work.running.clear();
+                for (i64 i = num * task / tasks; i < num * (task + 1) / tasks; i++)
+                    if (!sequences[i].is_done()) work.running.push_back(&sequences[i]);
+            }
+            for (;;) {
+                if (me.index == 0) begin_step(work);
+                me.wait();
+                if (work.running.empty()) return;
+                forward(me, work, own, true);
+                for (i64 row = me.first(work.num_rows); row < me.end(work.num_rows); row++)
+                    own.sampler.draw(*work.running[row], &work.logits[row * head[0].width()], c.vocab);
+                me.wait();
+            }
+        });
+    }
+
+    // One row for each sequence that goes on.
+    void begin_step(Work& work) const {
+        auto& running = work.running;
+        running.erase(std::remove_if(running.begin(), running.end(), [](Sequence* s) { return s->is_done(); }), running.end());
+        start(work);
+        for (Sequence* s : running) {
+            const int32_t id = s->last_id();
+            add(work, *s, s->last_position(), &id, 1);
+        }
+    }
 
     // Runs the tasks on threads, one after the other as each comes free; a team does all of them together.
     template <class Task> void run(i64 num_tasks, bool is_team, i64 num_threads, Task task) {

@@ -1,6 +1,7 @@
 // Threads that compute one step together, and how they wait for each other.
 #pragma once
 #include <atomic>
+#include <chrono>
 
 #include "../native.h"
 
@@ -37,4 +38,25 @@ struct Member {
     i64 first(i64 n) const { return n * index / team.size; }
     i64 end(i64 n) const { return n * (index + 1) / team.size; }
     void wait() const { team.wait(); }
+};
+
+// Whether a team is faster than one thread, by what calls have taken: on a busy machine threads that wait for each other
+// are slow. It decides how fast a result comes, never which.
+class Pace {
+  public:
+    // Runs work(is_team), which does `amount` of something.
+    template <class Work> void run(double amount, Work work) {
+        const int faster = seconds[1] <= seconds[0];  // nothing is known at first: a team
+        const int chosen = calls++ % TRY_OTHER == TRY_OTHER - 1 || seconds[faster] == 0 ? !faster : faster;
+        const int kind = seconds[1] == 0 ? 1 : chosen;
+        const auto start = std::chrono::steady_clock::now();
+        work(kind == 1);
+        const double now = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / amount;
+        seconds[kind] = seconds[kind] == 0 ? now : 0.7 * seconds[kind] + 0.3 * now;
+    }
+
+  private:
+    static constexpr int TRY_OTHER = 24;  // calls after which the slower one is tried again
+    double seconds[2] = {0, 0};           // of one thread and of a team, for one unit of work
+    int calls = 0;
 };
