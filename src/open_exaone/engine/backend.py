@@ -23,10 +23,6 @@ class Backend(Protocol):
     most_steps: int
     """Tokens that one call may draw for each sample."""
 
-    @property
-    def block_bytes(self) -> tuple[int, int]:
-        """Memory of one block of all global layers, and of all local ones; 0 where there are none."""
-
     def refresh(self) -> bool:
         """Takes the model's weights as they are now; whether they have changed."""
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from open_exaone.base.errors import CheckpointError, PromptTooLongError
 from open_exaone.base.records import Completion, Request, Sampling
 from open_exaone.engine.backend import Backend
-from open_exaone.engine.memory import free_bytes, pool_sizes
+from open_exaone.engine.memory import block_bytes, free_bytes, pool_sizes
 from open_exaone.engine.native import NativeBackend, why_not
 from open_exaone.engine.plain import PlainBackend
 from open_exaone.engine.request import check_ids, max_length, prompt_of
@@ -68,12 +68,16 @@ class Engine:
         self._num_steps = num_steps
         self._int8 = int8
         self._is_native = why is None and is_native is not False
+        self._free_backends: list[Backend] = []
 
-    @cached_property
-    def _backend(self) -> Backend:
-        if self._is_native:
-            return NativeBackend(self.model, self.end_ids, int8=self._int8)
-        return PlainBackend(self.model)
+    def _free_backend(self) -> Backend:
+        """One that no session uses: each has memory of its own."""
+        try:
+            return self._free_backends.pop()
+        except IndexError:
+            if self._is_native:
+                return NativeBackend(self.model, self.end_ids, int8=self._int8)
+            return PlainBackend(self.model)
 
     @cached_property
     def thoughts(self) -> Thoughts:
@@ -149,7 +153,7 @@ class Engine:
                     on_step(num_tokens, len(done))
 
     def open_session(self, lengths: Sequence[int] | None = None) -> Session:
-        """A session, to which requests are submitted after `check`; a model can have one at a time.
+        """A session, to which requests are submitted after `check`. Several may be open, also in several threads.
 
         Args:
             lengths: the most tokens of prompt and reply of each sample that may run together, longest first; None: as
@@ -159,16 +163,16 @@ class Engine:
         self.model.eval()
         if lengths is None:
             lengths = [config.max_positions] * self.num_slots
-        sizes = pool_sizes(lengths, config.window, self._backend.block_bytes, self._free_bytes())
         return Session(
-            self._backend,
-            sizes,
+            self._free_backend(),
+            self._pool_sizes(lengths),
             window=config.window,
             num_slots=self.num_slots,
             tokenizer=self.tokenizer,
             end_ids=self.end_ids,
             thoughts=lambda: self.thoughts,
             num_steps=self._num_steps,
+            on_close=self._free_backends.append,
         )
 
     def check(self, requests: Sequence[Request], what: str = "request") -> None:
@@ -195,10 +199,11 @@ class Engine:
             _ = self.thoughts  # a model without a chat format is refused now
         if requests:
             try:
-                length = max_length(requests[longest])
-                pool_sizes([length], self.model.config.window, self._backend.block_bytes, self._free_bytes())
+                self._pool_sizes([max_length(requests[longest])])
             except PromptTooLongError as error:
                 raise PromptTooLongError(f"{what} {longest}: {error}") from None
 
-    def _free_bytes(self) -> int:
-        return free_bytes(self.model.device)
+    def _pool_sizes(self, lengths: Sequence[int]) -> tuple[int, int]:
+        config = self.model.config
+        sizes = block_bytes(config, self.model.dtype)
+        return pool_sizes(lengths, config.window, sizes, free_bytes(self.model.device))

@@ -6,45 +6,54 @@ from pathlib import Path
 import torch
 
 from open_exaone.base.errors import PromptTooLongError
-from open_exaone.engine.blocks import GLOBAL, Blocks
+from open_exaone.engine.blocks import GLOBAL, LOCAL, Blocks
+from open_exaone.kernels.decoder import BLOCK
+from open_exaone.model.config import LayerKind, ModelConfig
 
 _SHARE = 0.8  # of what is free; the rest is for activations and logits
 _GIB = 1 << 30
 
 
+def block_bytes(config: ModelConfig, dtype: torch.dtype) -> tuple[int, int]:
+    """Memory of one block of all global layers, and of all local ones; 0 where there are none."""
+    layer = 2 * config.num_kv_heads * BLOCK * config.head_width * dtype.itemsize
+    num_local = config.layer_kinds.count(LayerKind.LOCAL)
+    return (config.num_layers - num_local) * layer, num_local * layer
+
+
 def pool_sizes(
-    lengths: Sequence[int], window: int | None, block_bytes: Sequence[int], free_bytes: int
+    lengths: Sequence[int], window: int | None, bytes_of_blocks: Sequence[int], free_bytes: int
 ) -> tuple[int, int]:
     """How many blocks the global and the local layers get: what these sequences take together, as far as memory goes.
 
     Args:
         lengths: tokens of each sequence, the longest first.
         window: positions that a local layer sees.
-        block_bytes: of each kind; 0 where there are no such layers.
+        bytes_of_blocks: of each kind; 0 where there are no such layers.
         free_bytes: beside the model's weights.
 
     Raises:
         PromptTooLongError: memory does not hold the first sequence.
     """
-    blocks = Blocks([int(size > 0) for size in block_bytes], window)
+    blocks = Blocks([int(size > 0) for size in bytes_of_blocks], window)
     taken, least = [0, 0], [0, 0]
     for length in lengths:
         for pool, num in zip(blocks.used, blocks.needed(length), strict=True):
             taken[pool.kind] += num
             least[pool.kind] = least[pool.kind] or num
     room = _SHARE * free_bytes
-    if _bytes(least, block_bytes) > room:
+    if _bytes(least, bytes_of_blocks) > room:
         raise PromptTooLongError(
-            f"the keys and values of {lengths[0]} tokens take {_bytes(least, block_bytes) / _GIB:.2f} GiB, and "
+            f"the keys and values of {lengths[0]} tokens take {_bytes(least, bytes_of_blocks) / _GIB:.2f} GiB, and "
             f"{room / _GIB:.2f} GiB are free for them: shorten the prompt or lower max_new_tokens"
         )
-    share = min(1.0, room / max(1, _bytes(taken, block_bytes)))
+    share = min(1.0, room / max(1, _bytes(taken, bytes_of_blocks)))
     sizes = [max(few, int(share * num)) for few, num in zip(least, taken, strict=True)]
-    return sizes[GLOBAL], sizes[1 - GLOBAL]
+    return sizes[GLOBAL], sizes[LOCAL]
 
 
-def _bytes(nums: Sequence[int], block_bytes: Sequence[int]) -> int:
-    return sum(num * size for num, size in zip(nums, block_bytes, strict=True))
+def _bytes(nums: Sequence[int], sizes: Sequence[int]) -> int:
+    return sum(num * size for num, size in zip(nums, sizes, strict=True))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -65,10 +65,6 @@ class NativeBackend:
         self._rows: dict[Sample, _Row] = {}
 
     @property
-    def block_bytes(self) -> tuple[int, int]:
-        return self._decoder.block_bytes()
-
-    @property
     def num_threads(self) -> int:
         return num_cores() if is_ours_to_choose() else torch.get_num_threads()
 
@@ -219,7 +215,7 @@ def _parts(model: LanguageModel) -> Iterator[tuple[str, int, nn.Module]]:
         modules |= {name: getattr(layer.mlp, f"{name}_proj") for name in ("gate", "up", "down")}
         modules |= {"first_norm": getattr(layer, first), "second_norm": getattr(layer, second)}
         if model.config.qk_norm:
-            modules |= {"q_norm": layer.self_attn.q_norm, "k_norm": layer.self_attn.k_norm}
+            modules |= {name: getattr(layer.self_attn, name) for name in ("q_norm", "k_norm")}
         for name, module in modules.items():
             yield name, number, module
             if getattr(module, "bias", None) is not None:

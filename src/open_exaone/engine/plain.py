@@ -10,7 +10,6 @@ from open_exaone.engine.blocks import Table
 from open_exaone.engine.request import Sample, prompt_of
 from open_exaone.engine.sampling import Drawn, Settings, TokenCounts, draw, needs_counts
 from open_exaone.engine.scheduler import Chunk
-from open_exaone.kernels.decoder import BLOCK
 from open_exaone.model.cache import Cache
 from open_exaone.model.config import LayerKind
 from open_exaone.model.logprobs import token_logprobs
@@ -29,13 +28,6 @@ class PlainBackend:
         self._model = model
         self._cache: Cache | None = None
         self._state: tuple[int, ...] | None = None
-
-    @property
-    def block_bytes(self) -> tuple[int, int]:
-        config = self._model.config
-        layer = 2 * config.num_kv_heads * BLOCK * config.head_width * self._model.dtype.itemsize
-        num_global, num_local = (config.layer_kinds.count(kind) for kind in KINDS)
-        return num_global * layer, num_local * layer
 
     def refresh(self) -> bool:
         weights = list(self._model.parameters())

@@ -1,8 +1,8 @@
 """Which prompt is read and which sample goes on: admission, forks of a prompt, preemption. No torch.
 
-A group's prompt, all but its last token, is read once, in chunks; then each of its samples forks the prompt's blocks and
-goes on from that last token. Where blocks run out, the sample that entered last makes room and waits: it is read anew
-later and goes on as if nothing had happened.
+A group's prompt, all but its last token, is read once, in chunks; then each of its samples forks the prompt's blocks
+and goes on from that last token. Where blocks run out, the sample that entered last makes room and waits: it is read
+anew later and goes on as if nothing had happened.
 """
 
 from collections import deque
@@ -119,9 +119,7 @@ class Scheduler:
     def _has_room(self, num_tokens: int) -> bool:
         """Whether so many tokens fit beside a block more for each that runs."""
         needed = self.blocks.needed(num_tokens)
-        return all(
-            pool.num_free > num + len(self.running) for pool, num in zip(self.blocks.used, needed, strict=True)
-        )
+        return all(pool.num_free > num + len(self.running) for pool, num in zip(self.blocks.used, needed, strict=True))
 
     def read(self, chunks: Iterable[Chunk]) -> None:
         """The chunks have been read."""
@@ -149,7 +147,7 @@ class Scheduler:
         return entered
 
     def _table_for_next(self, prompt: Prompt) -> Table | None:
-        """A fork of a prompt's table, where a block is free for what is copied; the last sample takes the table itself."""
+        """A fork of a prompt's table, where a block is free for what is copied; the last sample takes the table."""
         if len(prompt.samples) == 1:
             return prompt.table
         if (forked := prompt.table.fork()) is not None:
@@ -202,4 +200,3 @@ class Scheduler:
             prompt.table.release()
         self._prompts.clear()
         self._waiting.clear()
-

@@ -18,6 +18,7 @@ class Session:
     Args:
         sizes: blocks of the global and of the local layers.
         num_steps: the most tokens that a step draws for each sample; None: as many as the backend draws at once.
+        on_close: gets the backend when it is free for another session.
     """
 
     def __init__(
@@ -31,8 +32,10 @@ class Session:
         end_ids: frozenset[int],
         thoughts: Callable[[], Thoughts],
         num_steps: int | None = None,
+        on_close: Callable[[Backend], object] = lambda backend: None,
     ) -> None:
         self._backend, self._tokenizer, self._end_ids, self._thoughts = backend, tokenizer, end_ids, thoughts
+        self._on_close = on_close
         self._most_steps = min(backend.most_steps, num_steps or backend.most_steps)
         backend.refresh()
         backend.make_pools(sizes)
@@ -94,6 +97,7 @@ class Session:
             self._backend.forget(sample)
         self.scheduler.release_all()
         self._backend.make_pools((0, 0))
+        self._on_close(self._backend)
 
     def _num_steps(self, sample: Sample) -> int:
         """Tokens that are drawn before anything has to be decided about a sample."""

@@ -4,7 +4,6 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -110,18 +109,17 @@ class Decoder:
             ctypes.c_int64(DTYPES[weight.dtype]),
         )
 
-    def block_bytes(self) -> tuple[int, int]:
-        """Memory of one block over all global layers, and over all local ones."""
-        return tuple(int(self._kernels.decoder_block_bytes(self._handle, ctypes.c_int64(kind))) for kind in range(2))  # type: ignore[return-value]
-
     def make_pools(self, num_global: int, num_local: int) -> None:
         """Reserves room for so many blocks. Memory is taken when a block is first written to."""
-        sizes = zip((num_global, num_local), self.block_bytes(), strict=True)
+        sizes = [
+            (num, int(self._kernels.decoder_block_bytes(self._handle, ctypes.c_int64(kind))))
+            for kind, num in enumerate((num_global, num_local))
+        ]
         self._pools = tuple(torch.empty(max(1, num * size), dtype=torch.uint8) for num, size in sizes)  # type: ignore[assignment]
         assert self._pools is not None
         self._kernels.decoder_pools(self._handle, *(ctypes.c_void_p(pool.data_ptr()) for pool in self._pools))
 
-    def copy_block(self, kind: Literal[0, 1], source: int, target: int) -> None:
+    def copy_block(self, kind: int, source: int, target: int) -> None:
         """Copies a block of the global (0) or the local (1) pool."""
         self._kernels.decoder_copy_block(self._handle, *map(ctypes.c_int64, (kind, source, target)))
 

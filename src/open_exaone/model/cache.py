@@ -81,7 +81,9 @@ class Cache:
             pool[:, :, -2:] = 0
         places = {kind: iter(range(kinds.count(kind))) for kind in LayerKind}
         self.layers = [
-            PagedLayer(self, kind, self._pools[kind][next(places[kind])], config.window if kind is LayerKind.LOCAL else None)
+            PagedLayer(
+                self, kind, self._pools[kind][next(places[kind])], config.window if kind is LayerKind.LOCAL else None
+            )
             for kind in kinds
         ]
         self.tables: dict[LayerKind, Tensor] = {}
