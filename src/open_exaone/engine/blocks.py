@@ -1,8 +1,8 @@
-"""Blocks of keys and values: which are free, which sequences share them, and which prompts are remembered. No torch.
+"""Blocks of keys and values: which are free, which sequences share them, which prompts are remembered. No torch.
 
-A block holds BLOCK positions of one sequence, of all global layers or of all local ones. Sequences that begin alike share
-blocks. A full block stays when nobody uses it any more, until its room is needed: another prompt may begin with its
-tokens.
+A block holds BLOCK positions of one sequence, of all global layers or of all local ones. Sequences that begin alike
+share blocks. A full block stays when nobody uses it any more, until its room is needed: another prompt may begin with
+its tokens.
 """
 
 from collections import OrderedDict

@@ -104,7 +104,7 @@ class PlainBackend:
 
 
 def _force(samples: Sequence[Sample], logits_BV: Tensor, drawn: Drawn) -> set[int]:
-    """Puts the tokens that end a cut thought in the place of those that were drawn; returns the rows where they differ."""
+    """Puts the tokens that end a cut thought in the place of those drawn; returns the rows where they differ."""
     forced = [(row, ids[0]) for row, sample in enumerate(samples) if (ids := sample.forced_ids())]
     if not forced:
         return set()

@@ -40,7 +40,10 @@ INLINE void add_values(float (&weights)[R][CHUNK], const float* factors, const B
         const E* row = blocks.values(chunk + s) + s % BLOCK * blocks.H + h;
         for (; s < end; s++, row += blocks.H) {
             Vec v[C];
-            UNROLLED for (int c = 0; c < C; c++) v[c] = load(row + c * W);
+            UNROLLED for (int c = 0; c < C; c++) {
+                v[c] = load(row + c * W);
+                if (R > 1) hold(v[c]);
+            }
             UNROLLED for (int r = 0; r < R; r++)
                 UNROLLED for (int c = 0; c < C; c++) x[r][c] = fma(vec(weights[r][s]), v[c], x[r][c]);
         }
@@ -68,7 +71,8 @@ static void attend_rows(const float* const* q, const i64* positions, i64 window,
             if (s < to && s + BLOCK > from) {
                 const E* keys = blocks.keys(chunk + s);
                 for (i64 h = 0; h < H; h++) {
-                    const Vec k = load(keys + h * BLOCK);
+                    Vec k = load(keys + h * BLOCK);
+                    if (R > 1) hold(k);
                     UNROLLED for (int r = 0; r < R; r++) x[r] = fma(vec(q[r][h]), k, x[r]);
                 }
             }

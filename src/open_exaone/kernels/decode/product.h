@@ -19,7 +19,10 @@ struct Floats {
     template <int R, int C>
     INLINE void add(Vec (&sums)[R][C], const float* a, i64 a_row, const char* b, i64 panel_bytes) {
         Vec lanes[C];
-        UNROLLED for (int c = 0; c < C; c++) lanes[c] = load((const float*)(b + c * panel_bytes));
+        UNROLLED for (int c = 0; c < C; c++) {
+            lanes[c] = load((const float*)(b + c * panel_bytes));
+            if (R > 1) hold(lanes[c]);  // or the compiler loads it again for every row
+        }
         UNROLLED for (int r = 0; r < R; r++) {
             const Vec x = vec(a[r * a_row]);
             UNROLLED for (int c = 0; c < C; c++) sums[r][c] = fma(x, lanes[c], sums[r][c]);
