@@ -27,7 +27,7 @@ def four_cores(with_cores):
     [
         ("train", 900_000, 2, 1),  # the nano recipe's model
         ("sample", 900_000, 2, 1),
-        ("train", 7_300_000, 2, 2),  # S of benchmarks/shapes.py
+        ("train", 7_300_000, 2, 1),  # S of benchmarks/shapes.py
         ("sample", 7_300_000, 2, 1),
         ("train", 134_000_000, 8, 8),  # M
         ("sample", 134_000_000, 8, 8),

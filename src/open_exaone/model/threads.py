@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Parameters from which an operation is worth several threads; measured by benchmarks/busy.py, see docs/decisions.md.
-WORTH_THREADS: dict[Act, int] = {"train": 2_000_000, "sample": 16_000_000}
+WORTH_THREADS: dict[Act, int] = {"train": 16_000_000, "sample": 16_000_000}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from open_exaone.data.document import Unit
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.threads import Workers
 
-# A step is divided into at most so many shares of about so many tokens or more: each costs as much as 50 tokens by
-# itself, and more shares than cores even out what a busy core delays. See docs/decisions.md.
-MAX_SHARES, SHARE_TOKENS = 8, 512
+# A step is divided into 1, 2, 4 or 8 shares of at least so many tokens: smaller ones cost a fifth more processor time.
+# See docs/decisions.md.
+MAX_SHARES, SHARE_TOKENS = 8, 600
 
 Metrics = dict[str, float]
 
@@ -62,7 +62,8 @@ def accumulate(
         return Share(metrics, batch.num_tokens, time.perf_counter() - started), gradients
 
     num_tokens = sum(len(document.ids) for unit in units for document in unit)
-    num_shares = min(MAX_SHARES, num_tokens // SHARE_TOKENS) if workers.share_steps else 1
+    power = max(1, num_tokens // SHARE_TOKENS).bit_length() - 1
+    num_shares = min(MAX_SHARES, 1 << power) if workers.share_steps else 1
     for share, gradients in workers.map(compute, pack(units, max_tokens, num_shares)):
         for weight, gradient in zip(weights, gradients, strict=False):
             if gradient is not None:
