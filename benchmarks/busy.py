@@ -1,6 +1,6 @@
 """What other busy processes cost: decoding and training beside k spinning processes, by one thread or several.
 
-    python benchmarks/busy.py [--shapes nano,S,M] [--spinners 0,1,2,4] [--parts decode,train] [--rounds 3]
+    python benchmarks/busy.py [--shapes nano,S,30M,M] [--spinners 0,1,2] [--parts decode,train,rl] [--rounds 3]
     python benchmarks/busy.py --story [--spinners 0,1,4] [--out FOLDER] [-- arguments of `exaone run`, such as --quick]
 
 The first shows from which size several threads pay, idle and beside others: the sizes in model/threads.py come from it
@@ -19,9 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 from open_exaone.base.machine import num_cores, prepare_process
 
@@ -33,17 +37,23 @@ import torch
 
 from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import resolve_dtype
-from open_exaone.data.batch import pack
+from open_exaone.data.batch import singles
 from open_exaone.engine import sharded
 from open_exaone.engine.engine import Engine
 from open_exaone.engine.sharded import ShardedEngine
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.model.threads import ALONE, Workers
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.rollout.provider import Provider
 from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.train.config import SupervisedStage
+from open_exaone.train.accumulate import accumulate
+from open_exaone.train.config import RlStage, SupervisedStage
+from open_exaone.train.loop import Objective
+from open_exaone.train.rl import OnlineRl
 from open_exaone.train.supervised import Supervised
-from shapes import SHAPES, ragged
+from shapes import SHAPES as COMMON_SHAPES
+from shapes import ragged
 
 sharded.MIN_TOKENS = 1  # a round is short, and its second process is there
 sharded.is_ours_to_choose = lambda: True
@@ -52,7 +62,11 @@ SPIN = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile tim
 PROMPT_TOKENS = 48
 DECODE = {"nano": (64, 32), "S": (32, 8), "M": (16, 6)}  # prompts of 4 samples, new tokens
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, matrix_learning_rate=1e-3)
-TRAIN = {"nano": (16, 100), "S": (16, 256), "M": (4, 256)}  # documents, the longest
+# Documents, the longest: an SFT step of the nano recipe, and the samples of an RL step, half of whose groups teach.
+TRAIN = {"nano": (16, 180), "S": (16, 256), "30M": (8, 256), "M": (4, 256)}
+RL = {"nano": (128, 180), "S": (64, 256), "30M": (16, 256), "M": (4, 256)}
+THIRTY = {"vocab_size": 8192, "width": 512, "num_heads": 16, "num_kv_heads": 8, "ffn_width": 1536}
+SHAPES = {**COMMON_SHAPES, "30M": COMMON_SHAPES["S"].model_copy(update=THIRTY)}
 
 
 @contextmanager
@@ -98,53 +112,79 @@ def decoding(shape: str, dtype: torch.dtype, kind: type[Engine]) -> Work:
     return work
 
 
-def training(shape: str, dtype: torch.dtype) -> Work:
+def training(part: str, shape: str, dtype: torch.dtype, num_workers: int | None) -> Work:
+    """Optimizer steps: "train" on written documents, "rl" on samples.
+
+    Args:
+        num_workers: that compute a step's shares; None: torch's threads compute micro-batch by micro-batch.
+    """
     model = LanguageModel(SHAPES[shape])
     model.reset_parameters(0)
     optimizer = MasterOptimizer(model.to(dtype), None, OPTIMIZER)
-    number, longest = TRAIN[shape]
+    number, longest = (RL if part == "rl" else TRAIN)[shape]
     documents = ragged(SHAPES[shape], number, shortest=longest // 2, longest=longest)
-    stage = SupervisedStage(
-        kind="sft", name="sft", data="sft", num_epochs=1, batch_documents=number, optimizer=OPTIMIZER
-    )
-    objective = Supervised(stage, documents, [list(range(len(documents)))])
+    units = singles(replace(document, advantage=(-1.0) ** row) for row, document in enumerate(documents))
+    num_learned = sum(int(document.loss_mask[1:].sum()) for document in documents)
+    fields: dict[str, Any] = {
+        "kind": "rl" if part == "rl" else "sft",
+        "name": "stage",
+        "data": "data",
+        "optimizer": OPTIMIZER,
+    }
+    objective: Objective
+    if part == "rl":
+        provider = cast(Provider, SimpleNamespace(gives_ids=True))
+        stage = RlStage(**fields, num_steps=1, max_new_tokens=longest)
+        objective = OnlineRl(stage, [], provider, Path(), 0, model, [])
+    else:
+        objective = Supervised(SupervisedStage(**fields, num_epochs=1), [], [])
+    max_tokens = objective.config.micro_batch_tokens
 
     def work() -> float:
-        data, num_tokens = objective.step_data(0), 0
-        for batch in pack(data.units, stage.micro_batch_tokens):
-            loss, _ = objective.loss(model, batch, data.denominator)
-            loss.backward()
-            optimizer.accumulate()
-            num_tokens += batch.num_tokens
-        optimizer.step(1.0)
+        with sharing(num_workers) as workers:
+            shares = accumulate(
+                lambda batch: objective.loss(model, batch, num_learned), optimizer, units, max_tokens, workers
+            )
+            num_tokens = sum(share.num_tokens for share in shares)
+            optimizer.step(1.0, workers=workers)
         return num_tokens
 
     return work
 
 
+@contextmanager
+def sharing(num_workers: int | None) -> Iterator[Workers]:
+    """As `computing` does for a model that is worth it."""
+    if num_workers is None:
+        yield ALONE
+        return
+    with ThreadPoolExecutor(num_workers, "train", torch.set_num_threads, (1,)) as pool:
+        yield Workers(num_workers, True, pool)
+
+
 def ways(part: str, shape: str) -> dict[str, tuple[int, Work]]:
-    """By name: how many threads this process has, and what it does."""
+    """By name: how many threads torch has, and what is done."""
     cores, dtype = num_cores(), resolve_dtype()
-    if part == "train":
-        work = training(shape, dtype)
-        return {"1 thread": (1, work), f"{cores} threads": (cores, work)}
+    if part != "decode":
+        alone, shared = (training(part, shape, dtype, num_workers) for num_workers in (None, cores))
+        return {"1 thread": (1, alone), f"{cores} threads": (cores, alone), f"{cores} workers": (1, shared)}
     alone, shared = decoding(shape, dtype, Engine), decoding(shape, dtype, ShardedEngine)
     return {"1 thread": (1, alone), f"{cores} threads": (cores, alone), f"{cores} processes": (1, shared)}
 
 
-def rate(threads: int, work: Work, seconds: float) -> float:
-    """Tokens a second with so many threads."""
+def rate(threads: int, work: Work, seconds: float) -> tuple[float, float]:
+    """Tokens a second with so many threads, and tokens a second of processor time, of all of this process's threads."""
     torch.set_num_threads(threads)
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     tokens = work()
     while time.perf_counter() - started < seconds:
         tokens += work()
-    return tokens / (time.perf_counter() - started)
+    return tokens / (time.perf_counter() - started), tokens / (time.process_time() - started_cpu)
 
 
 def compare(shape: str, part: str, args: argparse.Namespace, spinners: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Prints a table: a row for each number of threads, a column for each number of spinning processes."""
-    found: dict[tuple[str, int], list[float]] = {}
+    """Prints a table: a row for each way, a column for each number of spinning processes, and the fair shares."""
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
     contestants = ways(part, shape)
     for threads, work in contestants.values():  # to warm up
         rate(threads, work, 0.0)
@@ -154,12 +194,18 @@ def compare(shape: str, part: str, args: argparse.Namespace, spinners: Sequence[
                 with beside(spinners, number):
                     found.setdefault((name, number), []).append(rate(threads, work, args.seconds))
     size = SHAPES[shape].num_parameters / 1e6
-    print(f"\n{shape} ({size:.1f}M), {part}, {resolve_dtype()}: tokens a second; times one thread beside none")
-    print(" " * 14 + "".join(f"{f'beside {number}':>20}" for number in args.spinners))
-    first = statistics.median(found["1 thread", args.spinners[0]])
+    print(f"\n{shape} ({size:.1f}M), {part}, {resolve_dtype()}: tokens a second; times one thread beside none;")
+    print("in brackets tokens a second of processor time (of this process alone)")
+    print(" " * 14 + "".join(f"{f'beside {number}':>29}" for number in args.spinners))
+    first = statistics.median(rate for rate, _ in found["1 thread", args.spinners[0]])
     for name in contestants:
-        medians = [statistics.median(found[name, number]) for number in args.spinners]
-        print(f"  {name:<12}" + "".join(f"{median:>12,.0f} {median / first:>6.2f}x" for median in medians), flush=True)
+        line = f"  {name:<12}"
+        for number in args.spinners:
+            by_clock, by_cpu = (statistics.median(rates) for rates in zip(*found[name, number], strict=True))
+            line += f"{by_clock:>12,.0f} {by_clock / first:>6.2f}x {f'({by_cpu:,.0f})':>8}"
+        print(line, flush=True)
+    fair = [num_cores() / (num_cores() + number) for number in args.spinners]
+    print("  fair share  " + "".join(f"{share:>19.2f} of idle  " for share in fair), flush=True)
 
 
 def stories(args: argparse.Namespace, spinners: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -183,7 +229,7 @@ def main() -> None:
     split, numbers = partial(str.split, sep=","), lambda text: [int(number) for number in text.split(",")]
     parser = argparse.ArgumentParser()
     parser.add_argument("--shapes", type=split, default=["nano", "S", "M"])
-    parser.add_argument("--parts", type=split, default=["decode", "train"])
+    parser.add_argument("--parts", type=split, default=["decode", "train", "rl"])
     parser.add_argument("--spinners", type=numbers, default=[0, 1])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)

@@ -35,6 +35,25 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def with_cores(monkeypatch):
+    """A function: from now on the machine has so many cores, and torch has chosen as many threads."""
+    import torch
+
+    from open_exaone.model import threads
+
+    def have(number: int) -> None:
+        torch.set_num_threads(number)
+        monkeypatch.setattr(threads, "_DEFAULT", number)
+        monkeypatch.setattr(threads, "num_cores", lambda: number)
+
+    before = torch.get_num_threads()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    yield have
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def recipe_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"

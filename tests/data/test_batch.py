@@ -17,9 +17,9 @@ units_of = st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=5), min_si
 )
 
 
-@given(units_of, st.integers(1, 300))
-def test_packing_keeps_every_unit_whole_in_its_order_and_the_limit(units, max_tokens):
-    batches = list(pack(units, max_tokens))
+@given(units_of, st.integers(1, 300), st.integers(1, 6))
+def test_packing_keeps_every_unit_whole_in_its_order_and_the_limit(units, max_tokens, min_batches):
+    batches = list(pack(units, max_tokens, min_batches))
     found = {}
     for batch in batches:
         documents = [ids.tolist() for ids in np.split(batch.ids_T, batch.starts_E[1:-1])]
@@ -38,6 +38,14 @@ def test_packing_leaves_little_room_where_documents_are_ragged():
     lengths = np.exp(np.random.default_rng(0).uniform(np.log(16), np.log(2048), 400)).astype(int)
     batches = list(pack(singles(Document(np.ones(n, int), np.ones(n, bool)) for n in lengths), 4096))
     assert sum(batch.num_tokens for batch in batches[:-1]) > 0.98 * 4096 * (len(batches) - 1)
+
+
+def test_shares_are_as_many_as_asked_for_and_of_like_size():
+    lengths = np.random.default_rng(0).integers(90, 180, 16).tolist()
+    units = singles(Document(np.ones(n, int), np.ones(n, bool)) for n in lengths)
+    sizes = [batch.num_tokens for batch in pack(units, 4096, 4)]
+    assert len(sizes) == 4 and max(sizes) - min(sizes) < 90
+    assert len(list(pack(units, 4096, 20))) == 16 and len(list(pack(units, 300, 4))) > 4
 
 
 def test_learned_tokens_bring_their_document_and_old_logprobs():

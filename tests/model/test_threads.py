@@ -1,28 +1,25 @@
-"""How many threads a model's size is worth, and that the user's own number stays."""
+"""How many threads a model's size is worth, that workers keep order, and that the user's own number stays."""
 
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
-from doubles import make_model
+from doubles import TINY, make_model
 from open_exaone.base.machine import default_threads
 from open_exaone.model import threads
+from open_exaone.model.lora import add_lora
+from open_exaone.model.lora_config import LoraConfig
 from open_exaone.model.threads import WORTH_THREADS, computing, num_threads, threads_for
 
 
 @pytest.fixture(autouse=True)
-def four_threads(monkeypatch):
+def four_cores(with_cores):
     """Torch has taken four threads, and nobody has set another number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    monkeypatch.setattr(threads, "_DEFAULT", 4)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    yield
-    torch.set_num_threads(before)
+    with_cores(4)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +27,7 @@ def four_threads(monkeypatch):
     [
         ("train", 900_000, 2, 1),  # the nano recipe's model
         ("sample", 900_000, 2, 1),
-        ("train", 7_300_000, 2, 2),  # S of benchmarks/shapes.py
+        ("train", 7_300_000, 2, 1),  # S of benchmarks/shapes.py
         ("sample", 7_300_000, 2, 1),
         ("train", 134_000_000, 8, 8),  # M
         ("sample", 134_000_000, 8, 8),
@@ -51,6 +48,48 @@ def test_a_small_model_takes_one_and_a_large_one_all_and_then_it_is_as_before(mo
     monkeypatch.setitem(threads.WORTH_THREADS, "sample", 1)
     with computing(model, "sample"):
         assert torch.get_num_threads() == 4
+
+
+def test_a_small_model_is_trained_by_a_worker_a_core_with_one_of_torch_s_threads_each(with_cores):
+    model, meeting = make_model(), threading.Barrier(4, timeout=60)
+
+    def work(number):
+        meeting.wait()  # all four at once
+        return number, torch.get_num_threads(), threading.get_ident()
+
+    assert num_threads(model, "train") == 4 and num_threads(model, "sample") == 1
+    with computing(model, "train") as workers:
+        found = list(workers.map(work, range(16)))
+    assert [number for number, _, _ in found] == list(range(16))
+    assert {number for _, number, _ in found} == {1} and torch.get_num_threads() == 4
+    assert len({ident for _, _, ident in found} - {threading.get_ident()}) == 4
+    with_cores(1)
+    with computing(model, "train") as workers:
+        assert workers.share_steps and list(workers.map(lambda _: threading.get_ident(), [0])) == [
+            threading.get_ident()
+        ]
+
+
+def test_the_first_failure_ends_the_work_and_waits_for_what_was_begun():
+    num_running, done = [], []
+
+    def work(number):
+        num_running.append(number)
+        if number == 3:
+            raise ValueError(number)
+        done.append(number)
+
+    with pytest.raises(ValueError, match="3"), computing(make_model(), "train") as workers:
+        for _ in workers.map(work, range(1000)):
+            pass
+    assert len(num_running) == len(done) + 1 < 20  # none still runs, and those behind it never began
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("train")]
+
+
+def test_dropout_draws_from_one_generator_so_one_thread_trains():
+    model = make_model(TINY)
+    add_lora(model, LoraConfig(dropout=0.1), seed=0)
+    assert num_threads(model, "train") == 1
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])

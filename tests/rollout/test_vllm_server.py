@@ -251,7 +251,8 @@ def test_an_evaluation_samples_from_a_server_of_the_model(tmp_path: Path) -> Non
     questions = tmp_path / "mine.jsonl"
     questions.write_text('{"question": "How much is 2 + 3?", "answer": "5"}\n' * 2)
     with serving(lambda prompt: reply_ids("hm\n</think>\n\n\\boxed{5}")) as server:
-        options = {"suite": str(questions), "num_samples": 2, "max_new_tokens": 60, "engine": "vllm_server"}
+        options = {"suite": str(questions), "num_samples": 2, "engine": "vllm_server"}
+        options["sampling"] = {"max_new_tokens": 60}
         out, url = tmp_path / "out", {"url": server.url}
         _, report = evaluate(str(model), Choices(**options, engine_options=url, concurrency=3), out=out)
         with pytest.raises(ConfigError, match="--engine-option: url: is missing"):

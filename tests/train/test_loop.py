@@ -17,11 +17,13 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.files import read_jsonl
 from open_exaone.data.batch import join, pack, singles
+from open_exaone.model.threads import WORTH_THREADS
+from open_exaone.train import accumulate
 from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import StepData, train
 from open_exaone.train.settings import LoggingConfig
 from open_exaone.train.supervised import Supervised
-from tiny_stages import copy_of, online_rl, preference, same, some_documents, start, supervised
+from tiny_stages import OPTIMIZER, copy_of, online_rl, preference, same, some_documents, start, supervised
 
 FAILURE = "none of the 24 steps had anything to learn from.*the same reward.*choose problems.*another folder"
 REWARD = f"{Path(__file__).with_name('thought_length.py')}:score"
@@ -84,10 +86,10 @@ class Kill(BaseException):
     """As sudden as SIGKILL: nothing after it runs but this test."""
 
 
-def train_kind(kind, dtype, folder, on_step=lambda row: None):
+def train_kind(kind, dtype, folder, on_step=lambda row: None, config=OPTIMIZER):
     """Trains a stage of this kind in `folder`: its weights and its progress."""
     folder.mkdir(exist_ok=True)
-    model, optimizer = start(dtype=getattr(torch, dtype))
+    model, optimizer = start(config, getattr(torch, dtype))
     if kind == "rl":
         objective = online_rl(model, folder, reward=REWARD)
     else:
@@ -132,6 +134,48 @@ def test_a_killed_run_ends_in_the_same_weights(kind, killed_at, dtype, tmp_path,
         assert [path.read_text() for path in files[0]] == [path.read_text() for path in files[1]]
         versions = [{json.loads(line)["policy_version"] for line in path.open()} for path in files[0]]
         assert versions == [{step} for step in range(8)]
+
+
+@pytest.mark.parametrize("kind", ["supervised", "preference", "rl"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_any_number_of_workers_gives_the_same_run_to_the_bit(kind, dtype, tmp_path, with_cores, monkeypatch):
+    """Gradients in float32, and in the model's own; a step is several shares also for one worker."""
+    monkeypatch.setattr(accumulate, "SHARE_TOKENS", 16)
+    config = OPTIMIZER.model_copy(update={"gradient_dtype": dtype})
+    found = []
+    for number in (1, 2, 4):
+        with_cores(number)
+        masters, _ = train_kind(kind, dtype, tmp_path / str(number), config=config)
+        rows = read_jsonl(tmp_path / str(number) / "metrics.jsonl")
+        found.append(
+            (masters, [{k: v for k, v in row.items() if not any(part in k for part in MEASURED)} for row in rows])
+        )
+    for masters, rows in found[1:]:
+        assert same(masters, found[0][0]) and rows == found[0][1]
+    assert not same(found[0][0], start(config, getattr(torch, dtype))[1].masters)
+
+
+def test_a_step_s_shares_follow_from_its_tokens_and_a_larger_model_has_none(tmp_path, with_cores, monkeypatch):
+    sizes = []
+
+    class Counted(Supervised):
+        def loss(self, model, batch, denominator):
+            sizes.append(batch.num_tokens)
+            return super().loss(model, batch, denominator)
+
+    def sizes_with(num_cores):
+        sizes.clear()
+        with_cores(num_cores)
+        (folder := tmp_path / str(len(list(tmp_path.iterdir())))).mkdir()
+        objective = Counted(**vars(supervised(num_epochs=0.4)))
+        train(*start(), objective, folder, lambda row: None)
+        return sorted(sizes)
+
+    monkeypatch.setattr(accumulate, "SHARE_TOKENS", 16)
+    assert 3 < len(sizes_with(1)) <= accumulate.MAX_SHARES
+    assert sizes_with(4) == sizes_with(1)
+    monkeypatch.setitem(WORTH_THREADS, "train", 1)
+    assert len(sizes_with(4)) == 1
 
 
 def test_nor_do_two_threads_change_where_a_killed_run_ends(tmp_path, train_whole, two_threads):

@@ -3,6 +3,7 @@
 What is packed are units: documents that a loss compares, such as the two replies of a pair, stay in one batch.
 """
 
+import heapq
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,16 +42,39 @@ def singles(documents: Iterable[Document]) -> list[Unit]:
     return [(document,) for document in documents]
 
 
-def pack(units: Sequence[Unit], max_tokens: int) -> Iterator[Batch]:
+def pack(units: Sequence[Unit], max_tokens: int, min_batches: int = 1) -> Iterator[Batch]:
     """Packs units into as few batches of at most `max_tokens` as best fit finds; the longest ones go first.
 
     No token is padding: attention goes document by document, so that a batch need not be a rectangle. No unit is
     split: one of more than `max_tokens` is a batch of its own.
+
+    Args:
+        min_batches: where fewer would do, so many of like size, as far as there are units and none gets too long.
     """
     lengths = [sum(len(document.ids) for document in unit) for unit in units]
+    bins = _best_fit(lengths, max_tokens)
+    if len(bins) < min_batches:
+        balanced = _balanced(lengths, min_batches)
+        fits = all(len(places) == 1 or sum(lengths[unit] for unit in places) <= max_tokens for places in balanced)
+        bins = balanced if fits else bins
+    return (join([units[unit] for unit in places], places) for places in bins)
+
+
+def _balanced(lengths: Sequence[int], num_bins: int) -> list[list[int]]:
+    """Each into the bin that has least, the longest first."""
+    bins: list[list[int]] = [[] for _ in range(min(num_bins, len(lengths)))]
+    filled = [(0, index) for index in range(len(bins))]
+    for unit in sorted(range(len(lengths)), key=lambda unit: -lengths[unit]):
+        num_tokens, index = filled[0]
+        bins[index].append(unit)
+        heapq.heapreplace(filled, (num_tokens + lengths[unit], index))
+    return bins
+
+
+def _best_fit(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     bins: list[list[int]] = []
     rooms: list[tuple[int, int]] = []  # (tokens left, bin), sorted
-    for unit in sorted(range(len(units)), key=lambda unit: -lengths[unit]):
+    for unit in sorted(range(len(lengths)), key=lambda unit: -lengths[unit]):
         length = lengths[unit]
         place = bisect_left(rooms, (length, -1))
         if place < len(rooms):
@@ -60,7 +84,7 @@ def pack(units: Sequence[Unit], max_tokens: int) -> Iterator[Batch]:
             bins.append([])
         bins[index].append(unit)
         insort(rooms, (room - length, index))
-    return (join([units[unit] for unit in places], places) for places in bins)
+    return bins
 
 
 def join(units: Sequence[Unit], places: Sequence[int] | None = None) -> Batch:

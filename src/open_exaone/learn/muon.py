@@ -1,6 +1,7 @@
 """Muon (Jordan et al. 2024), as torch has it, but for many small matrices: those of one shape are computed together."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -8,8 +9,10 @@ import torch
 from torch import Tensor
 
 from open_exaone.base.machine import has_fast_cpu_bfloat16
+from open_exaone.model.threads import ALONE, Workers
 
-TOGETHER = 2**22  # values of the matrices that are computed together; a larger one is computed alone
+# Values of the matrices that are computed together, so that workers have parts of like size; a larger one is alone.
+TOGETHER, TOGETHER_ON_GPU = 2**18, 2**22
 
 
 class Muon(torch.optim.Muon):
@@ -19,14 +22,17 @@ class Muon(torch.optim.Muon):
     that has no fast bfloat16 takes float32, which there is also 10 to 40 times as fast.
     """
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Moves the weights that have a gradient; there is no closure."""
+    def step(  # type: ignore[override]
+        self, closure: Callable[[], float] | None = None, workers: Workers = ALONE
+    ) -> None:
+        """Moves the weights that have a gradient, each worker those of a part; there is no closure."""
         assert closure is None
         for group in self.param_groups:
-            for weights in _of_one_shape([weight for weight in group["params"] if weight.grad is not None]):
-                self._move(group, weights)
+            alike = _of_one_shape([weight for weight in group["params"] if weight.grad is not None])
+            for _ in workers.map(partial(self._move, group), alike):
+                pass
 
+    @torch.no_grad()
     def _move(self, group: dict[str, Any], weights: Sequence[Tensor]) -> None:
         rate, momentum = group["lr"], group["momentum"]
         updates = []
@@ -62,8 +68,9 @@ def orthogonal(x_WRC: Tensor, coefficients: tuple[float, float, float], num_step
 def _of_one_shape(weights: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
     for _, alike in groupby(sorted(weights, key=_shape), key=_shape):
         found = list(alike)
-        size = max(1, TOGETHER // found[0].numel())
-        yield from (found[start : start + size] for start in range(0, len(found), size))
+        most = TOGETHER if found[0].device.type == "cpu" else TOGETHER_ON_GPU
+        number = min(len(found), -(-len(found) * found[0].numel() // most))
+        yield from (found[start::number] for start in range(number))
 
 
 def _shape(weight: Tensor) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.muon import Muon
+from open_exaone.model.threads import ALONE, Workers
 
 # How many gradient values are held in float32 at once where gradients are kept in bfloat16, or one weight's; and how
 # many for their norm.
@@ -86,12 +87,13 @@ class MasterOptimizer:
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
             weight.grad = None
 
-    def step(self, rate: float, *, skip_above: float | None = None) -> float:
+    def step(self, rate: float, *, skip_above: float | None = None, workers: Workers = ALONE) -> float:
         """Moves the weights, and clears the gradients.
 
         Args:
             rate: this step's share of the peak learning rates.
             skip_above: nothing moves if the gradient's norm is greater than this.
+            workers: share out what Muon computes.
 
         Returns:
             the gradient's norm before clipping. If it is not finite, or zero, nothing moves and no state changes:
@@ -107,7 +109,7 @@ class MasterOptimizer:
             if self._keeps_gradients:
                 _hand_back()
             if moves:
-                self._move(names, norm)
+                self._move(names, norm, workers)
             self._clear(names)
         if self._keeps_gradients:
             _hand_back()
@@ -130,7 +132,7 @@ class MasterOptimizer:
         norms = [torch.linalg.vector_norm(part, dtype=torch.float32) for part in parts]
         return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.tensor(0.0)
 
-    def _move(self, names: Iterable[str], norm: Tensor) -> None:
+    def _move(self, names: Iterable[str], norm: Tensor, workers: Workers) -> None:
         masters = [self.masters[name] for name in names]
         if self._keeps_gradients:
             for name, master in zip(names, masters, strict=True):
@@ -140,7 +142,10 @@ class MasterOptimizer:
         if self.config.max_gradient_norm is not None:
             nn.utils.clip_grads_with_norm_(masters, self.config.max_gradient_norm, norm)
         for optimizer in self.optimizers:
-            optimizer.step()
+            if isinstance(optimizer, Muon):
+                optimizer.step(workers=workers)
+            else:
+                optimizer.step()
         self._write_back(names)
 
     @torch.no_grad()

@@ -1,19 +1,58 @@
-"""How many of torch's threads compute a model: one, where it is so small that several would wait for each other."""
+"""How a CPU's cores compute a model: torch's threads one operation together, or workers of one thread a share each."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import torch
+from torch import nn
 
-from open_exaone.base.machine import default_threads, has_own_threads
+from open_exaone.base.machine import default_threads, has_own_threads, num_cores
 from open_exaone.model.transformer import LanguageModel
 
 Act = Literal["train", "sample"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-# Parameters from which a model is computed by several threads; measured by benchmarks/busy.py, see docs/decisions.md.
-WORTH_THREADS: dict[Act, int] = {"train": 2_000_000, "sample": 16_000_000}
+# Parameters from which an operation is worth several threads; measured by benchmarks/busy.py, see docs/decisions.md.
+WORTH_THREADS: dict[Act, int] = {"train": 16_000_000, "sample": 16_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Threads of Python that compute a model side by side, each with one of torch's threads.
+
+    torch releases the interpreter inside its operations. Workers wait without spinning, and only where their results
+    are put together: a core that another process keeps busy delays a share, not every operation.
+    """
+
+    number: int = 1  # one is the caller's own thread
+    share_steps: bool = False  # whether a step is divided into shares: as the model's size says, however many work
+    pool: ThreadPoolExecutor | None = None
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """The items' results in their order; of those that are computed, two a worker are held at most.
+
+        Raises:
+            what the function raises; at the first such item in their order.
+        """
+        if self.pool is None:
+            yield from map(function, items)
+            return
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            if len(waiting) == 2 * self.number:
+                yield waiting.popleft().result()
+            waiting.append(self.pool.submit(function, item))
+        while waiting:
+            yield waiting.popleft().result()
+
+
+ALONE = Workers()
 
 
 def torchs_own(number: int, possible: Collection[int] | None) -> int | None:
@@ -29,30 +68,42 @@ _DEFAULT = torchs_own(torch.get_num_threads(), default_threads())  # torch's own
 
 
 def threads_for(act: Act, num_parameters: int, available: int) -> int:
-    """One for a model of fewer parameters than are worth more, else all."""
+    """How many of torch's threads compute one operation: one in a model of fewer parameters than are worth more."""
     return 1 if num_parameters < WORTH_THREADS[act] else available
 
 
 def num_threads(model: LanguageModel, act: Act) -> int:
-    """How many threads compute a model: by its size; torch's number on a GPU, and where the user has set one."""
+    """How many threads compute a model: a small one is trained by a worker a core, and sampled from by one thread.
+
+    torch's own number with larger ones, on a GPU, and where the user has set one.
+    """
     number = torch.get_num_threads()
-    if model.device.type != "cpu" or not is_ours_to_choose():
+    if not _is_ours(model, act):
         return number
-    return threads_for(act, model.config.num_parameters, number)
+    draws = any(isinstance(part, nn.Dropout) for part in model.modules())  # from one generator, in one order
+    return 1 if act == "sample" or draws else min(number, num_cores())
 
 
 @contextmanager
-def computing(model: LanguageModel, act: Act) -> Iterator[None]:
-    """Within it torch has `num_threads` threads; behind it, as many as before."""
-    before, chosen = torch.get_num_threads(), num_threads(model, act)
-    if chosen == before:
-        yield
+def computing(model: LanguageModel, act: Act) -> Iterator[Workers]:
+    """Within it a small model has one of torch's threads, and in training workers; behind it all is as before."""
+    if not _is_ours(model, act):
+        yield ALONE
         return
-    torch.set_num_threads(chosen)
+    before, number = torch.get_num_threads(), num_threads(model, act)
+    pool = None if number == 1 else ThreadPoolExecutor(number, "train", torch.set_num_threads, (1,))
+    torch.set_num_threads(1)
     try:
-        yield
+        yield Workers(number, act == "train", pool)
     finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+
+
+def _is_ours(model: LanguageModel, act: Act) -> bool:
+    is_small = model.config.num_parameters < WORTH_THREADS[act]
+    return is_small and model.device.type == "cpu" and is_ours_to_choose()
 
 
 def is_ours_to_choose() -> bool:

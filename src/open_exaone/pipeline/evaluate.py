@@ -137,10 +137,17 @@ def _with_suite(choices: Choices, config: EvaluationConfig) -> Choices:
     """The choices with the suite that a run was measured on, as it was, but for what is chosen."""
     if config.suite is None:
         return choices
-    names = ("suite", "limit", "num_samples", "seed", "max_new_tokens", "temperature", "top_p")
-    own = {name: getattr(config, name) for name in names if getattr(choices, name) is None}
-    modes = None if config.mode is None else (config.mode.replace("_", "-"),)
-    return replace(choices, rows={**config.rows, **choices.rows}, modes=choices.modes or modes, **own)
+    own = config.sampling
+    num_samples = own.pop("num_samples", None)
+    return replace(
+        choices,
+        suite=config.suite,
+        limit=choices.limit or config.limit,
+        num_samples=choices.num_samples or num_samples,
+        rows={**config.rows, **choices.rows},
+        modes=choices.modes or (None if config.mode is None else (config.mode.replace("_", "-"),)),
+        sampling={**own, **choices.sampling},
+    )
 
 
 def _planned(

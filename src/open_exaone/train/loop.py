@@ -15,12 +15,13 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.log import logger
 from open_exaone.base.machine import peak_rss_bytes
-from open_exaone.data.batch import Batch, pack
+from open_exaone.data.batch import Batch
 from open_exaone.data.document import Document, Unit
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.learn.schedule import rate_at
-from open_exaone.model.threads import computing
+from open_exaone.model.threads import Workers, computing
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.train.accumulate import Metrics, accumulate
 from open_exaone.train.config import StageConfig
 from open_exaone.train.metrics import MAX_NORMS, MetricsWriter, Pace, spike_limit
 from open_exaone.train.mfu import peak_flops
@@ -36,7 +37,6 @@ WHY_EMPTY = (
     "that distinguishes more of them"
 )
 
-Metrics = dict[str, float]
 OnStep = Callable[[dict[str, Any]], None]
 
 
@@ -69,7 +69,7 @@ class Objective(Protocol):
         ...
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
-        """The micro-batch's share of the step's loss, and metrics.
+        """The micro-batch's share of the step's loss, and metrics; called by several threads at a time.
 
         Metrics add up over micro-batches; of those named `max_…` the greatest stands.
         """
@@ -144,8 +144,7 @@ def _step_and_save(run: "_Run", saver: Saver, watching: MetricsWriter, on_step: 
             saver.save(progress, before, watching.num_bytes, wait=True)
         raise
     if run.measure is not None:
-        with computing(run.model, "train"):
-            row |= run.measure(progress.step)
+        row |= run.measure(progress.step)
     watching.log(row)
     on_step(row)
     saver.note(row)
@@ -188,9 +187,9 @@ class _Run:
         started += data.waited_s
         self.pace.act(time.perf_counter() - started)
         rate = rate_at(config.optimizer, progress.step, self.objective.num_steps)
-        with computing(self.model, "train"):
-            totals, num_tokens = self._gradients(data)
-            norm, is_skipped = self._move(rate)
+        with computing(self.model, "train") as workers:
+            totals, num_tokens = self._gradients(data, workers)
+            norm, is_skipped = self._move(rate, workers)
         self._warn_of_empty(data, num_tokens)
         seconds = time.perf_counter() - started
         progress.step += 1
@@ -211,22 +210,22 @@ class _Run:
         counts = {"skipped_steps": progress.skipped_steps, "empty_steps": progress.empty_steps}
         return {**place, **finite, "skipped": is_skipped, **counts}
 
-    def _gradients(self, data: StepData) -> tuple[Metrics, int]:
-        """Adds up the step's gradients, micro-batch by micro-batch: metrics, and how many tokens went through."""
+    def _gradients(self, data: StepData, workers: Workers) -> tuple[Metrics, int]:
+        """Adds up the step's gradients: metrics, and how many tokens went through."""
         self.model.train()
         totals: Metrics = {}
         num_tokens = 0
-        for batch in pack(data.units, self.objective.config.micro_batch_tokens):
-            interrupt.check()
-            started = time.perf_counter()
-            loss, metrics = self.objective.loss(self.model, batch, data.denominator)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.accumulate()
-            num_tokens += batch.num_tokens
-            for name, value in {"loss": float(loss.detach()), **metrics}.items():
+
+        def loss_of(batch: Batch) -> tuple[Tensor, Metrics]:
+            return self.objective.loss(self.model, batch, data.denominator)
+
+        max_tokens = self.objective.config.micro_batch_tokens
+        for share in accumulate(loss_of, self.optimizer, data.units, max_tokens, workers):
+            num_tokens += share.num_tokens
+            for name, value in share.metrics.items():
                 before = totals.get(name, value if name.startswith("max_") else 0.0)
                 totals[name] = max(before, value) if name.startswith("max_") else before + value
-            self.pace.act(time.perf_counter() - started)
+            self.pace.act(share.seconds)
         return totals, num_tokens
 
     def _warn_of_empty(self, data: StepData, num_tokens: int) -> None:
@@ -241,11 +240,11 @@ class _Run:
             self.has_warned_of_empty = True
             logger.warning("%d steps in a row had nothing to learn from: %s", MAX_EMPTY_STEPS, self.progress.why_empty)
 
-    def _move(self, rate: float) -> tuple[float, bool]:
+    def _move(self, rate: float, workers: Workers) -> tuple[float, bool]:
         """Moves the weights, unless the gradient is not finite or a spike: its norm, and whether it was skipped."""
         norms = self.progress.norms
         limit = spike_limit(norms, self.logging.spike_factor)
-        norm = self.optimizer.step(rate, skip_above=limit)
+        norm = self.optimizer.step(rate, skip_above=limit, workers=workers)
         is_skipped = not math.isfinite(norm) or (limit is not None and norm > limit)
         if not is_skipped and norm > 0:  # a step from which nothing was learned says nothing of later ones
             norms.append(norm)

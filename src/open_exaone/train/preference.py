@@ -10,9 +10,10 @@ from open_exaone.data.batch import Batch
 from open_exaone.data.document import Document
 from open_exaone.learn.preference import PREFERENCE_LOSSES, Replies
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.train.accumulate import Metrics
 from open_exaone.train.config import PreferenceStage
 from open_exaone.train.forward import learned_logprobs, summed
-from open_exaone.train.loop import Metrics, StepData
+from open_exaone.train.loop import StepData
 
 
 @dataclass(frozen=True)

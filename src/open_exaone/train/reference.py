@@ -14,7 +14,7 @@ from torch import Tensor
 from open_exaone.base import interrupt
 from open_exaone.base.files import write_atomically
 from open_exaone.base.log import logger
-from open_exaone.data.batch import pack
+from open_exaone.data.batch import Batch, pack
 from open_exaone.data.document import Document
 from open_exaone.data.store import Lazy
 from open_exaone.model.lora import without_lora
@@ -62,19 +62,24 @@ def _referenced(pair: Pair, logprobs: Sequence[float]) -> Pair:
     return chosen, rejected
 
 
-@torch.no_grad()
 def _compute(pairs: Sequence[Pair], model: LanguageModel, max_tokens: int) -> Tensor:
     """[U, 2]: Σ log p over each reply's learned tokens, float32."""
     logprobs_U2 = torch.empty(len(pairs), 2)
     was_training = model.training
     model.eval()
-    with computing(model, "train"), without_lora(model):
+
+    @torch.no_grad()
+    def sums_of(batch: Batch) -> tuple[Tensor, Tensor]:
+        interrupt.check()
+        logprobs_M, _, documents_M = learned_logprobs(model, batch)
+        sums_D = summed(logprobs_M, documents_M, len(batch.units_D)).cpu()
+        return torch.from_numpy(batch.units_D[::2]), sums_D.view(-1, 2)
+
+    with computing(model, "train") as workers, without_lora(model):
         for first in range(0, len(pairs), PAIRS_AT_ONCE):
-            for batch in pack(pairs[first : first + PAIRS_AT_ONCE], max_tokens):
-                interrupt.check()
-                logprobs_M, _, documents_M = learned_logprobs(model, batch)
-                sums_D = summed(logprobs_M, documents_M, len(batch.units_D)).cpu()
-                logprobs_U2[first + torch.from_numpy(batch.units_D[::2])] = sums_D.view(-1, 2)
+            batches = pack(pairs[first : first + PAIRS_AT_ONCE], max_tokens)
+            for units_U, sums_U2 in workers.map(sums_of, batches):
+                logprobs_U2[first + units_U] = sums_U2
     model.train(was_training)
     return logprobs_U2
 

@@ -27,10 +27,11 @@ from open_exaone.rewards.rubric import sum_size, weights_of
 from open_exaone.rollout.judge_outage import Patience
 from open_exaone.rollout.provider import Provider, requests_for
 from open_exaone.rollout.run import Judging, judge_groups, sample_requests
+from open_exaone.train.accumulate import Metrics
 from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
 from open_exaone.train.config import RlStage
 from open_exaone.train.forward import learned_logprobs
-from open_exaone.train.loop import Metrics, StepData
+from open_exaone.train.loop import StepData
 from open_exaone.train.rollout_metrics import rollout_metrics, why_empty
 from open_exaone.train.state import fingerprint_of
 from open_exaone.verify.own import file_of, is_own

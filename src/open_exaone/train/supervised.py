@@ -10,9 +10,10 @@ from open_exaone.data.batch import Batch, singles
 from open_exaone.data.document import Document
 from open_exaone.learn.cross_entropy import SUPERVISED_LOSSES
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.train.accumulate import Metrics
 from open_exaone.train.config import SupervisedStage
 from open_exaone.train.forward import learned_states
-from open_exaone.train.loop import Metrics, StepData
+from open_exaone.train.loop import StepData
 
 
 @dataclass(frozen=True)

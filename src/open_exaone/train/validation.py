@@ -7,11 +7,12 @@ from dataclasses import replace
 import torch
 
 from open_exaone.base import interrupt
-from open_exaone.data.batch import pack, singles
+from open_exaone.data.batch import Batch, pack, singles
 from open_exaone.data.document import Document
 from open_exaone.learn.cross_entropy import CrossEntropy
+from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.train.loop import Metrics
+from open_exaone.train.accumulate import Metrics
 from open_exaone.train.supervised import Supervised
 
 
@@ -29,15 +30,18 @@ def validating(
     return measure
 
 
-@torch.no_grad()
 def validation_loss(learning: Supervised, model: LanguageModel, documents: Sequence[Document]) -> float:
     """The mean plain cross-entropy over all learned tokens, in nats, whatever is trained. NaN where interrupted."""
     model.eval()
     plain = learning.config.model_copy(update={"loss": CrossEntropy()})
-    objective, total, num_learned = replace(learning, config=plain), 0.0, 0
-    for batch in pack(singles(documents), plain.micro_batch_tokens):
+    objective = replace(learning, config=plain)
+
+    @torch.no_grad()
+    def loss_of(batch: Batch) -> tuple[float, int]:
         if interrupt.requested():  # the step is done, and its state is to be saved now
-            return math.nan
-        total += float(objective.loss(model, batch, 1.0)[0])
-        num_learned += int(batch.loss_mask_T.sum())
-    return total / max(1, num_learned)
+            return math.nan, 0
+        return float(objective.loss(model, batch, 1.0)[0]), int(batch.loss_mask_T.sum())
+
+    with computing(model, "train") as workers:
+        found = list(workers.map(loss_of, pack(singles(documents), plain.micro_batch_tokens)))
+    return sum(loss for loss, _ in found) / max(1, sum(number for _, number in found))

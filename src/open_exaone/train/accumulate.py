@@ -1,0 +1,72 @@
+"""A step's gradients, added up micro-batch by micro-batch; of a small model, several threads compute a share each."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from open_exaone.base import interrupt
+from open_exaone.data.batch import Batch, pack
+from open_exaone.data.document import Unit
+from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.model.threads import Workers
+
+# A step is divided into 1, 2, 4 or 8 shares of at least so many tokens: smaller ones cost a fifth more processor time.
+# See docs/decisions.md.
+MAX_SHARES, SHARE_TOKENS = 8, 600
+
+Metrics = dict[str, float]
+
+
+class Share(NamedTuple):
+    """What a micro-batch adds to its step, besides its gradient."""
+
+    metrics: Metrics
+    num_tokens: int
+    seconds: float  # that it took, during which an interruption waits
+
+
+def accumulate(
+    loss_of: Callable[[Batch], tuple[Tensor, Metrics]],
+    optimizer: MasterOptimizer,
+    units: Sequence[Unit],
+    max_tokens: int,
+    workers: Workers,
+) -> Iterator[Share]:
+    """Adds up the gradients of a step, and gives what was computed micro-batch by micro-batch.
+
+    Micro-batches, and the order in which they are added up, follow from the units alone: any number of workers gives
+    the same sum to the bit.
+
+    Args:
+        loss_of: a micro-batch's part of the step's loss, and metrics; workers call it side by side.
+        max_tokens: of a micro-batch.
+
+    Raises:
+        Interrupted: at Ctrl-C or SIGTERM, between micro-batches.
+    """
+    weights = list(optimizer.weights.values())
+
+    def compute(batch: Batch) -> tuple[Share, Sequence[Tensor | None]]:
+        interrupt.check()
+        started = time.perf_counter()
+        loss, metrics = loss_of(batch)
+        gradients: Sequence[Tensor | None] = ()
+        if workers.number == 1:  # into the weights' own: a second gradient of all weights never stands beside them
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        metrics = {"loss": float(loss.detach()), **metrics}
+        return Share(metrics, batch.num_tokens, time.perf_counter() - started), gradients
+
+    num_tokens = sum(len(document.ids) for unit in units for document in unit)
+    power = max(1, num_tokens // SHARE_TOKENS).bit_length() - 1
+    num_shares = min(MAX_SHARES, 1 << power) if workers.share_steps else 1
+    for share, gradients in workers.map(compute, pack(units, max_tokens, num_shares)):
+        for weight, gradient in zip(weights, gradients, strict=False):
+            if gradient is not None:
+                weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+        optimizer.accumulate()
+        yield share
