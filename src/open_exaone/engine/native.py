@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from open_exaone.base.machine import num_cores
+from open_exaone.base.records import Sampling
 from open_exaone.engine.backend import Tokens
 from open_exaone.engine.request import Sample, prompt_of
 from open_exaone.engine.sampling import needs_counts
@@ -21,6 +22,7 @@ from open_exaone.model.rope import inverse_frequencies
 from open_exaone.model.threads import is_ours_to_choose
 from open_exaone.model.transformer import LanguageModel
 
+MOST_SETTINGS = 256  # that are kept
 MOST_STEPS = 16  # of one call: then others may enter, and Ctrl-C is heeded
 
 _NORMS = {
@@ -63,6 +65,7 @@ class NativeBackend:
         self._taken: dict[tuple[str, int], tuple[int, ...] | None] = {}  # what each part was when it was packed
         self._end_ids = end_ids
         self._rows: dict[Sample, _Row] = {}
+        self._settings: dict[Sampling, _Settings] = {}
 
     @property
     def num_threads(self) -> int:
@@ -97,7 +100,8 @@ class NativeBackend:
         self._decoder.prefill(sequences, self.num_threads)
 
     def decode(self, samples: Sequence[Sample], num_steps: Sequence[int]) -> list[Tokens]:
-        sequences = np.concatenate([self._row(sample).fields for sample in samples])
+        joined = bytearray(b"".join([self._row(sample).fields for sample in samples]))
+        sequences = np.frombuffer(joined, SEQUENCE)
         places_B = np.arange(len(samples))
         last_B = np.array([(sample.ids or prompt_of(sample.request))[-1] for sample in samples], np.int32)
         sequences["num_ids"] = 1
@@ -135,7 +139,12 @@ class NativeBackend:
     def _row(self, sample: Sample) -> "_Row":
         row = self._rows.get(sample)
         if row is None:
-            row = self._rows[sample] = _Row(sample, self._model.config.vocab_size, self._end_ids)
+            sampling = sample.request.sampling
+            if sampling not in self._settings:
+                if len(self._settings) >= MOST_SETTINGS:
+                    self._settings.clear()
+                self._settings[sampling] = _Settings(sampling, self._end_ids)
+            row = self._rows[sample] = _Row(sample, self._settings[sampling], self._model.config.vocab_size)
         return row
 
     def _forced(self, samples: Sequence[Sample], sequences: NDArray[np.void]) -> list[NDArray[np.int32]]:
@@ -148,27 +157,18 @@ class NativeBackend:
         return kept
 
 
-class _Row:
-    """What stays of a sample's sequence from call to call, and the arrays that it points to."""
+class _Settings:
+    """What sequences of one sampling have in common, and the arrays that it points to."""
 
-    def __init__(self, sample: Sample, vocab_size: int, end_ids: frozenset[int]) -> None:
-        sampling = sample.request.sampling
+    def __init__(self, sampling: Sampling, end_ids: frozenset[int]) -> None:
         self.fields = np.zeros(1, SEQUENCE)
         self._kept: list[NDArray[np.generic]] = []
         for name in ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"):
             self.fields[name] = getattr(sampling, name)
         self.fields["top_k"] = sampling.top_k or 0
-        self._point("uniforms", sample.uniforms_T)
         ends = np.array(sorted({*end_ids, *sampling.stop_ids}), np.int32)
         self._point("end_ids", ends)
         self.fields["num_end_ids"] = len(ends)
-        if needs_counts(sampling):
-            counts_V = np.bincount(np.array(sample.ids, np.int64), minlength=vocab_size).astype(np.uint16)
-            self._point("counts", counts_V)
-        if sampling.repetition_penalty != 1:
-            is_in_prompt_V = np.zeros(vocab_size, np.uint8)
-            is_in_prompt_V[list(prompt_of(sample.request))] = 1
-            self._point("is_in_prompt", is_in_prompt_V)
         if sampling.logit_bias:
             ids, biases = zip(*sampling.logit_bias, strict=True)
             self._point("bias_ids", np.array(ids, np.int32))
@@ -178,6 +178,26 @@ class _Row:
     def _point(self, field: str, array: NDArray[np.generic]) -> None:
         self._kept.append(array)
         self.fields[field] = _address(array)
+
+
+class _Row:
+    """What stays of a sample's sequence from call to call, as bytes, and the arrays that it points to."""
+
+    def __init__(self, sample: Sample, settings: _Settings, vocab_size: int) -> None:
+        fields = settings.fields.copy()
+        fields["uniforms"] = _address(sample.uniforms_T)
+        self._kept: list[object] = [settings, sample.uniforms_T]
+        sampling = sample.request.sampling
+        if needs_counts(sampling):
+            counts_V = np.bincount(np.array(sample.ids, np.int64), minlength=vocab_size).astype(np.uint16)
+            fields["counts"] = _address(counts_V)
+            self._kept.append(counts_V)
+        if sampling.repetition_penalty != 1:
+            is_in_prompt_V = np.zeros(vocab_size, np.uint8)
+            is_in_prompt_V[list(prompt_of(sample.request))] = 1
+            fields["is_in_prompt"] = _address(is_in_prompt_V)
+            self._kept.append(is_in_prompt_V)
+        self.fields = fields.tobytes()
 
 
 def _address(array: NDArray[np.generic]) -> int:

@@ -111,6 +111,22 @@ class Sample:
         if is_found or (self.stop is not None and self.stop_strings.finish()):
             self.stop = StopReason.STOP_STRING
 
+    def extend(
+        self,
+        ids_T: Sequence[int],
+        logprobs_T: Sequence[float],
+        sampling_logprobs_T: Sequence[float],
+        end_ids: frozenset[int],
+    ) -> None:
+        """Takes several tokens, of which only the last may be a stop id; those behind a stop string are left out."""
+        num_before = len(ids_T) - 1 if self.stop_strings is None else 0  # that cannot be the last
+        self.ids += ids_T[:num_before]
+        self.logprobs += logprobs_T[:num_before]
+        self.sampling_logprobs += sampling_logprobs_T[:num_before]
+        for place in range(max(0, num_before), len(ids_T)):
+            if self.stop is None:
+                self.append(ids_T[place], logprobs_T[place], sampling_logprobs_T[place], end_ids)
+
     def fail(self) -> None:
         """Ends it where its next token cannot be drawn."""
         self.stop = StopReason.ERROR

@@ -108,11 +108,11 @@ class Session:
     def _take(self, sample: Sample, tokens: Tokens) -> None:
         assert sample.table is not None
         sample.was_cut |= tokens.was_cut
-        for token in zip(tokens.ids_T, tokens.logprobs_T, tokens.sampling_logprobs_T, strict=False):
-            sample.append(*token, self._end_ids)
-            if sample.stop is not None:
-                return
-        sample.table.length += len(tokens.ids_T)
+        num = len(tokens.ids_T)
+        sample.extend(tokens.ids_T, tokens.logprobs_T[:num], tokens.sampling_logprobs_T[:num], self._end_ids)
+        if sample.stop is not None:
+            return
+        sample.table.length += num
         sample.table.trim()
         if not tokens.is_valid:
             sample.fail()
