@@ -1,51 +1,200 @@
-"""Slots and queue, without tensors."""
+"""Blocks, forks, admission and preemption, without a model: a backend of strings that checks what its blocks hold."""
 
+import random
 import sys
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doubles import request
+from doubles import make_tokenizer, request
 from open_exaone.base.records import Sampling, StopReason
-from open_exaone.engine.request import check_ids, in_groups, random_stream
+from open_exaone.engine.backend import Tokens
+from open_exaone.engine.blocks import BLOCK, GLOBAL, LOCAL, Blocks
+from open_exaone.engine.request import check_ids, in_groups, prompt_of, random_stream
 from open_exaone.engine.scheduler import Scheduler
+from open_exaone.engine.session import Session
+
+END = 7
 
 
-@given(
-    st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), max_size=8),
-    st.integers(1, 6),
-    st.booleans(),
-)
-def test_every_sample_runs_once_and_slots_are_never_shared(groups_of_lengths, num_slots, compacts):
-    sampling = Sampling(max_new_tokens=5)
-    groups = in_groups(
-        request([prompt], sampling, index)
-        for prompt, lengths in enumerate(groups_of_lengths)
-        for index in range(len(lengths))
+class Notebook:
+    """A backend whose "keys" are token ids: each next token is a hash of all ids, read through the table's blocks."""
+
+    def __init__(self, window=None, most_steps=4):
+        self.most_steps, self.window = most_steps, window
+        self.num_read = 0
+        self.most_held = 0
+
+    def refresh(self):
+        return False
+
+    def make_pools(self, sizes):
+        self.kinds = [kind for kind, size in enumerate(sizes) if size]
+        self.content = [{} for _ in sizes]
+
+    def copy_block(self, kind, source, target):
+        self.content[kind][target] = dict(self.content[kind].get(source, {}))
+
+    def _write(self, table, position, token):
+        for kind in self.kinds:
+            block = int(table.arrays[kind][position // BLOCK])
+            assert block >= 0
+            if position % BLOCK == 0:
+                self.content[kind][block] = {}
+            self.content[kind][block][position % BLOCK] = token
+        self.num_read += 1
+
+    def _seen(self, table, length):
+        """The last ids of a sequence, as each kind of layer sees them."""
+        found = []
+        for kind in self.kinds:
+            start = max(0, length - self.window) if kind == LOCAL else 0
+            found.append(
+                [self.content[kind][int(table.arrays[kind][p // BLOCK])][p % BLOCK] for p in range(start, length)]
+            )
+        return found
+
+    def prefill(self, chunks):
+        for chunk in chunks:
+            for offset, token in enumerate(chunk.ids):
+                self._write(chunk.prompt.table, chunk.prompt.table.length + offset, token)
+
+    def decode(self, samples, num_steps):
+        return [self._draw(sample, steps) for sample, steps in zip(samples, num_steps, strict=True)]
+
+    def _draw(self, sample, steps):
+        ids, drawn = list(sample.all_ids()), []
+        for _ in range(steps):
+            length = sample.table.length + len(drawn)
+            self._write(sample.table, length, ids[-1])
+            for kind, seen in zip(self.kinds, self._seen(sample.table, length + 1), strict=True):
+                assert seen == (ids[-self.window :] if kind == LOCAL else ids)
+            drawn.append(next_token(ids, sample.request.index))
+            ids.append(drawn[-1])
+            if drawn[-1] == END:
+                break
+        values = [0.0] * len(drawn)
+        return Tokens(drawn, values, values, True, False)
+
+    def forget(self, sample):
+        pass
+
+
+def next_token(ids, index):
+    return random.Random(repr((ids, index))).randrange(40)
+
+
+def expected(asked):
+    ids, num = list(prompt_of(asked)), asked.sampling.max_new_tokens
+    for _ in range(num):
+        ids.append(next_token(ids, asked.index))
+        if ids[-1] == END:
+            break
+    return ids[len(prompt_of(asked)) :]
+
+
+def open_session(sizes, window=None, num_slots=6, most_steps=4):
+    return Session(
+        Notebook(window, most_steps),
+        sizes,
+        window=window,
+        num_slots=num_slots,
+        tokenizer=make_tokenizer(),
+        end_ids=frozenset([END]),
+        thoughts=lambda: None,
     )
-    lengths = {
-        id(sample): length
-        for group, wanted in zip(groups, groups_of_lengths, strict=True)
-        for sample, length in zip(group.samples, wanted, strict=True)
-    }
-    scheduler = Scheduler(groups, num_slots)
-    started, entered = [], []
-    while not scheduler.finished:
-        started += scheduler.start_groups()
-        for group, slots in scheduler.admit():
-            assert any(group is other for other in started)
-            entered += [scheduler.slots[slot] for slot in slots]
-        if scheduler.has_waiting:
-            assert not scheduler.free_slots  # nobody waits while a slot is free
-        elif compacts:
-            scheduler.compact()
-        for slot, sample in scheduler.running:
-            sample.ids.append(0)
-            if len(sample.ids) == lengths[id(sample)]:
-                sample.stop = StopReason.END
-                scheduler.release(slot)
-    assert len(entered) == len({id(sample) for sample in entered}) == len(lengths)
-    assert [group.prompt_ids for group in started] == [group.prompt_ids for group in groups]
+
+
+def requests_of(groups, length):
+    return [
+        request(list(range(100, 100 + prompt_length)) + [number], Sampling(max_new_tokens=length), index)
+        for number, (prompt_length, num_samples) in enumerate(groups)
+        for index in range(num_samples)
+    ]
+
+
+def held(session):
+    return [pool.size - pool.num_free for pool in session.scheduler.blocks.used]
+
+
+GROUPS = st.lists(st.tuples(st.integers(0, 70), st.integers(1, 5)), min_size=1, max_size=6)
+KINDS = st.sampled_from([(None, (1, 0)), (20, (1, 1)), (5, (0, 1))])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(GROUPS, KINDS, st.integers(1, 7), st.integers(1, 9), st.floats(0, 1), st.integers(1, 60))
+def test_every_sample_gets_its_tokens_however_little_memory_there_is(
+    groups, kinds, num_slots, most_steps, plenty, length
+):
+    window, has = kinds
+    asked = requests_of(groups, length)
+    blocks = Blocks(has, window)
+    longest = max(len(prompt_of(one)) + length for one in asked)
+    least = dict(zip([pool.kind for pool in blocks.used], blocks.needed(longest), strict=True))
+    sizes = [least.get(kind, 0) and least[kind] + int(plenty * 60) for kind in (GLOBAL, LOCAL)]
+    session = open_session(sizes, window, num_slots, most_steps)
+    samples, done = session.submit(asked), []
+    for _ in range(100_000):
+        if session.finished:
+            break
+        _, finished = session.step()
+        done += finished
+        assert len(session.scheduler.running) <= num_slots
+    assert sorted(sample.place for sample in done) == list(range(len(asked)))
+    assert [sample.ids for sample in samples] == [expected(one) for one in asked]
+    assert held(session) == [0] * len(session.scheduler.blocks.used)
+
+
+@settings(max_examples=40, deadline=None)
+@given(GROUPS, st.randoms(use_true_random=False), st.booleans())
+def test_samples_join_and_leave_while_others_run(groups, chance, is_hybrid):
+    window, sizes = (20, (30, 12)) if is_hybrid else (None, (30, 0))
+    session = open_session(sizes, window, num_slots=3)
+    waiting = [requests_of([group], 40) for group in groups]
+    kept, cancelled = [], []
+    while waiting or not session.finished:
+        if waiting and chance.random() < 0.5:
+            asked = waiting.pop()
+            kept += zip(asked, session.submit(asked), strict=True)
+        session.step()
+        if kept and chance.random() < 0.3:
+            place = chance.randrange(len(kept))
+            if kept[place][1].stop is None:
+                cancelled.append(kept.pop(place)[1])
+                session.cancel(cancelled[-1])
+    assert all(sample.ids == expected(asked) for asked, sample in kept)
+    assert all(sample.stop is None for sample in cancelled)
+    assert held(session) == [0] * len(session.scheduler.blocks.used)
+
+
+def test_a_prompt_is_read_once_for_its_group_and_again_only_in_part():
+    session = open_session((100, 0), num_slots=8)
+    prompt = list(range(100, 170))
+
+    def read(prompt, num_samples):
+        session._backend.num_read = 0
+        samples = session.submit([request(prompt, Sampling(4), index) for index in range(num_samples)])
+        while not session.finished:
+            session.step()
+        return session._backend.num_read - sum(len(sample.ids) for sample in samples)
+
+    assert read(prompt, 6) == 69  # all but the last, which each sample reads itself
+    assert read(prompt, 2) == 69 % BLOCK
+    assert read([*prompt[:40], *range(90)], 1) == 129 - 2 * BLOCK
+    session.scheduler.blocks.forget_all()
+    assert read(prompt, 1) == 69
+
+
+def test_a_window_lets_blocks_go():
+    session = open_session((40, 40), window=32, num_slots=1)
+    session.submit([request(range(start, 400), Sampling(max_new_tokens=200)) for start in range(100, 130)])
+    most = 0
+    while not session.finished:
+        session.step()
+        blocks = session.scheduler.blocks
+        most = max(most, sum(len({*s.table.arrays[LOCAL].tolist()} - {-1}) for s in session.scheduler.running))
+    assert 3 <= most <= blocks.needed(500)[1]
 
 
 def test_neighbours_with_one_prompt_form_a_group():
@@ -61,15 +210,14 @@ def test_a_random_stream_is_drawn_when_it_is_first_needed():
     [group] = in_groups([request([1], Sampling(max_new_tokens=4, seed=7), 3)])
     [sample] = group.samples
     assert sample._uniforms_T is None
-    drawn = []
+    assert sample.uniforms_T.tolist() == random_stream(sample.request, 4).tolist()
     for _ in range(4):
-        drawn.append(sample.uniform)
         sample.append(9, 0.0, 0.0, frozenset())
-    assert drawn == random_stream(sample.request, 4).tolist()
     assert sample.stop is StopReason.LENGTH
 
 
-def test_work_for_each_request_does_not_grow_with_their_number():
+@pytest.mark.parametrize("shape", [(80, 1), (1, 80), (16, 5)])
+def test_work_for_each_request_does_not_grow_with_their_number(shape):
     """Counted in lines of Python, not timed: checks, grouping, admission."""
 
     def lines_a_request(num_prompts, num_samples):
@@ -80,24 +228,24 @@ def test_work_for_each_request_does_not_grow_with_their_number():
             num_lines += event == "line" and "engine" in frame.f_code.co_filename
             return count
 
-        sampling = Sampling(4)
         requests = [
-            request([5, place], sampling, index) for place in range(num_prompts) for index in range(num_samples)
+            request([5, place], Sampling(4), index) for place in range(num_prompts) for index in range(num_samples)
         ]
         before = sys.gettrace()
         sys.settrace(count)
         try:
             check_ids(requests, 10**6, "request")
-            scheduler = Scheduler(in_groups(requests), num_slots=8)
+            scheduler = Scheduler(Blocks((1000, 0), None), 8, lambda *copied: None)
+            scheduler.submit(in_groups(requests))
             while not scheduler.finished:
-                scheduler.start_groups()
-                for slot in [slot for _, slots in scheduler.admit() for slot in slots]:
-                    scheduler.release(slot)
+                scheduler.read(scheduler.chunks())
+                for sample in scheduler.enter():
+                    scheduler.release(sample)
         finally:
             sys.settrace(before)
         return num_lines / len(requests)
 
-    for num_prompts, num_samples in ((80, 1), (1, 80), (16, 5)):
-        few = lines_a_request(num_prompts, num_samples)
-        assert lines_a_request(4 * num_prompts, num_samples) < 1.2 * few
-        assert lines_a_request(num_prompts, 4 * num_samples) < 1.2 * few
+    num_prompts, num_samples = shape
+    few = lines_a_request(num_prompts, num_samples)
+    assert lines_a_request(4 * num_prompts, num_samples) < 1.2 * few
+    assert lines_a_request(num_prompts, 4 * num_samples) < 1.2 * few

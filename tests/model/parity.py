@@ -332,7 +332,7 @@ def our_greedy(
     """
     ids_BT, positions_BT = pad(PROMPTS, side)
     slots = ids_BT.shape[1] + num_tokens
-    cache = Cache(config or model.config, rows=len(PROMPTS), slots=slots, dtype=torch.float32)
+    cache = Cache.of_rows(config or model.config, rows=len(PROMPTS), slots=slots, dtype=torch.float32)
     new: list[Tensor] = []
     for _ in range(num_tokens):
         last_B1 = positions_BT.argmax(dim=1, keepdim=True)

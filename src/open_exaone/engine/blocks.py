@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from open_exaone.kernels.decoder import BLOCK
+from open_exaone.model.config import BLOCK
 
 GLOBAL, LOCAL = range(2)  # the kinds of layers; a local one sees a window
 

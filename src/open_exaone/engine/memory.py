@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from open_exaone.base.errors import PromptTooLongError
-from open_exaone.engine.blocks import GLOBAL, LOCAL, Blocks
-from open_exaone.kernels.decoder import BLOCK
-from open_exaone.model.config import LayerKind, ModelConfig
+from open_exaone.engine.blocks import GLOBAL, LOCAL, Blocks, num_blocks
+from open_exaone.engine.scheduler import CHUNK_TOKENS
+from open_exaone.model.config import BLOCK, LayerKind, ModelConfig
 
 _SHARE = 0.8  # of what is free; the rest is for activations and logits
 _GIB = 1 << 30
@@ -41,6 +41,8 @@ def pool_sizes(
         for pool, num in zip(blocks.used, blocks.needed(length), strict=True):
             taken[pool.kind] += num
             least[pool.kind] = least[pool.kind] or num
+    if taken[LOCAL]:
+        taken[LOCAL] += num_blocks(CHUNK_TOKENS)  # what is read at once, beside its window
     room = _SHARE * free_bytes
     if _bytes(least, bytes_of_blocks) > room:
         raise PromptTooLongError(

@@ -92,7 +92,9 @@ class Scheduler:
         chunks, room = [], CHUNK_TOKENS
         for prompt in self._prompts:
             num = min(room, prompt.num_unread)
-            if num and prompt.table.grow(prompt.table.length + num):
+            while num and not prompt.table.grow(prompt.table.length + num):
+                num //= 2  # a window's blocks are let go of between chunks
+            if num:
                 start = prompt.table.length
                 chunks.append(Chunk(prompt, prompt.ids[start : start + num]))
                 room -= num

@@ -13,7 +13,6 @@ from torch import Tensor
 from open_exaone.kernels.build import library
 from open_exaone.kernels.call import DTYPES
 
-BLOCK = 16  # positions that a block of keys and values holds, as in attention.h
 LANES = 16  # widths are multiples of it
 KINDS = {"float32": 0, "bfloat16": 1, "int8": 2}  # of packed weights, as in native.h and matrix.h
 

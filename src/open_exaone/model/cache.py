@@ -9,8 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from open_exaone.kernels.decoder import BLOCK
-from open_exaone.model.config import LayerKind, ModelConfig
+from open_exaone.model.config import BLOCK, LayerKind, ModelConfig
 
 
 class LayerCache(Protocol):
@@ -44,13 +43,15 @@ class PagedLayer:
         for kept_XKSH, new_BTKH in ((self._k_XKSH, k_BTKH), (self._v_XKSH, v_BTKH)):
             kept_XKSH[begun_BT] = 0
             kept_XKSH[blocks_BT, :, positions_BT % BLOCK] = new_BTKH
-        first = 0
+        last_B1 = positions_BT.amax(dim=1, keepdim=True)
+        first, end = 0, int(last_B1.max()) // BLOCK + 1
         if self._window is not None:
-            reached_BT = torch.where(positions_BT < 0, positions_BT.max(), positions_BT)
+            reached_BT = torch.where(positions_BT < 0, last_B1, positions_BT)
             first = max(0, int(reached_BT.min()) - self._window + 1) // BLOCK
-        end = int(positions_BT.max()) // BLOCK + 1
+        numbers_N = torch.arange(first, end, device=k_BTKH.device)
         seen_BN = table_BN[:, first:end]
-        seen_BN = torch.where(seen_BN < 0, nothing, seen_BN)
+        is_begun_BN = (seen_BN >= 0) & (numbers_N * BLOCK <= last_B1)
+        seen_BN = torch.where(is_begun_BN, seen_BN, nothing)
         k_BKSH, v_BKSH = (kept[seen_BN].transpose(1, 2).flatten(2, 3) for kept in (self._k_XKSH, self._v_XKSH))
         slots_S = torch.arange(first * BLOCK, end * BLOCK, device=k_BTKH.device)
         ages_BTS = positions_BT[..., None] - slots_S

@@ -16,6 +16,8 @@ class LayerKind(StrEnum):
     GLOBAL = "global"
 
 
+BLOCK = 16  # positions whose keys and values lie together in a cache, as in kernels/decode/attention.h
+
 # The most that is believed of a config: what a hostile file describes must not take a machine's memory.
 MAX_LAYERS, MAX_HEADS, MAX_WIDTH, MAX_VOCAB, MAX_POSITIONS = 2**10, 2**12, 2**20, 2**24, 2**31
 MAX_THETA = 1e12  # of RoPE's base; published ones reach 1e8
