@@ -108,7 +108,7 @@ def open_session(sizes, window=None, num_slots=6, most_steps=4):
 
 def requests_of(groups, length):
     return [
-        request(list(range(100, 100 + prompt_length)) + [number], Sampling(max_new_tokens=length), index)
+        request([*range(100, 100 + prompt_length), number], Sampling(max_new_tokens=length), index)
         for number, (prompt_length, num_samples) in enumerate(groups)
         for index in range(num_samples)
     ]
