@@ -38,9 +38,7 @@ import torch
 from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import resolve_dtype
 from open_exaone.data.batch import singles
-from open_exaone.engine import sharded
 from open_exaone.engine.engine import Engine
-from open_exaone.engine.sharded import ShardedEngine
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.threads import ALONE, Workers
@@ -55,12 +53,10 @@ from open_exaone.train.supervised import Supervised
 from shapes import SHAPES as COMMON_SHAPES
 from shapes import ragged
 
-sharded.MIN_TOKENS = 1  # a round is short, and its second process is there
-sharded.is_ours_to_choose = lambda: True
 Work = Callable[[], float]  # returns how many tokens it went through
 SPIN = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 PROMPT_TOKENS = 48
-DECODE = {"nano": (64, 32), "S": (32, 8), "M": (16, 6)}  # prompts of 4 samples, new tokens
+DECODE = {"nano": (64, 96), "S": (32, 24), "M": (16, 6)}  # prompts of 4 samples, new tokens
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, matrix_learning_rate=1e-3)
 # Documents, the longest: an SFT step of the nano recipe, and the samples of an RL step, half of whose groups teach.
 TRAIN = {"nano": (16, 180), "S": (16, 256), "30M": (8, 256), "M": (4, 256)}
@@ -96,10 +92,10 @@ def beside(processes: Sequence[subprocess.Popen[bytes]], number: int) -> Iterato
             process.send_signal(signal.SIGSTOP)
 
 
-def decoding(shape: str, dtype: torch.dtype, kind: type[Engine]) -> Work:
+def decoding(shape: str, dtype: torch.dtype) -> Work:
     model = LanguageModel(SHAPES[shape])
     model.reset_parameters(0)
-    engine = kind(model.to(dtype), Tokenizer.train(["0 1 2 3"], 320), num_slots=256)
+    engine = Engine(model.to(dtype), Tokenizer.train(["0 1 2 3"], 320), num_slots=256)
     engine.end_ids = frozenset()  # every reply is as long as it may be
     num_prompts, num_new = DECODE[shape]
     draw = torch.Generator().manual_seed(0)
@@ -168,8 +164,8 @@ def ways(part: str, shape: str) -> dict[str, tuple[int, Work]]:
     if part != "decode":
         alone, shared = (training(part, shape, dtype, num_workers) for num_workers in (None, cores))
         return {"1 thread": (1, alone), f"{cores} threads": (cores, alone), f"{cores} workers": (1, shared)}
-    alone, shared = decoding(shape, dtype, Engine), decoding(shape, dtype, ShardedEngine)
-    return {"1 thread": (1, alone), f"{cores} threads": (cores, alone), f"{cores} processes": (1, shared)}
+    alone = decoding(shape, dtype)
+    return {"1 thread": (1, alone), f"{cores} threads": (cores, alone)}
 
 
 def rate(threads: int, work: Work, seconds: float) -> tuple[float, float]:
