@@ -12,7 +12,6 @@ end with it, at the latest after --minutes.
 
 import argparse
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -35,12 +34,11 @@ prepare_process()
 
 import torch
 
+from busy_processes import beside, spinning
 from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import resolve_dtype
 from open_exaone.data.batch import singles
-from open_exaone.engine import sharded
 from open_exaone.engine.engine import Engine
-from open_exaone.engine.sharded import ShardedEngine
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.threads import ALONE, Workers
@@ -55,10 +53,7 @@ from open_exaone.train.supervised import Supervised
 from shapes import SHAPES as COMMON_SHAPES
 from shapes import ragged
 
-sharded.MIN_TOKENS = 1  # a round is short, and its second process is there
-sharded.is_ours_to_choose = lambda: True
 Work = Callable[[], float]  # returns how many tokens it went through
-SPIN = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 PROMPT_TOKENS = 48
 DECODE = {"nano": (64, 32), "S": (32, 8), "M": (16, 6)}  # prompts of 4 samples, new tokens
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, matrix_learning_rate=1e-3)
@@ -69,37 +64,10 @@ THIRTY = {"vocab_size": 8192, "width": 512, "num_heads": 16, "num_kv_heads": 8, 
 SHAPES = {**COMMON_SHAPES, "30M": COMMON_SHAPES["S"].model_copy(update=THIRTY)}
 
 
-@contextmanager
-def spinning(number: int, minutes: float) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """So many processes that compute nothing; they stand still until `beside` wants them."""
-    made = [subprocess.Popen([sys.executable, "-c", SPIN, str(60 * minutes)]) for _ in range(number)]
-    for process in made:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield made
-    finally:
-        for process in made:
-            process.kill()
-            process.wait()
-
-
-@contextmanager
-def beside(processes: Sequence[subprocess.Popen[bytes]], number: int) -> Iterator[None]:
-    """Lets so many of them spin."""
-    for process in processes[:number]:
-        process.send_signal(signal.SIGCONT)
-    time.sleep(0.05)
-    try:
-        yield
-    finally:
-        for process in processes[:number]:
-            process.send_signal(signal.SIGSTOP)
-
-
-def decoding(shape: str, dtype: torch.dtype, kind: type[Engine]) -> Work:
+def decoding(shape: str, dtype: torch.dtype) -> Work:
     model = LanguageModel(SHAPES[shape])
     model.reset_parameters(0)
-    engine = kind(model.to(dtype), Tokenizer.train(["0 1 2 3"], 320), num_slots=256)
+    engine = Engine(model.to(dtype), Tokenizer.train(["0 1 2 3"], 320), num_slots=256)
     engine.end_ids = frozenset()  # every reply is as long as it may be
     num_prompts, num_new = DECODE[shape]
     draw = torch.Generator().manual_seed(0)
@@ -168,8 +136,8 @@ def ways(part: str, shape: str) -> dict[str, tuple[int, Work]]:
     if part != "decode":
         alone, shared = (training(part, shape, dtype, num_workers) for num_workers in (None, cores))
         return {"1 thread": (1, alone), f"{cores} threads": (cores, alone), f"{cores} workers": (1, shared)}
-    alone, shared = decoding(shape, dtype, Engine), decoding(shape, dtype, ShardedEngine)
-    return {"1 thread": (1, alone), f"{cores} threads": (cores, alone), f"{cores} processes": (1, shared)}
+    work = decoding(shape, dtype)
+    return {"1 thread": (1, work), f"{cores} threads": (cores, work)}
 
 
 def rate(threads: int, work: Work, seconds: float) -> tuple[float, float]:
