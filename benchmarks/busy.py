@@ -55,7 +55,7 @@ from shapes import ragged
 
 Work = Callable[[], float]  # returns how many tokens it went through
 PROMPT_TOKENS = 48
-DECODE = {"nano": (64, 32), "S": (32, 8), "M": (16, 6)}  # prompts of 4 samples, new tokens
+DECODE = {"nano": (64, 96), "S": (32, 24), "M": (16, 6)}  # prompts of 4 samples, new tokens
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, matrix_learning_rate=1e-3)
 # Documents, the longest: an SFT step of the nano recipe, and the samples of an RL step, half of whose groups teach.
 TRAIN = {"nano": (16, 180), "S": (16, 256), "30M": (8, 256), "M": (4, 256)}

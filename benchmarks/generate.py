@@ -208,7 +208,7 @@ def finished_run(args: argparse.Namespace, scratch: Path) -> None:
     problems = RunFolder(args.run).problems(args.data)[: args.requests or RUN_PROMPTS]
     prompts = [ids for ids in prompt_ids(problems, lab.tokenizer, thinking=True) for _ in range(RUN_SAMPLES)]
     work = Work(prompts, [RUN_NEW] * len(prompts), 0.6, 0.95, lab.tokenizer.end_ids)
-    contestants = lab.contestants(batches=[RUN_TOGETHER])
+    contestants = lab.contestants(batches=[32, 64, RUN_TOGETHER])
     if args.before:
         path = {"PYTHONPATH": str(args.before / "src")}
         before = Worker("earlier", scratch, sys.executable, [name_of(lab.model.dtype)], [RUN_TOGETHER], path)

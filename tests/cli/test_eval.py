@@ -5,6 +5,7 @@ import pytest
 from open_exaone.base.errors import ConfigError
 from open_exaone.cli.eval import EvalArguments
 from open_exaone.cli.flags import BenchmarkRows, SamplingFlags
+from open_exaone.kernels.build import library
 
 
 def test_eval_repeats_a_run_s_own_measurement(cli, finished_run, monkeypatch, tmp_path):
@@ -17,6 +18,11 @@ def test_eval_repeats_a_run_s_own_measurement(cli, finished_run, monkeypatch, tm
     assert code == 2 and "data of this run are test, rl, preference, sft, base" in text
     code, text = cli("eval", folder, "--stage", "nope")
     assert code == 2 and "must be one of base, sft, prefer, rl" in text
+    code, text = cli("eval", folder, "--engine-option", "weights=int4")
+    assert code == 2 and "--engine-option: weights = 'int4': must be one of int8" in text
+    code, text = cli("eval", folder, "--engine-option", "weights=int8", "--limit", "2")
+    has_kernels = library() is not None
+    assert code == (0 if has_kernels else 2) and ("the native engine cannot" not in text) == has_kernels, text
 
 
 def test_every_flag_reaches_the_measurement():

@@ -23,8 +23,8 @@ PROMPTS = [random_ids(length, seed=length).tolist() for length in (3, 12, 7, 1, 
 DISTINCT = PROMPTS[:-1]  # the last stands before
 
 
-def make_engine(shape="exaone4-global", num_slots=4):
-    return Engine(make_model(SHAPES[shape]), make_tokenizer(), num_slots=num_slots)
+def make_engine(shape="exaone4-global", num_slots=4, **options):
+    return Engine(make_model(SHAPES[shape]), make_tokenizer(), num_slots=num_slots, **options)
 
 
 @pytest.mark.parametrize("shape", ["exaone4-global", "exaone4-hybrid", "llama"])
@@ -75,7 +75,7 @@ def test_logprobs_are_those_of_the_full_forward():
 
 
 def test_a_groups_prompt_is_computed_once(monkeypatch):
-    engine = make_engine(num_slots=3)
+    engine = make_engine(num_slots=3, is_native=False)
     lengths = []
     original = engine.model.model.forward
 
@@ -85,7 +85,7 @@ def test_a_groups_prompt_is_computed_once(monkeypatch):
 
     monkeypatch.setattr(engine.model.model, "forward", counting)
     engine.generate(PROMPTS[1:2], Sampling(max_new_tokens=6, num_samples=8))
-    assert [shape for shape in lengths if shape[1] > 1] == [(1, 12)]
+    assert [shape for shape in lengths if shape[1] > 1] == [(1, 11)]
 
 
 def test_slots_are_refilled_while_others_run():

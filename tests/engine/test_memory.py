@@ -1,49 +1,40 @@
-"""How many samples decode together is decided by what memory holds."""
+"""How many keys and values memory holds, and that it decides nothing else."""
 
+import pytest
 import torch
 
-from doubles import SHAPES, TINY, make_model, make_tokenizer
+from doubles import TINY, make_model, make_tokenizer
+from open_exaone.base.errors import PromptTooLongError
 from open_exaone.base.records import Sampling
 from open_exaone.engine import engine as engine_module
 from open_exaone.engine.engine import Engine
-from open_exaone.engine.memory import _free_of_group, _free_of_machine, free_bytes, slots_that_fit
-from open_exaone.model.cache import Cache
+from open_exaone.engine.memory import _free_of_group, _free_of_machine, block_bytes, free_bytes, pool_sizes
 
 GIB = 1 << 30
 
 
-def slots(config=TINY, longest_prompt=100, max_length=1000, bytes_per_value=2, free=GIB):
-    return slots_that_fit(
-        config,
-        longest_prompt=longest_prompt,
-        max_length=max_length,
-        bytes_per_value=bytes_per_value,
-        free_bytes=free,
-    )
+def taken(config, lengths, free=1 << 60, dtype=torch.bfloat16):
+    """Memory of the blocks that these sequences get."""
+    sizes = block_bytes(config, dtype)
+    nums = pool_sizes(lengths, config.window, sizes, free)
+    return sum(num * size for num, size in zip(nums, sizes, strict=True))
 
 
-def test_slots_follow_memory_between_one_and_128():
-    assert slots(free=0) == 1
-    assert slots(free=1 << 50) == 128
-    few = slots(free=20 << 20)
-    assert 1 < few < 128
-    assert slots(free=40 << 20) in (2 * few, 2 * few + 1)
-    assert slots(free=20 << 20, max_length=10_000) < few
-    assert slots(free=20 << 20, longest_prompt=900) < few
-    assert slots(free=20 << 20, bytes_per_value=4) < few
+def test_sequences_get_what_their_keys_and_values_take_as_far_as_memory_goes():
+    needed = TINY.kv_cache_bytes(1000)
+    assert needed <= taken(TINY, [1000]) <= 1.03 * needed
+    assert 8 * needed <= taken(TINY, [1000] * 8) <= 8 * 1.03 * needed
+    assert taken(TINY, [1000] * 8, dtype=torch.float32) == 2 * taken(TINY, [1000] * 8)
+    assert 1.9 * needed < taken(TINY, [1000] * 8, free=int(2.5 * needed)) <= 2 * needed
+    with pytest.raises(PromptTooLongError, match=r"keys and values of 1000 tokens take .* GiB, and .* GiB are free"):
+        pool_sizes([1000], None, block_bytes(TINY, torch.bfloat16), needed)
 
 
 def test_a_window_makes_room():
-    windowed = TINY.model_copy(update={"pattern": "LLG", "window": 64})
-    assert slots(windowed, max_length=50_000, free=GIB // 4) > 2 * slots(max_length=50_000, free=GIB // 4)
-
-
-def test_the_caches_of_all_slots_fit():
-    for config in (SHAPES["exaone4-hybrid"], SHAPES["llama"]):
-        free = 8 << 20
-        num = slots(config, longest_prompt=20, max_length=500, bytes_per_value=4, free=free)
-        assert 1 < num < 128
-        assert Cache(config, rows=num, slots=500, dtype=torch.float32).num_bytes < free
+    windowed = TINY.model_copy(update={"pattern": "LLLG", "num_layers": 8, "window": 4096})
+    needed = windowed.kv_cache_bytes(131_072)
+    assert needed <= taken(windowed, [131_072]) <= 1.05 * needed
+    assert needed < 0.3 * windowed.model_copy(update={"pattern": "G", "window": None}).kv_cache_bytes(131_072)
 
 
 def test_the_machine_and_its_group_say_what_is_free(tmp_path):
@@ -59,22 +50,18 @@ def test_the_machine_and_its_group_say_what_is_free(tmp_path):
     assert free_bytes(torch.device("cpu")) > 0
 
 
-def test_an_engine_without_a_number_takes_what_fits(monkeypatch):
-    prompts, sampling = [[30, 31, 32], [40]], Sampling(max_new_tokens=8, num_samples=3)
-    engine = Engine(make_model(), make_tokenizer(), num_slots=None)
-    rows = []
-
-    class Counted(Cache):
-        def __init__(self, config, **sizes):
-            rows.append(sizes["rows"])
-            super().__init__(config, **sizes)
-
-    monkeypatch.setattr(engine_module, "Cache", Counted)
+@pytest.mark.parametrize("is_native", [True, False])
+def test_little_memory_changes_no_token(monkeypatch, is_native):
+    prompts, sampling = [[30 + n for n in range(40)], [40], [50] * 20], Sampling(40, 1.0, 1.0, num_samples=4)
+    engine = Engine(make_model(), make_tokenizer(), is_native=is_native)
 
     def replies():
         return [[completion.ids for completion in group] for group in engine.generate(prompts, sampling)]
 
-    wide = replies()
-    monkeypatch.setattr(engine_module, "free_bytes", lambda device: 0)
-    assert replies() == wide
-    assert (rows[0], rows[2]) == (6, 1)
+    plenty = replies()
+    enough = int(1.5 * TINY.kv_cache_bytes(96, bytes_per_value=4) / 0.8)
+    monkeypatch.setattr(engine_module, "free_bytes", lambda device: enough)
+    assert replies() == plenty
+    monkeypatch.setattr(engine_module, "free_bytes", lambda device: 1000)
+    with pytest.raises(PromptTooLongError, match="prompt 0: the keys and values of 80 tokens take"):
+        replies()

@@ -22,9 +22,12 @@ class Notebook:
     """A backend whose "keys" are token ids: each next token is a hash of all ids, read through the table's blocks."""
 
     def __init__(self, window=None, most_steps=4):
-        self.most_steps, self.window = most_steps, window
+        self._most_steps, self.window = most_steps, window
         self.num_read = 0
         self.most_held = 0
+
+    def most_steps(self, num_samples):
+        return self._most_steps
 
     def refresh(self):
         return False
@@ -108,7 +111,7 @@ def open_session(sizes, window=None, num_slots=6, most_steps=4):
 
 def requests_of(groups, length):
     return [
-        request(list(range(100, 100 + prompt_length)) + [number], Sampling(max_new_tokens=length), index)
+        request([*range(100, 100 + prompt_length), number], Sampling(max_new_tokens=length), index)
         for number, (prompt_length, num_samples) in enumerate(groups)
         for index in range(num_samples)
     ]

@@ -31,7 +31,7 @@ OF_SAMPLING = (
 OF_MACHINE = ("--device", "--dtype", "--unsafe-code-execution")
 COMMANDS = {
     "chat": [
-        *("MODEL", "--thinking", "--no-thinking", *OF_SAMPLING, "--device", "--dtype"),
+        *("MODEL", "--thinking", "--no-thinking", *OF_SAMPLING, "--engine-option", "--device", "--dtype"),
     ],
     "convert": ["SOURCE", "TARGET", "--to", "--dtype", "--adapter"],
     "data check": [

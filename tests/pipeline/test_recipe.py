@@ -494,6 +494,8 @@ def test_changed_evaluation_data_and_a_missing_engine_are_found_before_a_stage_g
     (place / "test.jsonl").write_text(rows)
     with pytest.raises(ConfigError, match="vLLM is not installed"):
         run(place, "other", "engine={kind='vllm'}")
+    with pytest.raises(ConfigError, match=r"engine\.weights = 'int8': .* and rl trains the model that it samples from"):
+        run(place, "other", "engine={kind='local', weights='int8'}")
     server = "engine={kind='vllm_server', url='http://127.0.0.1:1/v1', max_attempts=1%s}"
     for weights_folder, wanted in (
         ("", "engine.weights_folder: is missing"),

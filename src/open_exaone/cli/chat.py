@@ -5,9 +5,10 @@ from pathlib import Path
 
 from cyclopts import Parameter
 
+from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem
-from open_exaone.cli.flags import Compute, Model, SamplingFlags
+from open_exaone.cli.flags import Compute, Model, Repeated, SamplingFlags, read_options
 
 
 @Parameter(name="*")
@@ -18,6 +19,8 @@ class ChatArguments:
     thinking: bool = True
     """Begin in reasoning mode."""
     drawing: SamplingFlags = field(default_factory=SamplingFlags)
+    engine_option: Repeated = None
+    """An option of the engine, such as weights=int8, which rounds the weights to 8 bits; may be repeated."""
     compute: Compute = field(default_factory=Compute)
 
 
@@ -25,9 +28,10 @@ def chat(model: Model, /, *, args: ChatArguments = ChatArguments()) -> int:
     """Talk to a model in the terminal; with a run's folder, it offers problems that the model solved."""
     from open_exaone.base.records import Sampling
     from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
-    from open_exaone.engine.engine import Engine
     from open_exaone.pipeline.folder import RunFolder, is_run, resolve_model
+    from open_exaone.rollout.config import LocalEngine
     from open_exaone.rollout.providers.local import LocalProvider
+    from open_exaone.rollout.providers.open import open_engine
     from open_exaone.rollout.run import judge_reply
     from open_exaone.serve.chat import asking, run_chat
 
@@ -35,9 +39,10 @@ def chat(model: Model, /, *, args: ChatArguments = ChatArguments()) -> int:
         sampling = Sampling(**{"max_new_tokens": 1, **args.drawing.given()})
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    config = validate(LocalEngine, read_options(args.engine_option), "--engine-option")
     folder = resolve_model(model)
     network = load_model(folder, dtype=args.compute.dtype, device=resolve_device(args.compute.device))
-    provider = LocalProvider(Engine(network, load_tokenizer(folder)))
+    provider = LocalProvider(open_engine(config, network, load_tokenizer(folder)))
     of_run = RunFolder(model).recipe().evaluation if is_run(model) else None
     context = network.config.max_positions
     limit = of_run.reply_limit(context) if of_run else min(4096, context // 2)

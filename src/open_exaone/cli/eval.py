@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from open_exaone.base.config import parse_value
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.terminal import Console
-from open_exaone.cli.flags import BenchmarkRows, JudgeLimits, MachineFlags, Repeated, SamplingFlags, Switch
+from open_exaone.cli.flags import (
+    BenchmarkRows,
+    JudgeLimits,
+    MachineFlags,
+    Repeated,
+    SamplingFlags,
+    Switch,
+    read_options,
+)
 
 if TYPE_CHECKING:
     from open_exaone.evaluation.report import Report
@@ -36,7 +43,8 @@ class EvalArguments:
     """What generates the replies: local, vllm, vllm_server (a vLLM server of this very model; give its address as
     --engine-option url=ADDRESS), or the address of an OpenAI-compatible endpoint."""
     engine_option: Repeated = None
-    """An option of vLLM, such as tensor_parallel_size=4, or of a server, such as timeout_s=600; may be repeated."""
+    """An option of the engine: weights=int8 (local), tensor_parallel_size=4 (vllm), timeout_s=600 (a server); may be
+    repeated."""
     samples: int | None = None
     """Samples per problem; the suite's own number if left out."""
     limit: int | None = None
@@ -86,7 +94,7 @@ class EvalArguments:
             modes=(self.mode,) if self.mode else None,
             sampling=self.drawing.given(),
             rows=self.rows.by_benchmark(),
-            engine_options=_read_options(self.engine_option),
+            engine_options=read_options(self.engine_option),
         )
 
     def changed_from_default(self) -> list[str]:
@@ -212,18 +220,3 @@ def _print_whether_repeated(console: Console, source: Path, stage: str | None, r
     if stored.is_file():
         same = read_json(stored) == stage_entry(*report.tasks)
         console.print(f"This {'is the same as' if same else 'differs from'} the run's own measurement, {stored}.")
-
-
-def _read_options(given: Sequence[str] | None) -> dict[str, Any]:
-    """["max_model_len=65536"] as {"max_model_len": 65536}; a value is read as TOML, or as text where it is none.
-
-    Raises:
-        ConfigError: one is malformed.
-    """
-    options = {}
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise ConfigError(f"--engine-option {text}: write it as NAME=VALUE, such as tensor_parallel_size=4")
-        options[name] = parse_value(value)
-    return options

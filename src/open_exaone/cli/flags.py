@@ -1,11 +1,13 @@
 """What several commands take: small records of flags, flattened into each command's own record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from open_exaone.base.config import parse_value
 from open_exaone.base.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -179,3 +181,18 @@ class HubSet:
     """The configuration of a data set on the hub."""
     split: str | None = None
     """The split of a data set on the hub; train if left out."""
+
+
+def read_options(given: Sequence[str] | None) -> dict[str, Any]:
+    """["max_model_len=65536"] as {"max_model_len": 65536}; a value is read as TOML, or as text where it is none.
+
+    Raises:
+        ConfigError: one is malformed.
+    """
+    options = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"--engine-option {text}: write it as NAME=VALUE, such as tensor_parallel_size=4")
+        options[name] = parse_value(value)
+    return options

@@ -20,8 +20,8 @@ class Tokens(NamedTuple):
 class Backend(Protocol):
     """Computes with one model; see `plain.py` for the reference."""
 
-    most_steps: int
-    """Tokens that one call may draw for each sample."""
+    def most_steps(self, num_samples: int) -> int:
+        """Tokens that one call may draw for each of so many samples."""
 
     def refresh(self) -> bool:
         """Takes the model's weights as they are now; whether they have changed."""

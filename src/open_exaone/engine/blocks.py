@@ -149,7 +149,7 @@ class Blocks:
         for number, entry in enumerate(found):
             for pool in self.used:
                 block = entry.blocks[pool.kind]
-                if block is not None and (pool.kind == GLOBAL or number >= self._first_seen(len(found) * BLOCK)):
+                if block is not None and (pool.kind == GLOBAL or number >= self.first_seen(len(found) * BLOCK)):
                     table.share(pool, number, block)
         table.length = len(found) * BLOCK
         table.num_taken = [len(found)] * 2
@@ -159,9 +159,9 @@ class Blocks:
         """Whether the local layers' window before the end of these blocks is there."""
         if not any(pool.kind == LOCAL for pool in self.used):
             return True
-        return all(entry.blocks[LOCAL] is not None for entry in found[self._first_seen(len(found) * BLOCK) :])
+        return all(entry.blocks[LOCAL] is not None for entry in found[self.first_seen(len(found) * BLOCK) :])
 
-    def _first_seen(self, position: int) -> int:
+    def first_seen(self, position: int) -> int:
         """The first block that a local layer sees from a position."""
         return max(0, position - (self.window or 0) + 1) // BLOCK
 
@@ -201,7 +201,7 @@ class Table:
 
     def trim(self) -> None:
         """Lets go of the local blocks that no later position sees."""
-        seen = self._blocks._first_seen(self.length)
+        seen = self._blocks.first_seen(self.length)
         for pool in self._blocks.used:
             if pool.kind == LOCAL:
                 for number in range(self._num_passed[LOCAL], min(seen, self.num_taken[LOCAL])):

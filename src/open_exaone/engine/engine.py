@@ -66,7 +66,7 @@ class Engine:
         self.end_ids = frozenset(tokenizer.end_ids)
         self.num_slots = num_slots or NUM_SLOTS
         self._num_steps = num_steps
-        self._int8 = int8
+        self.int8 = int8
         self._is_native = why is None and is_native is not False
         self._free_backends: list[Backend] = []
 
@@ -76,7 +76,7 @@ class Engine:
             return self._free_backends.pop()
         except IndexError:
             if self._is_native:
-                return NativeBackend(self.model, self.end_ids, int8=self._int8)
+                return NativeBackend(self.model, self.end_ids, int8=self.int8)
             return PlainBackend(self.model)
 
     @cached_property

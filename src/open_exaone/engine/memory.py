@@ -39,7 +39,7 @@ def pool_sizes(
     taken, least = [0, 0], [0, 0]
     for length in lengths:
         for pool, num in zip(blocks.used, blocks.needed(length), strict=True):
-            taken[pool.kind] += num
+            taken[pool.kind] += num + 1  # and where its group's prompt ends
             least[pool.kind] = least[pool.kind] or num
     if taken[LOCAL]:
         taken[LOCAL] += num_blocks(CHUNK_TOKENS)  # what is read at once, beside its window

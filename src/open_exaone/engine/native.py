@@ -23,7 +23,9 @@ from open_exaone.model.threads import is_ours_to_choose
 from open_exaone.model.transformer import LanguageModel
 
 MOST_SETTINGS = 256  # that are kept
-MOST_STEPS = 16  # of one call: then others may enter, and Ctrl-C is heeded
+# Of one call: then others may enter, tokens are given on, and Ctrl-C is heeded.
+MOST_STEPS = 16
+MOST_FLOPS = 2e10  # a fraction of a second
 
 _NORMS = {
     "pre": ("input_layernorm", "post_attention_layernorm"),
@@ -45,8 +47,6 @@ def why_not(model: LanguageModel) -> str | None:
 
 class NativeBackend:
     """Packed weights; see `Backend`."""
-
-    most_steps = MOST_STEPS
 
     def __init__(self, model: LanguageModel, end_ids: frozenset[int], *, int8: bool = False) -> None:
         """Args:
@@ -132,6 +132,10 @@ class NativeBackend:
             Tokens(ids[:num], logprobs[:num], sampling[:num], status != NOT_A_NUMBER, num_replaced > 0)
             for ids, logprobs, sampling, num, num_replaced, status in results
         ]
+
+    def most_steps(self, num_samples: int) -> int:
+        step = 2.0 * self._model.config.num_parameters * num_samples
+        return max(1, min(MOST_STEPS, int(MOST_FLOPS / step)))
 
     def forget(self, sample: Sample) -> None:
         self._rows.pop(sample, None)

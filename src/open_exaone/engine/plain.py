@@ -22,8 +22,6 @@ KINDS = (LayerKind.GLOBAL, LayerKind.LOCAL)  # as the engine counts them
 class PlainBackend:
     """One step a call; see `Backend`."""
 
-    most_steps = 1
-
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
         self._cache: Cache | None = None
@@ -73,6 +71,9 @@ class PlainBackend:
 
     def forget(self, sample: Sample) -> None:
         pass
+
+    def most_steps(self, num_samples: int) -> int:
+        return 1
 
     def _forward(self, ids_BT: Tensor, positions_BT: Tensor, tables: Sequence[Table]) -> Tensor:
         assert self._cache is not None

@@ -36,7 +36,8 @@ class Session:
     ) -> None:
         self._backend, self._tokenizer, self._end_ids, self._thoughts = backend, tokenizer, end_ids, thoughts
         self._on_close = on_close
-        self._most_steps = min(backend.most_steps, num_steps or backend.most_steps)
+        self._most_steps = num_steps
+        self._steps = 1  # of the call that comes
         backend.refresh()
         backend.make_pools(sizes)
         self.scheduler = Scheduler(Blocks(sizes, window), num_slots, backend.copy_block)
@@ -75,6 +76,8 @@ class Session:
         for sample in self.scheduler.enter():
             if sample.stop_strings is None and sample.request.sampling.stop:
                 sample.stop_strings = StopStrings(self._tokenizer, sample.request.sampling.stop)
+        most = self._backend.most_steps(max(1, len(self.scheduler.running)))
+        self._steps = min(most, self._most_steps or most)
         self.scheduler.grow(self._num_steps)
         samples = list(self.scheduler.running)
         if not samples:
@@ -101,7 +104,7 @@ class Session:
 
     def _num_steps(self, sample: Sample) -> int:
         """Tokens that are drawn before anything has to be decided about a sample."""
-        num = min(self._most_steps, sample.max_new_tokens - len(sample.ids))
+        num = min(self._steps, sample.max_new_tokens - len(sample.ids))
         budget = sample.request.sampling.thinking_budget
         return min(num, budget - len(sample.ids)) if budget is not None and len(sample.ids) < budget else num
 

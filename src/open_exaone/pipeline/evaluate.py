@@ -55,7 +55,7 @@ class Choices:
     skip_missing: bool = False  # leave out benchmarks that cannot be loaded
     changed: bool = False  # take benchmarks whose content differs from what we know
     compare: bool = False  # set the published numbers beside
-    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of vLLM, `VllmServer` or `ChatEndpoint`
+    engine_options: Mapping[str, Any] = field(default_factory=dict)  # of vLLM, or fields of the engine's table
 
     def given(self) -> dict[str, Any]:
         """What is given of how samples are drawn, by name."""
@@ -249,9 +249,7 @@ def _engine(source: str, choices: Choices) -> EngineConfig:
             f"--engine {choices.engine}: must be local, vllm, vllm_server, or an address such as "
             "http://localhost:8000/v1"
         )
-    if given:
-        raise ConfigError(f"--engine-option {min(given)}: the local engine has no options; vLLM and servers have")
-    return LocalEngine()
+    return validate(LocalEngine, dict(given), "--engine-option")
 
 
 def _default_folder(source: str, suite: str, tasks: Sequence[Task], provider: Provider) -> Path:

@@ -19,7 +19,7 @@ from open_exaone.pipeline.folder import RunFolder, resolve_model, resolve_tokeni
 from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.problems import as_files, draw_all, format_of, read_problems
 from open_exaone.pipeline.vocabulary import trained_tokenizer
-from open_exaone.rollout.config import VllmEngine, VllmServer
+from open_exaone.rollout.config import LocalEngine, VllmEngine, VllmServer
 from open_exaone.rollout.provider import Provider
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
@@ -165,6 +165,11 @@ def _check_engine(run: Run) -> None:
     from open_exaone.rollout.providers.vllm_parts import weights_written
 
     engine = run.recipe.engine
+    if isinstance(engine, LocalEngine) and engine.weights is not None and (sampling := _sampling_stages(run)):
+        raise ConfigError(
+            f"engine.weights = {engine.weights!r}: is for evaluation and chat, and {sampling[0].name} trains the model "
+            f"that it samples from: leave it out"
+        )
     if isinstance(engine, VllmServer) and _samples(run):
         if engine.weights_folder is None:
             raise ConfigError(
@@ -182,8 +187,12 @@ def _check_engine(run: Run) -> None:
 
 def _samples(run: Run) -> bool:
     """Whether anything of the recipe is sampled."""
-    has_rl = any(isinstance(stage, RlStage) for stage in run.recipe.stages)
-    return has_rl or run.recipe.evaluation is not None or any(samples_pairs(run, stage) for stage in run.recipe.stages)
+    return run.recipe.evaluation is not None or bool(_sampling_stages(run))
+
+
+def _sampling_stages(run: Run) -> list[AnyStage]:
+    """The stages that learn from samples of the model that they train."""
+    return [stage for stage in run.recipe.stages if isinstance(stage, RlStage) or samples_pairs(run, stage)]
 
 
 def _check_chat_format(run: Run) -> None:

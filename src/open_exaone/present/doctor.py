@@ -70,7 +70,7 @@ def _processor() -> list[Finding]:
 def _kernels() -> Finding:
     from open_exaone.kernels.build import library, status
 
-    return "ok" if library() is not None else "note", "training kernels", status()
+    return "ok" if library() is not None else "note", "native kernels", status()
 
 
 def _memory() -> Finding:

@@ -40,7 +40,10 @@ class LocalEngine(Config):
 
     kind: Literal["local"] = "local"
     num_slots: int | None = Field(default=None, ge=1)
-    """The most samples that decode together; what memory holds, at most 128, if left out."""
+    """The most samples that decode together; 256 if left out. Fewer do where memory does not hold their keys and
+    values."""
+    weights: Literal["int8"] | None = None
+    """"int8" rounds the matrices to 8 bits, for evaluation and chat; the same as the checkpoint if left out."""
 
 
 class VllmEngine(Config):

@@ -1,18 +1,9 @@
-// Products of bfloat16 by AMX: tiles of 16 rows of 32 inputs, times 16 channels. With EMULATE_TILES (for tests) in plain C++.
+// Products of bfloat16 by AMX: tiles of 16 rows of 32 inputs, times 16 channels.
 #pragma once
 #include "matrix.h"
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__)
-#define TILES
-#include <sys/syscall.h>
-#include <unistd.h>
-
-// Asks the system for tiles, once a process; false where it gives none.
-static inline bool may_use_tiles() {
-    constexpr int ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18;
-    static const bool granted = syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
-    return granted;
-}
+#define TILES  // Linux has been asked for them (kernels/build.py)
 
 struct alignas(64) TileConfig {
     uint8_t palette = 1, start = 0, reserved[14] = {};

@@ -49,6 +49,7 @@ class LocalProvider:
             "model": self._model,
             **({} if self._weights is None else {"weights": self._weights}),
             "dtype": str(self._engine.model.dtype).removeprefix("torch."),
+            **({"weights_dtype": "int8"} if self._engine.int8 else {}),
             "device": self._engine.model.device.type,
         }
 

@@ -9,6 +9,7 @@ from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine, 
 from open_exaone.rollout.provider import Provider
 
 if TYPE_CHECKING:
+    from open_exaone.engine.engine import Engine
     from open_exaone.model.transformer import LanguageModel
     from open_exaone.text.tokenizer import Tokenizer
 
@@ -55,9 +56,24 @@ def open_provider(config: EngineConfig, policy: Policy) -> Provider:
             num_parameters=policy.num_parameters,
             options=config.options,
         )
-    from open_exaone.engine.engine import Engine
     from open_exaone.rollout.providers.local import LocalProvider
 
     assert isinstance(config, LocalEngine) and policy.model is not None
-    engine = Engine(policy.model, policy.tokenizer, num_slots=config.num_slots)
+    assert config.weights is None or policy.weights is not None  # `pipeline.start` refuses it where a policy is trained
+    engine = open_engine(config, policy.model, policy.tokenizer)
     return LocalProvider(engine, model=policy.name, weights=policy.weights)
+
+
+def open_engine(config: LocalEngine, model: "LanguageModel", tokenizer: "Tokenizer") -> "Engine":
+    """The engine of this package.
+
+    Raises:
+        ConfigError: it cannot round this model's weights here.
+        CheckpointError: see `Engine`.
+    """
+    from open_exaone.engine.engine import Engine
+
+    try:
+        return Engine(model, tokenizer, num_slots=config.num_slots, int8=config.weights == "int8")
+    except ValueError as error:
+        raise ConfigError(f"engine: weights = {config.weights!r}: {error}") from error

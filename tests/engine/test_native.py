@@ -1,0 +1,164 @@
+"""The native backend against the plain one, to which it adds nothing but speed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from doubles import TINY, make_model, make_tokenizer, random_ids, request
+from open_exaone.base.records import Sampling
+from open_exaone.engine import engine as engine_module
+from open_exaone.engine import native, scheduler
+from open_exaone.engine.engine import Engine
+from open_exaone.model.config import ModelConfig, RopeScaling
+from open_exaone.model.logprobs import token_logprobs
+from open_exaone.model.lora import add_lora, merge_lora, without_lora
+from open_exaone.model.lora_config import LoraConfig
+
+pytestmark = pytest.mark.skipif(native.why_not(make_model()) is not None, reason="there are no native kernels here")
+
+WARM = Sampling(20, 1.0, 1.0, seed=3)
+ODD = {"vocab_size": 333, "ffn_width": 70, "num_heads": 6, "num_kv_heads": 1, "width": 48, "head_width": 16}
+CONFIGS = {
+    "reordered norms": TINY,
+    "windows": TINY.model_copy(update={"num_layers": 5, "pattern": "LLG", "window": 20}),
+    "odd sizes, one head of keys": TINY.model_copy(update=ODD),
+    "wide heads, untied": TINY.model_copy(update={"head_width": 112, "num_kv_heads": 2, "tied_embeddings": False}),
+    "llama, scaled": TINY.model_copy(
+        update={"family": "llama", "rope_scaling": RopeScaling(factor=8.0, original_max_positions=32)}
+    ),
+    "biases": TINY.model_copy(update={"family": "qwen2"}),
+    "norms of queries and keys": TINY.model_copy(update={"family": "qwen3", "pattern": "LG", "window": 33}),
+}
+SAMPLINGS = {
+    "raw": WARM,
+    "greedy": replace(WARM, temperature=0.0),
+    "filters": replace(WARM, temperature=0.8, top_k=30, top_p=0.9, min_p=0.01),
+    "top_p": replace(WARM, temperature=0.5, top_p=0.7),
+    "penalties": replace(WARM, frequency_penalty=0.5, presence_penalty=0.3, repetition_penalty=1.2, top_k=9),
+    "bias and stops": replace(WARM, logit_bias={40: 5.0, 50: -9.0}, stop_ids=(60, 61, 62), stop=("e", "1")),
+}
+
+
+def model_of(config: ModelConfig):
+    model = make_model(config.model_copy(update={"max_positions": 2048}))
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("bias"):
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+    return model
+
+
+def prompts_of(lengths):
+    return [random_ids(length, seed=length).tolist() for length in lengths]
+
+
+def completions(engine, requests):
+    found = dict(engine.stream(requests))
+    return [found[place] for place in range(len(requests))]
+
+
+def asked(sampling, lengths=(1, 16, 17, 40, 66, 130), num_samples=2):
+    return [request(prompt, sampling, index) for prompt in prompts_of(lengths) for index in range(num_samples)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_equals_the_plain_backend(name):
+    model, tokenizer = model_of(CONFIGS[name]), make_tokenizer()
+    engines = [Engine(model, tokenizer, is_native=is_native) for is_native in (True, False)]
+    ours, plain = (completions(engine, asked(WARM) + asked(replace(WARM, temperature=0.0))) for engine in engines)
+    for one, other in zip(ours, plain, strict=True):
+        assert (one.ids, one.stop) == (other.ids, other.stop)
+        for values, others in ((one.logprobs, other.logprobs), (one.sampling_logprobs, other.sampling_logprobs)):
+            np.testing.assert_allclose(values, others, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_draws_as_the_plain_backend(name):
+    model, tokenizer = make_model(), make_tokenizer()
+    engines = [Engine(model, tokenizer, is_native=is_native) for is_native in (True, False)]
+    ours, plain = (completions(engine, asked(SAMPLINGS[name], (3, 20, 50), 6)) for engine in engines)
+    for one, other in zip(ours, plain, strict=True):
+        assert (one.ids, one.stop) == (other.ids, other.stop)
+        for values, others in ((one.logprobs, other.logprobs), (one.sampling_logprobs, other.sampling_logprobs)):
+            np.testing.assert_allclose(values, others, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+def test_nothing_but_the_request_decides_to_the_bit(monkeypatch, kind):
+    """Not the threads, the slots, the steps of a call, the chunks of a prompt, or the memory."""
+    model = model_of(CONFIGS["windows"])
+    model = model.bfloat16() if kind == "bfloat16" else model
+    requests, tokenizer = asked(replace(WARM, top_p=0.95)), make_tokenizer()
+
+    def found(threads=1, **options):
+        monkeypatch.setattr(native, "num_cores", lambda: threads)
+        return completions(Engine(model, tokenizer, int8=kind == "int8", **options), requests)
+
+    first = found()
+    for threads, options in ((2, {}), (3, {"num_slots": 5}), (1, {"num_slots": 1, "num_steps": 3})):
+        assert found(threads, **options) == first
+    monkeypatch.setattr(scheduler, "CHUNK_TOKENS", 7)
+    assert found(2) == first
+    free = 3 * model.config.kv_cache_bytes(200, bytes_per_value=model.dtype.itemsize)
+    monkeypatch.setattr(engine_module, "free_bytes", lambda device: free)
+    assert found(2) == first
+
+
+@torch.no_grad()
+def test_what_is_rounded_stays_close():
+    model, tokenizer = model_of(CONFIGS["llama, scaled"]).bfloat16(), make_tokenizer()
+    exact = model_of(CONFIGS["llama, scaled"])
+    exact.load_state_dict(model.state_dict())
+    for options, mean, most in (({}, 0.01, 0.05), ({"int8": True}, 0.08, 0.6)):
+        gaps = []
+        for one, done in zip(asked(WARM), completions(Engine(model, tokenizer, **options), asked(WARM)), strict=True):
+            ids = torch.tensor([*one.prompt_ids, *done.ids])
+            logits_TV = exact(ids[None])[0, len(one.prompt_ids) - 1 : -1]
+            wanted_T = token_logprobs(logits_TV, ids[len(one.prompt_ids) :])
+            gaps += (wanted_T - torch.tensor(done.logprobs)).abs().tolist()
+        assert (np.mean(gaps), max(gaps)) < (mean, most) and max(gaps) < most
+
+
+def test_new_weights_are_taken_when_a_call_begins():
+    model, tokenizer = model_of(TINY), make_tokenizer()
+    engine = Engine(model, tokenizer, is_native=True)
+    before = completions(engine, asked(WARM))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.tensor([[3, 4, 5]])).logsumexp(-1).sum().backward()
+    optimizer.step()
+    after = completions(engine, asked(WARM))
+    assert after != before
+    assert after == completions(Engine(model, tokenizer, is_native=True), asked(WARM))
+    with torch.inference_mode():
+        assert completions(engine, asked(WARM)) == after
+
+
+def test_adapters_count_while_they_are_on():
+    model, tokenizer = model_of(TINY), make_tokenizer()
+    plain = completions(Engine(model, tokenizer, is_native=True), asked(WARM))
+    add_lora(model, LoraConfig(rank=4), seed=0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.05)
+    engine = Engine(model, tokenizer, is_native=True)
+    adapted = completions(engine, asked(WARM))
+    with without_lora(model):
+        assert completions(engine, asked(WARM)) == plain
+    assert completions(engine, asked(WARM)) == adapted != plain
+    merge_lora(model)
+    assert completions(Engine(model, tokenizer, is_native=True), asked(WARM)) == adapted
+
+
+def test_what_it_cannot_compute_is_named():
+    narrow = make_model(TINY.model_copy(update={"head_width": 8}))
+    with pytest.raises(ValueError, match="head_width = 8 are not multiples of 16"):
+        Engine(narrow, make_tokenizer(), is_native=True)
+    assert Engine(narrow, make_tokenizer()).generate([[3]], Sampling(2))
+    with pytest.raises(ValueError, match="the weights are float64"):
+        Engine(make_model().double(), make_tokenizer(), int8=True)
+    with pytest.raises(ValueError, match="num_slots = 0"):
+        Engine(make_model(), make_tokenizer(), num_slots=0)
