@@ -15,9 +15,10 @@ Shapes have random weights (shapes.py). The workloads:
   engine of another checkout of this repository, such as the commit before.
 
 Contestants take turns, round after round; figures are medians. Each peer's dtype and batch are tuned beforehand, on the
-first tokens of the same work. Tokens after a reply's end count as nothing. --busy K repeats the ragged work beside up
-to K spinning processes, --gauge compares log-probabilities (gauge.py). "Others" is how many cores other processes
-used: above 0.1 or so the times of the clock say little, and CPU seconds more.
+first tokens of the same work. Tokens after a reply's end count as nothing. Where transformers is fastest with a smaller
+batch than there are ragged requests, it runs one such batch of the same lengths: all others would be like it. --busy K
+repeats the ragged work beside up to K spinning processes, --gauge compares log-probabilities (gauge.py). "Others" is
+how many cores other processes used: above 0.1 or so the times of the clock say little, and CPU seconds more.
 
 Peers: transformers is needed in any case. llama.cpp: `pip install llama-cpp-python gguf` (compiled for this processor
 with CMAKE_ARGS=-DGGML_NATIVE=ON); built by gcc 12, its quantized models die with SIGILL where there is AMX. vLLM: its
@@ -31,7 +32,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from open_exaone.base.machine import num_cores, prepare_process
@@ -165,16 +165,21 @@ def table(lab: Lab, title: str, measured: Measured, bytes_of: Callable[[str], fl
     sys.stdout.flush()
 
 
+def ragged_of(lab: Lab, number: int) -> Work:
+    """Requests that the model's context holds."""
+    longest = min(lab.args.longest, lab.model.config.max_positions - RAGGED_PROMPT)
+    return ragged_work(number, RAGGED_PROMPT, lab.model.config.vocab_size, longest=longest)
+
+
 def ragged(lab: Lab) -> None:
     number = lab.args.requests or NUM_REQUESTS.get(lab.name, 64)
-    vocab_size = lab.model.config.vocab_size
-    work = ragged_work(number, RAGGED_PROMPT, vocab_size, longest=lab.args.longest)
+    work = ragged_of(lab, number)
     batches = [batch for batch in (32, 64, 128, 256) if batch <= number] or [number]
     contestants = lab.contestants(batches=batches)
 
     def run(contestant: Generator) -> Timing:
         if isinstance(contestant, Transformers) and contestant.batch < number:  # further batches would be like this one
-            return contestant.run(ragged_work(contestant.batch, RAGGED_PROMPT, vocab_size, longest=lab.args.longest))
+            return contestant.run(ragged_of(lab, contestant.batch))
         return contestant.run(work)
 
     title = (
@@ -191,7 +196,10 @@ def batch1(lab: Lab) -> None:
 
     def run(contestant: Generator) -> Timing:
         firsts = [contestant.run(work.part(1, 1)) for _ in range(3)]
-        return contestant.run(work).less(min(firsts, key=lambda timing: timing.seconds))
+        rest = contestant.run(work).less(min(firsts, key=lambda timing: timing.seconds))
+        if min(rest) <= 0:
+            raise PeerError(f"{num_new} tokens take no longer than one: raise --new")
+        return rest
 
     weights = config.num_parameters - (0 if config.tied_embeddings else config.vocab_size * config.width)
     seen = config.kv_cache_bytes(BATCH1_PROMPT + num_new // 2)
@@ -220,7 +228,7 @@ def finished_run(args: argparse.Namespace, scratch: Path) -> None:
 def busy(lab: Lab, most: int) -> None:
     """Prints the share of its idle rate that the engine keeps beside spinning processes."""
     number = min(lab.args.requests or 256, NUM_REQUESTS.get(lab.name, 64)) // 4
-    work = ragged_work(max(1, number), RAGGED_PROMPT, lab.model.config.vocab_size, longest=lab.args.longest)
+    work = ragged_of(lab, max(1, number))
     ours = Ours(lab.model, lab.tokenizer)
     ours.open(*ours.dtypes, *ours.batches, work.context)
     ours.run(work.part(8, 8))
@@ -284,7 +292,7 @@ def gauges(args: argparse.Namespace) -> None:
 
 
 def parse() -> argparse.Namespace:
-    split = partial(str.split, sep=",")
+    split = lambda text: text.split(",") if text else []  # noqa: E731
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="every workload of S, M and L; gauges of models and runs")
     parser.add_argument("--shape", type=split, default=[], help=f"of {','.join(SHAPES)}; S if no model is named")

@@ -1,9 +1,11 @@
 """What long prompts cost the engine: samples of one prompt, and a context of 131,072 tokens. See generate.py."""
 
+import ctypes
 import gc
 import statistics
 import time
 from collections.abc import Sequence
+from operator import mul
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from open_exaone.base.machine import num_cores
 from open_exaone.base.records import Request, Sampling
 from open_exaone.engine.backend import Backend
 from open_exaone.engine.engine import Engine
+from open_exaone.engine.memory import block_bytes
 from open_exaone.engine.scheduler import Chunk
 from open_exaone.model.config import BLOCK, ModelConfig
 from open_exaone.model.transformer import LanguageModel
@@ -57,17 +60,18 @@ def long(title: str, config: ModelConfig, dtype: torch.dtype, context: int, byte
     engine.end_ids = frozenset()
     session = engine.open_session([context])  # packs the weights; memory for keys and values is taken when written to
     prefill_once(session._backend)
-    gc.collect()
     before = rss_bytes()
     [prompt] = random_prompts(1, context - num_new, 256)
     session.submit([Request((), tuple(prompt), False, Sampling(num_new, temperature=1.0, top_p=1.0))])
-    seconds, filled = [], 0
+    seconds, filled, taken = [], 0, 0
     while not session.finished:
         started, started_cpu = time.perf_counter(), time.process_time()
         num_tokens, _ = session.step()
         if num_tokens:
             seconds.append((time.perf_counter() - started, time.process_time() - started_cpu, num_tokens))
-        filled = max(filled, rss_bytes() - before)
+            filled = max(filled, rss_bytes() - before)
+            pools = [pool.size - pool.num_free for pool in session.scheduler.blocks.pools]
+            taken = max(taken, sum(map(mul, pools, block_bytes(config, dtype))))
     session.close()
     formula = config.kv_cache_bytes(context, bytes_per_value=dtype.itemsize)
     weights = config.num_parameters * dtype.itemsize
@@ -77,7 +81,8 @@ def long(title: str, config: ModelConfig, dtype: torch.dtype, context: int, byte
     roofline = (weights + formula) / bytes_s
     print(
         f"\n{title}, {name_of(dtype)}, {context:,} tokens of context, {config.pattern} with window {config.window}:\n"
-        f"  memory {filled / 1e9:.3f} GB, by the formula {formula / 1e9:.3f} GB: {filled / formula:.3f} times\n"
+        f"  keys and values take {taken / 1e9:.3f} GB, by the formula {formula / 1e9:.3f} GB: {taken / formula:.3f} "
+        f"times (at most 1.05); with all that steps need, the process grew by {filled / 1e9:.3f} GB\n"
         f"  {1e3 * per_token:,.1f} ms a token ({1e3 * cpu:,.0f} ms of CPU), reading {(weights + formula) / 1e9:.2f} GB "
         f"at {bytes_s / 1e9:.1f} GB/s takes {1e3 * roofline:,.1f} ms: {per_token / roofline:.2f} times (at most 1.3); "
         f"{total} tokens, {num_cores()} threads",
@@ -107,6 +112,8 @@ def prefill_once(backend: Backend) -> None:
 
 
 def rss_bytes() -> int:
-    """Memory that this process holds now."""
+    """Memory that this process uses now: what was freed and kept for later goes back to the system first."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1]) * 1024
