@@ -18,6 +18,8 @@ from open_exaone.engine.request import random_stream
 from open_exaone.model.logprobs import token_logprobs
 from open_exaone.text.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 WARM = Sampling(max_new_tokens=16, temperature=1.0, top_p=1.0, num_samples=3)
 PROMPTS = [random_ids(length, seed=length).tolist() for length in (3, 12, 7, 1, 9, 5, 12)]
 DISTINCT = PROMPTS[:-1]  # the last stands before

@@ -97,7 +97,7 @@ def test_nothing_but_the_request_decides_to_the_bit(monkeypatch, kind):
     requests, tokenizer = asked(replace(WARM, top_p=0.95)), make_tokenizer()
 
     def found(threads=1, **options):
-        monkeypatch.setattr(native, "num_cores", lambda: threads)
+        monkeypatch.setattr(native.NativeBackend, "num_threads", threads)
         return completions(Engine(model, tokenizer, int8=kind == "int8", **options), requests)
 
     first = found()
@@ -119,7 +119,7 @@ def test_threads_that_share_a_step_change_nothing(monkeypatch, kind, num_prompts
     requests = asked(replace(WARM, max_new_tokens=5), range(30, 30 + num_prompts), 1)
     found = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(native, "num_cores", lambda: threads)  # noqa: B023
+        monkeypatch.setattr(native.NativeBackend, "num_threads", threads)
         engine = Engine(model, tokenizer, is_native=True, int8=kind == "int8", num_steps=2)
         found.append(completions(engine, requests))
     assert found[1:] == found[:1] * 2

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +10,8 @@ from doubles import SHAPES, make_model, make_tokenizer, random_ids, request
 from open_exaone.base.records import Sampling, StopReason
 from open_exaone.engine.engine import Engine
 from open_exaone.engine.stop import StopStrings, reply_text
+
+pytestmark = pytest.mark.usefixtures("backend")
 
 PROMPTS = [random_ids(length, seed=length).tolist() for length in (3, 12, 7)]
 WARM = Sampling(max_new_tokens=40, temperature=1.0, top_p=1.0, num_samples=6, seed=5)

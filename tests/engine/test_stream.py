@@ -14,6 +14,8 @@ from open_exaone.engine.engine import Engine
 from open_exaone.model.logprobs import token_logprobs
 from open_exaone.text.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 PROMPTS = [random_ids(length, seed=length).tolist() for length in (3, 12, 7, 1, 9)]
 WARM = Sampling(max_new_tokens=16, temperature=1.0, top_p=0.9, seed=5)
 
@@ -88,15 +90,18 @@ def test_samplings_of_ones_own_in_one_stream():
     assert len(set(mixed[:6])) >= 5
 
 
-def test_a_closed_stream_stops_and_frees():
+def test_a_closed_stream_stops_and_frees(backend):
     steps, engine = [], make_engine(num_slots=2)
     stream = engine.stream(asked(), lambda *step: steps.append(step))
     next(stream)
     assert not engine._free_backends
     num_steps = len(steps)
     stream.close()
-    [backend] = engine._free_backends
-    assert sum(pool.numel() for pool in backend._decoder._pools) <= 2
+    [freed] = engine._free_backends
+    if backend == "native":
+        assert sum(pool.numel() for pool in freed._decoder._pools) <= 2
+    else:
+        assert all(pool.shape[2] == 2 for pool in freed._cache._pools.values())  # padding and zeros
     assert len(steps) == num_steps
     assert list(stream) == []
 
@@ -106,7 +111,8 @@ def test_streams_may_be_open_together():
     one, other = engine.stream(asked()), engine.stream(asked(replace(WARM, seed=9)))
     mixed = [dict(pairs) for pairs in zip(*zip(one, other, strict=True), strict=True)]
     alone = [dict(make_engine().stream(asked(replace(WARM, seed=seed)))) for seed in (5, 9)]
-    assert mixed == alone
+    for found, wanted in zip(mixed, alone, strict=True):
+        assert {place: one.ids for place, one in found.items()} == {place: one.ids for place, one in wanted.items()}
 
 
 def collect(stream, given):
