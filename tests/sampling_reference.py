@@ -1,10 +1,26 @@
-"""The definitions at the head of `engine/sampling.py` once more: one row, numpy, the whole vocabulary sorted."""
+"""The definitions at the head of `engine/sampling.py` once more: one row, numpy, the whole vocabulary sorted.
+
+`SAMPLINGS` are settings to try.
+"""
 
 import numpy as np
+from hypothesis import strategies as st
 
 from open_exaone.base.records import Sampling
 
 FLOAT = np.float32
+
+FIELDS = {
+    "temperature": st.sampled_from([0.0, 1e-6, 1e-3, 0.6, 1.0, 1.7, 100.0]),
+    "top_p": st.sampled_from([1e-30, 0.1, 0.5, 0.95, 1 - 1e-9, 1.0]),
+    "top_k": st.sampled_from([None, 1, 2, 7, 300, 5000]),
+    "min_p": st.sampled_from([0.0, 1e-6, 0.05, 0.9, 1.0]),
+    "presence_penalty": st.sampled_from([0.0, -0.7, 1.5]),
+    "frequency_penalty": st.sampled_from([0.0, -0.3, 0.8]),
+    "repetition_penalty": st.sampled_from([1.0, 0.8, 1.3]),
+    "logit_bias": st.sampled_from([(), {0: 100.0}, {3: -100.0, 5: 4.5}]),
+}
+SAMPLINGS = st.builds(Sampling, st.just(8), **FIELDS)
 
 
 def changed(logits_V, sampling: Sampling, prompt=(), reply=()):

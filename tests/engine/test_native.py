@@ -31,6 +31,8 @@ CONFIGS = {
     "biases": TINY.model_copy(update={"family": "qwen2"}),
     "norms of queries and keys": TINY.model_copy(update={"family": "qwen3", "pattern": "LG", "window": 33}),
 }
+# Over 16 MiB in float32, and 4 in 8 bits: threads share a step where few sequences run.
+LARGE = TINY.model_copy(update={"width": 256, "num_heads": 8, "head_width": 32, "ffn_width": 776, "num_layers": 6})
 SAMPLINGS = {
     "raw": WARM,
     "greedy": replace(WARM, temperature=0.0),
@@ -64,15 +66,19 @@ def asked(sampling, lengths=(1, 16, 17, 40, 66, 130), num_samples=2):
     return [request(prompt, sampling, index) for prompt in prompts_of(lengths) for index in range(num_samples)]
 
 
+def assert_alike(ours, plain):
+    for one, other in zip(ours, plain, strict=True):
+        assert (one.ids, one.stop) == (other.ids, other.stop)
+        for values, others in ((one.logprobs, other.logprobs), (one.sampling_logprobs, other.sampling_logprobs)):
+            np.testing.assert_allclose(values, others, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equals_the_plain_backend(name):
     model, tokenizer = model_of(CONFIGS[name]), make_tokenizer()
     engines = [Engine(model, tokenizer, is_native=is_native) for is_native in (True, False)]
     ours, plain = (completions(engine, asked(WARM) + asked(replace(WARM, temperature=0.0))) for engine in engines)
-    for one, other in zip(ours, plain, strict=True):
-        assert (one.ids, one.stop) == (other.ids, other.stop)
-        for values, others in ((one.logprobs, other.logprobs), (one.sampling_logprobs, other.sampling_logprobs)):
-            np.testing.assert_allclose(values, others, atol=1e-4)
+    assert_alike(ours, plain)
 
 
 @pytest.mark.parametrize("name", SAMPLINGS)
@@ -80,10 +86,7 @@ def test_draws_as_the_plain_backend(name):
     model, tokenizer = make_model(), make_tokenizer()
     engines = [Engine(model, tokenizer, is_native=is_native) for is_native in (True, False)]
     ours, plain = (completions(engine, asked(SAMPLINGS[name], (3, 20, 50), 6)) for engine in engines)
-    for one, other in zip(ours, plain, strict=True):
-        assert (one.ids, one.stop) == (other.ids, other.stop)
-        for values, others in ((one.logprobs, other.logprobs), (one.sampling_logprobs, other.sampling_logprobs)):
-            np.testing.assert_allclose(values, others, atol=1e-4)
+    assert_alike(ours, plain)
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
@@ -105,6 +108,29 @@ def test_nothing_but_the_request_decides_to_the_bit(monkeypatch, kind):
     free = 3 * model.config.kv_cache_bytes(200, bytes_per_value=model.dtype.itemsize)
     monkeypatch.setattr(engine_module, "free_bytes", lambda device: free)
     assert found(2) == first
+
+
+@pytest.mark.parametrize("num_prompts", [1, 2, 5, 20])
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+def test_threads_that_share_a_step_change_nothing(monkeypatch, kind, num_prompts):
+    """A model large enough for that; a team's pace decides by the clock when it computes, so several calls are made."""
+    model, tokenizer = make_model(LARGE), make_tokenizer()
+    model = model.bfloat16() if kind == "bfloat16" else model
+    requests = asked(replace(WARM, max_new_tokens=5), range(30, 30 + num_prompts), 1)
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(native, "num_cores", lambda: threads)  # noqa: B023
+        engine = Engine(model, tokenizer, is_native=True, int8=kind == "int8", num_steps=2)
+        found.append(completions(engine, requests))
+    assert found[1:] == found[:1] * 2
+
+
+def test_a_long_prompt_equals_the_plain_backend():
+    """Longer than a chunk, so that the second is read behind the first."""
+    model, tokenizer = model_of(CONFIGS["windows"]), make_tokenizer()
+    requests = asked(replace(WARM, max_new_tokens=8), (1100, 1025, 1024, 1023), 2)
+    ours, plain = (completions(Engine(model, tokenizer, is_native=kind), requests) for kind in (True, False))
+    assert_alike(ours, plain)
 
 
 @torch.no_grad()

@@ -23,18 +23,6 @@ UNIFORMS = torch.rand(64, generator=torch.Generator().manual_seed(1))
 TINY_VALUES = [5e-324, 1e-320, 1e-45, 1e-40, 1e-38, 1e-30, 1e-12, 9e-6]
 PLAIN = Sampling(8, 1.0, 1.0)
 
-FIELDS = {
-    "temperature": st.sampled_from([0.0, 1e-6, 1e-3, 0.6, 1.0, 1.7, 100.0]),
-    "top_p": st.sampled_from([1e-30, 0.1, 0.5, 0.95, 1 - 1e-9, 1.0]),
-    "top_k": st.sampled_from([None, 1, 2, 7, 300, 5000]),
-    "min_p": st.sampled_from([0.0, 1e-6, 0.05, 0.9, 1.0]),
-    "presence_penalty": st.sampled_from([0.0, -0.7, 1.5]),
-    "frequency_penalty": st.sampled_from([0.0, -0.3, 0.8]),
-    "repetition_penalty": st.sampled_from([1.0, 0.8, 1.3]),
-    "logit_bias": st.sampled_from([(), {0: 100.0}, {3: -100.0, 5: 4.5}]),
-}
-SAMPLINGS = st.builds(Sampling, st.just(8), **FIELDS)
-
 
 def draw_with(logits_BV, uniforms_B, *samplings, prompts=None, replies=None):
     """One sampling for all rows, or one a row; counts as the engine keeps them."""
@@ -51,7 +39,7 @@ def draw_with(logits_BV, uniforms_B, *samplings, prompts=None, replies=None):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    rows=st.lists(SAMPLINGS, min_size=1, max_size=5),
+    rows=st.lists(reference.SAMPLINGS, min_size=1, max_size=5),
     vocab=st.sampled_from([12, 700]),
     num_candidates=st.sampled_from([4, 256]),
     levels=st.sampled_from([2, 9, 100_000]),
@@ -82,7 +70,7 @@ def test_every_row_follows_the_definitions(rows, vocab, num_candidates, levels, 
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=st.lists(SAMPLINGS, min_size=2, max_size=6), seed=st.integers(0, 1 << 30))
+@given(rows=st.lists(reference.SAMPLINGS, min_size=2, max_size=6), seed=st.integers(0, 1 << 30))
 def test_a_row_does_not_depend_on_the_others(rows, seed):
     generator = torch.Generator().manual_seed(seed)
     logits, uniforms = torch.randn(len(rows), 900, generator=generator) * 3, torch.rand(len(rows), generator=generator)

@@ -97,7 +97,7 @@ def expected(asked):
     return ids[len(prompt_of(asked)) :]
 
 
-def open_session(sizes, window=None, num_slots=6, most_steps=4):
+def open_session(sizes, window=None, num_slots=6, most_steps=4, **options):
     return Session(
         Notebook(window, most_steps),
         sizes,
@@ -106,6 +106,7 @@ def open_session(sizes, window=None, num_slots=6, most_steps=4):
         tokenizer=make_tokenizer(),
         end_ids=frozenset([END]),
         thoughts=lambda: None,
+        **options,
     )
 
 
@@ -187,6 +188,52 @@ def test_a_prompt_is_read_once_for_its_group_and_again_only_in_part():
     assert read([*prompt[:40], *range(90)], 1) == 129 - 2 * BLOCK
     session.scheduler.blocks.forget_all()
     assert read(prompt, 1) == 69
+
+
+def test_of_what_is_longer_than_may_be_remembered_the_beginning_stays():
+    session, long = open_session((100, 0)), request(range(1000, 1320), Sampling(max_new_tokens=1))
+    for num_kept in (0, 100 // 8):
+        session._backend.num_read = 0
+        session.submit([long])
+        while not session.finished:
+            session.step()
+        assert session._backend.num_read == 320 - num_kept * BLOCK
+
+
+def test_prompts_that_are_forgotten_leave_nothing_behind():
+    session = open_session((40, 0))
+    session.submit([request(range(number, number + 100), Sampling(max_new_tokens=1)) for number in range(50)])
+    while not session.finished:
+        session.step()
+
+    def num_below(entry):
+        return sum(1 + num_below(child) for child in entry.children.values())
+
+    assert 0 < num_below(session.scheduler.blocks.root) <= 40 // 8
+
+
+def test_keys_of_old_weights_are_not_remembered():
+    """Neither what was remembered, nor what runs while the weights change."""
+    session, asked = open_session((100, 0)), request(range(100, 170), Sampling(max_new_tokens=20))
+    session.submit([asked])
+    session.step()
+    session._backend.refresh = lambda: True
+    session.refresh()
+    while not session.finished:
+        session.step()
+    session._backend.num_read = 0
+    [again] = session.submit([asked])
+    while not session.finished:
+        session.step()
+    assert session._backend.num_read == 69 + len(again.ids)
+
+
+def test_a_session_gives_its_backend_back_once():
+    given = []
+    session = open_session((10, 0), on_close=given.append)
+    session.close()
+    session.close()
+    assert given == [session._backend]
 
 
 def test_a_window_lets_blocks_go():

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -341,7 +341,7 @@ def our_greedy(
     return torch.cat(new, dim=1)
 
 
-def parting_gap(ids_BT: Tensor, reference: Greedy) -> float:
+def parting_gap(ids_BT: Iterable[Tensor], reference: Greedy) -> float:
     """The widest gap between the reference's best two logits where a text first parts from its; 0 if none does."""
     gaps = [0.0]
     for ids, expected, logits_TV in zip(ids_BT, reference.ids_BT, reference.logits_BTV, strict=True):

@@ -8,10 +8,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import open_exaone
+from doubles import make_tokenizer
 from model.parity import (
     CASES,
     NUM_GREEDY,
+    PROMPTS,
     TOLERANCE,
+    VOCAB,
     exaone4,
     layers,
     logits_error,
@@ -25,6 +28,9 @@ from model.parity import (
     reference_greedy,
     scaled,
 )
+from open_exaone.base.records import Sampling
+from open_exaone.engine import native
+from open_exaone.engine.engine import Engine
 
 
 @pytest.fixture(params=CASES)
@@ -45,6 +51,20 @@ def test_greedy_texts_are_transformers(pair):
         assert len(set(ids)) > 60 and len(set(late)) > 80, "a text in a loop shows little: draw other weights"
     assert parting_gap(our_greedy(pair.ours, NUM_GREEDY), expected) < TOLERANCE
     assert parting_gap(our_greedy(pair.ours, 40, side="right"), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_the_engines_greedy_texts_are_transformers(pair, is_native):
+    """Both backends; a text may end before the reference's, at the end token of the engine's tokenizer."""
+    if is_native and (why := native.why_not(pair.ours)):
+        pytest.skip(why)
+    engine = Engine(pair.ours, make_tokenizer(VOCAB), is_native=is_native)
+    expected = reference_greedy(pair.reference)
+    num = NUM_GREEDY if is_native else 40
+    groups = engine.generate([ids.tolist() for ids in PROMPTS], Sampling(num, temperature=0.0))
+    texts = [torch.tensor(completion.ids) for [completion] in groups]
+    assert all(len(ids) == num or int(ids[-1]) in engine.end_ids for ids in texts)
+    assert parting_gap(texts, expected) < TOLERANCE
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

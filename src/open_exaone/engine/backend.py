@@ -27,7 +27,7 @@ class Backend(Protocol):
         """Takes the model's weights as they are now; whether they have changed."""
 
     def make_pools(self, sizes: Sequence[int]) -> None:
-        """Makes room for so many blocks of each kind; what the earlier ones held is gone."""
+        """Makes room for so many blocks of each kind; the earlier ones, and all that is kept for samples, are gone."""
 
     def copy_block(self, kind: int, source: int, target: int) -> None:
         """Copies keys and values."""

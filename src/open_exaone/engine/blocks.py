@@ -92,8 +92,9 @@ class Pool:
     def _forget(self, block: int) -> None:
         entry = self._entries.pop(block)
         entry.blocks[self.kind] = None
-        if entry.blocks == [None, None] and not entry.children and entry.parent is not None:
+        while entry.parent is not None and entry.blocks == [None, None] and not entry.children:
             entry.parent.children.pop(entry.ids, None)
+            entry = entry.parent
         self._idle.pop(block, None)
         self._free.append(block)
 
@@ -171,6 +172,7 @@ class Table:
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
+        self._root = blocks.root  # of the weights that what it reads is computed with
         self.arrays: list[NDArray[np.int32]] = [np.full(8, -1, np.int32) for _ in range(2)]
         self.num_taken = [0, 0]  # blocks from the sequence's beginning, those let go of included
         self._num_passed = [0, 0]  # blocks that have left the window
@@ -215,9 +217,9 @@ class Table:
             self.arrays[pool.kind][number] = -1
 
     def release(self) -> None:
-        """Lets go of all blocks."""
+        """Lets go of all blocks, the last first: of those that are remembered, the first are needed longest."""
         for pool in self._blocks.used:
-            for number in range(self._num_passed[pool.kind], self.num_taken[pool.kind]):
+            for number in reversed(range(self._num_passed[pool.kind], self.num_taken[pool.kind])):
                 self._let_go(pool, number)
         self.num_taken, self._num_passed, self.length = [0, 0], [0, 0], 0
 
@@ -241,14 +243,16 @@ class Table:
                 block = pool.take()
                 other._put(pool.kind, num_full, block)
                 copies.append((pool.kind, int(self.arrays[pool.kind][num_full]), block))
-        other.length = self.length
+        other.length, other._root = self.length, self._root
         other.num_taken = [num_full + is_begun] * 2
         other._num_passed = list(self._num_passed)
         return other, copies
 
     def remember(self, ids: Sequence[int]) -> None:
-        """Keeps the full blocks of what has been read, `ids`, for prompts that begin alike."""
-        entry = self._blocks.root
+        """Keeps the full blocks of what has been read, `ids`, for prompts that begin alike, unless weights changed."""
+        entry = self._root
+        if entry is not self._blocks.root:
+            return
         for number in range(min(len(ids), self.length) // BLOCK):
             some = tuple(ids[number * BLOCK : (number + 1) * BLOCK])
             child = entry.children.get(some)

@@ -83,6 +83,7 @@ class NativeBackend:
         return has_changed
 
     def make_pools(self, sizes: Sequence[int]) -> None:
+        self._rows.clear()
         self._decoder.make_pools(*sizes)
 
     def copy_block(self, kind: int, source: int, target: int) -> None:

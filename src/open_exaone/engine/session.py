@@ -35,7 +35,7 @@ class Session:
         on_close: Callable[[Backend], object] = lambda backend: None,
     ) -> None:
         self._backend, self._tokenizer, self._end_ids, self._thoughts = backend, tokenizer, end_ids, thoughts
-        self._on_close = on_close
+        self._on_close, self._is_closed = on_close, False
         self._most_steps = num_steps
         self._steps = 1  # of the call that comes
         backend.refresh()
@@ -95,9 +95,10 @@ class Session:
         return num_tokens, done
 
     def close(self) -> None:
-        """Drops all that still runs or waits, and frees the memory."""
-        for sample in self.scheduler.running:
-            self._backend.forget(sample)
+        """Drops all that still runs or waits, and frees the memory; the second time it does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.scheduler.release_all()
         self._backend.make_pools((0, 0))
         self._on_close(self._backend)

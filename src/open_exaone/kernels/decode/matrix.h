@@ -88,12 +88,12 @@ struct Matrix {
   private:
     // Rounds n numbers to multiples of their largest over 127; the scale is rounded up to bfloat16 before, not after.
     template <class In> static void quantise(const In* from, i64 n, int8_t* to, Bf16& scale) {
-        float largest = 0;
-        for (i64 k = 0; k < n; k++) largest = std::max(largest, std::abs(as_float(from[k])));
+        float largest = 0, odd = 0;  // odd is NaN where one is not finite
+        for (i64 k = 0; k < n; k++) largest = std::max(largest, std::abs(as_float(from[k]))), odd += as_float(from[k]) - as_float(from[k]);
         uint32_t bits;
         const float exact = largest / 127;
         std::memcpy(&bits, &exact, 4);
-        scale = {(uint16_t)((bits + 0xffff) >> 16)};
+        scale = odd == 0 ? Bf16{(uint16_t)((bits + 0xffff) >> 16)} : as_bf16(odd);
         const float inverse = largest > 0 ? 1 / as_float(scale) : 0;
         for (i64 k = 0; k < n; k++)
             to[k / 4 * 4 * W + k % 4] = (int8_t)std::max(-127.0f, std::min(127.0f, std::nearbyint(as_float(from[k]) * inverse)));

@@ -138,12 +138,12 @@ struct Bytes {
         values.resize(rows * K), scales.resize(rows * K / GROUP), offsets.resize(rows * K / GROUP);
         for (i64 g = 0; g < rows * K / GROUP; g++) {
             const float* from = a + g / (K / GROUP) * a_row + g % (K / GROUP) * GROUP;
-            float largest = 0;
-            for (i64 k = 0; k < GROUP; k++) largest = std::max(largest, std::abs(from[k]));
+            float largest = 0, odd = 0;  // odd is NaN where one is not finite
+            for (i64 k = 0; k < GROUP; k++) largest = std::max(largest, std::abs(from[k])), odd += from[k] - from[k];
             const float inverse = largest > 0 ? 127 / largest : 0;
             int32_t sum = 0;
             for (i64 k = 0; k < GROUP; k++) sum += values[g * GROUP + k] = (int8_t)std::nearbyint(from[k] * inverse);
-            scales[g] = from[0] != from[0] || !(largest < INFINITY) ? NAN : largest / 127, offsets[g] = -128 * sum;
+            scales[g] = largest / 127 + odd, offsets[g] = -128 * sum;
         }
     }
 };

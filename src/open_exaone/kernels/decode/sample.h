@@ -18,12 +18,12 @@ struct Sampler {
         const float most = highest(logits, V);
         weights.resize((V + STRETCH) / STRETCH * STRETCH);
         const double raw_total = exponentials(logits, V, most, 1.0f);
-        if (!(std::abs(most) < INFINITY) || !(raw_total < INFINITY)) {
+        const float* scores = with_penalties(s, logits, V);
+        const float best = scores == logits ? most : highest(scores, V);
+        if (!(std::abs(best) < INFINITY) || !(std::abs(most) < INFINITY) || !(raw_total < INFINITY)) {
             s.status = NOT_A_NUMBER;
             return;
         }
-        const float* scores = with_penalties(s, logits, V);
-        const float best = scores == logits ? most : highest(scores, V);
         int32_t id;
         double sampling_logprob = 0;
         if (s.temperature < GREEDY_BELOW) {
