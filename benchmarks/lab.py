@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from generators import Generator, Ours, Transformers, Worker, random_model
+from open_exaone.base.machine import has_fast_cpu_bfloat16
 from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_dtype, save_model
 from open_exaone.checkpoint.gguf import export_gguf
 from open_exaone.pipeline.folder import resolve_model
@@ -61,7 +62,8 @@ class Lab:
                 python, kinds = self.args.llama_python, [["bfloat16"], ["Q8_0"]] if int8 else [["bfloat16", "Q8_0"]]
                 found += [Worker(peer, self.folder, python, kind, batches) for kind in kinds]
             elif peer == "vllm":
-                found.append(Worker(peer, self.folder, self.args.vllm_python, ["float32", "bfloat16"], [most]))
+                kinds = ["bfloat16"] if has_fast_cpu_bfloat16() else ["float32", "bfloat16"]  # each takes long to open
+                found.append(Worker(peer, self.folder, self.args.vllm_python, kinds, [most]))
         return found
 
     def _why_not(self, peer: str) -> str | None:
