@@ -12,7 +12,6 @@ end with it, at the latest after --minutes.
 
 import argparse
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ prepare_process()
 
 import torch
 
+from busy_processes import beside, spinning
 from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import resolve_dtype
 from open_exaone.data.batch import singles
@@ -54,7 +54,6 @@ from shapes import SHAPES as COMMON_SHAPES
 from shapes import ragged
 
 Work = Callable[[], float]  # returns how many tokens it went through
-SPIN = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 PROMPT_TOKENS = 48
 DECODE = {"nano": (64, 96), "S": (32, 24), "M": (16, 6)}  # prompts of 4 samples, new tokens
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, matrix_learning_rate=1e-3)
@@ -63,33 +62,6 @@ TRAIN = {"nano": (16, 180), "S": (16, 256), "30M": (8, 256), "M": (4, 256)}
 RL = {"nano": (128, 180), "S": (64, 256), "30M": (16, 256), "M": (4, 256)}
 THIRTY = {"vocab_size": 8192, "width": 512, "num_heads": 16, "num_kv_heads": 8, "ffn_width": 1536}
 SHAPES = {**COMMON_SHAPES, "30M": COMMON_SHAPES["S"].model_copy(update=THIRTY)}
-
-
-@contextmanager
-def spinning(number: int, minutes: float) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """So many processes that compute nothing; they stand still until `beside` wants them."""
-    made = [subprocess.Popen([sys.executable, "-c", SPIN, str(60 * minutes)]) for _ in range(number)]
-    for process in made:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield made
-    finally:
-        for process in made:
-            process.kill()
-            process.wait()
-
-
-@contextmanager
-def beside(processes: Sequence[subprocess.Popen[bytes]], number: int) -> Iterator[None]:
-    """Lets so many of them spin."""
-    for process in processes[:number]:
-        process.send_signal(signal.SIGCONT)
-    time.sleep(0.05)
-    try:
-        yield
-    finally:
-        for process in processes[:number]:
-            process.send_signal(signal.SIGSTOP)
 
 
 def decoding(shape: str, dtype: torch.dtype) -> Work:
@@ -164,8 +136,8 @@ def ways(part: str, shape: str) -> dict[str, tuple[int, Work]]:
     if part != "decode":
         alone, shared = (training(part, shape, dtype, num_workers) for num_workers in (None, cores))
         return {"1 thread": (1, alone), f"{cores} threads": (cores, alone), f"{cores} workers": (1, shared)}
-    alone = decoding(shape, dtype)
-    return {"1 thread": (1, alone), f"{cores} threads": (cores, alone)}
+    work = decoding(shape, dtype)
+    return {"1 thread": (1, work), f"{cores} threads": (cores, work)}
 
 
 def rate(threads: int, work: Work, seconds: float) -> tuple[float, float]:

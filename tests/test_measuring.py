@@ -284,7 +284,7 @@ def test_flags_are_checked_before_anything_is_asked(tmp_path: Path) -> None:
         asked = ["eval", server.url, "--suite", "math_500", "--rows", f"math_500={file}", "--out", tmp_path / "out"]
         for flags, complaint in [
             (["--against", tmp_path / "nowhere"], "holds no evaluation"),
-            (["--device", "cpu"], "an endpoint has its own"),
+            (["--device", "cpu"], "a server has its own"),
             (["--engine-option", "4"], "write it as NAME=VALUE"),
             (["--engine-option", "colour=red"], "colour"),
             (["--rescore", tmp_path], "generates nothing: leave the model"),

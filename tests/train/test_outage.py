@@ -76,7 +76,11 @@ def judge():
 def _at_once(monkeypatch):
     monkeypatch.setattr(judge_outage, "_sleep", lambda seconds: None)
     monkeypatch.setattr(http, "FIRST_WAIT_S", 1e-3)
-    monkeypatch.setattr(Tokenizer, "split", lambda self, ids, thinking: Reply("", self.decode(list(ids))))
+    monkeypatch.setattr(Tokenizer, "split", lambda self, reply, thinking: Reply("", _text(self, reply)))
+
+
+def _text(tokenizer, reply):
+    return reply if isinstance(reply, str) else tokenizer.decode(list(reply))
 
 
 class Clock(list):

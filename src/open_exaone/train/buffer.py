@@ -30,6 +30,7 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
+from open_exaone.engine.stop import reply_text
 from open_exaone.rollout.judge_outage import UNJUDGED
 from open_exaone.rollout.records import sample_rows
 from open_exaone.text.tokenizer import Tokenizer
@@ -97,9 +98,10 @@ def buffer_key(model: nn.Module, asked: object) -> str:
 
 
 def _rollout(request: Request, row: dict[str, Any], tokenizer: Tokenizer) -> Rollout:
+    stop = StopReason(row["stop"])
     generation = Generation(
-        tokenizer.split(tuple(row["ids"]), thinking=request.thinking),
-        StopReason(row["stop"]),
+        tokenizer.split(reply_text(tokenizer, row["ids"], stop, request.sampling), thinking=request.thinking),
+        stop,
         num_prompt_tokens=len(request.prompt_ids or ()),
         num_tokens=row["num_tokens"],
         num_thought_tokens=row["num_thought_tokens"],
