@@ -10,6 +10,7 @@ from torch import nn
 from open_exaone.base.machine import num_cores
 from open_exaone.base.records import Sampling
 from open_exaone.engine.backend import Tokens
+from open_exaone.engine.blocks import GLOBAL, LOCAL, Table
 from open_exaone.engine.request import Sample, prompt_of
 from open_exaone.engine.sampling import needs_counts
 from open_exaone.engine.scheduler import Chunk
@@ -17,7 +18,7 @@ from open_exaone.kernels.build import library
 from open_exaone.kernels.call import DTYPES
 from open_exaone.kernels.decoder import KINDS, LANES, NOT_A_NUMBER, SEQUENCE, Decoder, Shape
 from open_exaone.model.config import LayerKind, ModelConfig
-from open_exaone.model.lora import is_adapted, plain_weight
+from open_exaone.model.lora import plain_weight, weights_state
 from open_exaone.model.rope import inverse_frequencies
 from open_exaone.model.threads import is_ours_to_choose
 from open_exaone.model.transformer import LanguageModel
@@ -74,7 +75,7 @@ class NativeBackend:
     def refresh(self) -> bool:
         has_changed = False
         for part, layer, module in _parts(self._model):
-            now = _state(module)
+            now = weights_state(module)
             if now is None or self._taken.get((part, layer)) != now:
                 is_bias = part.endswith("_bias")
                 self._decoder.take(part, layer, module.bias if is_bias else plain_weight(module))  # type: ignore[arg-type]
@@ -95,9 +96,7 @@ class NativeBackend:
         lengths = np.array([len(chunk.ids) for chunk in chunks])
         sequences["num_ids"] = lengths
         sequences["ids"] = _address(ids_X) + 4 * (lengths.cumsum() - lengths)
-        sequences["position"] = [chunk.prompt.table.length for chunk in chunks]
-        for field, kind in (("global_table", 0), ("local_table", 1)):
-            sequences[field] = [_address(chunk.prompt.table.arrays[kind]) for chunk in chunks]
+        _set_tables(sequences, [chunk.prompt.table for chunk in chunks])
         self._decoder.prefill(sequences, self.num_threads)
 
     def decode(self, samples: Sequence[Sample], num_steps: Sequence[int]) -> list[Tokens]:
@@ -107,9 +106,7 @@ class NativeBackend:
         last_B = np.array([(sample.ids or prompt_of(sample.request))[-1] for sample in samples], np.int32)
         sequences["num_ids"] = 1
         sequences["ids"] = _address(last_B) + 4 * places_B
-        sequences["position"] = [sample.table.length for sample in samples if sample.table]
-        for field, kind in (("global_table", 0), ("local_table", 1)):
-            sequences[field] = [_address(sample.table.arrays[kind]) for sample in samples if sample.table]
+        _set_tables(sequences, [sample.table for sample in samples if sample.table])
         sequences["num_steps"] = num_steps
         sequences["uniforms"] += 4 * np.array([len(sample.ids) for sample in samples])
         kept = self._forced(samples, sequences)
@@ -205,6 +202,13 @@ class _Row:
         self.fields = fields.tobytes()
 
 
+def _set_tables(sequences_B: NDArray[np.void], tables: Sequence[Table]) -> None:
+    """Has each sequence go on where its table ends."""
+    sequences_B["position"] = [table.length for table in tables]
+    for field, kind in (("global_table", GLOBAL), ("local_table", LOCAL)):
+        sequences_B[field] = [_address(table.arrays[kind]) for table in tables]
+
+
 def _address(array: NDArray[np.generic]) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
@@ -245,11 +249,3 @@ def _parts(model: LanguageModel) -> Iterator[tuple[str, int, nn.Module]]:
             yield name, number, module
             if getattr(module, "bias", None) is not None:
                 yield f"{name}_bias", number, module
-
-
-def _state(module: nn.Module) -> tuple[int, ...] | None:
-    """What changes with a module's weights: a tensor counts the operations that change it. None where it does not."""
-    weights = list(module.parameters())
-    if any(weight.is_inference() for weight in weights):
-        return None
-    return (is_adapted(module), *(number for weight in weights for number in (weight.data_ptr(), weight._version)))

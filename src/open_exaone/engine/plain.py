@@ -13,6 +13,7 @@ from open_exaone.engine.scheduler import Chunk
 from open_exaone.model.cache import Cache
 from open_exaone.model.config import LayerKind
 from open_exaone.model.logprobs import token_logprobs
+from open_exaone.model.lora import weights_state
 from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
 
@@ -28,10 +29,7 @@ class PlainBackend:
         self._state: tuple[int, ...] | None = None
 
     def refresh(self) -> bool:
-        weights = list(self._model.parameters())
-        before, self._state = self._state, None
-        if not any(weight.is_inference() for weight in weights):
-            self._state = tuple(number for weight in weights for number in (weight.data_ptr(), weight._version))
+        before, self._state = self._state, weights_state(self._model)
         return self._state is None or self._state != before
 
     def make_pools(self, sizes: Sequence[int]) -> None:

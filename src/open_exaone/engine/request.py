@@ -59,13 +59,11 @@ class Sample:
     stop_strings: StopStrings | None = None  # where it has some, from when it starts
     closing_ids: Sequence[int] = ()  # forced behind the thinking budget, where that cuts the thought
     was_cut: bool = False  # a forced token took the place of another
-    prompt_length: int = field(init=False)
     max_new_tokens: int = field(init=False)
     table: Table | None = None  # its keys and values, while it runs
     _uniforms_T: NDArray[np.float32] | None = None  # its own random stream, one number a token; drawn when it starts
 
     def __post_init__(self) -> None:
-        self.prompt_length = len(prompt_of(self.request))
         self.max_new_tokens = self.request.sampling.max_new_tokens
 
     def all_ids(self) -> tuple[int, ...]:
@@ -78,11 +76,6 @@ class Sample:
         if self._uniforms_T is None:
             self._uniforms_T = random_stream(self.request, self.max_new_tokens)
         return self._uniforms_T
-
-    @property
-    def position(self) -> int:
-        """Where its last token stands, counted from the prompt's first."""
-        return self.prompt_length + len(self.ids) - 1
 
     @property
     def is_at_budget(self) -> bool:

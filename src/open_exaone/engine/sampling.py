@@ -62,10 +62,6 @@ class TokenCounts:
         """Counts one more token of each of these slots."""
         self.in_reply_BV[slots, ids_B] += 1
 
-    def keep_rows(self, rows: Tensor) -> None:
-        """Forgets all slots but these, which become slots 0, 1, … in this order."""
-        self.in_prompt_BV, self.in_reply_BV = self.in_prompt_BV[rows], self.in_reply_BV[rows]
-
     def of(self, slots: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The rows of these slots."""
         return self.in_prompt_BV[slots], self.in_reply_BV[slots]

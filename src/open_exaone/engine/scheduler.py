@@ -6,7 +6,7 @@ anew later and goes on as if nothing had happened.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from open_exaone.engine.blocks import Blocks, Table
@@ -19,13 +19,13 @@ CHUNK_TOKENS = 1024  # of prompts that are read between two decoding steps
 class Prompt:
     """A group whose prompt is being read, or has been."""
 
-    ids: tuple[int, ...]  # all but the last
+    ids: Sequence[int]  # of which the last is left to each sample
     samples: deque[Sample]
     table: Table
 
     @property
     def num_unread(self) -> int:
-        return len(self.ids) - self.table.length
+        return len(self.ids) - 1 - self.table.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Chunk:
     """Tokens of a prompt that are read next."""
 
     prompt: Prompt
-    ids: tuple[int, ...]
+    ids: Sequence[int]
 
 
 @dataclass(slots=True, eq=False)
@@ -55,10 +55,6 @@ class Scheduler:
     def finished(self) -> bool:
         """Whether nothing runs and nothing waits."""
         return not (self._waiting or self._prompts or self.running)
-
-    @property
-    def has_waiting(self) -> bool:
-        return bool(self._waiting or self._prompts)
 
     def cancel(self, sample: Sample) -> None:
         """Takes a sample out, wherever it is."""
@@ -108,14 +104,13 @@ class Scheduler:
             return
         while self._waiting and free > 0:
             group = self._waiting[0]
-            ids = tuple(group.prompt_ids[:-1])
-            table = self.blocks.remembered(ids)
+            table = self.blocks.remembered(group.prompt_ids[:-1])
             is_first = not self.running and not self._prompts
-            if not is_first and not self._has_room(len(ids) - table.length):
+            if not is_first and not self._has_room(len(group.prompt_ids) - 1 - table.length):
                 table.release()
                 return
             self._waiting.popleft()
-            self._prompts.append(Prompt(ids, deque(group.samples), table))
+            self._prompts.append(Prompt(group.prompt_ids, deque(group.samples), table))
             free -= len(group.samples)
 
     def _has_room(self, num_tokens: int) -> bool:
@@ -160,7 +155,7 @@ class Scheduler:
         if self.running:
             return None
         first, *rest = prompt.samples  # memory holds one of them at a time
-        self._waiting.appendleft(Group((*prompt.ids, first.all_ids()[-1]), rest))
+        self._waiting.appendleft(Group(prompt.ids, rest))
         prompt.samples = deque([first])
         return prompt.table
 
@@ -183,7 +178,7 @@ class Scheduler:
 
     def _put_back(self, prompt: Prompt) -> None:
         prompt.table.release()
-        self._waiting.appendleft(Group((*prompt.ids, prompt.samples[0].all_ids()[-1]), list(prompt.samples)))
+        self._waiting.appendleft(Group(prompt.ids, list(prompt.samples)))
 
     def release(self, sample: Sample) -> None:
         """Frees the place and the blocks of a sample; its full blocks are remembered."""

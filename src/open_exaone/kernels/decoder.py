@@ -77,7 +77,6 @@ class Decoder:
         kernels = library()
         assert kernels is not None
         self._kernels = kernels
-        self.shape = shape
         *integers, eps = astuple(shape)
         config = np.array(integers, np.int64).tobytes() + np.float64(eps).tobytes()
         frequencies_H2 = frequencies_H2.float().contiguous()

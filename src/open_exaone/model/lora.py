@@ -126,9 +126,17 @@ def plain_weights(model: LanguageModel) -> Iterator[tuple[str, Tensor]]:
             yield name, weight
 
 
-def is_adapted(module: nn.Module) -> bool:
-    """Whether a module computes with an adapter."""
-    return isinstance(module, LoraLinear) and module.is_on
+def weights_state(module: nn.Module) -> tuple[int, ...] | None:
+    """What changes with the weights that a module computes with: a tensor counts the operations that change it.
+
+    Returns:
+        None where a weight does not count them.
+    """
+    weights = list(module.parameters())
+    if any(weight.is_inference() for weight in weights):
+        return None
+    adapters_on = (part.is_on for part in module.modules() if isinstance(part, LoraLinear))
+    return (*adapters_on, *(number for weight in weights for number in (weight.data_ptr(), weight._version)))
 
 
 @torch.no_grad()
