@@ -2,7 +2,8 @@
 
 Of 5,000 items, drawn with the data set's own default settings from seed 0:
 
-1. each is drawn within one second of processor time (some items of `number_sequence` square themselves for minutes);
+1. each is drawn within five seconds of its thread's time on the processor: some items of `number_sequence` square
+   themselves for minutes, the slowest that is taken (one of `basic_arithmetic`) needs less than one second;
 2. the mean question has at most 120 characters;
 3. every answer is one integer or one word of the letters a to z;
 4. at least nineteen in twenty questions are different;
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 NUM_ITEMS = 5_000
-MAX_ITEM_S = 1.0
+MAX_ITEM_S = 5.0
 MAX_MEAN_QUESTION_CHARS = 120
 MIN_DISTINCT_SHARE = 0.95
 ANSWER = re.compile(r"-?[0-9]+|[A-Za-z]+")
@@ -48,8 +49,8 @@ def fault(name: str, num_items: int = NUM_ITEMS) -> str | None:
 
 def _timed(data_set: Any, num_items: int) -> Iterator[tuple[dict[str, Any], float]]:
     for index in range(num_items):
-        start = time.process_time()
-        yield data_set[index], time.process_time() - start
+        start = time.thread_time()
+        yield data_set[index], time.thread_time() - start
 
 
 def _fault_of_text(items: list[dict[str, Any]]) -> str | None:
