@@ -148,7 +148,7 @@ INLINE void multiply(Vec (&sums)[R][C], const typename M::Word* a, i64 a_row, i6
     }
     for (i64 i = 0; i < n; i++, a += a_step, b += b_step) {
         Vec lanes[C];
-        UNROLLED for (int c = 0; c < C; c++) lanes[c] = M::words(b + c * W), hold(lanes[c]);
+        UNROLLED for (int c = 0; c < C; c++) lanes[c] = held(M::words(b + c * W));
         UNROLLED for (int r = 0; r < R; r++)
             UNROLLED for (int c = 0; c < C; c++) sums[r][c] = M::dot(sums[r][c], a[r * a_row], lanes[c]);
     }

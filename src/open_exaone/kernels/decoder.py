@@ -81,7 +81,7 @@ class Decoder:
         config = np.array(integers, np.int64).tobytes() + np.float64(eps).tobytes()
         frequencies_H2 = frequencies_H2.float().contiguous()
         flags = [np.array(values, np.int64) for values in (is_local, is_turned)]
-        kernels.decoder_new.restype = kernels.decoder_block_bytes.restype = ctypes.c_int64
+        kernels.decoder_new.restype = kernels.decoder_make_pools.restype = ctypes.c_int64
         handle = kernels.decoder_new(
             ctypes.c_char_p(config), *map(_pointer, flags), ctypes.c_void_p(frequencies_H2.data_ptr())
         )
@@ -90,7 +90,7 @@ class Decoder:
         self._handle = ctypes.c_void_p(handle)
         weakref.finalize(self, kernels.decoder_free, self._handle)
         self._embedding: Tensor | None = None
-        self._pools: tuple[Tensor, Tensor] | None = None
+        self.num_blocks = (0, 0)
 
     def take(self, part: str, layer: int, weight: Tensor) -> None:
         """Packs one of the weights; the embedding is not copied but read where it is."""
@@ -108,14 +108,15 @@ class Decoder:
         )
 
     def make_pools(self, num_global: int, num_local: int) -> None:
-        """Reserves room for so many blocks. Memory is taken when a block is first written to."""
-        sizes = [
-            (num, int(self._kernels.decoder_block_bytes(self._handle, ctypes.c_int64(kind))))
-            for kind, num in enumerate((num_global, num_local))
-        ]
-        self._pools = tuple(torch.empty(max(1, num * size), dtype=torch.uint8) for num, size in sizes)  # type: ignore[assignment]
-        assert self._pools is not None
-        self._kernels.decoder_pools(self._handle, *(ctypes.c_void_p(pool.data_ptr()) for pool in self._pools))
+        """Reserves room for so many blocks, instead of the earlier room. Memory is taken when a block is written to.
+
+        Raises:
+            MemoryError: there is not so much address space.
+        """
+        numbers = map(ctypes.c_int64, (num_global, num_local))
+        if not self._kernels.decoder_make_pools(self._handle, *numbers):
+            raise MemoryError(f"memory does not hold {num_global:,} and {num_local:,} blocks of keys and values")
+        self.num_blocks = num_global, num_local
 
     def copy_block(self, kind: int, source: int, target: int) -> None:
         """Copies a block of the global (0) or the local (1) pool."""

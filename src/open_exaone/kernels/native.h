@@ -45,7 +45,7 @@ INLINE void store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
 INLINE Vec load(const float* p, i64 n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
 INLINE void store(float* p, Vec x, i64 n) { _mm512_mask_storeu_ps(p, first_lanes(n), x); }
 
-INLINE void hold(Vec&) {}
+INLINE Vec held(Vec x) { return x; }
 
 INLINE __m256 low_half(Vec x) { return _mm512_castps512_ps256(x); }
 INLINE __m256 high_half(Vec x) { return _mm512_extractf32x8_ps(x, 1); }
@@ -57,13 +57,14 @@ INLINE Vec zip_high(Vec x, Vec y) { return _mm512_unpackhi_ps(x, y); }
 INLINE Vec pairs_low(Vec x, Vec y) { return _mm512_shuffle_ps(x, y, 0x44); }
 INLINE Vec pairs_high(Vec x, Vec y) { return _mm512_shuffle_ps(x, y, 0xee); }
 
-INLINE Vec widen(__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
+INLINE Vec load(const Bf16* p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
+}
 
-// 32 bfloat16: those at even places, and those at odd ones.
-INLINE void widen_pairs(const void* p, Vec& even, Vec& odd) {
-    const __m512i pairs = _mm512_loadu_si512(p);
-    even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-    odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
+// Of 32 bfloat16 those at even places, and those at odd ones.
+INLINE Vec widen_even(const void* p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16)); }
+INLINE Vec widen_odd(const void* p) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32((int)0xffff0000)));
 }
 
 // To bfloat16: rounds to nearest, ties to even.
@@ -131,7 +132,10 @@ INLINE void store(float* p, Vec x, i64 n) {
 }
 
 // Keeps what was loaded in its registers: the compiler would rather load it anew for each product.
-INLINE void hold(Vec& x) { asm("" : "+x"(x.low), "+x"(x.high)); }
+INLINE Vec held(Vec x) {
+    asm("" : "+x"(x.low), "+x"(x.high));
+    return x;
+}
 
 INLINE __m256 low_half(Vec x) { return x.low; }
 INLINE __m256 high_half(Vec x) { return x.high; }
@@ -142,17 +146,18 @@ INLINE Vec zip_high(Vec x, Vec y) { return {_mm256_unpackhi_ps(x.low, y.low), _m
 INLINE Vec pairs_low(Vec x, Vec y) { return {_mm256_shuffle_ps(x.low, y.low, 0x44), _mm256_shuffle_ps(x.high, y.high, 0x44)}; }
 INLINE Vec pairs_high(Vec x, Vec y) { return {_mm256_shuffle_ps(x.low, y.low, 0xee), _mm256_shuffle_ps(x.high, y.high, 0xee)}; }
 
-INLINE Vec widen(__m256i bits) {
-    const __m256i low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(bits)), high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(bits, 1));
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(high, 16))};
+// Each half is loaded by itself: of a whole register the compiler would put one half through memory.
+INLINE __m256 widen_half(const Bf16* p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
 }
+INLINE Vec load(const Bf16* p) { return {widen_half(p), widen_half(p + 8)}; }
 
-INLINE void widen_pairs(const void* p, Vec& even, Vec& odd) {
-    const __m256i low = _mm256_loadu_si256((const __m256i*)p), high = _mm256_loadu_si256((const __m256i*)p + 1);
-    const __m256i upper = _mm256_set1_epi32((int)0xffff0000);
-    even = {_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(high, 16))};
-    odd = {_mm256_castsi256_ps(_mm256_and_si256(low, upper)), _mm256_castsi256_ps(_mm256_and_si256(high, upper))};
+INLINE __m256 upper_half(const __m256i* p) {
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(p), _mm256_set1_epi32((int)0xffff0000)));
 }
+INLINE __m256 lower_half(const __m256i* p) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256(p), 16)); }
+INLINE Vec widen_even(const void* p) { return {lower_half((const __m256i*)p), lower_half((const __m256i*)p + 1)}; }
+INLINE Vec widen_odd(const void* p) { return {upper_half((const __m256i*)p), upper_half((const __m256i*)p + 1)}; }
 
 INLINE __m256i narrow_half(__m256 x) {  // 8 numbers of 32 bits, of which the lower 16 count
     const __m256i bits = _mm256_castps_si256(x), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
@@ -190,7 +195,6 @@ template <class Power> INLINE Vec exp2_by(Vec x, Power power) {
 
 #endif
 
-INLINE Vec load(const Bf16* p) { return widen(_mm256_loadu_si256((const __m256i*)p)); }
 INLINE void store(Bf16* p, Vec x) { _mm256_storeu_si256((__m256i*)p, narrow(x)); }
 INLINE Vec load(const Bf16* p, i64 n) {
     if (n >= W) return load(p);

@@ -7,6 +7,7 @@
 #include "matrix.h"
 
 constexpr i64 BLOCK = 16, CHUNK = 64;
+#define APART static __attribute__((noinline))
 constexpr float LOWEST = -1e30f;  // below every score
 
 // The blocks of one sequence as a layer and a head see them.
@@ -16,6 +17,11 @@ template <class E> struct Blocks {
     const int32_t* table;
     E* keys(i64 position) const { return (E*)(pool + table[position / BLOCK] * block_bytes); }
     E* values(i64 position) const { return keys(position) + H * BLOCK; }
+
+    // Fetches one of a block's 2 H parts from memory: the processor's own foresight ends with the page.
+    void fetch(i64 position, i64 part) const {
+        for (size_t at = 0; at < BLOCK * sizeof(E); at += 64) _mm_prefetch((const char*)(keys(position) + part * BLOCK) + at, _MM_HINT_T1);
+    }
 
     void store_row(i64 position, const float* k, const float* v) const {
         E* to = keys(position) + position % BLOCK;
@@ -29,8 +35,9 @@ template <class E> struct Blocks {
     static void put(Bf16* to, float x) { *to = as_bf16(x); }
 };
 
+// A function of its own, like `add_keys`: inlined, the compiler runs out of registers for the sums.
 template <class E, int R, int C>
-INLINE void add_values(float (&weights)[R][CHUNK], const float* factors, const Blocks<E>& blocks, i64 chunk, i64 from, i64 to, i64 h,
+APART void add_values(const float (&weights)[R][CHUNK], const float* factors, const Blocks<E>& blocks, i64 chunk, i64 from, i64 to, i64 h,
                        float* const* out) {
     Vec x[R][C];
     UNROLLED for (int r = 0; r < R; r++)
@@ -40,10 +47,7 @@ INLINE void add_values(float (&weights)[R][CHUNK], const float* factors, const B
         const E* row = blocks.values(chunk + s) + s % BLOCK * blocks.H + h;
         for (; s < end; s++, row += blocks.H) {
             Vec v[C];
-            UNROLLED for (int c = 0; c < C; c++) {
-                v[c] = load(row + c * W);
-                if (R > 1) hold(v[c]);
-            }
+            UNROLLED for (int c = 0; c < C; c++) v[c] = R > 1 ? held(load(row + c * W)) : load(row + c * W);
             UNROLLED for (int r = 0; r < R; r++)
                 UNROLLED for (int c = 0; c < C; c++) x[r][c] = fma(vec(weights[r][s]), v[c], x[r][c]);
         }
@@ -70,9 +74,10 @@ static void attend_rows(const float* const* q, const i64* positions, i64 window,
             UNROLLED for (int r = 0; r < R; r++) x[r] = vec(0);
             if (s < to && s + BLOCK > from) {
                 const E* keys = blocks.keys(chunk + s);
+                const i64 ahead = chunk + s + CHUNK;
                 for (i64 h = 0; h < H; h++) {
-                    Vec k = load(keys + h * BLOCK);
-                    if (R > 1) hold(k);
+                    if (ahead <= last) blocks.fetch(ahead, h), blocks.fetch(ahead, H + h);
+                    const Vec k = R > 1 ? held(load(keys + h * BLOCK)) : load(keys + h * BLOCK);
                     UNROLLED for (int r = 0; r < R; r++) x[r] = fma(vec(q[r][h]), k, x[r]);
                 }
             }

@@ -154,15 +154,25 @@ class Decoder {
         decoding[std::min<i64>(size, SIZES - 1)].run((double)steps, [&](bool is_team) { decode_tasks(sequences, num, num_threads, is_team); });
     }
 
-    char* pools[2] = {nullptr, nullptr};
-    i64 block_bytes[2];
-    i64 num_bytes;
+    // Room for so many blocks of each kind, instead of the earlier room.
+    void make_pools(const i64* sizes) {
+        pools.clear();
+        for (int kind = 0; kind < 2; kind++) pools.emplace_back(sizes[kind] * block_bytes[kind]);
+    }
+
+    void copy_block(i64 kind, i64 from, i64 to) {
+        const i64 size = block_bytes[kind];
+        std::memcpy(pools[kind].data + to * size, pools[kind].data + from * size, size);
+    }
 
   private:
     const Config c;
     std::vector<float> frequencies, final_norm;
     std::vector<Layer> layers;
     std::vector<Matrix> head;
+    std::vector<Memory> pools;  // of global and of local layers
+    i64 block_bytes[2];
+    i64 num_bytes;  // of weights
     const float* embedding_floats = nullptr;
     const Bf16* embedding_halves = nullptr;
     static constexpr int SIZES = 12;
@@ -335,7 +345,7 @@ class Decoder {
     template <class E> void attend_span(Work& w, Own& own, const Layer& l, const Span& span, i64 head, bool only_stores) const {
         const i64 H = c.head_width, G = c.heads / c.kv_heads, row_width = l.qkv.width(), out_width = up(c.heads * H, GROUP);
         const int kind = (int)l.is_local;
-        const Blocks<E> blocks{pools[kind] + (l.place * c.kv_heads + head) * head_bytes(), block_bytes[kind], H, span.sequence->tables[kind]};
+        const Blocks<E> blocks{pools[kind].data + (l.place * c.kv_heads + head) * head_bytes(), block_bytes[kind], H, span.sequence->tables[kind]};
         const float factor = LOG2E / std::sqrt((float)H);
         own.queries.clear(), own.outs.clear(), own.positions.clear();
         for (i64 t = 0; t < span.num; t++) {
@@ -379,12 +389,16 @@ EXPORT void decoder_take(Decoder* decoder, i64 part, i64 layer, const void* weig
     if (dtype == FLOAT32) decoder->take(part, layer, (const float*)weight);
     else decoder->take(part, layer, (const Bf16*)weight);
 }
-EXPORT i64 decoder_block_bytes(const Decoder* decoder, i64 kind) { return decoder->block_bytes[kind]; }
-EXPORT void decoder_pools(Decoder* decoder, char* global, char* local) { decoder->pools[0] = global, decoder->pools[1] = local; }
+// 0 where there is no memory for them.
+EXPORT i64 decoder_make_pools(Decoder* decoder, i64 num_global, i64 num_local) {
+    try {
+        const i64 sizes[] = {num_global, num_local};
+        decoder->make_pools(sizes);
+        return 1;
+    } catch (const std::bad_alloc&) {
+        return 0;
+    }
+}
+EXPORT void decoder_copy_block(Decoder* decoder, i64 kind, i64 from, i64 to) { decoder->copy_block(kind, from, to); }
 EXPORT void decoder_prefill(Decoder* decoder, Sequence* sequences, i64 num, i64 num_threads) { decoder->prefill(sequences, num, num_threads); }
 EXPORT void decoder_decode(Decoder* decoder, Sequence* sequences, i64 num, i64 num_threads) { decoder->decode(sequences, num, num_threads); }
-EXPORT i64 decoder_copy_block(const Decoder* decoder, i64 kind, i64 from, i64 to) {
-    const i64 size = decoder->block_bytes[kind];
-    std::memcpy(decoder->pools[kind] + to * size, decoder->pools[kind] + from * size, size);
-    return size;
-}

@@ -7,10 +7,27 @@
 #ifdef __AVX512F__
 constexpr int MOST_ROWS = 12, MOST_VECS = 24;  // of one tile of sums; 32 registers
 #else
-constexpr int MOST_ROWS = 6, MOST_VECS = 6;  // 16 registers, two a vector
+constexpr int MOST_ROWS = 6, MOST_VECS = 5;  // 16 registers, two a vector: 3 rows of 2 panels are too many
 #endif
 #define MEMBER inline __attribute__((always_inline))
 constexpr i64 DEEP = 512;  // inputs at a time: a panel's part stays in the first cache
+
+// sums[r][c] += a[r] · lanes(c), in an order of loops for which there are registers.
+template <int R, int C, class Lanes> INLINE void add_products(Vec (&sums)[R][C], const float* a, i64 a_row, Lanes lanes) {
+#ifdef __AVX512F__
+    Vec all[C];
+    UNROLLED for (int c = 0; c < C; c++) all[c] = lanes(c);
+    UNROLLED for (int r = 0; r < R; r++) {
+        const Vec x = vec(a[r * a_row]);
+        UNROLLED for (int c = 0; c < C; c++) sums[r][c] = fma(x, all[c], sums[r][c]);
+    }
+#else
+    UNROLLED for (int c = 0; c < C; c++) {
+        const Vec some = R > 1 ? held(lanes(c)) : lanes(c);  // or the compiler loads it again for every row
+        UNROLLED for (int r = 0; r < R; r++) sums[r][c] = fma(vec(a[r * a_row]), some, sums[r][c]);
+    }
+#endif
+}
 
 // How a kind of weights is multiplied: the activations' type, and the steps of `STEP` inputs.
 struct Floats {
@@ -18,15 +35,7 @@ struct Floats {
     static constexpr int STEP = 1;
     template <int R, int C>
     INLINE void add(Vec (&sums)[R][C], const float* a, i64 a_row, const char* b, i64 panel_bytes) {
-        Vec lanes[C];
-        UNROLLED for (int c = 0; c < C; c++) {
-            lanes[c] = load((const float*)(b + c * panel_bytes));
-            if (R > 1) hold(lanes[c]);  // or the compiler loads it again for every row
-        }
-        UNROLLED for (int r = 0; r < R; r++) {
-            const Vec x = vec(a[r * a_row]);
-            UNROLLED for (int c = 0; c < C; c++) sums[r][c] = fma(x, lanes[c], sums[r][c]);
-        }
+        add_products(sums, a, a_row, [&](int c) __attribute__((always_inline)) { return load((const float*)(b + c * panel_bytes)); });
     }
 };
 
@@ -52,12 +61,8 @@ struct Halves {  // bfloat16 weights are widened, activations stay float32
     static constexpr int STEP = 2;
     template <int R, int C>
     INLINE void add(Vec (&sums)[R][C], const float* a, i64 a_row, const char* b, i64 panel_bytes) {
-        Vec even[C], odd[C];
-        UNROLLED for (int c = 0; c < C; c++) widen_pairs(b + c * panel_bytes, even[c], odd[c]);
-        UNROLLED for (int r = 0; r < R; r++) {
-            const Vec x = vec(a[r * a_row]), y = vec(a[r * a_row + 1]);
-            UNROLLED for (int c = 0; c < C; c++) sums[r][c] = fma(y, odd[c], fma(x, even[c], sums[r][c]));
-        }
+        add_products(sums, a, a_row, [&](int c) __attribute__((always_inline)) { return widen_even(b + c * panel_bytes); });
+        add_products(sums, a + 1, a_row, [&](int c) __attribute__((always_inline)) { return widen_odd(b + c * panel_bytes); });
     }
 };
 #endif
