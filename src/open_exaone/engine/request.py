@@ -61,6 +61,7 @@ class Sample:
     was_cut: bool = False  # a forced token took the place of another
     max_new_tokens: int = field(init=False)
     table: Table | None = None  # its keys and values, while it runs
+    group: "Group | None" = None  # in which it waits, or waited last
     _uniforms_T: NDArray[np.float32] | None = None  # its own random stream, one number a token; drawn when it starts
 
     def __post_init__(self) -> None:
@@ -145,7 +146,16 @@ class Group:
     """One prompt and its samples: the prompt is computed once for all of them."""
 
     prompt_ids: Sequence[int]
-    samples: list[Sample]
+    samples: list[Sample] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for sample in self.samples:
+            sample.group = self
+
+    def add(self, sample: Sample) -> None:
+        """One sample more."""
+        self.samples.append(sample)
+        sample.group = self
 
 
 def in_groups(requests: Iterable[Request]) -> list[Group]:
@@ -157,8 +167,8 @@ def in_groups(requests: Iterable[Request]) -> list[Group]:
             previous is not None and request.index > previous.index and request.prompt_ids == previous.prompt_ids
         )
         if not is_further:
-            groups.append(Group(prompt_of(request), []))
-        groups[-1].samples.append(Sample(place, request))
+            groups.append(Group(prompt_of(request)))
+        groups[-1].add(Sample(place, request))
         previous = request
     return groups
 

@@ -5,7 +5,7 @@ and goes on from that last token. Where blocks run out, the sample that entered 
 anew later and goes on as if nothing had happened.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -44,12 +44,18 @@ class Scheduler:
     num_slots: int
     copy: Callable[[int, int, int], None]  # (kind, source, target): a block's keys and values
     running: list[Sample] = field(default_factory=list)
-    _waiting: deque[Group] = field(default_factory=deque)
+    _waiting: OrderedDict[Group, None] = field(default_factory=OrderedDict)  # any of many leaves at once
     _prompts: deque[Prompt] = field(default_factory=deque)
 
     def submit(self, groups: Iterable[Group]) -> None:
         """Puts groups at the end of the queue."""
-        self._waiting.extend(groups)
+        self._waiting.update(dict.fromkeys(groups))
+
+    def _wait_first(self, prompt_ids: Sequence[int], samples: Iterable[Sample]) -> None:
+        """Puts a group at the head of the queue."""
+        group = Group(prompt_ids, list(samples))
+        self._waiting[group] = None
+        self._waiting.move_to_end(group, last=False)
 
     @property
     def finished(self) -> bool:
@@ -68,12 +74,10 @@ class Scheduler:
                     prompt.table.release()
                     self._prompts.remove(prompt)
                 return
-        for group in self._waiting:
-            if sample in group.samples:
-                group.samples.remove(sample)
-                if not group.samples:
-                    self._waiting.remove(group)
-                return
+        if (group := sample.group) is not None and group in self._waiting:
+            group.samples.remove(sample)
+            if not group.samples:
+                del self._waiting[group]
 
     def chunks(self) -> list[Chunk]:
         """What of the prompts is due to be read: new ones are begun while places and blocks are free."""
@@ -103,13 +107,13 @@ class Scheduler:
         if self.running and free * 8 < self.num_slots and num_waiting > free:
             return
         while self._waiting and free > 0:
-            group = self._waiting[0]
+            group = next(iter(self._waiting))
             table = self.blocks.remembered(group.prompt_ids[:-1])
             is_first = not self.running and not self._prompts
             if not is_first and not self._has_room(len(group.prompt_ids) - 1 - table.length):
                 table.release()
                 return
-            self._waiting.popleft()
+            del self._waiting[group]
             self._prompts.append(Prompt(group.prompt_ids, deque(group.samples), table))
             free -= len(group.samples)
 
@@ -155,7 +159,7 @@ class Scheduler:
         if self.running:
             return None
         first, *rest = prompt.samples  # memory holds one of them at a time
-        self._waiting.appendleft(Group(prompt.ids, rest))
+        self._wait_first(prompt.ids, rest)
         prompt.samples = deque([first])
         return prompt.table
 
@@ -174,11 +178,11 @@ class Scheduler:
         last = self.running[-1]
         assert last is not sample or len(self.running) > 1
         self.release(last)
-        self._waiting.appendleft(Group(last.all_ids(), [last]))
+        self._wait_first(last.all_ids(), [last])
 
     def _put_back(self, prompt: Prompt) -> None:
         prompt.table.release()
-        self._waiting.appendleft(Group(prompt.ids, list(prompt.samples)))
+        self._wait_first(prompt.ids, prompt.samples)
 
     def release(self, sample: Sample) -> None:
         """Frees the place and the blocks of a sample; its full blocks are remembered."""
