@@ -121,6 +121,9 @@ template <class E>
 static void attend(const float* const* q, const i64* positions, i64 num, i64 window, const Blocks<E>& blocks, float* const* out) {
     i64 r = 0;
     for (; r + 4 <= num; r += 4) attend_rows<E, 4>(q + r, positions + r, window, blocks, out + r);
-    for (; r + 2 <= num; r += 2) attend_rows<E, 2>(q + r, positions + r, window, blocks, out + r);
-    for (; r < num; r++) attend_rows<E, 1>(q + r, positions + r, window, blocks, out + r);
+    switch (num - r) {
+        case 3: return attend_rows<E, 3>(q + r, positions + r, window, blocks, out + r);
+        case 2: return attend_rows<E, 2>(q + r, positions + r, window, blocks, out + r);
+        case 1: return attend_rows<E, 1>(q + r, positions + r, window, blocks, out + r);
+    }
 }
