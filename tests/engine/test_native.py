@@ -128,6 +128,19 @@ def test_graphs_are_captured_anew_only_where_weights_have_moved():
             assert not kept()
 
 
+def test_pools_that_stay_change_nothing(monkeypatch):
+    """A second session reads the pools of the first where they are as large, and so keeps its graphs."""
+    model, tokenizer = make_model(), make_tokenizer()
+    engine = Engine(model, tokenizer, backend="graphs")
+    wanted = [completions(engine, asked(WARM, lengths)) for lengths in ((30, 40), (17,), (60, 80, 90))]
+    monkeypatch.setattr(graphs.GraphBackend, "_may_keep", lambda backend: True)
+    pools = []
+    for lengths, replies in zip(((30, 40), (17,), (60, 80, 90)), wanted, strict=True):
+        assert completions(engine, asked(WARM, lengths)) == replies
+        pools.append(engine._free_backends[0]._cache)
+    assert pools[0] is pools[1] is not pools[2]
+
+
 def test_one_long_reply_does_not_widen_all(monkeypatch):
     """Rows of unlike lengths decode apart where that costs less than the weights, read twice."""
     backend = graphs.GraphBackend(make_model(), frozenset())

@@ -9,6 +9,7 @@ the same token again in each further step, and the host draws from its logits at
 On other devices the same steps are called, not captured; that is for tests.
 """
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from open_exaone.engine.memory import block_bytes
 from open_exaone.engine.plain import KINDS, PlainBackend, block_tables
 from open_exaone.engine.request import Sample, prompt_of
 from open_exaone.engine.sampling import ROW_DTYPES, Modes, RowSettings, Settings, draw_quickly, needs_counts
-from open_exaone.model.cache import BlockTable, Cache
+from open_exaone.model.cache import BlockTable, Cache, keep_updates_eager
 from open_exaone.model.config import LayerKind
 from open_exaone.model.logprobs import token_logprobs
 from open_exaone.model.lora import LoraLinear
@@ -32,7 +33,9 @@ from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
 
 MOST_STEPS = 16  # of one call: then others may enter, and tokens are given on
+MOST_COMPILED = 32  # variants of a layer: kinds of layers, prompts and steps, one row and several, training
 MOST_GRAPHS = 96  # that are kept; each takes a few megabytes of the driver's memory
+KEPT_SHARE = 0.125  # of the device's memory: pools that are as small stay for the next session, and graphs with them
 GATHER_COST = 3  # a key that a step sees is read, written to where a row's keys lie together, and read again
 
 
@@ -62,8 +65,12 @@ class GraphBackend(PlainBackend):
         self._places: tuple[object, ...] = ()  # of the weights that graphs read
         self._num_stalled = 0  # rows of the last call
         self._logits_BV: dict[int, Tensor] = {}  # by B
+        self._sizes: tuple[int, ...] = (0, 0)  # of the pools
+        self._warm: set[StepShape] = set()
         self._pool: Any = None  # of the graphs' memory
         self._block_bytes = block_bytes(model.config, model.dtype)
+        if model.device.type == "cuda":
+            fuse(model)
 
     def refresh(self) -> bool:
         places = (
@@ -72,12 +79,26 @@ class GraphBackend(PlainBackend):
         )
         if places != self._places:
             self._forget_steps()
+            self._warm.clear()
             self._places = places
         return super().refresh()
 
     def make_pools(self, sizes: Sequence[int]) -> None:
+        fits = all(size <= kept for size, kept in zip(sizes, self._sizes, strict=True))
+        if fits and (any(sizes) or self._may_keep()):
+            return
         self._forget_steps()  # they read the earlier pools
+        self._sizes = tuple(sizes)
         super().make_pools(sizes)
+
+    def _may_keep(self) -> bool:
+        """Whether the pools may stay though no session is open."""
+        device = self._model.device
+        if device.type != "cuda":
+            return False
+        memory = torch.cuda.get_device_properties(device).total_memory
+        taken = sum(size * num_bytes for size, num_bytes in zip(self._sizes, self._block_bytes, strict=True))
+        return bool(taken <= KEPT_SHARE * memory)
 
     def most_steps(self, num_samples: int) -> int:
         return 1 if self._num_stalled * 4 > num_samples else MOST_STEPS
@@ -139,7 +160,8 @@ class GraphBackend(PlainBackend):
             step = _Step(self._model, self._cache, shape, self._logits(shape.num_rows))
             if self._model.device.type == "cuda":
                 self._pool = self._pool or torch.cuda.graph_pool_handle()
-                step.replay = captured(step.run, self._pool)
+                step.replay = captured(step.run, self._pool, 0 if shape in self._warm else 2)
+                self._warm.add(shape)
         self._steps[shape] = step  # the last is the one used last
         return step
 
@@ -156,12 +178,29 @@ class GraphBackend(PlainBackend):
         self._pool = None
 
 
-def captured(run: Callable[[], None], pool: Any) -> Callable[[], None]:
-    """Replays what `run` does, which must be harmless now: it runs twice first, as kernels are loaded then."""
+def fuse(model: LanguageModel) -> None:
+    """Compiles the layers, unless training has: norms, rotary embedding and SwiGLU would be 70 kernels a layer.
+
+    TORCH_COMPILE_DISABLE=1 switches it off.
+    """
+    keep_updates_eager()
+    dynamo = importlib.import_module("torch._dynamo")  # slow to load
+    dynamo.config.recompile_limit = max(MOST_COMPILED, dynamo.config.recompile_limit)
+    for layer in model.model.layers:
+        if layer._compiled_call_impl is None:
+            layer.compile(dynamic=True)
+
+
+def captured(run: Callable[[], None], pool: Any, num_before: int) -> Callable[[], None]:
+    """Replays what `run` does.
+
+    Args:
+        num_before: how often it runs before, on other memory than the graph's: libraries prepare themselves then.
+    """
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(2):
+        for _ in range(num_before):
             run()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()

@@ -5,6 +5,7 @@ nobody. A row's table names the blocks that hold its positions; rows that begin 
 on a position and nothing waits for a GPU, so that a step can be captured in a CUDA graph.
 """
 
+import functools
 from typing import NamedTuple, Protocol
 
 import torch
@@ -60,6 +61,12 @@ class PagedLayer:
             kept_XSKH[places.blocks_BT, places.slots_BT] = new_BTKH
             seen.append(kept_XSKH.index_select(0, places.seen_M).view(B, -1, K, H).transpose(1, 2))
         return seen[0], seen[1], places.mask_B1TS
+
+
+@functools.cache
+def keep_updates_eager() -> None:
+    """Has torch.compile leave updates as they are: compiled, one might copy whole pools. Loads the compiler."""
+    PagedLayer.update = torch.compiler.disable(PagedLayer.update)  # type: ignore[method-assign, no-untyped-call]
 
 
 class Cache:

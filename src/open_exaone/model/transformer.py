@@ -6,7 +6,7 @@ from torch.utils.checkpoint import checkpoint
 
 from open_exaone import kernels
 from open_exaone.model.attention import Attention, Sees, visible
-from open_exaone.model.cache import Cache, LayerCache
+from open_exaone.model.cache import Cache, LayerCache, keep_updates_eager
 from open_exaone.model.config import LayerKind, ModelConfig
 from open_exaone.model.norm import RMSNorm, add_norm
 from open_exaone.model.packed import Packed
@@ -145,6 +145,7 @@ class LanguageModel(nn.Module):
 
     def compile_layers(self) -> None:
         """Compiles the layers for training on a GPU, one after the other, with torch.compile."""
+        keep_updates_eager()
         for layer in self.model.layers:
             layer.compile()
 
