@@ -160,7 +160,8 @@ class GraphBackend(PlainBackend):
             step = _Step(self._model, self._cache, shape, self._logits(shape.num_rows))
             if self._model.device.type == "cuda":
                 self._pool = self._pool or torch.cuda.graph_pool_handle()
-                step.replay = captured(step.run, self._pool, 0 if shape in self._warm else 2)
+                with torch.cuda.device(self._model.device):
+                    step.replay = captured(step.run, self._pool, 0 if shape in self._warm else 2)
                 self._warm.add(shape)
         self._steps[shape] = step  # the last is the one used last
         return step
