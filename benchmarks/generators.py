@@ -18,7 +18,7 @@ import torch
 
 from open_exaone.base.machine import num_cores
 from open_exaone.base.records import Request, Sampling
-from open_exaone.engine.engine import Engine
+from open_exaone.engine.engine import BackendName, Engine
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.text.tokenizer import Tokenizer
@@ -122,15 +122,15 @@ class Ours:
         tokenizer: Tokenizer | None = None,
         *,
         int8: bool = False,
-        is_native: bool | None = None,
+        backend: BackendName | None = None,
         num_slots: int = 256,
     ) -> None:
-        self.title = "open-exaone in eager PyTorch" if is_native is False else "open-exaone"
+        self.title = "open-exaone in eager PyTorch" if backend == "plain" else "open-exaone"
         self.dtypes = [name_of(model.dtype) if not int8 else "int8"]
         self.batches = [num_slots]
         self.model = model
         tokenizer = tokenizer or Tokenizer.train(["0 1 2 3"], 320)
-        self._make = lambda batch: Engine(model, tokenizer, num_slots=batch, int8=int8, is_native=is_native)
+        self._make = lambda batch: Engine(model, tokenizer, num_slots=batch, int8=int8, backend=backend)
         self.engine: Engine | None = None
 
     def open(self, dtype: str, batch: int, context: int) -> None:

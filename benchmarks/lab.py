@@ -55,7 +55,7 @@ class Lab:
             if (why := self._why_not(peer)) is not None:
                 self.left_out[peer] = why
             elif peer == "plain":
-                found.append(Ours(self.model, self.tokenizer, is_native=False, num_slots=most))
+                found.append(Ours(self.model, self.tokenizer, backend="plain", num_slots=most))
             elif peer == "transformers":
                 found.append(Transformers(self.folder, batches))
             elif peer == "llama.cpp":

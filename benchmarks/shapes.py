@@ -1,7 +1,7 @@
 """The shapes and the data that the training benchmarks share. Shapes are EXAONE 4.0's, with tied embeddings.
 
 S and M are made up: small enough for two cores, and with the proportions of the published models. L is EXAONE 4.0 1.2B,
-and nano is what the default recipe trains.
+7.8B is EXAONE Deep's, and nano is what the default recipe trains.
 """
 
 from collections.abc import Sequence
@@ -39,6 +39,8 @@ SHAPES: dict[str, ModelConfig] = {
         initializer_range=INITIALIZER_RANGE,
     ),
     "L": PUBLISHED["EXAONE-4.0-1.2B"].config,
+    # EXAONE 3.5 and Deep, under the name of the same layers that transformers opens.
+    "7.8B": PUBLISHED["EXAONE-Deep-7.8B"].config.model_copy(update={"family": "llama"}),
 }
 
 SHORTEST, LONGEST = 16, 2048  # tokens of a document

@@ -77,7 +77,7 @@ def test_logprobs_are_those_of_the_full_forward():
 
 
 def test_a_groups_prompt_is_computed_once(monkeypatch):
-    engine = make_engine(num_slots=3, is_native=False)
+    engine = make_engine(num_slots=3, backend="plain")
     lengths = []
     original = engine.model.model.forward
 

@@ -50,10 +50,9 @@ def test_the_machine_and_its_group_say_what_is_free(tmp_path):
     assert free_bytes(torch.device("cpu")) > 0
 
 
-@pytest.mark.parametrize("is_native", [True, False])
-def test_little_memory_changes_no_token(monkeypatch, is_native):
+def test_little_memory_changes_no_token(monkeypatch, backend):
     prompts, sampling = [[30 + n for n in range(40)], [40], [50] * 20], Sampling(40, 1.0, 1.0, num_samples=4)
-    engine = Engine(make_model(), make_tokenizer(), is_native=is_native)
+    engine = Engine(make_model(), make_tokenizer(), backend=backend)
 
     def replies():
         return [[completion.ids for completion in group] for group in engine.generate(prompts, sampling)]

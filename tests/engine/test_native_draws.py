@@ -33,7 +33,7 @@ def engine_of(logits_WV, dtype=torch.float32, **options):
         model.model.embed_tokens.weight.copy_(8 * torch.eye(WIDTH).repeat(6, 1)[: SHAPE.vocab_size])
         model.model.norm.weight.fill_(1 / 8)
         model.lm_head.weight.copy_(torch.as_tensor(logits_WV).T)
-    return Engine(model.to(dtype), make_tokenizer(), is_native=True, **options)
+    return Engine(model.to(dtype), make_tokenizer(), backend="native", **options)
 
 
 @settings(max_examples=60, deadline=None)
@@ -78,7 +78,7 @@ def test_one_logit_that_is_no_number_fails_the_request(value, sampling, token):
         engine.model.model.embed_tokens.weight[:, 1] = 8  # after every token, row 1 is added
         engine.model.model.embed_tokens.weight[:, 0] = 0
         engine.model.lm_head.weight[token, 1] = value
-    engines = [engine, Engine(engine.model, engine.tokenizer, is_native=False)]
+    engines = [engine, Engine(engine.model, engine.tokenizer, backend="plain")]
     found, wanted = ([done for _, done in one.stream([request([9], sampling)])] for one in engines)
     assert [(done.ids, done.stop, done.error) for done in found] == [(one.ids, one.stop, one.error) for one in wanted]
     assert (found[0].stop is StopReason.ERROR) == (value != -np.inf)
@@ -100,5 +100,7 @@ def test_no_matrix_hides_a_weight_that_is_no_number(value, int8):
         model = make_model()
         with torch.no_grad():
             model.get_parameter(f"model.layers.1.{name}.weight")[20, 5] = value
-        [(_, done)] = Engine(model, make_tokenizer(), is_native=True, int8=int8).stream([request([9, 10], Sampling(4))])
+        [(_, done)] = Engine(model, make_tokenizer(), backend="native", int8=int8).stream(
+            [request([9, 10], Sampling(4))]
+        )
         assert done.stop is StopReason.ERROR, name

@@ -299,7 +299,7 @@ def test_a_reply_that_its_budget_did_not_change_does_not_stop_with_budget():
 
     def completed(written):
         """What an engine makes of a model that writes these ids, whatever it reads."""
-        scripted, rest = make_engine(is_native=False), iter(written)
+        scripted, rest = make_engine(backend="plain"), iter(written)
         head = scripted.model.head
         scripted.model.head = lambda x_XD: head(x_XD) + 1e4 * (torch.arange(320) == next(rest))
         [(_, completion)] = scripted.stream([request(prompt, Sampling(20, 1.0, 1.0, thinking_budget=3))])

@@ -53,14 +53,14 @@ def test_greedy_texts_are_transformers(pair):
     assert parting_gap(our_greedy(pair.ours, 40, side="right"), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("is_native", [True, False])
-def test_the_engines_greedy_texts_are_transformers(pair, is_native):
+@pytest.mark.parametrize("backend", ["native", "graphs", "plain"])
+def test_the_engines_greedy_texts_are_transformers(pair, backend):
     """Both backends; a text may end before the reference's, at the end token of the engine's tokenizer."""
-    if is_native and (why := native.why_not(pair.ours)):
+    if backend == "native" and (why := native.why_not(pair.ours)):
         pytest.skip(why)
-    engine = Engine(pair.ours, make_tokenizer(VOCAB), is_native=is_native)
+    engine = Engine(pair.ours, make_tokenizer(VOCAB), backend=backend)
     expected = reference_greedy(pair.reference)
-    num = NUM_GREEDY if is_native else 40
+    num = NUM_GREEDY if backend == "native" else 40
     groups = engine.generate([ids.tolist() for ids in PROMPTS], Sampling(num, temperature=0.0))
     texts = [torch.tensor(completion.ids) for [completion] in groups]
     assert all(len(ids) == num or int(ids[-1]) in engine.end_ids for ids in texts)

@@ -105,7 +105,7 @@ def test_a_stream_of_what_is_missing_gives_the_rest():
 
 def test_a_questions_prompt_is_read_once(monkeypatch):
     provider = make_provider()
-    provider._engine._is_native = False
+    provider._engine._backend = "plain"
     forward, rows = provider._engine.model.model.forward, []
 
     def counting(ids_BT, *args, **kwargs):

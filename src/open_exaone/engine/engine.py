@@ -1,14 +1,16 @@
-"""Generates with a model on this machine: sessions of continuous batching over a native or a plain backend."""
+"""Generates with a model on this machine: sessions of continuous batching over one of three backends."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
+from typing import Literal
 
 from open_exaone.base.errors import CheckpointError, PromptTooLongError
 from open_exaone.base.records import Completion, Request, Sampling
 from open_exaone.engine.backend import Backend
+from open_exaone.engine.graphs import GraphBackend
 from open_exaone.engine.memory import block_bytes, free_bytes, pool_sizes
 from open_exaone.engine.native import NativeBackend, why_not
 from open_exaone.engine.plain import PlainBackend
@@ -20,8 +22,16 @@ from open_exaone.text.tokenizer import Tokenizer
 
 OnStep = Callable[[int, int], None]  # how many tokens a step made, how many completions it finished; may raise to stop
 Completions = Generator[tuple[int, Completion], None, None]
+BackendName = Literal["native", "graphs", "plain"]
 
 NUM_SLOTS = 256  # more gain little: by then a step's time grows with its rows
+
+
+def default_backend(model: LanguageModel) -> BackendName:
+    """CUDA graphs on a GPU, native code on a CPU where it can compute the model, else plain torch."""
+    if model.device.type == "cuda":
+        return "graphs"
+    return "native" if why_not(model) is None else "plain"
 
 
 class Engine:
@@ -34,7 +44,7 @@ class Engine:
         *,
         num_slots: int | None = None,
         int8: bool = False,
-        is_native: bool | None = None,
+        backend: BackendName | None = None,
         num_steps: int | None = None,
     ) -> None:
         """Args:
@@ -42,13 +52,13 @@ class Engine:
         num_slots: the most samples that decode together; None: 256. Fewer do where memory does not hold their keys and
             values.
         int8: whether the native code rounds matrices to 8 bits.
-        is_native: whether the native code computes; None: where it can.
+        backend: what computes; None: as `default_backend` chooses.
         num_steps: the most tokens that a step draws for each sample; None: as many as the backend draws at once.
 
         Raises:
             CheckpointError: the tokenizer has more ids than the model, or names no token that ends a completion.
-            ValueError: `num_slots` or `num_steps` is below 1; or the native code is asked for and cannot compute this
-                model here: says why.
+            ValueError: `num_slots` or `num_steps` is below 1; or native code or `int8` is asked for and cannot be had:
+                says why.
         """
         if tokenizer.vocab_size > model.config.vocab_size:
             raise CheckpointError(
@@ -58,16 +68,18 @@ class Engine:
         for name, number in (("num_slots", num_slots), ("num_steps", num_steps)):
             if number is not None and number < 1:
                 raise ValueError(f"{name} = {number}: must be at least 1")
-        why = why_not(model)
-        if why is not None and (is_native or int8):
+        backend = backend or ("native" if int8 else default_backend(model))
+        if backend == "native" and (why := why_not(model)):
             raise ValueError(f"the native engine cannot compute this model: {why}")
+        if backend != "native" and int8:
+            raise ValueError(f"int8 = True is for the native engine, not for backend = {backend!r}")
         self.model = model
         self.tokenizer = tokenizer
         self.end_ids = frozenset(tokenizer.end_ids)
         self.num_slots = num_slots or NUM_SLOTS
         self._num_steps = num_steps
         self.int8 = int8
-        self._is_native = why is None and is_native is not False
+        self._backend = backend
         self._free_backends: list[Backend] = []
 
     def _free_backend(self) -> Backend:
@@ -75,9 +87,9 @@ class Engine:
         try:
             return self._free_backends.pop()
         except IndexError:
-            if self._is_native:
+            if self._backend == "native":
                 return NativeBackend(self.model, self.end_ids, int8=self.int8)
-            return PlainBackend(self.model)
+            return GraphBackend(self.model, self.end_ids) if self._backend == "graphs" else PlainBackend(self.model)
 
     @cached_property
     def thoughts(self) -> Thoughts:

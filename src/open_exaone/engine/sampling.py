@@ -21,7 +21,7 @@ tokens, except where a sum lies within float64's rounding of a limit.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,7 @@ from open_exaone.model.logprobs import token_logprobs
 
 GREEDY_BELOW = 1e-5  # temperatures that are as good as 0, and whose quotients leave float32 (vLLM's limit too)
 NUM_CANDIDATES = 256  # of the most likely tokens, sorted first: all are only where these don't hold what is kept
+ALL = 1 << 40  # of top_k: no limit
 
 
 class Drawn(NamedTuple):
@@ -77,18 +78,15 @@ class Settings:
     """How rows are drawn: B is their number, or 1 where all are drawn alike."""
 
     temperature_B1: Tensor  # 1 where greedy
-    is_greedy_B: Tensor
+    is_greedy_B1: Tensor
     min_d_B1: Tensor  # log(min_p)
-    top_k_B1: Tensor  # V where all are kept
+    top_k_B1: Tensor  # ALL where all are kept
     top_p_B1: Tensor  # float64; infinity where all are kept
     repetition_B1: Tensor
     frequency_B1: Tensor
     presence_B1: Tensor
     biases: tuple[tuple[Tensor | slice, Tensor, Tensor], ...]  # rows [R, 1] or all; ids [N], what is added [N]
-    max_top_k: int  # of those that are below V; 0 where there are none
-    all_greedy: bool
-    has_min_p: bool
-    has_ranks: bool  # a top_k or a top_p
+    modes: "Modes"
     has_penalties: bool
 
     @classmethod
@@ -98,29 +96,68 @@ class Settings:
         def column(values: Sequence[float], dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=device)[:, None]
 
-        greedy = [one.temperature < GREEDY_BELOW for one in samplings]
-        top_ks = [min(one.top_k or vocab_size, vocab_size) for one in samplings]
-        top_ps = [one.top_p if one.top_p < 1 else math.inf for one in samplings]
+        rows = [RowSettings.of(sampling, vocab_size) for sampling in samplings]
+        temperature_B1, is_greedy_B1, min_d_B1, top_k_B1, top_p_B1 = (
+            column(values, dtype) for values, dtype in zip(zip(*rows, strict=True), ROW_DTYPES, strict=True)
+        )
         return cls(
-            column([1.0 if is_greedy else one.temperature for one, is_greedy in zip(samplings, greedy, strict=True)]),
-            torch.tensor(greedy, device=device),
-            column([math.log(one.min_p) if one.min_p else -math.inf for one in samplings]),
-            column(top_ks, torch.long),
-            column(top_ps, torch.float64),
+            temperature_B1,
+            is_greedy_B1,
+            min_d_B1,
+            top_k_B1,
+            top_p_B1,
             column([one.repetition_penalty for one in samplings]),
             column([one.frequency_penalty for one in samplings]),
             column([one.presence_penalty for one in samplings]),
             _biases(samplings, device),
-            max_top_k=max((top_k for top_k in top_ks if top_k < vocab_size), default=0),
-            all_greedy=all(greedy),
-            has_min_p=any(one.min_p for one in samplings),
-            has_ranks=min(top_ks, default=vocab_size) < vocab_size or min(top_ps, default=1.0) < 1,
+            Modes.of(rows),
             has_penalties=any(map(needs_counts, samplings)),
         )
 
-    def rows(self, values_B1: Tensor, rows_X: Tensor) -> Tensor:
-        """The values of these rows; what holds for all as it is."""
-        return values_B1 if len(values_B1) == 1 else values_B1[rows_X]
+    def rows(self, rows_X: Tensor) -> "Settings":
+        """Those by which these rows are drawn from their scores."""
+        if len(self.top_k_B1) == 1:
+            return self
+        return replace(self, **{f"{name}_B1": getattr(self, f"{name}_B1")[rows_X] for name in RowSettings._fields})
+
+
+class RowSettings(NamedTuple):
+    """How one row is drawn from its scores."""
+
+    temperature: float
+    is_greedy: bool
+    min_d: float
+    top_k: int
+    top_p: float
+
+    @classmethod
+    def of(cls, sampling: Sampling, vocab_size: int) -> "RowSettings":
+        is_greedy = sampling.temperature < GREEDY_BELOW
+        return cls(
+            1.0 if is_greedy else sampling.temperature,
+            is_greedy,
+            math.log(sampling.min_p) if sampling.min_p else -math.inf,
+            sampling.top_k if sampling.top_k and sampling.top_k < vocab_size else ALL,
+            sampling.top_p if sampling.top_p < 1 else math.inf,
+        )
+
+
+ROW_DTYPES = (torch.float32, torch.bool, torch.float32, torch.long, torch.float64)  # of its fields
+
+
+class Modes(NamedTuple):
+    """Which ways of drawing some rows need; known without a look at the device."""
+
+    has_draws: bool  # rows that are not greedy
+    has_min_p: bool
+    has_ranks: bool  # drawn rows with a top_k or a top_p
+    has_unranked: bool  # drawn rows with neither
+
+    @classmethod
+    def of(cls, rows: Sequence[RowSettings]) -> "Modes":
+        drawn = [row for row in rows if not row.is_greedy]
+        is_ranked = [row.top_k != ALL or row.top_p < 1 for row in drawn]
+        return cls(bool(drawn), any(row.min_d > -math.inf for row in drawn), any(is_ranked), not all(is_ranked))
 
 
 def _biases(
@@ -151,13 +188,14 @@ def draw(
         counts: `TokenCounts.of` these rows, which penalties need.
     """
     scores_BV = changed_scores(logits_BV, settings, counts)
-    best_B, ids_B = scores_BV.max(-1)
-    sampling_logprobs_B = torch.zeros_like(uniforms_B)
-    if not settings.all_greedy:
-        d_BV = scores_BV / settings.temperature_B1
-        d_BV -= best_B[:, None] / settings.temperature_B1
-        _sample(d_BV, settings, uniforms_B.double(), ids_B, sampling_logprobs_B)
-    return Drawn(ids_B, token_logprobs(logits_BV, ids_B), sampling_logprobs_B, best_B.isfinite())
+    ids_B, sampling_logprobs_B, is_exact_B = draw_quickly(scores_BV, settings, uniforms_B)
+    if settings.modes.has_ranks and len(rows_X := (~is_exact_B).nonzero()[:, 0]):
+        of_rows = settings.rows(rows_X)
+        d_XV = _exponents(scores_BV[rows_X], of_rows)
+        totals_X1 = d_XV.exp().sum(-1, keepdim=True, dtype=torch.float64)
+        ids_B[rows_X], sampling_logprobs_B[rows_X], _ = _draw_ranked(d_XV, of_rows, totals_X1, uniforms_B[rows_X])
+    is_valid_B = scores_BV.amax(-1).isfinite()
+    return Drawn(ids_B, token_logprobs(logits_BV, ids_B), sampling_logprobs_B, is_valid_B)
 
 
 def changed_scores(logits_BV: Tensor, settings: Settings, counts: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -176,77 +214,85 @@ def changed_scores(logits_BV: Tensor, settings: Settings, counts: tuple[Tensor, 
     return x_BV
 
 
-def _sample(d_BV: Tensor, settings: Settings, uniforms_B: Tensor, ids_B: Tensor, logprobs_B: Tensor) -> None:
-    """Steps 7 to 10, into `ids_B`, which holds the best ids, and `logprobs_B`; what needs no draw is left as it is."""
-    if settings.has_min_p:
-        d_BV.masked_fill_(d_BV < settings.min_d_B1, -math.inf)
+def draw_quickly(scores_BV: Tensor, settings: Settings, uniforms_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Steps 5 to 10; ranks only the most likely tokens. No shape depends on values, and nothing waits for a GPU.
+
+    Returns:
+        ids_B; sampling_logprobs_B; is_exact_B, False where the most likely tokens do not hold all that top_k and top_p
+        keep, or where the scores are no numbers.
+    """
+    modes = settings.modes
+    best_B, ids_B = scores_BV.max(-1)
+    logprobs_B, is_exact_B = torch.zeros_like(best_B), torch.ones_like(ids_B, dtype=torch.bool)
+    if not modes.has_draws:
+        return ids_B, logprobs_B, is_exact_B
+    d_BV = _exponents(scores_BV, settings)
     weights_BV = d_BV.exp()
-    is_open_B = ~settings.is_greedy_B.expand(len(d_BV))
-    if not settings.has_ranks:
-        _draw_rows(is_open_B, d_BV, weights_BV, uniforms_B, ids_B, logprobs_B)
-        return
-    totals_B1 = weights_BV.sum(-1, keepdim=True, dtype=torch.float64)
-    is_ranked_B1 = (settings.top_k_B1 < d_BV.shape[1]) | (settings.top_p_B1 < 1)
-    if not is_ranked_B1.all():
-        _draw_rows(is_open_B & ~is_ranked_B1[:, 0], d_BV, weights_BV, uniforms_B, ids_B, logprobs_B)
-    # Where the best token alone reaches top_p there is nothing to sort; its weight is 1.
-    rows_X = (is_open_B & (is_ranked_B1 & (settings.top_p_B1 * totals_B1 > 1))[:, 0]).nonzero()[:, 0]
-    num_candidates = max(NUM_CANDIDATES, settings.max_top_k + 1)
-    if 2 * num_candidates < d_BV.shape[1] and len(rows_X):
-        values_XM, found_XM = d_BV[rows_X].topk(num_candidates, sorted=False)
-        found_XM, order_XM = found_XM.sort()
-        ranked = _Ranked(values_XM.gather(1, order_XM), settings, rows_X, totals_B1[rows_X])
-        places_X, drawn_logprobs_X = _invert(ranked.d_XM, ranked.weights_XM, uniforms_B[rows_X])
-        is_held_X = ranked.lowest_X > values_XM.min(-1).values  # all of what is kept is among the candidates
-        ids_B[rows_X[is_held_X]] = found_XM.gather(1, places_X[:, None])[:, 0][is_held_X]
-        logprobs_B[rows_X[is_held_X]] = drawn_logprobs_X[is_held_X]
-        rows_X = rows_X[~is_held_X]
-    if len(rows_X):
-        ranked = _Ranked(d_BV[rows_X], settings, rows_X, totals_B1[rows_X])
-        ids_B[rows_X], logprobs_B[rows_X] = _invert(ranked.d_XM, ranked.weights_XM, uniforms_B[rows_X])
+    is_ranked_B1 = (settings.top_k_B1 < ALL) | (settings.top_p_B1 < 1)
+    is_drawn_B = ~settings.is_greedy_B1[:, 0]
+    if modes.has_unranked:
+        drawn_B, drawn_logprobs_B = _invert(d_BV, weights_BV, uniforms_B)
+        is_open_B = is_drawn_B & ~is_ranked_B1[:, 0]
+        ids_B = torch.where(is_open_B, drawn_B, ids_B)
+        logprobs_B = torch.where(is_open_B, drawn_logprobs_B, logprobs_B)
+    if modes.has_ranks:
+        totals_B1 = weights_BV.sum(-1, keepdim=True, dtype=torch.float64)
+        # Where the best token alone reaches top_p there is nothing to rank; its weight is 1.
+        is_sorted_B = is_drawn_B & (is_ranked_B1 & ~(settings.top_p_B1 * totals_B1 <= 1))[:, 0]
+        if 2 * NUM_CANDIDATES < d_BV.shape[1]:
+            values_BM, found_BM = d_BV.topk(NUM_CANDIDATES, sorted=False)
+            found_BM, order_BM = found_BM.sort()
+            places_B, drawn_logprobs_B, lowest_B = _draw_ranked(
+                values_BM.gather(1, order_BM), settings, totals_B1, uniforms_B
+            )
+            drawn_B = found_BM.gather(1, places_B[:, None])[:, 0]
+            is_exact_B = ~is_sorted_B | (lowest_B > values_BM.amin(-1))
+        else:
+            drawn_B, drawn_logprobs_B, _ = _draw_ranked(d_BV, settings, totals_B1, uniforms_B)
+        ids_B = torch.where(is_sorted_B, drawn_B, ids_B)
+        logprobs_B = torch.where(is_sorted_B, drawn_logprobs_B, logprobs_B)
+    return ids_B, logprobs_B, is_exact_B
 
 
-def _draw_rows(
-    is_drawn_B: Tensor, d_BV: Tensor, weights_BV: Tensor, uniforms_B: Tensor, ids_B: Tensor, logprobs_B: Tensor
-) -> None:
-    """Step 10 for some rows, from all ids that have a weight."""
-    rows = slice(None) if is_drawn_B.all() else is_drawn_B
-    ids_B[rows], logprobs_B[rows] = _invert(d_BV[rows], weights_BV[rows], uniforms_B[rows])
+def _exponents(scores_BV: Tensor, settings: Settings) -> Tensor:
+    """Steps 6 and 7: d_BV."""
+    d_BV = scores_BV / settings.temperature_B1
+    d_BV -= scores_BV.amax(-1, keepdim=True) / settings.temperature_B1
+    return d_BV.masked_fill_(d_BV < settings.min_d_B1, -math.inf) if settings.modes.has_min_p else d_BV
 
 
-class _Ranked:
-    """Steps 8 and 9 on M ids of each row, in rising order: the weights of those that stay, and the lowest d in it.
+def _draw_ranked(
+    d_XM: Tensor, settings: Settings, totals_X1: Tensor, uniforms_X: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Steps 8 to 10 on M ids of each row, in rising order.
 
     Args:
         totals_X1: the weight of all that is left before step 8.
-    """
 
-    def __init__(self, d_XM: Tensor, settings: Settings, rows_X: Tensor, totals_X1: Tensor) -> None:
-        top_k_X1, top_p_X1 = settings.rows(settings.top_k_B1, rows_X), settings.rows(settings.top_p_B1, rows_X)
-        sorted_XM, order_XM = d_XM.sort(dim=-1, descending=True, stable=True)
-        weights_XM = sorted_XM.exp()
-        cumulative_XM = weights_XM.cumsum(-1, dtype=torch.float64)
-        if settings.max_top_k:
-            places_X1 = top_k_X1.expand(len(d_XM), 1).clamp(max=d_XM.shape[1]) - 1
-            kth_X1 = sorted_XM.gather(1, places_X1).masked_fill(top_k_X1 > settings.max_top_k, -math.inf)
-            stays_XM = sorted_XM >= kth_X1
-            left_X1 = weights_XM.masked_fill(~stays_XM, 0.0).sum(-1, keepdim=True, dtype=torch.float64)
-            totals_X1 = torch.where(top_k_X1 > settings.max_top_k, totals_X1, left_X1)
-            lowest_X1 = kth_X1.masked_fill(kth_X1 == -math.inf, math.inf)  # its equals count in the total
-        else:
-            stays_XM = torch.ones_like(sorted_XM, dtype=torch.bool)
-            lowest_X1 = torch.full_like(top_p_X1, math.inf, dtype=torch.float32)
-        stays_XM &= cumulative_XM - weights_XM < top_p_X1 * totals_X1
-        self.d_XM = d_XM
-        kept_XM = torch.zeros_like(stays_XM).scatter_(1, order_XM, stays_XM)
-        self.weights_XM = d_XM.exp().masked_fill_(~kept_XM, 0.0)
-        self.lowest_X = torch.minimum(sorted_XM.masked_fill(~stays_XM, math.inf).min(-1).values, lowest_X1[:, 0])
+    Returns:
+        places_X among the M, sampling log-probabilities, and the lowest d of what top_k and top_p keep.
+    """
+    top_k_X1 = settings.top_k_B1.expand(len(d_XM), 1)
+    sorted_XM, order_XM = d_XM.sort(dim=-1, descending=True, stable=True)
+    weights_XM = sorted_XM.exp()
+    cumulative_XM = weights_XM.cumsum(-1, dtype=torch.float64)
+    is_limited_X1 = top_k_X1 < ALL
+    kth_X1 = sorted_XM.gather(1, top_k_X1.clamp(max=d_XM.shape[1]) - 1)
+    stays_XM = (sorted_XM >= kth_X1) | ~is_limited_X1
+    left_X1 = weights_XM.masked_fill(~stays_XM, 0.0).sum(-1, keepdim=True, dtype=torch.float64)
+    totals_X1 = torch.where(is_limited_X1, left_X1, totals_X1)
+    stays_XM &= cumulative_XM - weights_XM < settings.top_p_B1 * totals_X1
+    kept_XM = torch.zeros_like(stays_XM).scatter_(1, order_XM, stays_XM)
+    places_X, logprobs_X = _invert(d_XM, d_XM.exp().masked_fill_(~kept_XM, 0.0), uniforms_X)
+    # What equals the k-th counts in the total; what has no weight does not count.
+    needed_XM = (stays_XM | (is_limited_X1 & (sorted_XM == kth_X1))) & (sorted_XM > -math.inf)
+    return places_X, logprobs_X, sorted_XM.masked_fill(~needed_XM, math.inf).amin(-1)
 
 
 def _invert(d_XM: Tensor, weights_XM: Tensor, uniforms_X: Tensor) -> tuple[Tensor, Tensor]:
     """Step 10: the place of the drawn id in each row, and its sampling log-probability."""
     cumulative_XM = weights_XM.cumsum(-1, dtype=torch.float64)
     totals_X1 = cumulative_XM[:, -1:]
-    places_X1 = torch.searchsorted(cumulative_XM, uniforms_X[:, None] * totals_X1, right=True)
+    places_X1 = torch.searchsorted(cumulative_XM, uniforms_X[:, None].double() * totals_X1, right=True)
     places_X1.clamp_(max=d_XM.shape[1] - 1)  # of rows that have failed
     return places_X1[:, 0], (d_XM.gather(1, places_X1) - totals_X1.log().float())[:, 0]

@@ -47,7 +47,6 @@ class Attention(nn.Module):
         rope: tuple[Tensor, Tensor],
         sees: Sees,
         cache: LayerCache | None = None,
-        positions_BT: Tensor | None = None,
     ) -> Tensor:
         """Attends.
 
@@ -64,10 +63,7 @@ class Attention(nn.Module):
         if cache is None:
             out_BTNH = attend_uncached(q_BTNH, k_BTKH, v_BTKH, sees, self.window)
         else:
-            assert positions_BT is not None
-            k_BKSH, v_BKSH, mask_BTS = cache.update(k_BTKH, v_BTKH, positions_BT)
-            padding_BT1 = (positions_BT < 0)[..., None]  # padding sees anything, as seeing nothing gives NaN
-            out_BTNH = attend(q_BTNH, k_BKSH, v_BKSH, (mask_BTS | padding_BT1)[:, None])
+            out_BTNH = attend(q_BTNH, *cache.update(k_BTKH, v_BTKH))
         return self.o_proj(out_BTNH.reshape(B, T, N * H))
 
     def _turned(self, x_BTNH: Tensor, norm: nn.Module, rope: tuple[Tensor, Tensor]) -> Tensor:

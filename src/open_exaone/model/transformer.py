@@ -6,7 +6,7 @@ from torch.utils.checkpoint import checkpoint
 
 from open_exaone import kernels
 from open_exaone.model.attention import Attention, Sees, visible
-from open_exaone.model.cache import Cache, LayerCache
+from open_exaone.model.cache import Cache, LayerCache, keep_updates_eager
 from open_exaone.model.config import LayerKind, ModelConfig
 from open_exaone.model.norm import RMSNorm, add_norm
 from open_exaone.model.packed import Packed
@@ -42,9 +42,8 @@ class ReorderBlock(nn.Module):
         rope: tuple[Tensor, Tensor],
         sees: Sees,
         cache: LayerCache | None,
-        positions_BT: Tensor | None,
     ) -> Tensor:
-        attended_BTD = self.self_attn(x_BTD, rope, sees, cache, positions_BT)
+        attended_BTD = self.self_attn(x_BTD, rope, sees, cache)
         h_BTD = add_norm(x_BTD, attended_BTD, self.post_attention_layernorm)
         return add_norm(h_BTD, self.mlp(h_BTD), self.post_feedforward_layernorm)
 
@@ -65,9 +64,8 @@ class PreNormBlock(nn.Module):
         rope: tuple[Tensor, Tensor],
         sees: Sees,
         cache: LayerCache | None,
-        positions_BT: Tensor | None,
     ) -> Tensor:
-        h_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, sees, cache, positions_BT)
+        h_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, sees, cache)
         return h_BTD + self.mlp(self.post_attention_layernorm(h_BTD))
 
 
@@ -97,9 +95,12 @@ class Decoder(nn.Module):
         if packed is not None:
             positions_BT = packed.positions_T[None]
         rope = self._rope(ids_BT, positions_BT)
+        if cache is not None:
+            assert positions_BT is not None
+            cache.begin(positions_BT)
         sees = {} if cache else self._sees(ids_BT, positions_BT, documents_BT, packed)
         for index, (layer, kind) in enumerate(zip(self.layers, self.config.layer_kinds, strict=True)):
-            given = (x_BTD, rope, sees.get(kind), cache.layers[index] if cache else None, positions_BT)
+            given = (x_BTD, rope, sees.get(kind), cache.layers[index] if cache else None)
             if self.recomputes and torch.is_grad_enabled():
                 x_BTD = checkpoint(layer, *given, use_reentrant=False)
             else:
@@ -144,6 +145,7 @@ class LanguageModel(nn.Module):
 
     def compile_layers(self) -> None:
         """Compiles the layers for training on a GPU, one after the other, with torch.compile."""
+        keep_updates_eager()
         for layer in self.model.layers:
             layer.compile()
 
