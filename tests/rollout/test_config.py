@@ -60,6 +60,8 @@ def test_rounded_weights_are_another_engine_s_and_need_native_code() -> None:
     narrow = replace(policy, model=make_model(TINY.model_copy(update={"width": 40})))
     with pytest.raises(ConfigError, match="weights = 'int8': the native engine cannot compute this model: width = 40"):
         open_provider(config, narrow)
+    with pytest.raises(ConfigError, match="weights = 'int8', backend = 'plain': int8 = True is for the native engine"):
+        open_provider(LocalEngine(weights="int8", backend="plain"), policy)
 
 
 def test_engines_are_opened_as_their_settings_say() -> None:

@@ -44,6 +44,8 @@ class LocalEngine(Config):
     values."""
     weights: Literal["int8"] | None = None
     """"int8" rounds the matrices to 8 bits, for evaluation and chat; the same as the checkpoint if left out."""
+    backend: Literal["native", "graphs", "plain"] | None = None
+    """What computes: native code, CUDA graphs or plain torch. By the device and the model if left out."""
 
 
 class VllmEngine(Config):

@@ -68,12 +68,16 @@ def open_engine(config: LocalEngine, model: "LanguageModel", tokenizer: "Tokeniz
     """The engine of this package.
 
     Raises:
-        ConfigError: it cannot round this model's weights here.
+        ConfigError: it cannot compute this model so.
         CheckpointError: see `Engine`.
     """
     from open_exaone.engine.engine import Engine
 
     try:
-        return Engine(model, tokenizer, num_slots=config.num_slots, int8=config.weights == "int8")
+        return Engine(
+            model, tokenizer, num_slots=config.num_slots, int8=config.weights == "int8", backend=config.backend
+        )
     except ValueError as error:
-        raise ConfigError(f"engine: weights = {config.weights!r}: {error}") from error
+        chosen = {name: getattr(config, name) for name in ("weights", "backend")}
+        asked = ", ".join(f"{name} = {value!r}" for name, value in chosen.items() if value is not None)
+        raise ConfigError(f"engine: {asked}: {error}") from error
