@@ -27,10 +27,8 @@ class Scratch {
     char* next_;
 };
 
-// Of numbers for 16 keys from `key` on those before `end` that `row` sees, for the others `hidden`.
-INLINE Vec seen(Vec x, i64 row, i64 key, i64 end, i64 window, Vec hidden) {
-    return pick(x, row + 1 - window - key, min(row + 1, end) - key, hidden);
-}
+// Of numbers for 16 keys from `key` on those that `row` sees, for the others `hidden`.
+INLINE Vec seen(Vec x, i64 row, i64 key, i64 window, Vec hidden) { return pick(x, row + 1 - window - key, row + 1 - key, hidden); }
 
 i64 first_block(i64 row, i64 window) { return max(0, row - window + 1) / BLOCK * BLOCK; }
 
@@ -127,7 +125,7 @@ template <class In, class M> class Forward {
         if (key + V * W - 1 > row || row + 3 - key >= z.window)
             UNROLLED for (int r = 0; r < 4; r++)
                 UNROLLED for (int c = 0; c < V; c++)
-                    s[r][c] = seen(s[r][c], row + r, key + c * W, row + r + 1, z.window, vec(-INFINITY));
+                    s[r][c] = seen(s[r][c], row + r, key + c * W, z.window, vec(-INFINITY));
         UNROLLED for (int r = 0; r < 4; r++) {
             best[r] = s[r][0];
             UNROLLED for (int c = 1; c < V; c++) best[r] = larger(best[r], s[r][c]);
@@ -278,9 +276,12 @@ template <class In, class M> class Backward {
             const Vec scale = vec(z.scale() * LOG2E);
             UNROLLED for (int r = 0; r < 4; r++)
                 UNROLLED for (int c = 0; c < V; c++) p[r][c] = exp2(fma(p[r][c], scale, vec(-row_sums[t + r])));
-            if (key + V * W > min(row + 1, end) || row + 3 - key >= z.window)
+            if (key + V * W - 1 > row || row + 3 - key >= z.window)
                 UNROLLED for (int r = 0; r < 4; r++)
-                    UNROLLED for (int c = 0; c < V; c++) p[r][c] = seen(p[r][c], row + r, key + c * W, end, z.window, vec(0));
+                    UNROLLED for (int c = 0; c < V; c++) p[r][c] = seen(p[r][c], row + r, key + c * W, z.window, vec(0));
+            if (end <= row && key + V * W > end)  // behind a prefix's last key
+                UNROLLED for (int r = 0; r < 4; r++)
+                    UNROLLED for (int c = 0; c < V; c++) p[r][c] = pick(p[r][c], 0, end - key - c * W, vec(0));
             UNROLLED for (int r = 0; r < 4; r++)
                 UNROLLED for (int c = 0; c < V; c++)
                     slope[r][c] = p[r][c] * (d[r][c] - vec(row_means[t + r]));
