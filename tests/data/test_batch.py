@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_exaone.data.batch import join, pack, singles
+from open_exaone.data.batch import join, num_computed, pack, singles
 from open_exaone.data.document import Document
 
 units_of = st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=5), min_size=1, max_size=30).map(
@@ -32,6 +32,47 @@ def test_packing_keeps_every_unit_whole_in_its_order_and_the_limit(units, max_to
         assert batch.num_tokens <= max_tokens or len(in_this_one) == 1
         assert not batch.loss_mask_T[batch.starts_E[:-1]].any()
     assert found == {number: [list(document.ids) for document in unit] for number, unit in enumerate(units)}
+
+
+groups_of = st.lists(  # (a prompt's tokens, the tokens of each reply of its units)
+    st.tuples(st.integers(0, 40), st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=3), min_size=1)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(groups_of, st.integers(1, 300), st.integers(1, 6))
+def test_batches_with_shared_prompts_hold_the_same_documents(groups, max_tokens, min_batches):
+    units = [
+        [Document([number] * prompt + [100 * place + i] * n, [False] * prompt + [True] * n) for i, n in enumerate(unit)]
+        for number, (prompt, replies) in enumerate(groups)
+        for place, unit in enumerate(replies)
+    ]
+    found = {}
+    for batch in pack(units, max_tokens, min_batches):
+        segments = np.split(batch.ids_T, batch.starts_E[1:-1])
+        prompts = [segments[prefix].tolist() if prefix >= 0 else [] for prefix in batch.prefix_J]
+        for place, unit in enumerate(batch.units_D.tolist()):
+            found.setdefault(unit, []).append(prompts[place] + segments[place].tolist())
+        assert (batch.prefix_J[len(batch.units_D) :] == -1).all()
+        assert len(set(map(tuple, filter(None, prompts)))) == len(segments) - len(
+            batch.units_D
+        )  # each stands there once
+        assert batch.num_tokens <= max_tokens or len(set(batch.units_D.tolist())) == 1
+        assert batch.loss_mask_T.sum() == len(batch.old_logprobs_M)
+    assert found == {number: [list(document.ids) for document in unit] for number, unit in enumerate(units)}
+    assert join(units).num_tokens <= num_computed(units)
+
+
+def test_a_group_stays_together_and_its_prompt_counts_once():
+    units = singles(
+        Document([number] * 50 + [place] * 10, [False] * 50 + [True] * 10) for number in range(4) for place in range(8)
+    )
+    batches = list(pack(units, 4096, 4))
+    assert [batch.num_tokens for batch in batches] == [49 + 8 * 11] * 4
+    assert num_computed(units) == join(units).num_tokens == 4 * (49 + 8 * 11)
+    assert len(list(pack(units, 2 * (49 + 8 * 11)))) == 2
+    assert [batch.num_tokens for batch in pack(units[:8], 4096, 2)] == [49 + 4 * 11] * 2
 
 
 def test_packing_leaves_little_room_where_documents_are_ragged():

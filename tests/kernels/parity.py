@@ -1,6 +1,6 @@
 """Holds a kernel against its plain reference in float64, forward and backward."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,17 @@ TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2 if library() is None els
 def documents(*lengths: int) -> Tensor:
     """Where documents of these lengths start, and the end."""
     return torch.tensor([0, *lengths]).cumsum(0).int()
+
+
+def shared_prompts(groups: Sequence[tuple[int, Sequence[int]]]) -> tuple[Tensor, Tensor]:
+    """Segments that continue prompts, given as (tokens of a prompt, tokens of each segment that continues it).
+
+    The prompts stand behind all that continue them. Returns starts_E and prefix_J.
+    """
+    own = [length for _, lengths in groups for length in lengths]
+    prefix = [len(own) + index for index, (_, lengths) in enumerate(groups) for _ in lengths]
+    starts = documents(*own, *(prompt for prompt, _ in groups))
+    return starts, torch.tensor(prefix + [-1] * len(groups), dtype=torch.int32)
 
 
 def draw(*shape: int, dtype: torch.dtype, seed: int) -> Tensor:

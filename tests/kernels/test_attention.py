@@ -1,11 +1,13 @@
 """Attention over packed documents: parity with float64, nothing between documents, the same bits on any threads."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.parity import TOLERANCES, assert_same, distance, documents, draw
+from kernels.parity import TOLERANCES, assert_same, distance, documents, draw, shared_prompts
 from open_exaone.kernels import attention, reference
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -15,9 +17,11 @@ def tensors(T: int, N: int, K: int, H: int, dtype: torch.dtype) -> list[torch.Te
     return [draw(T, heads, H, dtype=dtype, seed=seed) for seed, heads in enumerate((N, K, K))]
 
 
-def gradients(inputs: list[torch.Tensor], starts: torch.Tensor, window: int | None = None) -> list[torch.Tensor]:
+def gradients(
+    inputs: list[torch.Tensor], starts: torch.Tensor, window: int | None = None, prefix: torch.Tensor | None = None
+) -> list[torch.Tensor]:
     """The output and the three gradients."""
-    out = attention(*inputs, starts, window)
+    out = attention(*inputs, starts, window, prefix)
     return [out.detach(), *torch.autograd.grad(out, inputs, torch.ones_like(out).cumsum(0) / len(out))]
 
 
@@ -53,6 +57,58 @@ def test_equals_float64_on_any_shape(lengths, group, kv_heads, width, window) ->
     starts = documents(20, *lengths)  # single tokens alone have no gradient of q and k but rounding
     inputs = tensors(int(starts[-1]), group * kv_heads, kv_heads, width, torch.float32)
     assert_same(attention, reference.attention, *inputs, starts, window)
+
+
+def unshared(q_TNH, k_TKH, v_TKH, starts_E, window, prefix_J):
+    """The definition: each segment behind a copy of its prefix, as a document of its own."""
+    bounds = list(itertools.pairwise(starts_E.tolist()))
+    parts = []
+    for (first, end), prefix in zip(bounds, prefix_J.tolist(), strict=True):
+        before = range(*bounds[prefix]) if prefix >= 0 else range(0)
+        tokens = [*before, *range(first, end)]
+        whole = documents(len(tokens))
+        parts.append(reference.attention(q_TNH[tokens], k_TKH[tokens], v_TKH[tokens], whole, window)[len(before) :])
+    return torch.cat(parts)
+
+
+GROUPS = [
+    [(70, [33, 1, 64]), (1, [5, 90])],  # a prompt's tokens, then those of each segment behind it
+    [(600, [300, 20, 65])],
+    [(64, [64, 128]), (129, [1]), (0, [9, 30])],
+    [(13, []), (200, [7] * 9)],
+]
+
+
+@DTYPES
+@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("window", [None, 2, 50, 200])
+def test_a_prefix_is_seen_as_ones_own_beginning(groups, window, dtype) -> None:
+    starts, prefix = shared_prompts(groups)
+    inputs = tensors(int(starts[-1]), 4, 2, 32, dtype)
+    assert_same(attention, unshared, *inputs, starts, window, prefix)
+
+
+@given(
+    groups=st.lists(st.tuples(st.integers(0, 150), st.lists(st.integers(0, 100), max_size=4)), max_size=3),
+    group=st.sampled_from([1, 2, 4]),
+    kv_heads=st.integers(1, 2),
+    window=st.none() | st.integers(2, 200),
+)
+def test_a_prefix_is_seen_on_any_shape(groups, group, kv_heads, window) -> None:
+    starts, prefix = shared_prompts([(20, [15]), *groups])
+    inputs = tensors(int(starts[-1]), group * kv_heads, kv_heads, 16, torch.float32)
+    assert_same(attention, unshared, *inputs, starts, window, prefix)
+    again = [x.detach().requires_grad_() for x in inputs]
+    assert_same(reference.attention, unshared, *again, starts, window, prefix)
+
+
+def test_a_prefix_may_stand_anywhere_and_no_other_is_seen() -> None:
+    starts, prefix = documents(40, 30, 20, 10), torch.tensor([2, 0, -1, 2], dtype=torch.int32)
+    with pytest.raises(ValueError, match="none itself"):
+        attention(*tensors(100, 2, 1, 16, torch.float32), starts, None, prefix)
+    prefix[1] = -1
+    inputs = tensors(100, 2, 1, 16, torch.float32)
+    assert_same(attention, unshared, *inputs, starts, None, prefix)
 
 
 @DTYPES
@@ -104,6 +160,22 @@ def test_the_same_bits_with_any_number_of_threads(lengths, kv_heads, dtype) -> N
         for threads in (1, 2, 7):
             torch.set_num_threads(threads)
             found[threads] = gradients(inputs, starts, 300)
+    finally:
+        torch.set_num_threads(before)
+    for threads in (2, 7):
+        assert all(torch.equal(a, b) for a, b in zip(found[1], found[threads], strict=True))
+
+
+@DTYPES
+@pytest.mark.parametrize("groups", [[(700, [300, 20])], [(40, [500, 1]), (3, [9, 8])]])
+def test_the_same_bits_with_any_number_of_threads_where_prompts_are_shared(groups, dtype) -> None:
+    starts, prefix = shared_prompts(groups)
+    inputs = tensors(int(starts[-1]), 2, 1, 16, dtype)
+    before, found = torch.get_num_threads(), {}
+    try:
+        for threads in (1, 2, 7):
+            torch.set_num_threads(threads)
+            found[threads] = gradients(inputs, starts, 300, prefix)
     finally:
         torch.set_num_threads(before)
     for threads in (2, 7):

@@ -14,7 +14,8 @@ def computed() -> list[torch.Tensor]:
     w_D, w_H = (draw(width, dtype=torch.float32, seed=6) for width in (333, 80))
     angles_TH = torch.rand(300, 40, generator=torch.Generator().manual_seed(7)).repeat(1, 2)
     turned_TNH = norm_rope(q_TNH, w_H, 1e-5, angles_TH.cos(), angles_TH.sin())
-    mixed_TNH = attention(turned_TNH, k_TKH, torch.cat((v_TKH, v_TKH), 1), documents(70, 1, 229), 100)
+    prefixes = torch.tensor([-1, 0, 0], dtype=torch.int32)
+    mixed_TNH = attention(turned_TNH, k_TKH, torch.cat((v_TKH, v_TKH), 1), documents(70, 1, 229), 100, prefixes)
     out_TD = add_rms_norm(swiglu(x_TD, y_TD), y_TD, w_D, 1e-5)
     found = [mixed_TNH, *torch.autograd.grad(mixed_TNH, (q_TNH, w_H, k_TKH, v_TKH), torch.ones_like(mixed_TNH))]
     found += [out_TD, *torch.autograd.grad(out_TD, (x_TD, y_TD, w_D), torch.ones_like(out_TD))]

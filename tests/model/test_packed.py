@@ -60,6 +60,33 @@ def test_packed_losses_and_gradients_are_those_of_each_document_alone(shape):
             torch.testing.assert_close(gradient, alone[1][name], rtol=1e-5, atol=1e-5 * max(size, 1e-3))
 
 
+def samples(groups, seed=0):
+    """Units of documents behind shared prompts, given as (tokens of a prompt, tokens of each reply)."""
+    units = []
+    for number, (prompt_tokens, replies) in enumerate(groups):
+        prompt = random_ids(prompt_tokens, seed=seed + 100 * number).tolist()
+        for place, length in enumerate(replies):
+            ids = [*prompt, *random_ids(length, seed=seed + 100 * number + place + 1).tolist()]
+            units.append([Document(ids, [False] * prompt_tokens + [True] * length)])
+    return units
+
+
+GROUPS = ((30, (5, 40, 1)), (1, (4, 6)), (2, (3, 3)), (9, (12,)), (17, (20, 8)))
+
+
+@shapes
+def test_a_shared_prompt_gives_the_losses_and_gradients_of_each_document_alone(shape):
+    units = samples(GROUPS)
+    alone = loss_and_gradients(shape, [join([unit]) for unit in units])
+    for batches in ([join(units)], list(pack(units, 60)), list(pack(units, 1000, 3))):
+        assert sum(batch.num_tokens for batch in batches) < sum(len(unit[0].ids) for unit in units)
+        found = loss_and_gradients(shape, batches)
+        assert found[0] == pytest.approx(alone[0], rel=1e-5)
+        for name, gradient in found[1].items():
+            size = float(alone[1][name].abs().max())
+            torch.testing.assert_close(gradient, alone[1][name], rtol=1e-5, atol=1e-5 * max(size, 1e-3))
+
+
 @shapes
 def test_recomputing_activations_changes_nothing(shape):
     kept, made_again = (
@@ -88,7 +115,8 @@ def test_the_gpus_mask_shows_what_the_kernel_sees(kind, monkeypatch):
 
     monkeypatch.setattr(attention, "compiled_flex_attention", lambda: flex_attention)
     window = 5 if kind is LayerKind.LOCAL else None
-    packed = Packed(torch.tensor([0, *LENGTHS]).cumsum(0).int(), torch.device("cpu"))
+    prefix = torch.tensor([2, -1, -1, 2, -1, 4, -1], dtype=torch.int32)
+    packed = Packed(torch.tensor([0, *LENGTHS]).cumsum(0).int(), torch.device("cpu"), prefix)
     q, k, v = (torch.randn(1, sum(LENGTHS), heads, 16) for heads in (4, 2, 2))
     expected = attention.attend_uncached(q, k, v, packed, window)
     found = attention.attend_uncached(q, k, v, packed.block_mask(kind, window), window)
@@ -101,7 +129,9 @@ def test_lengths_are_made_up_by_little_and_come_again():
     assert len({rounded(n, cpu) for n in range(2048, 4096)}) <= 65
 
 
-def test_positions_begin_anew_and_documents_are_counted():
+def test_positions_begin_anew_or_go_on_from_the_prefix():
     packed = Packed(torch.tensor([0, 3, 3, 5], dtype=torch.int32), torch.device("cpu"))
     assert packed.positions_T.tolist() == [0, 1, 2, 0, 1]
-    assert packed.documents_T.tolist() == [0, 0, 0, 2, 2]
+    assert packed.segments_T.tolist() == [0, 0, 0, 2, 2]
+    continued = Packed(packed.starts_E, packed.device, torch.tensor([2, 2, -1], dtype=torch.int32))
+    assert continued.positions_T.tolist() == [2, 3, 4, 0, 1]

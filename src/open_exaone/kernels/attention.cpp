@@ -1,9 +1,10 @@
-// Causal attention over packed documents. One unit of work is one document, one key/value head with its group of query
+// Causal attention over packed segments. One unit of work is one segment, one key/value head with its group of query
 // heads, and a range of rows; blocks of 64 x 64 scores live in registers and the first cache.
 //
-// Nothing depends on how units fall to threads: each result is summed by one unit, in one order. Where a document is so
+// Nothing depends on how units fall to threads: each result is summed by one unit, in one order. Where a segment is so
 // large that threads would wait for it, its gradients are computed in smaller units, those of keys and values apart from
-// those of queries: more work (7 products for 5), the same sums in the same order.
+// those of queries: more work (7 products for 5), the same sums in the same order. So it is with a prefix: its own unit
+// sums what the queries of all segments that continue it give to its keys, in the order of the segments.
 #include <cstdlib>
 #include <memory>
 
@@ -57,20 +58,30 @@ template <class In, class M> class Forward {
         first = first_block(u.from, z.window);
         for (i64 key = first; key < u.to; key += BLOCK) {
             const i64 rows = min(BLOCK, u.to - key), at = (key - first) * words;
-            const i64 from = ((u.start + key) * z.K + u.head) * z.H;
-            take_rows<M>(k + from, z.K * z.H, rows, up(rows, W), z.H, natural);
+            take(k, u, key, rows);
             transpose(natural, words, rows, keys + at);
-            take_rows<M>(v + from, z.K * z.H, rows, up(rows, W), z.H, natural);
+            take(v, u, key, rows);
             M::layer(natural, values + at, z.H, up(rows, W));
         }
         for (i64 g = 0; g < z.group(); g++)
-            for (i64 row = u.from; row < u.to; row += BLOCK) query_block(u, u.head * z.group() + g, row);
+            for (i64 row = u.from, end; row < u.to; row = end) {  // blocks end where those of keys do
+                end = min(up(row + 1, BLOCK), u.to);
+                query_block(*u.segment, u.head * z.group() + g, row, end - row);
+            }
     }
 
   private:
-    void query_block(const Unit& u, i64 head, i64 row) {
-        const i64 rows = min(BLOCK, u.to - row);
-        take_rows<M>(q + ((u.start + row) * z.N + head) * z.H, z.N * z.H, rows, up(rows, ROWS), z.H, queries);
+    // A natural block of keys or values, of which the first may be the prefix's.
+    void take(const In* from, const Unit& u, i64 key, i64 rows) {
+        const Segment& s = *u.segment;
+        const i64 before = min(rows, max(0, s.begin - key)), stride = z.K * z.H, at = u.head * z.H;
+        if (before) take_rows<M>(from + (s.prefix_start + key) * stride + at, stride, before, before, z.H, natural);
+        from += (s.start + key + before) * stride + at;
+        take_rows<M>(from, stride, rows - before, up(rows, W) - before, z.H, natural + before * words);
+    }
+
+    void query_block(const Segment& s, i64 head, i64 row, i64 rows) {
+        take_rows<M>(q + ((s.start + row) * z.N + head) * z.H, z.N * z.H, rows, up(rows, ROWS), z.H, queries);
         for (i64 t = 0; t < up(rows, ROWS); t++) totals[t] = vec(0), tops[t] = -1e30f;
         const i64 low = first_block(row, z.window);
         for (i64 key = low; key < row + rows; key += BLOCK) {
@@ -86,11 +97,11 @@ template <class In, class M> class Forward {
         for (i64 t = 0; t < rows; t += 4) _mm_store_ps(factors + t, sum_4(totals + t));
         for (i64 t = 0; t < rows; t += W) {
             const Vec total = load(factors + t);
-            store(sums + head * z.T + u.start + row + t, load(tops + t) + log2(total), rows - t);
+            store(sums + head * z.T + s.start + row + t, load(tops + t) + log2(total), rows - t);
             store(factors + t, vec(1) / total);
         }
         for (i64 t = 0; t < rows; t++) {
-            In* to = out + ((u.start + row + t) * z.N + head) * z.H;
+            In* to = out + ((s.start + row + t) * z.N + head) * z.H;
             for (i64 h = 0; h < z.H; h += W) store(to + h, load(mixed + t * z.H + h) * vec(factors[t]));
         }
     }
@@ -175,14 +186,20 @@ template <class In, class M> class Backward {
     }
 
     void run(const Unit& u) {
-        const i64 keys_from = u.part == QUERIES ? first_block(u.from, z.window) : u.from, rows = u.to - u.from;
+        const Segment& s = *u.segment;
+        const i64 rows = u.to - u.from;
         height = up(rows, BLOCK);
-        if (u.part != KEYS) std::memset(dqueries, 0, z.group() * height * z.H * sizeof(float));
-        for (i64 key = keys_from; key < u.to; key += BLOCK) key_block(u, key);
+        if (u.part != KEYS) {
+            std::memset(dqueries, 0, z.group() * height * z.H * sizeof(float));
+            for (i64 key = first_block(u.from, z.window); key < s.begin; key += BLOCK)
+                key_block(u, QUERIES, s.prefix_start + key, key, min(BLOCK, s.begin - key));
+        }
+        const i64 from = u.part == QUERIES ? s.begin + first_block(u.from - s.begin, z.window) : u.from;
+        for (i64 key = from; key < u.to; key += BLOCK) key_block(u, u.part, s.start + key, key, min(BLOCK, s.end - key));
         if (u.part == KEYS) return;
         for (i64 g = 0; g < z.group(); g++)
             for (i64 row = 0; row < rows; row++)
-                give(dq + ((u.start + u.from + row) * z.N + u.head * z.group() + g) * z.H, dqueries + (g * height + row) * z.H, z.scale());
+                give(dq + ((s.start + u.from + row) * z.N + u.head * z.group() + g) * z.H, dqueries + (g * height + row) * z.H, z.scale());
     }
 
   private:
@@ -190,33 +207,39 @@ template <class In, class M> class Backward {
         for (i64 h = 0; h < z.H; h += W) store(to + h, load(from + h) * vec(factor));
     }
 
-    void key_block(const Unit& u, i64 key) {
-        const i64 count = min(BLOCK, u.length - key), filled = up(count, W), from = ((u.start + key) * z.K + u.head) * z.H;
+    void key_block(const Unit& u, Part part, i64 token, i64 key, i64 count) {
+        const Segment& s = *u.segment;
+        const i64 filled = up(count, W), from = (token * z.K + u.head) * z.H, reach = key + BLOCK - 1 + z.window;
+        end = key + count;
         take_rows<M>(k + from, z.K * z.H, count, filled, z.H, natural);
         transpose(natural, words, filled, keys_t);
         M::layer(natural, keys_l, z.H, filled);
         take_rows<M>(v + from, z.K * z.H, count, filled, z.H, natural);
         transpose(natural, words, filled, values_t);
         is_first = true;
-        const i64 to = min(u.part == KEYS ? u.length : u.to, key + BLOCK - 1 + z.window);
-        for (i64 g = 0; g < z.group(); g++)
-            for (i64 row = u.part == QUERIES ? max(key, u.from) : key; row < to; row += BLOCK, is_first = false)
-                query_block(u, g, key, count, row);
-        if (u.part == QUERIES) return;
+        const i64 first = part == QUERIES ? max(key, u.from) : key;
+        query_blocks(s, part, u, key, count, first, min(part == KEYS ? s.end : u.to, reach));
+        if (part == QUERIES) return;
+        for (const Segment* c : s.continued) query_blocks(*c, KEYS, u, key, count, c->begin, min(c->end, reach));
         for (i64 j = 0; j < count; j++) {
             give(dk + from + j * z.K * z.H, dkeys + j * z.H, z.scale());
             give(dv + from + j * z.K * z.H, dvalues + j * z.H, 1);
         }
     }
 
-    void query_block(const Unit& u, i64 g, i64 key, i64 count, i64 row) {
-        const i64 head = u.head * z.group() + g, rows = min(BLOCK, u.length - row), filled = up(rows, ROWS);
-        const i64 from = ((u.start + row) * z.N + head) * z.H;
+    void query_blocks(const Segment& s, Part part, const Unit& u, i64 key, i64 count, i64 from, i64 to) {
+        for (i64 g = 0; g < z.group(); g++)
+            for (i64 row = from; row < to; row += BLOCK, is_first = false) query_block(s, part, u, g, key, count, row);
+    }
+
+    void query_block(const Segment& s, Part part, const Unit& u, i64 g, i64 key, i64 count, i64 row) {
+        const i64 head = u.head * z.group() + g, rows = min(BLOCK, s.end - row), filled = up(rows, ROWS);
+        const i64 from = ((s.start + row) * z.N + head) * z.H;
         take_rows<M>(q + from, z.N * z.H, rows, filled, z.H, queries);
         take_rows<M>(given + from, z.N * z.H, rows, filled, z.H, givens);
         for (i64 t = 0; t < filled; t++) {  // a row of padding has no probability
-            row_sums[t] = t < rows ? sums[head * z.T + u.start + row + t] : INFINITY;
-            row_means[t] = t < rows ? means[head * z.T + u.start + row + t] : 0;
+            row_sums[t] = t < rows ? sums[head * z.T + s.start + row + t] : INFINITY;
+            row_means[t] = t < rows ? means[head * z.T + s.start + row + t] : 0;
         }
         for (i64 t = 0; t < filled; t += 4)
             for (i64 j = 0; j < count; j += 2 * W) {
@@ -224,7 +247,7 @@ template <class In, class M> class Backward {
                 auto tile = vectors <= 0 ? &Backward::tile<0> : vectors == 1 ? &Backward::tile<1> : &Backward::tile<2>;
                 (this->*tile)(row + t, key + j, t, j);
             }
-        if (u.part != QUERIES) {
+        if (part != QUERIES) {
             M::layer(queries, queries_l, z.H, filled);
             M::layer(givens, givens_l, z.H, filled);
             for (i64 j = 0; j < count; j += ROWS) {
@@ -233,7 +256,7 @@ template <class In, class M> class Backward {
                 accumulate<M>(dkeys + j * z.H, z.H, nullptr, is_first, slopes_l + skipped * BLOCK + j, 1, BLOCK, queries_l + skipped * z.H, n);
             }
         }
-        if (u.part != KEYS)
+        if (part != KEYS)
             for (i64 t = 0; t < rows; t += ROWS)
                 accumulate<M>(dqueries + (g * height + row - u.from + t) * z.H, z.H, nullptr, false, slopes + t * P_ROW, P_ROW, 1, keys_l,
                               (min(count, row + t + ROWS - key) + M::PACK - 1) / M::PACK);
@@ -256,6 +279,9 @@ template <class In, class M> class Backward {
             if (key + V * W - 1 > row || row + 3 - key >= z.window)
                 UNROLLED for (int r = 0; r < 4; r++)
                     UNROLLED for (int c = 0; c < V; c++) p[r][c] = seen(p[r][c], row + r, key + c * W, z.window, vec(0));
+            if (end <= row && key + V * W > end)  // behind a prefix's last key
+                UNROLLED for (int r = 0; r < 4; r++)
+                    UNROLLED for (int c = 0; c < V; c++) p[r][c] = pick(p[r][c], 0, end - key - c * W, vec(0));
             UNROLLED for (int r = 0; r < 4; r++)
                 UNROLLED for (int c = 0; c < V; c++)
                     slope[r][c] = p[r][c] * (d[r][c] - vec(row_means[t + r]));
@@ -271,6 +297,7 @@ template <class In, class M> class Backward {
     const Sizes z;
     const i64 words;
     i64 height = 0;         // rows of dqueries for one head
+    i64 end = 0;            // of the keys in the block
     bool is_first = false;  // block of queries for this block of keys
     Scratch scratch;
     const In *q, *k, *v, *given;
@@ -288,7 +315,7 @@ using Bf16Words = Singles;
 
 i64 longest_of(const std::vector<Unit>& units) {
     i64 longest = 1;
-    for (const Unit& u : units) longest = max(longest, u.length);
+    for (const Unit& u : units) longest = max(longest, u.segment->end);
     return longest;
 }
 
@@ -313,19 +340,21 @@ template <class In> void mean_slopes(const Sizes& z, i64 threads, const In* out,
 }
 
 template <class In, class M>
-void backward(const int32_t* starts, const Sizes& z, i64 threads, const In* q, const In* k, const In* v, const In* out, const float* sums,
-              const In* given, float* means, In* dq, In* dk, In* dv) {
+void backward(const std::vector<Segment>& segments, const Sizes& z, i64 threads, const In* q, const In* k, const In* v, const In* out,
+              const float* sums, const In* given, float* means, In* dq, In* dk, In* dv) {
     mean_slopes(z, threads, out, given, means);
-    work<Backward<In, M>>(backward_units(starts, z, threads), threads, z, q, k, v, given, sums, means, dq, dk, dv);
+    work<Backward<In, M>>(backward_units(segments, z, threads), threads, z, q, k, v, given, sums, means, dq, dk, dv);
 }
 
 }  // namespace
 
 // q, out [T][N][H], k, v [T][K][H]; sums [N][T] gets log2 Σ exp of each query's scores.
-EXPORT void attention_forward(const void* q, const void* k, const void* v, const int32_t* starts, void* out, float* sums, i64 documents,
-                             i64 T, i64 N, i64 K, i64 H, i64 window, i64 dtype, i64 threads) {
-    const Sizes z{documents, T, N, K, H, window};
-    const auto units = forward_units(starts, z);
+// Segment j holds tokens starts[j] up to starts[j + 1] and continues segment prefix[j], or none (-1, or a null pointer).
+EXPORT void attention_forward(const void* q, const void* k, const void* v, const int32_t* starts, const int32_t* prefix, void* out,
+                             float* sums, i64 segments, i64 T, i64 N, i64 K, i64 H, i64 window, i64 dtype, i64 threads) {
+    const Sizes z{segments, T, N, K, H, window};
+    const auto parts = segments_of(starts, prefix, z);
+    const auto units = forward_units(parts, z);
     if (units.empty()) return;
     if (dtype == BFLOAT16)
         work<Forward<Bf16, Bf16Words>>(units, threads, z, (const Bf16*)q, (const Bf16*)k, (const Bf16*)v, (Bf16*)out, sums);
@@ -334,15 +363,16 @@ EXPORT void attention_forward(const void* q, const void* k, const void* v, const
 }
 
 // `given` is d loss / d out; means [N][T] is scratch.
-EXPORT void attention_backward(const void* q, const void* k, const void* v, const int32_t* starts, const void* out, const float* sums,
-                              const void* given, float* means, void* dq, void* dk, void* dv, i64 documents, i64 T, i64 N, i64 K, i64 H,
-                              i64 window, i64 dtype, i64 threads) {
-    const Sizes z{documents, T, N, K, H, window};
+EXPORT void attention_backward(const void* q, const void* k, const void* v, const int32_t* starts, const int32_t* prefix, const void* out,
+                              const float* sums, const void* given, float* means, void* dq, void* dk, void* dv, i64 segments, i64 T,
+                              i64 N, i64 K, i64 H, i64 window, i64 dtype, i64 threads) {
+    const Sizes z{segments, T, N, K, H, window};
     if (T == 0) return;
+    const auto parts = segments_of(starts, prefix, z);
     if (dtype == BFLOAT16)
-        backward<Bf16, Bf16Words>(starts, z, threads, (const Bf16*)q, (const Bf16*)k, (const Bf16*)v, (const Bf16*)out, sums,
+        backward<Bf16, Bf16Words>(parts, z, threads, (const Bf16*)q, (const Bf16*)k, (const Bf16*)v, (const Bf16*)out, sums,
                                   (const Bf16*)given, means, (Bf16*)dq, (Bf16*)dk, (Bf16*)dv);
     else
-        backward<float, Singles>(starts, z, threads, (const float*)q, (const float*)k, (const float*)v, (const float*)out, sums,
+        backward<float, Singles>(parts, z, threads, (const float*)q, (const float*)k, (const float*)v, (const float*)out, sums,
                                  (const float*)given, means, (float*)dq, (float*)dk, (float*)dv);
 }

@@ -15,27 +15,41 @@ SHORT = 512  # tokens; up to here, on a CPU, two matrix products beat torch's fu
 STEP = 16  # tokens; a short document's row is as long as the next multiple
 
 
-def attention(q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor, starts_E: Tensor, window: int | None) -> Tensor:
-    """Causal attention inside each document; see `open_exaone.kernels.attention`.
+def attention(
+    q_TNH: Tensor,
+    k_TKH: Tensor,
+    v_TKH: Tensor,
+    starts_E: Tensor,
+    window: int | None,
+    prefix_J: Tensor | None = None,
+) -> Tensor:
+    """Causal attention inside each segment and its prefix; see `open_exaone.kernels.attention`.
 
-    Short documents of like length go together, as rows.
+    Short segments of like length go together, as rows, each behind a copy of its prefix.
     """
-    rows: dict[int, list[tuple[int, int]]] = {}  # first token and end of each document, by the length of its row
-    for first, end in itertools.pairwise(starts_E.tolist()):
-        length = end - first
-        if length:
-            rows.setdefault(-(-length // STEP) * STEP if length <= SHORT else length, []).append((first, end))
+    bounds = list(itertools.pairwise(starts_E.tolist()))
+    prefixes = [-1] * len(bounds) if prefix_J is None else prefix_J.tolist()
+    rows: dict[int, list[tuple[int, ...]]] = {}  # (prefix's first token, its length, first token, end), by row length
+    for (first, end), prefix in zip(bounds, prefixes, strict=True):
+        prefix_first, prefix_end = bounds[prefix] if prefix >= 0 else (0, 0)
+        num_before = prefix_end - prefix_first
+        length = num_before + end - first
+        if first < end:
+            row = (prefix_first, num_before, first, end)
+            rows.setdefault(-(-length // STEP) * STEP if length <= SHORT else length, []).append(row)
     if not rows:
         return q_TNH + (k_TKH.sum() + v_TKH.sum())  # no token at all
     parts, places = [], []
-    for length, documents in rows.items():
-        firsts_D1, ends_D1 = torch.tensor(documents, device=q_TNH.device).T[..., None]
-        places_DL = firsts_D1 + torch.arange(length, device=q_TNH.device)
-        is_there_DL = places_DL < ends_D1
-        places_DL = torch.minimum(places_DL, ends_D1 - 1)  # behind its end a row repeats its last token, unused
-        out_DLNH = _attend_rows(q_TNH[places_DL], k_TKH[places_DL], v_TKH[places_DL], window)
-        parts.append(out_DLNH[is_there_DL])
-        places.append(places_DL[is_there_DL])
+    for length, segments in rows.items():
+        prefixes_J1, before_J1, firsts_J1, ends_J1 = torch.tensor(segments, device=q_TNH.device).T[..., None]
+        places_L = torch.arange(length, device=q_TNH.device)
+        own_JL = firsts_J1 - before_J1 + places_L
+        is_own_JL = (places_L >= before_J1) & (own_JL < ends_J1)
+        own_JL = torch.minimum(own_JL, ends_J1 - 1)  # behind its end a row repeats its last token, unused
+        places_JL = torch.where(places_L < before_J1, prefixes_J1 + places_L, own_JL)
+        out_JLNH = _attend_rows(q_TNH[places_JL], k_TKH[places_JL], v_TKH[places_JL], window)
+        parts.append(out_JLNH[is_own_JL])
+        places.append(places_JL[is_own_JL])
     return torch.cat(parts)[torch.cat(places).argsort()]
 
 

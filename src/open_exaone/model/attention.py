@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 
-# What a layer's queries see where nothing is cached: a mask_B1TS, documents packed in a row, flex_attention's mask of
+# What a layer's queries see where nothing is cached: a mask_B1TS, segments packed in a row, flex_attention's mask of
 # them, or None: plain causal rows.
 Sees: TypeAlias = "Tensor | Packed | BlockMask | None"
 
@@ -77,14 +77,14 @@ def attend_uncached(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, sees: Sees, 
     """Attention among the tokens at hand. Returns out_BTNH."""
     if isinstance(sees, Packed):
         q_TNH, k_TKH, v_TKH = (heads.flatten(0, 1) for heads in (q_BTNH, k_BTKH, v_BTKH))
-        return kernels.attention(q_TNH, k_TKH, v_TKH, sees.starts_E, window).view(q_BTNH.shape)
+        return kernels.attention(q_TNH, k_TKH, v_TKH, sees.starts_E, window, sees.prefix_J).view(q_BTNH.shape)
     if sees is None or isinstance(sees, Tensor):
         return attend(q_BTNH, k_BTKH.transpose(1, 2), v_BTKH.transpose(1, 2), sees)
     return attend_blocks(q_BTNH, k_BTKH, v_BTKH, sees)
 
 
 def attend_blocks(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, mask: "BlockMask") -> Tensor:
-    """Packed documents on a GPU: flex_attention computes only the blocks in which a document meets itself."""
+    """Packed segments on a GPU: only the blocks in which a segment meets itself or its prefix are computed."""
     heads_first = (heads.transpose(1, 2) for heads in (q_BTNH, k_BTKH, v_BTKH))
     out_BNTH = compiled_flex_attention()(*heads_first, block_mask=mask, enable_gqa=True)
     return out_BNTH.transpose(1, 2)

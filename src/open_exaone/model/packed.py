@@ -1,4 +1,4 @@
-"""Several documents in one row, none of which sees another."""
+"""Several segments in one row: each sees itself, and the prefix that it continues where it has one."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,43 +24,48 @@ def rounded(num_tokens: int, device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class Packed:
-    """Where the documents of a row begin; T tokens in all.
+    """Where the segments of a row begin; T tokens in all.
 
     Args:
-        starts_E: int32 on the CPU, E = D + 1: each document's first token, and T.
+        starts_E: int32 on the CPU, E = J + 1: each segment's first token, and T.
         device: where the tokens are.
+        prefix_J: int32 on the CPU: the segment that each continues, or -1. None: no segment continues another.
     """
 
     starts_E: Tensor
     device: torch.device
+    prefix_J: Tensor | None = None
 
     @classmethod
     def rows(cls, num_rows: int, length: int, device: torch.device) -> "Packed":
-        """Rows of one length, each a document."""
+        """Rows of one length, each a segment."""
         return cls(torch.arange(num_rows + 1, dtype=torch.int32) * length, device)
 
     @cached_property
-    def documents_T(self) -> Tensor:
-        """Which document each token belongs to."""
-        lengths_D = self.starts_E.diff().to(self.device, torch.long)
-        return torch.repeat_interleave(torch.arange(len(lengths_D), device=self.device), lengths_D)
+    def segments_T(self) -> Tensor:
+        """Which segment each token belongs to."""
+        lengths_J = self.starts_E.diff().to(self.device, torch.long)
+        return torch.repeat_interleave(torch.arange(len(lengths_J), device=self.device), lengths_J)
 
     @cached_property
     def positions_T(self) -> Tensor:
-        """Each token's place in its document, from 0."""
-        starts_D = self.starts_E[:-1].to(self.device, torch.long)
-        return torch.arange(int(self.starts_E[-1]), device=self.device) - starts_D[self.documents_T]
+        """Each token's place in its segment, from 0, or from the end of the segment's prefix."""
+        origins_J = self.starts_E[:-1].long()
+        if self.prefix_J is not None:
+            origins_J = origins_J - self.starts_E.diff()[self.prefix_J.long()] * (self.prefix_J >= 0)
+        return torch.arange(int(self.starts_E[-1]), device=self.device) - origins_J.to(self.device)[self.segments_T]
 
     def block_mask(self, kind: LayerKind, window: int | None) -> Any:
-        """What flex_attention may see: the same document, not later, within a local layer's window."""
+        """What flex_attention may see: the same segment or its prefix, not later, within a local layer's window."""
         from torch.nn.attention.flex_attention import create_block_mask
 
-        documents_T, T = self.documents_T, len(self.documents_T)
+        segments_T, positions_T, T = self.segments_T, self.positions_T, len(self.segments_T)
+        prefixes_T = segments_T if self.prefix_J is None else self.prefix_J.to(self.device)[segments_T]
         reach = window if kind is LayerKind.LOCAL and window is not None else T
 
         def sees(batch: Tensor, head: Tensor, query: Tensor, seen: Tensor) -> Tensor:
-            near = (query >= seen) & (query - seen < reach)
-            return near & (documents_T[query] == documents_T[seen])
+            age, segment = positions_T[query] - positions_T[seen], segments_T[seen]
+            return (age >= 0) & (age < reach) & ((segments_T[query] == segment) | (prefixes_T[query] == segment))
 
         is_compiled = self.device.type == "cuda"  # as it comes, it makes masks of T x T
         return create_block_mask(sees, None, None, T, T, device=self.device, _compile=is_compiled)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from open_exaone.base import interrupt
-from open_exaone.data.batch import Batch, pack
+from open_exaone.data.batch import Batch, num_computed, pack
 from open_exaone.data.document import Unit
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.threads import Workers
@@ -24,7 +24,7 @@ class Share(NamedTuple):
     """What a micro-batch adds to its step, besides its gradient."""
 
     metrics: Metrics
-    num_tokens: int
+    num_tokens: int  # computed: a prompt that several documents share counts once
     seconds: float  # that it took, during which an interruption waits
 
 
@@ -61,8 +61,7 @@ def accumulate(
         metrics = {"loss": float(loss.detach()), **metrics}
         return Share(metrics, batch.num_tokens, time.perf_counter() - started), gradients
 
-    num_tokens = sum(len(document.ids) for unit in units for document in unit)
-    power = max(1, num_tokens // SHARE_TOKENS).bit_length() - 1
+    power = max(1, num_computed(units) // SHARE_TOKENS).bit_length() - 1
     num_shares = min(MAX_SHARES, 1 << power) if workers.share_steps else 1
     for share, gradients in workers.map(compute, pack(units, max_tokens, num_shares)):
         for weight, gradient in zip(weights, gradients, strict=False):

@@ -24,10 +24,11 @@ def learned_states(model: LanguageModel, batch: Batch) -> Learned:
     """Runs the decoder; of its states only those that predict a learned token are kept."""
     device = model.device
     ids_T, starts_E = torch.from_numpy(batch.ids_T).to(device), torch.from_numpy(batch.starts_E)
-    if missing := rounded(len(ids_T), device) - len(ids_T):  # made up by a document that nothing learns from
-        ids_T = F.pad(ids_T, (0, missing))
+    prefix_J = torch.from_numpy(batch.prefix_J)
+    if missing := rounded(len(ids_T), device) - len(ids_T):  # made up by a segment that nothing learns from
+        ids_T, prefix_J = F.pad(ids_T, (0, missing)), F.pad(prefix_J, (0, 1), value=-1)
         starts_E = torch.cat((starts_E, starts_E[-1:] + missing))
-    packed = Packed(starts_E, device)
+    packed = Packed(starts_E, device, prefix_J)
     learned_M = torch.from_numpy(batch.loss_mask_T).to(device).nonzero()[:, 0]
     x_TD = model.model(ids_T[None], packed=packed)[0]
     documents_M = torch.from_numpy(batch.learned_documents_M).to(device)
