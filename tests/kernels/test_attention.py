@@ -1,6 +1,7 @@
 """Attention over packed documents: parity with float64, nothing between documents, the same bits on any threads."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -147,6 +148,17 @@ def test_what_is_no_number_stays_in_its_document_and_shows(dtype) -> None:
         for x, clean in zip(found, gradients([x.requires_grad_() for x in inputs], documents(80, 70)), strict=True):
             assert torch.equal(x[:80], clean[:80])
         assert found[0][100].isnan().any()
+
+
+@DTYPES
+def test_what_lay_in_memory_before_does_not_matter(dtype) -> None:
+    """Scratch memory of a call that had NaN comes again; rows behind a prefix of 34 begin inside of a vector."""
+    starts, prefix = documents(34, 9), torch.tensor([-1, 0], dtype=torch.int32)
+    for _ in range(20):
+        gradients([x.detach().mul(math.nan).requires_grad_() for x in tensors(64, 2, 1, 16, dtype)], documents(64))
+        inputs = tensors(43, 2, 1, 16, dtype)
+        for found in gradients(inputs, starts, None, prefix):
+            assert found.isfinite().all()
 
 
 @DTYPES

@@ -87,7 +87,7 @@ template <class In, class M> class Forward {
         for (i64 key = low; key < row + rows; key += BLOCK) {
             const Word* at_keys = keys + (key - first) * words;
             for (i64 t = 0; t < rows; t += ROWS) {
-                const i64 see = min(BLOCK, row + t + ROWS - key);
+                const i64 see = min(BLOCK, min(row + t + ROWS, row + rows) - key);  // behind the last row no key was taken
                 bool is_scaled = score(at_keys, row + t, key, t, see);
                 if (t + 4 < rows) is_scaled |= score(at_keys, row + t + 4, key, t + 4, see);
                 accumulate<M>(mixed + t * z.H, z.H, is_scaled && key > low ? factors + t : nullptr, key == low, weights + t * P_ROW,
