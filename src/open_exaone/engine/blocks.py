@@ -190,6 +190,10 @@ class Table:
             self.arrays[kind] = longer
         self.arrays[kind][number] = block
 
+    def first_seen(self, kind: int) -> int:
+        """The first block that the layers of a kind see from the next position."""
+        return self._blocks.first_seen(self.length) if kind == LOCAL and self._blocks.window is not None else 0
+
     def grow(self, length: int) -> bool:
         """Takes the blocks that `length` positions need; where there are too few, none, and it gives False."""
         wanted = num_blocks(length)

@@ -260,8 +260,7 @@ class _Step:
         self.logits_BV.copy_(self._model.head(x_B1D[:, 0]))
         place_B1 = self._num_drawn_B[:, None].clamp(max=MOST_STEPS - 1)
         uniforms_B = self._uniforms_BS.gather(1, place_B1)[:, 0]
-        ids_B, sampling_logprobs_B, is_exact_B = draw_quickly(self.logits_BV, self._settings, uniforms_B)
-        is_valid_B = self.logits_BV.amax(-1).isfinite()
+        ids_B, sampling_logprobs_B, is_exact_B, is_valid_B = draw_quickly(self.logits_BV, self._settings, uniforms_B)
         is_drawn_B = goes_on_B & is_inside_B & is_exact_B & is_valid_B
 
         forced_B = self._forced_BS.gather(1, place_B1)[:, 0]
@@ -312,7 +311,7 @@ class _Step:
         ends = [table.length + num for table, num in zip(tables, num_steps, strict=True)]
         for number, kind in enumerate(KINDS):
             width = self._tables[kind].blocks_BN.shape[1]
-            arrays = block_tables(number, tables, ends, self._model.config.window, width)
+            arrays = block_tables(number, tables, ends, width)
             for target, values in zip(self._tables[kind], arrays, strict=True):
                 self._put(target, values)
 

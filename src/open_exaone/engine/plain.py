@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from open_exaone.engine.backend import Tokens
-from open_exaone.engine.blocks import GLOBAL, Table, num_blocks
+from open_exaone.engine.blocks import Table, num_blocks
 from open_exaone.engine.request import Sample, prompt_of
 from open_exaone.engine.sampling import Settings, TokenCounts, draw, needs_counts
 from open_exaone.engine.scheduler import Chunk
 from open_exaone.model.cache import BlockTable, Cache
-from open_exaone.model.config import BLOCK, LayerKind
+from open_exaone.model.config import LayerKind
 from open_exaone.model.logprobs import token_logprobs
 from open_exaone.model.lora import weights_state
 from open_exaone.model.threads import computing
@@ -70,7 +70,7 @@ class PlainBackend:
         ends = [table.length + len(of_row) for of_row, table in zip(ids, tables, strict=True)]
         self._cache.tables = {}
         for number, kind in enumerate(KINDS):
-            blocks_BN, first_B1 = map(torch.from_numpy, block_tables(number, tables, ends, self._model.config.window))
+            blocks_BN, first_B1 = map(torch.from_numpy, block_tables(number, tables, ends))
             self._cache.tables[kind] = BlockTable(blocks_BN.to(device), first_B1.to(device))
         with torch.inference_mode(), computing(self._model, "sample"):
             x_BTD: Tensor = self._model.model(ids_BT.to(device), positions_BT.to(device), cache=self._cache)
@@ -112,13 +112,8 @@ class PlainBackend:
         ]
 
 
-def first_block(kind: int, position: int, window: int | None) -> int:
-    """The first block of a row that a layer of a kind sees from a position."""
-    return 0 if kind == GLOBAL or window is None else max(0, position - window + 1) // BLOCK
-
-
 def block_tables(
-    kind: int, tables: Sequence[Table], ends: Sequence[int], window: int | None, width: int | None = None
+    kind: int, tables: Sequence[Table], ends: Sequence[int], width: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The blocks that the layers of a kind use for each row's positions from its length to its end.
 
@@ -128,7 +123,7 @@ def block_tables(
     Returns:
         blocks_BN, -1 where there is none, and which of the row's blocks is the first of these, _B1.
     """
-    firsts = [first_block(kind, table.length, window) for table in tables]
+    firsts = [table.first_seen(kind) for table in tables]
     lasts = [num_blocks(end) for end in ends]
     if width is None:
         width = max(last - first for first, last in zip(firsts, lasts, strict=True))

@@ -188,13 +188,13 @@ def draw(
         counts: `TokenCounts.of` these rows, which penalties need.
     """
     scores_BV = changed_scores(logits_BV, settings, counts)
-    ids_B, sampling_logprobs_B, is_exact_B = draw_quickly(scores_BV, settings, uniforms_B)
+    ids_B, sampling_logprobs_B, is_exact_B, is_valid_B = draw_quickly(scores_BV, settings, uniforms_B)
     if settings.modes.has_ranks and len(rows_X := (~is_exact_B).nonzero()[:, 0]):
         of_rows = settings.rows(rows_X)
-        d_XV = _exponents(scores_BV[rows_X], of_rows)
+        scores_XV = scores_BV[rows_X]
+        d_XV = _exponents(scores_XV, scores_XV.amax(-1), of_rows)
         totals_X1 = d_XV.exp().sum(-1, keepdim=True, dtype=torch.float64)
         ids_B[rows_X], sampling_logprobs_B[rows_X], _ = _draw_ranked(d_XV, of_rows, totals_X1, uniforms_B[rows_X])
-    is_valid_B = scores_BV.amax(-1).isfinite()
     return Drawn(ids_B, token_logprobs(logits_BV, ids_B), sampling_logprobs_B, is_valid_B)
 
 
@@ -214,19 +214,20 @@ def changed_scores(logits_BV: Tensor, settings: Settings, counts: tuple[Tensor, 
     return x_BV
 
 
-def draw_quickly(scores_BV: Tensor, settings: Settings, uniforms_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def draw_quickly(scores_BV: Tensor, settings: Settings, uniforms_B: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Steps 5 to 10; ranks only the most likely tokens. No shape depends on values, and nothing waits for a GPU.
 
     Returns:
         ids_B; sampling_logprobs_B; is_exact_B, False where the most likely tokens do not hold all that top_k and top_p
-        keep, or where the scores are no numbers.
+        keep, or where the scores are no numbers; is_valid_B, False in the latter case.
     """
     modes = settings.modes
     best_B, ids_B = scores_BV.max(-1)
+    is_valid_B = best_B.isfinite()
     logprobs_B, is_exact_B = torch.zeros_like(best_B), torch.ones_like(ids_B, dtype=torch.bool)
     if not modes.has_draws:
-        return ids_B, logprobs_B, is_exact_B
-    d_BV = _exponents(scores_BV, settings)
+        return ids_B, logprobs_B, is_exact_B, is_valid_B
+    d_BV = _exponents(scores_BV, best_B, settings)
     weights_BV = d_BV.exp()
     is_ranked_B1 = (settings.top_k_B1 < ALL) | (settings.top_p_B1 < 1)
     is_drawn_B = ~settings.is_greedy_B1[:, 0]
@@ -251,13 +252,13 @@ def draw_quickly(scores_BV: Tensor, settings: Settings, uniforms_B: Tensor) -> t
             drawn_B, drawn_logprobs_B, _ = _draw_ranked(d_BV, settings, totals_B1, uniforms_B)
         ids_B = torch.where(is_sorted_B, drawn_B, ids_B)
         logprobs_B = torch.where(is_sorted_B, drawn_logprobs_B, logprobs_B)
-    return ids_B, logprobs_B, is_exact_B
+    return ids_B, logprobs_B, is_exact_B, is_valid_B
 
 
-def _exponents(scores_BV: Tensor, settings: Settings) -> Tensor:
+def _exponents(scores_BV: Tensor, best_B: Tensor, settings: Settings) -> Tensor:
     """Steps 6 and 7: d_BV."""
     d_BV = scores_BV / settings.temperature_B1
-    d_BV -= scores_BV.amax(-1, keepdim=True) / settings.temperature_B1
+    d_BV -= best_B[:, None] / settings.temperature_B1
     return d_BV.masked_fill_(d_BV < settings.min_d_B1, -math.inf) if settings.modes.has_min_p else d_BV
 
 

@@ -35,7 +35,7 @@ template <class E> struct Blocks {
     static void put(Bf16* to, float x) { *to = as_bf16(x); }
 };
 
-// A function of its own, like `add_keys`: inlined, the compiler runs out of registers for the sums.
+// A function of its own: inlined, the compiler runs out of registers for the sums.
 template <class E, int R, int C>
 APART void add_values(const float (&weights)[R][CHUNK], const float* factors, const Blocks<E>& blocks, i64 chunk, i64 from, i64 to, i64 h,
                        float* const* out) {
