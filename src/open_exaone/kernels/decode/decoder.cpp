@@ -53,6 +53,8 @@ struct Own {
     std::vector<i64> positions;
 };
 
+using TeamLimit = std::optional<Clock::time_point>;  // none: no team
+
 constexpr i64 ROWS_A_TASK = 32;      // of decoding: enough for a product to be bound by arithmetic
 constexpr i64 IDS_A_TASK = 256;      // of reading
 constexpr i64 CACHED = 16 << 20;     // bytes of weights that stay in a cache
@@ -127,9 +129,9 @@ class Decoder {
             ids += sequences[i].num_ids, all += sequences[i].num_ids;
         }
         const bool may_team = num_threads > 1 && (i64)tasks.size() < 2 * num_threads && all * num_bytes > 16 * WORTH_A_TEAM;
-        const auto read = [&](bool is_team) {
-            run(is_team ? 1 : (i64)tasks.size(), is_team, num_threads, [&](const Member& me, Work& work, Own& own, i64 task) {
-                const auto [first, end] = is_team ? std::pair<i64, i64>{0, num} : tasks[task];
+        const auto read = [&](TeamLimit limit) {
+            run(limit ? 1 : (i64)tasks.size(), limit, num_threads, [&](Member& me, Work& work, Own& own, i64 task) {
+                const auto [first, end] = limit ? std::pair<i64, i64>{0, num} : tasks[task];
                 if (me.index == 0) {
                     start(work);
                     for (i64 i = first; i < end; i++) add(work, sequences[i], sequences[i].position, sequences[i].ids, sequences[i].num_ids);
@@ -139,7 +141,7 @@ class Decoder {
             });
         };
         if (may_team) reading.run((double)all, read);
-        else read(false);
+        else read(std::nullopt);
     }
 
     // Draws up to num_steps tokens for each sequence, whose one new token is the last that is known.
@@ -147,11 +149,11 @@ class Decoder {
         const i64 rows = (num + num_threads - 1) / num_threads;
         const bool may_team = num_threads > 1 && num_bytes >= WORTH_A_TEAM &&
                               (num < num_threads || (num_bytes > CACHED && rows < ROWS_A_TASK / 2));
-        if (!may_team) return decode_tasks(sequences, num, num_threads, false);
+        if (!may_team) return decode_tasks(sequences, num, num_threads, std::nullopt);
         i64 steps = 0, size = 0;
         for (i64 i = 0; i < num; i++) steps += sequences[i].num_steps;
         while (num >> (size + 1)) size++;
-        decoding[std::min<i64>(size, SIZES - 1)].run((double)steps, [&](bool is_team) { decode_tasks(sequences, num, num_threads, is_team); });
+        decoding[std::min<i64>(size, SIZES - 1)].run((double)steps, [&](TeamLimit limit) { decode_tasks(sequences, num, num_threads, limit); });
     }
 
     // Room for so many blocks of each kind, instead of the earlier room.
@@ -190,9 +192,9 @@ class Decoder {
     i64 head_bytes() const { return 2 * c.head_width * BLOCK * cache_bytes(); }
     i64 stride() const { return up(c.width, GROUP); }
 
-    void decode_tasks(Sequence* sequences, i64 num, i64 num_threads, bool is_team) {
-        const i64 tasks = is_team ? 1 : std::min(num, std::max(num_threads, (num + ROWS_A_TASK - 1) / ROWS_A_TASK));
-        run(tasks, is_team, num_threads, [&](const Member& me, Work& work, Own& own, i64 task) {
+    void decode_tasks(Sequence* sequences, i64 num, i64 num_threads, TeamLimit limit) {
+        const i64 tasks = limit ? 1 : std::min(num, std::max(num_threads, (num + ROWS_A_TASK - 1) / ROWS_A_TASK));
+        run(tasks, limit, num_threads, [&](Member& me, Work& work, Own& own, i64 task) {
             if (me.index == 0) {
                 work.running.clear();
                 for (i64 i = num * task / tasks; i < num * (task + 1) / tasks; i++)
@@ -202,7 +204,7 @@ class Decoder {
                 if (me.index == 0) begin_step(work);
                 me.wait();
                 if (work.running.empty()) return;
-                forward(me, work, own, true);
+                if (!forward(me, work, own, true)) return;
                 for (i64 row = me.first(work.num_rows); row < me.end(work.num_rows); row++)
                     own.sampler.draw(*work.running[row], &work.logits[row * head[0].width()], c.vocab);
                 me.wait();
@@ -222,17 +224,18 @@ class Decoder {
     }
 
     // Runs the tasks on threads, one after the other as each comes free; a team does all of them together.
-    template <class Task> void run(i64 num_tasks, bool is_team, i64 num_threads, Task task) {
-        num_threads = is_team ? num_threads : std::min(num_threads, num_tasks);
+    template <class Task> void run(i64 num_tasks, TeamLimit limit, i64 num_threads, Task task) {
+        num_threads = limit ? num_threads : std::min(num_threads, num_tasks);
         if ((i64)owns.size() < num_threads) owns.resize(num_threads), works.resize(num_threads);
-        Team together((int)num_threads), alone(1);
+        Team together((int)num_threads, limit.value_or(Clock::time_point::max()));
         std::atomic<i64> next{0};
         const auto work = [&](int index) {
 #ifdef TILES
             const Tiles tiles;
 #endif
-            if (is_team) return task(Member{together, index}, works[0], owns[index], 0);
-            for (i64 i; (i = next.fetch_add(1)) < num_tasks;) task(Member{alone, 0}, works[index], owns[index], i);
+            Member me{limit ? &together : &ALONE, limit ? index : 0};
+            if (limit) return task(me, works[0], owns[index], 0);
+            for (i64 i; (i = next.fetch_add(1)) < num_tasks;) task(me, works[index], owns[index], i);
         };
         std::vector<std::thread> others;
         for (i64 i = 1; i < num_threads; i++) others.emplace_back(work, (int)i);
@@ -257,7 +260,8 @@ class Decoder {
         room(w.cos, c.head_width / 2), room(w.sin, c.head_width / 2);
     }
 
-    void forward(const Member& me, Work& w, Own& own, bool has_logits) {
+    // Whether this member goes on, or has left its team.
+    bool forward(Member& me, Work& w, Own& own, bool has_logits) {
         const i64 S = stride();
         if (has_logits && me.index == 0) w.logits.resize(std::max<size_t>(w.logits.size(), w.num_rows * head[0].width()));
         embed(me, w);
@@ -265,11 +269,11 @@ class Decoder {
             const Layer& l = layers[i];
             const float* in = w.x.data();
             if (!c.is_reordered) norm_rows(me, w.num_rows, w.x.data(), S, l.first_norm, w.normed.data(), S), in = w.normed.data();
-            me.wait();
+            if (!me.goes_on()) return false;
             product(me, in, S, w.num_rows, l.qkv, 1, w.qkv.data(), own.converted);
             me.wait();
             attend_spans(me, w, own, l, !has_logits && i + 1 == layers.size());
-            if (!has_logits && i + 1 == layers.size()) return;
+            if (!has_logits && i + 1 == layers.size()) return true;
             me.wait();
             product(me, w.heads.data(), up(c.heads * c.head_width, GROUP), w.num_rows, l.o, 1, w.sublayer.data(), own.converted);
             me.wait();
@@ -286,6 +290,7 @@ class Decoder {
         me.wait();
         product(me, w.normed.data(), S, w.num_rows, head[0], 1, w.logits.data(), own.converted);
         me.wait();
+        return true;
     }
 
     void embed(const Member& me, Work& w) const {
@@ -322,7 +327,7 @@ class Decoder {
 
     // silu(gate) · up, of the rows and panels that this member has just computed.
     void activate(const Member& me, Work& w, const Matrix& gate_up) const {
-        const bool by_rows = w.num_rows >= ROWS_A_THREAD * me.team.size;
+        const bool by_rows = w.num_rows >= ROWS_A_THREAD * me.team->size;
         const i64 pairs = gate_up.panels() / 2;
         for (i64 row = by_rows ? me.first(w.num_rows) : 0; row < (by_rows ? me.end(w.num_rows) : w.num_rows); row++)
             for (i64 p = by_rows ? 0 : me.first(pairs); p < (by_rows ? pairs : me.end(pairs)); p++) {

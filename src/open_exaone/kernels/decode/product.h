@@ -258,7 +258,7 @@ constexpr i64 ROWS_A_THREAD = 16;  // with fewer, threads share the panels of a 
 
 // A member's share of out = a wᵀ; `unit` panels always go to one member. a has w.depth numbers a row, zeros behind K.
 static void product(const Member& me, const float* a, i64 a_row, i64 rows, const Matrix& w, i64 unit, float* out, Converted& own) {
-    const bool by_rows = rows >= ROWS_A_THREAD * me.team.size;
+    const bool by_rows = rows >= ROWS_A_THREAD * me.team->size;
     const i64 first = by_rows ? me.first(rows) : 0, end = by_rows ? me.end(rows) : rows;
     const i64 units = w.panels() / unit, from = by_rows ? 0 : me.first(units) * unit, to = by_rows ? w.panels() : me.end(units) * unit;
     if (first == end || from == to) return;

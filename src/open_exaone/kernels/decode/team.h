@@ -2,14 +2,19 @@
 #pragma once
 #include <atomic>
 #include <chrono>
+#include <optional>
 
 #include "../native.h"
+
+using Clock = std::chrono::steady_clock;
 
 // Waits briefly by spinning, then asleep: a thread that spins would keep the one it waits for off a busy core.
 class Team {
   public:
     const int size;
-    explicit Team(int size) : size(size) {}
+    const Clock::time_point limit;  // from which it is given up
+    std::atomic<bool> is_over{false};
+    explicit Team(int size, Clock::time_point limit = Clock::time_point::max()) : size(size), limit(limit) {}
     void wait() {
         if (size == 1) return;
         const int before = turn.load(std::memory_order_acquire);
@@ -30,33 +35,49 @@ class Team {
     static constexpr int SPINS = 2000;  // about 20 to 50 µs
     std::atomic<int> arrived{0}, turn{0};
 };
+static Team ALONE(1);
 
 // A team's member: which part of n things is its own.
 struct Member {
-    Team& team;
+    Team* team;
     int index;
-    i64 first(i64 n) const { return n * index / team.size; }
-    i64 end(i64 n) const { return n * (index + 1) / team.size; }
-    void wait() const { team.wait(); }
+    i64 first(i64 n) const { return n * index / team->size; }
+    i64 end(i64 n) const { return n * (index + 1) / team->size; }
+    void wait() const { team->wait(); }
+    // Waits for the others. Behind the team's limit, the first member goes on alone and the others leave. Between two
+    // calls is another wait.
+    bool goes_on() {
+        if (index == 0 && Clock::now() > team->limit) team->is_over = true;
+        wait();
+        if (!team->is_over) return true;
+        team = &ALONE;
+        return index == 0;
+    }
 };
 
-// Whether a team is faster than one thread, by what calls have taken: on a busy machine threads that wait for each other
-// are slow. It decides how fast a result comes, never which.
+// Whether a team is faster than one thread (or a thread for each part), by what calls have taken: on a busy machine
+// threads that wait for each other are slow. It decides how fast a result comes, never which.
 class Pace {
   public:
-    // Runs work(is_team), which does `amount` of something.
+    // Runs work(limit), which does `amount` of something: in a team until `limit`, without a team where there is none.
     template <class Work> void run(double amount, Work work) {
-        const int faster = seconds[1] <= seconds[0];  // nothing is known at first: a team
-        const int chosen = calls++ % TRY_OTHER == TRY_OTHER - 1 || seconds[faster] == 0 ? !faster : faster;
-        const int kind = seconds[1] == 0 ? 1 : chosen;
-        const auto start = std::chrono::steady_clock::now();
-        work(kind == 1);
-        const double now = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / amount;
-        seconds[kind] = seconds[kind] == 0 ? now : 0.7 * seconds[kind] + 0.3 * now;
+        const bool is_known = seconds[0] && seconds[1];
+        const int faster = seconds[1] < seconds[0], other = !faster;
+        const int kind = is_known ? (since >= PATIENCE * lost ? other : faster) : seconds[0] != 0;
+        const double alone = seconds[0] * amount;
+        const auto start = Clock::now();
+        work(kind ? std::optional(start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(GIVEN_UP * alone))) : std::nullopt);
+        double taken = std::chrono::duration<double>(Clock::now() - start).count();
+        since += taken;
+        if (is_known && kind == other) since = 0, lost = taken - seconds[faster] * amount;
+        if (kind) taken = std::min(taken, MOST * alone);
+        seconds[kind] = seconds[kind] == 0 ? taken / amount : (0.7 * seconds[kind] + 0.3 * taken / amount);
     }
 
   private:
-    static constexpr int TRY_OTHER = 24;  // calls after which the slower one is tried again
-    double seconds[2] = {0, 0};           // of one thread and of a team, for one unit of work
-    int calls = 0;
+    static constexpr double GIVEN_UP = 1.5;  // times what it takes without a team
+    static constexpr double MOST = 1.3;      // times the same that count: one call that was disturbed decides nothing
+    static constexpr double PATIENCE = 30;   // times what the last trial of the slower one lost: then it is tried again
+    double seconds[2] = {0, 0};              // without a team and in one, for one unit of work
+    double since = 0, lost = 0;              // seconds
 };
