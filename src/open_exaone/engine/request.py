@@ -22,11 +22,14 @@ def check_ids(requests: Sequence[Request], vocab_size: int, what: str) -> None:
     """Refuses token ids that the model does not have.
 
     Raises:
-        ValueError: names the request, where one's prompt, logit_bias or stop_ids has such an id.
+        ValueError: names the request, where one's prompt, logit_bias or stop_ids has such an id, or a prompt no integers.
     """
     known: set[Sampling] = set()
     for place, request in enumerate(requests):
         prompt, sampling = prompt_of(request), request.sampling
+        if not all(hasattr(kind, "__index__") for kind in set(map(type, prompt))):
+            wrong = next(token for token in prompt if not hasattr(token, "__index__"))
+            raise ValueError(f"{what} {place} has {wrong!r}, which is no token id: a prompt is a list of integers")
         if not 0 <= min(prompt) <= max(prompt) < vocab_size:
             wrong = next(token for token in prompt if not 0 <= token < vocab_size)
             raise ValueError(f"{what} {place} has the id {wrong}, and the model only 0 to {vocab_size - 1}")
