@@ -22,7 +22,7 @@ def check_ids(requests: Sequence[Request], vocab_size: int, what: str) -> None:
     """Refuses token ids that the model does not have.
 
     Raises:
-        ValueError: names the request, where one's prompt, logit_bias or stop_ids has such an id, or a prompt no integers.
+        ValueError: names the request whose prompt, logit_bias or stop_ids has such an id, or whose prompt a fraction.
     """
     known: set[Sampling] = set()
     for place, request in enumerate(requests):
