@@ -23,6 +23,7 @@ _TRUSTED_DECIMALS = 12  # those beyond are a float's noise
 _NOISE = Fraction(1, 2 * 10**_TRUSTED_DECIMALS)
 _TINY = Fraction(1, 10**4)  # below it, the zeros behind the point are no decimals that count
 _LISTS = ("", "⦃⦄", "±")  # in any order
+_VARIABLES = frozenset({"x)", "y)", "z)", "t)", "n)", "m)", "k)"})  # of functions
 _FLIPPED = {">": "<", "≥": "≤"}
 
 
@@ -273,10 +274,13 @@ def _same_relation(gold: Value, found: Value, rule: Rule) -> bool | None:
             return False if isinstance(found, Number | Words) else None
         return _same(gold.sides[-1], found, rule)
     if gold.name is not None and found.name is not None:
-        if _may_name_one(gold.name, found.name):
+        is_constant = _is_constant(gold.sides[-1]) and _is_constant(found.sides[-1])
+        if _may_name_one(gold.name, found.name, is_constant=is_constant):
             return _same(gold.sides[-1], found.sides[-1], rule)
         if "(" in gold.name and "(" in found.name:  # f(2) is not f(3)
             return False
+    if len({all(map(_is_constant, each.sides)) for each in (gold, found)}) > 1:  # 1=1 says nothing of lim sin(x)/x
+        return False
     if len(gold.sides) == len(found.sides) == 2:
         return _same_equation(gold, found, rule)
     if gold.operators == found.operators:
@@ -284,11 +288,13 @@ def _same_relation(gold: Value, found: Value, rule: Rule) -> bool | None:
     return None
 
 
-def _may_name_one(gold: str, found: str) -> bool:
-    """Whether two names are one: f(x), f and, of a function's value, y."""
+def _may_name_one(gold: str, found: str, *, is_constant: bool) -> bool:
+    """Whether two names are one: f(x), f and, of a function's value, y; f(n) too, where both functions are constant."""
     if gold == found:
         return True
     (name, bracket, argument), (other, other_bracket, other_argument) = gold.partition("("), found.partition("(")
+    if is_constant and name == other and {argument, other_argument} <= _VARIABLES:
+        return True
     is_one_applied = bool(bracket) != bool(other_bracket) and (argument or other_argument)[:-1].isalpha()
     return bool(name and other) and is_one_applied and (name == other or "y" in (gold, found))
 

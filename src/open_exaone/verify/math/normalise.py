@@ -151,10 +151,6 @@ _UNITS: _Steps = tuple(
     )
 )
 _UNIT_CHAIN = re.compile(rf"{_BEHIND_NUMBER}({_ROMANS})(?!\s*[\d_(])")
-_DEGREES = re.compile(
-    r"(\\?(?:sin|cos|tan|cot|sec|csc|cis)(?:\s*\})?(?:\s*\^\s*\{?\d\}?)?\s*(?:\\left)?[({]?\s*)(-?)(\d+(?:\.\d+)?)\s*"
-    r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))"
-)
 _FACTORS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _FACTORS |= {"천만": 7, "백만": 6, "만": 4, "억": 8, "조": 12, "천": 3}
 _IN_SET = r"[A-Za-z]\s*∈\s*\\mathbb\s*\{?\s*[A-Z]\s*\}?(?:\s*[_^]\s*\{?\s*[+*]\s*\}?)?\s*\)?$"
@@ -238,8 +234,6 @@ def canonical(text: str) -> str:
     if r"\begin{cases}" in text:  # equations that hold together
         text = text.replace(r"\begin{cases}", "").replace(r"\end{cases}", "").replace(r"\\", ",")
     if "\\" in text or "{" in text:
-        if "circ" in text:
-            text = _DEGREES.sub(r"\1{\2\3\\pi/180}", text)
         text = _UNIT_CHAIN.sub(_without_unit, _run(_UNITS, text))
         text = _COMMAND.sub(_written, _run(_FIRST, _drop_text(text)))
     text = _run(_LAST, text.translate(_CURRENCY)).lstrip(_BEFORE).rstrip(_BEHIND)

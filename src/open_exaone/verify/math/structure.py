@@ -107,9 +107,10 @@ _MATRIX = re.compile(
     r"\(?\s*\[?\s*\\begin\{([pbvBV]?matrix|array)\}(?:\{[clr| ]*\})?((?:(?!\\begin).)*)\\end\{\1\}\s*\]?\s*\)?",
     re.DOTALL,
 )
-_NAME = (
-    r"\|?(?:\\(?:vec|hat|bar|mathbf|boldsymbol|overrightarrow)\s*\{[A-Za-z]+\}|\\?[A-Za-z]+)'?"
-    r"(?:_(?:\{[^{}]*\}|\w))?(?:\([A-Za-z0-9, ]*\))?\|?"
+_NAME = (  # not \log(2), which has a value
+    r"\|?(?!\\(?:log|ln|lg|exp|sin|cos|tan|cot|sec|csc|arc)[^()]*\([\d.]+\))"
+    r"(?:\\(?:vec|hat|bar|mathbf|boldsymbol|overrightarrow)\s*\{[A-Za-z]+\}|\\?[A-Za-z]+)'?"
+    r"(?:_(?:\{[^{}]*\}|\w))?(?:\((?:[A-Za-z0-9, ]*|-?\s*[A-Za-z0-9.]+)\))?\|?"
 )
 _NAMES = re.compile(rf"\(?\s*{_NAME}(?:\s*[,:/]\s*{_NAME})*\s*\)?")
 _MEMBER = re.compile(rf"{_NAME}\s*∈\s*")
