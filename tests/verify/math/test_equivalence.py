@@ -203,6 +203,8 @@ def test_ratios_are_compared_as_ratios(terms: list[int], times: int, more: int) 
         (r"\begin{aligned}x&=70\end{aligned}", "70"),
         (r"\{x\mid x<3\}", "x<3"),
         ("y=x^2+1", "f(x)=x^2+1"),
+        (r"\{\pm 1\}", r"\{-1,1\}"),
+        (r"12\,m/s^2", "12"),
     ],
 )
 def test_further_forms_of_one_answer(answer: str, gold: str) -> None:
@@ -228,6 +230,7 @@ def test_and_what_only_looks_alike(answer: str, gold: str) -> None:
 IDENTITIES = [
     (r"\sqrt{\frac{A}{B}}", r"\frac{\sqrt{A}}{\sqrt{B}}"),
     (r"\sqrt{AB}", r"\sqrt{A}\sqrt{B}"),
+    (r"\sqrt{\frac{k}{m}}+A", r"A+\frac{\sqrt{km}}{m}"),
     (r"\ln\frac{A}{B}", r"\ln A-\ln B"),
     (r"\log_2(AB)", r"\log_2 A+\log_2 B"),
     (r"A^{m+n}", r"A^m A^n"),

@@ -91,6 +91,7 @@ _COMMANDS: dict[str, str] = {
     **dict.fromkeys(("approx", "simeq", "thickapprox", "sim", "fallingdotseq"), "≈"),
     **dict.fromkeys(("cdot", "times", "ast", "bullet"), "*"),
     **dict.fromkeys(("cup", "bigcup"), "∪"),
+    **dict.fromkeys(("lor", "land"), "∧"),
     **dict.fromkeys(("lbrace", "{"), "⦃"),
     **dict.fromkeys(("rbrace", "}"), "⦄"),
     **dict.fromkeys(("mid", "vert", "lvert", "rvert"), "|"),

@@ -1,8 +1,9 @@
 """Deciding by computing: two expressions are one where they agree to many digits at several points.
 
 This takes mpmath and time, so it runs in the worker process of the algebra. A variable takes positive and negative
-values; a point at which one of two real expressions is not real is no point of both. Nothing is random: one pair of
-answers has one verdict.
+values, but only positive ones where it stands in an odd power alone under a root or a logarithm: √(k/m), ln(a/b). A
+point at which one of two real expressions is not real is no point of both. Nothing is random: one pair of answers has
+one verdict.
 """
 
 import random
@@ -90,13 +91,14 @@ def _values(a: Ratio, b: Ratio, names: list[str], logarithm: str) -> tuple[list[
     from mpmath import mpc
 
     chance = random.Random(0)
+    positive = _positive(a) | _positive(b)
     is_complex = "i" in _deep_atoms(a) | _deep_atoms(b)
     left, right = [], []
     for number in range(_POINTS if names else 1):
         values: dict[str, Any] = {}
         for name in names:
             size = Fraction(chance.randrange(10**5, 10**6), 300_007) * (Fraction(1, 4), 1, 5)[number % 3]
-            is_negative = number >= _POINTS // 2 and not is_complex and chance.random() < 0.6
+            is_negative = number >= _POINTS // 2 and not is_complex and chance.random() < 0.6 and name not in positive
             value_ = mpc(size.numerator) / size.denominator
             values[name] = -value_ if is_negative else value_
         at = _Point(values, logarithm, is_real=bool(names) and not is_complex)
@@ -127,6 +129,17 @@ def _is_near(x: Any, y: Any) -> bool:
 def symbols(a: Ratio) -> set[str]:
     """The variables of an expression."""
     return {name for name in _deep_atoms(a) if is_symbol(name)}
+
+
+def _positive(a: Ratio) -> set[str]:
+    """The variables that are taken as positive."""
+    found: set[str] = set()
+    for name in _deep_atoms(a):
+        if isinstance(name, Applied) and name.function in ("√", "^", *_LOGARITHMS, "log"):
+            terms = list(name.arguments[0].num)
+            if len(terms) == len(name.arguments[0].den) == 1:
+                found.update(variable for variable, exponent in terms[0] if exponent % 2 and is_symbol(variable))
+    return found
 
 
 def _functions(a: Ratio) -> set[str]:

@@ -120,7 +120,7 @@ _UNIT = re.compile(
     re.DOTALL,
 )
 _SHORT_UNIT = re.compile(
-    r"(.*[\d}π)])\s*(?:[cmk]m|kg|mg|lbs?|oz|ft|yd|sec|min|hrs?|hours?|mL|ml|kW|mph|km/h|m/s|cm/s|[cmk]m\^\{?[23]\}?)",
+    r"(.*[\d}π)])\s*(?:[cmk]m|kg|mg|lbs?|oz|ft|yd|sec|min|hrs?|hours?|mL|ml|kW|mph|km/h|m/s\^\{?2\}?|m/s|cm/s|[cmk]m\^\{?[23]\}?)",
     re.DOTALL,
 )
 _NEGATED = re.compile(r"-\s*(?:\(.*\)|\\begin\{.*\\end\{\w+\})$", re.DOTALL)
@@ -301,7 +301,12 @@ def _list(text: str, cuts: dict[str, list[tuple[int, int]]], separator: str, dep
 
 
 def _sequence(brackets: str, parts: list[str], depth: int) -> Sequence:
-    return Sequence(brackets, tuple(read(part, depth + 1) for part in parts))
+    items: list[Value] = []
+    for part in parts:
+        item = read(part, depth + 1)
+        is_two = isinstance(item, Sequence) and item.brackets == "±" and brackets in ("", "⦃⦄")
+        items += item.items if is_two and isinstance(item, Sequence) else [item]
+    return Sequence(brackets, tuple(items))
 
 
 def _bracketed(text: str, depth: int) -> Value:
