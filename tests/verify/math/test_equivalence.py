@@ -205,6 +205,8 @@ def test_ratios_are_compared_as_ratios(terms: list[int], times: int, more: int) 
         ("y=x^2+1", "f(x)=x^2+1"),
         (r"\{\pm 1\}", r"\{-1,1\}"),
         (r"12\,m/s^2", "12"),
+        (r"\frac{dy}{dx}=x+x", r"\frac{dy}{dx}=2x"),
+        (r"\int_0^1 x\,dx=0.5", r"\int_0^1 x\,dx=\frac12"),
     ],
 )
 def test_further_forms_of_one_answer(answer: str, gold: str) -> None:
