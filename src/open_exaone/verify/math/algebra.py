@@ -4,7 +4,7 @@ A polynomial maps monomials to rational coefficients; a monomial is a sorted tup
 symbols ("x", "π"), "i" with i^2 = -1, roots of squarefree integers ("√3"), functions of a symbol ("f:sin(x)"), and
 opaque ones ("?√(1+√2)"), of which we know only that the same text means the same. Monomials without opaque atoms and
 with one function at most are linearly independent over the rationals, so two different polynomials of them are two
-different answers; with more, the comparison is undecided.
+different answers; with more, the comparison is undecided here (`numeric.py` computes it).
 """
 
 import math
@@ -63,15 +63,28 @@ def atom(name: str) -> Ratio:
     return Ratio({((name, 1),): Fraction(1)}, _ONE)
 
 
-def opaque(text: str) -> Ratio:
-    return atom("?" + text)
+class Applied(str):
+    """The name of an atom that is a function of values."""
+
+    function: str
+    arguments: tuple[Ratio, ...]
 
 
-def function(name: str, argument: Ratio) -> Ratio:
-    """sin(x), log(2), ...: of a number, it may be any number."""
-    has_symbol = any(re.match("[A-Za-z]", atom_) and atom_ not in ("e", "i") for atom_ in _atoms(argument))
-    text = f"{name}({key(argument)})"
-    return atom("f:" + text) if has_symbol and not is_opaque(argument) else opaque(text)
+def opaque(function_: str, *arguments: Ratio, mark: str = "?") -> Ratio:
+    name = Applied(f"{mark}{function_}({', '.join(map(key, arguments))})")
+    name.function, name.arguments = function_, arguments
+    return atom(name)
+
+
+def function(name: str, argument: Ratio, *base: Ratio) -> Ratio:
+    """sin(x), log(2), log_2(x), ...: of a number, it may be any number."""
+    has_symbol = any(is_symbol(atom_) for atom_ in atoms(argument))
+    return opaque(name, argument, *base, mark="f:" if has_symbol and not is_opaque(argument) else "?")
+
+
+def is_symbol(name: str) -> bool:
+    """Whether an atom is a variable: any letter but those of constants."""
+    return re.match(r"[A-Za-z\\]", name) is not None and name not in ("e", "i") and not name.startswith("f:")
 
 
 def add(a: Ratio, b: Ratio) -> Ratio:
@@ -96,11 +109,11 @@ def power(base: Ratio, exponent: Ratio) -> Ratio:
     """An integer power is multiplied out; a half is a root; any other is opaque."""
     number = rational(exponent)
     if number is None:
-        return opaque(f"({key(base)})^({key(exponent)})")
+        return opaque("^", base, exponent)
     if number.denominator == 2 and rational(base) is not None:
         return power(square_root(base), constant(number * 2))
     if number.denominator != 1:
-        return opaque(f"({key(base)})^({key(exponent)})")
+        return opaque("^", base, exponent)
     return _integer_power(base, number.numerator)
 
 
@@ -108,7 +121,7 @@ def square_root(a: Ratio) -> Ratio:
     """sqrt(12) is 2 sqrt(3), sqrt(3/4) is sqrt(3)/2, sqrt(-1) is i; a root of anything else is opaque."""
     number = rational(a)
     if number is None:
-        return opaque(f"√({key(a)})")
+        return opaque("√", a)
     radicand = abs(number.numerator) * number.denominator
     if radicand == 0:
         return a
@@ -116,7 +129,7 @@ def square_root(a: Ratio) -> Ratio:
     if root * root == radicand:
         result = constant(Fraction(root, number.denominator))
     elif radicand > MAX_RADICAND:
-        return opaque(f"√({key(a)})")
+        return opaque("√", a)
     else:
         outer, inner = _split_square(radicand)
         result = Ratio({((f"√{inner}", 1),): Fraction(outer, number.denominator)}, _ONE)
@@ -132,23 +145,24 @@ def nth_root(a: Ratio, degree: int) -> Ratio:
         top, bottom = _exact_root(abs(number.numerator), degree), _exact_root(number.denominator, degree)
         if top is not None and bottom is not None:
             return constant(Fraction(top if number >= 0 else -top, bottom))
-    return opaque(f"({key(a)})^(1/{degree})")
+    return opaque("√", a, constant(degree))
 
 
 def same(a: Ratio, b: Ratio) -> bool | None:
     """Whether they are equal; None where that is not certain."""
     if a == b or (a.den != b.den and _multiply(a.num, b.den) == _multiply(b.num, a.den)):
         return True
-    functions = {name for name in _atoms(a) | _atoms(b) if name.startswith(("?", "f:"))}
+    functions = {name for name in atoms(a) | atoms(b) if name.startswith(("?", "f:"))}
     return False if len(functions) <= 1 and not is_opaque(a) and not is_opaque(b) else None
 
 
 def is_opaque(a: Ratio) -> bool:
     """Whether something in it may equal something that is written otherwise."""
-    return any(name.startswith("?") for name in _atoms(a))
+    return any(name.startswith("?") for name in atoms(a))
 
 
-def _atoms(a: Ratio) -> set[str]:
+def atoms(a: Ratio) -> set[str]:
+    """The names of its atoms, without those within functions."""
     return {name for poly in (a.num, a.den) for monomial in poly for name, _ in monomial}
 
 

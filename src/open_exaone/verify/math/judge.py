@@ -40,7 +40,7 @@ _HOSTILE = re.compile(  # what costs the algebra its whole time limit, and is no
     r"|(?:\\times|\\cdot|[+*/^_-])\s*$"
 )
 _PLAIN = re.compile(
-    r"(-)?(?:\\[dt]?frac\{(\d{1,18})\}\{(\d{1,18})\}|(\d{1,3}(?:,\d{3}){1,5}|\d{1,18})(?:/(\d{1,18}))?)", re.ASCII
+    r"(-)?(?:\\[dt]?frac\{(\d{1,18})\}\{(\d{1,18})\}|([1-9]\d{0,2}(?:,\d{3}){1,5}|\d{1,18})(?:/(\d{1,18}))?)", re.ASCII
 )
 _NOT_IGNORED = ("'", "dots")  # by us; Math-Verify reads f'(x) as f(x)
 

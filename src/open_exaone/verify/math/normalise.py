@@ -29,6 +29,7 @@ _UNICODE = str.maketrans(
         "θ": r"\theta ",
         "α": r"\alpha ",
         "β": r"\beta ",
+        "ℝ": r"\mathbb{R}",
         "、": ",",
         "，": ",",
         "\u200b": None,
@@ -51,15 +52,25 @@ _MARKUP = re.compile(r"\*\*|__(?=\S)|\\\\(?=[A-Za-z])")  # bold; a backslash tha
 
 _TEXT = re.compile(
     r"\\(?P<name>text(?:bf|it|rm|sf|normal)?|mbox|mathrm|mathbf|mathit|operatorname|rm|bf)(?![A-Za-z])\s*"
-    r"\{(?P<content>[^{}]*)\}(?P<power>\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?"
+    r"(?:\{(?P<content>[^{}]*(?:\^\{-?\d\}[^{}]*)*)\}|(?<=rm|xt)\s(?P<letter>[A-Za-z]))"
+    r"(?P<power>\s*\^\s*(?:\{\s*-?\d\s*\}|\d))?"
 )
+# Units of several parts behind a number: (a text without which nothing is to be done, pattern, replacement).
+_GAP = r"(?:\s|~|\\[,;:! ])*"
+_BEHIND_NUMBER = rf"(?:(?<=[\d)])|(?<=\d\}})|(?<=\\pi)){_GAP}"
+_ROMAN = (
+    r"\\(?:text(?:rm|up|normal)?|mathrm|mbox|rm)\s*\{[^{}]*(?:\^\{-?\d\}[^{}]*)*\}"
+    r"(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
+)
+_ROMANS = rf"{_ROMAN}(?:{_GAP}(?:(?:\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|/){_GAP})?{_ROMAN})*"
+_SYMBOL = r"(?:[kcmn]?(?:m|g|s|L|J|N|W|V|A|Hz|Pa|mol)|h|hr|min|ft|mi|lb|K)(?:\^\{?[1-4]\}?)?"
 _ANNOUNCED = re.compile(
     r"\s*(?:the\s)?(?:final\s)?answer(?:\sis)?\s*[:=]?\s*|(?:정답|답)\s*(?:[:은]\s*)", re.IGNORECASE
 )
 _ONLY_AND = re.compile(r"[\s,;]*(?:and|or|y|o|및|또는|그리고)[\s,]*")
-_NUMBER_BEFORE = re.compile(r"[\d}).%]\s*$|\\circ\s*\}?\s*$|[\d})]\s*(?:\\[,;:! ]|~)*\s*$|\\pi\s*$")
+_NUMBER_BEFORE = re.compile(r"[\d}).%]\s*$|\\circ\s*\}?\s*$|[\d})]\s*(?:\\[,;:! ]|~)*\s*$|\\pi\s*(?:\\[,;:! ]|~)*\s*$")
 NO_UNIT = re.compile(  # what behind a number changes or denies it
-    r"\s*(?:(?:not|is|are|was|or|and|if|when|unless|otherwise|more|less|than|to|plus|minus|thousand|million|billion|trillion)"
+    r"\s*(?:(?:not|is|are|was|or|and|if|when|unless|otherwise|more|less|than|to|plus|minus|thousand|million|billion|trillion|\(?mod)"
     r"(?![A-Za-z])|[은는이가]?\s?아[니닌닙]|[가-힣]{0,2}\s?(?:이상|이하|초과|미만|보다)|의\s|[백천]?만|억|천(?![가-힣]))",
     re.IGNORECASE,
 )
@@ -80,10 +91,24 @@ _COMMANDS: dict[str, str] = {
     **dict.fromkeys(("approx", "simeq", "thickapprox", "sim", "fallingdotseq"), "≈"),
     **dict.fromkeys(("cdot", "times", "ast", "bullet"), "*"),
     **dict.fromkeys(("cup", "bigcup"), "∪"),
+    **dict.fromkeys(("lor", "land"), "∧"),
     **dict.fromkeys(("lbrace", "{"), "⦃"),
     **dict.fromkeys(("rbrace", "}"), "⦄"),
     **dict.fromkeys(("mid", "vert", "lvert", "rvert"), "|"),
-    **{"lt": "<", "gt": ">", "div": "/", "pm": "±", "in": "∈", "infty": "∞", "pi": "π", "colon": ":", "equiv": "≡"},
+    **{
+        "langle": "⟨",
+        "rangle": "⟩",
+        "forall": "∀",
+        "lt": "<",
+        "gt": ">",
+        "div": "/",
+        "pm": "±",
+        "in": "∈",
+        "infty": "∞",
+        "pi": "π",
+        "colon": ":",
+        "equiv": "≡",
+    },
     **{"\\": "⏎", "%": "%", "degree": ""},
 }
 _COMMAND = re.compile(r"\\(?:(left|right)(?![A-Za-z])\s{0,3}(?:\.(?!\d))?|([A-Za-z]+|.))", re.DOTALL)
@@ -93,8 +118,9 @@ _Steps = tuple[tuple[str, re.Pattern[str], str], ...]
 _FIRST: _Steps = tuple(
     (trigger, re.compile(pattern), replacement)
     for trigger, pattern, replacement in (
-        (r"\begin{", r"\\begin\{(?:align|equation|gather|displaymath)\*?\}", " "),
-        (r"\end{", r"\\end\{(?:align|equation|gather|displaymath)\*?\}", " "),
+        (r"\begin{", r"\\begin\{(?:align(?:ed|at)?|equation|gather(?:ed)?|split|displaymath)\*?\}", " "),
+        (r"\end{", r"\\end\{(?:align(?:ed|at)?|equation|gather(?:ed)?|split|displaymath)\*?\}", " "),
+        ("&", r"&\s*(?=[=<>]|\\(?:[lg]eq?|approx)(?![A-Za-z]))|(?<=[=<>])\s*&", " "),
         (",", r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)", ","),  # 1{,}234
         (r",\!", r"(?<=\d),\s*\\!\s*(?=\d)", ","),  # 1,\!234
         ("\\", r"(?<=\d)\\[,;: !](?=\d{3}(?!\d))", ""),  # 1\,234
@@ -104,8 +130,33 @@ _FIRST: _Steps = tuple(
         ("^", r"(?<=\d)\s*\^\s*\{\s*(?:st|nd|rd|th)\s*\}", ""),  # 12^{\text{th}}
     )
 )
+_UNITS: _Steps = tuple(
+    (trigger, re.compile(pattern), replacement)
+    for trigger, pattern, replacement in (
+        ("{}", r"\{\s*\}(?=\s*\^)", ""),
+        (r"\rm", r"\{\s*\\rm\s+([^{}]*)\}", r"\\mathrm{\1}"),
+        (r"\degree", r"\\degree(?![A-Za-z])", r"^\\circ "),
+        (r"\num", r"\\num\s*\{([^{}]*)\}", r"\1"),
+        (r"\SI", r"\\SI\s*\{([^{}]*)\}\s*\{[^{}]*\}", r"\1"),
+        (r"\qty", r"\\qty\s*\{([^{}]*)\}\s*\{[^{}]*\}", r"\1"),
+        (
+            r"\circ",
+            rf"\^\s*\{{?\s*\\circ\s*\}}?{_GAP}(?:\\(?:text\w*|mathrm|rm)\s*(?:\{{\s*[CF]\s*\}}|\s[CF])|[CF](?![A-Za-z_^]))",
+            "",
+        ),
+        (r"\mu", rf"{_BEHIND_NUMBER}\\mu{_GAP}(?=\\(?:text|mathrm|rm))", " "),
+        (r"\Omega", rf"{_BEHIND_NUMBER}(?:\\(?:text\w*|mathrm|rm)\s*\{{\s*[kMGm]\s*\}}|[kM])?{_GAP}\\Omega\s*$", ""),
+        ("A", rf"{_BEHIND_NUMBER}\\(?:AA(?![A-Za-z])|mathring\s*\{{\s*(?:\\(?:text|mathrm)\s*\{{)?A\}}+)", ""),
+        ("frac", rf"{_BEHIND_NUMBER}\\[dt]?frac\s*\{{{_GAP}{_ROMANS}{_GAP}\}}\s*\{{{_GAP}{_ROMANS}{_GAP}\}}", ""),
+        ("frac", rf"{_BEHIND_NUMBER}(?<=[ ,;~])\\[dt]?frac\s*\{{\s*{_SYMBOL}\s*\}}\s*\{{\s*{_SYMBOL}\s*\}}\s*$", ""),
+    )
+)
+_UNIT_CHAIN = re.compile(rf"{_BEHIND_NUMBER}({_ROMANS})(?!\s*[\d_(])")
 _FACTORS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _FACTORS |= {"천만": 7, "백만": 6, "만": 4, "억": 8, "조": 12, "천": 3}
+_IN_SET = r"[A-Za-z]\s*∈\s*\\mathbb\s*\{?\s*[A-Z]\s*\}?(?:\s*[_^]\s*\{?\s*[+*]\s*\}?)?\s*\)?$"
+_OUTWARD = re.compile(r"(?:^|[∪∈=])\s*\][^\[\]()]*[,;]|[,;][^\[\]()]*\[\s*(?:∪|$)")  # ]0,1[ is (0,1)
+_BRACKETED = re.compile(r"([\[\]])([^\[\]()]*)[,;]([^\[\]()]*)([\[\]])")
 _LAST: _Steps = tuple(
     (trigger, re.compile(pattern), replacement)
     for trigger, pattern, replacement in (
@@ -134,12 +185,25 @@ _LAST: _Steps = tuple(
         ("과", r"(?<=[\d})])\s*과\s*(?=\S)", "∧"),
         ("그리고", r"\s*그리고\s*", "∧"),
         ("  ", r"\s+", " "),
+        ("∧", r"\(\s*∧\s*([^()]*)\)", r"∧\1"),  # 0.5 (or 1/2), 0.5 (= 1/2)
+        ("=", r"(?<=\S)\s*\(\s*=\s*([^()]*)\)$", r"=\1"),
+        ("≈", r"(?<=\S)\s*\(\s*≈\s*([^()]*)\)$", r"≈\1"),
+        ("to", r"(?<=[\d}])\s+to\s+(?=[\d\\])", ":"),
+        ("∈", rf"(=[^,;=]*?)\s*[,;(]?\s*(?:for\s|where\s|with\s)?\s*(?:all\s|any\s|some\s)?{_IN_SET}", r"\1"),
+        ("∀", rf"^(.*=[^,;=]*?)\s*[,;(]?\s*∀\s*{_IN_SET}", r"\1"),
+        (
+            "constant",
+            r"(=[^,;=<>]*?)\s*[,;]?\s*(?:for|where|with)\s(?:(?:any|all|some|an?|is|are|the|real|arbitrary|constants?|[a-z])\s?)+$",
+            r"\1",
+        ),
+        ("<", r"^<([^<>=≤≥]*,[^<>=≤≥]*)>$", r"⟨\1⟩"),
+        ("  ", r"\s+", " "),
     )
 )
-_CURRENCY = str.maketrans(dict.fromkeys("$€£¥₩₹~\n\t\r\f", " "))
+_CURRENCY = str.maketrans(dict.fromkeys("$€£¥₩₹¢~\n\t\r\f", " "))
 _WRAPPED = re.compile(r"\\(?:text\w*|math\w+|mbox|boldsymbol|bm)\s*\{(.*)\}", re.DOTALL)
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_UNIT_SYMBOLS = frozenset("mgsLJNWVK")
+_UNIT_SYMBOLS = frozenset("mgsLJNWVKCFATHh")
 _MAX_WRAPPERS = 4
 _BEFORE = " \t\n,;:*\"'"
 _BEHIND = _BEFORE + "."
@@ -171,8 +235,22 @@ def canonical(text: str) -> str:
     if r"\begin{cases}" in text:  # equations that hold together
         text = text.replace(r"\begin{cases}", "").replace(r"\end{cases}", "").replace(r"\\", ",")
     if "\\" in text or "{" in text:
+        text = _UNIT_CHAIN.sub(_without_unit, _run(_UNITS, text))
         text = _COMMAND.sub(_written, _run(_FIRST, _drop_text(text)))
-    return _run(_LAST, text.translate(_CURRENCY)).lstrip(_BEFORE).rstrip(_BEHIND)
+    text = _run(_LAST, text.translate(_CURRENCY)).lstrip(_BEFORE).rstrip(_BEHIND)
+    return _BRACKETED.sub(_inward, text) if _OUTWARD.search(text) else text
+
+
+def _inward(interval: "re.Match[str]") -> str:
+    opening, closing = {"[": "[", "]": "("}[interval[1]], {"]": "]", "[": ")"}[interval[4]]
+    return f"{opening}{interval[2]},{interval[3]}{closing}"
+
+
+def _without_unit(chain: "re.Match[str]") -> str:
+    """Nothing in the place of a unit of several parts; whatever else it is stays."""
+    parts = list(_TEXT.finditer(chain[1]))
+    is_unit = len(parts) > 1 and all(_is_unit(part["name"], part["content"] or part["letter"]) for part in parts)
+    return "" if is_unit else chain.group()
 
 
 def _unwrap(text: str) -> str:
@@ -208,7 +286,7 @@ def _drop_text(text: str) -> str:
         start = found.start()
         pieces.append(text[end:start])
         end = found.end()
-        content = found["content"]
+        content = found["content"] or found["letter"] or ""
         if _ANNOUNCED.fullmatch(content):
             continue
         if _ONLY_AND.fullmatch(content):
@@ -216,7 +294,7 @@ def _drop_text(text: str) -> str:
         elif "%" in content or "percent" in content:
             pieces.append("%")
         elif _NUMBER_BEHIND.match(text, end) or not (
-            _is_unit(found["name"], content) and _NUMBER_BEFORE.search(text[max(0, start - 12) : start])
+            _is_unit(found["name"], content) and _NUMBER_BEFORE.search("".join(pieces)[-12:])
         ):
             pieces.append(content + (found["power"] or ""))
     return "".join(pieces) + text[end:] if end else text
@@ -226,6 +304,6 @@ def _is_unit(name: str, content: str) -> bool:
     word = content.strip()
     if NO_UNIT.match(content):
         return False
-    if word in ("", "e", "i") or word.isdigit():
+    if word in ("", "e", "i") or word.isdigit() or name == "operatorname":
         return False
-    return len(word) > 1 or name.startswith(("text", "mbox")) or (name == "mathrm" and word in _UNIT_SYMBOLS)
+    return len(word) > 1 or name.startswith(("text", "mbox")) or (name in ("mathrm", "rm") and word in _UNIT_SYMBOLS)

@@ -10,21 +10,23 @@ from open_exaone.verify.math.algebra import Ratio, TooLarge, Unknown
 MAX_DEPTH = 40  # of nesting; no answer that is meant seriously comes near
 _MAX_DIGITS = 5000  # of a number within an expression
 _MAX_FACTORIAL = 1000
-_TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?|\.\d+)|(\\[A-Za-z]+)|(\S))", re.ASCII)
+_TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)|(\\[A-Za-z]+)|(\S))", re.ASCII)
 _GREEK = re.compile(
     r"(?:alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|(?:var)?theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|upsilon"
     r"|(?:var)?phi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Phi|Psi|Omega|ell|hbar)"
 )
 _FUNCTION = re.compile(
-    "(?:sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|arcsin|arccos|arctan|log|ln|lg|exp|arg|det|gcd|max|min|Re|Im)"
+    "(?:sin|cos|tan|cot|sec|csc|cis|sinh|cosh|tanh|arcsin|arccos|arctan|log|ln|lg|exp|arg|det|gcd|max|min|Re|Im)"
 )
 _INVERTIBLE = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
-_NAMES = re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|arcsin|arccos|arctan)(?![a-z])")
+_NAMES = re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|cot|sec|csc|cis|log|ln|exp|sqrt|arcsin|arccos|arctan)(?![a-z])")
 _MIXED = re.compile(r"(\d+)\s*(?:\\frac\s*\{?\s*(\d+)\s*\}?\s*\{?\s*(\d+)\s*\}?|\s(\d+)\s*/\s*(\d+))", re.ASCII)
 _FRACTION = re.compile(r"(-?)\s*\\frac\s*(?:\{(-?\d+)\}|(\d))\s*(?:\{(\d+)\}|(\d+))|(-?)(\d+)/(\d+)", re.ASCII)
 _NUMBER = re.compile(r"([+-]?)\s*(\d*)(?:\.(\d*))?", re.ASCII)
 _REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\(?:overline|bar)\s*\{?(\d+)\}?", re.ASCII)
-_SCIENTIFIC = re.compile(r"([+-]?\d+(?:\.\d+)?)[eE]([+-]?\d+)", re.ASCII)
+_POWER_OF_TEN = r"(?:[eE]|\s*\*\s*10\s*\^\s*\{?)([+-]?\d+)\}?"
+_SCIENTIFIC = re.compile(rf"([+-]?(?:\d+(?:\.\d*)?|\.\d+)){_POWER_OF_TEN}", re.ASCII)
+DECIMAL = re.compile(rf"[+-]?\s*\d*\.(\d*)(?:{_POWER_OF_TEN})?", re.ASCII)  # its decimals and exponent
 _MAX_EXPONENT = 400  # beyond it a float is no number either
 _DIGITS = frozenset("0123456789")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "⦃": "⦄"}
@@ -117,7 +119,7 @@ class _Parser:
                 right = self.factor(depth)
                 right = algebra.negative(right) if is_negative else right
                 result = (algebra.divide if token == "/" else algebra.multiply)(result, right)
-            elif token[0] in _DIGITS and self.tokens[self.position - 1][-1] in _DIGITS:
+            elif token[0] in _DIGITS and _is_number(self.tokens[self.position - 1]):
                 raise Unknown("two numbers side by side")
             else:
                 result = algebra.multiply(result, self.factor(depth))
@@ -126,7 +128,7 @@ class _Parser:
     def factor(self, depth: int) -> Ratio:
         start = self.position
         base = self.base(depth)
-        if self.tokens[start][-1] in _DIGITS and self.peek() == r"\frac":
+        if _is_number(self.tokens[start]) and self.peek() == r"\frac":
             base = self.mixed(base, depth)
         while self.peek() in ("^", "!") and self.peek():
             base = _factorial(base) if self.take() == "!" else algebra.power(base, self.argument(depth + 1))
@@ -146,7 +148,7 @@ class _Parser:
             raise Unknown("the expression ends early")
         if depth > MAX_DEPTH:
             raise TooLarge("nested too deeply")
-        if token[-1] in _DIGITS and (value := number(token)) is not None:
+        if _is_number(token) and (value := number(token)) is not None:
             return self.with_base(algebra.constant(value))
         if token in _CLOSING:
             value_within = self.sum(depth + 1)
@@ -225,11 +227,12 @@ class _Parser:
     def function(self, name: str, depth: int) -> Ratio:
         """An opaque atom; its argument ends before the next operator or function: \\sin b \\cos a."""
         exponent = algebra.constant(1)
+        base: tuple[Ratio, ...] = ()
         while self.peek() in ("^", "_") and self.peek():
             if self.take() == "^":
                 exponent = self.argument(depth + 1)
             else:
-                name += "_" + algebra.key(self.argument(depth + 1))
+                base = (self.argument(depth + 1),)
         if algebra.rational(exponent) == -1 and name in _INVERTIBLE:  # \sin^{-1} is the inverse, not 1 / sin
             name, exponent = "arc" + name, algebra.constant(1)
         if self.peek() in ("(", "{", "["):
@@ -240,11 +243,15 @@ class _Parser:
                 if token in ("(", "*"):
                     break
                 inner = algebra.multiply(inner, self.factor(depth + 1))
-        return algebra.power(algebra.function(name, inner), exponent)
+        return algebra.power(algebra.function(name, inner, *base), exponent)
 
     def expect(self, token: str) -> None:
         if self.take() != token:
             raise Unknown(f"{token!r} is missing")
+
+
+def _is_number(token: str) -> bool:
+    return token[0] in _DIGITS or token[-1] in _DIGITS
 
 
 def _factorial(value: Ratio) -> Ratio:

@@ -30,11 +30,12 @@ class Infinity:
 @dataclass(frozen=True, slots=True)
 class Sequence:
     """A tuple, interval or list. `brackets` is "" for a bare list, "⦃⦄" for a set, "∪" for a union, ":" for a ratio,
-    "±" for two numbers that are written as one."""
+    "±" for two numbers that are written as one; a vector in angle brackets is a tuple."""
 
     brackets: str
     items: "tuple[Value, ...]"
     decimal: Number | None = None  # what "1,22" is where the comma is a decimal one
+    is_time: bool = False  # "5:10" may be one of day
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,20 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A chain such as 1 < x <= 2: one operator between each two sides. `name` is what an assignment defines."""
+    """A chain such as 1 < x <= 2: one operator between each two sides. `name` is what an assignment defines, f(2)."""
 
     operators: tuple[str, ...]
     sides: "tuple[Value, ...]"
     name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Congruence:
+    """left ≡ residues (mod modulus), where both of `left` and `modulus` are texts."""
+
+    left: str
+    residues: "tuple[Value, ...]"
+    modulus: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +76,43 @@ class Other:
     text: str
 
 
-Value = Number | Infinity | Sequence | Matrix | Relation | Words | Other
+Value = Number | Infinity | Sequence | Matrix | Relation | Congruence | Words | Other
 
-_GROUPED = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+)(\.\d*)?(?:\s*[^\W\d_][^\d,;()=\\]*)?")
+REALS = Sequence("()", (Infinity(is_negative=True), Infinity(is_negative=False)))
+_GROUPED = re.compile(r"([+-]?)([1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+)(\.\d*)?(?:\s*[^\W\d_][^\d,;()=\\]*)?")
 _DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)", re.ASCII)
-_CUT = re.compile(r"[()\[\]{}⦃⦄;∧,:∪=≤≥<>≠≈]|\\begin|\\end")
-_BRACKET = re.compile(r"[()\[\]{}⦃⦄]|\\begin\{|\\end\{")
+_CUT = re.compile(r"[()\[\]{}⦃⦄⟨⟩;∧,:∪=≤≥<>≠≈]|\\begin|\\end")
+_BRACKET = re.compile(r"[()\[\]{}⦃⦄⟨⟩]|\\begin\{|\\end\{")
+_CONGRUENCE = re.compile(
+    r"(?:(.+)[≡=])?([^≡=]+?),?\s*\(?\s*\\?[bp]?mod(?:ulo)?(?![A-Za-z])\s*[{(]?\s*(\w+)\s*[})]?\s*\)?", re.DOTALL
+)
+_TRANSPOSED = re.compile(r"(.*[)\]⟩}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?", re.DOTALL)
+_BUILT = re.compile(r"⦃\s*[A-Za-z]\s*(?:∈\s*\\mathbb\s*\{?R\}?\s*)?[|:](.+)⦄", re.DOTALL)
+_TIME = re.compile(r"\d{1,2}:[0-5]\d")
+_REALS = re.compile(
+    r"(?:(?:the\s)?set\sof\s)?(?:all|any|every)\s(?:the\s)?reals?(?:\s(?:numbers?|values?))?(?:\s(?:of\s)?[a-z])?"
+    r"|(?:the\s)?(?:set\sof\s)?real\snumbers|모든\s?실수(?:의\s?집합)?|실수\s?전체(?:의\s?집합)?"
+    r"|(?:[a-z]\s?∈\s?)?\\(?:mathbb\s?\{?r\}?|r)"
+)
+_NUMBER_WORDS = {
+    word: number
+    for number, word in enumerate(
+        (
+            *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
+            *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+        )
+    )
+}
 _MATRIX = re.compile(
     r"\(?\s*\[?\s*\\begin\{([pbvBV]?matrix|array)\}(?:\{[clr| ]*\})?((?:(?!\\begin).)*)\\end\{\1\}\s*\]?\s*\)?",
     re.DOTALL,
 )
-_NAME = r"\|?\\?[A-Za-z]+'?(?:_(?:\{[^{}]*\}|\w))?(?:\([A-Za-z0-9, ]*\))?\|?"
+_NAME = (  # not \log(2), which has a value
+    r"\|?(?!\\(?:log|ln|lg|exp|sin|cos|tan|cot|sec|csc|arc)[^()]*\([\d.]+\))"
+    r"(?:\\(?:vec|hat|bar|mathbf|boldsymbol|overrightarrow)\s*\{[A-Za-z]+\}|\\?[A-Za-z]+)'?"
+    r"(?:_(?:\{[^{}]*\}|\w))?(?:\((?:[A-Za-z0-9, ]*|-?\s*[A-Za-z0-9.]+)\))?\|?"
+)
 _NAMES = re.compile(rf"\(?\s*{_NAME}(?:\s*[,:/]\s*{_NAME})*\s*\)?")
-_HEAD = re.compile(r"\([^()]*\)$")
 _MEMBER = re.compile(rf"{_NAME}\s*∈\s*")
 _UNIT = re.compile(
     r"(.*[\d}π)!⦄])\s*(?:(?:[A-Za-zµ]{2,}|[msgLAVNJWCFK])\.?(?:\s*\^\s*\{?[23]\}?)?(?:\s*/\s*[A-Za-z]+|\s[A-Za-z]+){0,4}"
@@ -86,7 +120,7 @@ _UNIT = re.compile(
     re.DOTALL,
 )
 _SHORT_UNIT = re.compile(
-    r"(.*[\d}π)])\s*(?:[cmk]m|kg|mg|lbs?|oz|ft|yd|sec|min|hrs?|hours?|mL|ml|kW|mph|km/h|m/s|cm/s|[cmk]m\^\{?[23]\}?)",
+    r"(.*[\d}π)])\s*(?:[cmk]m|kg|mg|lbs?|oz|ft|yd|sec|min|hrs?|hours?|mL|ml|kW|mph|km/h|m/s\^\{?2\}?|m/s|cm/s|[cmk]m\^\{?[23]\}?)",
     re.DOTALL,
 )
 _NEGATED = re.compile(r"-\s*(?:\(.*\)|\\begin\{.*\\end\{\w+\})$", re.DOTALL)
@@ -121,6 +155,12 @@ def read(text: str, depth: int = 0) -> Value:
 
 
 def _compound(text: str, depth: int) -> Value:
+    if "mod" in text and (found := _CONGRUENCE.fullmatch(text)):
+        residues = read(found[2], depth + 1)
+        items = residues.items if isinstance(residues, Sequence) and residues.brackets in ("", "±") else (residues,)
+        return Congruence("".join((found[1] or "").split()), items, found[3])
+    if "⦃" in text and (built := _BUILT.fullmatch(text)):
+        return read(built[1], depth + 1)
     cuts = _cuts(text)
     for separator in ";∧,":
         if separator in cuts:
@@ -135,16 +175,26 @@ def _compound(text: str, depth: int) -> Value:
         return _relation(text, cuts["="], depth)
     if member := _MEMBER.match(text):
         return read(text[member.end() :], depth + 1)
-    if text[:1] in "([⦃" and text[-1:] in ")]⦄" and _is_enclosed(text):
+    if text[:1] in "([⦃⟨" and text[-1:] in ")]⦄⟩" and _is_enclosed(text):
         return _bracketed(text, depth)
     if ":" in cuts:
-        return _sequence(":", _split(text, cuts[":"]), depth)
+        ratio = _sequence(":", _split(text, cuts[":"]), depth)
+        return Sequence(":", ratio.items, is_time=_TIME.fullmatch(text) is not None)
+    if "^" in text and (transposed := _TRANSPOSED.fullmatch(text)):
+        turned = _turned(read(transposed[1], depth + 1))
+        if turned:
+            return turned
     return _atom(text, depth)
 
 
 def _atom(text: str, depth: int) -> Value:
     """An expression, with its ± and its unit, or words."""
     bare = text.strip(" +")
+    known = bare.casefold()
+    if known in _NUMBER_WORDS:
+        return Number(algebra.constant(_NUMBER_WORDS[known]))
+    if ("r" in known or "실수" in known) and _REALS.fullmatch(known):
+        return REALS
     if bare in ("∞", "-∞"):
         return Infinity(bare == "-∞")
     if "±" in text and text.count("±") == 1:
@@ -166,6 +216,15 @@ def _atom(text: str, depth: int) -> Value:
     if unit and not unit[1].endswith("\\"):
         return read(unit[1], depth + 1)
     return Words(words(text)) if _WORDLIKE.fullmatch(text) else Other(text)
+
+
+def _turned(value: Value) -> Value | None:
+    """A transposed matrix; a tuple stands for a column as well."""
+    if isinstance(value, Sequence) and value.brackets in ("()", "[]"):
+        return Sequence("()", value.items)
+    if isinstance(value, Matrix) and len({len(row) for row in value.rows}) == 1:
+        return Matrix(tuple(zip(*value.rows, strict=True)))
+    return None
 
 
 def _negative(value: Value) -> Value | None:
@@ -193,7 +252,8 @@ def _number(text: str) -> Value:
 
 
 def _plain(value: Fraction, text: str) -> Number:
-    return Number(algebra.constant(value), len(text.partition(".")[2]) if "." in text else None)
+    decimal = parse.DECIMAL.fullmatch(text) if "." in text else None
+    return Number(algebra.constant(value), max(0, len(decimal[1]) - int(decimal[2] or 0)) if decimal else None)
 
 
 def _percent(text: str, depth: int) -> Value:
@@ -207,11 +267,11 @@ def _cuts(text: str) -> dict[str, list[tuple[int, int]]]:
     depth = 0
     for token in _CUT.finditer(text):
         mark = token.group()
-        if mark in "([{⦃" or mark == r"\begin":
+        if mark in "([{⦃⟨" or mark == r"\begin":
             depth += 1
             if depth > _MAX_BRACKETS:
                 raise TooLarge("nested too deeply")
-        elif mark in ")]}⦄" or mark == r"\end":
+        elif mark in ")]}⦄⟩" or mark == r"\end":
             depth -= 1
         elif depth == 0:
             cuts.setdefault("=" if mark in "=≤≥<>≠≈" else mark, []).append(token.span())
@@ -241,12 +301,18 @@ def _list(text: str, cuts: dict[str, list[tuple[int, int]]], separator: str, dep
 
 
 def _sequence(brackets: str, parts: list[str], depth: int) -> Sequence:
-    return Sequence(brackets, tuple(read(part, depth + 1) for part in parts))
+    items: list[Value] = []
+    for part in parts:
+        item = read(part, depth + 1)
+        is_two = isinstance(item, Sequence) and item.brackets == "±" and brackets in ("", "⦃⦄")
+        items += item.items if is_two and isinstance(item, Sequence) else [item]
+    return Sequence(brackets, tuple(items))
 
 
 def _bracketed(text: str, depth: int) -> Value:
     """(1,2), [0,1), a set, or just an expression in brackets."""
     brackets, inner = text[0] + text[-1], text[1:-1].strip()
+    brackets = "()" if brackets == "⟨⟩" else brackets
     cuts = _cuts(inner)
     if "," in cuts or "∧" in cuts or ";" in cuts:
         separator = next(mark for mark in (",", ";", "∧") if mark in cuts)
@@ -262,7 +328,7 @@ def _is_enclosed(text: str) -> bool:
     """Whether the first bracket closes at the very end; intervals close with any bracket."""
     depth = 0
     for bracket in _BRACKET.finditer(text):
-        depth += 1 if bracket.group() in ("(", "[", "{", "⦃", r"\begin{") else -1
+        depth += 1 if bracket.group() in ("(", "[", "{", "⦃", "⟨", r"\begin{") else -1
         if depth <= 0:
             return bracket.end() == len(text)
     return False
@@ -288,7 +354,9 @@ def _relation(text: str, cuts: list[tuple[int, int]], depth: int) -> Value:
         return read(sides[0], depth + 1)
     name = None
     if set(operators) == {"="}:
-        name = _HEAD.sub("", "".join(sides[0].split())) if _NAMES.fullmatch(sides[0]) else None
+        if len(sides) == 2 and _NAMES.fullmatch(sides[1]) and not _LETTERS.search(sides[0]):  # 5 = x
+            sides.reverse()
+        name = "".join(sides[0].split()) if _NAMES.fullmatch(sides[0]) else None
         if name is not None:
             sides, operators = [sides[0], sides[-1]], ["="]
         elif len(sides) > 2 and not any(character.isalpha() for character in sides[0]):
