@@ -11,7 +11,7 @@ from open_exaone.base.records import Problem, Verdict
 from open_exaone.rollout.run import judge_reply
 from open_exaone.sandbox.programs import Limits, ProgramResult
 from open_exaone.sandbox.programs import run_program as _run_program
-from open_exaone.text.split import split_reply
+from open_exaone.text.stored import split_stored
 from open_exaone.verify.own import check_kind_of_row
 from open_exaone.verify.settings import JudgeSettings
 
@@ -56,7 +56,7 @@ def judge(
     is_made_of_parts = isinstance(gold, Mapping | list | tuple)
     answer = json.dumps(gold, ensure_ascii=False, default=str) if is_made_of_parts else str(gold)
     problem = Problem("judged", "judged", language or "en", "", answer, kind, metadata=extra)
-    return judge_reply(problem, split_reply(reply, thinking=thinking), settings=settings)
+    return judge_reply(problem, split_stored(reply, thinking=thinking), settings=settings)
 
 
 def _check_arguments(

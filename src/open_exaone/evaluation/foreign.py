@@ -23,7 +23,7 @@ from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.statistics import rate
 from open_exaone.evaluation.task import Task
 from open_exaone.rollout.judge_outage import UNJUDGED
-from open_exaone.text.split import split_reply
+from open_exaone.text.stored import split_stored
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.language import share
 from open_exaone.verify.own import check_kind_of_row
@@ -267,6 +267,6 @@ def _foreign(path: Path, model: str, asked: Sequence[_Asked]) -> Foreign:
 
 
 def _sample(task: Task, asked: _Asked, index: int, reply: str) -> Sample:
-    split = split_reply(reply, thinking=asked.thinking or False)
+    split = split_stored(reply, thinking=asked.thinking or False)
     generation = Generation(split, StopReason.END, 0, 0, 0)
     return Sample(f"{task.name}/{asked.problem.id}/{index}", task.name, asked.problem.id, index, generation, UNJUDGED)
