@@ -8,6 +8,7 @@ from typing import Any
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem, Verdict
+from open_exaone.evaluation.missing import NO_REPLY
 from open_exaone.rollout.run import judge_reply
 from open_exaone.sandbox.programs import Limits, ProgramResult
 from open_exaone.sandbox.programs import run_program as _run_program
@@ -104,7 +105,8 @@ def judge_rows(
     """Judges recorded replies side by side.
 
     Args:
-        rows: each with its line: objects with `reply`, `gold`, and what else `judge` takes but for `settings`.
+        rows: each with its line: objects with `reply` (null is an error's verdict: there is none), `gold`, and what
+            else `judge` takes but for `settings`.
         kind: of the rows that name none.
         source: where they come from, for errors.
 
@@ -115,6 +117,8 @@ def judge_rows(
     def verdict(numbered: tuple[int, Any]) -> Verdict:
         number, row = numbered
         try:
+            if isinstance(row, dict) and row.get("reply", "") is None:
+                return NO_REPLY
             return judge(**_arguments(row, kind), settings=settings)
         except ValueError as error:
             raise DataError(f"{source}: line {number}: {error}") from error
