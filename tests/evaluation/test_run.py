@@ -165,7 +165,7 @@ def hangs(question: str, request: dict[str, object]) -> str:
 
 @pytest.mark.parametrize(
     ("settings", "why"),
-    [({"refuse_prompts": QUESTIONS[2:3]}, "answers 400"), ({"fail_prompts": QUESTIONS[2:3]}, "answers 500"), ({}, "0.4")],
+    [({"refuse_prompts": QUESTIONS[2:3]}, "answers 400"), ({"fail_prompts": QUESTIONS[2:3]}, "500"), ({}, "0.4")],
     ids=["content filter", "steady 500", "timeout"],
 )  # fmt: skip
 def test_one_question_that_is_never_answered_leaves_a_report_of_the_rest(
