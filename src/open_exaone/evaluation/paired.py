@@ -37,7 +37,7 @@ def paired_difference(
     """The mean difference of two runs on the same questions, clustered by question.
 
     Differences are taken question by question, so what makes a question hard for both plays no part (Miller 2024,
-    arXiv 2411.00640, section 4). Interval and p-value come from the same draws (`mean_below`), so p < 0.05 exactly where
+    arXiv 2411.00640, section 4). Interval and p-value come from the same draws (`mean_below`): p < 0.05 exactly where
     0 lies outside the interval of 95 %. Student's interval and a sign-flip test reject too often where a few questions
     are lost by a lot and the others won by a little.
 
