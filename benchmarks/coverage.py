@@ -116,6 +116,21 @@ def paired_cell(setting: tuple[int, int, float], runs: int, seed: int) -> list[f
     return [float(np.mean(covered)), float(np.mean(rejected)), float(np.mean(apart))]
 
 
+def skewed_cell(setting: tuple[int, int, float], runs: int, seed: int) -> float:
+    """How often p < 0.05 where a share of the questions loses 0.8 and the others gain as much in all."""
+    num, k, share = setting
+    random = np.random.default_rng([seed, num, k, round(share * 100)])
+    rejected = 0
+    for _ in range(runs):
+        is_lost = random.random(num) < share
+        before = np.where(is_lost, 0.9, random.uniform(0.1, 0.7, num))
+        after = before + np.where(is_lost, -0.8, 0.8 * share / (1 - share))
+        one, other = ({str(i): x / k for i, x in enumerate(random.binomial(k, p).tolist())} for p in (after, before))
+        found = paired_difference(one, other).p_value
+        rejected += found is not None and found < 0.05
+    return rejected / runs
+
+
 def stopping_cell(setting: tuple[float, float, int], runs: int, seed: int) -> list[float]:
     """Coverage where measuring stops at the first question that makes the interval narrow enough, and the questions."""
     accuracy, half_width, k = setting
@@ -145,6 +160,11 @@ def main() -> None:
         edges = list(product((30, 100, 500), (1, 64), (0.01, 0.03, 0.97, 0.99)))
         for setting, value in pool.map(partial(outside, runs=options.runs, seed=options.seed), edges):
             print(f"| {setting[0]} | {setting[1]} | {setting[2]} | {value:.3f} |", flush=True)
+        print("\nSkewed pairs without a difference: questions, k, share that loses 0.8 | p < 0.05")
+        skewed = list(product((30, 100), (8, 64), (0.03, 0.06, 0.1, 0.2)))
+        values = pool.map(partial(skewed_cell, runs=few // 2, seed=options.seed), skewed)
+        for setting, value in zip(skewed, values, strict=True):
+            print(f"| {', '.join(map(str, setting))} | {value:.3f} |", flush=True)
         print("\nPairs: questions, k, true difference | paired interval | p < 0.05 | unpaired interval")
         pairs = list(product((30, 100, 500), (1, 8), (0.0, 0.1)))
         for setting, row in zip(pairs, pool.map(partial(paired_cell, runs=few, seed=options.seed), pairs), strict=True):

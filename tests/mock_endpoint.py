@@ -72,6 +72,7 @@ def mock_endpoint(
     models: Sequence[str] | None = ("mock",),
     refuse_fields: Sequence[str] = (),
     refuse_prompts: Sequence[str] = (),
+    fail_prompts: Sequence[str] = (),
     usage: bool = True,
     seed: int = 0,
     context: int | None = None,
@@ -91,6 +92,7 @@ def mock_endpoint(
         models: what GET /models names; None: there is no such path.
         refuse_fields: fields of a request that get a 400.
         refuse_prompts: questions that get a 400 which says the whole request back.
+        fail_prompts: questions that get a 500 each time.
         context: a request whose messages and limit are longer together gets a 400.
         context_words: the 400's message, of {context}, {prompt}, {limit}, and {bound}: as far as a server counts that
             stops where the prompt is too long.
@@ -105,6 +107,7 @@ def mock_endpoint(
         "models": models,
         "refuse_fields": refuse_fields,
         "refuse_prompts": refuse_prompts,
+        "fail_prompts": fail_prompts,
         "usage": usage,
         "seed": seed,
         "context": context,
@@ -160,6 +163,9 @@ class _Handler(BaseHTTPRequestHandler):
         too_long = _too_long(request, settings)
         if too_long is not None:
             self._send(400, {"object": "error", "message": too_long, "type": "BadRequestError", "code": 400})
+            return
+        if request["messages"][-1]["content"] in settings["fail_prompts"]:
+            self._send(500, {"error": {"message": "always fails"}})
             return
         time.sleep(settings["latency_s"])
         fault = _fault(settings["seed"], number, settings["error_share"])

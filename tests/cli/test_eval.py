@@ -2,9 +2,14 @@
 
 import pytest
 
+from evaluation.made_up import sums
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.records import Sample
 from open_exaone.cli.eval import EvalArguments
 from open_exaone.cli.flags import BenchmarkRows, SamplingFlags
+from open_exaone.evaluation.missing import NO_GENERATION, NO_REPLY
+from open_exaone.evaluation.report import build_report
+from open_exaone.evaluation.score import score_task
 from open_exaone.kernels.build import library
 
 
@@ -42,3 +47,17 @@ def test_every_flag_reaches_the_measurement():
     ]
     with pytest.raises(ConfigError, match="--logit-bias 42: write it as ID=BIAS"):
         SamplingFlags(logit_bias=["42"]).given()
+
+
+def test_missing_samples_are_named_and_change_the_exit_status(cli, monkeypatch, tmp_path):
+    task = sums(2, 1)
+    rows = [[Sample("", task.name, problem.id, 0, NO_GENERATION, NO_REPLY)] for problem in task.problems]
+    entry = score_task(task, rows).model_copy(update={"missing": ()})
+    report = build_report([entry], suite="", model={}, code_version="", versions={}, started="", seconds=0)
+    measured = [report]
+    monkeypatch.setattr("open_exaone.cli.eval._measure", lambda *args: (tmp_path, measured[0]))
+    code, text = cli("eval", "model", "--suite", "nano")
+    assert code == 0 and "Without a reply" not in text
+    measured[0] = report.model_copy(update={"tasks": (report.tasks[0].model_copy(update={"missing": ("sum/2 #0",)}),)})
+    code, text = cli("eval", "model", "--suite", "nano")
+    assert code == 1 and "1 sample (sum/2 #0)" in text

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from open_exaone.api.judging import judge_rows
 from open_exaone.base.errors import DataError
+from open_exaone.base.files import read_numbered_jsonl
 from open_exaone.base.records import VerdictStatus
 from open_exaone.evaluation.foreign import Foreign, agreement, difference_rows, read_outputs, score_foreign
 from open_exaone.evaluation.report import Entry
@@ -152,3 +154,13 @@ def test_real_replies_get_their_graders_scores_but_for_known_differences(
     assert [grader.score for grader in graders] == pytest.approx(theirs or ours)
     assert sum(grader.only_ours for grader in graders) == only_ours
     assert sum(grader.only_theirs for grader in graders) == only_theirs
+
+
+def test_a_null_is_a_missing_reply_and_a_byte_order_mark_is_none_of_the_data(tmp_path: Path) -> None:
+    file = tmp_path / "replies.jsonl"
+    lines = [json.dumps({"reply": reply, "gold": "5"}) for reply in ("5", None, "6")]
+    file.write_text("\n".join(lines), encoding="utf-8-sig")
+    (foreign,) = read_outputs(file)
+    entry = score_foreign(foreign, rescore([foreign.task], [foreign.samples])[0])
+    assert (entry.pass_at_1, entry.missing) == (pytest.approx(1 / 3), ("replies/2 #0",))
+    assert [verdict.status.value for verdict in judge_rows(read_numbered_jsonl(file))] == ["correct", "error", "wrong"]

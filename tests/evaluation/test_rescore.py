@@ -8,7 +8,7 @@ import pytest
 from mock_endpoint import mock_endpoint
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Generation, Problem, Reply, Sample, Sampling, StopReason, Verdict, VerdictStatus
-from open_exaone.evaluation.judged import NO_REPLY
+from open_exaone.evaluation.missing import NO_REPLY
 from open_exaone.evaluation.rescore import changes, rescore
 from open_exaone.evaluation.task import Task
 from open_exaone.remote import http

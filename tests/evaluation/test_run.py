@@ -9,14 +9,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evaluation.made_up import MadeUp, half_right, right, sum_problem, sums
-from mock_endpoint import mock_endpoint
+from mock_endpoint import endpoint, mock_endpoint
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.interrupt import Interrupted
+from open_exaone.evaluation.missing import notes_on_replies
 from open_exaone.evaluation.run import Samples, run_tasks
+from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
 from open_exaone.remote import http
@@ -133,13 +136,62 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_what_could_not_be_had_is_told_and_asked_for_again(tmp_path: Path) -> None:
+def test_what_could_not_be_had_is_missing_and_asked_for_again(tmp_path: Path) -> None:
     broken = MadeUp(right, fail=lambda ask: ask.index == 1)
-    with pytest.raises(DataError, match=r"6 of 18 samples could not be had: it broke: mend it; the others are kept"):
-        measure(tmp_path, [sums()], broken)
+    ((task, samples),) = measure(tmp_path, [sums()], broken)
+    assert [[sample.verdict.correct for sample in row] for row in samples] == [[True, False, True]] * 6
+    entry = score_task(task, samples)
+    assert entry.missing == tuple(f"{problem.id} #1" for problem in task.problems)
+    assert entry.pass_at_1 == pytest.approx(2 / 3)
+    assert entry.rates.error.value == pytest.approx(1 / 3)
     provider = MadeUp(right)
     assert verdicts(measure(tmp_path, [sums()], provider)) == [[[True] * 3] * 6]
     assert len(provider.asked) == 6
+
+
+def test_where_nothing_could_be_had_there_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no sample could be had: it broke: mend it"):
+        measure(tmp_path, [sums()], MadeUp(right, fail=lambda ask: True))
+
+
+QUESTIONS = [sum_problem(number).question for number in range(6)]
+
+
+def hangs(question: str, request: dict[str, object]) -> str:
+    if question == QUESTIONS[2]:
+        time.sleep(1)
+    return str(int(question.split()[2]) + 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [({"refuse_prompts": QUESTIONS[2:3]}, "answers 400"), ({"fail_prompts": QUESTIONS[2:3]}, "500"), ({}, "0.4")],
+    ids=["content filter", "steady 500", "timeout"],
+)  # fmt: skip
+def test_one_question_that_is_never_answered_leaves_a_report_of_the_rest(
+    tmp_path: Path, settings: dict[str, Any], why: str
+) -> None:
+    reply = hangs if not settings else lambda question, request: str(int(question.split()[2]) + 1)
+    with mock_endpoint(reply, **settings) as server:
+        for _ in range(2):  # the second time, it alone is asked
+            provider = endpoint(server.url, timeout_s=0.4, max_attempts=2)
+            ((task, samples),) = measure(tmp_path, [sums(6, 1)], provider)
+            entry = score_task(task, samples)
+            assert (entry.missing, entry.pass_at_1) == (("sum/2 #0",), 5 / 6)
+            (note,) = notes_on_replies(task.name, [sample for row in samples for sample in row], provider.failure)
+            assert "1 of 6 samples have no reply" in note and "sum/2 #0" in note and why in note
+    with mock_endpoint(lambda question, request: "3", port=server.server_address[1]) as server:
+        assert verdicts(measure(tmp_path, [sums(6, 1)], endpoint(server.url))) == [[[True]] * 6]
+        assert len(server.requests) == 1
+    with pytest.raises(EndpointError):  # a server that is gone is no property of a question
+        measure(tmp_path / "other", [sums(6, 1)], endpoint("http://127.0.0.1:9/v1"))
+
+
+def test_a_parser_that_swallows_every_answer_is_noted(tmp_path: Path) -> None:
+    with mock_endpoint(lambda question, request: {"content": None, "reasoning_content": "Hm. 3"}) as server:
+        ((task, samples),) = measure(tmp_path, [sums(6, 1)], endpoint(server.url))
+    (note,) = notes_on_replies(task.name, [sample for row in samples for sample in row])
+    assert "every reply has a thought and no answer" in note and "reasoning parser" in note
 
 
 def test_a_stop_s_samples_are_kept(tmp_path: Path) -> None:
@@ -159,17 +211,22 @@ def test_a_stop_s_samples_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_cut_line_is_forgotten_and_the_lines_after_it_are_whole(tmp_path: Path) -> None:
-    with pytest.raises(DataError):
-        measure(tmp_path, [sums()], MadeUp(right, fail=lambda ask: ask.index > 0))
+    def breaking(index: int) -> MadeUp:
+        provider = MadeUp(right)
+        provider.answer = lambda ask: right(ask) if len(provider.asked) < 6 + 6 * index else str(1 / 0)
+        return provider
+
+    with pytest.raises(ZeroDivisionError):
+        measure(tmp_path, [sums()], breaking(0))
     journal = tmp_path / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     generations = [line for line in lines if b'"key"' in line]
     journal.write_bytes(b"".join(generations[:-1]) + generations[-1][:40])
-    with pytest.raises(DataError):
-        measure(tmp_path, [sums()], MadeUp(right, fail=lambda ask: ask.index == 2))
+    with pytest.raises(ZeroDivisionError):
+        measure(tmp_path, [sums()], breaking(1))
     provider = MadeUp(right)
     assert verdicts(measure(tmp_path, [sums()], provider)) == [[[True] * 3] * 6]
-    assert len(provider.asked) == 6
+    assert len(provider.asked) == 18 - 4 - 11  # those that failed, and the one that was cut
 
 
 def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
@@ -294,10 +351,10 @@ def test_a_judge_model_that_is_down_is_waited_for(tmp_path: Path, monkeypatch: p
     """Its samples are kept meanwhile, and no verdict is an error."""
     monkeypatch.setattr(http, "FIRST_WAIT_S", 1e-3)
     task = replace(sums(3, 2), problems=tuple(replace(p, verifier="rule_then_judge") for p in sums(3).problems))
-    with mock_endpoint(lambda question, _: "SAME", error_share=1.0) as endpoint:
-        up = {**endpoint.settings, "error_share": 0.0}
-        monkeypatch.setattr(judge_outage, "_sleep", lambda seconds: setattr(endpoint, "settings", up))
-        settings = JudgeSettings(endpoint=Endpoint(base_url=endpoint.url, model="m", max_attempts=1))
+    with mock_endpoint(lambda question, _: "SAME", error_share=1.0) as judge:
+        up = {**judge.settings, "error_share": 0.0}
+        monkeypatch.setattr(judge_outage, "_sleep", lambda seconds: setattr(judge, "settings", up))
+        settings = JudgeSettings(endpoint=Endpoint(base_url=judge.url, model="m", max_attempts=1))
         provider = MadeUp(lambda request: r"\boxed{many}")
         [(_, samples)] = run_tasks([task], provider, Store(tmp_path), settings, suite="test")
     assert all(sample.verdict.correct for row in samples for sample in row)
@@ -305,12 +362,12 @@ def test_a_judge_model_that_is_down_is_waited_for(tmp_path: Path, monkeypatch: p
 
 def test_a_judge_model_that_refuses_ends_it_and_the_samples_are_kept(tmp_path: Path) -> None:
     task = replace(sums(3, 2), problems=tuple(replace(p, verifier="rule_then_judge") for p in sums(3).problems))
-    with mock_endpoint(lambda question, _: "SAME") as endpoint:
-        wrong = Endpoint(base_url=endpoint.url.replace("/v1", "/v2"), model="m", max_attempts=1)
+    with mock_endpoint(lambda question, _: "SAME") as judge:
+        wrong = Endpoint(base_url=judge.url.replace("/v1", "/v2"), model="m", max_attempts=1)
         provider = MadeUp(lambda request: r"\boxed{many}")
         with pytest.raises(EndpointError, match="the judge model refuses: .*404.*the samples are saved"):
             run_tasks([task], provider, Store(tmp_path), JudgeSettings(endpoint=wrong), suite="test")
-        settings = JudgeSettings(endpoint=wrong.model_copy(update={"base_url": endpoint.url}))
+        settings = JudgeSettings(endpoint=wrong.model_copy(update={"base_url": judge.url}))
         provider = MadeUp(lambda request: pytest.fail("it is asked again"))
         [(_, samples)] = run_tasks([task], provider, Store(tmp_path), settings, suite="test")
     assert all(sample.verdict.correct for row in samples for sample in row)

@@ -151,7 +151,8 @@ def test_a_reply_is_split_by_the_formats_own_tag(ours: dict[str, Tokenizer]) -> 
     assert ours["exaone-deep"].split("a</think>b</thought>c", thinking=False).thought == "a</think>b"
     splitter = ours["exaone-deep"].splitter(thinking=False)
     assert [piece.part for piece in splitter.feed("a</thought>b")] == ["thought", "answer"]
-    assert ours["exaone-3.5"].split("a</thought>b", thinking=True).answer == "a</thought>b"
+    assert ours["exaone-3.5"].split("a</thought>b", thinking=True).answer == "b"  # a thought that nobody asked for
+    assert ours["exaone-deep"].split("a</think>b", thinking=False).answer == ""
 
 
 @pytest.mark.parametrize("chat_format", [EXAONE_35, EXAONE_DEEP], ids=lambda chat_format: chat_format.name)

@@ -8,10 +8,11 @@ from typing import Any
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem, Verdict
+from open_exaone.evaluation.missing import NO_REPLY
 from open_exaone.rollout.run import judge_reply
 from open_exaone.sandbox.programs import Limits, ProgramResult
 from open_exaone.sandbox.programs import run_program as _run_program
-from open_exaone.text.split import split_reply
+from open_exaone.text.stored import split_stored
 from open_exaone.verify.own import check_kind_of_row
 from open_exaone.verify.settings import JudgeSettings
 
@@ -56,7 +57,7 @@ def judge(
     is_made_of_parts = isinstance(gold, Mapping | list | tuple)
     answer = json.dumps(gold, ensure_ascii=False, default=str) if is_made_of_parts else str(gold)
     problem = Problem("judged", "judged", language or "en", "", answer, kind, metadata=extra)
-    return judge_reply(problem, split_reply(reply, thinking=thinking), settings=settings)
+    return judge_reply(problem, split_stored(reply, thinking=thinking), settings=settings)
 
 
 def _check_arguments(
@@ -104,7 +105,8 @@ def judge_rows(
     """Judges recorded replies side by side.
 
     Args:
-        rows: each with its line: objects with `reply`, `gold`, and what else `judge` takes but for `settings`.
+        rows: each with its line: objects with `reply` (null is an error's verdict: there is none), `gold`, and what
+            else `judge` takes but for `settings`.
         kind: of the rows that name none.
         source: where they come from, for errors.
 
@@ -115,6 +117,8 @@ def judge_rows(
     def verdict(numbered: tuple[int, Any]) -> Verdict:
         number, row = numbered
         try:
+            if isinstance(row, dict) and row.get("reply", "") is None:
+                return NO_REPLY
             return judge(**_arguments(row, kind), settings=settings)
         except ValueError as error:
             raise DataError(f"{source}: line {number}: {error}") from error

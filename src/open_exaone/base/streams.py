@@ -87,7 +87,7 @@ def parse_json(text: str | bytes) -> Any:
     Raises:
         ValueError: it is not UTF-8, not JSON, nested too deeply, or holds more brackets than any data.
     """
-    text = text.decode("utf-8") if isinstance(text, bytes) else text
+    text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     _check_brackets(text)
     try:
         return json.loads(text)

@@ -18,12 +18,13 @@ from open_exaone.base.records import (
     StopReason,
     VerdictStatus,
 )
+from open_exaone.evaluation.missing import NO_GENERATION
 from open_exaone.evaluation.report import Entry, Grader
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.statistics import rate
 from open_exaone.evaluation.task import Task
 from open_exaone.rollout.judge_outage import UNJUDGED
-from open_exaone.text.split import split_reply
+from open_exaone.text.stored import split_stored
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.language import share
 from open_exaone.verify.own import check_kind_of_row
@@ -57,7 +58,7 @@ class _Asked:
     """A question of the file with its replies."""
 
     problem: Problem
-    replies: Sequence[str]
+    replies: Sequence[str | None]  # None: there is none
     theirs: Sequence[bool | None]
     thinking: bool | None
 
@@ -229,9 +230,9 @@ def _gold(value: object, field: str) -> str:
     return str(value)
 
 
-def _replies(value: object, field: str) -> list[str]:
-    if not isinstance(value, list) or not value or not all(isinstance(reply, str) for reply in value):
-        raise ValueError(f"field {field!r}: must be a reply, or a list of replies, as texts")
+def _replies(value: object, field: str) -> list[str | None]:
+    if not isinstance(value, list) or not value or not all(isinstance(reply, str | None) for reply in value):
+        raise ValueError(f"field {field!r}: must be a reply, or a list of replies, as texts; null where there is none")
     return value
 
 
@@ -266,7 +267,8 @@ def _foreign(path: Path, model: str, asked: Sequence[_Asked]) -> Foreign:
     return Foreign(task, samples, tuple(tuple(item.theirs) for item in asked), asked[0].thinking is not None)
 
 
-def _sample(task: Task, asked: _Asked, index: int, reply: str) -> Sample:
-    split = split_reply(reply, thinking=asked.thinking or False)
-    generation = Generation(split, StopReason.END, 0, 0, 0)
+def _sample(task: Task, asked: _Asked, index: int, reply: str | None) -> Sample:
+    generation = NO_GENERATION
+    if reply is not None:
+        generation = Generation(split_stored(reply, thinking=asked.thinking or False), StopReason.END, 0, 0, 0)
     return Sample(f"{task.name}/{asked.problem.id}/{index}", task.name, asked.problem.id, index, generation, UNJUDGED)

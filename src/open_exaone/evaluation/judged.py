@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from open_exaone.base.errors import DataError
-from open_exaone.base.records import Problem, Sample, StopReason, Verdict, VerdictStatus
+from open_exaone.base.records import Problem, Sample, StopReason
 from open_exaone.base.version import judging_version
+from open_exaone.evaluation.missing import NO_REPLY
 from open_exaone.rollout.run import judge_reply
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
 
-NO_REPLY = Verdict(VerdictStatus.ERROR, None, "There is no whole reply: the generation failed or was cancelled.")
 _FAILED = frozenset({StopReason.ERROR, StopReason.CANCELLED})
 
 

@@ -51,7 +51,7 @@ class Rates(Record):
     language_mismatch: Estimated | None
     """Thought or answer is not in the question's language; null where a question's language is none that we detect."""
     error: Estimated
-    """The verifier failed, so nothing is known about the reply."""
+    """The verifier failed, or there is no reply, so nothing is known."""
 
 
 class TokenMeans(Record):
@@ -229,6 +229,8 @@ class Entry(Record):
     """Null where the tokens were not counted."""
     cost: Cost | None
     """Null where the tokens were not counted."""
+    missing: tuple[str, ...] = ()
+    """The samples that have no reply, as problem and number; they count as not correct."""
     stops: dict[str, Count]
     """Why generations ended, and how many for each reason; empty where that is not known."""
     per_task: dict[str, Part]

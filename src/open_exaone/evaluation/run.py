@@ -5,7 +5,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from threading import Lock
@@ -16,10 +16,12 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import NO_FINDING, Problem, Request, Sample
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.judged import judged, judging_key
+from open_exaone.evaluation.missing import NO_GENERATION, NO_REPLY, is_missing
 from open_exaone.evaluation.rows import Place, essence, task_row
 from open_exaone.evaluation.statistics import estimate, is_narrow_enough
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
+from open_exaone.remote.http import EndpointError
 from open_exaone.rollout.judge_outage import UNJUDGED, Patience
 from open_exaone.rollout.judging import JudgePool, is_slow
 from open_exaone.rollout.provider import Provider, prompt_text, requests_for
@@ -65,10 +67,11 @@ def run_tasks(
             then taken in an order drawn from its seed, and those that were not asked are left out.
 
     Returns:
-        each task, with the problems that were asked, and their samples.
+        each task, with the problems that were asked, and their samples; one that could not be had has no reply
+        (`missing.is_missing`).
 
     Raises:
-        DataError: the folder is broken, samples could not be had, or none could be judged.
+        DataError: the folder is broken, no sample could be had, or none could be judged.
         EndpointError: the judge model refuses, or is down for longer than its `max_wait_s`.
         RunFolderError: the folder is another evaluation's.
         Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
@@ -81,7 +84,9 @@ def run_tasks(
     with store.opened(), interrupt.deferred_interrupts():
         keys = {item.place: item.key for items in wanted for item in items}
         samples, others = store.claim(plan, keys)
-        run = _Run(provider, store, settings, samples, _Progress(label, len(keys), on_event))
+        lost = {place for place, sample in samples.items() if is_missing(sample)}
+        samples = {place: sample for place, sample in samples.items() if place not in lost}
+        run = _Run(provider, store, settings, samples, lost, _Progress(label, len(keys), on_event))
         num_done = sum(item.place in samples and run.is_judged(item) for items in wanted for item in items)
         if samples and num_done < len(keys):
             on_event({"message": f"{label}: continuing at sample {num_done:,} of {len(keys):,}"})
@@ -106,10 +111,12 @@ class _Run:
         store: Store,
         settings: JudgeSettings,
         samples: dict[Place, Sample],
+        lost: Set[Place],
         progress: "_Progress",
     ) -> None:
         self.provider, self.store, self.settings = provider, store, settings
         self.samples, self.progress = samples, progress
+        self.lost = lost  # samples that an earlier part could not have
 
     def ask(self, wanted: Sequence[Sequence[Wanted]]) -> None:
         """Generates and judges what is not there, of each task.
@@ -135,17 +142,22 @@ class _Run:
             for item in unjudged:
                 self.samples[item.place] = replace(self.samples[item.place], verdict=UNJUDGED)
                 pool.add(item.place)
-            with closing(self._generated(missing)) as stream:
-                for item in stream:
-                    pool.add(item.place)
-                    interrupt.check()
+            try:
+                with closing(self._generated(missing)) as stream:
+                    for item in stream:
+                        pool.add(item.place)
+                        interrupt.check()
+            except EndpointError as error:
+                if not self._fails_as_before(error, missing):
+                    raise
             pool.finish()
         finally:
             pool.stop()
             if missing:
                 self.store.add_part(time.monotonic() - started, self.provider.notes)
+        self._fill(missing)
         for task in wanted:
-            self._check(task)
+            check_verdicts([sample.verdict for sample in self._there(task)])
 
     def ask_until(self, task: Task, items: Sequence[Wanted], width: float) -> list[Wanted]:
         """The same block by block of questions, until the interval is narrow enough; returns what was asked."""
@@ -186,15 +198,33 @@ class _Run:
         sample = self.samples[item.place]
         return sample.judged_by == item.judged_by and sample.verdict.status not in NO_FINDING
 
-    def _check(self, items: Sequence[Wanted]) -> None:
+    def _fails_as_before(self, error: EndpointError, missing: Sequence[Wanted]) -> bool:
+        """Whether only samples were asked for that could not be had before, of a server that has given others."""
+        return (
+            bool(self.samples)
+            and not error.is_unreachable
+            and not error.is_refusal
+            and all(item.place in self.lost for item in missing)
+        )
+
+    def _fill(self, items: Sequence[Wanted]) -> None:
+        """Puts samples without a reply in the places of those that could not be had.
+
+        Raises:
+            DataError: there are no others.
+        """
         left_out = [item for item in items if item.place not in self.samples]
-        if left_out:
+        if left_out and not any(not is_missing(sample) for sample in self.samples.values()):
             why = f": {self.provider.failure}" if self.provider.failure else ""
-            raise DataError(
-                f"{len(left_out)} of {len(items)} samples could not be had{why}; the others are kept: the same command "
-                "asks for the rest"
-            )
-        check_verdicts([self.samples[item.place].verdict for item in items])
+            raise DataError(f"no sample could be had{why}: the same command asks again")
+        for item in left_out:
+            place = item.place
+            sample = Sample(item.key, place.task, place.problem, place.index, NO_GENERATION, NO_REPLY, item.judged_by)
+            self.samples[place] = sample
+        self.progress.count([self.samples[item.place] for item in left_out], are_new=False)
+
+    def _there(self, items: Sequence[Wanted]) -> list[Sample]:
+        return [sample for item in items if not is_missing(sample := self.samples[item.place])]
 
 
 class _Progress:

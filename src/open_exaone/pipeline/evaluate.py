@@ -14,6 +14,7 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
 from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.evaluation.missing import notes_on_replies
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.report import Report, build_report, write_report
 from open_exaone.evaluation.run import Samples, run_tasks
@@ -108,7 +109,8 @@ def evaluate(
     on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
     started = datetime.now(UTC)
     done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
-    notes = list(dict.fromkeys([*left_out, *store.notes, *provider.notes, *_stopped_early(tasks, done)]))
+    own = [note for task, rows in done for note in notes_on_replies(task.name, sum(rows, ()), provider.failure)]
+    notes = list(dict.fromkeys([*left_out, *own, *store.notes, *provider.notes, *_stopped_early(tasks, done)]))
     for note in notes:
         on_event({"message": f"note: {note}"})
     report = build_report(

@@ -15,7 +15,8 @@ from open_exaone.text import exaone4
 from open_exaone.text.chat import END, THINK_CLOSE, THINK_OPEN, ChatFormat, Message, Segment, Tool
 from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, with_ordinary_tags, without_markers
 from open_exaone.text.formats import NATIVE, check_name, choose_format
-from open_exaone.text.split import ReplySplitter, split_reply
+from open_exaone.text.split import ReplySplitter
+from open_exaone.text.stored import split_stored
 from open_exaone.text.template import Template
 from open_exaone.text.tokenizer_files import BACKEND_FILE, BOS, EOS, PAD, UNK, ChatTemplates, Source, SpecialIds
 
@@ -293,9 +294,8 @@ class Tokenizer:
             thinking: as the prompt was rendered; whether that left a thought open, the format knows.
         """
         text = reply if isinstance(reply, str) else self.decode(reply, skip_special=True)
-        return split_reply(
-            text, thinking=self.chat_format.opens_thought(thinking), thought_tags=(self.chat_format.thought_tag,)
-        )
+        tag = self.chat_format.thought_tag
+        return split_stored(text, thinking=self.chat_format.opens_thought(thinking), tags={f"<{tag}>": f"</{tag}>"})
 
     def splitter(self, *, thinking: bool) -> ReplySplitter:
         """The same for a reply that streams in; see `split`."""

@@ -10,6 +10,7 @@ import pytest
 
 from open_exaone.verify.code.forms import Calls, Runs, Script, read_tests
 
+F = frozenset({"f"})
 RUN = {"input": "1 2\n", "output": "3\n", "testtype": "stdin"}
 CALL = {"input": "[1, 2]\n3", "output": "[1]", "testtype": "functional"}
 HUMANEVAL = {"prompt": "def f(x):\n", "test": "def check(c):\n    pass\n", "entry_point": "f"}
@@ -37,15 +38,15 @@ def row(public: list[Any], hidden: list[Any], **about: str) -> dict[str, Any]:
         ([CALL | {"fn_name": "f"}], Calls("f", (([[1, 2], 3], [1]),))),
         ([{"input": [[1, 2], "a"], "output": [1], "fn_name": "f"}], Calls("f", (([[1, 2], "a"], [1]),))),
         ({"inputs": [[1, 2]], "outputs": [[3]], "fn_name": "f"}, Calls("f", (([1, 2], [3]),), unwraps=True)),
-        (HUMANEVAL, Script((HUMANEVAL["test"] + "\n\ncheck(f)\n",), ("def f(x):\n",), "def f(x):\n", "f")),
-        ({"test_list": ["assert f(1) == 2"]}, Script(("assert f(1) == 2",))),
+        (HUMANEVAL, Script((HUMANEVAL["test"] + "\n\ncheck(f)\n",), ("def f(x):\n",), F, "def f(x):\n", "f")),
+        ({"test_list": ["assert f(1) == 2"]}, Script(("assert f(1) == 2",), names=F)),
         (
             {"test_list": ["assert f(1)"], "test_setup_code": "x = 1", "test_imports": ["import math"]},
-            Script(("assert f(1)",), ("import math", "x = 1")),
+            Script(("assert f(1)",), ("import math", "x = 1"), F),
         ),
         ({"test_list": ["assert sum(1, 2) == 3", "assert sum(2, 2) == 4"]},
-         Script(("assert sum(1, 2) == 3", "assert sum(2, 2) == 4"), entry_point="sum")),
-        ({"test_list": ["assert sorted(f(1)) == 2"]}, Script(("assert sorted(f(1)) == 2",))),
+         Script(("assert sum(1, 2) == 3", "assert sum(2, 2) == 4"), names=frozenset({"sum"}), entry_point="sum")),
+        ({"test_list": ["assert sorted(f(1)) == 2"]}, Script(("assert sorted(f(1)) == 2",), names=F)),
     ],
 )  # fmt: skip
 def test_each_form_is_read_from_metadata_and_from_gold(tests: Any, read: object) -> None:

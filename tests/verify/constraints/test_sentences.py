@@ -22,6 +22,15 @@ ENGLISH = [
     ('He said "Go." Then he left. (Really?) Yes.', 4),
     ('"All in one quotation."', 1),
     ("**Bold.** Plain.", 2),
+    ("Write soon. P.S. Don't forget. P.P.S. Bring milk.", 5),  # P.S. is no abbreviation that Punkt knows
+    ("A. Introduction\nB. Methods\nC. Results", 4),
+    ("Plan:\n**A. Introduction** comes first.", 2),
+    ("A. B. Smith and J. Doe met.", 1),
+    ("I met J. Smith and Mary A. Jones there.", 1),
+    ("a. first\nb. second", 1),
+    ('{"text": "It is done."}', 1),
+    ('{\n  "text": "It is done."\n}', 2),  # Punkt gives back the quotation mark, but not what follows its white space
+    ('He left. ("It is done.")', 2),
     ("1. First item\n2. Second item", 3),  # Punkt takes a list's numbers for sentences
     ("A line\nand another\n\nand one more", 1),  # nor do line breaks end one
 ]

@@ -6,8 +6,8 @@ from typing import Any
 
 from open_exaone.base.records import Generation, Reply, StopReason
 from open_exaone.remote.http import UnreadableError
-from open_exaone.text.chat import THOUGHT_TAGS
 from open_exaone.text.split import split_reply
+from open_exaone.text.stored import STORED_TAGS, split_stored
 
 _STOPS = {
     "length": StopReason.LENGTH,
@@ -65,11 +65,9 @@ def read_completion(body: bytes) -> ChatReply:
 
 def split(chat: ChatReply) -> Reply:
     """Thought, answer and tool calls. A closing tag without an opening one ends a thought that the prompt opened."""
-    is_split_off = bool(chat.thought.strip())
-    closes = not is_split_off and any(f"</{tag}>" in chat.content for tag in THOUGHT_TAGS)
-    parts = split_reply(chat.content, thinking=closes)
-    if not is_split_off:
-        return parts
+    if not chat.thought.strip():
+        return split_stored(chat.content, thinking=False)
+    parts = split_reply(chat.content, thinking=False)
     finished = chat.stop is not StopReason.LENGTH or bool(chat.content.strip())
     return Reply(chat.thought.strip("\n"), parts.answer, parts.tool_calls, finished)
 
@@ -77,7 +75,7 @@ def split(chat: ChatReply) -> Reply:
 def cut_at_budget(chat: ChatReply) -> tuple[str, str, bool]:
     """A reply in reasoning mode that was cut: its thought, its answer so far, and whether the thought was open."""
     parts = split(chat)
-    is_closed = any(f"</{tag}>" in chat.content for tag in THOUGHT_TAGS) or bool(parts.thought and parts.finished)
+    is_closed = any(tag in chat.content for tag in STORED_TAGS.values()) or bool(parts.thought and parts.finished)
     if is_closed:
         return parts.thought, parts.answer, False
     return parts.thought or chat.content.strip("\n"), "", True  # no tag, and none split off: the prompt opened it

@@ -1,109 +1,97 @@
-"""Finding the program in a reply: the last fenced block that may be Python."""
+"""Finding the program in a reply: the last of its blocks that is the program which the tests need."""
 
-import ast
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})([^\n]*)")
-_PYTHON = re.compile(r"[{.\s]*(?:python|pypy|py)[\d.]*(?![\w+#-])", re.IGNORECASE)  # of an info string: ```python3
-_STRINGS = re.compile(r"#[^\n]*|'''|\"\"\"|'(?:[^'\\\n]|\\.)*+'?|\"(?:[^\"\\\n]|\\.)*+\"?", re.DOTALL)
-_MAX_PARSED_CHARS = 100_000  # of a text without a language's name, which has to prove that it is Python
-_TELLING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.For, ast.While)
+from open_exaone.verify.code.fences import fenced_blocks, split_head
+from open_exaone.verify.code.pieces import Piece, continuation, joined, reads_stdin
+
+_MAX_PARSED_CHARS = 100_000  # of a piece; of all of them four times as much
+_MAX_PIECES = 64  # of a reply, its last
+_BEGIN = re.compile(r"^\[(?:BEGIN|PYTHON|CODE)\][ \t]*\n", re.MULTILINE)  # the marks of MBPP's prompt, and of Llama
+_DONE = re.compile(r"\n\[(?:DONE|/PYTHON|/CODE)\][ \t]*(?:\n|$)")
+_SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One fenced block."""
+class Asked:
+    """What the tests need of a program."""
 
-    info: str  # what follows the opening fence, such as "python"
-    text: str  # its lines, without the indentation of its fence
-    closed: bool
+    names: frozenset[str] = frozenset()  # what they call; none for a program from stdin to stdout
+    prompt: str = ""  # HumanEval's: the beginning of the function, which a reply may go on with
 
 
-def find_program(answer: str) -> str | None:
-    """The program that a reply ends with, or None.
+def find_program(answer: str, asked: Asked = Asked()) -> str | None:
+    """The program of a reply, or None.
 
-    It is the last fenced block that is marked as Python. Without a mark a block counts where no block of the reply has
-    one, or where it parses as Python and defines, imports, loops or prints something. A reply that stops inside a
-    block was cut and has no program. A reply without any fence is itself the program where it passes the same test.
-    Linear in the length of the reply.
+    Its pieces are the fenced blocks that are marked as Python. Without a mark a block counts where no block of the
+    reply has one, or where it parses as Python and defines, imports, loops or prints something. The program is the
+    last piece that defines a name which the tests call, or goes on with the prompt, or (without such names) reads the
+    standard input and is no excerpt of a piece before it; else the last piece. What it needs of other pieces is joined
+    to it. A reply that stops inside a block was cut and has no program. Code before any fence is a piece where it
+    passes the same test. Linear in the length of the reply.
     """
-    blocks = list(fenced_blocks(answer.replace("\r\n", "\n")))
-    if not blocks:
-        return answer if is_clearly_python(answer) else None
-    if not blocks[-1].closed:
+    text = _BEGIN.split(_DONE.split(answer.replace("\r\n", "\n"), maxsplit=1)[0], maxsplit=1)[-1]
+    pieces = _pieces(text, asked)
+    pieces = [piece for piece in pieces or () if piece.text.strip()]
+    pieces = [piece for piece in pieces if not piece.is_empty] or pieces
+    if not pieces:
         return None
-    is_marked = any(_PYTHON.match(block.info) for block in blocks)
+    chosen = (_defining(pieces, asked) if asked.names else _running(pieces)) or pieces[-1]
+    return chosen.text if _goes_on(chosen, asked) else joined(chosen, pieces, asked.names)
+
+
+def _pieces(text: str, asked: Asked) -> list[Piece] | None:
+    """The pieces of a reply that may be its program; None where it stops inside a block."""
+    head, rest = split_head(text)
+    pieces = [piece] if (piece := _bare(head, asked)) else []
+    if pieces and re.match(r"[ \t]*(?:```+|~~~+)[ \t]*(?:\n|$)", rest):  # it closes what the prompt has opened
+        rest = rest.partition("\n")[2]
+    blocks = list(fenced_blocks(rest))
+    if blocks and not blocks[-1].closed:
+        return None
+    is_marked = any(block.is_marked for block in blocks)
+    left = 4 * _MAX_PARSED_CHARS
+    found = list[Piece]()
     for block in reversed(blocks):
-        if _PYTHON.match(block.info) or (not block.info and (not is_marked or is_clearly_python(block.text))):
-            return block.text if block.text.strip() else None
+        if len(found) == _MAX_PIECES:
+            break
+        left -= len(block.text)
+        piece = Piece(block.text, is_parsed=len(block.text) <= _MAX_PARSED_CHARS and left >= 0)
+        if block.is_marked or (not block.info and (not is_marked or piece.is_telling)):
+            found.append(_continued(piece, asked) or piece)
+    return [*pieces, *reversed(found)]
+
+
+def _bare(text: str, asked: Asked) -> Piece | None:
+    """A text without a fence, where it is a program or goes on with the prompt."""
+    if not text.strip() or len(text) > _MAX_PARSED_CHARS:
+        return None
+    piece = Piece(text)
+    return _continued(piece, asked) or (piece if piece.is_telling and piece.flush_text == text else None)
+
+
+def _continued(piece: Piece, asked: Asked) -> Piece | None:
+    if not asked.prompt or not piece.is_parsed or piece.defined(asked.names):
+        return None
+    bodies = (continuation(piece.text, asked.prompt, name) for name in asked.names)
+    return next((Piece(body) for body in bodies if body), None)
+
+
+def _defining(pieces: list[Piece], asked: Asked) -> Piece | None:
+    defining = [piece for piece in pieces if piece.defined(asked.names)]
+    return next(reversed(defining or [piece for piece in pieces if _goes_on(piece, asked)]), None)
+
+
+def _goes_on(piece: Piece, asked: Asked) -> bool:
+    return bool(asked.prompt) and piece.text[:1] in (" ", "\t") and not piece.defined(asked.names)
+
+
+def _running(pieces: list[Piece]) -> Piece | None:
+    """The last piece that reads the standard input, be it by what it calls of the others, and is no excerpt."""
+    texts = [_SPACE.sub("", piece.text) for piece in pieces]
+    for place in reversed(range(len(pieces))):
+        is_excerpt = any(texts[place] in text and texts[place] != text for text in texts[:place])
+        if not is_excerpt and reads_stdin(pieces[place], pieces):
+            return pieces[place]
     return None
-
-
-def fenced_blocks(text: str) -> Iterator[Block]:
-    """Every fenced block, as CommonMark has them; a fence inside a triple-quoted string is part of the program."""
-    last = {quote: text.rfind(quote) for quote in ("'''", '"""')}  # a string that never ends holds no fence
-    block: tuple[str, str, str] | None = None  # its indentation, fence and info
-    lines: list[str] = []
-    quote, place = "", 0
-    for line in text.split("\n"):
-        place += len(line) + 1
-        fence = _FENCE.fullmatch(line)
-        if block is None:
-            if fence and not (fence[2][0] == "`" and "`" in fence[3]):
-                block, lines, quote = (fence[1], fence[2], fence[3].strip()), [], ""
-        elif fence and _closes(fence, block[1]) and not (quote and last[quote] >= place):
-            yield Block(block[2], "\n".join(lines) + "\n", closed=True)
-            block = None
-        else:
-            lines.append(_dedent(line, len(block[0])))
-            quote = _open_string(line, quote) if _may_be_python(block[2]) else ""
-    if block is not None:
-        yield Block(block[2], "\n".join(lines), closed=False)
-
-
-def is_clearly_python(text: str) -> bool:
-    """Whether a text that nobody calls a program is one: it parses, and does what prose cannot."""
-    if len(text) > _MAX_PARSED_CHARS:
-        return False
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return False
-    return any(isinstance(node, _TELLING) or _is_print(node) for node in body)
-
-
-def _is_print(node: ast.stmt) -> bool:
-    call = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print"
-
-
-def _may_be_python(info: str) -> bool:
-    return not info or bool(_PYTHON.match(info))
-
-
-def _closes(fence: re.Match[str], opening: str) -> bool:
-    return fence[2].startswith(opening) and not fence[3].strip()
-
-
-def _dedent(line: str, num_chars: int) -> str:
-    """The line without the indentation of its block; one that is indented less loses what it has."""
-    indented = len(line) - len(line.lstrip(" \t"))
-    return line[min(indented, num_chars) :]
-
-
-def _open_string(line: str, quote: str) -> str:
-    """Which triple quote is open after a line, when `quote` ("" for none) was open before it."""
-    start = 0
-    while quote or "'''" in line or '"""' in line:
-        if quote:
-            end = line.find(quote, start)
-            if end < 0:
-                return quote
-            quote, start = "", end + 3
-        found = next((hit for hit in _STRINGS.finditer(line, start) if hit[0] in ("'''", '"""')), None)
-        if found is None:
-            return ""
-        quote, start = found[0], found.end()
-    return ""

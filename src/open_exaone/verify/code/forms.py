@@ -10,6 +10,7 @@ from typing import Any
 
 from open_exaone.base.errors import DataError
 from open_exaone.verify.code.livecodebench import decode_private_tests
+from open_exaone.verify.code.pieces import Piece
 
 FORMS = """a LiveCodeBench row (public_test_cases, private_test_cases, metadata); \
 a list of {input, output[, testtype, fn_name]}; {inputs, outputs[, fn_name]}; \
@@ -38,6 +39,7 @@ class Script:
 
     tests: tuple[str, ...]  # each passes by running to its end
     setup: tuple[str, ...] = ()  # run before them, where the tests run
+    names: frozenset[str] = frozenset()  # what they call of the program
     prompt: str = ""  # HumanEval's: the beginning of the program, which the reply may continue
     entry_point: str | None = None  # the program's function, whatever else bears its name
 
@@ -129,7 +131,7 @@ def _humaneval(row: Mapping[str, Any], field: str) -> Script:
         raise DataError(f"{field}.entry_point: {name!r} is not the name of a function")
     if not re.search(r"^def check\(", test, re.MULTILINE):
         raise DataError(f"{field}.test: must define check(candidate)")
-    return Script((f"{test}\n\ncheck({name})\n",), (prompt,), prompt, name)
+    return Script((f"{test}\n\ncheck({name})\n",), (prompt,), frozenset({name}), prompt, name)
 
 
 def _mbpp(row: Mapping[str, Any], field: str) -> Script:
@@ -140,15 +142,18 @@ def _mbpp(row: Mapping[str, Any], field: str) -> Script:
             raise DataError(f"{field}.{key}: must be a list of lines of Python")
     if not tests:
         raise DataError(f"{field}.test_list: holds no tests")
-    return Script(tuple(tests), tuple(filter(None, ("\n".join(imports), setup))), entry_point=_shadowed(tests, field))
+    before = tuple(filter(None, ("\n".join(imports), setup)))
+    names, entry_point = _called([*tests], "\n".join(before), field)
+    return Script(tuple(tests), before, names, entry_point=entry_point)
 
 
-def _shadowed(tests: Sequence[str], field: str) -> str | None:
-    """The built-in function that every test calls, where they use no other name: MBPP has one that asks for `sum`.
+def _called(tests: Sequence[str], setup: str, field: str) -> tuple[frozenset[str], str | None]:
+    """What tests call of a program; and the built-in function that every test calls, where they use no other name.
 
-    Any other built-in name in tests means what it always means, or a program could bring its own `sorted`.
+    MBPP has one that asks for `sum`. Any other built-in name in tests means what it always means, or a program could
+    bring its own `sorted`.
     """
-    used, called = set[str](), []
+    used, called = set[str](), list[set[str]]()
     for number, test in enumerate(tests):
         try:
             nodes = list(ast.walk(ast.parse(test)))
@@ -159,7 +164,10 @@ def _shadowed(tests: Sequence[str], field: str) -> str | None:
             {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
         )
     common = set.intersection(*called)
-    return next(iter(common)) if len(common) == 1 and all(hasattr(builtins, name) for name in used) else None
+    if len(common) == 1 and all(hasattr(builtins, name) for name in used):
+        return frozenset(common), next(iter(common))
+    ours = {*vars(builtins), *Piece("\n".join([setup, *tests])).by_name}
+    return frozenset(set.union(*called) - ours), None
 
 
 _ROWS: Mapping[str, Callable[[Mapping[str, Any], str], Tests]] = {  # the field by which a row is known

@@ -11,8 +11,8 @@ from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.sandbox.limits import too_long, too_long_by_the_clock
 from open_exaone.sandbox.programs import Limits, ProgramResult, ProgramStatus, run_program
 from open_exaone.verify.code.compare import output_difference, shown
-from open_exaone.verify.code.extract import find_program
-from open_exaone.verify.code.forms import Calls, Runs, Script, read_tests
+from open_exaone.verify.code.extract import Asked, find_program
+from open_exaone.verify.code.forms import Calls, Runs, Script, Tests, read_tests
 from open_exaone.verify.code.pair import run_with_tests
 from open_exaone.verify.code.prelude import with_header, with_prelude
 from open_exaone.verify.settings import JudgeSettings
@@ -34,7 +34,7 @@ def judge_code(answer: str, gold: str, metadata: Mapping[str, object], settings:
         ValueError: the tests are in no known form; names the field.
     """
     tests = read_tests(gold, metadata)
-    program = find_program(answer)
+    program = find_program(answer, _asked(tests))
     if program is None:
         return Verdict(VerdictStatus.UNPARSED, None, "The answer has no complete block of Python.")
     program = program.encode(errors="replace").decode()  # half a surrogate pair is no text
@@ -49,6 +49,12 @@ def judge_code(answer: str, gold: str, metadata: Mapping[str, object], settings:
     else:
         status, why = _script(program, tests, settings)
     return Verdict(status, extracted, why)
+
+
+def _asked(tests: Tests) -> Asked:
+    if isinstance(tests, Script):
+        return Asked(tests.names, tests.prompt)
+    return Asked(frozenset({tests.function}) if isinstance(tests, Calls) else frozenset())
 
 
 def _limits(settings: JudgeSettings, num_tests: int = 1, start_s: float = 0.0) -> Limits:

@@ -14,12 +14,13 @@ _MARK = re.compile(r"""[.?!](?=[\s?!)";}\]*:@'({\[])(?=\s*+(\S{1,20}))""")
 _BEFORE_WORD = re.compile(r"""[()"`{}\[\]:;&#*@,?!'\s-]""")
 _SPACE = re.compile(r"\s")
 _NUMBER = re.compile(r"[\d.,]*\d")
-_CLOSERS = "\"')]} \t\n\r"
+_CLOSING = re.compile(r"""\s*["')\]}]+(?:\s+|$)""")  # the marks that Punkt gives back to the sentence before
+_OUTLINE = re.compile(r"(?:^|\n)[ \t>#*_-]{0,12}[A-I]\.\Z")  # the letter of an outline's heading, "A. Introduction"
 _MAX_WORD_CHARS = 12  # no abbreviation is longer
 
 _ABBREVIATION = re.compile(
     r"mr|mrs|ms|dr|prof|sr|jr|st|ave|blvd|rd|mt|ft|gen|col|maj|capt|lt|sgt|gov|sen|rep|rev|hon|inc|corp|co|ltd|bros|dept"
-    r"|univ|assn|vs|etc|vol|cf|approx|jan|feb|apr|aug|sept|oct|nov|dec|ph\.d|(?:[a-z]\.)+[a-z]"
+    r"|univ|assn|vs|etc|vol|cf|approx|jan|feb|apr|aug|sept|oct|nov|dec|ph\.d|(?!(?:p\.)+s$)(?:[a-z]\.)+[a-z]"
 )
 _LAST_WORD = re.compile(r"etc|[ap]\.m")  # abbreviations that no name follows
 # A word that, capitalised behind an abbreviation or an initial, begins a sentence rather than goes on with a name.
@@ -48,16 +49,27 @@ def count_sentences(text: str) -> int:
 
 
 def _pieces(text: str) -> list[str]:
-    """The text cut behind each end of a sentence; a last piece of closing marks alone belongs to the one before."""
+    """The text cut behind each end of a sentence.
+
+    A last piece of closing marks alone belongs to the one before; behind a quotation mark and white space, a brace is
+    a sentence.
+    """
     ends, marks = [0], list(_MARK.finditer(text))
     for mark, next_mark in zip_longest(marks, marks[1:]):
         if next_mark and not _SPACE.search(text, mark.end(), next_mark.start()):
             continue  # only the last mark of a run without white space counts
         word = _BEFORE_WORD.split(text[max(0, mark.start() - _MAX_WORD_CHARS) : mark.end()])[-1]
-        if mark.group() != "." or _ends(word, mark.group(1)):
+        is_heading = (
+            len(word) == 2
+            and mark.group(1)[:1].isupper()
+            and mark.group(1)[1:2] != "."
+            and _OUTLINE.search(text, max(0, mark.start() - 16), mark.end())
+        )
+        if mark.group() != "." or is_heading or _ends(word, mark.group(1)):
             ends.append(mark.end())
     pieces = [text[start:stop] for start, stop in zip(ends, [*ends[1:], len(text)], strict=True)]
-    return pieces if pieces[-1].strip(_CLOSERS) else pieces[:-1]
+    closing = _CLOSING.match(pieces[-1])
+    return pieces if pieces[-1][closing.end() if closing else 0 :].strip() else pieces[:-1]
 
 
 def _ends(word: str, following: str) -> bool:

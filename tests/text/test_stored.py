@@ -1,0 +1,74 @@
+"""Splitting whole replies that are to be judged."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from open_exaone.base.records import Reply
+from open_exaone.text.split import split_reply
+from open_exaone.text.stored import STORED_TAGS, split_stored
+
+PAIRS = st.sampled_from(sorted(STORED_TAGS.items()))
+WORDS = st.text(alphabet="ab 1.답\n", min_size=1).filter(str.strip)
+CALL = "a</think>b<tool_call>{1}</tool_call>"
+BEFORE = ["", " ", "\n \t", "\ufeff", "\u200b\n", "[|assistant|]", "[|assistant|]\n", "<|im_start|>assistant\n"]
+BEFORE += ["<|start_header_id|>assistant<|end_header_id|>\n\n", "<start_of_turn>model\n", "assistant\n", "<s> "]
+
+
+@given(PAIRS, st.sampled_from(BEFORE), WORDS, WORDS, st.booleans(), st.booleans())
+def test_no_part_of_a_thought_is_answer(
+    pair: tuple[str, str], before: str, thought: str, answer: str, thinking: bool, is_large: bool
+) -> None:
+    opening, closing = (tag.upper() if is_large else tag for tag in pair)
+    reply = Reply(thought.strip("\n"), answer.strip("\n"))
+    assert split_stored(f"{before}{opening}{thought}{closing}{answer}", thinking=thinking) == reply
+    if not before:
+        assert split_stored(f"{thought}{closing}{answer}", thinking=thinking) == reply
+    assert not split_stored(f"{before}{opening}{thought}", thinking=thinking).finished
+
+
+@given(PAIRS, WORDS, WORDS, WORDS, WORDS)
+def test_several_thoughts_and_a_sentence_before_them(
+    pair: tuple[str, str], said: str, first: str, second: str, answer: str
+) -> None:
+    opening, closing = pair
+    parts = split_stored(f"{said}\n{opening}{first}{closing}{opening}{second}{closing}{answer}", thinking=False)
+    assert parts.answer == f"{said}\n{answer}".strip("\n")
+    assert parts.thought == "\n\n".join(part.strip("\n") for part in (first, second))
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "reply"),
+    [
+        ("The tag `</think>` ends it.", False, Reply("", "The tag `</think>` ends it.")),
+        ("x = '</think>'", False, Reply("", "x = '</think>'")),
+        ("a <think> b </think> c", False, Reply("", "a <think> b </think> c")),
+        ("It is:\n```\n<think>\nhm\n</think>\n```", False, Reply("", "It is:\n```\n<think>\nhm\n</think>\n```")),
+        ("It opens with\n<think>\nand", False, Reply("", "It opens with\n<think>\nand")),
+        ("<think>a</think>b\n<think>c", False, Reply("a", "b\n<think>c")),
+        ("<think>a</thinking>b</think>c", False, Reply("a</thinking>b", "c")),
+        ("hm", True, Reply("hm", "", finished=False)),
+        (CALL, True, split_reply(CALL, thinking=True)),
+        ("", False, Reply("", "")),
+    ],
+)  # fmt: skip
+def test_table(text: str, thinking: bool, reply: Reply) -> None:
+    assert split_stored(text, thinking=thinking) == reply
+
+
+@given(st.text(alphabet="ab\n <>/"), st.booleans())
+def test_without_a_tag_it_is_the_splitter_of_streams(text: str, thinking: bool) -> None:
+    assert split_stored(text, thinking=thinking) == split_reply(text, thinking=thinking)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["<think>", "</think>", "a <think>", "\n<think>", "<think></think>", " ", "[|assistant|]", "```", "\n</think"],
+)
+def test_time_is_linear(unit: str) -> None:
+    start = time.process_time()
+    for thinking in (False, True):
+        split_stored(unit * (1_000_000 // len(unit)), thinking=thinking)
+    assert time.process_time() - start < 5
