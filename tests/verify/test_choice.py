@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_exaone.base.records import VerdictStatus
@@ -338,3 +338,63 @@ def test_megabytes_cost_linear_time(piece: str) -> None:
     for answer in (text, f"\\boxed{{{text}}}", f"The answer is {text}"):
         judge_choice(answer, "A", CITIES, JudgeSettings())
     assert time.process_time() - start < 10.0  # quadratic would take hours
+
+
+TEXTS = st.lists(st.text("abcdeghkmnr", min_size=3, max_size=8), min_size=3, max_size=5, unique=True)
+WITH_TEXT = (
+    r"\boxed{{{0} ({1})}}",
+    r"\boxed{{\text{{{0}}}\quad\text{{{1}}}}}",
+    r"\boxed{{{0} \rightarrow {1}}}",
+    "Answer: {0} {1}",
+    "Answer: {0} ({1})",
+    "The answer is {1} ({0}).",
+    "정답은 {0}({1})입니다.",
+    "### Final Answer\n**{0}. {1}**",
+)
+BY_LABEL = (
+    "정답 {0}",
+    "[정답] {0}",
+    "답변은 {0}입니다.",
+    "따라서 {0}가 옳다.",
+    "{0}를 선택합니다.",
+    "가장 적절한 것은 {0}이다.",
+    "### 정답\n{0}",
+    "Answer - {0}",
+    "I'd pick {0}.",
+    "I'm going with {0} here.",
+    "({0}) is the answer.",
+    "Only {0} remains.",
+    "This matches option {0}.",
+    "Answer: <b>{0}</b> ✅",
+    "So $v = \\boxed{{3.2}}$.\n\nFinal answer: {0}",
+    "\\boxed{{Z}}\n\nThat is off.\n\nFinal answer: {0}",
+    "故选{0}。",
+    "उत्तर: {0}",
+    "Answer: {0}\n\nQuestion: And now?\nAnswer: Z",
+)
+
+
+@settings(deadline=None)
+@given(texts=TEXTS, data=st.data(), form=st.sampled_from(WITH_TEXT))
+def test_a_letter_and_a_text_must_name_one_option(texts: list[str], data: st.DataObject, form: str) -> None:
+    letter, text = (data.draw(st.integers(0, len(texts) - 1)) for _ in range(2))
+    reply = "We look at each one.\n\n" + form.format("ABCDE"[letter], texts[text])
+    for gold in range(len(texts)):
+        is_correct = status(reply, "ABCDE"[gold], {"options": texts}) is VerdictStatus.CORRECT
+        assert is_correct == (gold == letter == text)
+
+
+@pytest.mark.parametrize("form", BY_LABEL)
+def test_further_ways_to_announce_a_label(form: str) -> None:
+    for label in "ABCD":
+        reply = "We look at each one.\n\n" + form.format(label)
+        assert [gold for gold in "ABCD" if status(reply, gold, CITIES) is VerdictStatus.CORRECT] == [label]
+
+
+@pytest.mark.parametrize(
+    "reply", ["정답은 {}입니다.", "정답은 '{}'이다.", "정답: {}", "따라서 답은 **{}**입니다.", "정답은 {}다."]
+)
+def test_a_korean_text_is_read_without_its_verb(reply: str) -> None:
+    options = ["산소", "질소", "수소"]
+    assert status(reply.format("수소"), "C", {"options": options}) is VerdictStatus.CORRECT
+    assert status(reply.format("질소"), "C", {"options": options}) is VerdictStatus.WRONG

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.verify.choice_words import (
-    BEHIND_CUE,
     BEHIND_LABEL,
     BOX_JOIN,
     CUE,
@@ -30,7 +30,7 @@ from open_exaone.verify.choice_words import (
     label_in,
     label_patterns,
 )
-from open_exaone.verify.extract import box_spans
+from open_exaone.verify.extract import Found, box_spans, clean, section, statements, trim
 from open_exaone.verify.settings import JudgeSettings
 
 NUM_LETTERS = 10  # without options and labels, A to J
@@ -41,6 +41,7 @@ _MAX_ALONE = 10_000  # and for a lone label
 _MAX_GAP = 80  # characters that are read before a cue, and between answers that are joined
 _MAX_TAKEN_BACK = 200  # characters behind an announced answer that may take it back
 _OUTER_FONT = re.compile(r"\A\\text[a-z]{0,2}\{(.*)\}\Z", re.DOTALL)
+_QUOTES = "'\"“”‘’「」『』 "
 _NUM_CUES = 16  # the last ones are looked at
 
 
@@ -160,14 +161,29 @@ def _gold_labels(gold: str, choices: _Choices) -> frozenset[str]:
 
 def _find(answer: str, choices: _Choices) -> _Reading | None:
     """What the reply settles on at its end; None where it does not."""
+    answer = clean(answer)
     spans = box_spans(answer)
     opened = answer.rfind("\\boxed")
     if opened > (spans[-1][1] if spans else -1) and re.match(r"\\boxed\s{0,9}\{", answer[opened : opened + 20]):
         return None  # the reply was cut in its last box
     filled = [span for span in spans if answer[slice(*span)].strip()]
-    if filled:
-        return _in_boxes(answer, filled, choices)
-    return _announced(answer[-_MAX_ANNOUNCED:], choices) or _alone(answer[-_MAX_ALONE:], choices)
+    tail = answer[-_MAX_ANNOUNCED:]
+    if not filled:
+        return _below_heading(tail, choices) or _announced(tail, choices) or _alone(answer[-_MAX_ALONE:], choices)
+    boxed = _in_boxes(answer, filled, choices)
+    later = _announced(answer[filled[-1][1] :][-_MAX_ANNOUNCED:], choices, is_judged=False)
+    if boxed.labels or later:
+        return later or boxed
+    stated = _announced(tail, choices)  # a box with something else than an option is a step
+    return stated if stated and stated.labels else boxed
+
+
+def _below_heading(answer: str, choices: _Choices) -> _Reading | None:
+    below = section(answer)
+    if below is None or any(last.end > below.end for last in statements(answer, CUE, most=1)):
+        return None
+    first = below.text.partition("\n")[0]
+    return _alone(below.text, choices) or (_read(first, choices, is_prose=True) if first == below.text else None)
 
 
 def _in_boxes(answer: str, spans: list[tuple[int, int]], choices: _Choices) -> _Reading:
@@ -189,25 +205,28 @@ def _box_labels(content: str, choices: _Choices) -> frozenset[str]:
     return reading.labels if reading else frozenset()
 
 
-def _announced(answer: str, choices: _Choices) -> _Reading | None:
-    """What the last phrase that announces an answer says; one that names no option leaves the word to another."""
-    cues = deque(CUE.finditer(answer), maxlen=_NUM_CUES)
-    judged = deque(choices.patterns.judged.finditer(answer), maxlen=_NUM_CUES)
-    for cue in sorted((*cues, *judged), key=re.Match.start, reverse=True):
-        clause = re.split(r"[.;:!?\n。]", answer[max(0, cue.start() - _MAX_GAP) : cue.start()])[-1]
+def _announced(answer: str, choices: _Choices, *, is_judged: bool = True) -> _Reading | None:
+    """What the last phrase that announces an answer says; one that names no option leaves the word to another.
+
+    Args:
+        is_judged: "C is correct" is read too.
+    """
+    found: list[tuple[int, Found | re.Match[str]]] = [(cue.start, cue) for cue in statements(answer, CUE, _NUM_CUES)]
+    if is_judged:
+        found += [(cue.start(), cue) for cue in deque(choices.patterns.judged.finditer(answer), maxlen=_NUM_CUES)]
+    for start, cue in sorted(found, key=itemgetter(0), reverse=True):
+        clause = re.split(r"[.;:!?\n。]", answer[max(0, start - _MAX_GAP) : start])[-1]
         if SUPPOSED.search(clause):
             continue
-        if cue.re is choices.patterns.judged:
-            reading = _judged(answer, cue, clause, choices)
-        else:
-            statement = BEHIND_CUE.match(answer, cue.end(), cue.end() + choices.max_chars)
-            assert statement is not None  # it matches the empty string
-            if TAKEN_BACK.search(answer, statement.start(1), statement.start(1) + _MAX_TAKEN_BACK):
+        if isinstance(cue, Found):
+            line = answer[cue.end : cue.end + choices.max_chars].partition("\n")[0]
+            if TAKEN_BACK.search(answer, cue.end, cue.end + _MAX_TAKEN_BACK):
                 return None
-            stated = statement[1].partition("</answer>")[0]
-            reading = _read(stated, choices, is_prose=True)
-            if reading is None and DENIED.match(statement[1]):
+            reading = _read(line.partition("</")[0], choices, is_prose=True)
+            if reading is None and DENIED.match(line):
                 return None  # the earlier statement is taken back
+        else:
+            reading = _judged(answer, cue, clause, choices)
         if reading:
             return None if DOUBTED.search(clause.rpartition(",")[2]) else reading
     return None
@@ -264,7 +283,8 @@ def _read(statement: str, choices: _Choices, *, is_prose: bool = False) -> _Read
     text = statement.strip()
     texts = [text, _OUTER_FONT.sub(r"\1", text)]
     if is_prose:
-        texts += [text.removesuffix("."), text.rstrip(".。 ")]
+        texts += [text.removesuffix("."), text.rstrip(".。 "), trim(text).strip(_QUOTES)]
+        texts += [texts[-1].removesuffix("다")] if texts[-1].endswith("다") else []  # 수소다
     sentence = re.split(r"[.!。]\s", text)[0]
     if is_prose and len(sentence) > 2:  # a shorter one may be a label, with its option behind it
         texts.append(sentence)
@@ -272,9 +292,34 @@ def _read(statement: str, choices: _Choices, *, is_prose: bool = False) -> _Read
     if not labels and re.fullmatch(r"\W*[a-z]\W*", flat):
         upper = choices.patterns.pure.fullmatch(flat.upper())
         labels = frozenset([label_in(upper)]) if upper else labels
-    labels = labels or _leading_labels(flat, choices)
+    labels = labels or _named_with_text(flat, choices) or _leading_labels(flat, choices)
+    if not labels and is_prose and (number := re.fullmatch(r"\W*(\d)\W*", flat)):
+        labels = _nth(int(number[1]), choices)
     outside = re.match(r"[(\[]?[A-Z](?:[)\]]?[\s.]*$|[)\]])", flat) if is_prose else None
     return _Reading(labels, statement) if labels or outside else None
+
+
+def _nth(number: int, choices: _Choices) -> frozenset[str]:
+    """The label that a digit counts, where labels are letters and no option holds a number."""
+    is_count = (
+        choices.options and choices.labels[0].isalpha() and not any(map(re.compile(r"\d").search, choices.options))
+    )
+    return frozenset(choices.labels[number - 1 : number]) if is_count and number else frozenset()
+
+
+def _named_with_text(flat: str, choices: _Choices) -> frozenset[str]:
+    """A label with an option's text behind it, or before it in brackets; both labels where they name two."""
+    found = choices.patterns.named.match(flat)
+    behind = re.fullmatch(r"(.+?)\s?([(\[][^()\[\]]{1,9}[)\]])[\s.]*", flat[: choices.max_chars])
+    if behind and (last := choices.patterns.pure.fullmatch(behind[2])) and _key(behind[1]) in choices.flat_texts:
+        return choices.flat_texts[_key(behind[1])] | {label_in(last)}
+    if not found:
+        return frozenset()
+    rest = flat[found.end() :]
+    keys = (_key(text) for text in (rest, re.split(r"[.,;]\s|[)\]]", rest.lstrip(" (["))[0]))
+    named = next((choices.flat_texts[key] for key in keys if key and key in choices.flat_texts), frozenset[str]())
+    label = frozenset([label_in(found)])
+    return label if label <= named else label | named if named else named
 
 
 def _leading_labels(flat: str, choices: _Choices) -> frozenset[str]:
@@ -302,7 +347,7 @@ def _with_joined(label: str, rest: str, choices: _Choices) -> frozenset[str]:
 
 def _key(flat: str) -> str:
     """What stands behind a label, to be looked up in `flat_texts`."""
-    return "".join(BEHIND_LABEL.sub("", flat, count=1).casefold().rstrip(". ").split())
+    return "".join(trim(BEHIND_LABEL.sub("", flat, count=1)).casefold().rstrip(". )]'").split())
 
 
 def _short(text: str, limit: int = 40) -> str:

@@ -19,7 +19,7 @@ _FONT_GROUPS = re.compile(_FONT + r"\s{0,9}\{([^{}]*)\}")
 _MAX_FONTS = 3  # one in another
 _WIDE = re.compile(r"\\[ ,;:!]|\\q?quad(?![a-z])")
 _SPACES = re.compile(rf"{_WIDE.pattern}|\s+")
-_MARKUP = re.compile(r"\\[()\[\]]|[{}$*`\"“”‘’]|(?<!\w)_+|_+(?!\w)|\\(?=[%#&])|\\(?:left|right)(?![a-z])")
+_MARKUP = re.compile(r"\\[()\[\]]|[{}$*`\"“”‘’]|(?<!\w)_+|_+(?!\w)|\\(?=[%#&.\s]|$)|\\(?:left|right)(?![a-z])")
 _DRESS = re.compile(r"\\[()\[\]]|[$`\"“”‘’]|\*\*|(?<!\w)_+|_+(?!\w)|\\(?=[%#&])|\\(?:left|right)(?![a-z])")
 _NUMBERED = re.compile(r"(?<!\d)(\d{1,2})(?=\s?번(?!째))")  # 2번: the second option
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?", re.ASCII)
@@ -40,32 +40,45 @@ _AND = (
 _MAYBE = r"(?:[\s,(\[]|(?:maybe|perhaps|possibly|also|even|either|else|option|choice|answer|아마도?)(?![A-Za-z])){0,8}"
 # What must follow a bare label: other words would make it a word of the sentence, as in "a vitamin" or "I think".
 _FOLLOW = (
-    r"(?=\s*(?:$|[.,;:!)\]\n—–→=]|[(\[-]\s)"
-    r"|\s*(?:입니다|이다|이에요|예요|임|이므로|이고|가|이|을|를|로|으로|와|과|나|이나|라고|이라고|또는|혹은|아니면|및)(?![가-힣])"
+    r"(?=\s*(?:$|[.,;:!)\]\n—–→⇒=]|[(\[-]\s|\\?(?:to|[Rr]ightarrow)(?![a-z]))"
+    r"|\s*(?:입니다|이다|이에요|예요|임|이므로|이고|다|가|이|을|를|로|으로|와|과|나|이나|라고|이라고|또는|혹은|아니면|및)(?![가-힣])"
     r"|\s+(?:because|since|as|for|is|which|and|or|due|given|with|by|based|option|choice|it|the|this|that|we|not|but"
-    r"|while|so|from|in|on|per|according|although|porque|ya|y|o|pues|[/&+])(?![A-Za-z]))"
+    r"|while|so|here|only|alone|seems|though|remains|fits|works|survives|qualifies|matches|from|in|on|per|according|although|porque|ya|y|o|pues|[/&+])(?![A-Za-z]))"
 )
 _NO_WORD = r"(?![A-Za-z0-9_'’%^]|[.,:/+-]\d|-[A-Za-z]|[+#]{2})"  # not C++, 3.5 or B-cell
 
-BEHIND_CUE = re.compile(r"[\s:：*_`\"“”‘’]*([^\n]*)")
-BEHIND_LABEL = re.compile(r"[\s~.):\],]*(?:[-–—]\s+)?")
+BEHIND_LABEL = re.compile(
+    r"[\s~.:,;)\]번]*(?:(?:[-–—=/]\s|-{0,2}>|→|⇒|\\?(?:to|[Rr]ightarrow)(?![a-z]))\s*)?[\s~(\['\"“‘]*"
+)
 
 # Cues of choice, besides those that every verifier knows.
+_ALONE = r"(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)"  # the label that ends the reply
 _CHOICE_CUES = (
     r"answer\s(?:must|should|has\sto|can\sonly|will|could\sonly)\sbe(?![A-Za-z])",
-    r"(?<![A-Za-z])(?:correct|right|best)\s(?:answer|choice|option|letter|statement)\s?(?:is|:|would\sbe)(?![A-Za-z])",
-    r"(?<![A-Za-z])(?:i|we)(?:\s(?:choose|pick|select|would\schoose|will\schoose|(?:would\s)?go\swith)|['’]d\sgo\swith)",
-    r"(?:my|our|final)\s(?:choice|pick|selection)\s?(?:is|:)(?![A-Za-z])",
+    r"(?<![A-Za-z])(?:correct|right|best|selected|chosen)\s(?:answer|choice|option|letter|statement|solution)\s?(?:is(?![A-Za-z])|would\sbe(?![A-Za-z])|:)",
+    r"(?<![A-Za-z])(?:solution|conclusion)\s(?:is|would\sbe)\s(?=[*(\[\"'$]{0,3}(?-i:[A-Z]))",
+    r"(?<![A-Za-z])(?:i|we)(?:['’](?:d|ll|m)|\swould|\swill|\sam|\sare)?(?:\stherefore)?\s(?:choose|pick|select|choosing|picking|selecting|vote\sfor|settle\son|go(?:ing)?\s(?:with|for))(?![a-z])",
+    r"(?:my|our|final)\s(?:choice|pick|selection|vote)\s?(?:is(?![A-Za-z])|[:=])",
+    r"(?:^|\n)[\s*#]{0,6}(?:the\s)?(?:choice|option|letter|selection|selected|solution|correct)[\s*]{0,4}[:=→]",
+    r"(?:matches|corresponds\sto|leaves|points\sto)\s(?=(?:option|choice|answer|letter)\s)",
+    r"(?<![A-Za-z])only\s(?:option\s)?(?=[(\[]?[A-Z][)\]]?\s(?:remains|fits|works|survives|qualifies|matches|is\sleft|is\scorrect)(?![A-Za-z]))",
     r"(?:정답|답)\s?번호\s?(?:는|은|:)",
-    r"(?:옳은|맞는|알맞은)\s(?:것|답|선택지|보기)(?:은|는)",
+    r"(?:정답|답|선택지?)(?:으)?로(?:는)?(?=\s)",
+    r"(?:^|\n)[\s*#]{0,6}(?:선택지?|보기|최종\s?선택)[\s*]{0,4}[:=]",
+    r"(?:옳은|맞는|알맞은|적절한|적합한|올바른|해당하는|타당한)\s(?:것|답|선택지|보기|설명|문장|정답)(?:은|는)",
     r"(?:opci[óo]n|alternativa)\scorrecta\s(?:es|:)",
-    r"(?:^|(?<=[.!?]\s)|(?<=\n))(?:(?:so|thus|hence|therefore),?\s)?(?:(?:i\s(?:think|believe)\s)?it(?:['’]s|\sis|\smust\sbe))\s(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)",
-    r"(?:^|(?<=[.!?]\s)|(?<=\n))(?:so|thus|hence|therefore),?\s(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)",
-    r"(?:^|(?<=[.!?]\s)|(?<=\n))(?:option|choice)\s(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)",
+    r"(?:bonne|correcte)\s(?:réponse|option)\sest(?![A-Za-z])",
+    r"(?:richtige|korrekte)\s(?:Antwort|Option)\sist(?![A-Za-z])",
+    r"(?:故选|应选|應選|选择|選擇|所以选|正确选项是|正確選項是)[:：]?",
+    r"(?:الخيار\sالصحيح|सही\sविकल्प)(?:\s(?:هو|है))?",
+    rf"(?:^|(?<=[.!?]\s)|(?<=\n))(?:(?:so|thus|hence|therefore),?\s)?(?:(?:i\s(?:think|believe)\s)?it(?:['’]s|\sis|\smust\sbe))\s{_ALONE}",
+    rf"(?:^|(?<=[.!?]\s)|(?<=\n))(?:so|thus|hence|therefore),?\s{_ALONE}",
+    rf"(?:^|(?<=[.!?]\s)|(?<=\n))(?:option|choice)\s{_ALONE}",
+    r"(?:따라서|그러므로|결국|그래서|즉)[,\s]{1,3}(?=[(\[]?(?:[A-Z]|\d|[①-⑩])[)\]]?(?:번)?\s?(?:입니다|이다|임|이에요|예요|\.)?[\s.]{0,3}$)",
 )
-CUE = re.compile("|".join(f"(?:{cue})" for cue in (*sum(CUES.values(), ()), *_CHOICE_CUES)), re.IGNORECASE)
+CUE = re.compile("|".join(f"(?:{cue})" for cue in (*CUES, *_CHOICE_CUES)), re.IGNORECASE)
 SUPPOSED = re.compile(  # right before a cue: it is supposed or asked, not stated
-    r"(?:\bif|\bwhether|\bsuppose|\bassum(?:e|ing)|\bsay|\bunless|\bwhy|\bhow|\bwhen|\bsi|만약|만일)\s+(?:that\s+)?"
+    r"(?:\bif|\bwhether|\bsuppose|\bassum(?:e|ing)|(?<!['’]d\s)(?<!would\s)\bsay|\bunless|\bwhy|\bhow|\bwhen|\bsi|만약|만일)\s+(?:that\s+)?"
     r"(?:(?:the|la|correct|final|right|best|option|choice)\s+){0,3}[(\[]?$",
     re.IGNORECASE,
 )
@@ -97,6 +110,7 @@ class Patterns:
     """What finds a problem's labels. The groups of a label are `label0`, `label1`, ...: see `label_in`."""
 
     pure: re.Pattern[str]  # a label and nothing else
+    named: re.Pattern[str]  # a label at the start, whatever follows
     leading: re.Pattern[str]  # a label, and what makes it one
     joined: re.Pattern[str]  # a further label at the start of what follows one
     joined_before: re.Pattern[str]  # a label at the end of what comes before one
@@ -107,20 +121,25 @@ def label_patterns(labels: tuple[str, ...]) -> Patterns:
     """The patterns of one label set."""
     any_label = "(?:" + "|".join(map(re.escape, sorted(labels, key=len, reverse=True))) + ")"
     label = f"(?P<label>{any_label})"
+    explained = "" if labels[0].isdigit() else r"|(?=\s?[(\[][^\W\d_])"  # C (far north), but not 3 (cm)
     ends = r"\s*(?:$|[.)\]}\n])"
     goes_on = rf"(?:번|이|가|을|를|은|는|와|과|나|{ends}|\s*(?:{_AND}|[,;:]|both|are|is|could|may|all|둘|모두))"
     patterns = {
         "pure": rf"[\s(\[<']*{label}(?:번|です|입니다|이다|이에요|예요|임|[\s.,;:!)\]>'。])*",
+        "named": rf"[\s(\[]*{label}[)\]]?(?![A-Za-z0-9])",
         "leading": rf"[(\[]\s*{label}\s*[)\]](?!\w*[=^])|{label}\s?번(?!째)|{label}(?=\s*[):\]])(?!\s*:\d)"
-        rf"|{label}(?=\s*[.,])(?![.,]\d)|{label}{_NO_WORD}{_FOLLOW}",
-        "joined": rf"번?[.)\]}}]*\s*(?:[,;]?\s*{_AND}{_MAYBE}"
+        rf"|{label}(?=\s*[.,])(?![.,]\d)|{label}{_NO_WORD}(?:{_FOLLOW}{explained})",
+        "joined": rf"번?[.)\]}}]*\s*(?:[,;(]?\s*{_AND}{_MAYBE}"
         rf"(?:(?![AI](?![A-Za-z])){label}(?![A-Za-z0-9])|{label}(?={goes_on}))"
         rf"|,\s*[(\[]?{label}(?={ends}|\s*[)\]]?,?\s*(?:{_AND}|,\s*[(\[]?{any_label}(?![A-Za-z0-9]))))",
         "joined_before": rf"(?<![A-Za-z0-9]){label}\s?[)\]]?\s*{_AND}{_MAYBE}$",
         "judged": rf"(?<![A-Za-z0-9])(?P<label>{any_label}|[{_CIRCLED}]|\d(?=번))\s?(?:번\s?)?[)\].]?"
         r"(?:\s(?:is|must\sbe)\s(?:indeed\s|clearly\s)?(?:correct|right)(?=\s*(?:$|[.,!;]))"
-        r"|\s?(?:is|must\sbe|would\sbe)\s(?:indeed\s|clearly\s)?the\s(?:only\s|most\s)?(?:correct|right|best|appropriate|accurate)\s(?:answer|option|choice|one)(?![A-Za-z])"
-        r"|\s?(?:이|가)\s?(?:바로\s)?(?:정답|답)(?:입니다|이다|이에요|임|\.))",
+        r"|\s?(?:is|must\sbe|would\sbe)\s(?:indeed\s|clearly\s)?the\s(?:only\s|most\s)?(?:(?:correct|right|best|appropriate|accurate)\s(?:answer|option|choice|one)|(?:final\s)?answer)(?![A-Za-z])"
+        r"|\s(?:is|would\sbe)\s(?:my|our)\s(?:final\s)?(?:answer|choice|pick)(?![A-Za-z])"
+        r"|\s?(?:이|가)\s?(?:바로\s)?(?:정답|답)(?:입니다|이다|이에요|임|이\s?[됩된되]|\.)"
+        r"|\s?(?:이|가)\s(?:옳|맞|적절하|알맞|올바르|타당하|가장\s적절)[가-힣]{1,4}(?=\s*(?:$|[.!]))"
+        r"|\s?(?:을|를)\s(?:정답으로\s|답으로\s)?(?:선택|고르|고른|고릅|택)[가-힣]{0,5}(?=\s*(?:$|[.!])))",
     }
     return Patterns(**{name: re.compile(_numbered(pattern)) for name, pattern in patterns.items()})
 

@@ -1,6 +1,10 @@
-"""Finding the final answer in a reply: in its boxes, or behind a phrase that announces it. All of it is linear."""
+"""Where a reply states its answer: in its boxes, behind a phrase or a heading that announces it. All of it is linear.
+
+Mathematics and multiple choice read the same tables; what the statement says is each one's own matter.
+"""
 
 import re
+from collections import deque
 from dataclasses import dataclass
 
 _BOX = re.compile(r"\\boxed\s*\{")
@@ -10,53 +14,104 @@ _BOX_OR_BRACE = re.compile(
     re.DOTALL,
 )
 
-# What announces an answer. The last one in the reply counts, and of two that overlap, the one that ends last.
-CUES = {
+# What announces an answer, by language: the words for "answer", and the verb that may follow them. The last one in
+# the reply counts, and of two that overlap, the one that ends last.
+ANSWER_WORDS = {
     "en": (
-        r"answer\s{0,2}(?:is|was|becomes|would\sbe|=)(?:\s(?:thus|therefore|then|simply|just|clearly))?(?![A-Za-z])",
-        r"answer\*{0,2}\s{0,2}[:：]",
-        r"(?<![A-Za-z])(?:correct|right)\s(?:choice|option)\s(?:is|would\sbe)(?![A-Za-z])",
-        r"<answer>",
-        r"answer\s(?:to|of|for)\s[^.\n]{1,80}\sis(?![A-Za-z])",
+        r"(?:answer|(?<![A-Za-z])ans\.?)",
+        r"\s{0,2}(?:is|was|becomes|would\sbe|=)(?:\s(?:thus|therefore|then|simply|just|clearly))?(?![A-Za-z])",
     ),
-    "ko": (
-        r"(?:정답|해답|답안|답)\s{0,2}(?:은|는|이)(?=[\s:：*$\\(\[\d①-⑳A-Za-z-])",
-        r"(?:정답|해답|답안|답)\*{0,2}\s{0,2}[:：]",
-    ),
-    "es": (
-        r"respuesta(?:\s(?:final|correcta))?\s(?:es|ser[íi]a)(?![A-Za-zÀ-ÿ])",
-        r"respuesta(?:\s(?:final|correcta))?\*{0,2}\s{0,2}[:：]",
-    ),
-    "zh": (r"答案\s?(?:是|为|為|[:：])",),
-    "ja": (r"答えは", r"答え\s?[:：]"),
-    "fr": (r"réponse\s(?:finale\s|correcte\s)?est(?![A-Za-zÀ-ÿ])", r"réponse\s?[:：]"),
-    "de": (r"Antwort\s(?:ist|lautet)(?![A-Za-zÀ-ÿ])", r"Antwort\s?[:：]"),
-    "pt": (r"resposta\s(?:final\s|correta\s)?é(?![A-Za-zÀ-ÿ])", r"resposta\s?[:：]"),
-    "ru": (r"Ответ\s?[:：]",),
+    "ko": (r"(?:정답|해답|답안|답변|답)", r"\s{0,2}(?:은|는|이)(?=[\s:*$\\(\[\d①-⑳A-Za-z'\"‘“-])"),
+    "es": (r"(?:respuesta(?:\s(?:final|correcta))?)", r"\s(?:es|ser[íi]a)(?![A-Za-zÀ-ÿ])"),
+    "zh": (r"(?:答案)", r"\s?(?:就是|应为|應為|是|为|為)"),
+    "ja": (r"(?:答え|正解|解答)", "は"),
+    "fr": (r"(?:réponse(?:\s(?:finale|correcte))?)", r"\sest(?![A-Za-zÀ-ÿ])"),
+    "de": (r"(?:Antwort)", r"\s(?:ist|lautet)(?![A-Za-zÀ-ÿ])"),
+    "pt": (r"(?:resposta(?:\s(?:final|correta))?)", r"\sé(?![A-Za-zÀ-ÿ])"),
+    "it": (r"(?:risposta(?:\s(?:finale|corretta))?)", r"\sè(?![A-Za-zÀ-ÿ])"),
+    "ru": (r"(?:Ответ)", r"\s(?:равен|это)(?!\w)"),
+    "ar": (r"(?:(?:ال)?[إا]جابة|(?:ال)?جواب)(?:\s(?:النهائية|الصحيحة|النهائي|الصحيح))?", r"\s(?:هي|هو)(?!\w)"),
+    "hi": (r"(?:उत्तर|जवाब)", r"\s(?:है|होगा)?(?=\s?[\d$\\(A-Z])"),
 }
-_CUE = re.compile("|".join(f"(?:{cue})" for cues in CUES.values() for cue in cues), re.IGNORECASE)
-_DRESS = re.compile(r"(?:[\s:：*_`\"“”'‘’,]|\\(?=\"))*")  # what may stand between a cue and its answer
+_MARK = r"[\"'*_)]{0,4}\s{0,2}(?:[:：=\]】]|[-–—](?=\s)|-{1,2}>|→|⇒|\\(?:to|[Rr]ightarrow)(?![a-z]))"
+CUES = (
+    *(f"{word}(?:{verb}|{_MARK})" for word, verb in ANSWER_WORDS.values()),
+    r"(?<![A-Za-z])(?:correct|right)\s(?:choice|option)\s(?:is|would\sbe)(?![A-Za-z])",
+    r"<(?:final_?)?answer>",
+    r"answer\s(?:to|of|for)\s[^.\n]{1,80}\sis(?![A-Za-z])",
+    r"(?:final|required)\s(?:result|value|total)\s?(?:is(?![A-Za-z])|[:=])",
+    # a line of the word and a short value: "Answer C", "정답 ③"
+    r"(?:^|\n)[\s*#>]{0,6}(?:final\s|최종\s?)?(?:answer|ans\.?|정답|답)\s(?=[(\[*$]{0,3}(?:[A-Z]|\d{1,9}|[①-⑳])(?:번|[.)\]*$\s]{0,5}(?:\n|$)))",
+)
+CUE = re.compile("|".join(f"(?:{cue})" for cue in CUES), re.IGNORECASE)
+_HEADING = re.compile(  # a line that names the answer, which stands on the next one
+    r"(?:^|\n)[^\w\n]{0,12}(?:(?:the|my|our|final|correct|최종)\s?)*(?:answer|result|conclusion|total|정답|해답|답변|답안|답|결론"
+    r"|respuesta(?:\sfinal)?|réponse(?:\sfinale)?|antwort|答案|答え)[^\w\n]{0,8}\n\s*(?=\S)",
+    re.IGNORECASE,
+)
+_DRESS = re.compile(r"(?:[\s:：*_`\"“”'‘’,→⇒>]|\\(?=\"))*")  # what may stand between a cue and its answer
 _FORMULAS = (("$$", "$$"), ("$", "$"), (r"\[", r"\]"), (r"\(", r"\)"))
 _STOP = re.compile(  # a sentence's or a line's end
-    r"\n|(?<![\s.])[.?]+(?=[\s*\"'”’)]|$)|(?<![\s\d)!])!+(?=\s|$)|。|</answer>"
+    r"\n|(?<![\s.])[.?]+(?=[\s*\"'”’)]|$)|(?<![\s\d)!])!+(?=\s|$)|[。।]|</|\"\s?[,}]"
 )
-_PREDICATE = re.compile(r"(?:입니다|이에요|예요|이다|이며|임|이 된다|이 됩니다|가 된다|가 됩니다|이므로|です)$")
-_BEFORE = " \t\r\n*_`\"“”'‘’。,;:!"
+_PREDICATE = re.compile(r"(?:입니다|이에요|예요|이다|이며|임|이 된다|이 됩니다|가 된다|가 됩니다|이므로|です|है)$")
+_BEFORE = " \t\r\n*_`\"“”'‘’。,;:!।"
 _BEHIND = _BEFORE + ".\\"
 _BOX_COMMANDS = (r"\boxed", r"\fbox", r"\framebox")
 _MAX_CHARS = 1_000_000  # at the end of a text, that are searched for boxes
 _CLAUSE_END = re.compile(r"[.;:!?\n。]")
 _MAX_CLAUSE = 80  # characters before a cue that are looked at
 _MAX_CUE_ANSWER = 2000  # characters; what goes on for longer is no short answer
+_MAX_SECTION = 400  # characters below a heading that may be an answer
+
+# What is no part of a reply's own text: further turns, tags, marks.
+_ODD = re.compile(r"[<~\n[]|[^\x00-\x7f]")
+_TURN = re.compile(r"<\|[a-z_]{2,20}\|>|\[\|endofturn\|\]|\[/?INST\]|<(?:start|end)_of_turn>|<eos>")
+_STATED = re.compile(
+    rf"\\boxed\s*\{{|(?:\A|\n)(?:####|A:)\s|\A\W{{0,9}}\d[\d.,]*\W{{0,9}}\n|{CUE.pattern}", re.IGNORECASE
+)
+_NEXT = re.compile(  # after an answer: the next problem of a continued prompt
+    r"\n[\s#*>-]{0,8}(?:(?:next|new|another)\s)?(?:question|problem|exercise|instruction|human|user|input|Q|질문|문제|问题|题目|問題)"
+    r"\s?#?\d{0,3}[\s*]{0,3}[:：.]",
+    re.IGNORECASE,
+)
+_TAGS = r"b|i|u|s|p|em|strong|mark|span|div|font|center|code|sup|small|big|h\d|td|tr|li|ul|final_?answer"
+_STRUCK = re.compile(r"~~[^~\n]{1,200}~~|<(s|del|strike)>[^<\n]{0,200}</\1>")
+_TAG = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>\n]{{0,200}})?>", re.IGNORECASE)
+_BREAK = re.compile(r"<br\s?/?>", re.IGNORECASE)
+_MARKS = re.compile(r"[✅✔☑✓🎉🎯🏁∎■◼\ufe0f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]+")
+_END_MARKS = re.compile(r"\s?(?:\$?\\(?:blacksquare|square|Box|qed|checkmark)\$?|\bQ\.?E\.?D\.?|□)(?=\s{0,9}(?:\n|$))")
+_WIDE = {0xFEE0 + code: code for code in (*range(48, 58), *range(65, 91), *range(97, 123), *map(ord, "()[]:=#*"))}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A piece of a reply, and what the reply says after it."""
+    """A piece of a reply that states an answer, and what the reply says around it."""
 
     text: str
     rest: str
     before: str = ""  # what of its clause stands before the phrase that announces it
+    start: int = 0  # where that phrase starts,
+    end: int = 0  # and where the answer does
+
+
+def clean(reply: str) -> str:
+    """A reply's own text: up to the next turn or problem, without tags, struck words, closing marks, wide letters."""
+    if not _ODD.search(reply) and ("\\" not in reply or r"\boxed" in reply):
+        return reply
+    turn = _TURN.search(reply)
+    if turn and reply[: turn.start()].strip():
+        reply = reply[: turn.start()]
+    if "\n" in reply and _NEXT.search(reply) and (stated := _STATED.search(reply)):
+        following = _NEXT.search(reply, stated.end())
+        reply = reply[: following.start()] if following else reply
+    if "~~" in reply or "</" in reply:
+        reply = _TAG.sub("", _STRUCK.sub("", reply))
+    if "<" in reply:
+        reply = _BREAK.sub("\n", reply).replace("</s>", "")
+    if not reply.isascii():
+        reply = _MARKS.sub("", reply).translate(_WIDE)
+    return reply if r"\boxed" in reply else _END_MARKS.sub("", reply)
 
 
 def last_boxed(text: str) -> str | None:
@@ -113,23 +168,34 @@ def after_cue(text: str) -> str | None:
 
 
 def find_after_cue(text: str) -> Found | None:
-    """As `after_cue`, with the rest of the reply."""
-    last = None
-    for cue in _CUE.finditer(text):
-        last = cue
-    if last is None:
+    """As `after_cue`, with what stands around it."""
+    return next((found if found.text else None for found in statements(text, most=1)), None)
+
+
+def statements(text: str, cue: re.Pattern[str] = CUE, most: int = 16) -> list[Found]:
+    """What the last phrases that announce an answer announce, the last one first."""
+    found = []
+    for phrase in reversed(deque(cue.finditer(text), maxlen=most)):
+        before = _CLAUSE_END.split(text[max(0, phrase.start() - _MAX_CLAUSE) : phrase.start()])[-1]
+        start = _DRESS.match(text, phrase.end()).end()  # type: ignore[union-attr]  # it matches the empty string
+        end = _answer_end(text, start)
+        found.append(Found(trim(text[start:end]), text[end:], before, phrase.start(), start))
+    return found
+
+
+def section(text: str) -> Found | None:
+    """What stands below the last heading that names the answer ("### Final Answer"), where that is short."""
+    heading = deque(_HEADING.finditer(text, max(0, len(text) - 2 * _MAX_SECTION)), maxlen=1)
+    if not heading or len(text) - heading[0].end() > _MAX_SECTION:
         return None
-    before = _CLAUSE_END.split(text[max(0, last.start() - _MAX_CLAUSE) : last.start()])[-1]
-    start = _DRESS.match(text, last.end()).end()  # type: ignore[union-attr]  # it matches the empty string
-    answer_end = _answer_end(text, start)
-    answer = trim(text[start:answer_end])
-    return Found(answer, text[answer_end:], before) if answer else None
+    return Found(text[heading[0].end() :].strip(), "", "", heading[0].start(), heading[0].end())
 
 
 def trim(text: str) -> str:
-    """Without the marks and the Korean verb around an answer: "**5개입니다.**" gives "5개"."""
+    """Without the marks and the verb around an answer: "**5개입니다.**" gives "5개"."""
     text = text.lstrip(_BEFORE).rstrip(_BEHIND)
-    return _PREDICATE.sub("", text).rstrip(_BEHIND)
+    text = _PREDICATE.sub("", text).rstrip(_BEHIND)
+    return text[:-1].rstrip(_BEHIND) if text.endswith("}") and text.count("}") > text.count("{") else text
 
 
 def _answer_end(text: str, start: int) -> int:

@@ -98,7 +98,7 @@ ANSWERS = {  # none of them is 3
     "a loop": r"\loop\iftrue\repeat",
     "many letters": "a" * 50_000 + "?",
     "markup": "<script>3</script>",
-    "JSON": '{"answer": 3}',
+    "JSON": '{"steps": 3}',
     "every number": ", ".join(map(str, range(-50, 50))),
     "a range": "0 < x < 10",
     "a choice": "3 or 4",

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 from open_exaone.verify.choice_words import SUPPOSED
-from open_exaone.verify.extract import Found, box_spans, find_after_cue, trim
+from open_exaone.verify.extract import Found, box_spans, clean, find_after_cue, section, trim
+from open_exaone.verify.math.values import FORMULA, distil, plain
 
 MAX_CHARS = 2000  # of an answer; a longer one is compared as text alone
 _MAX_TAIL = 20_000  # characters at the end of a reply in which an answer without a box is looked for
@@ -12,58 +13,46 @@ _MAX_BOXES = 50  # that are one answer
 _MAX_BARE_CHARS = 200  # of a reply with words in it that is its own answer
 _MAX_AFTER_CUE = 400  # characters that may follow "the answer is 5" and leave it the final answer
 _MAX_BARE_WORDS = 3  # of a reply without numbers or formulas that is its own answer
+_MIN_FINAL = 8  # characters behind a box, that may be another final answer
 _MAX_BETWEEN = 80  # characters between two boxes that are one answer
 
-_TURN = re.compile(r"<\|(?:im_start|im_end|endoftext|eot_id|end_of_text)\|>|\[\|endofturn\|\]")
 _BOXED = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])")
 _DRESS = re.compile(r"\\[()\[\]]|\\[,;:! ]|\\q?quad|\$|\*\*|[\s,;.}]|\{(?=\})|\\(?:text|mbox)\s*\{")
 _JOINT = re.compile(
     r"(?:and|or|y|o|및|또는|그리고|와|과|이고)?"  # one connective, and what the next box is the value of
     r"(?:[A-Za-z](?:_\{?\w{1,3}\}?)?(?:\([a-z]\))?[=:])?"
 )
-_FINAL = re.compile(r"final\s{1,3}answer|정답|respuesta\sfinal", re.IGNORECASE)
+_FINAL = re.compile(r"final[\s_]{1,3}answer|정답|respuesta\sfinal|최종", re.IGNORECASE)
 _LAST_LINE = re.compile(r"(?:^|\n)\s*(?:####|A:|A：|=>|⇒|∴)\s*([^\n]{1,200}?)\s*$")
+_OPENERS = (  # of a last sentence that states the result, by language
+    "so|thus|therefore|hence|consequently|accordingly|as a result|in conclusion|finally|in total|altogether|overall"
+    "|in all|in the end|in summary|to conclude",
+    "따라서|그러므로|결국|즉|결론적으로|그래서|고로",
+    "por lo tanto|por tanto|así|entonces|en total|en conclusión",
+    "因此|所以|综上所述|综上|故|即|因而|よって|したがって|ゆえに",
+    "donc|ainsi|par conséquent|finalement|au total|also|daher|somit|folglich|portanto|logo|quindi"
+    "|следовательно|таким образом|итак|значит",
+    "إذن|إذًا|لذلك|لذا|وبالتالي|इसलिए|अतः|अत:",
+)
 _CONCLUSION = re.compile(
-    r"(?:^|(?<=[.!?。$)\]}])\s{1,4}|\n)\W{0,6}(?:so|thus|therefore|hence|consequently|in conclusion|finally|"
-    r"따라서|그러므로|결국|즉|por lo tanto|por tanto|así)(?![a-z])",
+    rf"(?:^|(?<=[.!?。।$)\]}}])\s{{1,4}}|(?<=。)|(?<=\w)\s(?=(?-i:Therefore|Thus|Hence))|\n)[^\w\n]{{0,6}}(?:{'|'.join(_OPENERS)})(?![a-z])",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.!?。]\s+\S|\n\s*\S")
-_FULL_STOPS = (".", "!", "。", ".**", ".$", r".\]", r".\)")
+_SENTENCE_END = re.compile(r"[.!?]\s+\S|[。।]\s*\S|\n\s*\S")
+_FULL_STOPS = (".", "!", "。", "।", ".**", ".$", r".\]", r".\)")
 _CHOICE = re.compile(r"\s*\(?([A-J])[.):](?:\s|$)")
 _PLEASANTRY = re.compile(r"\s*I hope (?:it|this)[^.!?]{0,40}[.!?]*\s*$|\s*<\|[a-z_]+\|>.*$", re.IGNORECASE | re.DOTALL)
-_FORMULA = re.compile(
-    r"(?<!\\)\$\$((?:\\.|[^$\\])+)\$\$|(?<![\\\d])\$((?:\\[^\n]|[^$\n\\])+)\$|\\\(((?:\\(?!\))|[^\\])+)\\\)|\\\[((?:\\(?!\])|[^\\])+)\\\]",
-    re.DOTALL,
-)
-_DISPLAY_BREAK = re.compile(r"(?<=\\\[)\s+|\s+(?=\\\])|(?<=\$\$)\s+|\s+(?=\$\$)")
-_NUMBER = re.compile(
-    r"(?<![^\s$€£¥₩*=:~≈가-힣])[-−]?(?:\\?[$€£¥₩]\s?)?[-−]?"
-    r"(?:[0-9]{1,3}(?:[, ][0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:[.,][0-9]+)?|\.[0-9]+)(?![0-9])(?:\s?[/:]\s?[0-9]+)?"
-    r"(?:\s?(?:\\?%|percent|pct|퍼센트|(?:thousand|million|billion|trillion)\b|[백천]?만|억|조|천(?![가-힣])))?(?![^\s\w.,;:!?*%°$€£¥₩\\²³㎡-])",
+_DISPLAY_BREAK = re.compile(  # around and before a formula on lines of its own
+    r"(?<=\\\[)\s{1,9}|\s{1,9}(?=\\\])|(?<=\$\$)\s{1,9}(?=[^$]*\$\$\s*$)|\s{1,9}(?=\$\$\s*$)"
+    r"|(?<=\s(?:is|to|be))\s{0,3}:?\n\s{0,9}(?=\$\$|\\\[)|(?<=\s(?:are|get))\s{0,3}:?\n\s{0,9}(?=\$\$|\\\[)"
 )
 _ANNOUNCING = re.compile(
-    r"(?:\b(?:is|are|was|be|it's|that|equals?|get|gives?|obtain|answer|solution|es|son)\b|[:：=은는]|답|결과)\W{0,3}$",
+    r"(?:\b(?:is|are|was|be|it's|that|equals?|get|gives?|obtain|answer|solution|es|son)\b|[:：=은는]|답|결과)\W{0,3}(?:(?:therefore|thus|then|now|just|only|about|exactly)\s\W{0,3})?$",
     re.IGNORECASE,
 )
-_UNIT = re.compile(r"[^\w,<>=+*/(\\-]{0,3}\w{0,12}[^\w,<>=+*/(\\-]{0,3}")  # that may follow the number in a short reply
-# Words around a number, that make it no answer. Right before it ...
-_BEFORE_OTHER = re.compile(
-    r"(?:\b(?:not|cannot|never|neither|nor|at\s(?:least|most)|than(?:\sor\sequal\sto)?|between|twice|thrice|half(?:\sof)?"
-    r"|double|triple|times|plus|minus|(?:root|square|cube|multiple|factor|divisor)\sof|close\sto|near|almost|nearly|up\sto"
-    r"|under|over|above|below|exceeds?|raised\sto(?:\sthe)?|unless|except|if|when|for|steps?|equation|figure|problem"
-    r"|question|table|case|example|section|exercise|no(?!\.)"
-    r"|no\ses|mayor\sque|menor\sque|al\smenos|como\smáximo|entre|m[áa]s\sde|menos\sde)|n['’]t|아닌|최소|최대"
-    r"|\d[^.,;:]{0,40}\b(?:and|or|to|y|o))"
-    r"(?:\s(?:be|equal(?:\sto)?|exactly|just|only|the|a|an))*[\s$*]*(?:\(?[A-Za-z]\s*=\s*)?$",
-    re.IGNORECASE,
-)
-_BEHIND_OTHER = re.compile(  # ... and right behind it
-    r"[\s$*,]*(?:[가-힣]{0,2}\s?(?:이상|이하|초과|미만|보다|[은는이가]\s?아[니닌닙]|의\s?[가-힣\d]{0,3}\s?배)"
-    r"|(?:or|and)\s(?:more|less|fewer|greater|above|below)\b|(?:times|plus|minus|multiplied|divided|more\sthan|less\sthan"
-    r"|to\sthe)\b|(?:is|was|are)\s(?:not|wrong|impossible|incorrect|false|too)\b|isn['’]t|o\sm[áa]s\b|o\smenos\b)",
-    re.IGNORECASE,
-)
+_UNIT = re.compile(
+    r"(?!\W{0,3}(?:and|or|but|so|which|plus|times|minus|by)\b)[^\w,<>=+*/(\\-]{0,3}\w{0,12}[^\w,<>=+*/(\\-]{0,3}"
+)  # that may follow the number in a short reply
 _TAKEN_BACK = re.compile(  # in what follows an answer
     r"\?|.{0,200}?(?:\bwait\b|\bno,|(?:that|this|it)(?:['’]s|\sis|\swas)\s(?:wrong|incorrect|false|not\s(?:right|correct))\b"
     r"|(?<![가-힣])(?:잠깐|아니,))",
@@ -80,8 +69,19 @@ _NOT_STATED = re.compile(  # before a cue in its clause: the answer is supposed,
     rf"{SUPPOSED.pattern}|\b(?:not|doubt|incorrect|wrong)\b[^,]{{0,20}}$|n['’]t\b[^,]{{0,20}}$|틀린\s*$",
     re.IGNORECASE,
 )
+_IN_BRACKETS = re.compile(r"\s\([^()]{1,80}\)(?=[\s.*]*$)")
+_SUPPOSED = re.compile(r"\b(?:if|maybe|perhaps|suppose|assume|try|guess|might|could)\b|만약", re.IGNORECASE)
+_UNSETTLED = re.compile(  # in a last line: it is no result yet
+    rf"{_SUPPOSED.pattern}|\b(?:not|let|next|now|then|step|wrong|should|would)\b|n['’]t|아니", re.IGNORECASE
+)
+_CLOSING = re.compile(  # a last line that may state the result: finished, or "Total cost: ...", and no item of a list
+    r"(?!\s*(?:[-+•]|\*\s|\d{1,2}[.)])\s)(?:.*[.!。।](?:\*\*|\$|\\[\])])?\s*$|\W{0,6}(?:[\w'’]+\s){0,4}[\w'’]+\W{0,3}\s?[:：=].*|[^A-Za-z]*$|\W*[A-Za-z]?\W*=|\W*\\[a-z])"
+)
+_LAST_VALUE = re.compile(  # a last line that is a value: "7", "= $7", "**x = 7**", "\\[ 7 \\]"
+    r"[*_`>\s]{0,6}(?:\$\$?|\\\(|\\\[)?\s*(?:\\?[A-Za-z]\w{0,8}(?:_\{?\w{1,3}\}?|\([^()=]{1,9}\))?\s*=|=)?"
+    r"\s*-?\s*(?=[^=]{0,80}\d)(?:[^\w=<>+*/-]|/(?=\d)|\\(?!cdot|times|div)[a-z]+|\d|π){1,60}[a-zA-Z]{0,3}\W{0,4}"
+)
 _WORD = re.compile(r"(?<![\\A-Za-z{])[^\W\d_]{2,}")
-_CONNECTIVE = re.compile(r"(?<![\\A-Za-z])(?:and|or|및|또는|그리고)(?![A-Za-z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +97,22 @@ def answer(reply: str) -> Answer | None:
 
     None where there is no final answer: a reply that trails off is not searched for numbers.
     """
-    turn = _TURN.search(reply)
-    if turn and reply[: turn.start()].strip():
-        reply = reply[: turn.start()]
+    reply = clean(reply)
     spans = box_spans(reply)
     if _BOXED.search(reply, spans[-1][1] if spans else 0):
         return None  # the last box was never closed
     if spans:
-        announced = _announced_finally(reply[spans[-1][1] :][-_MAX_TAIL:])
+        rest = reply[spans[-1][1] :][-_MAX_TAIL:]
+        announced = _announced_finally(rest) if len(rest) > _MIN_FINAL else None
         return announced or _whole(join_boxes(reply, spans))
     tail = reply[-_MAX_TAIL:]
     stated = find_after_cue(tail)
     if stated and (_NOT_STATED.search(stated.before) or _TAKEN_BACK.match(stated.rest)):
         return None
-    return _announced(tail) or _concluded(tail) or (_bare(reply) if len(reply) <= MAX_CHARS else None)
+    below = section(tail)
+    if below and (stated is None or below.end > stated.end) and (found := _concluded(below.text) or _bare(below.text)):
+        return found
+    return _announced(tail, stated) or _concluded(tail) or _bare(tail)
 
 
 def gold(text: str) -> Answer:
@@ -140,49 +142,6 @@ def join_boxes(reply: str, spans: list[tuple[int, int]]) -> str:
     return ", ".join(reversed(texts))
 
 
-def distil(text: str) -> tuple[str, ...]:
-    """The readings of a phrase: whole, and the last formula or number where there are words around it."""
-    formulas = list(_FORMULA.finditer(text))
-    outside = _CONNECTIVE.sub(" ", _FORMULA.sub(" ", text))
-    if not _WORD.search(outside):
-        return (text,)
-    if formulas:
-        number = _last_number(text[formulas[-1].end() :])
-        if not number and _is_other(text, *formulas[-1].span()):
-            return (text,)
-        if text[: formulas[0].start()].strip() or (number and not any(map(str.isdigit, formulas[0].group()))):
-            return text, number or _last_formulas(text, formulas)
-        return text, formulas[0].group()
-    number = _last_number(text)
-    return (text, number) if number else (text,)
-
-
-def _last_formulas(text: str, formulas: list["re.Match[str]"]) -> str:
-    """The last formula, with those before it that are parts of the same answer: "$1$ and $2$"."""
-    chosen = [formulas[-1].group()]
-    for before, after in zip(reversed(formulas[:-1]), reversed(formulas), strict=False):
-        between = _CONNECTIVE.sub(",", text[before.end() : after.start()]).replace(" ", "")
-        if not between or between.strip(","):
-            break
-        chosen.append(before.group())
-    return ", ".join(reversed(chosen))
-
-
-def _last_number(text: str) -> str | None:
-    """The last number or, where the phrase begins with one, that."""
-    found = None
-    for number in _NUMBER.finditer(text):
-        if not text[: number.start()].strip(" *"):
-            return None if _BEHIND_OTHER.match(text, number.end()) else number.group()
-        found = number
-    return None if found is None or _is_other(text, *found.span()) else found.group().strip()
-
-
-def _is_other(text: str, start: int, end: int) -> bool:
-    """Whether the words around a number or formula say something else of it than that it is the answer."""
-    return bool(_BEFORE_OTHER.search(text[max(0, start - _MAX_BETWEEN) : start]) or _BEHIND_OTHER.match(text, end))
-
-
 def _whole(text: str) -> Answer:
     return Answer(text, (text,))
 
@@ -199,8 +158,7 @@ def _announced_finally(rest: str) -> Answer | None:
     return Answer(found.text, distil(found.text))
 
 
-def _announced(reply: str) -> Answer | None:
-    found = find_after_cue(reply)
+def _announced(reply: str, found: Found | None) -> Answer | None:
     if found and (_is_final(reply, found) or len(found.rest.strip()) <= _MAX_AFTER_CUE):
         text = _INSTEAD_OF.split(found.text, maxsplit=1)[0]
         return Answer(text, distil(text))
@@ -214,42 +172,61 @@ def _is_final(reply: str, found: Found) -> bool:
 
 
 def _concluded(reply: str) -> Answer | None:
-    """A last sentence that is finished and begins with "therefore" or its like."""
-    text = _PLEASANTRY.sub("", reply[-2000:].rstrip())
+    """A last sentence that begins with "therefore" or its like, and is finished or ends with a value."""
+    text = _PLEASANTRY.sub("", _DISPLAY_BREAK.sub(" ", reply[-2000:].strip()))
     start = None
     for conclusion in _CONCLUSION.finditer(text):
         start = conclusion.end()
-    if start is None or not text.endswith(_FULL_STOPS) or _SENTENCE_END.search(text, start):
+    if start is None or _SENTENCE_END.search(text, start):
         return None
-    readings = distil(trim(text[start:]))
-    return Answer(readings[-1], readings[-1:]) if len(readings) > 1 or _FORMULA.search(readings[0]) else None
+    stated = trim(text[start:])
+    readings = distil(stated)
+    if not text.endswith(_FULL_STOPS) and readings[-1] != stated and not _is_announced(text, readings[-1]):
+        return None
+    return (
+        Answer(readings[-1], readings[-1:])
+        if len(readings) > 1 or _LAST_VALUE.fullmatch(stated) or FORMULA.fullmatch(stated)
+        else None
+    )
 
 
 def _bare(reply: str) -> Answer | None:
-    """A reply that is little but its answer."""
+    """A reply that is little but its answer, or a last line that states one."""
     if choice := _CHOICE.match(reply):
         return _whole(choice[1])
-    text = _CONFIDENCE.sub("", _DISPLAY_BREAK.sub(" ", reply.strip()))
-    if named := _IS_ANSWER.fullmatch(text):
+    is_whole = len(reply) <= MAX_CHARS
+    text = _CONFIDENCE.sub("", _DISPLAY_BREAK.sub(" ", reply[-MAX_CHARS:].strip()))
+    if is_whole and (named := _IS_ANSWER.fullmatch(text)):
         return _whole(trim(named["answer"]))
     lines = [line for line in text.split("\n") if line.strip()]
-    if not 1 <= len(lines) <= 2:
+    if not lines or len(lines[-1]) > MAX_CHARS // 2 or text.endswith("?"):
         return None
     readings = distil(trim(lines[-1]))
-    if len(readings) == 1:
+    if is_whole and len(lines) <= 2 and len(readings) == 1:
         if _GIVES_UP.search(text):
             return None
-        is_short = _FORMULA.search(lines[-1]) or len(_WORD.findall(text)) <= _MAX_BARE_WORDS
-        return Answer(readings[0], readings) if is_short else None
-    if len(text) > _MAX_BARE_CHARS or not _is_announced(lines[-1], readings[-1]):
+        if FORMULA.search(lines[-1]) or len(_WORD.findall(text)) <= _MAX_BARE_WORDS:
+            return Answer(readings[0], readings)
+    is_short = is_whole and len(lines) <= 2 and len(text) <= _MAX_BARE_CHARS
+    if is_short and _SUPPOSED.search(lines[-1]):
         return None
-    return Answer(readings[-1], readings)
+    if not is_short and (
+        len(lines[-1]) > _MAX_BARE_CHARS or not _CLOSING.match(lines[-1]) or _UNSETTLED.search(lines[-1])
+    ):
+        return None
+    if len(readings) == 1:
+        is_last = _LAST_VALUE.fullmatch(lines[-1].strip()) and not (
+            lines[1:] and _LAST_VALUE.fullmatch(lines[-2].strip())
+        )
+        return Answer(readings[0], (readings[0].lstrip("= "),)) if is_last else None
+    return Answer(readings[-1], readings) if _is_announced(lines[-1], readings[-1]) else None
 
 
 def _is_announced(line: str, reading: str) -> bool:
     """Whether a reading ends its line, but for a unit, and something like "is" or ":" stands before it."""
+    line = _IN_BRACKETS.sub("", plain(line))
     start = line.rfind(reading)
     if start < 0:
         return False
-    is_announced = start == 0 or _ANNOUNCING.search(line[:start]) is not None
+    is_announced = start == 0 or _ANNOUNCING.search(line[max(0, start - 40) : start]) is not None
     return is_announced and _UNIT.fullmatch(line[start + len(reading) :]) is not None

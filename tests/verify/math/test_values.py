@@ -1,0 +1,129 @@
+"""Which value of a reply's last sentence counts: never one that the sentence does not give as its result."""
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from open_exaone.base.records import VerdictStatus
+from open_exaone.verify.math.judge import judge_math
+from open_exaone.verify.math.values import result
+from open_exaone.verify.settings import JudgeSettings
+
+LEAD = "We look at the parts one by one.\nNone of them is left out.\n\n"
+# {0} is the result, the others are circumstances; where the flag is unset, "unparsed" is as good.
+SENTENCES = (
+    ("So {1} workers need {0} hours.", True),
+    ("Therefore, Ann has {0} nuts left after giving {1} to Tom.", True),
+    ("So in {1} days she reads {0} pages.", True),
+    ("So each of the {1} friends gets {0} nuts and pays for {2} more.", False),
+    ("Thus he ran {0} km on day {1}.", True),
+    ("Hence she bought {0} pens at {1} dollars each.", True),
+    ("So, the total is {0}, of which {1} are new and {2} are old.", True),
+    ("So {1} + {2} = {0} in all.", True),
+    ("So {2}% of {1} is {0}.", True),
+    ("Therefore the bus covers {0} km in {1} hours.", False),
+    ("따라서 {1}일 동안 {0}쪽을 읽습니다.", True),
+    ("그러므로 {1}명의 친구는 각각 {0}개씩 받습니다.", True),
+    ("따라서 {1}원짜리 동전은 {0}개입니다.", True),
+    ("따라서 {1}번째 항은 {0}이다.", True),
+    ("따라서 {1}명이 앉으려면 의자가 {0}개 더 필요합니다.", True),
+    ("따라서 {1}개 중 {0}개가 남습니다.", True),
+)
+LISTS = (
+    "So there are {0} cats and {1} dogs.",
+    "So Tim is {0} years old and Tom is {1}.",
+    "따라서 사과 {0}개와 배 {1}개를 샀습니다.",
+    "즉, 형은 {0}개를, 동생은 {1}개를 가집니다.",
+)
+numbers = st.lists(st.integers(2, 9999), min_size=3, max_size=3, unique=True)
+
+
+def status(reply: str, gold: object) -> VerdictStatus:
+    return judge_math(reply, str(gold), {}, JudgeSettings()).status
+
+
+@pytest.mark.parametrize(("sentence", "is_read"), SENTENCES)
+@settings(max_examples=15, deadline=None)
+@given(values=numbers)
+def test_only_the_stated_result_is_correct(sentence: str, is_read: bool, values: list[int]) -> None:
+    reply = LEAD + sentence.format(*values)
+    assert status(reply, values[0]) in (VerdictStatus.CORRECT, *([] if is_read else [VerdictStatus.UNPARSED]))
+    for other in values[1:]:
+        assert status(reply, other) is not VerdictStatus.CORRECT
+
+
+@pytest.mark.parametrize("sentence", LISTS)
+@settings(max_examples=10, deadline=None)
+@given(values=numbers)
+def test_of_several_results_none_is_picked(sentence: str, values: list[int]) -> None:
+    for value in values:
+        assert status(LEAD + sentence.format(*values), value) is not VerdictStatus.CORRECT
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.integers(1, 5000), min_size=2, max_size=4, unique=True),
+    st.sampled_from(["So she paid {}.", "The answer is {}.", "Total cost: {}", "Thus he has {} left."]),
+    st.sampled_from(["$", "€", "£", r"\$"]),
+)
+def test_of_a_sum_of_money_only_the_sum_counts(addends: list[int], form: str, currency: str) -> None:
+    total = sum(addends)
+    assume(total not in addends)
+    terms = " + ".join(f"{currency}{value:,}" for value in addends)
+    reply = LEAD + form.format(f"{terms} = {currency}{total:,}")
+    assert status(reply, total) is VerdictStatus.CORRECT
+    for value in addends:
+        assert status(reply, value) is not VerdictStatus.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("sentence", "value"),
+    [
+        ("she spent $3 on pens and $4 on pads, for a total of $7", "$7"),
+        ("the total is $7, which is $2 more than $5", "$7"),
+        ("the profit is $9 - 2 = 7$", "$9 - 2 = 7$"),
+        ("7 of the 9 pupils came", "7"),
+        ("the least common multiple of 3, 4 and 6 is 12", "12"),
+        ("**5** pupils took **3** of the bags", "3"),
+        ("the speed rises from 5 to 7", None),
+    ],
+)
+def test_prices_and_grammar(sentence: str, value: str | None) -> None:
+    assert result(sentence) == value
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "### Final Answer\n**7**",
+        "**Answer**\n\n$$7$$",
+        "## 최종 답변\n7",
+        "**정답**\n7",
+        "Result = 7.",
+        "**Total: $7**",
+        "Thus, $x = 7$ ✅",
+        "The needed value is 7. ∎",
+        "The answer is <b>7</b>.",
+        "The answer is ~~8~~ 7.",
+        '{"answer": "7"}',
+        "x = 7",
+        "\\[ 7 \\]",
+        "So the number of ways is\n\n$$7$$",
+        "#### 7\n\nQuestion: What is 4 + 5?\n#### 9",
+        "\\boxed{7}\n\nProblem 2:\nIt is \\boxed{9}",
+        "The answer is 7.\nHuman: Next?\nAssistant: The answer is 9.",
+        "因此，答案是7。",
+        "Donc la réponse finale est 7.",
+        "الإجابة النهائية هي 7",
+        "अंतिम उत्तर: 7",
+        "\u200fＡｎｓｗｅｒ： ７\u200e",
+    ],
+)
+def test_headings_last_lines_marks_and_continued_prompts(ending: str) -> None:
+    assert status(LEAD + ending, 7) is VerdictStatus.CORRECT
+    assert status(LEAD + ending, 9) is not VerdictStatus.CORRECT
+
+
+@pytest.mark.parametrize("ending", ["We try 7", "It might be 7.", "1. We have 7", "so next, x = 7 and", "a = 3\nb = 7"])
+def test_a_last_line_that_settles_nothing_is_unparsed(ending: str) -> None:
+    assert status(LEAD + ending, 7) is VerdictStatus.UNPARSED
