@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError
+from open_exaone.data.columns import RowFormat, unread
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.render import Fitted, Refused, fit, render_batch
 from open_exaone.data.repeats import Repeats
-from open_exaone.data.row_formats import RowFormat, used_columns
 from open_exaone.data.rows import Conversation, Example
 from open_exaone.data.store import Kind
 from open_exaone.text.tokenizer import Tokenizer
@@ -129,7 +129,7 @@ def _count(
     elif parsed.row is not None:
         columns = tuple(parsed.row.value)
         if columns not in unused:
-            unused[columns] = sorted(set(columns) - used_columns(parsed.row.value, source.fields))
+            unused[columns] = sorted(unread(parsed.row.value, report.format, source))
         report.unused.update(unused[columns])
 
 

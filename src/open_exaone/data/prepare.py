@@ -25,11 +25,11 @@ from open_exaone.base.files import explain_os_errors, locked, replace_folder, wr
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError, encodable
 from open_exaone.base.version import code_version
+from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.overlap import prompt_hash
 from open_exaone.data.render import Fitted, Ids, Refused, Rendered, fit, render_batch
-from open_exaone.data.row_formats import RowFormat
 from open_exaone.data.rows import Example
 from open_exaone.data.source import SourceFile, find_files
 from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file, manifest_hash

@@ -1,7 +1,6 @@
 """What is wrong with some rows, and the examples that the others become.
 
-    Row(file, number, value) ── parse_row(row, source, format) ──► Example(content, id, domain) | RowError
-    detect_format(value, fields) ──► which of NEEDS a row's columns make
+    Row(file, number, value) ── RowParser(format, source).parse(row) ──► Example(content, id, domain) | RowError
     Example.content: Conversation | Pair | Problem | Text
 
 docs/data.md lists the formats, and the names of columns that are known.
@@ -9,13 +8,13 @@ docs/data.md lists the formats, and the names of columns that are known.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import Row, RowError
 
-Turn = Mapping[str, Any]  # a message of `text.chat`: role, content, and an assistant's reasoning_content, tool_calls
+Turn = Mapping[str, Any]  # a message of `text.chat`; one with "train": False is left out of the loss
 
 
 class BadRow(Exception):
@@ -40,6 +39,11 @@ class Conversation:
     def has_thought(self) -> bool:
         return bool(self.messages[-1].get("reasoning_content"))
 
+    @property
+    def values(self) -> list[Any]:
+        """What is rendered besides texts: tools, calls, and results that are no texts."""
+        return _values(self.messages, self.tools)
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -53,6 +57,11 @@ class Pair:
     @property
     def has_thought(self) -> bool:
         return any(turns[-1].get("reasoning_content") for turns in (self.chosen, self.rejected))
+
+    @property
+    def values(self) -> list[Any]:
+        """What is rendered besides texts: tools, calls, and results that are no texts."""
+        return _values((*self.prompt, *self.chosen, *self.rejected), self.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,11 @@ class Example:
         content = self.content
         return bool(content.thought) if isinstance(content, Problem) else content.has_thought
 
+    def renamed(self, id: str) -> "Example":
+        """The same with another id."""
+        content = replace(self.content, id=id) if isinstance(self.content, Problem) else self.content
+        return replace(self, content=content, id=id)
+
     @property
     def prompt(self) -> str:
         """What the user asks before the first reply; "" where nothing is asked."""
@@ -110,6 +124,11 @@ class Example:
                 return _join(_texts_of((*content.prompt, *content.chosen, *content.rejected)))
             case Conversation():
                 return _join(_texts_of(content.messages))
+
+
+def _values(messages: Sequence[Turn], tools: Sequence[Mapping[str, Any]] | None) -> list[Any]:
+    results = [turn["content"] for turn in messages if not isinstance(turn["content"], str)]
+    return [*(tools or ()), *results, *(turn["tool_calls"] for turn in messages if "tool_calls" in turn)]
 
 
 def _texts_of(messages: Sequence[Turn]) -> list[Any]:

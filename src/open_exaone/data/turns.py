@@ -6,6 +6,7 @@ from typing import Any
 
 from open_exaone.base.config import short
 from open_exaone.data.rows import BadRow, Turn
+from open_exaone.data.tools import check_depth, read_calls
 from open_exaone.text.chat import ROLES, THOUGHT_TAGS
 
 # ShareGPT's words for roles, and others that are in use.
@@ -17,15 +18,21 @@ ROLE_NAMES = {
     "chatgpt": "assistant",
     "observation": "tool",
     "function": "tool",
+    "tool_response": "tool",
     "developer": "system",
+    "function_call": "assistant",  # its text is the call, in JSON
+    "tool_call": "assistant",
 }
+_CALL_ROLES = ("function_call", "tool_call")
+_WEIGHTS = ("weight", "train", "training", "loss")  # whether a turn is learned
+_UNREAD = ("images", "image", "videos", "video", "audios", "audio", "train_detail", "training_detail")
 THOUGHT_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought")
 _OPEN = re.compile(rf"\s*<({'|'.join(THOUGHT_TAGS)})>")
 _CLOSING_LINE = re.compile(rf"^[ \t]*</({'|'.join(THOUGHT_TAGS)})>[ \t\r]*$", re.MULTILINE)
 
 
 def read_turns(value: Any, name: str) -> tuple[Turn, ...]:
-    """The turns of a column; `{"from", "value"}` is ShareGPT's form.
+    """The turns of a column; `{"from", "value"}` is ShareGPT's form. A turn that is not learned has `"train": False`.
 
     Raises:
         BadRow: it is no list of turns, or one has no known role or no text.
@@ -34,7 +41,37 @@ def read_turns(value: Any, name: str) -> tuple[Turn, ...]:
         raise BadRow(name, "wrong type", f"must be a list of turns, not {short(value)}")
     if not value:
         raise BadRow(name, "empty", "holds no turn")
-    return tuple(_turn(turn, f"{name}[{index}]") for index, turn in enumerate(value))
+    turns: list[Turn] = []
+    for index, turn in enumerate(value):
+        if type(turn) is dict and len(turn) == 2 and _is_plain(turn):
+            turns.append(turn)
+            continue
+        where = f"{name}[{index}]"
+        read = _turn(turn, where)
+        if _is_call(turn) and turns and turns[-1]["role"] == "assistant":
+            read = _with_calls(turns.pop(), read, where)
+        turns.append(read)
+    return tuple(turns)
+
+
+def read_history(value: Any, name: str) -> tuple[Turn, ...]:
+    """The turns before the prompt: a list of [question, reply], as LLaMA-Factory and ms-swift write them, or of turns.
+
+    Raises:
+        BadRow: it is neither.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise BadRow(name, "wrong type", f"must be a list of [question, reply], not {short(value)}")
+    if any(isinstance(item, dict) for item in value):
+        return read_turns(value, name)
+    turns: list[Turn] = []
+    for index, item in enumerate(value):
+        where = f"{name}[{index}]"
+        is_pair = isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2
+        if not is_pair or not all(isinstance(text, str) and text.strip() for text in item):
+            raise BadRow(where, "wrong type", f"must be [question, reply], two texts, not {short(item)}")
+        turns += ({"role": "user", "content": item[0]}, reply_turn(item[1], where))
+    return tuple(turns)
 
 
 def reply_turn(text: str, name: str, thought: Any = None) -> Turn:
@@ -115,6 +152,25 @@ def check_order(turns: Sequence[Turn], name: str, *, ends_in_reply: bool) -> Non
         raise BadRow(f"{name}[{len(turns) - 1}].role", "wrong role", "is assistant; a prompt ends in the user's turn")
 
 
+def _is_plain(turn: Mapping[str, Any]) -> bool:
+    """Whether a turn of two fields is as `text.chat` takes it already."""
+    content, role = turn.get("content"), turn.get("role")
+    if type(content) is not str or not content or content.isspace():
+        return False
+    return role == "user" or role == "system" or (role == "assistant" and "<" not in content)
+
+
+def _is_call(turn: Mapping[str, Any]) -> bool:
+    return turn.get("role", turn.get("from")) in _CALL_ROLES
+
+
+def _with_calls(before: Turn, call: Turn, where: str) -> Turn:
+    """An assistant's turn, and the calls that follow it in turns of their own."""
+    if before.get("train") != call.get("train"):
+        raise BadRow(where, "wrong role", "is a call of the turn before it, and only one of the two is learned")
+    return {**before, "tool_calls": [*before.get("tool_calls", ()), *call["tool_calls"]]}
+
+
 def _turn(turn: Any, where: str) -> Turn:
     if not isinstance(turn, dict):
         raise BadRow(where, "wrong type", f"must be an object with role and content, not {short(turn)}")
@@ -126,31 +182,89 @@ def _turn(turn: Any, where: str) -> Turn:
         known = ", ".join((*ROLES, *ROLE_NAMES) if is_sharegpt else ROLES)
         why = "is missing" if written is None else f"is {short(written)}, an unknown role"
         raise BadRow(f"{where}.{role_field}", "wrong role", why, f"use one of {known}")
+    for field in _UNREAD:
+        if turn.get(field):
+            raise BadRow(f"{where}.{field}", "not read", "is not read: a turn is text, all of it learned or none")
+    is_learned = _is_learned(turn, role, where)
+    if written in _CALL_ROLES:
+        read: dict[str, Any] = {"role": role, "content": "", "tool_calls": _written_call(turn, content_field, where)}
+    elif role == "assistant":
+        read = _assistant(turn, content_field, where)
+    else:
+        read = _other(turn, role, content_field, where)
+    if turn.get("name") is not None:
+        read["name"] = turn["name"]
+    return read if is_learned else {**read, "train": False}
+
+
+def _other(turn: Mapping[str, Any], role: str, content_field: str, where: str) -> dict[str, Any]:
+    """A turn of any role but the assistant's."""
+    for field in ("tool_calls", "function_call", *THOUGHT_FIELDS):
+        if turn.get(field):
+            raise BadRow(f"{where}.{field}", "not read", f"is not read in a turn of the {role}'s; only the assistant's")
+    value = turn.get(content_field)
     if role == "tool":  # its result may be any value
-        return {"role": role, "content": turn.get(content_field)}
+        check_depth(value, f"{where}.{content_field}")
+        is_parts = (
+            isinstance(value, list) and value and all(isinstance(part, dict) and "type" in part for part in value)
+        )
+        read = {"role": role, "content": _content(value, f"{where}.{content_field}") if is_parts else value}
+        return read if turn.get("tool_call_id") is None else {**read, "tool_call_id": turn["tool_call_id"]}
+    content = _content(value, f"{where}.{content_field}")
+    if content is None or not content.strip():
+        raise BadRow(f"{where}.{content_field}", "empty", "is missing" if content is None else "is empty")
+    return {"role": role, "content": content}
+
+
+def _assistant(turn: Mapping[str, Any], content_field: str, where: str) -> dict[str, Any]:
     content = _content(turn.get(content_field), f"{where}.{content_field}")
-    calls = turn.get("tool_calls")
-    if role != "assistant":
-        if content is None or not content.strip():
-            raise BadRow(f"{where}.{content_field}", "empty", "is missing" if content is None else "is empty")
-        return {"role": role, "content": content}
+    calls = read_calls(turn.get("tool_calls"), f"{where}.tool_calls")
+    if not calls and turn.get("function_call"):  # the OpenAI API's older form: a single call
+        calls = read_calls(turn["function_call"], f"{where}.function_call")
+    thought = _thought(turn, where)
     if calls and not (content or "").strip():
-        read: dict[str, Any] = {"role": role, "content": ""}
-        thought = _thought(turn)
+        read: dict[str, Any] = {"role": "assistant", "content": ""}
         if thought:
             read["reasoning_content"] = thought
     elif content is None:
         raise BadRow(f"{where}.{content_field}", "empty", "is missing")
     else:
-        read = dict(reply_turn(content, f"{where}.{content_field}", _thought(turn)))
+        read = dict(reply_turn(content, f"{where}.{content_field}", thought))
     return {**read, "tool_calls": calls} if calls else read
 
 
-def _thought(turn: Mapping[str, Any]) -> Any:
-    for field in THOUGHT_FIELDS:
-        if turn.get(field):
-            return turn[field]
-    return None
+def _written_call(turn: Mapping[str, Any], content_field: str, where: str) -> list[Any]:
+    """The calls of a turn whose text they are, as LLaMA-Factory's function_call and ms-swift's tool_call."""
+    calls = read_calls(turn.get(content_field), f"{where}.{content_field}")
+    if not calls:
+        raise BadRow(f"{where}.{content_field}", "empty", "holds no call")
+    if other := next((field for field in ("tool_calls", *THOUGHT_FIELDS) if turn.get(field)), None):
+        raise BadRow(f"{where}.{other}", "not read", "is not read in a turn whose text is a call")
+    return calls
+
+
+def _is_learned(turn: Mapping[str, Any], role: str, where: str) -> bool:
+    """Whether a turn's weight, or its `train`, leaves it in the loss."""
+    is_learned = True
+    for field in _WEIGHTS:
+        value = turn.get(field)
+        if value is None:
+            continue
+        if value not in (0, 1):
+            raise BadRow(f"{where}.{field}", "wrong type", f"must be 0 or 1, or true or false, not {short(value)}")
+        if value and role != "assistant" and field != "weight":
+            raise BadRow(
+                f"{where}.{field}", "not read", f"would learn a turn of the {role}'s; replies alone are learned"
+            )
+        is_learned &= bool(value)
+    return is_learned or role != "assistant"
+
+
+def _thought(turn: Mapping[str, Any], where: str) -> Any:
+    given = [field for field in THOUGHT_FIELDS if turn.get(field)]
+    if any(turn[field] != turn[given[0]] for field in given):
+        raise BadRow(where, "two thoughts", f"has different thoughts, {' and '.join(given)}", "leave one out")
+    return turn[given[0]] if given else None
 
 
 def _content(value: Any, where: str) -> str | None:
