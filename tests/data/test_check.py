@@ -76,7 +76,7 @@ def test_columns_that_nobody_knows_are_told(tmp_path):
         check(path)
     report = check(SourceConfig(path=path, fields={"question": "Question", "answer": "Gold"}))
     assert report.good == 1
-    assert check(write_rows(tmp_path / "more.jsonl", [{**TALK, "source": "x"}])).unused == {"source": 1}
+    assert check(write_rows(tmp_path / "more.jsonl", [{**TALK, "source": "x"}])).unread == {"source": 1}
 
 
 def test_with_a_tokenizer_single_tokens_and_long_rows_are_bad(tmp_path):

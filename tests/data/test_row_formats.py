@@ -25,7 +25,7 @@ def parse(value, **settings):
     source = SourceConfig(path="rows.jsonl", **settings)
     format = detect_format(value, source) if source.format == "auto" else source.format
     assert format is not None
-    return RowParser(format, source).parse(Row("rows.jsonl", 7, value))
+    return RowParser(format, source).parse(Row("rows.jsonl", 7, value))[0]
 
 
 @pytest.mark.parametrize(

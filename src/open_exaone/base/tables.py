@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.streams import MAX_LINE_BYTES, list_items, open_bytes, parse_json
@@ -29,8 +29,7 @@ MIN_ROWS, MAX_ROWS = 16, 1000
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row of a file."""
 
     file: str  # as an error names it

@@ -2,12 +2,11 @@
 
     Columns(value, layout_of(value, source)).get("prompt")
     detect_format(value, source) -> RowFormat | None
-    unread(value, format, source)        the columns that nothing reads
 
 docs/data.md says which of them each format reads.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 from open_exaone.base.config import short
@@ -51,8 +50,13 @@ class Layout(NamedTuple):
     """What the columns of a row are; the same for all rows of the same columns."""
 
     names: Mapping[str, tuple[str, ...]]  # field -> the columns that may hold it, the usual name first
-    rivals: tuple[str, ...]  # fields that several columns hold
     fields: Mapping[str, str]  # which column holds what, where the configuration names it
+    formats: tuple[tuple[RowFormat, tuple[str, ...]], ...]  # the lines of NEEDS that these columns may make
+    rivals: tuple[str, ...]  # fields that several columns hold
+    watched: tuple[
+        str, ...
+    ] = ()  # columns that make a row a bad one where they are not empty: they change what it says
+    unread: tuple[str, ...] = ()  # the other columns that nothing reads; those of a problem are its metadata
 
 
 class Columns(NamedTuple):
@@ -63,8 +67,12 @@ class Columns(NamedTuple):
 
     def get(self, field: str) -> Any:
         """A field's value; None where it is missing or null."""
-        for name in self.layout.names.get(field, ()):
-            if (found := look_up(self.value, name)) is not None:
+        names = self.layout.names.get(field)
+        if names is None:
+            return None
+        for name in names:
+            found = self.value.get(name)
+            if found is not None or ("." in name and (found := look_up(self.value, name)) is not None):
                 return found
         return None
 
@@ -77,8 +85,8 @@ class Columns(NamedTuple):
 
     def column_name(self, field: str) -> str:
         """What to call a field in an error."""
-        names = self.layout.names.get(field)
-        return self.name(field) or self.layout.fields.get(field) or (names or KNOWN[field] or (field,))[0]
+        names = self.layout.names.get(field) or KNOWN[field] or (field,)
+        return names[0] if len(names) == 1 else self.name(field) or names[0]
 
     def text(self, field: str) -> str:
         """A field that must be a text with something in it."""
@@ -117,8 +125,8 @@ def is_empty(value: Any) -> bool:
     return value is None or value == {}
 
 
-def layout_of(columns: Iterable[Any], source: SourceConfig) -> Layout:
-    """What the columns of a row are."""
+def layout_of(columns: Collection[Any], source: SourceConfig, format: RowFormat | None = None) -> Layout:
+    """What the columns of a row are, and which of them a format leaves unread."""
     present = {name for name in columns if isinstance(name, str) and name not in source.ignore}
     claimed = set(source.fields.values())
     names: dict[str, tuple[str, ...]] = {}
@@ -131,8 +139,15 @@ def layout_of(columns: Iterable[Any], source: SourceConfig) -> Layout:
             found = tuple(name for name in found if name not in names.get("prompt", ())[:1])
         if found:
             names[field] = found
+    formats = tuple(line for line in NEEDS if all(field in names for field in line[1]))
     rivals = tuple(field for field in _ONE_ALONE if len(names.get(field, ())) > 1)
-    return Layout(names, rivals, source.fields)
+    layout = Layout(names, source.fields, formats, rivals)
+    if format is None:
+        return layout
+    read = [name for field in READS[format] | {"id", "domain"} for name in names.get(field, ())[:1]]
+    used = {*read, *(name.split(".")[0] for name in read)}
+    unread = tuple(name for name in columns if name in present and name not in used)
+    return layout._replace(watched=_watched(present, layout, format), unread=unread)
 
 
 def detect_format(value: Any, source: SourceConfig) -> RowFormat | None:
@@ -141,32 +156,33 @@ def detect_format(value: Any, source: SourceConfig) -> RowFormat | None:
 
 
 def format_of(columns: Columns) -> RowFormat | None:
-    names = columns.layout.names
-    for format, needed in NEEDS:
-        if all(field in names and columns.get(field) is not None for field in needed):
+    for format, needed in columns.layout.formats:
+        for field in needed:
+            if columns.get(field) is None:
+                break
+        else:
             return format
     return None
 
 
-def watched_columns(columns: Iterable[Any], layout: Layout, format: RowFormat, ignored: Collection[str]) -> list[str]:
-    """The columns of which a value that is not empty makes the row a bad one: they change what it says, unread."""
-    found = [name for name in columns if name in _MEDIA and name not in layout.fields.values()]
+def _watched(present: Collection[str], layout: Layout, format: RowFormat) -> tuple[str, ...]:
+    found = [name for name in _MEDIA if name in present and name not in layout.fields.values()]
     if format != "text":
         for field in _CONTEXT:
             if field not in READS[format]:
                 found += layout.names.get(field, ())
     if format in ("messages", "prompt_completion"):
-        found += [name for name in columns if name in _LABELS]
-    return [name for name in dict.fromkeys(found) if name not in ignored]
+        found += [name for name in _LABELS if name in present]
+    return tuple(dict.fromkeys(found))
 
 
-def check_unread(columns: Columns, watched: Iterable[str], format: RowFormat) -> None:
+def check_unread(columns: Columns, format: RowFormat) -> None:
     """Refuses what would be dropped without a word.
 
     Raises:
         BadRow: a column that means something is not read, or two columns hold one field.
     """
-    for name in watched:
+    for name in columns.layout.watched:
         value = look_up(columns.value, name)
         if name in _LABELS:
             if isinstance(value, bool):
@@ -186,11 +202,3 @@ def _check_rivals(columns: Columns, field: str) -> None:
         if value != held[0][1]:
             fix = f"name the one to read in fields: {{{field} = …}}, and list the other in the source's `ignore`"
             raise BadRow(name, "two columns", f"and {held[0][0]} both hold the {field}, and differ", fix)
-
-
-def unread(value: Mapping[Any, Any], format: RowFormat, source: SourceConfig) -> set[str]:
-    """The columns of a row that nothing reads; those of a problem are its metadata."""
-    columns = Columns(value, layout_of(value, source))
-    names = {columns.name(field) for field in READS[format] | {"id", "domain"}}
-    used = {name.split(".")[0] if name not in value else name for name in names if name is not None}
-    return {str(name) for name in value if name not in used and name not in source.ignore}

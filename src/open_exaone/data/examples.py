@@ -29,6 +29,7 @@ class Parsed(NamedTuple):
     place: int  # over all rows of the source, from 0
     row: Row | None  # None where it could not be read
     result: Example | RowError
+    text: str = ""  # `Example.text` of a good row
 
 
 class Examples(NamedTuple):
@@ -37,6 +38,7 @@ class Examples(NamedTuple):
     format: RowFormat
     formats: Counter[str]  # among the first rows
     chunks: Iterator[list[Parsed]]
+    parser: RowParser  # knows which columns of the rows so far are not read
 
 
 def open_examples(source: SourceConfig, limit: int | None = None) -> Examples:
@@ -59,7 +61,8 @@ def open_examples(source: SourceConfig, limit: int | None = None) -> Examples:
         format = max(FORMATS, key=lambda known: formats[known])
     else:
         raise DataError(_unknown(source, peeked))
-    return Examples(format, formats, _chunks(itertools.chain(peeked, rows), format, source))
+    parser = RowParser(format, source)
+    return Examples(format, formats, _chunks(itertools.chain(peeked, rows), parser, source), parser)
 
 
 def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
@@ -79,15 +82,16 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
     )
 
 
-def _chunks(rows: Iterable[Row | RowError], format: RowFormat, source: SourceConfig) -> Iterator[list[Parsed]]:
-    ids, parser = _Ids(source.unique_ids == "source"), RowParser(format, source)
-    placed = enumerate(rows, start=source.skip)
-    while chunk := list(itertools.islice(placed, CHUNK_ROWS)):
-        yield ids.checked([_parse(index, row, parser) for index, row in chunk])
-
-
-def _parse(index: int, row: Row | RowError, parser: RowParser) -> Parsed:
-    return Parsed(index, row, parser.parse(row)) if isinstance(row, Row) else Parsed(index, None, row)
+def _chunks(rows: Iterable[Row | RowError], parser: RowParser, source: SourceConfig) -> Iterator[list[Parsed]]:
+    ids = _Ids(source.unique_ids == "source")
+    place = source.skip
+    while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+        parsed = [
+            Parsed(index, row, *parser.parse(row)) if type(row) is Row else Parsed(index, None, row)  # type: ignore[arg-type]
+            for index, row in enumerate(chunk, place)
+        ]
+        place += len(chunk)
+        yield ids.checked(parsed)
 
 
 class _Ids:
@@ -107,7 +111,7 @@ class _Ids:
 
         An id that a row of another file has gets the row's place behind it, as a problem is known by its id.
         """
-        named = [(at, item.row) for at, item in enumerate(chunk) if isinstance(item.result, Example) and item.result.id]
+        named = [(at, item.row) for at, item in enumerate(chunk) if type(item.result) is Example and item.result.id]
         for file, group in itertools.groupby(named, key=lambda pair: pair[1].file if pair[1] else ""):
             if self._file not in (None, file):
                 self._of_file = Repeats()

@@ -58,6 +58,7 @@ class Counts:
         default_factory=Counter
     )  # replies and pieces of rows whose other parts are kept
     first_dropped: dict[str, str] = field(default_factory=dict)  # of each reason, the first row
+    unread: Counter[str] = field(default_factory=Counter)  # columns that nothing reads, by the rows that have them
     truncated: int = 0
     split: int = 0
     examples: int = 0
@@ -294,6 +295,7 @@ class _Source:
             self._write_chunk(chunk, counts)
             if on_progress is not None:
                 on_progress(_name(self.source), counts.rows)
+        counts.unread = examples.parser.unread
         if not counts.examples:
             reasons = ", ".join(f"{reason}: {number:,}" for reason, number in counts.dropped.most_common())
             raise DataError(f"{self.source.path}: none of its rows can be used ({reasons})")

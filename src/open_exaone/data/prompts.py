@@ -13,8 +13,11 @@ from open_exaone.text.chat import check_messages
 
 def read_prompt(columns: Columns) -> tuple[Turn, ...]:
     """What stands before the reply: the system turn, the history, and the prompt; a text is the user's turn."""
-    field = next((field for field in ("prompt", "question", "messages") if columns.get(field) is not None), "prompt")
-    value, name = columns.get(field), columns.column_name(field)
+    field, value = "prompt", columns.get("prompt")
+    if value is None:
+        field = next((other for other in ("question", "messages") if columns.get(other) is not None), "prompt")
+        value = columns.get(field)
+    name = columns.column_name(field)
     turns: tuple[Turn, ...]
     if isinstance(value, str) or value is None:
         turns = ({"role": "user", "content": _with_input(columns.text(field), columns)},)
@@ -23,7 +26,7 @@ def read_prompt(columns: Columns) -> tuple[Turn, ...]:
         if not is_empty(columns.get("input")):
             why = f"is not read where {name} is a list of turns"
             raise BadRow(columns.column_name("input"), "not read", why, "put it into the turns")
-    if not is_empty(history := columns.get("history")):
+    if "history" in columns.layout.names and not is_empty(history := columns.get("history")):
         turns = (*read_history(history, columns.column_name("history")), *turns)
     turns = behind_system(turns, columns)
     check_order(turns, name, ends_in_reply=False)
@@ -32,15 +35,15 @@ def read_prompt(columns: Columns) -> tuple[Turn, ...]:
 
 def _with_input(text: str, columns: Columns) -> str:
     """A prompt with what Alpaca calls its input behind it, or Dolly its context."""
-    more = columns.get("input")
-    if is_empty(more):
+    more = columns.get("input") if "input" in columns.layout.names else None
+    if not more or is_empty(more):
         return text
     return f"{text}\n\n{some_text(more, columns.column_name('input'))}"
 
 
 def behind_system(turns: tuple[Turn, ...], columns: Columns) -> tuple[Turn, ...]:
     """Turns, behind the system turn that a column of its own holds."""
-    if is_empty(system := columns.get("system")):
+    if "system" not in columns.layout.names or is_empty(system := columns.get("system")):
         return turns
     turn = {"role": "system", "content": some_text(system, columns.column_name("system"))}
     if turns[0]["role"] != "system":
@@ -79,13 +82,16 @@ def read_question(columns: Columns) -> str:
 
 
 def tools_of(columns: Columns) -> tuple[Mapping[str, Any], ...] | None:
-    value = columns.get("tools")
+    value = columns.get("tools") if "tools" in columns.layout.names else None
     return read_tools(value, columns.column_name("tools")) if value else None
 
 
 def checked(turns: tuple[Turn, ...], name: str) -> tuple[Turn, ...]:
     """Turns as every chat format takes them; `text.chat` looks at calls and results."""
-    if all(len(turn) == 2 and turn["role"] != "tool" for turn in turns):
+    for turn in turns:
+        if len(turn) > 2 or turn["role"] == "tool":
+            break
+    else:
         return turns
     try:
         check_messages(turns)

@@ -6,6 +6,7 @@ A thought that stands inside a reply as `<think>…</think>` or `<thought>…</t
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,8 +22,6 @@ from open_exaone.data.columns import (
     check_unread,
     format_of,
     layout_of,
-    unread,
-    watched_columns,
 )
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.pairs import read_pair
@@ -35,6 +34,7 @@ from open_exaone.verify.judge import find_judge
 from open_exaone.verify.own import check_kind_of_row, file_of, is_own
 
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}")  # such as "en"
+_HANGUL = re.compile("[가-힣]")
 MAX_CHARACTERS = 4_000_000  # of a row: a tokenizer takes some hundred bytes of memory for each
 _MAX_LAYOUTS = 1000  # that are kept: a file may give each row columns of its own
 
@@ -48,46 +48,55 @@ class RowParser:
     """
 
     def __init__(self, format: RowFormat, source: SourceConfig) -> None:
-        self._format, self._source = format, source
-        self._layouts: dict[tuple[Any, ...], tuple[Layout, list[str]]] = {}
+        self._format, self._source, self._parse = format, source, PARSERS[format]
+        self._layouts: dict[tuple[Any, ...], Layout] = {}
+        self._unread = Counter[str]()
+        self._needs_thought = source.mode == "reasoning"
 
-    def parse(self, row: Row) -> Example | RowError:
-        """What a row says."""
+    def parse(self, row: Row) -> tuple[Example | RowError, str]:
+        """What a row says, and `Example.text`, which is "" of a bad row."""
         try:
             return self._example(row)
         except BadRow as error:
-            return error.at(row)
+            return error.at(row), ""
 
-    def _example(self, row: Row) -> Example:
-        if not isinstance(row.value, dict):
+    def _example(self, row: Row) -> tuple[Example, str]:
+        if type(row.value) is not dict:
             raise BadRow("", "wrong type", f"must be an object with named fields, not {short(row.value)}")
-        layout, watched = self._layout(row.value)
+        layout = self._layouts.get(key := tuple(row.value)) or self._new(key)
         columns = Columns(row.value, layout)
-        _check_format(columns, self._format)
-        if watched or layout.rivals:
-            check_unread(columns, watched, self._format)
-        content = PARSERS[self._format](columns, row, self._source)
-        example = Example(content, _id(columns), _domain(columns, self._source))
-        if self._source.mode == "reasoning" and not example.has_thought:
+        if format_of(columns) != self._format:
+            _check_format(columns, self._format)
+        if layout.watched or layout.rivals:
+            check_unread(columns, self._format)
+        content = self._parse(columns, row, self._source)
+        names = layout.names
+        id = _id(columns) if "id" in names else None
+        domain = _domain(columns, self._source) if "domain" in names else self._source.domain
+        example = Example(content, id, domain)
+        if self._needs_thought and not example.has_thought:
             raise BadRow("", "no thought", "has no thought, and its source is in reasoning mode")
-        _check_text(example)
-        return example
+        text = example.text
+        _check_text(content, text)
+        if layout.unread and self._format != "problems":
+            for name in layout.unread:
+                self._unread[name] += 1
+        return example, text
 
-    def _layout(self, value: Mapping[Any, Any]) -> tuple[Layout, list[str]]:
-        key = tuple(value)
-        if (found := self._layouts.get(key)) is None:
-            if len(self._layouts) >= _MAX_LAYOUTS:
-                self._layouts.clear()
-            layout = layout_of(key, self._source)
-            found = layout, watched_columns(key, layout, self._format, self._source.ignore)
-            self._layouts[key] = found
-        return found
+    @property
+    def unread(self) -> Counter[str]:
+        """The columns that nothing reads, by the good rows that have them; a problem's are its metadata."""
+        return self._unread
+
+    def _new(self, key: tuple[Any, ...]) -> Layout:
+        if len(self._layouts) >= _MAX_LAYOUTS:
+            self._layouts.clear()
+        layout = self._layouts[key] = layout_of(key, self._source, self._format)
+        return layout
 
 
 def _check_format(columns: Columns, format: RowFormat) -> None:
     found = format_of(columns)
-    if found == format:
-        return
     needs = [needed for known, needed in NEEDS if known == format]
     if any(all(columns.get(field) is not None for field in needed) for needed in needs):  # of both formats
         return
@@ -101,10 +110,10 @@ def _check_format(columns: Columns, format: RowFormat) -> None:
         raise BadRow("", "mixed schema", why, "put it into a source of its own")
 
 
-def _check_text(example: Example) -> None:
-    size = len(text := example.text)
-    if isinstance(example.content, Conversation | Pair):
-        size += sum(map(num_characters, example.content.values))
+def _check_text(content: Content, text: str) -> None:
+    size = len(text)
+    if type(content) in (Conversation, Pair) and (values := content.values):  # type: ignore[union-attr]  # both have them
+        size += sum(map(num_characters, values))
     if size > MAX_CHARACTERS:
         why = f"has {size:,} characters, more than {MAX_CHARACTERS:,}"
         raise BadRow("", "too large", why, "split it into several rows")
@@ -122,7 +131,7 @@ def _id(columns: Columns) -> str | None:
 
 
 def _domain(columns: Columns, source: SourceConfig) -> str | None:
-    value = columns.get("domain") if "domain" in source.fields else None
+    value = columns.get("domain")
     return source.domain if value is None else encodable(str(value)[:100])
 
 
@@ -148,14 +157,15 @@ def _pairs(columns: Columns, row: Row, source: SourceConfig) -> Pair:
 def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
     check_depth(columns.value)
     question = read_question(columns)
-    options = find_options(columns.get("options"), columns.column_name("options"))
+    names = columns.layout.names
+    options = find_options(columns.get("options"), columns.column_name("options")) if "options" in names else None
     found = find_answer(
         columns.get("answer"), columns.get("solution"), options, columns.column_name("answer"), source.first_option
     )
-    names = unread(columns.value, "problems", source)
-    metadata = {str(name): value for name, value in columns.value.items() if name in names and value is not None}
-    metadata |= _metadata(columns)
-    thought, reply = (_text_or_none(columns, field) for field in ("thought", "reply"))
+    metadata = {name: value for name in columns.layout.unread if (value := columns.value[name]) is not None}
+    if "metadata" in names:
+        metadata |= _metadata(columns)
+    thought, reply = _text_or_none(columns, "thought"), _text_or_none(columns, "reply")
     if found.worked is not None and reply is None:
         turn = reply_turn(found.worked, columns.column_name("solution"), thought)
         thought, reply = turn.get("reasoning_content"), str(turn["content"])
@@ -166,7 +176,7 @@ def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
     is_code = isinstance(language, str) and _LANGUAGE_CODE.fullmatch(language) is not None
     if language is not None and not is_code:
         metadata[columns.column_name("language")] = language  # a programming language, say
-    is_korean = any("가" <= character <= "힣" for character in question)
+    is_korean = not question.isascii() and _HANGUL.search(question) is not None
     return Problem(
         id=_id(columns) or f"{row.file}:{row.number}",
         task=source.domain or (task if isinstance(task, str) and task else "problems"),
@@ -190,9 +200,9 @@ def _metadata(columns: Columns) -> dict[str, Any]:
 
 def _verifier(columns: Columns, source: SourceConfig) -> str | None:
     """The verifier that a row names; a function in a file only where the source's `code` lists the file."""
-    kind, name = columns.get("verifier"), columns.column_name("verifier")
-    if kind is None:
+    if (kind := columns.get("verifier")) is None:
         return None
+    name = columns.column_name("verifier")
     if not isinstance(kind, str):
         raise BadRow(name, "wrong type", f"must be a text, not {short(kind)}")
     try:

@@ -8,8 +8,8 @@ docs/data.md lists the formats, and the names of columns that are known.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import Row, RowError
@@ -28,8 +28,7 @@ class BadRow(Exception):
         return RowError(row.file, row.number, self.field, self.reason, self.why, self.fix, row.unit)
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(NamedTuple):
     """Turns that end in a reply."""
 
     messages: tuple[Turn, ...]
@@ -45,8 +44,7 @@ class Conversation:
         return _values(self.messages, self.tools)
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """A prompt with a reply that is wanted and one that is not."""
 
     prompt: tuple[Turn, ...]
@@ -64,8 +62,7 @@ class Pair:
         return _values((*self.prompt, *self.chosen, *self.rejected), self.tools)
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """Plain text."""
 
     text: str
@@ -78,8 +75,7 @@ class Text:
 Content = Conversation | Pair | Problem | Text
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(NamedTuple):
     """A row that can be used."""
 
     content: Content
@@ -94,7 +90,7 @@ class Example:
     def renamed(self, id: str) -> "Example":
         """The same with another id."""
         content = replace(self.content, id=id) if isinstance(self.content, Problem) else self.content
-        return replace(self, content=content, id=id)
+        return self._replace(content=content, id=id)
 
     @property
     def prompt(self) -> str:
@@ -127,13 +123,23 @@ class Example:
 
 
 def _values(messages: Sequence[Turn], tools: Sequence[Mapping[str, Any]] | None) -> list[Any]:
-    results = [turn["content"] for turn in messages if not isinstance(turn["content"], str)]
-    return [*(tools or ()), *results, *(turn["tool_calls"] for turn in messages if "tool_calls" in turn)]
+    found: list[Any] = list(tools or ())
+    for turn in messages:
+        if not isinstance(turn["content"], str):
+            found.append(turn["content"])
+        if "tool_calls" in turn:
+            found.append(turn["tool_calls"])
+    return found
 
 
 def _texts_of(messages: Sequence[Turn]) -> list[Any]:
-    return [message.get(field) for message in messages for field in ("reasoning_content", "content")]
+    found = []
+    for message in messages:
+        if "reasoning_content" in message:
+            found.append(message["reasoning_content"])
+        found.append(message["content"])
+    return found
 
 
 def _join(parts: Sequence[Any]) -> str:
-    return "\n\n".join(part for part in parts if isinstance(part, str) and part)
+    return "\n\n".join([part for part in parts if type(part) is str and part])

@@ -52,8 +52,11 @@ def check_depth(value: Any, where: str = "") -> None:
     Raises:
         BadRow: they are.
     """
-    level = [value]
-    for _ in range(MAX_DEPTH):
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, _NESTED) else ()
+    level = [item for item in items if isinstance(item, _NESTED)]
+    if not level:
+        return
+    for _ in range(MAX_DEPTH - 1):
         inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, _NESTED))
         level = [item for items in inner for item in items if isinstance(item, _NESTED)]
         if not level:

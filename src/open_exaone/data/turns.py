@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from open_exaone.base.config import short
@@ -43,7 +44,7 @@ def read_turns(value: Any, name: str) -> tuple[Turn, ...]:
         raise BadRow(name, "empty", "holds no turn")
     turns: list[Turn] = []
     for index, turn in enumerate(value):
-        if type(turn) is dict and len(turn) == 2 and _is_plain(turn):
+        if type(turn) is dict and len(turn) == 2 and _is_plain(turn):  # most are
             turns.append(turn)
             continue
         where = f"{name}[{index}]"
@@ -81,6 +82,8 @@ def reply_turn(text: str, name: str, thought: Any = None) -> Turn:
         BadRow: as `split_thought`; or a thought stands there twice, or nothing follows it.
     """
     inside, answer = split_thought(text, name)
+    if thought is None and inside is None and answer and not answer.isspace():
+        return {"role": "assistant", "content": answer}
     if thought is not None and not isinstance(thought, str):
         raise BadRow(name, "wrong type", f"its thought must be a text, not {short(thought)}")
     if thought and inside is not None:
@@ -100,7 +103,7 @@ def split_thought(text: str, name: str) -> tuple[str | None, str]:
     Raises:
         BadRow: a thought is opened and never closed, or which tag closes it cannot be known.
     """
-    if "<" not in text:
+    if not _may_hold_tags(text):
         return None, text
     opened = _OPEN.match(text)
     closing = None if opened else _CLOSING_LINE.search(text)
@@ -127,29 +130,43 @@ def check_order(turns: Sequence[Turn], name: str, *, ends_in_reply: bool) -> Non
         BadRow: a system turn is not the first, a turn follows one of its own role, a tool's result has no call
             before it, or there is no reply at the end.
     """
-    roles = [turn["role"] for turn in turns]
+    if fault := _order_fault(tuple([turn["role"] for turn in turns]), ends_in_reply):
+        field, reason, why = fault
+        raise BadRow(name + field, reason, why)
+
+
+@lru_cache(maxsize=1024)
+def _order_fault(roles: tuple[str, ...], ends_in_reply: bool) -> tuple[str, str, str] | None:
+    """What is wrong with an order of roles: the field behind the column, the reason, and why."""
     if ends_in_reply and "assistant" not in roles:
-        raise BadRow(name, "no assistant turn", "has no assistant turn: nothing can be learned from it")
+        return "", "no assistant turn", "has no assistant turn: nothing can be learned from it"
     before: str | None = None
     for index, role in enumerate(roles):
-        where = f"{name}[{index}].role"
+        why = ""
         if role == "system" and index > 0:
-            raise BadRow(where, "wrong role", "is system; only the first turn may be")
-        if role == "assistant" and before in (None, "system"):
-            raise BadRow(where, "wrong role", "is assistant, before any turn of the user")
-        if role == "tool" and before not in ("assistant", "tool"):
-            raise BadRow(where, "wrong role", "is tool, and no assistant turn stands before it")
-        if role == "user" and before == "tool":
-            raise BadRow(where, "wrong role", "is user, where the assistant must take up a tool's result")
-        if role == before and role != "tool":
-            raise BadRow(where, "wrong role", f"is {role} a second time in a row; join the two turns")
+            why = "is system; only the first turn may be"
+        elif role == "assistant" and before in (None, "system"):
+            why = "is assistant, before any turn of the user"
+        elif role == "tool" and before not in ("assistant", "tool"):
+            why = "is tool, and no assistant turn stands before it"
+        elif role == "user" and before == "tool":
+            why = "is user, where the assistant must take up a tool's result"
+        elif role == before and role != "tool":
+            why = f"is {role} a second time in a row; join the two turns"
+        if why:
+            return f"[{index}].role", "wrong role", why
         before = role
+    last = f"[{len(roles) - 1}].role"
     if ends_in_reply and before != "assistant":
-        raise BadRow(
-            f"{name}[{len(turns) - 1}].role", "wrong role", f"is {before}; the last turn must be the assistant's"
-        )
+        return last, "wrong role", f"is {before}; the last turn must be the assistant's"
     if not ends_in_reply and before == "assistant":
-        raise BadRow(f"{name}[{len(turns) - 1}].role", "wrong role", "is assistant; a prompt ends in the user's turn")
+        return last, "wrong role", "is assistant; a prompt ends in the user's turn"
+    return None
+
+
+def _may_hold_tags(text: str) -> bool:
+    """Whether a text may hold a tag of a thought; quickly, as most hold none."""
+    return "<" in text and ("think>" in text or "thought>" in text)
 
 
 def _is_plain(turn: Mapping[str, Any]) -> bool:
@@ -157,7 +174,9 @@ def _is_plain(turn: Mapping[str, Any]) -> bool:
     content, role = turn.get("content"), turn.get("role")
     if type(content) is not str or not content or content.isspace():
         return False
-    return role == "user" or role == "system" or (role == "assistant" and "<" not in content)
+    if role == "assistant":
+        return "<" not in content or not _may_hold_tags(content)
+    return role == "user" or role == "system"
 
 
 def _is_call(turn: Mapping[str, Any]) -> bool:
