@@ -312,6 +312,13 @@ REFUSED = {
     ),
     "tools that are no JSON": ({**TALK, "tools": "weather"}, "tools"),
     "a history of texts": ({"instruction": "Q", "output": "A", "history": ["Q1", "A1"]}, "history[0]"),
+    "a history beside whole conversations": (
+        {"chosen": [Q, A], "rejected": [Q, B], "history": [["Q1", "A1"]]},
+        "history",
+    ),
+    "an input beside whole conversations": ({"messages": [Q, A], "rejected_response": "B", "input": "more"}, "input"),
+    "a name that is no text": ({"messages": [{**Q, "name": ["ann"]}, A]}, "messages[0].name"),
+    "a thought that is no text": ({"messages": [Q, {**A, "thinking": ["T"]}]}, "messages[1].thinking"),
     "input beside turns": ({"prompt": [Q], "input": "more", "completion": "A"}, "input"),
     "tools of 5 million characters": ({**TALK, "tools": [{**WEATHER, "description": "x" * 5_000_000}]}, ""),
     "a result of 5 million characters": (
@@ -327,7 +334,7 @@ def test_what_is_not_read_is_refused_with_its_line_and_field(tmp_path, name):
     path = write_rows(tmp_path / "rows.jsonl", [row])
     [error] = check(path).bad
     assert (error.number, error.field) == (1, field)
-    kind = "preference" if "chosen" in row else "rl" if "question" in row else "sft"
+    kind = "preference" if {"chosen", "rejected_response"} & row.keys() else "rl" if "question" in row else "sft"
     with pytest.raises(DataError) as raised:
         prepare(DataConfig(sources=(SourceConfig(path=path),)), TOKENIZER, tmp_path / "out", kind=kind, max_tokens=99)
     assert str(raised.value).startswith(str(error))
@@ -337,6 +344,17 @@ def test_what_is_not_read_is_refused_with_its_line_and_field(tmp_path, name):
 def test_columns_can_be_ignored(tmp_path, name):
     row, field = REFUSED[name]
     assert check(SourceConfig(path=write_rows(tmp_path / "rows.jsonl", [row]), ignore=(field,))).good == 1
+
+
+@pytest.mark.parametrize("depth", [90, 400])
+@pytest.mark.parametrize("name", ["images", "history", "tools", "system", "input", "thought", "label", "functions"])
+def test_columns_of_any_depth_break_nothing(tmp_path, name, depth):
+    value = []
+    for _ in range(depth):
+        value = [value, None]
+    row = {"prompt": "Q", "completion": "A", "tools": [WEATHER], name: value}
+    report = check(write_rows(tmp_path / "rows.jsonl", [row]))
+    assert report.rows == 1
 
 
 def test_every_field_can_be_named(tmp_path):

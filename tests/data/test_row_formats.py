@@ -293,7 +293,21 @@ anything = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["role", "content", "from", "value", "type", "text", "tool_calls", "thinking", "name"]),
+            st.sampled_from(
+                [
+                    "role",
+                    "content",
+                    "from",
+                    "value",
+                    "type",
+                    "text",
+                    "tool_calls",
+                    "thinking",
+                    "name",
+                    "weight",
+                    "function_call",
+                ]
+            ),
             inner,
         )
     ),

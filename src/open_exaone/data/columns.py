@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from open_exaone.base.config import short
 from open_exaone.data.config import KNOWN, SourceConfig
 from open_exaone.data.rows import BadRow
+from open_exaone.data.tools import check_depth
 
 RowFormat = Literal["messages", "prompt_completion", "pairs", "problems", "text"]
 # What a row of each format needs; the first line that a row's columns make is its format.
@@ -117,11 +118,11 @@ def some_text(value: Any, name: str) -> str:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a value says nothing: null, a blank text, or a list or an object of such values."""
+    """Whether a value says nothing: null, a blank text, or a list of such or empty values."""
     if isinstance(value, str):
-        return not value.strip()
+        return not value or value.isspace()
     if isinstance(value, list | tuple):
-        return all(is_empty(item) for item in value[:100]) and len(value) <= 100
+        return all(item is None or item in ("", [], {}) for item in value)
     return value is None or value == {}
 
 
@@ -135,8 +136,10 @@ def layout_of(columns: Collection[Any], source: SourceConfig, format: RowFormat 
             names[field] = (source.fields[field],)
             continue
         found = tuple(name for name in known if {name, name.split(".")[0]} & present and name not in claimed)
-        if field == "input" and found:
-            found = tuple(name for name in found if name not in names.get("prompt", ())[:1])
+        if field == "prompt" and len(found) > 1:
+            found = tuple(name for name in found if name != "input")  # which is then what stands behind the prompt
+        if field == "input":
+            found = tuple(name for name in found if name not in names.get("prompt", ()))
         if found:
             names[field] = found
     formats = tuple(line for line in NEEDS if all(field in names for field in line[1]))
@@ -196,9 +199,10 @@ def check_unread(columns: Columns, format: RowFormat) -> None:
 
 
 def _check_rivals(columns: Columns, field: str) -> None:
-    names = [name for name in columns.layout.names[field] if name not in ("input", "context")]
+    names = columns.layout.names[field]
     held = [(name, value) for name in names if not is_empty(value := look_up(columns.value, name))]
     for name, value in held[1:]:
+        check_depth(value, name)
         if value != held[0][1]:
             fix = f"name the one to read in fields: {{{field} = …}}, and list the other in the source's `ignore`"
             raise BadRow(name, "two columns", f"and {held[0][0]} both hold the {field}, and differ", fix)

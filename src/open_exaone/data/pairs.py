@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from open_exaone.data.columns import Columns
+from open_exaone.data.columns import Columns, is_empty
 from open_exaone.data.prompts import behind_system, checked, read_prompt, read_reply, tools_of
 from open_exaone.data.rows import BadRow, Pair, Turn
 from open_exaone.data.turns import check_order, read_turns
@@ -35,6 +35,7 @@ def _sides(columns: Columns) -> tuple[tuple[Turn, ...], tuple[Turn, ...], tuple[
         turns = read_turns(columns.get("messages"), columns.column_name("messages"))
         rejected = read_reply(values["rejected"], columns, "rejected")
         whole = rejected[0]["role"] != "assistant"
+        _check_said(columns, turns)
         return _split(behind_system(turns, columns), rejected if whole else (*turns[:-1], *rejected), columns)
     chosen, rejected = (read_reply(values[field], columns, field) for field in ("chosen", "rejected"))
     if chosen[0]["role"] == rejected[0]["role"] == "assistant":
@@ -62,8 +63,11 @@ def _split(
 
 def _check_said(columns: Columns, turns: tuple[Turn, ...]) -> None:
     """Whole conversations stand beside a prompt in many sets; it must be theirs, as they alone are learned."""
-    value = columns.get("prompt")
-    name = columns.column_name("prompt")
+    for field in ("history", "input"):
+        if not is_empty(columns.get(field)):
+            why = "is not read beside whole conversations, which hold their own prompt"
+            raise BadRow(columns.column_name(field), "not read", why, "list it in the source's `ignore`")
+    value, name = columns.get("prompt"), columns.column_name("prompt")
     said = [turn["content"].strip() for turn in turns if isinstance(turn["content"], str)]
     asked = (
         [value] if isinstance(value, str) else [turn["content"] for turn in read_turns(value, name)] if value else []

@@ -211,8 +211,10 @@ def _turn(turn: Any, where: str) -> Turn:
         read = _assistant(turn, content_field, where)
     else:
         read = _other(turn, role, content_field, where)
-    if turn.get("name") is not None:
-        read["name"] = turn["name"]
+    if name := turn.get("name"):
+        if not isinstance(name, str):
+            raise BadRow(f"{where}.name", "wrong type", f"must be a text, not {short(name)}")
+        read["name"] = name
     return read if is_learned else {**read, "train": False}
 
 
@@ -281,6 +283,8 @@ def _is_learned(turn: Mapping[str, Any], role: str, where: str) -> bool:
 
 def _thought(turn: Mapping[str, Any], where: str) -> Any:
     given = [field for field in THOUGHT_FIELDS if turn.get(field)]
+    if other := next((field for field in given if not isinstance(turn[field], str)), None):
+        raise BadRow(f"{where}.{other}", "wrong type", f"must be a text, not {short(turn[other])}")
     if any(turn[field] != turn[given[0]] for field in given):
         raise BadRow(where, "two thoughts", f"has different thoughts, {' and '.join(given)}", "leave one out")
     return turn[given[0]] if given else None
