@@ -112,8 +112,9 @@ def _check_format(columns: Columns, format: RowFormat) -> None:
 
 def _check_text(content: Content, text: str) -> None:
     size = len(text)
-    if type(content) in (Conversation, Pair) and (values := content.values):  # type: ignore[union-attr]  # both have them
-        size += sum(map(num_characters, values))
+    if isinstance(content, Conversation | Pair):
+        for value in content.values:
+            size += num_characters(value)
     if size > MAX_CHARACTERS:
         why = f"has {size:,} characters, more than {MAX_CHARACTERS:,}"
         raise BadRow("", "too large", why, "split it into several rows")

@@ -111,15 +111,13 @@ class Example(NamedTuple):
     def text(self) -> str:
         """All that it says, a blank line between its parts: what is searched for benchmark items."""
         content = self.content
-        match content:
-            case Text():
-                return content.text
-            case Problem():
-                return _join([content.question, content.thought, content.reply or content.answer])
-            case Pair():
-                return _join(_texts_of((*content.prompt, *content.chosen, *content.rejected)))
-            case Conversation():
-                return _join(_texts_of(content.messages))
+        if type(content) is Conversation:
+            return _join(_texts_of(content.messages))
+        if type(content) is Problem:
+            return _join([content.question, content.thought, content.reply or content.answer])
+        if type(content) is Pair:
+            return _join(_texts_of((*content.prompt, *content.chosen, *content.rejected)))
+        return content.text if isinstance(content, Text) else ""
 
 
 def _values(messages: Sequence[Turn], tools: Sequence[Mapping[str, Any]] | None) -> list[Any]:

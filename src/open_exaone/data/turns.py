@@ -42,11 +42,13 @@ def read_turns(value: Any, name: str) -> tuple[Turn, ...]:
         raise BadRow(name, "wrong type", f"must be a list of turns, not {short(value)}")
     if not value:
         raise BadRow(name, "empty", "holds no turn")
+    for turn in value:
+        if type(turn) is not dict or len(turn) != 2 or not _is_plain(turn):
+            break
+    else:  # most conversations
+        return tuple(value)
     turns: list[Turn] = []
     for index, turn in enumerate(value):
-        if type(turn) is dict and len(turn) == 2 and _is_plain(turn):  # most are
-            turns.append(turn)
-            continue
         where = f"{name}[{index}]"
         read = _turn(turn, where)
         if _is_call(turn) and turns and turns[-1]["role"] == "assistant":
@@ -174,9 +176,7 @@ def _is_plain(turn: Mapping[str, Any]) -> bool:
     content, role = turn.get("content"), turn.get("role")
     if type(content) is not str or not content or content.isspace():
         return False
-    if role == "assistant":
-        return "<" not in content or not _may_hold_tags(content)
-    return role == "user" or role == "system"
+    return role == "user" or role == "system" or (role == "assistant" and not _may_hold_tags(content))
 
 
 def _is_call(turn: Mapping[str, Any]) -> bool:
