@@ -121,6 +121,11 @@ def test_a_pair_is_one_example_of_two_documents(made):
         _ = prepared.documents
 
 
+def test_columns_that_nothing_reads_are_in_the_manifest(made):
+    [source] = made("sft", [TALK, {**TALK, "source": "x"}, {**TALK, "source": "x", "tags": []}]).manifest["sources"]
+    assert source["unread"] == {"source": 2, "tags": 1}
+
+
 def test_pairs_of_which_one_reply_is_left_are_dropped_and_counted(made):
     long = {"prompt": "Q", "chosen": "a" * 50 + "b", "rejected": "a" * 50 + "c"}
     thoughts = {"prompt": "Q", "chosen": "<think>\nT\n</think>\n\nA", "rejected": "<think>\nU\n</think>\n\nA"}

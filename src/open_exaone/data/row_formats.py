@@ -80,7 +80,8 @@ class RowParser:
         _check_text(content, text)
         if layout.unread and self._format != "problems":
             for name in layout.unread:
-                self._unread[name] += 1
+                if name in self._unread or len(self._unread) < _MAX_LAYOUTS:
+                    self._unread[name] += 1
         return example, text
 
     @property
