@@ -80,3 +80,14 @@ def test_did_you_mean_names_at_most_three_and_compares_no_long_name() -> None:
     assert did_you_mean("lr", ("matrix_learning_rate", "learning_rate")) == '; did you mean "learning_rate"?'
     assert did_you_mean("math", [f"math_{number}" for number in range(9)]).count('"') == 6
     assert did_you_mean("x" * 1_000_000, ("math_500",)) == "."
+
+
+def test_bytes_that_are_not_utf_8_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"--out: .*caf.udce9.*: is not UTF-8 text"):
+        validate(Plain, {"name": "caf\udce9"}, "--out")
+
+
+class Plain(Config):
+    """One text."""
+
+    name: str

@@ -48,6 +48,23 @@ def steers(text: str) -> bool:
     return printable(text) != text
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp949", "utf-8"])
+def test_any_terminal_takes_what_is_printed(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(title="값 ½ 🙂")
+    table.add_row("✓ — …")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    console = Console(file=stream, width=60)
+    for item in ("값 ½ 🙂", Text("✓ …", style="red"), table):
+        console.print(item)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    output.say("값 ½ 🙂 —")
+    output.say_error("값 ½ 🙂 —")
+    stream.flush()
+    shown = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]  # it is a BytesIO
+    assert ("값" in shown) == (encoding in ("cp949", "utf-8")) and ("½" in shown) == (encoding != "ascii")
+
+
 @pytest.mark.parametrize("text", STEERING)
 def test_a_console_prints_no_foreign_escapes(text: str) -> None:
     table = Table(title=text)

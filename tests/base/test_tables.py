@@ -53,6 +53,24 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
             assert values(path) == ROWS, path.name
 
 
+def test_a_key_or_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"a": 1, "a": 1}\n{"a": {"b": 1, "c": [{"d": 1, "d": 2}]}}\n{"a": {"a": 1}, "b": 1}\n'
+    )
+    first, second, third = read_table(tmp_path / "a.jsonl")
+    assert isinstance(first, RowError) and isinstance(second, RowError) and isinstance(third, Row)
+    assert "line 1: is not valid JSON: the key 'a' stands twice" in str(first) and "'d' stands twice" in str(second)
+    (tmp_path / "a.json").write_text('[{"a": 1}, {"a": 1, "b": 1, "a": 1}]')
+    (tmp_path / "a.csv").write_text("a,b,a\n1,2,3\n")
+    for name, fault in (("a.json", "item 2: the key 'a' stands twice"), ("a.csv", "line 1: names 'a' twice")):
+        with pytest.raises(DataError, match=fault):
+            list(read_table(tmp_path / name))
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table([[1], [2]], names=["a", "a"]), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="the column 'a' stands twice"):
+        list(read_table(tmp_path / "a.parquet"))
+
+
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
 def test_parquet_and_arrow_give_the_same_rows(name: str, tmp_path: Path) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")

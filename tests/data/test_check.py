@@ -7,7 +7,9 @@ from doubles import make_tokenizer
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.data.check import check
 from open_exaone.data.config import SourceConfig
+from open_exaone.data.examples import open_examples
 from open_exaone.data.repeats import Repeats
+from open_exaone.data.rows import Example
 
 
 def test_every_bad_row_is_reported_with_its_line(tmp_path):
@@ -41,11 +43,21 @@ def test_an_id_that_comes_again_is_bad_wherever_it_stands(tmp_path):
     assert "is the id of row 4 too" in report.bad[1].why
 
 
-def test_ids_of_files_of_one_source_are_compared(tmp_path):
-    for name in ("a.jsonl", "b.jsonl"):
-        write_rows(tmp_path / name, [{**PROBLEM, "id": "x"}])
-    [error] = check(str(tmp_path)).bad
-    assert (error.file, error.number) == (str(tmp_path / "b.jsonl"), 1)
+def test_an_id_may_stand_in_several_files_unless_the_source_forbids_it(tmp_path):
+    for name, ids in (("a", "xy"), ("b", "xyx"), ("c", "zz")):
+        write_rows(tmp_path / f"{name}.jsonl", [{**PROBLEM, "id": id} for id in ids])
+
+    def bad(**settings):
+        report = check(SourceConfig(path=str(tmp_path), **settings))
+        return [(error.file.rpartition("/")[2], error.number, error.field) for error in report.bad]
+
+    assert bad() == [("b.jsonl", 3, "id"), ("c.jsonl", 2, "id")]
+    assert bad(unique_ids="source") == [("b.jsonl", 1, "id"), ("b.jsonl", 2, "id"), *bad()]
+    opened = open_examples(SourceConfig(path=str(tmp_path)))
+    ids = [
+        parsed.result.content.id for chunk in opened.chunks for parsed in chunk if isinstance(parsed.result, Example)
+    ]
+    assert ids == ["x", "y", "x#3", "y#4", "z"]
 
 
 def test_an_empty_file_is_bad(tmp_path):
@@ -64,7 +76,7 @@ def test_columns_that_nobody_knows_are_told(tmp_path):
         check(path)
     report = check(SourceConfig(path=path, fields={"question": "Question", "answer": "Gold"}))
     assert report.good == 1
-    assert check(write_rows(tmp_path / "more.jsonl", [{**TALK, "source": "x"}])).unused == {"source": 1}
+    assert check(write_rows(tmp_path / "more.jsonl", [{**TALK, "source": "x"}])).unread == {"source": 1}
 
 
 def test_with_a_tokenizer_single_tokens_and_long_rows_are_bad(tmp_path):

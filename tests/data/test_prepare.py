@@ -121,6 +121,32 @@ def test_a_pair_is_one_example_of_two_documents(made):
         _ = prepared.documents
 
 
+def test_columns_that_nothing_reads_are_in_the_manifest(made):
+    [source] = made("sft", [TALK, {**TALK, "source": "x"}, {**TALK, "source": "x", "tags": []}]).manifest["sources"]
+    assert source["unread"] == {"source": 2, "tags": 1}
+
+
+def test_pairs_of_which_one_reply_is_left_are_dropped_and_counted(made):
+    long = {"prompt": "Q", "chosen": "a" * 50 + "b", "rejected": "a" * 50 + "c"}
+    thoughts = {"prompt": "Q", "chosen": "<think>\nT\n</think>\n\nA", "rejected": "<think>\nU\n</think>\n\nA"}
+    cut = made("preference", [PAIR, long], max_tokens=45, too_long="truncate", name="cut")
+    assert len(cut.pairs) == 1 and cut.manifest["sources"][0]["dropped"] == {"same replies": 1}
+    plain = made("preference", [PAIR, thoughts], source={"mode": "non_reasoning"}, name="plain")
+    assert len(plain.pairs) == 1 and plain.manifest["sources"][0]["dropped"] == {"same replies": 1}
+    assert len(made("preference", [PAIR, thoughts], name="whole").pairs) == 2
+
+
+@pytest.mark.parametrize("kind", ["sft", "preference", "pretrain"])
+def test_a_reply_that_is_cut_has_no_end(made, kind):
+    rows = {"sft": TALK, "preference": PAIR, "pretrain": TEXT}
+    whole = made(kind, [rows[kind]], name="whole")
+    documents = [*whole.pairs[0]] if kind == "preference" else [*whole.documents]
+    ends = [max(index for index, id in enumerate(one.ids) if id == TOKENIZER.end_id) for one in documents]
+    cut = made(kind, [rows[kind]], max_tokens=min(ends), too_long="truncate", name="cut")
+    documents = [*cut.pairs[0]] if kind == "preference" else [*cut.documents]
+    assert all(one.ids[-1] != TOKENIZER.end_id and len(one.ids) == min(ends) for one in documents)
+
+
 def test_problems_come_back_as_they_were(made):
     rows = [{**PROBLEM, "id": "a", "level": 3}, {"question": "몇 개?", "answer": "2"}]
     prepared = made("rl", rows)

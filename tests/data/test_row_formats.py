@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from data.made_up import COMPLETION, PAIR, PROBLEM, TALK, TEXT, THOUGHT
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import Row, RowError
-from open_exaone.data.config import SourceConfig
-from open_exaone.data.row_formats import KNOWN, NEEDS, detect_format, parse_row
+from open_exaone.data.columns import FORMATS, detect_format
+from open_exaone.data.config import KNOWN, SourceConfig
+from open_exaone.data.row_formats import RowParser
 from open_exaone.data.rows import Conversation, Example, Pair, Text
 
 USER, REPLY = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
@@ -22,9 +23,9 @@ THINKS = {**REPLY, "reasoning_content": "T"}
 
 def parse(value, **settings):
     source = SourceConfig(path="rows.jsonl", **settings)
-    format = detect_format(value, source.fields) if source.format == "auto" else source.format
+    format = detect_format(value, source) if source.format == "auto" else source.format
     assert format is not None
-    return parse_row(Row("rows.jsonl", 7, value), format, source)
+    return RowParser(format, source).parse(Row("rows.jsonl", 7, value))[0]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def parse(value, **settings):
     ],
 )
 def test_a_row_of_each_format_is_known_and_read(value, format, content):
-    assert detect_format(value, {}) == format
+    assert detect_format(value, SourceConfig(path="x")) == format
     assert parse(value).content == content
 
 
@@ -222,7 +223,9 @@ def turns(*roles):
             "two thoughts",
         ),
         ({"messages": [USER, {**REPLY, "tool_calls": [{}]}]}, "messages[1].tool_calls[0]", "malformed turn"),
-        ({"messages": [USER, REPLY], "tools": "t"}, "tools", "wrong type"),
+        ({"messages": [USER, REPLY], "tools": "t"}, "tools", "not JSON"),
+        ({"messages": [USER, REPLY], "tools": 5}, "tools", "wrong type"),
+        ({"messages": [USER, REPLY], "tools": ["1"]}, "tools[0]", "wrong type"),
         ({"messages": [USER, {**REPLY, "content": "\ud83d"}]}, "", "not Unicode"),
         ({"prompt": "", "completion": "A"}, "prompt", "empty"),
         ({"prompt": [USER, REPLY], "completion": "A"}, "prompt[1].role", "wrong role"),
@@ -249,10 +252,17 @@ def test_a_bad_row_is_named_with_its_field(value, field, reason):
     assert str(error).startswith("rows.jsonl: line 7: ")
 
 
+def test_a_results_name_and_call_reach_the_template():
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {}}}
+    result = {"role": "tool", "name": "f", "tool_call_id": "c1", "content": "5"}
+    row = {"messages": [{**USER, "name": "ann"}, {**REPLY, "tool_calls": [call]}, result, REPLY]}
+    assert parse(row).content.messages == ({**USER, "name": "ann"}, {**REPLY, "tool_calls": [call]}, result, REPLY)
+
+
 def test_a_row_of_another_format_is_bad():
     for format, row in (("messages", PAIR), ("pairs", TALK), ("problems", TEXT), ("text", TALK)):
         assert parse(row, format=format).reason == "mixed schema"
-    for format in NEEDS:
+    for format in FORMATS:
         assert parse({"other": 1}, format=format).reason == "missing field"
         assert parse([1], format=format).reason == "wrong type"
 
@@ -283,7 +293,21 @@ anything = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["role", "content", "from", "value", "type", "text", "tool_calls", "thinking", "name"]),
+            st.sampled_from(
+                [
+                    "role",
+                    "content",
+                    "from",
+                    "value",
+                    "type",
+                    "text",
+                    "tool_calls",
+                    "thinking",
+                    "name",
+                    "weight",
+                    "function_call",
+                ]
+            ),
             inner,
         )
     ),
@@ -292,7 +316,7 @@ anything = st.recursive(
 columns = st.sampled_from(list(KNOWN)).flatmap(lambda field: st.sampled_from(KNOWN[field] or (field,)))
 
 
-@given(st.dictionaries(columns, anything, max_size=5), st.sampled_from(list(NEEDS)))
+@given(st.dictionaries(columns, anything, max_size=5), st.sampled_from(list(FORMATS)))
 def test_no_row_breaks_the_parser(value, format):
     result = parse(value, format=format)
     assert isinstance(result, Example | RowError)

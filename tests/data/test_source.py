@@ -33,7 +33,13 @@ def test_folders_and_patterns_give_their_files_in_order(tmp_path):
     for name in ("b/1.jsonl", "a.jsonl", "c.json", "notes.txt", ".cache/x.jsonl"):
         write_rows(tmp_path / name, [{"text": name}])
     assert [value["text"] for _, value in values(tmp_path)] == ["a.jsonl", "b/1.jsonl", "c.json"]
-    assert [file.path.name for file in find_files(f"{tmp_path}/*.jsonl")] == ["a.jsonl"]
+    for pattern, names in (
+        ("*.jsonl", ["a.jsonl"]),
+        ("*/1.jsonl", ["b/1.jsonl"]),
+        ("[a-c]/*", ["b/1.jsonl"]),
+        ("**/*.jsonl", [".cache/x.jsonl", "a.jsonl", "b/1.jsonl"]),
+    ):
+        assert [str(file.path.relative_to(tmp_path)) for file in find_files(f"{tmp_path}/{pattern}")] == names
 
 
 @pytest.mark.parametrize(

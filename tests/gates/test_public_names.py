@@ -35,14 +35,36 @@ COMMANDS = {
     ],
     "convert": ["SOURCE", "TARGET", "--to", "--dtype", "--adapter"],
     "data check": [
-        *("SOURCES", "--format", "--field", "--config", "--split", "--tokenizer", "--max-tokens", "--limit", "--all"),
+        *(
+            "SOURCES",
+            "--format",
+            "--field",
+            "--ignore",
+            "--config",
+            "--split",
+            "--tokenizer",
+            "--max-tokens",
+            "--limit",
+            "--all",
+        ),
         "--out",
     ],
     "data decontaminate": [
         *("SOURCE", "--against", "--out", "--rows", "--report", "--seed", "--samples", "--config", "--split"),
     ],
     "data stats": [
-        *("SOURCES", "--tokenizer", "--format", "--field", "--domain", "--config", "--split", "--limit", "--out"),
+        *(
+            "SOURCES",
+            "--tokenizer",
+            "--format",
+            "--field",
+            "--ignore",
+            "--domain",
+            "--config",
+            "--split",
+            "--limit",
+            "--out",
+        ),
     ],
     "doctor": [],
     "eval": [

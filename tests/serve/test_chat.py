@@ -65,6 +65,12 @@ def test_a_number_asks_that_problem_and_shows_thought_answer_and_verdict() -> No
     assert shown.index("twice 2") < shown.index("It is 4.") < shown.index("correct: compared")
 
 
+def test_a_line_in_another_encoding_is_refused_in_one_sentence() -> None:
+    model = Model()
+    shown = talk(model, "caf\udce9", "1")
+    assert shown.count("not in the terminal's encoding") == 1 and len(model.asked) == 1
+
+
 def test_the_thought_is_dimmed_and_the_answer_is_not() -> None:
     shown = talk(Model(), "2", color=True)
     assert "\x1b[2mtwice 2\x1b[0m\nIt is 4.\n" in shown

@@ -28,6 +28,7 @@ MAX_TOML_BYTES = 1 << 20  # a recipe has thousands
 MAX_FAULTS = 20  # that one error lists
 MAX_COMPARED = 80  # characters of a name
 # Reading a key takes time with the square of its parts; no key of ours has more than six.
+_SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte of a file's name or an argument that is not UTF-8
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
 
@@ -103,8 +104,14 @@ def validate(schema: type[AnyConfig], values: dict[str, Any], source: str) -> An
     Raises:
         ConfigError: names the source, and for each mistake the key, the value and what is allowed.
     """
+    text = json.dumps(values, default=str, ensure_ascii=False)
+    if not text.isascii() and (other := _SURROGATE.search(text)):
+        found = short_text(
+            text[max(0, other.start() - 20) : other.end() + 20].encode("utf-8", "backslashreplace").decode()
+        )
+        raise ConfigError(f"{source}: … {found} …: is not UTF-8 text; rename the file, or write the value in UTF-8")
     try:
-        return schema.model_validate_json(json.dumps(values, default=str))  # JSON mode: a list is a tuple
+        return schema.model_validate_json(text)  # JSON mode: a list is a tuple
     except ValidationError as error:
         details = error.errors()
         within = {detail["loc"][:end] for detail in details for end in range(1, len(detail["loc"]))}

@@ -7,14 +7,14 @@ import traceback
 import warnings
 from types import TracebackType
 
-from open_exaone.base.printable import printable
+from open_exaone.base.printable import as_written, printable
 
 MAX_ERROR_CHARS = 5_000  # of one error that is printed: a file may hold a million faults
 
 
 def say(text: object = "") -> None:
     """Prints a line."""
-    print(printable(text))
+    print(as_written(printable(text), getattr(sys.stdout, "encoding", None)))
 
 
 def say_error(error: object) -> None:
@@ -22,17 +22,18 @@ def say_error(error: object) -> None:
     text = printable(f"exaone: {error}")
     if len(text) > MAX_ERROR_CHARS:
         text = f"{text[:MAX_ERROR_CHARS]}… ({len(text):,} characters in all)"
-    print(text, file=sys.stderr)
+    print(as_written(text, getattr(sys.stderr, "encoding", None)), file=sys.stderr)
 
 
 def guard_output() -> None:
-    """Makes this process print nothing that steers a terminal, nor fail at what cannot be encoded.
+    """Makes this process print nothing that steers a terminal, nor fail at what cannot be encoded, or decoded.
 
     For the command line: it changes how warnings and uncaught exceptions of every library are printed.
     """
-    for stream in (sys.stdout, sys.stderr):
+    escape = "backslashreplace"
+    for stream, errors in ((sys.stdout, escape), (sys.stderr, escape), (sys.stdin, "surrogateescape")):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # replaced by a test, closed, or none at all
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors=errors)  # type: ignore[union-attr]
     warnings.formatwarning = _format_warning
     sys.excepthook = _print_exception
 

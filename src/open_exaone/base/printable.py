@@ -19,3 +19,12 @@ def printable(text: object) -> str:
     as U+FFFD. All other text, line ends and tabs stay as they are, so that JSON stays the same JSON.
     """
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def as_written(text: str, encoding: str | None) -> str:
+    """A text as a stream of this encoding takes it: what it has no character for is written as an escape."""
+    encoding = encoding or "utf-8"
+    try:
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    except (UnicodeError, LookupError):  # an encoding that this Python does not know, or half of one
+        return text.encode("ascii", "backslashreplace").decode()

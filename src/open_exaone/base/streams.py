@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -81,8 +82,11 @@ def read_line(stream: Any, max_size: int = MAX_LINE_BYTES) -> Any:
     return line
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, unique_keys: bool = False) -> Any:
     """A JSON text's value.
+
+    Args:
+        unique_keys: refuse an object in which a key stands twice; of those, else, the last one counts.
 
     Raises:
         ValueError: it is not UTF-8, not JSON, nested too deeply, or holds more brackets than any data.
@@ -90,9 +94,21 @@ def parse_json(text: str | bytes) -> Any:
     text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     _check_brackets(text)
     try:
-        return json.loads(text)
+        return _UNIQUE.decode(text) if unique_keys else json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON text; of a key that stands twice, nobody knows which value is meant."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = next(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
+        raise ValueError(f"the key {twice[:80]!r} stands twice in one object; leave one out")
+    return value
+
+
+_UNIQUE = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def list_items(stream: IO[bytes], path: object) -> Iterator[Any]:
@@ -145,7 +161,7 @@ class _Text:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-        self._parse = json.JSONDecoder().raw_decode
+        self._parse = _UNIQUE.raw_decode
         self._text, self._place, self._is_all = "", 0, False
 
     def next_sign(self) -> str:

@@ -9,11 +9,12 @@ Two kilobytes of Parquet may stand for ten gigabytes of rows, so that its batche
 import csv
 import importlib
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.streams import MAX_LINE_BYTES, list_items, open_bytes, parse_json
@@ -28,8 +29,7 @@ MIN_ROWS, MAX_ROWS = 16, 1000
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row of a file."""
 
     file: str  # as an error names it
@@ -136,7 +136,7 @@ def _skip_line(stream: BufferedReader, name: str, line: bytes) -> None:
 
 def _parse(line: bytes, name: str, number: int) -> Row | RowError:
     try:
-        return Row(name, number, parse_json(line))
+        return Row(name, number, parse_json(line, unique_keys=True))
     except UnicodeDecodeError as error:
         where = f"byte {error.start + 1} of the line is {line[error.start]:#04x}"
         return RowError(name, number, "", "not UTF-8", f"is not UTF-8 text: {where}", "write the file as UTF-8")
@@ -176,6 +176,8 @@ def _read_csv(stream: BufferedReader, name: str) -> Rows:
             continue
         if fields is None:
             fields = cells
+            if twice := [cell for cell, times in Counter(cells).items() if times > 1 and cell]:
+                raise DataError(f"{name}: line {reader.line_num}: names {twice[0][:80]!r} twice; leave one column out")
         elif cells and len(cells) != len(fields):
             why = f"must have as many cells as the first line, {len(fields)}"
             yield RowError(name, reader.line_num, "", "not CSV", why)
@@ -196,6 +198,9 @@ def _read_batches(path: Path, name: str) -> Rows:
     number = 0
     try:
         with arrow.ParquetFile(path) if is_parquet else arrow.open_stream(str(path)) as opened:
+            names = opened.schema_arrow.names if is_parquet else opened.schema.names
+            if twice := [column for column, times in Counter(names).items() if times > 1]:
+                raise ValueError(f"the column {twice[0][:80]!r} stands twice; leave one out")
             for batch in parquet_batches(opened) if is_parquet else opened:
                 if batch.nbytes > MAX_BATCH_BYTES:
                     raise ValueError(f"{len(batch)} rows have {batch.nbytes:,} bytes")

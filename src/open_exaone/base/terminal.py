@@ -6,7 +6,7 @@ from typing import Any
 import rich.console
 from rich.segment import Segment
 
-from open_exaone.base.printable import printable
+from open_exaone.base.printable import as_written, printable
 
 
 class Console(rich.console.Console):
@@ -22,4 +22,5 @@ class Console(rich.console.Console):
         self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None
     ) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+            text = segment.text if segment.control else as_written(printable(segment.text), self.encoding)
+            yield segment if segment.control else Segment(text, segment.style)

@@ -108,7 +108,7 @@ def _print_report(report: "CheckReport", num_hidden: int, console: Console) -> N
         console.print(f"  turns: {turns}")
     if report.repeated:
         console.print(f"  {report.repeated:9,} repeat an earlier row")
-    if report.unused:
-        console.print(f"  columns that are not read: {', '.join(name for name, _ in report.unused.most_common(12))}")
+    if report.unread:
+        console.print(f"  columns that are not read: {', '.join(name for name, _ in report.unread.most_common(12))}")
     if report.tokens:
         console.print(f"  {count(report.tokens, 'token')}, at most {report.longest:,} in one example")

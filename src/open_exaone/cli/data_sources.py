@@ -44,6 +44,7 @@ def read_sources(
     flags = {
         "format": columns.format_,
         "fields": {name: column for name, _, column in pairs} or None,
+        "ignore": columns.ignore or None,
         "domain": domain,
         "config": hub.config,
         "split": hub.split,

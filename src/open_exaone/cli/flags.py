@@ -170,6 +170,8 @@ class RowFormat:
     """The format of the rows; recognised by their columns if left out."""
     field: Repeated = None
     """The column that holds a field, as FIELD=COLUMN, such as --field question=Question; may be repeated."""
+    ignore: Repeated = None
+    """A column that is not read though its name is known; may be repeated."""
 
 
 @Parameter(name="*")

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError
+from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.render import Fitted, Refused, fit, render_batch
 from open_exaone.data.repeats import Repeats
-from open_exaone.data.row_formats import RowFormat, used_columns
 from open_exaone.data.rows import Conversation, Example
 from open_exaone.data.store import Kind
 from open_exaone.text.tokenizer import Tokenizer
@@ -47,7 +47,7 @@ class CheckReport:
     turns: Counter[int] = field(default_factory=Counter)  # of conversations
     domains: Counter[str] = field(default_factory=Counter)
     with_reply: int = 0  # problems that have a worked solution
-    unused: Counter[str] = field(default_factory=Counter)  # columns that nothing reads, by the rows that have them
+    unread: Counter[str] = field(default_factory=Counter)  # columns that nothing reads, by the rows that have them
     tokens: int = 0  # of good rows, where a tokenizer counted
     longest: int = 0
 
@@ -84,53 +84,42 @@ def check(
     examples = open_examples(source, limit)
     report = CheckReport(source.path, examples.format, examples.formats)
     contents = Repeats()
-    unused: dict[tuple[str, ...], list[str]] = {}
     for chunk in examples.chunks:
         if tokenizer is not None:
             chunk = _counted(chunk, report, source, tokenizer, max_tokens, turns)
+        good = []
         for parsed in chunk:
-            _count(parsed, report, source, on_bad, unused)
-        good = [parsed for parsed in chunk if isinstance(parsed.result, Example)]
-        texts = [parsed.result.text for parsed in good if isinstance(parsed.result, Example)]
-        report.repeated += sum(first is not None for first in contents.first(texts, [p.place for p in good]))
+            if type(parsed.result) is Example:
+                good.append(parsed)
+                _count(parsed.result, report)
+            else:
+                _count_bad(parsed.result, report, on_bad)  # type: ignore[arg-type]  # what is no example is an error
+        first = contents.first([parsed.text for parsed in good], [parsed.place for parsed in good])
+        report.repeated += len(first) - first.count(None)
+    report.unread = examples.parser.unread
     return report
 
 
-def _count(
-    parsed: Parsed,
-    report: CheckReport,
-    source: SourceConfig,
-    on_bad: Callable[[RowError], None] | None,
-    unused: dict[tuple[str, ...], list[str]],
-) -> None:
-    """Counts one row.
+def _count_bad(error: RowError, report: CheckReport, on_bad: Callable[[RowError], None] | None) -> None:
+    report.rows += error.number > 0  # else it is an empty file
+    report.reasons[error.reason] += 1
+    if len(report.bad) < MAX_KEPT:
+        report.bad.append(error)
+    if on_bad is not None:
+        on_bad(error)
 
-    Args:
-        unused: of the sets of columns that were seen, those that nothing reads.
-    """
-    result = parsed.result
-    report.rows += not (isinstance(result, RowError) and result.number == 0)
-    if isinstance(result, RowError):
-        report.reasons[result.reason] += 1
-        if len(report.bad) < MAX_KEPT:
-            report.bad.append(result)
-        if on_bad is not None:
-            on_bad(result)
-        return
+
+def _count(example: Example, report: CheckReport) -> None:
+    report.rows += 1
     report.good += 1
-    report.modes["reasoning" if result.has_thought else "non_reasoning"] += 1
-    if result.domain is not None:
-        report.domains[result.domain] += 1
-    content = result.content
-    if isinstance(content, Conversation):
+    report.modes["reasoning" if example.has_thought else "non_reasoning"] += 1
+    if example.domain is not None:
+        report.domains[example.domain] += 1
+    content = example.content
+    if type(content) is Conversation:
         report.turns[len(content.messages)] += 1
-    if isinstance(content, Problem):
+    elif type(content) is Problem:
         report.with_reply += content.reply is not None
-    elif parsed.row is not None:
-        columns = tuple(parsed.row.value)
-        if columns not in unused:
-            unused[columns] = sorted(set(columns) - used_columns(parsed.row.value, source.fields))
-        report.unused.update(unused[columns])
 
 
 def _counted(

@@ -10,27 +10,33 @@ from open_exaone.base.config import Config, did_you_mean
 
 Format = Literal["auto", "messages", "prompt_completion", "pairs", "problems", "text"]
 Mode = Literal["auto", "reasoning", "non_reasoning"]
-FIELDS = (
-    "messages",
-    "tools",
-    "prompt",
-    "completion",
-    "chosen",
-    "rejected",
-    "question",
-    "answer",
-    "solution",
-    "thought",
-    "options",
-    "text",
-    "reply",
-    "verifier",
-    "language",
-    "task",
-    "metadata",
-    "id",
-    "domain",
-)  # our names; `SourceConfig.fields` says which column holds each
+# Our names of what a row holds, each with the columns' names that the field uses for it, the usual one first;
+# `SourceConfig.fields` says which column holds each.
+KNOWN: dict[str, tuple[str, ...]] = {
+    "messages": ("messages", "conversations", "conversation"),
+    "system": ("system", "system_prompt"),
+    "history": ("history",),
+    "tools": ("tools", "functions"),
+    "prompt": ("prompt", "instruction", "query", "input"),
+    "input": ("input", "context"),
+    "completion": ("completion", "response", "output"),
+    "chosen": ("chosen", "chosen_response"),
+    "rejected": ("rejected", "rejected_response", "rejected_messages"),
+    "completions": ("completions",),
+    "question": ("question", "problem"),
+    "answer": ("answer", "final_answer", "ground_truth", "reward_model.ground_truth"),
+    "solution": ("solution", "worked_solution"),
+    "thought": ("thought", "thinking", "reasoning_content", "reasoning"),
+    "options": ("options", "choices"),
+    "text": ("text",),
+    "reply": ("reply",),
+    "verifier": ("verifier",),
+    "language": ("language",),
+    "task": ("task",),
+    "metadata": ("metadata",),
+    "id": ("id", "uuid", "unique_id"),
+    "domain": (),
+}
 
 
 class SourceConfig(Config):
@@ -48,6 +54,8 @@ class SourceConfig(Config):
     fields: dict[str, str] = Field(default={})
     """The columns whose names differ from ours, such as { question = "Question" }; a dot reads a key of an object:
     { answer = "reward_model.ground_truth" }."""
+    ignore: tuple[str, ...] = ()
+    """Columns that are not read though their names are known, such as a `prompt` that repeats the first message."""
     domain: str | None = Field(default=None, min_length=1)
     """The subject of its rows, for statistics; a column named in `fields.domain` gives it row by row."""
     mode: Mode = "auto"
@@ -57,6 +65,8 @@ class SourceConfig(Config):
     """Its share of the tokens of an epoch. Give all sources a share or none; without shares, each counts by size."""
     verifier: str = Field(default="math", min_length=1)
     """How replies to its problems are judged, where a row has no `verifier` of its own; with options, by "choice"."""
+    unique_ids: Literal["file", "source"] = "file"
+    """Where a row's id must stand only once: in its file, or in all files of the source."""
     skip: int = Field(default=0, ge=0)
     """How many rows at its beginning are left out."""
     limit: int | None = Field(default=None, gt=0)
@@ -83,10 +93,10 @@ class SourceConfig(Config):
     @field_validator("fields")
     @classmethod
     def _known(cls, fields: dict[str, str]) -> dict[str, str]:
-        unknown = sorted(set(fields) - set(FIELDS))
+        unknown = sorted(set(fields) - set(KNOWN))
         if unknown:
             raise ValueError(
-                f"fields.{unknown[0]}: unknown{did_you_mean(unknown[0], FIELDS)} A row has {', '.join(FIELDS)}"
+                f"fields.{unknown[0]}: unknown{did_you_mean(unknown[0], KNOWN)} A row has {', '.join(KNOWN)}"
             )
         return fields
 

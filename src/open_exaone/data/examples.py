@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.tables import Row, RowError, encodable
+from open_exaone.data.columns import FORMATS, RowFormat, detect_format
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.repeats import Repeats
-from open_exaone.data.row_formats import NEEDS, RowFormat, detect_format, parse_row
+from open_exaone.data.row_formats import RowParser
 from open_exaone.data.rows import Example
 from open_exaone.data.source import read_rows
 
@@ -28,6 +29,7 @@ class Parsed(NamedTuple):
     place: int  # over all rows of the source, from 0
     row: Row | None  # None where it could not be read
     result: Example | RowError
+    text: str = ""  # `Example.text` of a good row
 
 
 class Examples(NamedTuple):
@@ -36,6 +38,7 @@ class Examples(NamedTuple):
     format: RowFormat
     formats: Counter[str]  # among the first rows
     chunks: Iterator[list[Parsed]]
+    parser: RowParser  # knows which columns of the rows so far are not read
 
 
 def open_examples(source: SourceConfig, limit: int | None = None) -> Examples:
@@ -50,15 +53,16 @@ def open_examples(source: SourceConfig, limit: int | None = None) -> Examples:
     end = None if source.limit is None else source.skip + source.limit
     rows = itertools.islice(itertools.islice(read_rows(source), source.skip, end), limit)
     peeked = list(itertools.islice(rows, _PEEKED))
-    found = [detect_format(row.value, source.fields) for row in peeked if isinstance(row, Row)]
+    found = [detect_format(row.value, source) for row in peeked if isinstance(row, Row)]
     formats = Counter(str(format) for format in found if format is not None)
     if source.format != "auto":
         format: RowFormat = source.format
     elif formats:
-        format = max(NEEDS, key=lambda known: formats[known])
+        format = max(FORMATS, key=lambda known: formats[known])
     else:
         raise DataError(_unknown(source, peeked))
-    return Examples(format, formats, _chunks(itertools.chain(peeked, rows), format, source))
+    parser = RowParser(format, source)
+    return Examples(format, formats, _chunks(itertools.chain(peeked, rows), parser, source), parser)
 
 
 def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
@@ -73,32 +77,61 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
         else f"no columns, but {reprlib.repr(row.value):.60}"
     )
     return encodable(
-        f"{row.place}: has columns {columns}: no format that is known; give the source's format ({', '.join(NEEDS)}) "
+        f"{row.place}: has columns {columns}: no format that is known; give the source's format ({', '.join(FORMATS)}) "
         "and, in fields, which column holds what"
     )
 
 
-def _chunks(rows: Iterable[Row | RowError], format: RowFormat, source: SourceConfig) -> Iterator[list[Parsed]]:
-    ids = Repeats()
-    placed = enumerate(rows, start=source.skip)
-    while chunk := list(itertools.islice(placed, CHUNK_ROWS)):
-        yield _without_repeats([_parse(index, row, format, source) for index, row in chunk], ids)
+def _chunks(rows: Iterable[Row | RowError], parser: RowParser, source: SourceConfig) -> Iterator[list[Parsed]]:
+    ids = _Ids(source.unique_ids == "source")
+    place = source.skip
+    while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+        parsed = [
+            Parsed(index, row, *parser.parse(row)) if type(row) is Row else Parsed(index, None, row)  # type: ignore[arg-type]
+            for index, row in enumerate(chunk, place)
+        ]
+        place += len(chunk)
+        yield ids.checked(parsed)
 
 
-def _parse(index: int, row: Row | RowError, format: RowFormat, source: SourceConfig) -> Parsed:
-    return Parsed(index, row, parse_row(row, format, source)) if isinstance(row, Row) else Parsed(index, None, row)
+class _Ids:
+    """The ids of a source's rows.
 
+    Args:
+        over_files: an id may stand only once in all files; else only once in each.
+    """
 
-def _without_repeats(chunk: list[Parsed], ids: Repeats) -> list[Parsed]:
-    """The chunk, with an error in the place of a row whose id another one has."""
-    places = [place for place, item in enumerate(chunk) if isinstance(item.result, Example) and item.result.id]
-    if not places:
+    def __init__(self, over_files: bool) -> None:
+        self._over_files = over_files
+        self._file: str | None = None
+        self._of_source = self._of_file = Repeats()
+
+    def checked(self, chunk: list[Parsed]) -> list[Parsed]:
+        """The chunk, with an error in the place of a row whose id another one has.
+
+        An id that a row of another file has gets the row's place behind it, as a problem is known by its id.
+        """
+        named = [(at, item.row) for at, item in enumerate(chunk) if type(item.result) is Example and item.result.id]
+        for file, group in itertools.groupby(named, key=lambda pair: pair[1].file if pair[1] else ""):
+            if self._file not in (None, file):
+                self._of_file = Repeats()
+            self._file = file
+            self._check_file(chunk, [at for at, _ in group])
         return chunk
-    texts = [str(chunk[place].result.id) for place in places]  # type: ignore[union-attr]  # only examples are placed
-    for place, first in zip(places, ids.first(texts, [chunk[place].place for place in places]), strict=True):
-        row = chunk[place].row
-        if first is not None and row is not None:
-            why = f"{chunk[place].result.id!r} is the id of row {first + 1} too"  # type: ignore[union-attr]
-            error = RowError(row.file, row.number, "id", "duplicate id", why, "give each row its own", row.unit)
-            chunk[place] = chunk[place]._replace(result=error)
-    return chunk
+
+    def _check_file(self, chunk: list[Parsed], at: list[int]) -> None:
+        ids = [str(chunk[index].result.id) for index in at]  # type: ignore[union-attr]  # only examples have ids
+        places = [chunk[index].place for index in at]
+        of_source = self._of_source.first(ids, places)
+        of_file = of_source if self._of_file is self._of_source else self._of_file.first(ids, places)
+        for index, id, anywhere, here in zip(at, ids, of_source, of_file, strict=True):
+            row, example = chunk[index].row, chunk[index].result
+            if anywhere is None or row is None or not isinstance(example, Example):
+                continue
+            first = anywhere if self._over_files else here
+            if first is not None:
+                why = f"{id!r} is the id of row {first + 1} too"
+                error = RowError(row.file, row.number, "id", "duplicate id", why, "give each row its own", row.unit)
+                chunk[index] = chunk[index]._replace(result=error)
+            else:
+                chunk[index] = chunk[index]._replace(result=example.renamed(f"{id}#{chunk[index].place + 1}"))

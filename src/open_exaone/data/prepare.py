@@ -25,11 +25,11 @@ from open_exaone.base.files import explain_os_errors, locked, replace_folder, wr
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError, encodable
 from open_exaone.base.version import code_version
+from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.overlap import prompt_hash
 from open_exaone.data.render import Fitted, Ids, Refused, Rendered, fit, render_batch
-from open_exaone.data.row_formats import RowFormat
 from open_exaone.data.rows import Example
 from open_exaone.data.source import SourceFile, find_files
 from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file, manifest_hash
@@ -58,6 +58,7 @@ class Counts:
         default_factory=Counter
     )  # replies and pieces of rows whose other parts are kept
     first_dropped: dict[str, str] = field(default_factory=dict)  # of each reason, the first row
+    unread: Counter[str] = field(default_factory=Counter)  # columns that nothing reads, by the rows that have them
     truncated: int = 0
     split: int = 0
     examples: int = 0
@@ -294,6 +295,7 @@ class _Source:
             self._write_chunk(chunk, counts)
             if on_progress is not None:
                 on_progress(_name(self.source), counts.rows)
+        counts.unread = examples.parser.unread
         if not counts.examples:
             reasons = ", ".join(f"{reason}: {number:,}" for reason, number in counts.dropped.most_common())
             raise DataError(f"{self.source.path}: none of its rows can be used ({reasons})")

@@ -78,10 +78,19 @@ def render_batch(
         if error is not None:
             results.append(Refused("not sayable", f"the chat format cannot say it: {error}"))
         elif not found:
-            results.append(Refused("no worked reply", "the problem has no worked reply to learn from"))
+            results.append(_nothing(example))
         else:
             results.append(_join(of_one, [item for item in found if not isinstance(item, DataError)], kind))
     return results
+
+
+def _nothing(example: Example) -> Refused:
+    """Why nothing of an example is learned."""
+    if isinstance(example.content, Problem):
+        return Refused("no worked reply", "the problem has no worked reply to learn from")
+    return Refused(
+        "nothing learned", "no reply is learned: each has weight 0, or is left out by `turns` or pretraining"
+    )
 
 
 def fit(rendered: list[Rendered], max_tokens: int, too_long: str, kind: Kind) -> Fitted:
@@ -94,12 +103,17 @@ def fit(rendered: list[Rendered], max_tokens: int, too_long: str, kind: Kind) ->
         if not pieces:
             lost.append(Refused("too long", f"has more than {max_tokens} tokens"))
         for piece in pieces:
-            if kind == "rl" or all(any(mask[1:]) for _, mask in piece.documents):
+            if kind == "preference" and piece.documents[0][0] == piece.documents[1][0]:
+                lost.append(Refused("same replies", f"has replies that are the same {_SAME[piece is item]}"))
+            elif kind == "rl" or all(any(mask[1:]) for _, mask in piece.documents):
                 kept.append(piece)
                 was_cut |= piece is not item
             else:
                 lost.append(Refused("nothing learned", "has nothing left to learn, cut to the context"))
     return Fitted(kept, was_cut, lost)
+
+
+_SAME = {False: "once they are cut", True: "as they are rendered, without their thoughts"}
 
 
 def _pieces(item: Rendered, max_tokens: int, too_long: str) -> list[Rendered]:
@@ -134,9 +148,13 @@ def _jobs(example: Example, kind: Kind, source: SourceConfig, turns: str) -> lis
     if not isinstance(content, Conversation):
         return []
     messages = content.messages
-    if kind == "pretrain" or turns == "last":
-        return [_Job(messages, thinking, content.tools)]
-    places = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    learned = [message["role"] == "assistant" and message.get("train", True) for message in messages]
+    if kind == "pretrain":  # which learns every token, and so no row of which a turn must not be
+        is_whole = all(message.get("train", True) for message in messages)
+        return [_Job(messages, thinking, content.tools)] if is_whole else []
+    if turns == "last":
+        return [_Job(messages, thinking, content.tools)] if learned[-1] else []
+    places = [index for index, is_learned in enumerate(learned) if is_learned]
     may_think = source.mode != "non_reasoning"
     return [
         _Job(messages[: place + 1], may_think and bool(messages[place].get("reasoning_content")), content.tools)

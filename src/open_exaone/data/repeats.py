@@ -1,6 +1,5 @@
 """Which of many keys were there before, at 16 bytes a key."""
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,11 +12,11 @@ class Repeats:
     """Remembers keys, each with where it was first seen. Sorted runs, merged as they grow, hold them."""
 
     def __init__(self) -> None:
-        self._runs: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] = []  # each less than half of the one before
+        self._runs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []  # each less than half of the one before
 
     def first(self, texts: Sequence[str], places: Sequence[int]) -> list[int | None]:
         """For each text the place where it was first given, or None if that is now."""
-        keys = np.array([_hash(text) for text in texts], np.uint64)
+        keys = np.array([hash(text) for text in texts], np.int64)  # another hash in each process
         unique, at, inverse = np.unique(keys, return_index=True, return_inverse=True)
         given = np.asarray(places, np.int64)
         found = np.full(len(unique), _NONE, np.int64)
@@ -31,7 +30,7 @@ class Repeats:
         first = np.where(new, given[at], found)[inverse]
         return [None if is_first else int(place) for place, is_first in zip(first, was_first, strict=True)]
 
-    def _remember(self, keys: NDArray[np.uint64], places: NDArray[np.int64]) -> None:
+    def _remember(self, keys: NDArray[np.int64], places: NDArray[np.int64]) -> None:
         if not len(keys):
             return
         while self._runs and len(self._runs[-1][0]) < 2 * len(keys):
@@ -40,8 +39,3 @@ class Repeats:
             by_key = np.argsort(keys, kind="stable")
             keys, places = keys[by_key], places[by_key]
         self._runs.append((keys, places))
-
-
-def _hash(text: str) -> int:
-    encoded = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")

@@ -1,7 +1,6 @@
 """What is wrong with some rows, and the examples that the others become.
 
-    Row(file, number, value) ── parse_row(row, source, format) ──► Example(content, id, domain) | RowError
-    detect_format(value, fields) ──► which of NEEDS a row's columns make
+    Row(file, number, value) ── RowParser(format, source).parse(row) ──► Example(content, id, domain) | RowError
     Example.content: Conversation | Pair | Problem | Text
 
 docs/data.md lists the formats, and the names of columns that are known.
@@ -9,13 +8,13 @@ docs/data.md lists the formats, and the names of columns that are known.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import Row, RowError
 
-Turn = Mapping[str, Any]  # a message of `text.chat`: role, content, and an assistant's reasoning_content, tool_calls
+Turn = Mapping[str, Any]  # a message of `text.chat`; one with "train": False is left out of the loss
 
 
 class BadRow(Exception):
@@ -29,8 +28,7 @@ class BadRow(Exception):
         return RowError(row.file, row.number, self.field, self.reason, self.why, self.fix, row.unit)
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(NamedTuple):
     """Turns that end in a reply."""
 
     messages: tuple[Turn, ...]
@@ -40,9 +38,13 @@ class Conversation:
     def has_thought(self) -> bool:
         return bool(self.messages[-1].get("reasoning_content"))
 
+    @property
+    def values(self) -> list[Any]:
+        """What is rendered besides texts: tools, calls, and results that are no texts."""
+        return _values(self.messages, self.tools)
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+
+class Pair(NamedTuple):
     """A prompt with a reply that is wanted and one that is not."""
 
     prompt: tuple[Turn, ...]
@@ -54,9 +56,13 @@ class Pair:
     def has_thought(self) -> bool:
         return any(turns[-1].get("reasoning_content") for turns in (self.chosen, self.rejected))
 
+    @property
+    def values(self) -> list[Any]:
+        """What is rendered besides texts: tools, calls, and results that are no texts."""
+        return _values((*self.prompt, *self.chosen, *self.rejected), self.tools)
 
-@dataclass(frozen=True, slots=True)
-class Text:
+
+class Text(NamedTuple):
     """Plain text."""
 
     text: str
@@ -69,8 +75,7 @@ class Text:
 Content = Conversation | Pair | Problem | Text
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(NamedTuple):
     """A row that can be used."""
 
     content: Content
@@ -81,6 +86,11 @@ class Example:
     def has_thought(self) -> bool:
         content = self.content
         return bool(content.thought) if isinstance(content, Problem) else content.has_thought
+
+    def renamed(self, id: str) -> "Example":
+        """The same with another id."""
+        content = replace(self.content, id=id) if isinstance(self.content, Problem) else self.content
+        return self._replace(content=content, id=id)
 
     @property
     def prompt(self) -> str:
@@ -101,20 +111,33 @@ class Example:
     def text(self) -> str:
         """All that it says, a blank line between its parts: what is searched for benchmark items."""
         content = self.content
-        match content:
-            case Text():
-                return content.text
-            case Problem():
-                return _join([content.question, content.thought, content.reply or content.answer])
-            case Pair():
-                return _join(_texts_of((*content.prompt, *content.chosen, *content.rejected)))
-            case Conversation():
-                return _join(_texts_of(content.messages))
+        if type(content) is Conversation:
+            return _join(_texts_of(content.messages))
+        if type(content) is Problem:
+            return _join([content.question, content.thought, content.reply or content.answer])
+        if type(content) is Pair:
+            return _join(_texts_of((*content.prompt, *content.chosen, *content.rejected)))
+        return content.text if isinstance(content, Text) else ""
+
+
+def _values(messages: Sequence[Turn], tools: Sequence[Mapping[str, Any]] | None) -> list[Any]:
+    found: list[Any] = list(tools or ())
+    for turn in messages:
+        if not isinstance(turn["content"], str):
+            found.append(turn["content"])
+        if "tool_calls" in turn:
+            found.append(turn["tool_calls"])
+    return found
 
 
 def _texts_of(messages: Sequence[Turn]) -> list[Any]:
-    return [message.get(field) for message in messages for field in ("reasoning_content", "content")]
+    found = []
+    for message in messages:
+        if "reasoning_content" in message:
+            found.append(message["reasoning_content"])
+        found.append(message["content"])
+    return found
 
 
 def _join(parts: Sequence[Any]) -> str:
-    return "\n\n".join(part for part in parts if isinstance(part, str) and part)
+    return "\n\n".join([part for part in parts if type(part) is str and part])

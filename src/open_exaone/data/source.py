@@ -4,6 +4,7 @@ find_files(source) -> list[SourceFile(name, path)]
 read_rows(source) -> Iterator[Row | RowError]             a RowError stands where a row could not be read
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,8 +61,10 @@ def find_files(source: SourceConfig | str) -> list[SourceFile]:
         found = [path]
     elif path.exists():
         raise DataError(f"{path}: is a device or a pipe; a file is needed")
-    elif set(path.name) & set("*?["):
-        found = sorted(file for file in path.parent.glob(path.name) if file.is_file())
+    elif set(str(path)) & set("*?["):
+        fixed = list(itertools.takewhile(lambda part: not set(part) & set("*?["), path.parts))
+        pattern = Path(*path.parts[len(fixed) :])
+        found = sorted(file for file in Path(*fixed).glob(str(pattern)) if file.is_file())
         if not found:
             raise DataError(f"{path}: no file matches")
     else:

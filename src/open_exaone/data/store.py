@@ -36,7 +36,7 @@ from open_exaone.data.document import Document
 
 Kind = Literal["pretrain", "sft", "preference", "rl"]
 MANIFEST = "manifest.json"
-LAYOUT = 3  # of the folder; counts up when it changes
+LAYOUT = 4  # of the folder; counts up when it changes
 PROBLEM = tuple(field.name for field in fields(Problem))
 _BLOCK_BYTES = 1 << 22
 EXAMPLE = np.dtype([("group", "<i4"), ("tokens", "<i4"), ("learned", "<i4"), ("row", "<i8"), ("prompt", "<u8")])

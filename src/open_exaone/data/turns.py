@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from open_exaone.base.config import short
 from open_exaone.data.rows import BadRow, Turn
+from open_exaone.data.tools import check_depth, read_calls
 from open_exaone.text.chat import ROLES, THOUGHT_TAGS
 
 # ShareGPT's words for roles, and others that are in use.
@@ -17,15 +19,21 @@ ROLE_NAMES = {
     "chatgpt": "assistant",
     "observation": "tool",
     "function": "tool",
+    "tool_response": "tool",
     "developer": "system",
+    "function_call": "assistant",  # its text is the call, in JSON
+    "tool_call": "assistant",
 }
+_CALL_ROLES = ("function_call", "tool_call")
+_WEIGHTS = ("weight", "train", "training", "loss")  # whether a turn is learned
+_UNREAD = ("images", "image", "videos", "video", "audios", "audio", "train_detail", "training_detail")
 THOUGHT_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought")
 _OPEN = re.compile(rf"\s*<({'|'.join(THOUGHT_TAGS)})>")
 _CLOSING_LINE = re.compile(rf"^[ \t]*</({'|'.join(THOUGHT_TAGS)})>[ \t\r]*$", re.MULTILINE)
 
 
 def read_turns(value: Any, name: str) -> tuple[Turn, ...]:
-    """The turns of a column; `{"from", "value"}` is ShareGPT's form.
+    """The turns of a column; `{"from", "value"}` is ShareGPT's form. A turn that is not learned has `"train": False`.
 
     Raises:
         BadRow: it is no list of turns, or one has no known role or no text.
@@ -34,7 +42,39 @@ def read_turns(value: Any, name: str) -> tuple[Turn, ...]:
         raise BadRow(name, "wrong type", f"must be a list of turns, not {short(value)}")
     if not value:
         raise BadRow(name, "empty", "holds no turn")
-    return tuple(_turn(turn, f"{name}[{index}]") for index, turn in enumerate(value))
+    for turn in value:
+        if type(turn) is not dict or len(turn) != 2 or not _is_plain(turn):
+            break
+    else:  # most conversations
+        return tuple(value)
+    turns: list[Turn] = []
+    for index, turn in enumerate(value):
+        where = f"{name}[{index}]"
+        read = _turn(turn, where)
+        if _is_call(turn) and turns and turns[-1]["role"] == "assistant":
+            read = _with_calls(turns.pop(), read, where)
+        turns.append(read)
+    return tuple(turns)
+
+
+def read_history(value: Any, name: str) -> tuple[Turn, ...]:
+    """The turns before the prompt: a list of [question, reply], as LLaMA-Factory and ms-swift write them, or of turns.
+
+    Raises:
+        BadRow: it is neither.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise BadRow(name, "wrong type", f"must be a list of [question, reply], not {short(value)}")
+    if any(isinstance(item, dict) for item in value):
+        return read_turns(value, name)
+    turns: list[Turn] = []
+    for index, item in enumerate(value):
+        where = f"{name}[{index}]"
+        is_pair = isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2
+        if not is_pair or not all(isinstance(text, str) and text.strip() for text in item):
+            raise BadRow(where, "wrong type", f"must be [question, reply], two texts, not {short(item)}")
+        turns += ({"role": "user", "content": item[0]}, reply_turn(item[1], where))
+    return tuple(turns)
 
 
 def reply_turn(text: str, name: str, thought: Any = None) -> Turn:
@@ -44,6 +84,8 @@ def reply_turn(text: str, name: str, thought: Any = None) -> Turn:
         BadRow: as `split_thought`; or a thought stands there twice, or nothing follows it.
     """
     inside, answer = split_thought(text, name)
+    if thought is None and inside is None and answer and not answer.isspace():
+        return {"role": "assistant", "content": answer}
     if thought is not None and not isinstance(thought, str):
         raise BadRow(name, "wrong type", f"its thought must be a text, not {short(thought)}")
     if thought and inside is not None:
@@ -63,7 +105,7 @@ def split_thought(text: str, name: str) -> tuple[str | None, str]:
     Raises:
         BadRow: a thought is opened and never closed, or which tag closes it cannot be known.
     """
-    if "<" not in text:
+    if not _may_hold_tags(text):
         return None, text
     opened = _OPEN.match(text)
     closing = None if opened else _CLOSING_LINE.search(text)
@@ -90,29 +132,62 @@ def check_order(turns: Sequence[Turn], name: str, *, ends_in_reply: bool) -> Non
         BadRow: a system turn is not the first, a turn follows one of its own role, a tool's result has no call
             before it, or there is no reply at the end.
     """
-    roles = [turn["role"] for turn in turns]
+    if fault := _order_fault(tuple([turn["role"] for turn in turns]), ends_in_reply):
+        field, reason, why = fault
+        raise BadRow(name + field, reason, why)
+
+
+@lru_cache(maxsize=1024)
+def _order_fault(roles: tuple[str, ...], ends_in_reply: bool) -> tuple[str, str, str] | None:
+    """What is wrong with an order of roles: the field behind the column, the reason, and why."""
     if ends_in_reply and "assistant" not in roles:
-        raise BadRow(name, "no assistant turn", "has no assistant turn: nothing can be learned from it")
+        return "", "no assistant turn", "has no assistant turn: nothing can be learned from it"
     before: str | None = None
     for index, role in enumerate(roles):
-        where = f"{name}[{index}].role"
+        why = ""
         if role == "system" and index > 0:
-            raise BadRow(where, "wrong role", "is system; only the first turn may be")
-        if role == "assistant" and before in (None, "system"):
-            raise BadRow(where, "wrong role", "is assistant, before any turn of the user")
-        if role == "tool" and before not in ("assistant", "tool"):
-            raise BadRow(where, "wrong role", "is tool, and no assistant turn stands before it")
-        if role == "user" and before == "tool":
-            raise BadRow(where, "wrong role", "is user, where the assistant must take up a tool's result")
-        if role == before and role != "tool":
-            raise BadRow(where, "wrong role", f"is {role} a second time in a row; join the two turns")
+            why = "is system; only the first turn may be"
+        elif role == "assistant" and before in (None, "system"):
+            why = "is assistant, before any turn of the user"
+        elif role == "tool" and before not in ("assistant", "tool"):
+            why = "is tool, and no assistant turn stands before it"
+        elif role == "user" and before == "tool":
+            why = "is user, where the assistant must take up a tool's result"
+        elif role == before and role != "tool":
+            why = f"is {role} a second time in a row; join the two turns"
+        if why:
+            return f"[{index}].role", "wrong role", why
         before = role
+    last = f"[{len(roles) - 1}].role"
     if ends_in_reply and before != "assistant":
-        raise BadRow(
-            f"{name}[{len(turns) - 1}].role", "wrong role", f"is {before}; the last turn must be the assistant's"
-        )
+        return last, "wrong role", f"is {before}; the last turn must be the assistant's"
     if not ends_in_reply and before == "assistant":
-        raise BadRow(f"{name}[{len(turns) - 1}].role", "wrong role", "is assistant; a prompt ends in the user's turn")
+        return last, "wrong role", "is assistant; a prompt ends in the user's turn"
+    return None
+
+
+def _may_hold_tags(text: str) -> bool:
+    """Whether a text may hold a tag of a thought; quickly, as most hold none."""
+    return "<" in text and ("think>" in text or "thought>" in text)
+
+
+def _is_plain(turn: Mapping[str, Any]) -> bool:
+    """Whether a turn of two fields is as `text.chat` takes it already."""
+    content, role = turn.get("content"), turn.get("role")
+    if type(content) is not str or not content or content.isspace():
+        return False
+    return role == "user" or role == "system" or (role == "assistant" and not _may_hold_tags(content))
+
+
+def _is_call(turn: Mapping[str, Any]) -> bool:
+    return turn.get("role", turn.get("from")) in _CALL_ROLES
+
+
+def _with_calls(before: Turn, call: Turn, where: str) -> Turn:
+    """An assistant's turn, and the calls that follow it in turns of their own."""
+    if before.get("train") != call.get("train"):
+        raise BadRow(where, "wrong role", "is a call of the turn before it, and only one of the two is learned")
+    return {**before, "tool_calls": [*before.get("tool_calls", ()), *call["tool_calls"]]}
 
 
 def _turn(turn: Any, where: str) -> Turn:
@@ -126,31 +201,93 @@ def _turn(turn: Any, where: str) -> Turn:
         known = ", ".join((*ROLES, *ROLE_NAMES) if is_sharegpt else ROLES)
         why = "is missing" if written is None else f"is {short(written)}, an unknown role"
         raise BadRow(f"{where}.{role_field}", "wrong role", why, f"use one of {known}")
+    for field in _UNREAD:
+        if turn.get(field):
+            raise BadRow(f"{where}.{field}", "not read", "is not read: a turn is text, all of it learned or none")
+    is_learned = _is_learned(turn, role, where)
+    if written in _CALL_ROLES:
+        read: dict[str, Any] = {"role": role, "content": "", "tool_calls": _written_call(turn, content_field, where)}
+    elif role == "assistant":
+        read = _assistant(turn, content_field, where)
+    else:
+        read = _other(turn, role, content_field, where)
+    if name := turn.get("name"):
+        if not isinstance(name, str):
+            raise BadRow(f"{where}.name", "wrong type", f"must be a text, not {short(name)}")
+        read["name"] = name
+    return read if is_learned else {**read, "train": False}
+
+
+def _other(turn: Mapping[str, Any], role: str, content_field: str, where: str) -> dict[str, Any]:
+    """A turn of any role but the assistant's."""
+    for field in ("tool_calls", "function_call", *THOUGHT_FIELDS):
+        if turn.get(field):
+            raise BadRow(f"{where}.{field}", "not read", f"is not read in a turn of the {role}'s; only the assistant's")
+    value = turn.get(content_field)
     if role == "tool":  # its result may be any value
-        return {"role": role, "content": turn.get(content_field)}
+        check_depth(value, f"{where}.{content_field}")
+        is_parts = (
+            isinstance(value, list) and value and all(isinstance(part, dict) and "type" in part for part in value)
+        )
+        read = {"role": role, "content": _content(value, f"{where}.{content_field}") if is_parts else value}
+        return read if turn.get("tool_call_id") is None else {**read, "tool_call_id": turn["tool_call_id"]}
+    content = _content(value, f"{where}.{content_field}")
+    if content is None or not content.strip():
+        raise BadRow(f"{where}.{content_field}", "empty", "is missing" if content is None else "is empty")
+    return {"role": role, "content": content}
+
+
+def _assistant(turn: Mapping[str, Any], content_field: str, where: str) -> dict[str, Any]:
     content = _content(turn.get(content_field), f"{where}.{content_field}")
-    calls = turn.get("tool_calls")
-    if role != "assistant":
-        if content is None or not content.strip():
-            raise BadRow(f"{where}.{content_field}", "empty", "is missing" if content is None else "is empty")
-        return {"role": role, "content": content}
+    calls = read_calls(turn.get("tool_calls"), f"{where}.tool_calls")
+    if not calls and turn.get("function_call"):  # the OpenAI API's older form: a single call
+        calls = read_calls(turn["function_call"], f"{where}.function_call")
+    thought = _thought(turn, where)
     if calls and not (content or "").strip():
-        read: dict[str, Any] = {"role": role, "content": ""}
-        thought = _thought(turn)
+        read: dict[str, Any] = {"role": "assistant", "content": ""}
         if thought:
             read["reasoning_content"] = thought
     elif content is None:
         raise BadRow(f"{where}.{content_field}", "empty", "is missing")
     else:
-        read = dict(reply_turn(content, f"{where}.{content_field}", _thought(turn)))
+        read = dict(reply_turn(content, f"{where}.{content_field}", thought))
     return {**read, "tool_calls": calls} if calls else read
 
 
-def _thought(turn: Mapping[str, Any]) -> Any:
-    for field in THOUGHT_FIELDS:
-        if turn.get(field):
-            return turn[field]
-    return None
+def _written_call(turn: Mapping[str, Any], content_field: str, where: str) -> list[Any]:
+    """The calls of a turn whose text they are, as LLaMA-Factory's function_call and ms-swift's tool_call."""
+    calls = read_calls(turn.get(content_field), f"{where}.{content_field}")
+    if not calls:
+        raise BadRow(f"{where}.{content_field}", "empty", "holds no call")
+    if other := next((field for field in ("tool_calls", *THOUGHT_FIELDS) if turn.get(field)), None):
+        raise BadRow(f"{where}.{other}", "not read", "is not read in a turn whose text is a call")
+    return calls
+
+
+def _is_learned(turn: Mapping[str, Any], role: str, where: str) -> bool:
+    """Whether a turn's weight, or its `train`, leaves it in the loss."""
+    is_learned = True
+    for field in _WEIGHTS:
+        value = turn.get(field)
+        if value is None:
+            continue
+        if value not in (0, 1):
+            raise BadRow(f"{where}.{field}", "wrong type", f"must be 0 or 1, or true or false, not {short(value)}")
+        if value and role != "assistant" and field != "weight":
+            raise BadRow(
+                f"{where}.{field}", "not read", f"would learn a turn of the {role}'s; replies alone are learned"
+            )
+        is_learned &= bool(value)
+    return is_learned or role != "assistant"
+
+
+def _thought(turn: Mapping[str, Any], where: str) -> Any:
+    given = [field for field in THOUGHT_FIELDS if turn.get(field)]
+    if other := next((field for field in given if not isinstance(turn[field], str)), None):
+        raise BadRow(f"{where}.{other}", "wrong type", f"must be a text, not {short(turn[other])}")
+    if any(turn[field] != turn[given[0]] for field in given):
+        raise BadRow(where, "two thoughts", f"has different thoughts, {' and '.join(given)}", "leave one out")
+    return turn[given[0]] if given else None
 
 
 def _content(value: Any, where: str) -> str | None:

@@ -239,6 +239,8 @@ def _report_dropped(run: Run, name: str, prepared: Prepared, limit: int) -> None
         parts += [f"{source[how]:,} {how} to {limit:,} tokens" for how in ("truncated", "split") if source[how]]
         if parts:
             run.message(f"data.{name}: of {source['rows']:,} rows of {source['name']}, {', '.join(parts)}")
+        if columns := ", ".join(list(source["unread"])[:12]):
+            run.message(f"data.{name}: columns of {source['name']} that are not read: {columns}")
 
 
 def _reason(reason: str, limit: int) -> str:

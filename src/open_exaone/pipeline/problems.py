@@ -9,9 +9,9 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.files import write_jsonl
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError
+from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import open_examples
-from open_exaone.data.row_formats import RowFormat
 from open_exaone.data.rows import Example
 from open_exaone.pipeline.config import Dataset, Recipe
 from open_exaone.tasks.generated import GeneratedSource, draw_problems

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,22 @@ def _claim_machine(folder: RunFolder, machine: Machine) -> None:
     folder.claim_machine(device.type, str(resolve_dtype(machine.dtype, device)).removeprefix("torch."))
 
 
+def note_kernels(machine: Machine, message: Callable[[str], None]) -> None:
+    """Says so where a CPU trains without native kernels, and why: the home cannot be written, there is no compiler."""
+    from open_exaone.checkpoint.folder import resolve_device
+    from open_exaone.kernels.build import library, status
+
+    if resolve_device(machine.device).type == "cpu" and library() is None:
+        message(f"note: trains without native kernels, which takes longer: {status()}")
+
+
 def _prepared(
     recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent
 ) -> tuple[Run, dict[str, StageData]]:
     """The run, and the prepared data of the stages to train: wrong or changed rows are found before one begins."""
     started, before = time.perf_counter(), folder.prepared()
     run = open_run(recipe, folder, machine, on_event)
+    note_kernels(machine, run.message)
     rest = [stage for stage in recipe.stages if before is None or not _is_trained(folder, recipe, stage)]
     prepared = {stage.name: prepare_stage(run, stage) for stage in rest}
     questions = hashlib.sha256(repr(run.evaluation_problems).encode()).hexdigest()

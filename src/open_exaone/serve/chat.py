@@ -88,6 +88,8 @@ class Chat:
         """Acts on one line: a command, a problem's number, a message, or nothing for a new offer."""
         if not line:
             self.offer()
+        elif any("\ud800" <= sign <= "\udfff" for sign in line):
+            self.say("This line is not in the terminal's encoding: set both to UTF-8, such as LANG=C.UTF-8.", "red")
         elif line.startswith("/"):
             self._command(line)
         elif line.isascii() and line.isdigit() and 1 <= int(line) <= len(self._offered):
