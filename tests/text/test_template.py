@@ -252,7 +252,61 @@ def test_generation_blocks_may_stand_in_each_other(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
     ids, mask = tokenizer.render([REPLY], with_mask=True)
     assert tokenizer.decode(ids) == "QaA1b<|im_end|>"
-    assert tokenizer.decode([token for token, is_learned in zip(ids, mask, strict=True) if is_learned]) == "aA1b"
+    assert learned_text(tokenizer, ids, mask) == "aA1b<|im_end|>"
+
+
+def learned_text(tokenizer: Tokenizer, ids: list[int], mask: list[bool]) -> str:
+    return tokenizer.decode([token for token, is_learned in zip(ids, mask, strict=True) if is_learned])
+
+
+BLOCK = "{% generation %}{{ m.content }}END{% endgeneration %}"
+TURNS = "{% for m in messages %}{% if m.role == 'user' %}HEAD<|im_start|>user\n{{ m.content }}<|im_end|>\n{% else %}"
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|im_end|>\n", "{{ '\\n' }}<|im_end|>", " <|im_end|>"])
+@pytest.mark.parametrize("block", [BLOCK, BLOCK.replace("END", "") + "END", "{{ m.content }}END"])
+def test_the_end_of_a_turn_is_learned_wherever_it_stands(tmp_path: Path, block: str, end: str) -> None:
+    """In a generation block, behind it, and without blocks."""
+    template = TURNS.replace("HEAD", "") + "<|im_start|>assistant\n" + block.replace("END", end)
+    template += "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+    for before in ([USER], [USER, REPLY, Q2]):
+        ids, mask = tokenizer.render([*before, REPLY], with_mask=True)
+        assert learned_text(tokenizer, ids, mask).rstrip() == f"A1{end}".replace("{{ '\\n' }}", "\n").rstrip()
+
+
+@pytest.mark.parametrize("block", [BLOCK.replace("END", ""), "{{ m.content }}"])
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|im_end|>\n", "{{ '\\n' }}<|im_end|>"])
+def test_an_end_in_the_next_turns_text_is_learned(tmp_path: Path, block: str, end: str) -> None:
+    """As where a template ends a turn only once another one begins; the text then ends there."""
+    head = "{% if not loop.first %}" + end + "{% endif %}"
+    template = TURNS.replace("HEAD", head) + "<|im_start|>assistant\n" + block
+    template += "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+    turns: list[Message] = [USER, REPLY]
+    for messages in (turns, [*turns, Q2, {**REPLY, "content": "A2"}]):
+        ids, mask = tokenizer.render(messages, with_mask=True)
+        assert learned_text(tokenizer, ids, mask) == messages[-1]["content"] + end.rstrip().replace("{{ '\\n' }}", "\n")
+        assert ids[-1] == tokenizer.end_id
+        later = tokenizer.render([*messages, USER])
+        assert ids == later[: len(ids)]
+
+
+def test_an_end_that_is_no_eos_token_is_named_with_the_fix(tmp_path: Path) -> None:
+    """As in Qwen's base models, whose eos_token is <|endoftext|>."""
+    folder = write_qwen(tmp_path)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "<|endoftext|>"}))
+    with pytest.raises(
+        DataError,
+        match=r"behind the reply it prints <\|im_end\|>, and no token that ends a turn \(<\|endoftext\|>\).*would not "
+        r"stop.*name <\|im_end\|> as eos_token in tokenizer_config.json, or among eos_token_id in generation_config",
+    ):
+        Tokenizer.load(folder).render([USER, REPLY], with_mask=True)
+    ends = [Tokenizer.load(folder).backend.token_to_id(name) for name in ("<|endoftext|>", "<|im_end|>")]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    ids, mask = Tokenizer.load(folder).render([USER, REPLY], with_mask=True)
+    assert learned_text(Tokenizer.load(folder), ids, mask).endswith("A1<|im_end|>")
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,12 @@ from open_exaone.base.version import code_version
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.overlap import prompt_hash
-from open_exaone.data.render import Fitted, Ids, Refused, Rendered, fit, render_batch
+from open_exaone.data.render import Fitted, Refused, Rendered, fit, render_batch
 from open_exaone.data.row_formats import RowFormat
 from open_exaone.data.rows import Example
 from open_exaone.data.source import SourceFile, find_files
 from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file, manifest_hash
-from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.text.tokenizer import Ids, Tokenizer
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -296,7 +296,8 @@ class _Source:
                 on_progress(_name(self.source), counts.rows)
         if not counts.examples:
             reasons = ", ".join(f"{reason}: {number:,}" for reason, number in counts.dropped.most_common())
-            raise DataError(f"{self.source.path}: none of its rows can be used ({reasons})")
+            first = next(iter(counts.first_dropped.values()), "it has none")
+            raise DataError(f"{self.source.path}: none of its rows can be used ({reasons}); the first: {first}")
         return counts
 
     def _write_chunk(self, chunk: list[Parsed], counts: Counts) -> None:

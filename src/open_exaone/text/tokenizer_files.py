@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+from tokenizers import AddedToken
+
 from open_exaone.base.errors import CheckpointError
 from open_exaone.base.links import own_file
 from open_exaone.base.streams import parse_json
@@ -214,6 +217,23 @@ class SpecialIds:
     def _ours(self, kind: str) -> list[int]:
         found = self.id_of(_OURS[kind])
         return [] if found is None else [found]
+
+
+def add_missing_tokens(backend: tokenizers.Tokenizer, source: Source) -> None:
+    """Adds the tokens that stand in the files beside tokenizer.json alone.
+
+    Raises:
+        CheckpointError: one can't have the id that its file gives it.
+    """
+    for number, name, flags in source.added_tokens():
+        if backend.token_to_id(name) is not None:
+            continue
+        backend.add_tokens([AddedToken(name, **flags)])
+        if backend.token_to_id(name) != number:
+            raise CheckpointError(
+                f"{source.folder / BACKEND_FILE}: lacks the token {name[:100]!r}, which a file beside it gives the id "
+                f"{number}, and has no room for it there; add it with the ids before it"
+            )
 
 
 def tokenizer_files(folder: Path, *more: str) -> dict[str, bytes]:
