@@ -25,6 +25,7 @@ from open_exaone.text.tokenizer_files import (
     ChatTemplates,
     Source,
     SpecialIds,
+    add_missing_tokens,
 )
 
 Ids = tuple[list[int], list[bool]]  # token ids [T], and which are learned [T]
