@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from open_exaone.base.errors import CheckpointError, DataError
+from open_exaone.text.chat import Dialogue
 from open_exaone.text.tokenizer import Tokenizer
 from text.conversations import (
     CALL,
@@ -340,6 +341,59 @@ def test_where_the_mask_is_not_found_learning_is_refused_and_rendering_is_not(
     with pytest.raises(DataError, match="what a reply teaches"):
         tokenizer.render_many([[USER, reply]], thinking=thinking)
     tokenizer.render([USER, reply], thinking=thinking)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen", "generation", "deepseek"])
+@settings(max_examples=40)
+@given(turns=st.lists(assistant, min_size=1, max_size=4), thinking=flags, data=st.data())
+def test_replies_learned_together_are_those_learned_apart(
+    ours: dict[str, Tokenizer], name: str, turns: list[Message], thinking: bool, data: st.DataObject
+) -> None:
+    messages = [turn for reply in turns for turn in (data.draw(other), reply)]
+    every = tuple(range(1, len(messages), 2))
+    learned = tuple(sorted(data.draw(st.sets(st.sampled_from(every), min_size=1))))
+    [whole] = ours[name].render_dialogues([Dialogue(messages[: learned[-1] + 1], thinking, learned=learned)])
+    apart = ours[name].render_dialogues(
+        [Dialogue(messages[: place + 1], thinking, learned=(place,)) for place in learned]
+    )
+    if not isinstance(whole, tuple):
+        assert whole is None or str(whole) in map(str, apart)
+        return
+    masks = []
+    for one in apart:
+        assert isinstance(one, tuple) and whole[0][: len(one[0])] == one[0]
+        masks.append(one[1] + [False] * (len(whole[0]) - len(one[1])))
+    assert whole[1] == [any(at) for at in zip(*masks, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["llama", "generation"])
+def test_many_replies_are_learned_in_one_text(ours: dict[str, Tokenizer], name: str) -> None:
+    texts = [f"reply {number}" for number in range(100)]
+    messages = [turn for text in texts for turn in (Q2, {"role": "assistant", "content": text})]
+    learned = tuple(range(1, 200, 2))
+    [rendered] = ours[name].render_dialogues([Dialogue(messages, learned=learned)])
+    assert isinstance(rendered, tuple)
+    end = "<|eot_id|>" if name == "llama" else "<|im_end|>"
+    assert learned_text(ours[name], *rendered) == "".join(f"{text}{end}" for text in texts)
+    [ids, mask] = ours[name].render(messages, with_mask=True)
+    assert ids == rendered[0] and mask[-9:] == rendered[1][-9:]
+
+
+def test_a_reply_that_is_written_otherwise_in_another_place_is_found(tmp_path: Path) -> None:
+    """Of many replies only a few are looked at; the others must stand in the same words."""
+    odd = "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>{{ m.content }}{% else %}" + (
+        "{% if loop.index0 == 31 %}odd {% endif %}<tool_call>{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{% if messages|length == 31 %}odd {% endif %}<tool_call>{% endif %}"
+    )
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, odd), chat_format="template")
+    messages = [turn for _ in range(50) for turn in (Q2, REPLY)]
+    learned = tuple(range(1, 100, 2))
+    [rendered] = tokenizer.render_dialogues([Dialogue(messages, learned=learned)])
+    assert isinstance(rendered, tuple) and learned_text(tokenizer, *rendered) == "A1<|im_end|>" * 50
+    late = odd.replace("<tool_call>{{ m.content }}", "{% if loop.index0 != 31 %}<tool_call>{% endif %}{{ m.content }}")
+    (tmp_path / "chat_template.jinja").write_text(late)
+    tokenizer = Tokenizer.load(tmp_path, chat_format="template")
+    assert tokenizer.render_dialogues([Dialogue(messages, learned=learned)]) == [None]
 
 
 MARKERS = ["<|im_end|>", "<|im_start|>", "<|eot_id|>", "<|end_header_id|>", "<think>", "</think>", "<tool_response>"]

@@ -24,7 +24,15 @@ from open_exaone.text.chat import (
     check_tools,
     json_text,
 )
-from open_exaone.text.template_marks import THOUGHT_MARKERS, Marks, find_any, mapped_texts
+from open_exaone.text.template_marks import (
+    THOUGHT_MARKERS,
+    Marks,
+    find_any,
+    holds_private,
+    mapped_texts,
+    may_touch,
+    plain_texts,
+)
 from open_exaone.text.template_mask import Job, Span, checked_places, learned_spans
 from open_exaone.text.template_process import TemplateProcess, request
 from open_exaone.text.tokenizer_files import ChatTemplates
@@ -98,7 +106,8 @@ class Template:
         Raises:
             CheckpointError: the template is broken, reaches for what is forbidden, or exceeds a limit.
         """
-        jobs = [self._job(dialogue) for dialogue in dialogues]
+        marks = Marks.draw(self._all_sources)
+        jobs = [self._job(dialogue, marks) for dialogue in dialogues]
         self._render(jobs)
         again = [place for place, job in enumerate(jobs) if isinstance(job, Job) and self._needs_edges(job)]
         for place, job in zip(again, self._render([jobs[place] for place in again]), strict=True):
@@ -107,8 +116,12 @@ class Template:
         self._find_later_ends(jobs, results)
         return results
 
-    def _job(self, dialogue: Dialogue) -> DataError | Job:
-        """A conversation made ready: thoughts that are not learned left out, markers' names broken."""
+    def _job(self, dialogue: Dialogue, marks: Marks) -> DataError | Job:
+        """A conversation made ready: thoughts that are not learned left out, markers' names broken.
+
+        Args:
+            marks: to be used, unless they stand in it.
+        """
         try:
             check_messages(dialogue.messages)
             check_tools(dialogue.tools)
@@ -116,9 +129,12 @@ class Template:
                 message if dialogue.thinking or place not in dialogue.learned else _without_thought(message, self._tag)
                 for place, message in enumerate(dialogue.messages)
             ]
-            tools = dialogue.tools
-            given = json_text(mapped_texts(messages, str), "messages") + json_text(mapped_texts(tools, str), "tools")
-            marks = Marks.draw(given + self._all_sources)
+            tools, given = dialogue.tools, plain_texts(messages) if dialogue.tools is None else None
+            if given is None:
+                messages, tools = mapped_texts(messages, str), mapped_texts(tools, str)
+                given = json_text(messages, "messages") + json_text(tools, "tools")
+            if holds_private(given):
+                marks = Marks.draw(given + self._all_sources)
             if self._normalize is not None or self._any_marker.search(given):
                 broken = self._broken(marks)
                 messages = _changed(messages, broken, self._markers)
@@ -173,13 +189,16 @@ class Template:
 
     def _needs_edges(self, job: Job) -> bool:
         """Whether a text may make up a marker with its neighbour; then its edges are marked."""
-        names = self._markers_in(job.text)
+        names, messages = self._markers_in(job.text), job.dialogue.messages
+        is_plain = self._normalize is None and job.dialogue.tools is None and plain_texts(messages) is not None
+        if is_plain and not any(may_touch(message["content"], tuple(names)) for message in messages):
+            return False
 
         def with_edges(text: str, markers: Sequence[str]) -> str:
             return job.marks.with_edges(text, markers, self._normalize or str)
 
         dialogue = job.dialogue
-        messages = _changed(dialogue.messages, with_edges, names)
+        messages = _changed(messages, with_edges, names)
         edged = dialogue._replace(messages=messages, tools=_changed_tools(dialogue.tools, with_edges, names))
         is_changed = (messages, edged.tools) != (dialogue.messages, dialogue.tools)
         job.dialogue = edged if is_changed else dialogue

@@ -22,6 +22,7 @@ _ESCAPED = re.compile(r"\\u(e[0-9a-f]{3}|f[0-8][0-9a-f]{2})", re.IGNORECASE)  # 
 _LOOKED_UP = frozenset(
     ("role", "content", "reasoning_content", "thinking", "tool_calls", "function", "name", "arguments", "parameters")
 ) | {"description", "type", "id"}
+_PLAIN = {"role", "content"}
 MAX_DEPTH = 200  # of what a conversation holds; Python's own limit depends on who calls
 THOUGHT_MARKERS = frozenset(f"<{slash}{tag}>" for slash in ("", "/") for tag in THOUGHT_TAGS)
 
@@ -156,6 +157,26 @@ def mapped_texts(value: Any, change: Callable[[str], str], depth: int = 0) -> An
             return value
 
 
+def plain_texts(messages: Sequence[Message]) -> str | None:
+    """All texts of messages that hold a role and a content alone, as most do; None where there is something else."""
+    if any(message.keys() != _PLAIN or type(message["content"]) is not str for message in messages):
+        return None
+    return "\n".join(message["content"] for message in messages)
+
+
+def holds_private(text: str) -> bool:
+    """Whether a character that may be a mark stands in a text, as it is or escaped."""
+    return bool(_USED.search(text) or _ESCAPED.search(text))
+
+
+def may_touch(text: str, markers: tuple[str, ...]) -> bool:
+    """Whether a text may make up a marker with its neighbours."""
+    body = text.strip()
+    suffixes, prefixes, longest = _edges(markers)
+    is_part = len(body) < longest and any(body in marker for marker in markers)
+    return is_part or body.startswith(suffixes) or body.endswith(prefixes)
+
+
 def find_any(markers: Sequence[str]) -> re.Pattern[str]:
     """Finds the first marker's name in JSON with all its characters as they are, or as JSON escapes them."""
     names = {form for marker in markers for form in (marker, json.dumps(marker, ensure_ascii=False)[1:-1])}
@@ -170,6 +191,13 @@ def _may_end(text: str, marker: str) -> bool:
 def _may_begin(text: str, marker: str) -> bool:
     """Whether a marker may begin in a text, or before it, and end behind it."""
     return text in marker[:-1] or text.endswith(_prefixes(marker))
+
+
+@functools.lru_cache(maxsize=256)
+def _edges(markers: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    suffixes = tuple(suffix for marker in markers for suffix in _suffixes(marker))
+    prefixes = tuple(prefix for marker in markers for prefix in _prefixes(marker))
+    return suffixes, prefixes, max(map(len, markers), default=0)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -22,6 +22,7 @@ MEMORY_BYTES = 1 << 30  # of address space; Python and jinja2 take a tenth of it
 MAX_CHARS = 8_000_000  # that one conversation may be rendered to
 TIMEOUT_S = 10.0  # of processor time, that one conversation may take
 START_TIMEOUT_S = 60.0  # the first one starts Python too, perhaps on a loaded machine
+NUM_AT_ONCE = 16  # replies that are written together: a process that wakes for each would do little else
 _MAX_REPLY_BYTES = 12 * MAX_CHARS + 1000  # JSON writes a character in at most 12 bytes
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_TIME", "TZ", "SYSTEMROOT", "LD_LIBRARY_PATH")
 
@@ -78,7 +79,8 @@ class TemplateProcess:
         replies: list[dict[str, Any]] = []
         with self._lock:
             while len(replies) < len(lines):
-                replies += self._ask(lines[len(replies) :])
+                rest = lines[len(replies) :]
+                replies += self._ask(rest, min(NUM_AT_ONCE, len(rest))) or self._ask(rest, 1)
         return [
             reply if "text" in reply else self._error(each["template"], reply, len(line))
             for each, line, reply in zip(requests, lines, replies, strict=True)
@@ -94,9 +96,9 @@ class TemplateProcess:
             raise CheckpointError(f"{path}: the chat template cannot be used: {message}; {_FIX}")
         return DataError(f"{path}: the chat template fails on this conversation: {message}; {_FIX}")
 
-    def _ask(self, lines: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Sends requests and waits, not for ever, for the replies; at the first that ends the process, the rest is
-        left out."""
+    def _ask(self, lines: Sequence[bytes], num_at_once: int) -> list[dict[str, Any]]:
+        """Sends requests and waits, not for ever, for the replies; those behind one that ends the process are left
+        out, and that one itself if several were asked for at once: which it is, is not known."""
         is_fresh = self._process is None or self._process.poll() is not None
         setup = self._start() if is_fresh else b""
         process = self._process
@@ -104,7 +106,7 @@ class TemplateProcess:
         replies: list[dict[str, Any]] = []
         is_whole = False
         try:
-            with contextlib.closing(_exchange(process, setup, lines, is_fresh)) as received:
+            with contextlib.closing(_exchange(process, setup, lines, num_at_once)) as received:
                 for line in received:
                     replies.append(json.loads(line))
                     if replies[-1].get("error") in ("memory", "recursion"):
@@ -113,7 +115,7 @@ class TemplateProcess:
         finally:
             if not is_whole:
                 self._stop()
-        if not is_whole:
+        if not is_whole and num_at_once == 1:
             replies.append({"error": "memory", "message": _how_it_ended(process.returncode)})
         return replies
 
@@ -160,17 +162,18 @@ def request(
 
 
 def _exchange(
-    process: "subprocess.Popen[bytes]", setup: bytes, lines: Sequence[bytes], is_fresh: bool
+    process: "subprocess.Popen[bytes]", setup: bytes, lines: Sequence[bytes], num_at_once: int
 ) -> Generator[bytes, None, None]:
     """Writes requests and yields the reply to each; ends early where the process ends or a reply does not come."""
     assert process.stdin is not None and process.stdout is not None
     source, target = process.stdout.fileno(), process.stdin.fileno()
-    waiting, received = memoryview(setup + b"".join(lines)), bytearray()
+    asked = (b"".join(lines[start : start + num_at_once]) for start in range(0, len(lines), num_at_once))
+    waiting, received = memoryview(setup + b"".join(part + b"\n" for part in asked)), bytearray()
     poll = select.poll()
     poll.register(source, select.POLLIN)
     poll.register(target, select.POLLOUT)
-    num_left, limit = len(lines), CLOCK_FACTOR * TIMEOUT_S
-    deadline = time.monotonic() + limit + START_TIMEOUT_S * is_fresh
+    num_left, limit = len(lines), CLOCK_FACTOR * TIMEOUT_S * num_at_once
+    deadline = time.monotonic() + limit + START_TIMEOUT_S * bool(setup)
     while num_left:
         ready = dict(poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))))
         if not ready or len(received) > _MAX_REPLY_BYTES:

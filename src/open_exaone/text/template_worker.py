@@ -2,7 +2,7 @@
 
 A template is a program that came with a checkpoint, so it runs in jinja2's immutable sandbox, and the sandbox in a
 process with little memory, no files to write and no processes to start. The first line on stdin is the setup, each
-further line a request; each reply is a line on stdout. All lines are JSON:
+further line a request, or empty: then the replies to all before it are written, a line on stdout each. Lines are JSON:
 
     setup    {"templates": {name: source}, "now": ISO time, "memory_bytes": int, "max_chars": int, "timeout_s": number}
     request  {"template": name, "variables": {...}, "marks": characters that JSON in ASCII must not hide,
@@ -39,11 +39,15 @@ def main() -> None:
     datetime.now().strftime("%c %Z")  # reads what it needs before the limits forbid it
     _limit(setup["memory_bytes"])
     compiled: dict[str, Any] = {}
+    replies: list[bytes] = []
     for line in sys.stdin.buffer:
+        if line == b"\n":
+            sys.stdout.buffer.write(b"".join(replies))
+            sys.stdout.buffer.flush()
+            replies.clear()
+            continue
         signal.setitimer(signal.ITIMER_PROF, setup["timeout_s"])
-        reply = _answer(environment, compiled, setup, line)
-        sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
-        sys.stdout.buffer.flush()
+        replies.append(json.dumps(_answer(environment, compiled, setup, line)).encode() + b"\n")
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
