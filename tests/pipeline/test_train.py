@@ -3,6 +3,7 @@
 import json
 import math
 import tomllib
+from datetime import datetime
 
 import pytest
 import torch
@@ -169,6 +170,36 @@ def test_random_weights_take_a_tokenizer_or_train_one_on_the_data(names_a_tokeni
     trained = open_exaone.load_tokenizer(place / "out")
     assert trained.vocab_size == TINY.vocab_size
     assert (trained.backend.to_str() == make_tokenizer().backend.to_str()) == names_a_tokenizer
+
+
+@pytest.mark.parametrize("kind", ["sft", "rl"])
+def test_a_run_goes_on_on_another_day_with_the_date_that_it_began_with(kind, place, monkeypatch):
+    """As with templates of Llama 3, which print today's date."""
+    turns = "{% for m in messages %}[|{{ m.role }}|]{{ m.content }}[|endofturn|]{% endfor %}"
+    prompt = "{% if add_generation_prompt %}[|assistant|]{% endif %}"
+    (place / "base" / "chat_template.jinja").write_text("{{ strftime_now('%d') }}" + turns + prompt)
+
+    def cut(event):
+        if event.get("step") == 3:
+            raise Cut
+
+    class Day(datetime):
+        today = 1
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2024, 5, cls.today, tzinfo=tz)
+
+    for module in ("open_exaone.pipeline.folder", "open_exaone.text.tokenizer"):
+        monkeypatch.setattr(f"{module}.datetime", Day)
+    config = config_of(place, kind)
+    train(config, place / "whole")
+    with pytest.raises(Cut):
+        train(config, place / "out", cut)
+    Day.today = 2
+    train(config, place / "out")
+    again, whole = (weights_of(place / name / "01-it" / "model") for name in ("out", "whole"))
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
 @pytest.mark.parametrize("lora", [False, True])

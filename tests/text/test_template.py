@@ -1,6 +1,8 @@
 """A checkpoint's own template: transformers' ids, the loss mask by marks, and markers in contents broken."""
 
+import copy
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -487,6 +489,16 @@ def test_what_is_none_is_left_out_as_transformers_does_it(tmp_path: Path) -> Non
     messages = [{**CALLING, "reasoning_content": None}]
     ids = AutoTokenizer.from_pretrained(folder).apply_chat_template(messages)["input_ids"]
     assert Tokenizer.load(folder).render(messages) == ids
+
+
+def test_a_date_is_that_of_the_tokenizer(tmp_path: Path) -> None:
+    folder = write_qwen(tmp_path, "{{ strftime_now('%d %B %Y') }}|{{ messages[0].content }}")
+    tokenizer = Tokenizer.load(folder)
+    assert tokenizer.decode(tokenizer.render([USER])) == tokenizer.rendered_at.strftime("%d %B %Y|Q1")
+    for day in (1, 2):  # in 2024, whatever the day is
+        tokenizer.rendered_at = datetime(2024, 1, day)
+        assert tokenizer.decode(tokenizer.render([USER])) == f"0{day} January 2024|Q1"
+        assert copy.copy(tokenizer).render([USER]) == tokenizer.render([USER])
 
 
 def test_raise_exception_is_a_data_error(tmp_path: Path) -> None:

@@ -271,7 +271,8 @@ def _name(source: SourceConfig) -> str:
     return Path(source.path).name or source.path
 
 
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[tuple[Item, Made]]:

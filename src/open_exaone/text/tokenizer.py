@@ -1,6 +1,7 @@
 """The tokenizer: byte-level BPE with EXAONE's markers, its training, its files; and chat through it."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -48,12 +49,24 @@ class Tokenizer:
         self.backend = backend
         self._source = source
         self.chat_format_name = chat_format
+        self._rendered_at = datetime.now()
         self._format_ids: dict[tuple[str, bool], list[int]] = {}
         self._path = (source.folder if source else Path("the tokenizer")) / BACKEND_FILE
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without caches, some of which cannot be copied."""
         return {name: value for name, value in vars(self).items() if name not in ("chat_format", "_marked", "_plain")}
+
+    @property
+    def rendered_at(self) -> datetime:
+        """The time that a template is given which prints a date; a run and an evaluation hold it to their beginning."""
+        return self._rendered_at
+
+    @rendered_at.setter
+    def rendered_at(self, now: datetime) -> None:
+        self._rendered_at = now
+        self.__dict__.pop("chat_format", None)  # its process has the time from before
+        self._format_ids.clear()
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -353,6 +366,7 @@ class Tokenizer:
             markers=[token.content for token in added if token.content],
             end_markers=list(filter(None, (self.backend.decode([number], False) for number in end_ids))),
             normalize=None if normalizer is None else normalize,
+            now=self.rendered_at,
         )
 
     @property
