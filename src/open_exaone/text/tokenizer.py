@@ -1,5 +1,6 @@
 """The tokenizer: byte-level BPE with EXAONE's markers, its training, its files; and chat through it."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -114,7 +115,7 @@ class Tokenizer:
         """
         if self._source is not None:
             for name, content in self._source.files.items():
-                _write_bytes(folder / name, content)
+                write_atomically(folder / name, functools.partial(Path.write_bytes, data=content))
             return
         names = {"bos_token": BOS, "eos_token": END, "pad_token": PAD, "unk_token": UNK}
         settings = {
@@ -397,7 +398,3 @@ def _of_one_text(rendered: Ids | DataError | None) -> Ids:
         raise rendered
     assert rendered is not None  # it has one reply to learn at most, at its end
     return rendered
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
