@@ -29,29 +29,7 @@ from open_exaone.checkpoint.folder import load_tokenizer
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.prepare import prepare
 
-WORDS = [
-    "a",
-    "train",
-    "leaves",
-    "at",
-    "12",
-    "and",
-    "runs",
-    "345",
-    "miles",
-    "in",
-    "half",
-    "the",
-    "time",
-    "that",
-    "each",
-    "of",
-    "her",
-    "friends",
-    "needs",
-    "per",
-    "day",
-]
+WORDS = [*["train", "runs", "miles", "half", "the", "time", "that", "each", "friend", "needs", "a", "day"], "12", "345"]
 
 
 def main() -> None:

@@ -69,7 +69,14 @@ LLAMA_TRAINING = """{{- bos_token }}
 """
 TOOL = {"type": "function", "function": {"name": "roll", "description": "주사위", "parameters": {"n": "int"}}}
 WORDS = [
-    *["a", "b", "12", "345", "답은", "it's", "x=", "{}"],
+    "a",
+    "b",
+    "12",
+    "345",
+    "답은",
+    "it's",
+    "x=",
+    "{}",
     " ",
     "\n",
     "\n\n",
@@ -78,7 +85,7 @@ WORDS = [
     "<",
     "}",
     '"',
-    "the think. 123",
+    "think. 123",
 ]
 
 
