@@ -117,6 +117,22 @@ def test_tokenizer_licence_and_special_ids_come_along(tmp_path):
     assert written["eos_token_id"] == [361, 2] and written["bos_token_id"] == 1 and "auto_map" not in written
 
 
+def test_every_template_comes_along(tmp_path):
+    source = save(tmp_path / "source")
+    (source / "additional_chat_templates").mkdir()
+    for name in ("tool_use", "rag", "default.v2"):
+        (source / "additional_chat_templates" / f"{name}.jinja").write_text(f"{name} {{{{ messages[0].content }}}}")
+    (source / "generation_config.json").write_text('{"temperature": 0.3, "top_k": 20, "repetition_penalty": 1.1}')
+    convert(source, tmp_path / "target", to="llama")
+    for path in (source / "additional_chat_templates").iterdir():
+        assert (tmp_path / "target" / "additional_chat_templates" / path.name).read_text() == path.read_text()
+    assert read_json(tmp_path / "target" / "generation_config.json")["repetition_penalty"] == 1.1
+    (tmp_path / "secret.jinja").write_text("secret")
+    (source / "additional_chat_templates" / "link.jinja").symlink_to(tmp_path / "secret.jinja")
+    with pytest.raises(CheckpointError, match=r"link\.jinja: is a link to"):
+        convert(source, tmp_path / "other", to="llama")
+
+
 def test_a_model_of_lg_keeps_its_licence_and_its_name(tmp_path):
     source = save(tmp_path / "EXAONE-Deep-tiny")
     (source / "LICENSE").write_text(LG_LICENCE)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doubles import TINY, make_model, make_tokenizer, random_ids
-from open_exaone.base.errors import CheckpointError, ConfigError, DataError, RunFolderError
+from open_exaone.base.errors import CheckpointError, ConfigError, RunFolderError
 from open_exaone.checkpoint.gguf import export_gguf
 from open_exaone.checkpoint.gguf_tokenizer import _PRE_TOKENIZERS
 from open_exaone.model.config import RopeScaling
@@ -339,8 +339,39 @@ def test_a_folder_that_names_no_end_is_refused(folder):
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
-    with pytest.raises(DataError, match="tokenizer.json: no such file"):
+    with pytest.raises(CheckpointError, match="tokenizer.json: no such file"):
         export(BASE, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "added_tokens.json"])
+def test_tokens_that_only_other_files_name_are_in_the_file(file, folder):
+    number = make_tokenizer().vocab_size
+    if file == "added_tokens.json":
+        (folder / file).write_text(json.dumps({"<|call|>": number}))
+    else:
+        added = {str(number): {"content": "<|call|>", "special": True}}
+        rewrite(folder / file, lambda values: values.update(added_tokens_decoder=added))
+    reader = gguf.GGUFReader(export(BASE.model_copy(update={"vocab_size": number + 1}), folder))
+    assert value(reader, "tokenizer.ggml.tokens")[number] == "<|call|>"
+    kind = gguf.TokenType.CONTROL if file == "tokenizer_config.json" else gguf.TokenType.USER_DEFINED
+    assert value(reader, "tokenizer.ggml.token_type")[number] == kind
+    with pytest.raises(CheckpointError, match=f"has token id {number}, and the model's last is {number - 1}"):
+        export(BASE.model_copy(update={"vocab_size": number}), folder)
+
+
+@pytest.mark.parametrize("in_settings", [True, False])
+def test_a_template_for_tools_is_in_the_file_too(in_settings, folder):
+    if in_settings:
+        named = [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]
+        rewrite(folder / "tokenizer_config.json", lambda values: values.update(chat_template=named))
+        (folder / "chat_template.jinja").unlink()
+    else:
+        (folder / "chat_template.jinja").write_text("d")
+        (folder / "additional_chat_templates").mkdir()
+        (folder / "additional_chat_templates" / "tool_use.jinja").write_text("t")
+    reader = gguf.GGUFReader(export(BASE, folder))
+    found = [value(reader, key) for key in ("tokenizer.chat_template", "tokenizer.chat_template.tool_use")]
+    assert found == ["d", "t"]
 
 
 # --- llama.cpp itself, where it is installed ---

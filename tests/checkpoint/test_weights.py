@@ -131,6 +131,48 @@ def test_a_tied_head_stored_once_more_must_be_the_embedding(tmp_path):
         load_model(tmp_path)
 
 
+def test_a_tied_head_may_stand_in_several_shards_and_be_wider(tmp_path):
+    """As in transformers: a head in another shard than the index names, or of another dtype, is the embedding still."""
+    model = make_model().to(torch.bfloat16)
+    save_model(tmp_path, model.config, weights_of(model), make_tokenizer(), {}, max_shard_bytes=SMALL_SHARD)
+    index = json.loads((tmp_path / INDEX).read_text())
+    files = sorted(set(index["weight_map"].values()))
+    embedding = weights_of(model)["model.embed_tokens.weight"].detach()
+    for file, head in ((files[0], embedding.clone()), (files[-1], embedding.float())):
+        save_file({**load_file(tmp_path / file), "lm_head.weight": head}, tmp_path / file)
+    for named in (None, files[0], files[-1], files[1]):
+        weight_map = index["weight_map"] | ({"lm_head.weight": named} if named else {})
+        (tmp_path / INDEX).write_text(json.dumps({**index, "weight_map": weight_map}))
+        assert bits(load_model(tmp_path, dtype="bfloat16").lm_head.weight) == bits(embedding)
+        reference = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+        assert bits(reference.lm_head.weight) == bits(embedding)
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_tied_head_in_the_index_need_not_be_in_its_shard(is_named, tmp_path):
+    model = make_model()
+    save_model(tmp_path, model.config, weights_of(model), make_tokenizer(), {}, max_shard_bytes=SMALL_SHARD)
+    index = json.loads((tmp_path / INDEX).read_text())
+    place = index["weight_map"]["model.embed_tokens.weight"]
+    index["weight_map"]["lm_head.weight"] = place
+    if not is_named:  # and where shared tensors were left out, the head may be the one that is there
+        del index["weight_map"]["model.embed_tokens.weight"]
+        tensors = load_file(tmp_path / place)
+        tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+        save_file(tensors, tmp_path / place)
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    opened = load_model(tmp_path, dtype="float32")
+    assert all(bits(weight) == bits(dict(model.named_parameters())[name]) for name, weight in opened.named_parameters())
+
+
+def test_a_head_of_its_own_in_the_index_must_be_in_its_shard(sharded):
+    index = json.loads((sharded / INDEX).read_text())
+    file = index["weight_map"]["lm_head.weight"]
+    save_file({n: t for n, t in load_file(sharded / file).items() if n != "lm_head.weight"} | {}, sharded / file)
+    with pytest.raises(CheckpointError, match="tensors are missing there.*lm_head.weight"):
+        load_model(sharded)
+
+
 def test_tables_of_angles_from_old_versions_are_passed_over(saved):
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     save_file({**load_file(saved / SINGLE), name: torch.ones(8)}, saved / SINGLE)

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
+from tokenizers import processors
+from transformers import AutoTokenizer
 
 from data.made_up import PAIR, PROBLEM, TALK, TEXT, THOUGHT, write_rows
 from doubles import make_tokenizer
@@ -22,6 +25,7 @@ from open_exaone.data.prepare import prepare
 from open_exaone.data.render import render_batch
 from open_exaone.data.rows import Conversation, Example
 from open_exaone.data.store import Prepared, describe_file
+from open_exaone.text.tokenizer import Tokenizer
 
 TOKENIZER = make_tokenizer()
 USER, THINKS = THOUGHT["messages"][0], {"role": "assistant", "content": "It is 5.", "reasoning_content": "2 + 3 = 5"}
@@ -69,11 +73,14 @@ def test_in_non_reasoning_mode_a_thought_is_left_out(made):
 def test_a_format_that_shows_thoughts_is_not_shown_one_in_non_reasoning_mode(monkeypatch):
     shown = []
     monkeypatch.setattr(
-        TOKENIZER, "render_many", lambda messages, **_: shown.extend(messages) or [([1, 2], [False, True])]
+        TOKENIZER, "render_dialogues", lambda asked: shown.extend(asked) or [([1, 2], [False, True])] * len(asked)
     )
     source = SourceConfig(path="rows.jsonl", mode="non_reasoning")
     render_batch([Example(Conversation((USER, THINKS)))], TOKENIZER, "sft", source)
-    assert shown == [(USER, TALK["messages"][1])]
+    assert [dialogue.messages for dialogue in shown] == [(USER, TALK["messages"][1])]
+    shown.clear()
+    render_batch([Example(Conversation((USER, THINKS, USER, THINKS)))], TOKENIZER, "sft", source)
+    assert not any("reasoning_content" in message for dialogue in shown for message in dialogue.messages)
 
 
 def test_all_replies_of_a_conversation_are_learned_once(made):
@@ -97,6 +104,25 @@ def test_tools_are_offered(made):
     [document] = made("sft", [{"messages": talk, "tools": [tool]}], turns="last", max_tokens=400).documents
     call["content"] = ""
     assert list(document.ids) == TOKENIZER.render(talk, tools=[tool])
+
+
+@pytest.mark.parametrize("flag", [True, False])  # transformers 5 reads it nowhere
+@pytest.mark.parametrize("has_processor", [True, False])
+def test_a_text_begins_as_transformers_tokenises_it(made, tmp_path, monkeypatch, has_processor, flag):
+    TOKENIZER.save(tmp_path / "model")
+    settings = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({**settings, "add_bos_token": flag}))
+    if has_processor:
+        backend = tokenizers.Tokenizer.from_str(TOKENIZER.backend.to_str())
+        backend.post_processor = processors.TemplateProcessing("[BOS] $A", None, [("[BOS]", TOKENIZER.bos_id)])
+        (tmp_path / "model" / "tokenizer.json").write_text(backend.to_str())
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "model")(TEXT["text"])["input_ids"]
+    monkeypatch.setattr(f"{__name__}.TOKENIZER", Tokenizer.load(tmp_path / "model"))
+    [document] = made("pretrain", [TEXT]).documents
+    assert list(document.ids) == [*theirs, TOKENIZER.end_id]
+    assert (theirs[0] == TOKENIZER.bos_id) == has_processor
+    [document] = made("sft", [TALK], name="talk").documents  # a conversation begins as its format says
+    assert list(document.ids).count(TOKENIZER.bos_id) == 0
 
 
 def test_pretraining_learns_everything(made):

@@ -3,6 +3,7 @@
 import json
 import math
 import tomllib
+from datetime import datetime
 
 import pytest
 import torch
@@ -169,6 +170,57 @@ def test_random_weights_take_a_tokenizer_or_train_one_on_the_data(names_a_tokeni
     trained = open_exaone.load_tokenizer(place / "out")
     assert trained.vocab_size == TINY.vocab_size
     assert (trained.backend.to_str() == make_tokenizer().backend.to_str()) == names_a_tokenizer
+
+
+@pytest.mark.parametrize("kind", ["sft", "rl"])
+def test_a_run_goes_on_on_another_day_with_the_date_that_it_began_with(kind, place, monkeypatch):
+    """As with templates of Llama 3, which print today's date."""
+    turns = "{% for m in messages %}[|{{ m.role }}|]{{ m.content }}[|endofturn|]{% endfor %}"
+    prompt = "{% if add_generation_prompt %}[|assistant|]{% endif %}"
+    (place / "base" / "chat_template.jinja").write_text("{{ strftime_now('%d') }}" + turns + prompt)
+
+    def cut(event):
+        if event.get("step") == 3:
+            raise Cut
+
+    class Day(datetime):
+        today = 1
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2024, 5, cls.today, tzinfo=tz)
+
+    for module in ("open_exaone.pipeline.folder", "open_exaone.text.tokenizer"):
+        monkeypatch.setattr(f"{module}.datetime", Day)
+    config = config_of(place, kind)
+    train(config, place / "whole")
+    with pytest.raises(Cut):
+        train(config, place / "out", cut)
+    Day.today = 2
+    train(config, place / "out")
+    again, whole = (weights_of(place / name / "01-it" / "model") for name in ("out", "whole"))
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_trained_model_keeps_what_its_authors_stored(place, lora):
+    """Wider norms, all templates, and how it is sampled from."""
+    folder = place / "base"
+    mixed = {n: w.to(torch.float32 if "norm" in n else torch.bfloat16) for n, w in make_model().named_parameters()}
+    save_model(folder, TINY, mixed, make_tokenizer(), {"temperature": 0.3, "top_k": 20, "repetition_penalty": 1.05})
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("t")
+    stage = "lora = { rank = 2 }" if lora else ""
+    train(config_of(place, "sft", stage=stage), place / "out")
+    result = place / "out" / "01-it" / "model"
+    assert {name: weight.dtype for name, weight in weights_of(result).items()} == {n: w.dtype for n, w in mixed.items()}
+    assert (result / "additional_chat_templates" / "tool_use.jinja").read_text() == "t"
+    values = json.loads((result / "generation_config.json").read_text())
+    assert values == json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text('{"do_sample": false, "max_new_tokens": 7}')
+    train(config_of(place, "sft", stage=stage), place / "greedy")
+    values = json.loads((place / "greedy" / "01-it" / "model" / "generation_config.json").read_text())
+    assert values["do_sample"] is False and values["max_new_tokens"] == 7 and "temperature" not in values
 
 
 def test_a_finished_run_is_not_run_again_and_other_settings_are_refused(place):

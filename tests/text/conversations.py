@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from open_exaone.text.chat import Render
+from open_exaone.text.chat import Segment
 
 Message = dict[str, Any]
 TOOL = {"type": "function", "function": {"name": "roll", "description": "주사위를 던진다", "parameters": {}}}
@@ -58,7 +58,7 @@ without_tools = st.lists(other | plain_assistant, min_size=1, max_size=5)
 flags = st.booleans()
 
 
-def text_of(render: Render, messages: list[Message], **options: Any) -> str:
+def text_of(render: Callable[..., list[Segment]], messages: list[Message], **options: Any) -> str:
     return "".join(segment.text for segment in render(messages, **options))
 
 

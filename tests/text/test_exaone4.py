@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from open_exaone.base.errors import DataError
-from open_exaone.text.exaone4 import jinja_template, segments
+from open_exaone.text.exaone4 import EXAONE_4, jinja_template
 from open_exaone.text.tokenizer import Tokenizer
 from text.conversations import (
     CALL,
@@ -73,17 +73,17 @@ ROLL = '<tool_call>{"name": "roll", "arguments": {"n": 6}}</tool_call>'
     ],
 )
 def test_golden_renders(messages: list[Message], options: dict[str, bool], text: str, tokenizer: Tokenizer) -> None:
-    assert text_of(segments, messages, **options) == text
+    assert text_of(EXAONE_4.segments, messages, **options) == text
     assert tokenizer.decode(tokenizer.render(messages, **options)) == text
 
 
 def test_tools_stand_in_the_system_turn() -> None:
-    alone = text_of(segments, [USER], tools=[TOOL])
+    alone = text_of(EXAONE_4.segments, [USER], tools=[TOOL])
     assert alone.startswith("[|system|]\n# Functions\n")
     assert json.dumps(TOOL, ensure_ascii=False) + "\n" in alone
     offer = alone.removeprefix("[|system|]\n").partition("[|endofturn|]")[0]
     system = {"role": "system", "content": "S"}
-    assert text_of(segments, [system, USER], tools=[TOOL]).startswith(
+    assert text_of(EXAONE_4.segments, [system, USER], tools=[TOOL]).startswith(
         f"[|system|]\nS\n\n{offer}[|endofturn|]\n[|user|]"
     )
 
@@ -157,12 +157,15 @@ def test_our_template_renders_the_same(
     theirs = OUR_TEMPLATE(
         messages=messages, enable_thinking=thinking, tools=tools, add_generation_prompt=generation_prompt
     )
-    assert text_of(segments, messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt) == theirs
+    assert (
+        text_of(EXAONE_4.segments, messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt)
+        == theirs
+    )
 
 
 def test_our_template_is_non_reasoning_by_default() -> None:
     assert OUR_TEMPLATE(messages=[USER], add_generation_prompt=True) == text_of(
-        segments, [USER], generation_prompt=True
+        EXAONE_4.segments, [USER], generation_prompt=True
     )
 
 
@@ -218,7 +221,7 @@ def test_the_published_template_renders_the_same(
         skip_think=not thinking or generation_prompt,
         add_generation_prompt=generation_prompt,
     )
-    assert text_of(segments, messages, thinking=thinking, generation_prompt=generation_prompt) == theirs
+    assert text_of(EXAONE_4.segments, messages, thinking=thinking, generation_prompt=generation_prompt) == theirs
     ids = exaone_tokenizer.render(messages, thinking=thinking, generation_prompt=generation_prompt)
     assert ids == exaone_in_transformers(theirs)["input_ids"]
 

@@ -1,6 +1,8 @@
 """A checkpoint's own template: transformers' ids, the loss mask by marks, and markers in contents broken."""
 
+import copy
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from open_exaone.base.errors import CheckpointError, DataError
+from open_exaone.text.chat import Dialogue
 from open_exaone.text.tokenizer import Tokenizer
 from text.conversations import (
     CALL,
@@ -252,7 +255,61 @@ def test_generation_blocks_may_stand_in_each_other(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
     ids, mask = tokenizer.render([REPLY], with_mask=True)
     assert tokenizer.decode(ids) == "QaA1b<|im_end|>"
-    assert tokenizer.decode([token for token, is_learned in zip(ids, mask, strict=True) if is_learned]) == "aA1b"
+    assert learned_text(tokenizer, ids, mask) == "aA1b<|im_end|>"
+
+
+def learned_text(tokenizer: Tokenizer, ids: list[int], mask: list[bool]) -> str:
+    return tokenizer.decode([token for token, is_learned in zip(ids, mask, strict=True) if is_learned])
+
+
+BLOCK = "{% generation %}{{ m.content }}END{% endgeneration %}"
+TURNS = "{% for m in messages %}{% if m.role == 'user' %}HEAD<|im_start|>user\n{{ m.content }}<|im_end|>\n{% else %}"
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|im_end|>\n", "{{ '\\n' }}<|im_end|>", " <|im_end|>"])
+@pytest.mark.parametrize("block", [BLOCK, BLOCK.replace("END", "") + "END", "{{ m.content }}END"])
+def test_the_end_of_a_turn_is_learned_wherever_it_stands(tmp_path: Path, block: str, end: str) -> None:
+    """In a generation block, behind it, and without blocks."""
+    template = TURNS.replace("HEAD", "") + "<|im_start|>assistant\n" + block.replace("END", end)
+    template += "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+    for before in ([USER], [USER, REPLY, Q2]):
+        ids, mask = tokenizer.render([*before, REPLY], with_mask=True)
+        assert learned_text(tokenizer, ids, mask).rstrip() == f"A1{end}".replace("{{ '\\n' }}", "\n").rstrip()
+
+
+@pytest.mark.parametrize("block", [BLOCK.replace("END", ""), "{{ m.content }}"])
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|im_end|>\n", "{{ '\\n' }}<|im_end|>"])
+def test_an_end_in_the_next_turns_text_is_learned(tmp_path: Path, block: str, end: str) -> None:
+    """As where a template ends a turn only once another one begins; the text then ends there."""
+    head = "{% if not loop.first %}" + end + "{% endif %}"
+    template = TURNS.replace("HEAD", head) + "<|im_start|>assistant\n" + block
+    template += "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+    turns: list[Message] = [USER, REPLY]
+    for messages in (turns, [*turns, Q2, {**REPLY, "content": "A2"}]):
+        ids, mask = tokenizer.render(messages, with_mask=True)
+        assert learned_text(tokenizer, ids, mask) == messages[-1]["content"] + end.rstrip().replace("{{ '\\n' }}", "\n")
+        assert ids[-1] == tokenizer.end_id
+        later = tokenizer.render([*messages, USER])
+        assert ids == later[: len(ids)]
+
+
+def test_an_end_that_is_no_eos_token_is_named_with_the_fix(tmp_path: Path) -> None:
+    """As in Qwen's base models, whose eos_token is <|endoftext|>."""
+    folder = write_qwen(tmp_path)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "<|endoftext|>"}))
+    with pytest.raises(
+        DataError,
+        match=r"behind the reply it prints <\|im_end\|>, and no token that ends a turn \(<\|endoftext\|>\).*would not "
+        r"stop.*name <\|im_end\|> as eos_token in tokenizer_config.json, or among eos_token_id in generation_config",
+    ):
+        Tokenizer.load(folder).render([USER, REPLY], with_mask=True)
+    ends = [Tokenizer.load(folder).backend.token_to_id(name) for name in ("<|endoftext|>", "<|im_end|>")]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    ids, mask = Tokenizer.load(folder).render([USER, REPLY], with_mask=True)
+    assert learned_text(Tokenizer.load(folder), ids, mask).endswith("A1<|im_end|>")
 
 
 @pytest.mark.parametrize(
@@ -286,6 +343,59 @@ def test_where_the_mask_is_not_found_learning_is_refused_and_rendering_is_not(
     with pytest.raises(DataError, match="what a reply teaches"):
         tokenizer.render_many([[USER, reply]], thinking=thinking)
     tokenizer.render([USER, reply], thinking=thinking)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen", "generation", "deepseek"])
+@settings(max_examples=40)
+@given(turns=st.lists(assistant, min_size=1, max_size=4), thinking=flags, data=st.data())
+def test_replies_learned_together_are_those_learned_apart(
+    ours: dict[str, Tokenizer], name: str, turns: list[Message], thinking: bool, data: st.DataObject
+) -> None:
+    messages = [turn for reply in turns for turn in (data.draw(other), reply)]
+    every = tuple(range(1, len(messages), 2))
+    learned = tuple(sorted(data.draw(st.sets(st.sampled_from(every), min_size=1))))
+    [whole] = ours[name].render_dialogues([Dialogue(messages[: learned[-1] + 1], thinking, learned=learned)])
+    apart = ours[name].render_dialogues(
+        [Dialogue(messages[: place + 1], thinking, learned=(place,)) for place in learned]
+    )
+    if not isinstance(whole, tuple):
+        assert whole is None or str(whole) in map(str, apart)
+        return
+    masks = []
+    for one in apart:
+        assert isinstance(one, tuple) and whole[0][: len(one[0])] == one[0]
+        masks.append(one[1] + [False] * (len(whole[0]) - len(one[1])))
+    assert whole[1] == [any(at) for at in zip(*masks, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["llama", "generation"])
+def test_many_replies_are_learned_in_one_text(ours: dict[str, Tokenizer], name: str) -> None:
+    texts = [f"reply {number}" for number in range(100)]
+    messages = [turn for text in texts for turn in (Q2, {"role": "assistant", "content": text})]
+    learned = tuple(range(1, 200, 2))
+    [rendered] = ours[name].render_dialogues([Dialogue(messages, learned=learned)])
+    assert isinstance(rendered, tuple)
+    end = "<|eot_id|>" if name == "llama" else "<|im_end|>"
+    assert learned_text(ours[name], *rendered) == "".join(f"{text}{end}" for text in texts)
+    [ids, mask] = ours[name].render(messages, with_mask=True)
+    assert ids == rendered[0] and mask[-9:] == rendered[1][-9:]
+
+
+def test_a_reply_that_is_written_otherwise_in_another_place_is_found(tmp_path: Path) -> None:
+    """Of many replies only a few are looked at; the others must stand in the same words."""
+    odd = "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>{{ m.content }}{% else %}" + (
+        "{% if loop.index0 == 31 %}odd {% endif %}<tool_call>{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{% if messages|length == 31 %}odd {% endif %}<tool_call>{% endif %}"
+    )
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, odd), chat_format="template")
+    messages = [turn for _ in range(50) for turn in (Q2, REPLY)]
+    learned = tuple(range(1, 100, 2))
+    [rendered] = tokenizer.render_dialogues([Dialogue(messages, learned=learned)])
+    assert isinstance(rendered, tuple) and learned_text(tokenizer, *rendered) == "A1<|im_end|>" * 50
+    late = odd.replace("<tool_call>{{ m.content }}", "{% if loop.index0 != 31 %}<tool_call>{% endif %}{{ m.content }}")
+    (tmp_path / "chat_template.jinja").write_text(late)
+    tokenizer = Tokenizer.load(tmp_path, chat_format="template")
+    assert tokenizer.render_dialogues([Dialogue(messages, learned=learned)]) == [None]
 
 
 MARKERS = ["<|im_end|>", "<|im_start|>", "<|eot_id|>", "<|end_header_id|>", "<think>", "</think>", "<tool_response>"]
@@ -379,6 +489,16 @@ def test_what_is_none_is_left_out_as_transformers_does_it(tmp_path: Path) -> Non
     messages = [{**CALLING, "reasoning_content": None}]
     ids = AutoTokenizer.from_pretrained(folder).apply_chat_template(messages)["input_ids"]
     assert Tokenizer.load(folder).render(messages) == ids
+
+
+def test_a_date_is_that_of_the_tokenizer(tmp_path: Path) -> None:
+    folder = write_qwen(tmp_path, "{{ strftime_now('%d %B %Y') }}|{{ messages[0].content }}")
+    tokenizer = Tokenizer.load(folder)
+    assert tokenizer.decode(tokenizer.render([USER])) == tokenizer.rendered_at.strftime("%d %B %Y|Q1")
+    for day in (1, 2):  # in 2024, whatever the day is
+        tokenizer.rendered_at = datetime(2024, 1, day)
+        assert tokenizer.decode(tokenizer.render([USER])) == f"0{day} January 2024|Q1"
+        assert copy.copy(tokenizer).render([USER]) == tokenizer.render([USER])
 
 
 def test_raise_exception_is_a_data_error(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.text import template_process
-from open_exaone.text.template_process import TemplateProcess
+from open_exaone.text.template_process import TemplateProcess, request
 
 SOURCE = Path(template_process.__file__).parents[2]
 PATH = Path("model/chat_template.jinja")
@@ -73,6 +74,38 @@ def test_one_bad_conversation_does_not_spoil_the_next() -> None:
                 process.render("default", variables)
         else:
             assert process.render("default", variables) == "a" * times
+
+
+def test_each_of_many_conversations_has_its_own_answer_whichever_ends_the_process() -> None:
+    process = make_process("{{ 'a' * messages[0].times }}{% if messages[0].times == 7 %}{{ 1 / 0 }}{% endif %}")
+    times = [*range(1, 40), 10**10, *range(40, 60), 9_000_000, 7]
+    asked = [request("default", {"messages": [{"times": number}]}) for number in times]
+    with pytest.raises(CheckpointError, match="more memory"):
+        process.render_all(asked)
+    fine = [each for each in asked if each["variables"]["messages"][0]["times"] != 10**10]
+    for found, number in zip(process.render_all(fine), [each for each in times if each != 10**10], strict=True):
+        if number in (7, 9_000_000):
+            assert isinstance(found, DataError) and ("too long" in str(found)) == (number > 7)
+        else:
+            assert not isinstance(found, DataError) and found["text"] == "a" * number
+
+
+def test_a_process_that_is_killed_amid_a_batch_loses_no_answer() -> None:
+    loop = "{% for i in range(messages[0].loops) %}{% for j in range(999) %}{% endfor %}{% endfor %}"
+    process = make_process(loop + "{{ messages[0].loops }}")
+    process.render("default", {"messages": [{"loops": 0}]})
+    asked = [request("default", {"messages": [{"loops": number}]}) for number in range(300)]
+    started = process._process
+    assert started is not None
+    threading.Timer(0.2, started.kill).start()
+    replies = [found if isinstance(found, DataError) else found["text"] for found in process.render_all(asked)]
+    assert replies == [str(number) for number in range(300)]
+
+
+def test_a_date_is_the_one_that_was_given() -> None:
+    now = datetime(2024, 2, 29, 23, 59)
+    process = TemplateProcess({"default": "{{ strftime_now('%d %b %Y %H:%M') }}"}, {"default": PATH}, now)
+    assert process.render("default", {}) == "29 Feb 2024 23:59"
 
 
 def test_the_process_is_started_late_and_once() -> None:

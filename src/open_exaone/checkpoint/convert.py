@@ -21,13 +21,10 @@ from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weight
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.family import FAMILIES
 from open_exaone.model.hf import config_to_hf
+from open_exaone.text.tokenizer_files import tokenizer_files
 
 TARGETS = (*FAMILIES, "gguf")
 INTERCHANGEABLE = {"exaone", "llama"}  # the same computation under two sets of names
-CARRIED = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
-    *("merges.txt", "chat_template.jinja", "generation_config.json"),
-)
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -169,12 +166,9 @@ def _write_folder(
     config: ModelConfig, weights: Mapping[str, Tensor], source: Path, folder: Path, max_shard_bytes: int
 ) -> None:
     save_weights(folder, config, weights, max_shard_bytes=max_shard_bytes)
-    for path in (own_file(source / name) for name in CARRIED if (source / name).is_file()):
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-        (folder / path.name).write_bytes(content)
+    for name, content in tokenizer_files(source, "generation_config.json").items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
     original: dict[str, Any] = read_json(own_file(source / "config.json"))
     ids = {key: original[key] for key in SPECIAL_IDS if key in original}
     dtype = str(_stored_dtype(weights)).removeprefix("torch.")

@@ -17,6 +17,7 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.model.hf import config_from_hf, config_to_hf
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.text.tokenizer_files import Source
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -64,7 +65,7 @@ def save_model(
 
     Args:
         weights: by our names; a tied head is left out.
-        sampling: recommended temperature and top_p, for `generation_config.json`.
+        sampling: for `generation_config.json`: recommended temperature and top_p, and what else stands there.
         max_shard_bytes: more than this goes into several files, with an index.
     """
     dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
@@ -75,7 +76,23 @@ def save_model(
     tokens = {"bos_token_id": tokenizer.bos_id, "eos_token_id": end_ids, "pad_token_id": tokenizer.pad_id}
     write_json(folder / "config.json", values | tokens)
     tokenizer.save(folder)
-    write_json(folder / "generation_config.json", {**tokens, "do_sample": True, **sampling})
+    write_json(folder / "generation_config.json", {"do_sample": True, **sampling, **tokens})
+
+
+def sampling_defaults(folder: Path) -> dict[str, Any]:
+    """What a folder's `generation_config.json` holds, but for the tokenizer's ids; empty where there is none.
+
+    Raises:
+        CheckpointError: it is no JSON object.
+    """
+    path = folder / "generation_config.json"
+    try:
+        values = read_json(own_file(path), max_bytes=MAX_CONFIG_BYTES) if path.is_file() else {}
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: must hold an object")
+    return {key: value for key, value in values.items() if not key.endswith("_token_id")}
 
 
 def load_config(folder: Path) -> ModelConfig:
@@ -156,7 +173,8 @@ def check_vocabulary(folder: Path, config: ModelConfig) -> None:
         values = read_json(own_file(path))
         vocab = values["model"]["vocab"]
         ids = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
-        highest = max((*ids, *(token["id"] for token in values.get("added_tokens") or ())), default=-1)
+        beside = [number for number, _, _ in Source.read(folder).added_tokens()]
+        highest = max((*ids, *beside, *(token["id"] for token in values.get("added_tokens") or ())), default=-1)
         too_many = highest >= config.vocab_size
     except DataError as error:
         raise CheckpointError(str(error)) from error

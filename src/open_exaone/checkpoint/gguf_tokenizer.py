@@ -13,7 +13,8 @@ import tokenizers
 from open_exaone.base.errors import CheckpointError
 from open_exaone.base.files import read_json
 from open_exaone.base.links import own_file
-from open_exaone.text.tokenizer_files import TEMPLATE_FILE, Source
+from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.text.tokenizer_files import Source
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -59,11 +60,7 @@ def add_tokenizer(writer: "GGUFWriter", folder: Path, vocab_size: int) -> None:
         CheckpointError: llama.cpp would tokenise otherwise.
     """
     path = folder / "tokenizer.json"
-    values = read_json(own_file(path))
-    try:
-        backend = tokenizers.Tokenizer.from_str(json.dumps(values))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise CheckpointError(f"{path}: cannot be read as a tokenizer: {error}") from error
+    backend = Tokenizer.load(folder).backend  # with the tokens that only the files beside it name
     state = json.loads(backend.to_str())  # in today's spelling, whatever the file's
     for objection in _objections_to_tokenizer(state):
         raise CheckpointError(f"{path}: llama.cpp cannot tokenise as it does: {objection}. {FIX}")
@@ -156,9 +153,9 @@ def _add_special_tokens(writer: "GGUFWriter", backend: tokenizers.Tokenizer, fol
     for kind, is_added in (("bos", around[:1] == [bos]), ("eos", around[-1:] == ends[:1])):
         flag = settings.get(f"add_{kind}_token")
         getattr(writer, f"add_add_{kind}_token")(flag if isinstance(flag, bool) else is_added)
-    text = Source.read(folder).text(TEMPLATE_FILE) or settings.get("chat_template")
-    if text:
-        writer.add_chat_template(text)
+    templates = Source.read(folder).chat_templates()
+    if templates is not None:
+        writer.add_chat_template([{"name": name, "template": text} for name, text in templates.sources.items()])
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from open_exaone.model.family import published_name
 from open_exaone.model.transformer import LanguageModel
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+EMBEDDING = "model.embed_tokens.weight"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 # Tables of RoPE's angles, which old versions of transformers stored with the weights; everyone computes them anew.
 DERIVED = (".rotary_emb.inv_freq", ".rotary.inv_freq")
@@ -46,19 +47,25 @@ class Weights(Mapping[str, Tensor]):
         """
         self._config, self._dtype = config, dtype
         self._handles: dict[str, tuple[Path, Any]] = {}  # by published name: the file, and safetensors' handle to it
+        self._names = {name: published_name(config.family, name) for name in expected_shapes(config)}
+        head = published_name(config.family, "lm_head.weight")
+        tied_heads: list[tuple[Path, Any]] = []
         for path, names in _files(folder).items():
             handle = open_safetensors(path)
-            stored = [name for name in list(handle.keys()) if not name.endswith(DERIVED)]
-            if names is not None and (strangers := sorted(set(stored) ^ names)):
+            stored = {name for name in list(handle.keys()) if not name.endswith(DERIVED)}
+            if config.tied_embeddings:  # a tied head is the embedding, wherever files name it
+                tied_heads += [(path, handle)] * (head in stored)
+                stored, names = stored - {head}, None if names is None else names - {head}
+            if names is not None and (strangers := sorted(stored ^ names)):
                 place = "missing there" if strangers[0] in names else f"there, where {INDEX} has them elsewhere or not"
                 raise CheckpointError(f"{path}: tensors are {place} ({len(strangers)}), such as {strangers[0]}")
             self._handles |= dict.fromkeys(stored, (path, handle))
-        self._names = {name: published_name(config.family, name) for name in expected_shapes(config)}
-        head = published_name(config.family, "lm_head.weight")
-        tied_head = self._handles.pop(head, None) if config.tied_embeddings else None
+        if tied_heads and self._names[EMBEDDING] not in self._handles:  # one of the two was left out, the other one
+            self._names[EMBEDDING] = head
+            self._handles[head] = tied_heads.pop()
         self._check_headers(folder)
-        if tied_head is not None:
-            self._check_tied_head(*tied_head, head)
+        for path, handle in tied_heads:
+            self._check_tied_head(path, handle, head)
 
     def __getitem__(self, name: str) -> Tensor:
         path, handle = self._handles[self._names[name]]
@@ -81,11 +88,16 @@ class Weights(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def dtype_of(self, name: str) -> torch.dtype:
+        """What a weight is read as, by its file's header."""
+        _, handle = self._handles[self._names[name]]
+        return self._dtype or DTYPES[handle.get_slice(self._names[name]).get_dtype()]
+
     def _check_tied_head(self, path: Path, handle: Any, head: str) -> None:
         """A tied head may be stored once more; then it must be the embedding."""
-        name = self._names["model.embed_tokens.weight"]
+        name = self._names[EMBEDDING]
         embedding, stored = self._handles[name][1].get_tensor(name), handle.get_tensor(head)
-        if stored.dtype != embedding.dtype or not torch.equal(stored, embedding):
+        if not torch.equal(stored.to(embedding.dtype), embedding):
             raise CheckpointError(
                 f'{path}: {head} differs from {name}, and config.json ties them: set "tie_word_embeddings": false there'
             )

@@ -13,11 +13,12 @@ other settings, and sources whose files changed or are gone, by name.
 import hashlib
 import json
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from open_exaone.base.config import differences
 from open_exaone.base.errors import ConfigError, DataError, OpenExaoneError
@@ -29,11 +30,11 @@ from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.overlap import prompt_hash
-from open_exaone.data.render import Fitted, Ids, Refused, Rendered, fit, render_batch
+from open_exaone.data.render import Fitted, Refused, Rendered, fit, render_batch
 from open_exaone.data.rows import Example
 from open_exaone.data.source import SourceFile, find_files
 from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file, manifest_hash
-from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.text.tokenizer import Ids, Tokenizer
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -44,6 +45,7 @@ LEARNS: dict[Kind, tuple[RowFormat, ...]] = {
     "preference": ("pairs",),
     "rl": ("problems",),
 }  # the formats of rows that each kind can train on
+NUM_AHEAD = 2  # chunks that are rendered while another one is written
 OnProgress = Callable[[str, int], None]
 
 
@@ -270,6 +272,29 @@ def _name(source: SourceConfig) -> str:
     return Path(source.path).name or source.path
 
 
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[tuple[Item, Made]]:
+    """Each item with what is made of it, in order; two others are made meanwhile, by threads of their own.
+
+    A template's process renders one chunk while the cores tokenise another and this thread writes a third.
+    """
+    with ThreadPoolExecutor(NUM_AHEAD, "prepare") as pool:
+        waiting: deque[tuple[Item, Future[Made]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(make, item)))
+                if len(waiting) > NUM_AHEAD:
+                    done, made = waiting.popleft()
+                    yield done, made.result()
+            for done, made in waiting:
+                yield done, made.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 @dataclass
 class _Source:
     """One source on its way into the folder."""
@@ -291,19 +316,22 @@ class _Source:
                 f"{self.source.path}: its rows have the format {examples.format}; {self.kind} trains on {wanted}"
             )
         counts = Counts(examples.format)
-        for chunk in examples.chunks:
-            self._write_chunk(chunk, counts)
+        for chunk, rendered in ahead(self._render, examples.chunks):
+            self._write_chunk(chunk, rendered, counts)
             if on_progress is not None:
                 on_progress(_name(self.source), counts.rows)
         counts.unread = examples.parser.unread
         if not counts.examples:
             reasons = ", ".join(f"{reason}: {number:,}" for reason, number in counts.dropped.most_common())
-            raise DataError(f"{self.source.path}: none of its rows can be used ({reasons})")
+            first = next(iter(counts.first_dropped.values()), "it has none")
+            raise DataError(f"{self.source.path}: none of its rows can be used ({reasons}); the first: {first}")
         return counts
 
-    def _write_chunk(self, chunk: list[Parsed], counts: Counts) -> None:
+    def _render(self, chunk: list[Parsed]) -> Iterator[list[Rendered] | Refused]:
         good = [parsed.result for parsed in chunk if isinstance(parsed.result, Example)]
-        rendered = iter(render_batch(good, self.tokenizer, self.kind, self.source, self.data.turns))
+        return iter(render_batch(good, self.tokenizer, self.kind, self.source, self.data.turns))
+
+    def _write_chunk(self, chunk: list[Parsed], rendered: Iterator[list[Rendered] | Refused], counts: Counts) -> None:
         for parsed in chunk:
             counts.rows += 1
             if isinstance(parsed.result, RowError):

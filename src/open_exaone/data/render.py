@@ -13,9 +13,9 @@ from open_exaone.base.records import Problem
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.rows import Conversation, Example, Pair, Text, Turn
 from open_exaone.data.store import Kind
-from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.text.chat import Dialogue
+from open_exaone.text.tokenizer import Ids, Tokenizer
 
-Ids = tuple[list[int], list[bool]]  # token ids [T], and which are learned [T]
 REASONING, NON_REASONING = "reasoning", "non_reasoning"
 MODES = (NON_REASONING, REASONING)
 
@@ -46,13 +46,6 @@ class Fitted(NamedTuple):
         return f"a part of it, such as a reply, {refused.why}" if self.kept else refused.why
 
 
-class _Job(NamedTuple):
-    messages: tuple[Turn, ...]
-    thinking: bool
-    tools: tuple[Mapping[str, Any], ...] | None
-    prompt: bool = False  # ends where the reply begins
-
-
 def render_batch(
     examples: Sequence[Example], tokenizer: Tokenizer, kind: Kind, source: SourceConfig, turns: str = "each"
 ) -> list[list[Rendered] | Refused]:
@@ -63,24 +56,22 @@ def render_batch(
     """
     texts = [example.content.text for example in examples if isinstance(example.content, Text)]
     encoded = iter(tokenizer.encode_batch(texts)) if texts else iter(())
-    jobs = [_jobs(example, kind, source, turns) for example in examples]
-    rendered = iter(_render([job for of_one in jobs for job in of_one], tokenizer))
-    end = tokenizer.end_id if texts else 0
+    begin, end = (tokenizer.text_begin_ids, tokenizer.end_id) if texts else ([], 0)
+    dialogues = [_dialogues(example, kind, source, turns) for example in examples]
+    found = _render(dialogues, tokenizer)
     results: list[list[Rendered] | Refused] = []
-    for example, of_one in zip(examples, jobs, strict=True):
+    for example, asked, made in zip(examples, dialogues, found, strict=True):
         if isinstance(example.content, Text):
             ids = next(encoded)
             single = Refused("single token", "is a single token: nothing stands before it to predict it from")
-            results.append([Rendered((_all_learned([*ids, end]),), NON_REASONING)] if len(ids) > 1 else single)
-            continue
-        found = [next(rendered) for _ in of_one]
-        error = next((item for item in found if isinstance(item, DataError)), None)
-        if error is not None:
-            results.append(Refused("not sayable", f"the chat format cannot say it: {error}"))
-        elif not found:
+            whole = _all_learned([*begin, *ids, end])
+            results.append([Rendered((whole,), NON_REASONING)] if len(begin) + len(ids) > 1 else single)
+        elif isinstance(made, DataError):
+            results.append(Refused("not sayable", f"the chat format cannot say it: {made}"))
+        elif not asked:
             results.append(_nothing(example))
         else:
-            results.append(_join(of_one, [item for item in found if not isinstance(item, DataError)], kind))
+            results.append(_join(made, kind))
     return results
 
 
@@ -131,83 +122,90 @@ def _pieces(item: Rendered, max_tokens: int, too_long: str) -> list[Rendered]:
     return [item._replace(documents=((ids[a:b], mask[a:b]),)) for a, b in itertools.pairwise(ends)]
 
 
-def _jobs(example: Example, kind: Kind, source: SourceConfig, turns: str) -> list[_Job]:
+def _dialogues(example: Example, kind: Kind, source: SourceConfig, turns: str) -> list[Dialogue]:
+    """What is rendered of an example; of a conversation, the replies of each mode together."""
     content = example.content
-    thinking = source.mode != "non_reasoning" and example.has_thought
+    may_think = source.mode != "non_reasoning"
+    thinking = may_think and example.has_thought
     if isinstance(content, Problem):
         asked: Turn = {"role": "user", "content": content.question}
         if kind == "rl":
-            return [_Job((asked,), source.mode != "non_reasoning", None, prompt=True)]
+            return [Dialogue((asked,), may_think, generation_prompt=True)]
         if content.reply is None:
             return []
         reply: Turn = {"role": "assistant", "content": content.reply, "reasoning_content": content.thought or ""}
-        return [_Job((asked, reply), thinking, None)]
+        return [_at_end((asked, reply), thinking, None)]
     if isinstance(content, Pair):
         replies = (content.chosen, content.rejected)
-        return [_Job((*content.prompt, *reply), thinking, content.tools) for reply in replies]
+        return [_at_end((*content.prompt, *reply), thinking, content.tools) for reply in replies]
     if not isinstance(content, Conversation):
         return []
-    messages = content.messages
-    learned = [message["role"] == "assistant" and message.get("train", True) for message in messages]
+    messages = content.messages if may_think else tuple(map(_without_thought, content.messages))
     if kind == "pretrain":  # which learns every token, and so no row of which a turn must not be
         is_whole = all(message.get("train", True) for message in messages)
-        return [_Job(messages, thinking, content.tools)] if is_whole else []
+        return [_at_end(messages, thinking, content.tools)] if is_whole else []
+    learned = [message["role"] == "assistant" and message.get("train", True) for message in messages]
     if turns == "last":
-        return [_Job(messages, thinking, content.tools)] if learned[-1] else []
-    places = [index for index, is_learned in enumerate(learned) if is_learned]
-    may_think = source.mode != "non_reasoning"
+        return [_at_end(messages, thinking, content.tools)] if learned[-1] else []
+    places: dict[bool, list[int]] = {}
+    for place in itertools.compress(range(len(messages)), learned):
+        places.setdefault(bool(messages[place].get("reasoning_content")), []).append(place)
     return [
-        _Job(messages[: place + 1], may_think and bool(messages[place].get("reasoning_content")), content.tools)
-        for place in places
+        Dialogue(messages[: of_one[-1] + 1], thinks, content.tools, learned=tuple(of_one))
+        for thinks, of_one in places.items()
     ]
 
 
-def _render(jobs: Sequence[_Job], tokenizer: Tokenizer) -> list[Ids | DataError]:
-    """Jobs of one mode without tools are rendered together."""
-    results: list[Ids | DataError | None] = [None] * len(jobs)
-    for thinking in (False, True):
-        for prompt in (False, True):
-            places = [i for i, j in enumerate(jobs) if (j.thinking, j.prompt, j.tools) == (thinking, prompt, None)]
-            messages = [_messages(jobs[place]) for place in places]
-            try:
-                many = tokenizer.render_many(messages, thinking=thinking, generation_prompt=prompt) if messages else []
-            except DataError:  # one of them; the others are fine
-                continue
-            for place, ids in zip(places, many, strict=True):
-                results[place] = ids
-    return [_render_one(job, tokenizer) if done is None else done for job, done in zip(jobs, results, strict=True)]
+def _at_end(messages: tuple[Turn, ...], thinking: bool, tools: tuple[Mapping[str, Any], ...] | None) -> Dialogue:
+    """A conversation whose last reply is learned; in non-reasoning mode it has no thought."""
+    kept = messages if thinking else (*messages[:-1], _without_thought(messages[-1]))
+    return Dialogue(kept, thinking, tools, learned=(len(messages) - 1,))
 
 
-def _render_one(job: _Job, tokenizer: Tokenizer) -> Ids | DataError:
-    try:
-        return tokenizer.render(
-            _messages(job), thinking=job.thinking, tools=job.tools, generation_prompt=job.prompt, with_mask=True
-        )
-    except DataError as error:
-        return error
+def _without_thought(message: Turn) -> Turn:
+    if "reasoning_content" not in message:
+        return message
+    return {field: value for field, value in message.items() if field != "reasoning_content"}
 
 
-def _messages(job: _Job) -> Sequence[Turn]:
-    """A reply that is learned in non-reasoning mode has no thought, whatever the format makes of one."""
-    last = job.messages[-1]
-    if job.thinking or "reasoning_content" not in last:
-        return job.messages
-    plain = {field: value for field, value in last.items() if field != "reasoning_content"}
-    return (*job.messages[:-1], plain)
+def _render(
+    dialogues: Sequence[Sequence[Dialogue]], tokenizer: Tokenizer
+) -> list[list[tuple[Dialogue, Ids]] | DataError]:
+    """All dialogues of all examples in one call, and in a second one the replies that don't stand in one text."""
+    every = [dialogue for of_one in dialogues for dialogue in of_one]
+    found = tokenizer.render_dialogues(every) if every else []
+    apart = [_apart(one) if made is None else [] for one, made in zip(every, found, strict=True)]
+    flat = [dialogue for of_one in apart for dialogue in of_one]
+    again = iter(tokenizer.render_dialogues(flat) if flat else [])
+    made_of = iter(
+        [(one, made)] if made is not None else [(each, next(again)) for each in parts]
+        for one, made, parts in zip(every, found, apart, strict=True)
+    )
+    results: list[list[tuple[Dialogue, Ids]] | DataError] = []
+    for of_one in dialogues:
+        pairs = [pair for _ in of_one for pair in next(made_of)]
+        error = next((made for _, made in pairs if isinstance(made, DataError)), None)
+        results.append(error or [(one, made) for one, made in pairs if isinstance(made, tuple)])
+    return results
 
 
-def _join(jobs: Sequence[_Job], found: list[Ids], kind: Kind) -> list[Rendered]:
+def _apart(dialogue: Dialogue) -> list[Dialogue]:
+    """A dialogue for each reply to be learned, which ends there."""
+    return [dialogue._replace(messages=dialogue.messages[: place + 1], learned=(place,)) for place in dialogue.learned]
+
+
+def _join(made: Sequence[tuple[Dialogue, Ids]], kind: Kind) -> list[Rendered]:
     """The examples of one row: a pair, or a conversation's replies, those of one beginning in one document."""
-    mode = MODES[jobs[-1].thinking]
+    mode = MODES[made[-1][0].thinking]
     if kind == "pretrain":
-        return [Rendered((_all_learned(found[-1][0]),), mode)]
+        return [Rendered((_all_learned(made[-1][1][0]),), mode)]
     if kind == "preference":
-        return [Rendered(tuple(found), mode)]
+        return [Rendered(tuple(ids for _, ids in made), mode)]
     kept: list[tuple[Ids, bool]] = []
-    for job, (ids, mask) in zip(reversed(jobs), reversed(found), strict=True):
+    for dialogue, (ids, mask) in sorted(made, key=lambda one: -len(one[0].messages)):
         longer = next((other for (other, _) in kept if other[0][: len(ids)] == ids), None)
         if longer is None:
-            kept.append(((ids, list(mask)), job.thinking))
+            kept.append(((ids, list(mask)), dialogue.thinking))
         else:
             longer[1][: len(mask)] = [a or b for a, b in zip(longer[1], mask, strict=False)]
     return [Rendered((ids,), MODES[thinking]) for ids, thinking in reversed(kept)]

@@ -18,6 +18,7 @@ problems.jsonl with problems.bin, manifest.json.
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -217,13 +218,13 @@ class Writer:
         """Writes one example: a document, or the two of a pair. Returns its tokens and those learned."""
         tokens = learned = 0
         for ids, loss_mask in documents:
-            mask = np.asarray(loss_mask, np.bool_)
-            self._files["ids.bin"].write(np.asarray(ids, np.int32).tobytes())
-            self._files["loss_mask.bin"].write(mask.tobytes())
+            mask = bytes(loss_mask)
+            self._files["ids.bin"].write(array("i", ids).tobytes())
+            self._files["loss_mask.bin"].write(mask)
             self._end += len(ids)
             self._files["ends.bin"].write(self._end.to_bytes(8, "little"))
             tokens += len(ids)
-            learned += int(mask[1:].sum())  # nothing predicts the first token
+            learned += mask.count(1, 1)  # nothing predicts the first token
         self._describe(group, tokens, learned, row, prompt)
         return tokens, learned
 

@@ -91,7 +91,9 @@ class Store:
             raise ConfigError(f"--out {str(self.folder)!r}: no folder can be called so: choose another --out")
         with explain_os_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not self.plan_file.is_file() and any(path.name != ".lock" for path in self.folder.iterdir()):
+            if not self.plan_file.is_file() and any(
+                path.name not in (".lock", "rendering.json") for path in self.folder.iterdir()
+            ):
                 raise RunFolderError(f"{self.folder}: is not empty and holds no evaluation: choose another --out")
         own_folder(self.folder, RunFolderError, names=FILES)
         busy = f"{self.folder}: another process measures into it: wait for it, stop it, or choose another --out"

@@ -27,7 +27,7 @@ STAGE = frozenset(
 )  # in the folder of a stage
 RUN = frozenset(
     {
-        *(".lock", "recipe.toml", "machine.json", "prepared.json", "problems"),
+        *(".lock", "recipe.toml", "machine.json", "rendering.json", "prepared.json", "problems"),
         *("tokenizer", ".tokenizer.partial", "report.json", "report.html", "card.md"),
     }
 )

@@ -22,7 +22,7 @@ from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
-from open_exaone.pipeline.folder import RunFolder, is_run
+from open_exaone.pipeline.folder import RunFolder, is_run, rendering_time
 from open_exaone.pipeline.measure import Machine, OnEvent, find_model, own_tasks
 from open_exaone.pipeline.report import versions
 from open_exaone.present.evaluation import write_evaluation_page
@@ -105,6 +105,9 @@ def evaluate(
     suite, tasks, not_published = _planned(source, choices, settings, left_out.append)
     provider = _provider(source, choices, machine)
     store = Store(out or _default_folder(source, suite, tasks, provider))
+    if provider.tokenizer is not None:
+        with store.opened():
+            provider.tokenizer.rendered_at = rendering_time(store.folder)
     num_samples = sum(len(task.problems) * task.sampling.num_samples for task in tasks)
     on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
     started = datetime.now(UTC)

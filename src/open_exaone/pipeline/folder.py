@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,26 @@ from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.train.settings import MAY_CHANGE
 
 LOCK = ".lock"
+RENDERING = "rendering.json"
 BEGUN = ("outcome.json", "rollouts", "samples", "pairs.jsonl")  # what a stage leaves once it has begun
+
+
+def rendering_time(folder: Path) -> datetime:
+    """When a folder's conversations were first rendered, which a template may print; recorded there, now if need be.
+
+    Raises:
+        DataError: the record is broken.
+        RunFolderError: it cannot be written, or is a link that leads out.
+    """
+    path = own_file(folder / RENDERING, folder, RunFolderError)
+    if not path.is_file():
+        with explain_os_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"rendered_at": datetime.now().isoformat(timespec="seconds")})
+    try:
+        return datetime.fromisoformat(read_json(path)["rendered_at"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f'{path}: must hold {{"rendered_at": an ISO time}}; put it back or remove it') from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from open_exaone.base.files import write_json, write_jsonl
 from open_exaone.base.records import Problem, Sample
 from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import prepare_pairs
-from open_exaone.data.render import Ids
 from open_exaone.data.store import MANIFEST, Prepared
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.store import Store
@@ -21,6 +20,7 @@ from open_exaone.pipeline.engine import open_fixed
 from open_exaone.pipeline.start import Run
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rollout.select import preference_pairs
+from open_exaone.text.tokenizer import Ids
 from open_exaone.train.buffer import buffer_key
 from open_exaone.train.config import PreferenceStage
 

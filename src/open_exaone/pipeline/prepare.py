@@ -237,6 +237,8 @@ def _report_dropped(run: Run, name: str, prepared: Prepared, limit: int) -> None
             f"{number:,} parts left out ({_reason(why, limit)})" for why, number in source["dropped_parts"].items()
         ]
         parts += [f"{source[how]:,} {how} to {limit:,} tokens" for how in ("truncated", "split") if source[how]]
+        first = next((text for reason, text in source["first_dropped"].items() if reason != "too long"), None)
+        parts[-1:] = [f"{part}; the first: {first}" if first else part for part in parts[-1:]]
         if parts:
             run.message(f"data.{name}: of {source['rows']:,} rows of {source['name']}, {', '.join(parts)}")
         if columns := ", ".join(list(source["unread"])[:12]):

@@ -14,7 +14,14 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import replace_folder, write_json
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.checkpoint.adapter import Adapter, Merged, save_adapter
-from open_exaone.checkpoint.folder import load_model, load_weights, resolve_device, resolve_dtype, save_model
+from open_exaone.checkpoint.folder import (
+    load_model,
+    load_weights,
+    resolve_device,
+    resolve_dtype,
+    sampling_defaults,
+    save_model,
+)
 from open_exaone.checkpoint.licence import carry_licence
 from open_exaone.data.mixture import Mixture
 from open_exaone.data.store import Lazy, Prepared
@@ -250,8 +257,10 @@ def _save(run: Run, stage: AnyStage, learner: _Learner, weights: Mapping[str, Te
         stored = load_weights(learner.start)
         if stage.lora is not None:
             weights = Merged(stored, Adapter(stage.lora, weights))
-        dtype = next(iter(stored.values())).dtype
-        weights = {name: weight.to(dtype) for name, weight in weights.items()}
+        weights = {name: weight.to(stored.dtype_of(name)) for name, weight in weights.items()}  # norms may be wider
+        kept = sampling_defaults(learner.start)  # as its authors recommend it
+        is_given = kept.get("do_sample") is False or any(name in kept for name in RECOMMENDED)
+        sampling = kept if is_given else sampling | kept
     save_model(partial, run.shape, weights, run.tokenizer, sampling)
     if learner.start is not None:
         carry_licence(learner.start, partial)

@@ -15,7 +15,7 @@ from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import check_verifiers
 from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
-from open_exaone.pipeline.folder import RunFolder, resolve_model, resolve_tokenizer
+from open_exaone.pipeline.folder import RunFolder, rendering_time, resolve_model, resolve_tokenizer
 from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.problems import as_files, draw_all, format_of, read_problems
 from open_exaone.pipeline.vocabulary import trained_tokenizer
@@ -101,6 +101,7 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
     data = as_files(recipe, drawn)
     source = None if recipe.shape is not None else resolve_model(Path(str(recipe.model)))
     shape, tokenizer = _open_tokenizer(recipe, folder, source, data)
+    tokenizer.rendered_at = rendering_time(folder.path)
     run = Run(recipe, folder, source, shape, tokenizer, data, machine, on_event)
     _check_engine(run)
     if is_new:

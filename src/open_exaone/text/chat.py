@@ -7,7 +7,7 @@ A chat format turns messages into segments of text, the tokenizer turns those in
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from open_exaone.base.errors import DataError
 
@@ -30,29 +30,28 @@ class Segment(NamedTuple):
     is_learned: bool = False  # True: what the model must produce after the generation prompt
 
 
-class Render(Protocol):
-    """Renders a conversation.
+class Dialogue(NamedTuple):
+    """A conversation to be rendered.
 
-    A last assistant message, without a generation prompt behind it, is the reply: it alone is learned, and with
-    `thinking` it keeps its thought (`reasoning_content`, or what stands before the last closing tag of its content).
-    To learn from each turn of a conversation, render each of its beginnings.
-
-    `with_mask=False` says that nobody asks what is learned: a format that must search for it leaves that out.
-
-    Raises:
-        DataError: a message is malformed (names its index and field), or the format can't say it.
-        CheckpointError: the checkpoint's own template is broken.
+    With `thinking` a reply at its end keeps its thought (`reasoning_content`, or what stands before the last closing
+    tag of its content).
     """
 
-    def __call__(
-        self,
-        messages: Sequence[Message],
-        *,
-        thinking: bool = ...,
-        tools: Sequence[Tool] | None = ...,
-        generation_prompt: bool = ...,
-        with_mask: bool = ...,
-    ) -> list[Segment]: ...
+    messages: Sequence[Message]
+    thinking: bool = False
+    tools: Sequence[Tool] | None = None
+    generation_prompt: bool = False
+    learned: tuple[int, ...] = ()  # the places of the replies that are learned
+
+    @property
+    def learns_the_end_alone(self) -> bool:
+        return self.learned in ((), (len(self.messages) - 1,))
+
+
+# What a format makes of a dialogue: its text; why it has none; or None where of several replies to be learned one is
+# written otherwise when the conversation goes on, so that each beginning has to be rendered by itself.
+Rendering = list[Segment] | DataError | None
+RenderAll = Callable[[Sequence[Dialogue]], list[Rendering]]  # raises CheckpointError: the template is broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,52 @@ class ChatFormat:
     name: str  # one of `formats.NAMES`, or "none"
     thought_tag: str  # what a thought stands in: one of `THOUGHT_TAGS`
     opens_thought: Callable[[bool], bool]  # (thinking) -> does the generation prompt leave a thought open?
-    segments: Render
+    render_all: RenderAll
     markers: tuple[str, ...] = ()  # must be tokens where the format's own text holds them
+
+    def segments(
+        self,
+        messages: Sequence[Message],
+        *,
+        thinking: bool = False,
+        tools: Sequence[Tool] | None = None,
+        generation_prompt: bool = False,
+        with_mask: bool = True,
+    ) -> list[Segment]:
+        """Renders one conversation, of which a reply at the end is learned.
+
+        Args:
+            with_mask: False: nobody asks what is learned; a format that must search for it leaves that out.
+
+        Raises:
+            DataError: a message is malformed (names its index and field), the format can't say it, or what is learned
+                can't be found.
+            CheckpointError: the checkpoint's own template is broken.
+        """
+        learned = last_reply(messages, generation_prompt) if with_mask else ()
+        [rendered] = self.render_all([Dialogue(messages, thinking, tools, generation_prompt, learned)])
+        if isinstance(rendered, DataError):
+            raise rendered
+        assert rendered is not None  # it has one reply to learn at most, at its end
+        return rendered
+
+
+def last_reply(messages: Sequence[Message], generation_prompt: bool = False) -> tuple[int, ...]:
+    """The place of the reply that a conversation ends in, if it does."""
+    is_reply = bool(messages) and isinstance(messages[-1], Mapping) and messages[-1].get("role") == "assistant"
+    return (len(messages) - 1,) if is_reply and not generation_prompt else ()
+
+
+def one_by_one(render: Callable[[Dialogue], list[Segment]]) -> RenderAll:
+    """For formats that write a reply otherwise in the midst of a conversation only where it has a thought to learn."""
+
+    def caught(dialogue: Dialogue) -> Rendering:
+        try:
+            return render(dialogue) if dialogue.learns_the_end_alone or not dialogue.thinking else None
+        except DataError as error:
+            return error
+
+    return lambda dialogues: [caught(dialogue) for dialogue in dialogues]
 
 
 def check_messages(messages: Sequence[Message]) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -153,11 +153,3 @@ def _without_markers(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
         if token["content"].isspace() and plain.token_to_id(token["content"]) != token["id"]:
             raise CheckpointError(f"tokenizer.json: added_tokens: {token['content']!r} has no id of its own; fix it")
     return plain
-
-
-def with_ordinary_tags(backend: tokenizers.Tokenizer, tags: Collection[str]) -> tokenizers.Tokenizer:
-    """Takes the "special" mark, which training puts on every marker, off some."""
-    state: dict[str, Any] = json.loads(backend.to_str())
-    for token in state["added_tokens"]:
-        token["special"] = token["content"] not in tags
-    return tokenizers.Tokenizer.from_str(json.dumps(state))

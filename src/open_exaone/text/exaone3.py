@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from open_exaone.text.chat import (
     END,
     ChatFormat,
+    Dialogue,
     Message,
     Segment,
-    Tool,
     check_messages,
     content_text,
     format_text,
+    one_by_one,
     refuse_tools,
     thought_and_answer,
 )
@@ -31,24 +32,18 @@ MARKERS = ("[|system|]", "[|assistant|]", "[|user|]", END)
 THOUGHT_OPEN, THOUGHT_CLOSE = "<thought>", "</thought>"
 
 
-def exaone35_segments(
-    messages: Sequence[Message],
-    *,
-    thinking: bool = False,
-    tools: Sequence[Tool] | None = None,
-    generation_prompt: bool = False,
-    with_mask: bool = True,
-) -> list[Segment]:
-    """Renders a conversation as EXAONE 3.5; see `chat.Render`. No thought is ever rendered; the mask costs nothing.
+def render_exaone35(dialogue: Dialogue) -> list[Segment]:
+    """Renders a conversation as EXAONE 3.5. No thought is ever rendered; the mask costs nothing.
 
     Raises:
         DataError: a message is malformed (names its index and field), or tools are used.
     """
+    messages, _, tools, generation_prompt, learned = dialogue
     check_messages(messages)
     refuse_tools(messages, tools, "exaone-3.5")
     rendered = _first_system_turn(messages)
     for index, message in enumerate(messages):
-        is_reply = _is_reply(messages, index, generation_prompt)
+        is_reply = index in learned
         rendered += [format_text(f"[|{message['role']}|]"), content_text(message["content"], is_reply)]
         if message["role"] != "user":
             rendered.append(format_text(END, is_reply))
@@ -58,15 +53,8 @@ def exaone35_segments(
     return rendered
 
 
-def deep_segments(
-    messages: Sequence[Message],
-    *,
-    thinking: bool = False,
-    tools: Sequence[Tool] | None = None,
-    generation_prompt: bool = False,
-    with_mask: bool = True,
-) -> list[Segment]:
-    """Renders a conversation as EXAONE Deep; see `chat.Render`. The mask costs nothing here.
+def render_deep(dialogue: Dialogue) -> list[Segment]:
+    """Renders a conversation as EXAONE Deep. The mask costs nothing here.
 
     The generation prompt always opens a thought. Without `thinking` a reply is rendered as the published template
     does it, without its thought; what is learned then is no continuation of the generation prompt.
@@ -74,6 +62,7 @@ def deep_segments(
     Raises:
         DataError: a message is malformed (names its index and field), or tools are used.
     """
+    messages, thinking, tools, generation_prompt, learned = dialogue
     check_messages(messages)
     refuse_tools(messages, tools, "exaone-deep")
     rendered = _first_system_turn(messages)
@@ -81,8 +70,8 @@ def deep_segments(
         if index:
             rendered.append(format_text("\n"))
         if message["role"] == "assistant":
-            is_reply = _is_reply(messages, index, generation_prompt)
-            rendered += _deep_turn(message, thinking=thinking and is_reply, is_learned=is_reply)
+            thinks = thinking and index == len(messages) - 1 and not generation_prompt
+            rendered += _deep_turn(message, thinking=thinks, is_learned=index in learned)
         else:
             rendered += [format_text(f"[|{message['role']}|]"), content_text(message["content"])]
             if message["role"] == "system":
@@ -92,18 +81,13 @@ def deep_segments(
     return rendered
 
 
-EXAONE_35 = ChatFormat("exaone-3.5", "thought", lambda thinking: False, exaone35_segments, MARKERS)
-EXAONE_DEEP = ChatFormat("exaone-deep", "thought", lambda thinking: True, deep_segments, MARKERS)
+EXAONE_35 = ChatFormat("exaone-3.5", "thought", lambda thinking: False, one_by_one(render_exaone35), MARKERS)
+EXAONE_DEEP = ChatFormat("exaone-deep", "thought", lambda thinking: True, one_by_one(render_deep), MARKERS)
 
 
 def _first_system_turn(messages: Sequence[Message]) -> list[Segment]:
     """Every conversation opens with a system turn, an empty one if need be."""
     return [] if messages[0]["role"] == "system" else [format_text(f"[|system|]{END}\n")]
-
-
-def _is_reply(messages: Sequence[Message], index: int, generation_prompt: bool) -> bool:
-    is_last = index == len(messages) - 1
-    return is_last and not generation_prompt and messages[index]["role"] == "assistant"
 
 
 def _deep_turn(message: Message, *, thinking: bool, is_learned: bool) -> list[Segment]:

@@ -25,6 +25,7 @@ from open_exaone.text.chat import (
     THINK_CLOSE,
     THINK_OPEN,
     ChatFormat,
+    Dialogue,
     Message,
     Segment,
     Tool,
@@ -33,6 +34,7 @@ from open_exaone.text.chat import (
     content_text,
     format_text,
     json_text,
+    one_by_one,
     thought_and_answer,
 )
 
@@ -48,19 +50,13 @@ OFFER_TAIL = (
 )
 
 
-def segments(
-    messages: Sequence[Message],
-    *,
-    thinking: bool = False,
-    tools: Sequence[Tool] | None = None,
-    generation_prompt: bool = False,
-    with_mask: bool = True,
-) -> list[Segment]:
-    """Renders a conversation; see `chat.Render`. The mask costs nothing here.
+def render(dialogue: Dialogue) -> list[Segment]:
+    """Renders a conversation. What is learned costs nothing here.
 
     Raises:
         DataError: a message is malformed; names its index and field.
     """
+    messages, thinking, tools, generation_prompt, learned = dialogue
     check_messages(messages)
     check_tools(tools)
     offer = list(_offer(tools)) if tools else []
@@ -71,8 +67,8 @@ def segments(
         is_last = index == len(messages) - 1
         match message["role"]:
             case "assistant":
-                is_reply = is_last and not generation_prompt
-                rendered += _assistant_turn(message, thinking=thinking and is_reply, is_learned=is_reply)
+                thinks = thinking and is_last and not generation_prompt
+                rendered += _assistant_turn(message, thinking=thinks, is_learned=index in learned)
             case "tool":
                 opens = index == 0 or messages[index - 1]["role"] != "tool"
                 closes = is_last or messages[index + 1]["role"] != "tool"
@@ -87,7 +83,7 @@ def segments(
     return rendered
 
 
-EXAONE_4 = ChatFormat("exaone-4.0", "think", lambda thinking: thinking, segments, (*TAGS, *TURNS))
+EXAONE_4 = ChatFormat("exaone-4.0", "think", lambda thinking: thinking, one_by_one(render), (*TAGS, *TURNS))
 
 
 def jinja_template() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError
-from open_exaone.text.chat import ChatFormat, Message, Segment, Tool, check_messages, thought_and_answer
+from open_exaone.text.chat import ChatFormat, Dialogue, Message, Rendering, check_messages, thought_and_answer
 from open_exaone.text.exaone3 import EXAONE_35, EXAONE_DEEP
 from open_exaone.text.exaone4 import EXAONE_4, jinja_template
 from open_exaone.text.template import Template
@@ -100,25 +100,28 @@ def _probes(inline: str) -> list[tuple[list[Message], bool, bool]]:
 def _with_own_tools(native: ChatFormat, template: Template) -> ChatFormat:
     """The native format, but tools in the words of the checkpoint, which its model has learned."""
 
-    def segments(
-        messages: Sequence[Message],
-        *,
-        thinking: bool = False,
-        tools: Sequence[Tool] | None = None,
-        generation_prompt: bool = False,
-        with_mask: bool = True,
-    ) -> list[Segment]:
-        render = native.segments
-        if tools and native is EXAONE_4:
-            check_messages(messages)
-            render, messages = template.segments, [_with_read_arguments(message) for message in messages]
-            if with_mask and thinking and not generation_prompt:
-                messages = [*messages[:-1], _with_thought_apart(messages[-1], native.thought_tag)]
-        return render(
-            messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt, with_mask=with_mask
-        )
+    if native is not EXAONE_4:
+        return native
 
-    return replace(native, segments=segments)
+    def render_all(dialogues: Sequence[Dialogue]) -> list[Rendering]:
+        with_tools = [dialogue for dialogue in dialogues if dialogue.tools]
+        theirs = iter(template.render_all([_in_its_words(dialogue, native.thought_tag) for dialogue in with_tools]))
+        ours = iter(native.render_all([dialogue for dialogue in dialogues if not dialogue.tools]))
+        return [next(theirs if dialogue.tools else ours) for dialogue in dialogues]
+
+    return replace(native, render_all=render_all)
+
+
+def _in_its_words(dialogue: Dialogue, tag: str) -> Dialogue:
+    """A dialogue as EXAONE's template takes it; one that is malformed as it is, for the template's own refusal."""
+    try:
+        check_messages(dialogue.messages)
+    except DataError:
+        return dialogue
+    messages = [_with_read_arguments(message) for message in dialogue.messages]
+    for place in dialogue.learned if dialogue.thinking else ():
+        messages[place] = _with_thought_apart(messages[place], tag)
+    return dialogue._replace(messages=messages)
 
 
 def _with_read_arguments(message: Message) -> Message:
@@ -158,17 +161,10 @@ def _by_config(source: Source) -> ChatFormat:
 def _no_format(source: Source) -> ChatFormat:
     """Stands where a folder says nothing of conversations: all but rendering works."""
 
-    def segments(
-        messages: Sequence[Message],
-        *,
-        thinking: bool = False,
-        tools: Sequence[Tool] | None = None,
-        generation_prompt: bool = False,
-        with_mask: bool = True,
-    ) -> list[Segment]:
+    def render_all(dialogues: Sequence[Dialogue]) -> list[Rendering]:
         raise CheckpointError(
             f"{source.folder}: has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); "
             f"add one, or say how to render with chat_format=..., one of {', '.join(NATIVE)}"
         )
 
-    return ChatFormat("none", "think", lambda thinking: thinking, segments)
+    return ChatFormat("none", "think", lambda thinking: thinking, render_all)

@@ -1,24 +1,40 @@
 """The chat format that a checkpoint brings itself: its jinja template, rendered in a process of its own.
 
-A template gives text and no loss mask. The mask is found by rendering the reply a second time with
-marks in it (or with marks around what `{% generation %}` blocks print):
-
-    the prompt                                   learned                                        the rest
-    <|user|>Q<|end|><|assistant|>   ·thought·</think>\\n\\n·answer·<|end|>                        \\n
-    as the generation prompt ends   the reply's parts, to the end-of-turn token behind them
+A template gives text and no loss mask. The mask is found by rendering the reply a second time with marks in it (or
+with marks around what `{% generation %}` blocks print): `template_mask`.
 
 Without a mask, the ids are those of transformers' `apply_chat_template`, but for markers' names in contents, which
-stay plain text. With one, the text is tokenised in the three pieces above, as a model that generates sees it.
+stay plain text. With one, the text is tokenised in pieces where learning begins and ends, as a model that generates
+sees it.
 """
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from open_exaone.base.errors import DataError
-from open_exaone.text.chat import ChatFormat, Message, Segment, Tool, check_messages, check_tools, json_text
-from open_exaone.text.template_marks import THOUGHT_MARKERS, Marks, mapped_texts
-from open_exaone.text.template_process import TemplateProcess
+from open_exaone.text.chat import (
+    ChatFormat,
+    Dialogue,
+    Message,
+    Rendering,
+    Segment,
+    Tool,
+    check_messages,
+    check_tools,
+    json_text,
+)
+from open_exaone.text.template_marks import (
+    THOUGHT_MARKERS,
+    Marks,
+    find_any,
+    holds_private,
+    mapped_texts,
+    may_touch,
+    plain_texts,
+)
+from open_exaone.text.template_mask import Job, Span, checked_places, learned_spans
+from open_exaone.text.template_process import TemplateProcess, request
 from open_exaone.text.tokenizer_files import ChatTemplates
 
 PROBE: list[Message] = [{"role": "user", "content": "Q"}]
@@ -31,6 +47,7 @@ class Template:
         markers: the names of all added tokens.
         end_markers: the names of those that end a turn.
         normalize: what the tokenizer does to a text before it looks for markers.
+        now: what a template that prints a date is given as the time.
     """
 
     def __init__(
@@ -39,10 +56,14 @@ class Template:
         markers: Sequence[str],
         end_markers: Sequence[str],
         normalize: Callable[[str], str] | None = None,
+        now: datetime | None = None,
     ) -> None:
         self._templates = templates
-        self._process = TemplateProcess(templates.sources, templates.paths)
+        self._process = TemplateProcess(templates.sources, templates.paths, now)
+        self._all_sources = "".join(templates.sources.values())
         self._markers = markers
+        self._any_marker = find_any(markers)
+        self._may_end_later = True  # an end of turn may stand in the next turn's text
         self._end_markers = end_markers
         self._normalize = normalize
         self._opens: dict[bool, bool] = {}
@@ -51,12 +72,15 @@ class Template:
 
     @property
     def chat_format(self) -> ChatFormat:
-        return ChatFormat("template", self._tag, self.opens_thought, self.segments)
+        return ChatFormat("template", self._tag, self.opens_thought, self.render_all)
 
     def opens_thought(self, thinking: bool) -> bool:
         """Whether the generation prompt leaves a thought open, as one prompt shows."""
         if thinking not in self._opens:
-            text = self._unless_refused(self.text, PROBE, thinking=thinking, generation_prompt=True)
+            try:
+                text = self.text(PROBE, thinking=thinking, generation_prompt=True)
+            except DataError:
+                text = ""
             self._opens[thinking] = text.rfind(f"<{self._tag}>") > text.rfind(f"</{self._tag}>")
         return self._opens[thinking]
 
@@ -67,137 +91,156 @@ class Template:
         thinking: bool = False,
         tools: Sequence[Tool] | None = None,
         generation_prompt: bool = False,
-        around: tuple[str, str] | None = None,
     ) -> str:
-        """What the template makes of a conversation, as it is, with the variables that transformers gives it.
-
-        Args:
-            around: marks to put around what `{% generation %}` blocks print.
+        """What the template makes of a conversation, as it is.
 
         Raises:
             DataError: the template refuses the conversation.
             CheckpointError: the template is broken.
         """
-        variables = {
-            **self._templates.variables,
-            "messages": [_as_transformers(message) for message in messages],
-            "tools": tools,
-            "documents": None,
-            "add_generation_prompt": generation_prompt,
-            "enable_thinking": thinking,
-            "skip_think": not thinking or generation_prompt,
-        }
-        has_own = tools is not None and "tool_use" in self._templates.sources
-        return self._process.render("tool_use" if has_own else "default", variables, around)
+        return self._process.render(*self._variables(Dialogue(messages, thinking, tools, generation_prompt)))
 
-    def segments(
-        self,
-        messages: Sequence[Message],
-        *,
-        thinking: bool = False,
-        tools: Sequence[Tool] | None = None,
-        generation_prompt: bool = False,
-        with_mask: bool = True,
-    ) -> list[Segment]:
-        """Renders a conversation; see `chat.Render`.
+    def render_all(self, dialogues: Sequence[Dialogue]) -> list[Rendering]:
+        """Renders conversations; see `chat.RenderAll`.
 
         Raises:
-            DataError: a message is malformed (names its index and field), the template refuses the conversation, or
-                what is learned can't be found.
             CheckpointError: the template is broken, reaches for what is forbidden, or exceeds a limit.
         """
-        check_messages(messages)
-        check_tools(tools)
-        is_learned = with_mask and messages[-1]["role"] == "assistant" and not generation_prompt
-        if is_learned and not thinking:
-            messages = [*messages[:-1], _without_thought(messages[-1], self._tag)]
-        given = json_text(mapped_texts(messages, str), "messages") + json_text(mapped_texts(tools, str), "tools")
-        marks = Marks.draw(given + "".join(self._templates.sources.values()))
-        broken = self._broken(marks)
-        messages, tools = _changed(messages, broken, self._markers), _changed_tools(tools, broken, self._markers)
+        marks = Marks.draw(self._all_sources)
+        jobs = [self._job(dialogue, marks) for dialogue in dialogues]
+        self._render(jobs)
+        again = [place for place, job in enumerate(jobs) if isinstance(job, Job) and self._needs_edges(job)]
+        for place, job in zip(again, self._render([jobs[place] for place in again]), strict=True):
+            jobs[place] = job
+        results = [self._cut(job) if isinstance(job, Job) else job for job in jobs]
+        self._find_later_ends(jobs, results)
+        return results
 
-        def render(messages: Sequence[Message], prompt: bool = False, generation: bool = False) -> str:
-            around = (marks.opens, marks.closes) if generation else None
-            text = self.text(messages, thinking=thinking, tools=tools, generation_prompt=prompt, around=around)
-            return marks.restore(text)
+    def _job(self, dialogue: Dialogue, marks: Marks) -> DataError | Job:
+        """A conversation made ready: thoughts that are not learned left out, markers' names broken.
 
-        whole = render(messages, generation_prompt)
-        names = self._markers_in(whole)
+        Args:
+            marks: to be used, unless they stand in it.
+        """
+        try:
+            check_messages(dialogue.messages)
+            check_tools(dialogue.tools)
+            messages: Sequence[Message] = [
+                message if dialogue.thinking or place not in dialogue.learned else _without_thought(message, self._tag)
+                for place, message in enumerate(dialogue.messages)
+            ]
+            tools, given = dialogue.tools, plain_texts(messages) if dialogue.tools is None else None
+            if given is None:
+                messages, tools = mapped_texts(messages, str), mapped_texts(tools, str)
+                given = json_text(messages, "messages") + json_text(tools, "tools")
+            if holds_private(given):
+                marks = Marks.draw(given + self._all_sources)
+            if self._normalize is not None or self._any_marker.search(given):
+                broken = self._broken(marks)
+                messages = _changed(messages, broken, self._markers)
+                tools = _changed_tools(tools, broken, self._markers)
+        except DataError as error:
+            return error
+        return Job(dialogue._replace(messages=messages, tools=tools), marks)
+
+    def _render(self, jobs: list[DataError | Job]) -> list[DataError | Job]:
+        """Asks the process for all jobs at once; one that it refuses becomes its error, in the list itself."""
+        places = [place for place, job in enumerate(jobs) if isinstance(job, Job)]
+        waiting = [job for job in jobs if isinstance(job, Job)]
+        replies = self._process.render_all([self._request(job) for job in waiting])
+        for place, job, reply in zip(places, waiting, replies, strict=True):
+            if isinstance(reply, DataError):
+                jobs[place] = reply
+            else:
+                job.reply, job.text = reply, reply["text"]
+        return jobs
+
+    def _request(self, job: Job) -> dict[str, Any]:
+        dialogue, marks = job.dialogue, job.marks
+        messages = dialogue.messages
+        mask: dict[str, Any] | None = None
+        if dialogue.learned:
+            job.replies = {place: marks.around_reply(messages[place], self._tag) for place in dialogue.learned}
+            mask = {
+                "replies": {place: _as_transformers(reply) for place, reply in job.replies.items()},
+                "parts": marks.thought + marks.answer + marks.call,
+                "around": (marks.opens, marks.closes),
+                "checked": checked_places(dialogue.learned),
+                "is_joint": not dialogue.learns_the_end_alone,
+                "prompt": self._modes(dialogue.thinking, True),
+            }
+        name, variables = self._variables(dialogue)
+        return request(name, variables, None, mask, "".join(marks))
+
+    def _variables(self, dialogue: Dialogue) -> tuple[str, dict[str, Any]]:
+        """Which template renders a conversation, and the variables that transformers gives it."""
+        has_own = dialogue.tools is not None and "tool_use" in self._templates.sources
+        return "tool_use" if has_own else "default", {
+            **self._templates.variables,
+            "messages": [_as_transformers(message) for message in dialogue.messages],
+            "tools": dialogue.tools,
+            "documents": None,
+            **self._modes(dialogue.thinking, dialogue.generation_prompt),
+        }
+
+    def _modes(self, thinking: bool, generation_prompt: bool) -> dict[str, bool]:
+        skips = not thinking or generation_prompt
+        return {"add_generation_prompt": generation_prompt, "enable_thinking": thinking, "skip_think": skips}
+
+    def _needs_edges(self, job: Job) -> bool:
+        """Whether a text may make up a marker with its neighbour; then its edges are marked."""
+        names, messages = self._markers_in(job.text), job.dialogue.messages
+        is_plain = self._normalize is None and job.dialogue.tools is None and plain_texts(messages) is not None
+        if is_plain and not any(may_touch(message["content"], tuple(names)) for message in messages):
+            return False
 
         def with_edges(text: str, markers: Sequence[str]) -> str:
-            return marks.with_edges(text, markers, self._normalize or str)
+            return job.marks.with_edges(text, markers, self._normalize or str)
 
-        edged = _changed(messages, with_edges, names), _changed_tools(tools, with_edges, names)
-        if edged != (messages, tools):
-            messages, tools = edged
-            whole = render(messages, generation_prompt)
-        learned = self._learned(whole, messages, marks, render, thinking) if is_learned else []
-        return _cut(whole, marks, learned, None if self._normalize else self._markers)
+        dialogue = job.dialogue
+        messages = _changed(messages, with_edges, names)
+        edged = dialogue._replace(messages=messages, tools=_changed_tools(dialogue.tools, with_edges, names))
+        is_changed = (messages, edged.tools) != (dialogue.messages, dialogue.tools)
+        job.dialogue = edged if is_changed else dialogue
+        return is_changed
 
-    def _learned(
-        self,
-        whole: str,
-        messages: Sequence[Message],
-        marks: Marks,
-        render: Callable[..., str],
-        thinking: bool,
-    ) -> list[tuple[int, int]]:
-        """Where in the rendered conversation stands what is learned."""
-        reply, before = messages[-1], messages[:-1]
-        marked_reply = marks.around_reply(reply, self._tag)
-        parts, around = marks.thought + marks.answer + marks.call, marks.opens + marks.closes
-        text, places = _take_out(render([*before, marked_reply], generation=True), parts + around)
-        given = str(marked_reply.get("reasoning_content")) + str(marked_reply.get("content"))
-        if text != whole:
-            raise self._no_mask("it rewrites the reply's content, or prints something else because of it")
-        if marks.thought in given and not places[marks.thought]:
-            what = (
-                "the reply's thought; train without thinking" if thinking else "the reply's text before a closing tag"
-            )
-            raise self._no_mask(f"it drops {what}")
-        if marks.answer in given and not places[marks.answer]:
-            raise self._no_mask("it does not print the reply's content")
-        if len(places[marks.call]) < 2 * _num_named_calls(reply):
-            raise self._no_mask("it does not print all of the reply's tool calls")
-        if places[marks.opens] and len(places[marks.opens]) == len(places[marks.closes]):
-            begins = _num_common(whole, self._unless_refused(render, before, prompt=False))
-            blocks = zip(places[marks.opens], places[marks.closes], strict=True)
-            learned = [(max(start, begins), end) for start, end in blocks if end > begins]
-            if not learned:
-                raise self._no_mask("its {% generation %} blocks leave out the reply")
-            return learned
-        return [self._by_marks(whole, [place for part in parts for place in places[part]], before, render)]
+    def _cut(self, job: Job) -> Rendering:
+        """Cuts the rendered text where learning begins and ends, around broken markers, and across accidental ones."""
+        learned: list[Span] | None = []
+        if job.dialogue.learned:
+            try:
+                learned = learned_spans(job, self._end_markers, self._markers)
+            except DataError as error:
+                path, why = self._templates.paths["default"], "what a reply teaches can't be found in what this chat"
+                return DataError(f"{path}: {why} template prints: {error}")
+        if learned is None:
+            return None
+        whole = job.text if job.before_later_turn is None else job.text[: learned[-1][1]]
+        markers = None if self._normalize else self._markers
+        pieces: list[Segment] = []
+        done = 0
+        for start, end in learned:
+            pieces += job.marks.segments(whole[done:start], False, markers)
+            pieces += job.marks.segments(whole[max(start, done) : end], True, markers)
+            done = max(done, end)
+        pieces += job.marks.segments(whole[done:], False, markers)
+        return [piece for piece in pieces if piece.text]
 
-    def _by_marks(
-        self, whole: str, places: Sequence[int], before: Sequence[Message], render: Callable[..., str]
-    ) -> tuple[int, int]:
-        """From the generation prompt, or else the reply's first part, to the end-of-turn token behind its last."""
-        prompt = self._unless_refused(render, before, prompt=True)
-        start = len(prompt) if prompt and whole.startswith(prompt) else min(places, default=-1)
-        if start < 0:
-            raise self._no_mask("the reply is empty, and it does not begin as the generation prompt does")
-        if start > min(places, default=start):
-            raise self._no_mask("it prints the reply before the place where a model generates it")
-        last = max(places, default=start)
-        ends = [found + len(end) for end in self._end_markers if (found := whole.find(end, last)) >= 0]
-        if not ends:
-            names = " or ".join(self._end_markers) or "of which this folder names none"
-            raise self._no_mask(
-                f"behind the reply it prints no token that ends a turn ({names}); name it as eos_token_id in "
-                f"generation_config.json"
-            )
-        return start, min(ends)
-
-    def _unless_refused(self, render: Callable[..., str], messages: Sequence[Message], **options: bool) -> str:
-        """What `render` makes of a conversation, or nothing where it is none that the template takes."""
-        try:
-            return render(messages, **options) if messages else ""
-        except DataError:
-            return ""
-
-    def _no_mask(self, why: str) -> DataError:
-        path = self._templates.paths["default"]
-        return DataError(f"{path}: what a reply teaches can't be found in what this chat template prints: {why}")
+    def _find_later_ends(self, jobs: Sequence[DataError | Job], results: list[Rendering]) -> None:
+        """Looks for ends of turns in the text of a next turn, where replies have none in their own."""
+        if not self._may_end_later:
+            return
+        lacking = [(place, job) for place, job in enumerate(jobs) if isinstance(job, Job) and job.lacks_end]
+        later: list[DataError | Job] = []
+        for _, job in lacking:
+            dialogue = job.dialogue._replace(messages=[*job.dialogue.messages, *PROBE])
+            later.append(Job(dialogue, job.marks, before_later_turn=job.text))
+        for (place, job), again in zip(lacking, self._render(later), strict=True):
+            found = self._cut(again) if isinstance(again, Job) and again.text.startswith(job.text) else None
+            if isinstance(found, list) and isinstance(again, Job) and not again.lacks_end:
+                results[place] = found
+            elif not job.is_joint:
+                self._may_end_later = False  # nor will the next reply
 
     def _broken(self, marks: Marks) -> Callable[[str, Sequence[str]], str]:
         """Breaks markers' names; a text that the normalizer would make a marker of is broken as a whole."""
@@ -244,34 +287,6 @@ def _changed_tools(
     return mapped_texts(tools, lambda text: change(text, markers))
 
 
-def _cut(whole: str, marks: Marks, learned: Sequence[tuple[int, int]], markers: Sequence[str] | None) -> list[Segment]:
-    """Cuts the rendered text where learning begins and ends, around broken markers, and across accidental ones."""
-
-    def pieces() -> Iterator[Segment]:
-        done = 0
-        for start, end in learned:
-            yield from marks.segments(whole[done:start], False, markers)
-            yield from marks.segments(whole[max(start, done) : end], True, markers)
-            done = end
-        yield from marks.segments(whole[done:], False, markers)
-
-    return [piece for piece in pieces() if piece.text]
-
-
-def _take_out(marked: str, marks: str) -> tuple[str, dict[str, list[int]]]:
-    """Takes marks out of a text; where each stood in the text that is left."""
-    places: dict[str, list[int]] = {mark: [] for mark in marks}
-    for number, match in enumerate(re.finditer(f"[{marks}]", marked)):
-        places[match[0]].append(match.start() - number)
-    return re.sub(f"[{marks}]", "", marked), places
-
-
-def _num_common(text: str, other: str) -> int:
-    """How many characters two texts have in common at their beginning."""
-    pairs = zip(text, other, strict=False)
-    return next((place for place, (one, two) in enumerate(pairs) if one != two), min(len(text), len(other)))
-
-
 def _as_transformers(message: Message) -> dict[str, Any]:
     """What isn't there is left out, and the thought goes by both its names."""
     given = {key: value for key, value in message.items() if value is not None}
@@ -293,11 +308,6 @@ def _without_thought(reply: Message, tag: str) -> dict[str, Any]:
     if reply.get("reasoning_content") is None and content.lstrip().startswith(f"<{tag}>"):
         return {**kept, "content": answer.lstrip("\n")}
     return {**kept, "reasoning_content": ""}
-
-
-def _num_named_calls(reply: Message) -> int:
-    calls = reply.get("tool_calls") or ()
-    return sum(bool((call.get("function") or call)["name"].strip()) for call in calls)
 
 
 def _makes_more(normalize: Callable[[str], str], text: str, markers: Sequence[str]) -> bool:

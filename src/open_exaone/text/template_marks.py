@@ -5,6 +5,8 @@ and the tokenizer reads it as plain text. At the edge of a text that could make 
 its neighbour: there the rendered text is cut. Around the parts of a reply: they show what is learned.
 """
 
+import functools
+import json
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,11 +16,13 @@ from open_exaone.base.errors import DataError
 from open_exaone.text.chat import THOUGHT_TAGS, Message, Segment
 
 _PRIVATE = [chr(code) for code in range(0xE000, 0xF900)]
+_USED = re.compile("[\ue000-\uf8ff]")
 _ESCAPED = re.compile(r"\\u(e[0-9a-f]{3}|f[0-8][0-9a-f]{2})", re.IGNORECASE)  # one of them in JSON of ASCII only
 # Keys that templates look up in messages and tools: they stay as they are.
 _LOOKED_UP = frozenset(
     ("role", "content", "reasoning_content", "thinking", "tool_calls", "function", "name", "arguments", "parameters")
 ) | {"description", "type", "id"}
+_PLAIN = {"role", "content"}
 MAX_DEPTH = 200  # of what a conversation holds; Python's own limit depends on who calls
 THOUGHT_MARKERS = frozenset(f"<{slash}{tag}>" for slash in ("", "/") for tag in THOUGHT_TAGS)
 
@@ -45,18 +49,11 @@ class Marks(NamedTuple):
         Raises:
             DataError: all private-use characters stand there.
         """
-        used = {*texts, *(chr(int(code, 16)) for code in _ESCAPED.findall(texts))}
-        free = [mark for mark in _PRIVATE if mark not in used]
+        used = {*_USED.findall(texts), *(chr(int(code, 16)) for code in _ESCAPED.findall(texts))}
+        free = [mark for mark in _PRIVATE if mark not in used] if used else _PRIVATE
         if len(free) < len(cls._fields):
             raise DataError("messages: hold every private-use character there is (U+E000 to U+F8FF); take some out")
         return cls(*_random.sample(free, len(cls._fields)))
-
-    def restore(self, rendered: str) -> str:
-        """Undoes what a template's `tojson(ensure_ascii=True)` does to marks."""
-        for mark in self:
-            for escape in (f"\\u{ord(mark):04x}", f"\\u{ord(mark):04X}"):
-                rendered = rendered.replace(escape, mark)
-        return rendered
 
     def break_markers(self, text: str, markers: Sequence[str]) -> str:
         """Breaks every marker's name in a text."""
@@ -84,6 +81,9 @@ class Marks(NamedTuple):
         Args:
             markers: an edge cuts where one of these stands across it; None: every edge cuts.
         """
+        if not any(mark in rendered for mark in self[:4]):  # as most texts
+            yield Segment(rendered, True, is_learned)
+            return
         rendered = self._without_whole_edges(rendered, markers)
         others = f"[^{self.start}{self.middle}{self.end}{self.edge}]*"
         lone = f"[{self.start}{self.middle}{self.end}{self.edge}]"
@@ -157,14 +157,57 @@ def mapped_texts(value: Any, change: Callable[[str], str], depth: int = 0) -> An
             return value
 
 
+def plain_texts(messages: Sequence[Message]) -> str | None:
+    """All texts of messages that hold a role and a content alone, as most do; None where there is something else."""
+    if any(message.keys() != _PLAIN or type(message["content"]) is not str for message in messages):
+        return None
+    return "\n".join(message["content"] for message in messages)
+
+
+def holds_private(text: str) -> bool:
+    """Whether a character that may be a mark stands in a text, as it is or escaped."""
+    return bool(_USED.search(text) or _ESCAPED.search(text))
+
+
+def may_touch(text: str, markers: tuple[str, ...]) -> bool:
+    """Whether a text may make up a marker with its neighbours."""
+    body = text.strip()
+    suffixes, prefixes, longest = _edges(markers)
+    is_part = len(body) < longest and any(body in marker for marker in markers)
+    return is_part or body.startswith(suffixes) or body.endswith(prefixes)
+
+
+def find_any(markers: Sequence[str]) -> re.Pattern[str]:
+    """Finds the first marker's name in JSON with all its characters as they are, or as JSON escapes them."""
+    names = {form for marker in markers for form in (marker, json.dumps(marker, ensure_ascii=False)[1:-1])}
+    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)")
+
+
 def _may_end(text: str, marker: str) -> bool:
     """Whether a marker may begin before a text and end in it, or behind it."""
-    return text in marker[1:] or any(text.startswith(marker[cut:]) for cut in range(1, len(marker)))
+    return text in marker[1:] or text.startswith(_suffixes(marker))
 
 
 def _may_begin(text: str, marker: str) -> bool:
     """Whether a marker may begin in a text, or before it, and end behind it."""
-    return text in marker[:-1] or any(text.endswith(marker[:cut]) for cut in range(1, len(marker)))
+    return text in marker[:-1] or text.endswith(_prefixes(marker))
+
+
+@functools.lru_cache(maxsize=256)
+def _edges(markers: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    suffixes = tuple(suffix for marker in markers for suffix in _suffixes(marker))
+    prefixes = tuple(prefix for marker in markers for prefix in _prefixes(marker))
+    return suffixes, prefixes, max(map(len, markers), default=0)
+
+
+@functools.lru_cache(maxsize=4096)
+def _suffixes(marker: str) -> tuple[str, ...]:
+    return tuple(marker[cut:] for cut in range(1, len(marker)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _prefixes(marker: str) -> tuple[str, ...]:
+    return tuple(marker[:cut] for cut in range(1, len(marker)))
 
 
 def _around(text: str, mark: str) -> str:

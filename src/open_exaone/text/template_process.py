@@ -3,12 +3,15 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,14 @@ MEMORY_BYTES = 1 << 30  # of address space; Python and jinja2 take a tenth of it
 MAX_CHARS = 8_000_000  # that one conversation may be rendered to
 TIMEOUT_S = 10.0  # of processor time, that one conversation may take
 START_TIMEOUT_S = 60.0  # the first one starts Python too, perhaps on a loaded machine
+NUM_AT_ONCE = 16  # replies that are written together: a process that wakes for each would do little else
 _MAX_REPLY_BYTES = 12 * MAX_CHARS + 1000  # JSON writes a character in at most 12 bytes
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_TIME", "TZ", "SYSTEMROOT", "LD_LIBRARY_PATH")
 
 _FIX = "fix the file, or name one of Open-EXAONE's own formats with chat_format=..."
 
 # Errors that are the template's own fault, whatever the conversation.
-_FAULTS = ("syntax", "security", "recursion", "memory", "length")
+_FAULTS = ("syntax", "security", "recursion", "memory")
 
 
 _LIVE: "weakref.WeakSet[TemplateProcess]" = weakref.WeakSet()
@@ -38,10 +42,12 @@ class TemplateProcess:
     Args:
         sources: the templates by name.
         paths: the file that each comes from, for errors.
+        now: what `strftime_now` says.
     """
 
-    def __init__(self, sources: Mapping[str, str], paths: Mapping[str, Path]) -> None:
+    def __init__(self, sources: Mapping[str, str], paths: Mapping[str, Path], now: datetime | None = None) -> None:
         self._sources = dict(sources)
+        self._now = now or datetime.now()
         self._paths = dict(paths)
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -57,44 +63,61 @@ class TemplateProcess:
             DataError: the template refuses the conversation, or fails on it.
             CheckpointError: the template is broken, reaches for what is forbidden, or exceeds a limit.
         """
-        request = {"template": name, "variables": variables, "generation": generation}
+        [reply] = self.render_all([request(name, variables, generation)])
+        if isinstance(reply, DataError):
+            raise reply
+        return str(reply["text"])
+
+    def render_all(self, requests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | DataError]:
+        """What the process answers to each of `requests`, as `template_worker` describes them; an error for each
+        conversation that the template refuses, fails on, or that is too long.
+
+        Raises:
+            CheckpointError: the template is broken, reaches for what is forbidden, or exceeds a limit.
+        """
+        lines = [json.dumps(each).encode() + b"\n" for each in requests]
+        replies: list[dict[str, Any]] = []
         with self._lock:
-            reply = self._ask(name, json.dumps(request).encode() + b"\n")
-        if "text" in reply:
-            return str(reply["text"])
+            while len(replies) < len(lines):
+                rest = lines[len(replies) :]
+                replies += self._ask(rest, min(NUM_AT_ONCE, len(rest))) or self._ask(rest, 1)
+        return [
+            reply if "text" in reply else self._error(each["template"], reply, len(line))
+            for each, line, reply in zip(requests, lines, replies, strict=True)
+        ]
+
+    def _error(self, name: str, reply: Mapping[str, str], num_bytes: int) -> DataError:
         path, message = self._paths[name], reply["message"]
         if reply["error"] == "refused":
-            raise DataError(f"{path}: the chat template refuses this conversation: {message}")
+            return DataError(f"{path}: the chat template refuses this conversation: {message}")
+        if reply["error"] == "length" or num_bytes > MAX_CHARS:
+            return DataError(f"{path}: this conversation is too long for its chat template: {message}")
         if reply["error"] in _FAULTS:
             raise CheckpointError(f"{path}: the chat template cannot be used: {message}; {_FIX}")
-        raise DataError(f"{path}: the chat template fails on this conversation: {message}; {_FIX}")
+        return DataError(f"{path}: the chat template fails on this conversation: {message}; {_FIX}")
 
-    def _ask(self, name: str, request: bytes) -> dict[str, Any]:
-        """Sends a request and waits, not for ever, for the reply."""
+    def _ask(self, lines: Sequence[bytes], num_at_once: int) -> list[dict[str, Any]]:
+        """Sends requests and waits, not for ever, for the replies; those behind one that ends the process are left
+        out, and that one itself if several were asked for at once: which it is, is not known."""
         is_fresh = self._process is None or self._process.poll() is not None
-        if is_fresh:
-            request = self._start() + request
+        setup = self._start() if is_fresh else b""
         process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
-        timer = threading.Timer(CLOCK_FACTOR * TIMEOUT_S + START_TIMEOUT_S * is_fresh, process.kill)
-        timer.daemon = True
-        timer.start()
-        line = b""
+        assert process is not None
+        replies: list[dict[str, Any]] = []
+        is_whole = False
         try:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(request)
-                process.stdin.flush()
-                line = process.stdout.readline(_MAX_REPLY_BYTES)
+            with contextlib.closing(_exchange(process, setup, lines, num_at_once)) as received:
+                for line in received:
+                    replies.append(json.loads(line))
+                    if replies[-1].get("error") in ("memory", "recursion"):
+                        return replies  # the next conversation gets a process that is whole
+                is_whole = len(replies) == len(lines)
         finally:
-            timer.cancel()
-            if not line.endswith(b"\n"):
+            if not is_whole:
                 self._stop()
-        if not line.endswith(b"\n"):
-            return {"error": "length" if line else "memory", "message": _how_it_ended(process.returncode)}
-        reply: dict[str, Any] = json.loads(line)
-        if reply.get("error") in ("memory", "recursion"):
-            self._stop()  # the next conversation gets a process that is whole
-        return reply
+        if not is_whole and num_at_once == 1:
+            replies.append({"error": "memory", "message": _how_it_ended(process.returncode)})
+        return replies
 
     def _start(self) -> bytes:
         """Starts the process; returns the line that sets it up."""
@@ -108,8 +131,11 @@ class TemplateProcess:
         )
         self._end = weakref.finalize(self, _end, process, os.getpid())
         self._process = process
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            os.set_blocking(pipe.fileno(), False)
         limits = {"memory_bytes": MEMORY_BYTES, "max_chars": MAX_CHARS, "timeout_s": TIMEOUT_S}
-        return json.dumps({"templates": self._sources, **limits}).encode() + b"\n"
+        return json.dumps({"templates": self._sources, "now": self._now.isoformat(), **limits}).encode() + b"\n"
 
     def _forget(self) -> None:
         """Lets go of what belongs to the parent, in a process that was just forked."""
@@ -122,6 +148,54 @@ class TemplateProcess:
     def _stop(self) -> None:
         self._end()
         self._process = None
+
+
+def request(
+    name: str,
+    variables: Mapping[str, Any],
+    generation: tuple[str, str] | None = None,
+    mask: Mapping[str, Any] | None = None,
+    marks: str = "",
+) -> dict[str, Any]:
+    """One line for the process, as `template_worker` describes it."""
+    return {"template": name, "variables": variables, "marks": marks, "generation": generation, "mask": mask}
+
+
+def _exchange(
+    process: "subprocess.Popen[bytes]", setup: bytes, lines: Sequence[bytes], num_at_once: int
+) -> Generator[bytes, None, None]:
+    """Writes requests and yields the reply to each; ends early where the process ends or a reply does not come."""
+    assert process.stdin is not None and process.stdout is not None
+    source, target = process.stdout.fileno(), process.stdin.fileno()
+    asked = (b"".join(lines[start : start + num_at_once]) for start in range(0, len(lines), num_at_once))
+    waiting, received = memoryview(setup + b"".join(part + b"\n" for part in asked)), bytearray()
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    poll.register(target, select.POLLOUT)
+    num_left, limit = len(lines), CLOCK_FACTOR * TIMEOUT_S * num_at_once
+    deadline = time.monotonic() + limit + START_TIMEOUT_S * bool(setup)
+    while num_left:
+        ready = dict(poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))))
+        if not ready or len(received) > _MAX_REPLY_BYTES:
+            return
+        if target in ready:
+            try:
+                waiting = waiting[os.write(target, waiting) :]
+            except OSError:  # it has ended; what it answered before can still be read
+                waiting = waiting[:0]
+            if not waiting:
+                poll.unregister(target)
+        if source not in ready:
+            continue
+        chunk = os.read(source, 1 << 20)
+        if not chunk:
+            return
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            yield bytes(received + line)
+            received.clear()
+            num_left, deadline = num_left - 1, time.monotonic() + limit
+        received += rest
 
 
 def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:

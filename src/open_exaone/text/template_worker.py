@@ -2,14 +2,22 @@
 
 A template is a program that came with a checkpoint, so it runs in jinja2's immutable sandbox, and the sandbox in a
 process with little memory, no files to write and no processes to start. The first line on stdin is the setup, each
-further line a request; each reply is a line on stdout. All lines are JSON:
+further line a request, or empty: then the replies to all before it are written, a line on stdout each. Lines are JSON:
 
-    setup    {"templates": {name: source}, "memory_bytes": int, "max_chars": int, "timeout_s": number}
-    request  {"template": name, "variables": {...}, "generation": null or two marks}
-    reply    {"text": str} or {"error": kind, "message": str}
+    setup    {"templates": {name: source}, "now": ISO time, "memory_bytes": int, "max_chars": int, "timeout_s": number}
+    request  {"template": name, "variables": {...}, "marks": characters that JSON in ASCII must not hide,
+              "generation": null or two marks, "mask": null or what is learned}
+    reply    {"text": str, …} or {"error": kind, "message": str}
 
-The two marks, if given, are put around what `{% generation %}` blocks print. The end of stdin ends the process. So
-does a timer, from within, where a request takes too much processor time, even if nobody is left to end it.
+The two marks, if given, are put around what `{% generation %}` blocks print. What is learned is
+
+    {"replies": {place: message with marks in it}, "parts": those marks, "around": two marks as above,
+     "checked": [place, …], "is_joint": bool, "prompt": variables of a generation prompt}
+
+and the reply then also holds {"is_same": whether the marks alone make the texts differ, "places": {mark: [place in the
+text, …]}, "checked": {place: [where a model begins the reply, how far the turns before it make the same text, how far
+the turns to its end do]}}, each -1 where it is not known. The end of stdin ends the process. So does a timer, from
+within, where a request takes too much processor time, even if nobody is left to end it.
 """
 
 import contextlib
@@ -27,15 +35,19 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent process
     setup = json.loads(sys.stdin.buffer.readline())
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the default action ends the process, also in the midst of C code
-    environment = _environment()
+    environment = _environment(datetime.fromisoformat(setup["now"]))
     datetime.now().strftime("%c %Z")  # reads what it needs before the limits forbid it
     _limit(setup["memory_bytes"])
     compiled: dict[str, Any] = {}
+    replies: list[bytes] = []
     for line in sys.stdin.buffer:
+        if line == b"\n":
+            sys.stdout.buffer.write(b"".join(replies))
+            sys.stdout.buffer.flush()
+            replies.clear()
+            continue
         signal.setitimer(signal.ITIMER_PROF, setup["timeout_s"])
-        reply = _answer(environment, compiled, setup, line)
-        sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
-        sys.stdout.buffer.flush()
+        replies.append(json.dumps(_answer(environment, compiled, setup, line)).encode() + b"\n")
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
@@ -49,7 +61,7 @@ def _limit(memory_bytes: int) -> None:
             resource.setrlimit(name, (limit, limit))
 
 
-def _answer(environment: Any, compiled: dict[str, Any], setup: Any, line: bytes) -> dict[str, str]:
+def _answer(environment: Any, compiled: dict[str, Any], setup: Any, line: bytes) -> dict[str, Any]:
     """Renders one conversation; whatever goes wrong is part of the reply."""
     from jinja2 import TemplateSyntaxError
     from jinja2.exceptions import SecurityError
@@ -57,16 +69,11 @@ def _answer(environment: Any, compiled: dict[str, Any], setup: Any, line: bytes)
     try:
         request = json.loads(line)
         name = request["template"]
-        MARKS[:] = request["generation"] or ("", "")
         if name not in compiled:
             compiled[name] = environment.from_string(setup["templates"][name])
-        blocks, num_chars = [], 0
-        for block in compiled[name].generate(**request["variables"]):
-            blocks.append(block)
-            num_chars += len(block)
-            if num_chars > setup["max_chars"]:
-                return {"error": "length", "message": f"it prints more than {setup['max_chars']:,} characters"}
-        return {"text": "".join(blocks)}
+        render = _Render(compiled[name], request["variables"], request["marks"], setup["max_chars"])
+        reply = {"text": render(around=request["generation"])}
+        return reply | _found(render, reply["text"], request["mask"]) if request["mask"] else reply
     except RefusedByTemplate as error:
         return {"error": "refused", "message": str(error)[:1000]}
     except TemplateSyntaxError as error:
@@ -77,15 +84,102 @@ def _answer(environment: Any, compiled: dict[str, Any], setup: Any, line: bytes)
         return {"error": "recursion", "message": "it recurses too deeply"}
     except (MemoryError, OverflowError):
         return {"error": "memory", "message": "it needs more memory than a template may have"}
+    except TooLong as error:
+        return {"error": "length", "message": str(error)}
     except Exception as error:  # the border of the process
         return {"error": "failed", "message": f"{type(error).__name__}: {error}"[:1000]}
+
+
+class _Render:
+    """Renders one conversation, whole or in part."""
+
+    def __init__(self, template: Any, variables: dict[str, Any], marks: str, max_chars: int) -> None:
+        self.variables = variables
+        self._template, self._marks, self._max_chars = template, marks, max_chars
+
+    def __call__(self, changes: dict[str, Any] | None = None, around: Any = None) -> str:
+        MARKS[:] = around or ("", "")
+        blocks, num_chars = [], 0
+        for block in self._template.generate(**(self.variables | (changes or {}))):
+            blocks.append(block)
+            num_chars += len(block)
+            if num_chars > self._max_chars:
+                raise TooLong(f"it prints more than {self._max_chars:,} characters")
+        return self._restored("".join(blocks))
+
+    def _restored(self, text: str) -> str:
+        """Undoes what `tojson(ensure_ascii=True)` does to marks."""
+        for mark in self._marks if "\\u" in text else "":
+            for escape in (f"\\u{ord(mark):04x}", f"\\u{ord(mark):04X}"):
+                text = text.replace(escape, mark)
+        return text
+
+    def or_nothing(self, messages: list[Any], changes: dict[str, Any] | None = None) -> str:
+        """What the template makes of a conversation, or nothing where it is none that the template takes."""
+        from jinja2.exceptions import SecurityError
+
+        try:
+            return self({"messages": messages, **(changes or {})}) if messages else ""
+        except (SecurityError, RecursionError, MemoryError, OverflowError, TooLong):
+            raise
+        except Exception:  # the template's own, or what it does not expect of a part of a conversation
+            return ""
+
+
+def _found(render: _Render, whole: str, mask: Any) -> dict[str, Any]:
+    """Where the parts of the replies that are learned stand, and how far their beginnings make the same text."""
+    messages = render.variables["messages"]
+    replies = {int(place): reply for place, reply in mask["replies"].items()}
+    marked = [replies.get(place, message) for place, message in enumerate(messages)]
+    text, places = _take_out(render({"messages": marked}, mask["around"]), mask["parts"] + "".join(mask["around"]))
+    checked = {}
+    for place in mask["checked"] if text == whole else ():
+        prompt = render.or_nothing(messages[:place], mask["prompt"])
+        begins = common = -1
+        if mask["is_joint"] or places[mask["around"][0]]:
+            begins = _num_common(whole, render.or_nothing(messages[:place]))
+        if mask["is_joint"]:
+            common = _num_common(whole, render.or_nothing(messages[: place + 1]))
+        checked[place] = [len(prompt) if prompt and whole.startswith(prompt) else -1, begins, common]
+    return {"is_same": text == whole, "places": places, "checked": checked}
+
+
+def _take_out(marked: str, marks: str) -> tuple[str, dict[str, list[int]]]:
+    """Takes marks out of a text; where each stood in the text that is left."""
+    places: dict[str, list[int]] = {mark: [] for mark in marks}
+    found: list[tuple[int, str]] = []
+    for mark in marks:
+        place = marked.find(mark)
+        while place >= 0:
+            found.append((place, mark))
+            place = marked.find(mark, place + 1)
+    for number, (place, mark) in enumerate(sorted(found)):
+        places[mark].append(place - number)
+    for mark in marks:
+        marked = marked.replace(mark, "")
+    return marked, places
+
+
+def _num_common(text: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    if text.startswith(other):
+        return len(other)
+    low, high = 0, min(len(text), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if text[low:middle] == other[low:middle] else (low, middle - 1)
+    return low
+
+
+class TooLong(Exception):
+    """A template prints more than it may."""
 
 
 class RefusedByTemplate(Exception):
     """What `raise_exception` in a template raises."""
 
 
-def _environment() -> Any:
+def _environment(now: datetime) -> Any:
     """What chat templates expect around them, as transformers has it."""
     from jinja2 import nodes
     from jinja2.exceptions import SecurityError
@@ -127,7 +221,7 @@ def _environment() -> Any:
     )
     environment.filters["tojson"] = _tojson
     environment.globals.update(
-        raise_exception=_raise_exception, strftime_now=_strftime_now, namespace=SafeNamespace, dict=_dict
+        raise_exception=_raise_exception, strftime_now=now.strftime, namespace=SafeNamespace, dict=_dict
     )
     return environment
 
@@ -140,10 +234,6 @@ def _tojson(
 
 def _raise_exception(message: object) -> None:
     raise RefusedByTemplate(message)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)
 
 
 def _dict(*args: Any, **values: Any) -> dict[Any, Any]:

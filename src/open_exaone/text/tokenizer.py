@@ -1,32 +1,37 @@
 """The tokenizer: byte-level BPE with EXAONE's markers, its training, its files; and chat through it."""
 
+import functools
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
-from open_exaone.base.errors import CheckpointError, ConfigError
+from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.base.files import write_atomically, write_json, write_text
 from open_exaone.base.records import Reply
 from open_exaone.text import exaone4
-from open_exaone.text.chat import END, THINK_CLOSE, THINK_OPEN, ChatFormat, Message, Segment, Tool
-from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, with_ordinary_tags, without_markers
+from open_exaone.text.bpe import trained_backend
+from open_exaone.text.chat import END, THINK_CLOSE, THINK_OPEN, ChatFormat, Dialogue, Message, Segment, Tool, last_reply
+from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, without_markers
 from open_exaone.text.formats import NATIVE, check_name, choose_format
 from open_exaone.text.split import ReplySplitter
 from open_exaone.text.stored import split_stored
 from open_exaone.text.template import Template
-from open_exaone.text.tokenizer_files import BACKEND_FILE, BOS, EOS, PAD, UNK, ChatTemplates, Source, SpecialIds
+from open_exaone.text.tokenizer_files import (
+    BACKEND_FILE,
+    BOS,
+    PAD,
+    UNK,
+    ChatTemplates,
+    Source,
+    SpecialIds,
+    add_missing_tokens,
+)
 
-# In the order of their ids, EXAONE 4.0's order.
-_MARKERS = (PAD, BOS, EOS, UNK, *exaone4.TAGS, *exaone4.TURNS)
-_MIN_VOCAB_SIZE = len(_MARKERS) + 256  # and every byte
-
-# A digit is always a token of its own, as in EXAONE's vocabulary. So is a newline: then text may be cut behind
-# the format's newlines and tokenised in pieces, and the ids are those of the whole.
-_ALONE = r"\p{N}|\n"
+Ids = tuple[list[int], list[bool]]  # token ids [T], and which are learned [T]
 
 # The format's own texts are few and short, and each is tokenised once; a template's are whole conversations.
 _MAX_KEPT_TEXTS, _MAX_KEPT_CHARS = 1000, 1000
@@ -46,12 +51,24 @@ class Tokenizer:
         self.backend = backend
         self._source = source
         self.chat_format_name = chat_format
+        self._rendered_at = datetime.now()
         self._format_ids: dict[tuple[str, bool], list[int]] = {}
         self._path = (source.folder if source else Path("the tokenizer")) / BACKEND_FILE
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without caches, some of which cannot be copied."""
         return {name: value for name, value in vars(self).items() if name not in ("chat_format", "_marked", "_plain")}
+
+    @property
+    def rendered_at(self) -> datetime:
+        """The time that a template is given which prints a date; a run and an evaluation hold it to their beginning."""
+        return self._rendered_at
+
+    @rendered_at.setter
+    def rendered_at(self, now: datetime) -> None:
+        self._rendered_at = now
+        self.__dict__.pop("chat_format", None)  # its process has the time from before
+        self._format_ids.clear()
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -64,26 +81,7 @@ class Tokenizer:
         Raises:
             ConfigError: the markers and the 256 bytes alone are more than `vocab_size`.
         """
-        if vocab_size < _MIN_VOCAB_SIZE:
-            raise ConfigError(f"vocab_size = {vocab_size}: must be at least {_MIN_VOCAB_SIZE}, the markers and bytes")
-        backend = tokenizers.Tokenizer(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(_ALONE), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False),
-            ]
-        )
-        backend.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=list(_MARKERS),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        backend.train_from_iterator(texts, trainer)
-        num_missing = vocab_size - backend.get_vocab_size()
-        backend.add_special_tokens([f"[unused{number}]" for number in range(num_missing)])
-        return cls(with_ordinary_tags(backend, exaone4.TAGS))
+        return cls(trained_backend(texts, vocab_size))
 
     @classmethod
     def load(cls, folder: Path, *, chat_format: str | None = None) -> "Tokenizer":
@@ -108,7 +106,7 @@ class Tokenizer:
             backend.no_padding()
             if backend.normalizer is not None:
                 check_growth(backend.normalizer)
-            _add_missing(backend, source)
+            add_missing_tokens(backend, source)
         return cls(backend, source=source, chat_format=chat_format)
 
     def save(self, folder: Path) -> None:
@@ -118,7 +116,7 @@ class Tokenizer:
         """
         if self._source is not None:
             for name, content in self._source.files.items():
-                _write_bytes(folder / name, content)
+                write_atomically(folder / name, functools.partial(Path.write_bytes, data=content))
             return
         names = {"bos_token": BOS, "eos_token": END, "pad_token": PAD, "unk_token": UNK}
         settings = {
@@ -187,6 +185,14 @@ class Tokenizer:
                 f"or eos_token_id to generation_config.json"
             )
         return end_ids
+
+    @cached_property
+    def text_begin_ids(self) -> list[int]:
+        """What tokenizer.json puts before a plain text, such as BOS; chat formats write their own."""
+        with named_failure("cannot tokenise this text"):
+            text, whole = (self.backend.encode("a", add_special_tokens=added).ids for added in (False, True))
+        begins = next((place for place in range(len(whole) + 1) if whole[place : place + len(text)] == text), 0)
+        return whole[:begins]
 
     @property
     def think_open_id(self) -> int:
@@ -257,10 +263,9 @@ class Tokenizer:
                 what is learned can't be found.
             CheckpointError: the folder has no chat template, or a broken one, or lacks the format's markers.
         """
-        segments = self.chat_format.segments(
-            messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt, with_mask=with_mask
-        )
-        [(ids, mask)] = self._encode_segments([segments])
+        learned = last_reply(messages, generation_prompt) if with_mask else ()
+        [rendered] = self.render_dialogues([Dialogue(messages, thinking, tools, generation_prompt, learned)])
+        ids, mask = _of_one_text(rendered)
         return (ids, mask) if with_mask else ids
 
     def render_many(
@@ -279,13 +284,25 @@ class Tokenizer:
         Raises:
             DataError, CheckpointError: as `render` with a mask.
         """
-        render = self.chat_format.segments
-        return self._encode_segments(
-            [
-                render(messages, thinking=thinking, tools=tools, generation_prompt=generation_prompt)
-                for messages in conversations
-            ]
-        )
+        dialogues = [
+            Dialogue(messages, thinking, tools, generation_prompt, last_reply(messages, generation_prompt))
+            for messages in conversations
+        ]
+        return [_of_one_text(rendered) for rendered in self.render_dialogues(dialogues)]
+
+    def render_dialogues(self, dialogues: Sequence[Dialogue]) -> list[Ids | DataError | None]:
+        """Renders conversations, each in its own way: a template's process and all cores take them together.
+
+        Returns:
+            for each, its ids [T] and its loss mask [T]; or why it can't be rendered; or None where its learned
+            replies don't stand in one text (`chat.Rendering`).
+
+        Raises:
+            CheckpointError: as `render`.
+        """
+        rendered = self.chat_format.render_all(dialogues)
+        encoded = iter(self._encode_segments([segments for segments in rendered if isinstance(segments, list)]))
+        return [next(encoded) if isinstance(each, list) else each for each in rendered]
 
     def split(self, reply: str | Sequence[int], *, thinking: bool) -> Reply:
         """Splits a reply, text or ids, into thought, answer and tool calls.
@@ -350,6 +367,7 @@ class Tokenizer:
             markers=[token.content for token in added if token.content],
             end_markers=list(filter(None, (self.backend.decode([number], False) for number in end_ids))),
             normalize=None if normalizer is None else normalize,
+            now=self.rendered_at,
         )
 
     @property
@@ -375,22 +393,8 @@ class Tokenizer:
         return marker_id
 
 
-def _add_missing(backend: tokenizers.Tokenizer, source: Source) -> None:
-    """Adds the tokens that stand in the files beside tokenizer.json alone.
-
-    Raises:
-        CheckpointError: one can't have the id that its file gives it.
-    """
-    for number, name, flags in source.added_tokens():
-        if backend.token_to_id(name) is not None:
-            continue
-        backend.add_tokens([AddedToken(name, **flags)])
-        if backend.token_to_id(name) != number:
-            raise CheckpointError(
-                f"{source.folder / BACKEND_FILE}: lacks the token {name[:100]!r}, which a file beside it gives the id "
-                f"{number}, and has no room for it there; add it with the ids before it"
-            )
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+def _of_one_text(rendered: Ids | DataError | None) -> Ids:
+    if isinstance(rendered, DataError):
+        raise rendered
+    assert rendered is not None  # it has one reply to learn at most, at its end
+    return rendered

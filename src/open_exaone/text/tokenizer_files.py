@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+from tokenizers import AddedToken
+
 from open_exaone.base.errors import CheckpointError
 from open_exaone.base.links import own_file
 from open_exaone.base.streams import parse_json
@@ -16,15 +19,17 @@ from open_exaone.text.chat import END
 
 BACKEND_FILE, SETTINGS_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
-TEMPLATE_FILE, TOOL_TEMPLATE_FILE = "chat_template.jinja", "additional_chat_templates/tool_use.jinja"
+TEMPLATE_FILE, TEMPLATE_FOLDER = "chat_template.jinja", "additional_chat_templates"
+TOOL_TEMPLATE_FILE = f"{TEMPLATE_FOLDER}/tool_use.jinja"
 MODEL_FILES = ("generation_config.json", "config.json")  # the model's, not the tokenizer's: never saved again
 
 # The tokenizer's own files, with the most bytes that are read of each.
 _MAX_BYTES = {
     **{BACKEND_FILE: 100_000_000, SETTINGS_FILE: 10_000_000, MAP_FILE: 10_000_000, ADDED_FILE: 10_000_000},
     **{"vocab.json": 50_000_000, "merges.txt": 50_000_000, "vocab.txt": 50_000_000, "tokenizer.model": 50_000_000},
-    **{TEMPLATE_FILE: 1_000_000, TOOL_TEMPLATE_FILE: 1_000_000},
+    **{TEMPLATE_FILE: 1_000_000, "chat_template.json": 1_000_000},
 }
+_MAX_TEMPLATES = 20  # in the folder of additional ones
 _MAX_MODEL_BYTES = 10_000_000
 
 PAD, BOS, EOS, UNK = "[PAD]", "[BOS]", "[EOS]", "[UNK]"
@@ -59,13 +64,13 @@ class Source:
         Raises:
             CheckpointError: tokenizer.json is missing, or a file is too large, unreadable or no JSON object.
         """
-        files = {name: _read(folder, name, limit) for name, limit in _MAX_BYTES.items()}
-        if files[BACKEND_FILE] is None:
+        files = tokenizer_files(folder)
+        if BACKEND_FILE not in files:
             raise CheckpointError(f"{folder / BACKEND_FILE}: no such file; a model's folder holds its tokenizer there")
         sides = {name: _read(folder, name, _MAX_MODEL_BYTES) for name in MODEL_FILES}
-        sides |= {name: files[name] for name in (SETTINGS_FILE, MAP_FILE, ADDED_FILE)}
+        sides |= {name: files.get(name) for name in (SETTINGS_FILE, MAP_FILE, ADDED_FILE)}
         values = {name: _object(folder / name, text) for name, text in sides.items() if text is not None}
-        return cls(folder, {name: text for name, text in files.items() if text is not None}, values)
+        return cls(folder, files, values)
 
     def text(self, name: str) -> str | None:
         """A file's text; None where there is no such file.
@@ -212,6 +217,38 @@ class SpecialIds:
     def _ours(self, kind: str) -> list[int]:
         found = self.id_of(_OURS[kind])
         return [] if found is None else [found]
+
+
+def add_missing_tokens(backend: tokenizers.Tokenizer, source: Source) -> None:
+    """Adds the tokens that stand in the files beside tokenizer.json alone.
+
+    Raises:
+        CheckpointError: one can't have the id that its file gives it.
+    """
+    for number, name, flags in source.added_tokens():
+        if backend.token_to_id(name) is not None:
+            continue
+        backend.add_tokens([AddedToken(name, **flags)])
+        if backend.token_to_id(name) != number:
+            raise CheckpointError(
+                f"{source.folder / BACKEND_FILE}: lacks the token {name[:100]!r}, which a file beside it gives the id "
+                f"{number}, and has no room for it there; add it with the ids before it"
+            )
+
+
+def tokenizer_files(folder: Path, *more: str) -> dict[str, bytes]:
+    """The files of a folder that are its tokenizer's, every chat template among them, and `more`, as they stand.
+
+    Raises:
+        CheckpointError: a file is too large or unreadable, or there are too many templates.
+    """
+    templates = sorted(path.name for path in (folder / TEMPLATE_FOLDER).glob("*.jinja"))
+    if len(templates) > _MAX_TEMPLATES:
+        raise CheckpointError(f"{folder / TEMPLATE_FOLDER}: holds more than {_MAX_TEMPLATES} templates; take some out")
+    limits = _MAX_BYTES | {f"{TEMPLATE_FOLDER}/{name}": _MAX_BYTES[TEMPLATE_FILE] for name in templates}
+    limits |= dict.fromkeys(more, _MAX_MODEL_BYTES)
+    found = {name: _read(folder, name, limit) for name, limit in limits.items()}
+    return {name: content for name, content in found.items() if content is not None}
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
