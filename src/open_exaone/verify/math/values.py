@@ -36,6 +36,8 @@ _LIST = re.compile(
 
 _GROUP = re.compile(r"(?<=\d),(?=\d)")
 
+_OPERAND = r"\s?[-–+−×÷*/^]\s?(?:[\d√π(]|(?-i:[b-hj-z])(?![a-z]))"  # behind a number that is part of an expression
+
 # Words around a value that make it no answer at all. Right before it ...
 _BEFORE_OTHER = re.compile(
     r"(?:\b(?:not|cannot|never|neither|nor|at\s(?:least|most)|than(?:\sor\sequal\sto)?|between|twice|thrice|half(?:\sof)?"
@@ -50,7 +52,9 @@ _BEFORE_OTHER = re.compile(
 _BEHIND_OTHER = re.compile(  # ... and right behind it
     r"[\s$*,]*(?:[가-힣]{0,2}\s?(?:이상|이하|초과|미만|보다|[은는이가]\s?아[니닌닙]|의\s?[가-힣\d]{0,3}\s?배)"
     r"|(?:or|and)\s(?:more|less|fewer|greater|above|below)\b|(?:times|plus|minus|multiplied|divided|more\sthan|less\sthan"
-    r"|to\sthe|over\s\d+|squared|cubed|factorial|choose|tenths?|hundredths?|mod|remainder|below\szero)\b|\s?[-–+−×÷*/^]\s?(?:[\d√π(]|(?-i:[b-hj-z])(?![a-z]))|(?:is|was|are)\s(?:not|wrong|impossible|incorrect|false|too)\b|isn['’]t|o\sm[áa]s\b|o\smenos\b)",
+    r"|to\sthe|over\s\d+|squared|cubed|factorial|choose|tenths?|hundredths?|mod|remainder|below\szero)\b|"
+    + _OPERAND
+    + r"|(?:is|was|are)\s(?:not|wrong|impossible|incorrect|false|too)\b|isn['’]t|o\sm[áa]s\b|o\smenos\b)",
     re.IGNORECASE,
 )
 # Words that make it a circumstance of the result, where another value is beside it: "in 5 days", "5일 동안".
@@ -164,7 +168,10 @@ def _main(text: str, values: list["re.Match[str]"], formulas: list["re.Match[str
     kept = [value for value in said if not _is_aside(text, value)] or (said if len(said) == 1 else [])
     left_out = [value.group() for value in values if value.start() >= end and _EQUAL.search(_before(text, value))]
     found = _chained(text, said)
-    if found is None:
+    is_partial = any(
+        re.match(_OPERAND, text[value.end() : value.end() + 4]) for value in values if start <= value.start() < end
+    )
+    if found is None and not is_partial:
         found = _chosen(text, start, kept, marked, are_formulas=bool(formulas) and set(kept) <= set(formulas))
     return None if left_out and found and _digits(left_out[-1]) != _digits(found) else found or None
 
