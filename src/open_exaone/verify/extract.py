@@ -19,9 +19,12 @@ _BOX_OR_BRACE = re.compile(
 ANSWER_WORDS = {
     "en": (
         r"(?:answer|(?<![A-Za-z])ans\.?)",
-        r"\s{0,2}(?:is|was|becomes|would\sbe|=)(?:\s(?:thus|therefore|then|simply|just|clearly))?(?![A-Za-z])",
+        r"\s{0,2}(?:is|was|becomes|would\sbe|=)(?:\s(?:thus|therefore|then|simply|just|clearly|as\sfollows))?(?![A-Za-z])",
     ),
-    "ko": (r"(?:정답|해답|답안|답변|답)", r"\s{0,2}(?:은|는|이)(?=[\s:*$\\(\[\d①-⑳A-Za-z'\"‘“-])"),
+    "ko": (
+        r"(?:정답|해답|답안|답변|답)",
+        r"\s{0,2}(?:은|는|이(?!\s?[됩된되]))(?:\s다음과\s같(?:습니다|다)\.?)?(?=[\s:*$\\(\[\d①-⑳A-Za-z'\"‘“-])",
+    ),
     "es": (r"(?:respuesta(?:\s(?:final|correcta))?)", r"\s(?:es|ser[íi]a)(?![A-Za-zÀ-ÿ])"),
     "zh": (r"(?:答案)", r"\s?(?:就是|应为|應為|是|为|為)"),
     "ja": (r"(?:答え|正解|解答)", "は"),
@@ -37,7 +40,7 @@ _MARK = r"[\"'*_)]{0,4}\s{0,2}(?:[:：=\]】]|[-–—](?=\s)|-{1,2}>|→|⇒|\\
 CUES = (
     *(f"{word}(?:{verb}|{_MARK})" for word, verb in ANSWER_WORDS.values()),
     r"(?<![A-Za-z])(?:correct|right)\s(?:choice|option)\s(?:is|would\sbe)(?![A-Za-z])",
-    r"<(?:final_?)?answer>",
+    r"<(?:final_?)?answer>|\"(?:final_?)?result\"\s?:",
     r"answer\s(?:to|of|for)\s[^.\n]{1,80}\sis(?![A-Za-z])",
     r"(?:final|required)\s(?:result|value|total)\s?(?:is(?![A-Za-z])|[:=])",
     # a line of the word and a short value: "Answer C", "정답 ③"
@@ -49,7 +52,9 @@ _HEADING = re.compile(  # a line that names the answer, which stands on the next
     r"|respuesta(?:\sfinal)?|réponse(?:\sfinale)?|antwort|答案|答え)[^\w\n]{0,8}\n\s*(?=\S)",
     re.IGNORECASE,
 )
-_DRESS = re.compile(r"(?:[\s:：*_`\"“”'‘’,→⇒>]|\\(?=\"))*")  # what may stand between a cue and its answer
+_DRESS = re.compile(
+    r"(?:\n\s{0,9}[-•]\s(?![^\n]*\n\s{0,9}[-•]\s)|[\s:：*_`\"“”'‘’,→⇒]|(?<=[\n-])>|\\(?=\"))*"
+)  # what may stand between a cue and its answer
 _FORMULAS = (("$$", "$$"), ("$", "$"), (r"\[", r"\]"), (r"\(", r"\)"))
 _STOP = re.compile(  # a sentence's or a line's end
     r"\n|(?<![\s.])[.?]+(?=[\s*\"'”’)]|$)|(?<![\s\d)!])!+(?=\s|$)|[。।]|</|\"\s?[,}]"
@@ -66,13 +71,16 @@ _MAX_SECTION = 400  # characters below a heading that may be an answer
 
 # What is no part of a reply's own text: further turns, tags, marks.
 _ODD = re.compile(r"[<~\n[]|[^\x00-\x7f]")
-_TURN = re.compile(r"<\|[a-z_]{2,20}\|>|\[\|endofturn\|\]|\[/?INST\]|<(?:start|end)_of_turn>|<eos>")
+_TURN = re.compile(
+    r"<\|[a-z_]{2,20}\|>|\[\|(?:endofturn|user|assistant|system)\|\]|\[/?INST\]|<(?:start|end)_of_turn>|<eos>"
+)
 _STATED = re.compile(
-    rf"\\boxed\s*\{{|(?:\A|\n)(?:####|A:)\s|\A\W{{0,9}}\d[\d.,]*\W{{0,9}}\n|{CUE.pattern}", re.IGNORECASE
+    rf"\\boxed\s*\{{|(?:\A|\n)(?:####|A:)\s|\A\W{{0,9}}\d[\d.,]*[^\w\n]{{0,9}}(?=\n)|{CUE.pattern}", re.IGNORECASE
 )
 _NEXT = re.compile(  # after an answer: the next problem of a continued prompt
     r"\n[\s#*>-]{0,8}(?:(?:next|new|another)\s)?(?:question|problem|exercise|instruction|human|user|input|Q|질문|문제|问题|题目|問題)"
-    r"\s?#?\d{0,3}[\s*]{0,3}[:：.]",
+    r"\s?#?\d{0,3}[\s*]{0,3}[:：.]"
+    r"|\n\s{0,3}(?:#{1,6}\s|\*\*)[\s*]{0,3}(?:question|problem|exercise|instruction|질문|문제)\s?#?\d{0,3}[\s*]{0,3}\n",
     re.IGNORECASE,
 )
 _TAGS = r"b|i|u|s|p|em|strong|mark|span|div|font|center|code|sup|small|big|h\d|td|tr|li|ul|final_?answer"

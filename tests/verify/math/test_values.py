@@ -21,6 +21,12 @@ SENTENCES = (
     ("So, the total is {0}, of which {1} are new and {2} are old.", True),
     ("So {1} + {2} = {0} in all.", True),
     ("So {2}% of {1} is {0}.", True),
+    ("So he bought {1} packs of {2} cans, which is {0} cans.", True),
+    ("So it is {0} years old, {1} years older than the other.", True),
+    ("So it is {1}.5, and we round {2}.5 up to {0}.", False),
+    ("The answer is that {1} painters need {0} hours.", True),
+    ("따라서 $a={1}$, $b={2}$이므로 $ab={0}$이다.", True),
+    ("따라서 연필 {1}자루를 사고 남은 돈은 {0}원입니다.", True),
     ("Therefore the bus covers {0} km in {1} hours.", False),
     ("따라서 {1}일 동안 {0}쪽을 읽습니다.", True),
     ("그러므로 {1}명의 친구는 각각 {0}개씩 받습니다.", True),
@@ -30,6 +36,11 @@ SENTENCES = (
     ("따라서 {1}개 중 {0}개가 남습니다.", True),
 )
 LISTS = (
+    "So the ratio of the two is {0} to {1}.",
+    "So it takes {0} to {1} hours.",
+    "So the point is ({0}, {1}).",
+    "따라서 $n={0}$ 또는 $n={1}$이다.",
+    "The answer is:\n- {0}\n- {1}",
     "So there are {0} cats and {1} dogs.",
     "So Tim is {0} years old and Tom is {1}.",
     "따라서 사과 {0}개와 배 {1}개를 샀습니다.",
@@ -60,6 +71,62 @@ def test_of_several_results_none_is_picked(sentence: str, values: list[int]) -> 
         assert status(LEAD + sentence.format(*values), value) is not VerdictStatus.CORRECT
 
 
+@pytest.mark.parametrize("lead", ["So the value is ", "The answer is "])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{0} squared",
+        "{0} factorial",
+        "{0} hundred",
+        "{0} tenths",
+        "negative {0}",
+        "the reciprocal of {0}",
+        "log {0}",
+        "ln({0})",
+        "sqrt({0})",
+        "f({0})",
+        "{0}i",
+        "{0}π",
+        "{0} + 2√3",
+        "{0} - x",
+        "{0}e5",
+        "{0} × 10^{1}",
+        "{0} remainder {1}",
+        "{0} over {1}",
+        "{0} choose {1}",
+        "{0}-{1}",
+        "{0} * {1}",
+    ],
+)
+@settings(max_examples=5, deadline=None)
+@given(values=st.lists(st.integers(2, 99), min_size=2, max_size=2, unique=True))
+def test_a_number_within_an_expression_is_not_the_result(lead: str, form: str, values: list[int]) -> None:
+    for value in values:
+        assert status(f"{LEAD}{lead}{form.format(*values)}.", value) is not VerdictStatus.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("reply", "gold"),
+    [
+        ("So the pressure is 1.5 × 10^5 Pa.", "150000"),
+        ("So the pressure is 1.5e5 Pa.", "150000"),
+        ("So the area is 16π square units.", r"16\pi"),
+        ("So the ratio is 3 to 4.", "3:4"),
+        ("So v = 20 m/s.", "20"),
+        ("따라서 $n=3$ 또는 $n=4$이다.", "3,4"),
+        ("정답: 25개 (5 × 5)", "25"),
+        ("정답은 다음과 같습니다.\n\n25", "25"),
+        ("The answer is:\n\n- 7", "7"),
+        ("The answer is 25, i.e. 5^2.", "25"),
+        ("### Conclusion\nThe shop sold 25 cakes.", "25"),
+        ("So P(A) = 3/10 = 30%.", "0.3"),
+        ("The answer is negative 7.", "-7"),
+    ],
+)
+def test_values_of_several_parts(reply: str, gold: str) -> None:
+    assert status(LEAD + reply, gold) is VerdictStatus.CORRECT
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.integers(1, 5000), min_size=2, max_size=4, unique=True),
@@ -86,6 +153,7 @@ def test_of_a_sum_of_money_only_the_sum_counts(addends: list[int], form: str, cu
         ("the least common multiple of 3, 4 and 6 is 12", "12"),
         ("**5** pupils took **3** of the bags", "3"),
         ("the speed rises from 5 to 7", None),
+        ("divide 19 by 20 and multiply: 19/20 * 100", None),
     ],
 )
 def test_prices_and_grammar(sentence: str, value: str | None) -> None:
@@ -111,6 +179,9 @@ def test_prices_and_grammar(sentence: str, value: str | None) -> None:
         "So the number of ways is\n\n$$7$$",
         "#### 7\n\nQuestion: What is 4 + 5?\n#### 9",
         "\\boxed{7}\n\nProblem 2:\nIt is \\boxed{9}",
+        "The answer is 7.\n\n### Question\nNext?\n### Answer\nThe answer is 9.",
+        "The answer is 7.\n\n## Problem 3\nNext?\n\nThe answer is 9.",
+        "The answer is 7.\n\n[|user|]Next?\n[|assistant|]The answer is 9.",
         "The answer is 7.\nHuman: Next?\nAssistant: The answer is 9.",
         "因此，答案是7。",
         "Donc la réponse finale est 7.",

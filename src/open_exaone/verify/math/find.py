@@ -23,7 +23,7 @@ _JOINT = re.compile(
     r"(?:[A-Za-z](?:_\{?\w{1,3}\}?)?(?:\([a-z]\))?[=:])?"
 )
 _FINAL = re.compile(r"final[\s_]{1,3}answer|정답|respuesta\sfinal|최종", re.IGNORECASE)
-_LAST_LINE = re.compile(r"(?:^|\n)\s*(?:####|A:|A：|=>|⇒|∴)\s*([^\n]{1,200}?)\s*$")
+_LAST_LINE = re.compile(r"(?:^|\n)\s*(?:####|A:|A：|=>|⇒|→|∴)\s*([^\n]{1,200}?)\s*$")
 _OPENERS = (  # of a last sentence that states the result, by language
     "so|thus|therefore|hence|consequently|accordingly|as a result|in conclusion|finally|in total|altogether|overall"
     "|in all|in the end|in summary|to conclude",
@@ -58,7 +58,8 @@ _TAKEN_BACK = re.compile(  # in what follows an answer
     r"|(?<![가-힣])(?:잠깐|아니,))",
     re.IGNORECASE | re.DOTALL,
 )
-_INSTEAD_OF = re.compile(r",\s(?:and\s)?(?:not|rather\sthan|instead\sof)\s")
+_INSTEAD_OF = re.compile(r",\s(?:(?:and\s)?(?:not|rather\sthan|instead\sof)\s|i\.e\b|즉\s)")
+_ALTERNATIVES = re.compile(rf"(?:{FORMULA.pattern})(?:\s(?:or|또는)\s(?:{FORMULA.pattern}))*", re.DOTALL)
 _GIVES_UP = re.compile(r"모르|풀 수 없|조건이 부족|\b(?:sorry|no idea|not sure|(?:do not|don.t) know)\b", re.IGNORECASE)
 _CONFIDENCE = re.compile(r"\n\s*\**confidence\**\s?:[^\n]*$", re.IGNORECASE)
 _IS_ANSWER = re.compile(
@@ -79,7 +80,7 @@ _CLOSING = re.compile(  # a last line that may state the result: finished, or "T
 )
 _LAST_VALUE = re.compile(  # a last line that is a value: "7", "= $7", "**x = 7**", "\\[ 7 \\]"
     r"[*_`>\s]{0,6}(?:\$\$?|\\\(|\\\[)?\s*(?:\\?[A-Za-z]\w{0,8}(?:_\{?\w{1,3}\}?|\([^()=]{1,9}\))?\s*=|=)?"
-    r"\s*-?\s*(?=[^=]{0,80}\d)(?:[^\w=<>+*/-]|/(?=\d)|\\(?!cdot|times|div)[a-z]+|\d|π){1,60}[a-zA-Z]{0,3}\W{0,4}"
+    r"\s*-?\s*(?=[^=]{0,80}\d)(?:[^\w=<>+*/-]|/(?=\d)|\\(?!cdot|times|div)[a-z]+|\d|π){1,60}[a-zA-Z]{0,3}(?:/[a-z]{1,3}\^?[23²³]?)?\W{0,4}"
 )
 _WORD = re.compile(r"(?<![\\A-Za-z{])[^\W\d_]{2,}")
 
@@ -110,8 +111,10 @@ def answer(reply: str) -> Answer | None:
     if stated and (_NOT_STATED.search(stated.before) or _TAKEN_BACK.match(stated.rest)):
         return None
     below = section(tail)
-    if below and (stated is None or below.end > stated.end) and (found := _concluded(below.text) or _bare(below.text)):
-        return found
+    if below and (stated is None or below.end > stated.end):
+        found = _concluded(below.text) or _bare(below.text) or _only_line(below.text)
+        if found:
+            return found
     return _announced(tail, stated) or _concluded(tail) or _bare(tail)
 
 
@@ -185,7 +188,7 @@ def _concluded(reply: str) -> Answer | None:
         return None
     return (
         Answer(readings[-1], readings[-1:])
-        if len(readings) > 1 or _LAST_VALUE.fullmatch(stated) or FORMULA.fullmatch(stated)
+        if len(readings) > 1 or _LAST_VALUE.fullmatch(stated) or _ALTERNATIVES.fullmatch(stated)
         else None
     )
 
@@ -220,6 +223,12 @@ def _bare(reply: str) -> Answer | None:
         )
         return Answer(readings[0], (readings[0].lstrip("= "),)) if is_last else None
     return Answer(readings[-1], readings) if _is_announced(lines[-1], readings[-1]) else None
+
+
+def _only_line(text: str) -> Answer | None:
+    """The result of the one finished sentence below a heading."""
+    value = distil(trim(text))[1:] if text.endswith(_FULL_STOPS) and not _UNSETTLED.search(text) else ()
+    return Answer(value[0], value) if value and "\n" not in text else None
 
 
 def _is_announced(line: str, reading: str) -> bool:

@@ -51,7 +51,7 @@ _SMALL = tuple(  # characters that are small, and stand high or low or in a frac
 _MARKUP = re.compile(r"\*\*|__(?=\S)|\\\\(?=[A-Za-z])")  # bold; a backslash that was escaped twice
 
 _TEXT = re.compile(
-    r"\\(?P<name>text(?:bf|it|rm|sf|normal)?|mbox|mathrm|mathbf|mathit|operatorname|rm|bf)(?![A-Za-z])\s*"
+    r"\\(?P<name>text(?:bf|it|rm|sf|normal)?|mbox|mathrm|mathbf|mathit|boldsymbol|bm|operatorname|rm|bf)(?![A-Za-z])\s*"
     r"(?:\{(?P<content>[^{}]*(?:\^\{-?\d\}[^{}]*)*)\}|(?<=rm|xt)\s(?P<letter>[A-Za-z]))"
     r"(?P<power>\s*\^\s*(?:\{\s*-?\d\s*\}|\d))?"
 )
@@ -70,7 +70,7 @@ _ANNOUNCED = re.compile(
 _ONLY_AND = re.compile(r"[\s,;]*(?:and|or|y|o|및|또는|그리고)[\s,]*")
 _NUMBER_BEFORE = re.compile(r"[\d}).%]\s*$|\\circ\s*\}?\s*$|[\d})]\s*(?:\\[,;:! ]|~)*\s*$|\\pi\s*(?:\\[,;:! ]|~)*\s*$")
 NO_UNIT = re.compile(  # what behind a number changes or denies it
-    r"\s*(?:(?:not|is|are|was|or|and|if|when|unless|otherwise|more|less|than|to|plus|minus|thousand|million|billion|trillion|\(?mod)"
+    r"\s*(?:(?:not|is|are|was|or|and|if|when|unless|otherwise|more|less|than|to|plus|minus|hundred|thousand|million|billion|trillion|squared|cubed|factorial|choose|tenths?|hundredths?|remainder|over|below|\(?mod)"
     r"(?![A-Za-z])|[은는이가]?\s?아[니닌닙]|[가-힣]{0,2}\s?(?:이상|이하|초과|미만|보다)|의\s|[백천]?만|억|천(?![가-힣]))",
     re.IGNORECASE,
 )
@@ -90,6 +90,7 @@ _COMMANDS: dict[str, str] = {
     **dict.fromkeys(("ne", "neq"), "≠"),
     **dict.fromkeys(("approx", "simeq", "thickapprox", "sim", "fallingdotseq"), "≈"),
     **dict.fromkeys(("cdot", "times", "ast", "bullet"), "*"),
+    **dict.fromkeys(("backslash", "smallsetminus"), r"\setminus "),
     **dict.fromkeys(("cup", "bigcup"), "∪"),
     **dict.fromkeys(("lor", "land"), "∧"),
     **dict.fromkeys(("lbrace", "{"), "⦃"),
@@ -152,7 +153,7 @@ _UNITS: _Steps = tuple(
     )
 )
 _UNIT_CHAIN = re.compile(rf"{_BEHIND_NUMBER}({_ROMANS})(?!\s*[\d_(])")
-_FACTORS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_FACTORS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _FACTORS |= {"천만": 7, "백만": 6, "만": 4, "억": 8, "조": 12, "천": 3}
 _IN_SET = r"[A-Za-z]\s*∈\s*\\mathbb\s*\{?\s*[A-Z]\s*\}?(?:\s*[_^]\s*\{?\s*[+*]\s*\}?)?\s*\)?$"
 _OUTWARD = re.compile(r"(?:^|[∪∈=])\s*\][^\[\]()]*[,;]|[,;][^\[\]()]*\[\s*(?:∪|$)")  # ]0,1[ is (0,1)
@@ -165,6 +166,9 @@ _LAST: _Steps = tuple(
             (word, rf"(?<=\d)\s*{word}(?=\s*[A-Za-z.]*\s*$|\s*(?:원|명|개|달러)\s*$)", rf"*10^{{{power}}}")
             for word, power in _FACTORS.items()
         ),
+        ("10", r"(?<=\d)\s*x\s*(?=10\s*\^)", "*"),  # 6.02 x 10^23
+        ("⦃", r"\}\s*-\s*(?=⦃)", r"}\\setminus "),
+        (" ", r"^(?:negative|minus)\s+(?=\d)", "-"),
         ("degree", r"(?<=\d)\s*degrees?\b", ""),
         ("percent", r"(?<=[\d\s}])percent(?:age)?\b", "%"),
         ("pct", r"(?<=[\d\s}])pct\b", "%"),

@@ -109,8 +109,8 @@ _MATRIX = re.compile(
 )
 _NAME = (  # not \log(2), which has a value
     r"\|?(?!\\(?:log|ln|lg|exp|sin|cos|tan|cot|sec|csc|arc)[^()]*\([\d.]+\))"
-    r"(?:\\(?:vec|hat|bar|mathbf|boldsymbol|overrightarrow)\s*\{[A-Za-z]+\}|\\?[A-Za-z]+)'?"
-    r"(?:_(?:\{[^{}]*\}|\w))?(?:\((?:[A-Za-z0-9, ]*|-?\s*[A-Za-z0-9.]+)\))?\|?"
+    r"(?:\\(?:vec|hat|bar|mathbf|boldsymbol|overrightarrow)\s*\{[A-Za-z]+\}|\\frac\s*\{d[A-Za-z]?\}\s*\{d[A-Za-z]\}|\\?[A-Za-z]+)'?"
+    r"(?:_(?:\{[^{}]*\}|\w))?(?:\((?:[A-Za-z0-9, =]*|-?\s*[A-Za-z0-9.]+)\))?\|?"
 )
 _NAMES = re.compile(rf"\(?\s*{_NAME}(?:\s*[,:/]\s*{_NAME})*\s*\)?")
 _MEMBER = re.compile(rf"{_NAME}\s*∈\s*")
@@ -130,6 +130,7 @@ _WORD = re.compile(
 )
 _DENIES = re.compile(r"[^=]*\b(?:not|unless|undefined|if|for|when|no|never|except|impossible|wrong)\b")
 _LETTERS = re.compile(r"[^\W\d_]")
+_PARTED = re.compile(r"[=≈<>≤≥;∧]|,(?!\d{3})")
 _WORDLIKE = re.compile(r"\(?[^\W\d_](?:[^\W\d_]|[\s'.-])*\)?")
 
 
@@ -149,7 +150,7 @@ def read(text: str, depth: int = 0) -> Value:
         raise TooLarge("nested too deeply")
     if about := _ABOUT.match(text):
         text = text[about.end() :]
-    if text.endswith("%"):
+    if text.endswith("%") and not _PARTED.search(text):
         return _percent(text, depth)
     return _compound(text, depth)
 
@@ -167,7 +168,7 @@ def _compound(text: str, depth: int) -> Value:
             return _list(text, cuts, separator, depth)
     if matrix := _MATRIX.fullmatch(text):
         return _matrix(matrix[2], depth, is_determinant=matrix[1] in ("vmatrix", "Vmatrix"))
-    if "∪" in cuts:
+    if "∪" in cuts and not any(text[start:end] == "=" for start, end in cuts.get("=", ())):
         return _sequence("∪", _split(text, cuts["∪"]), depth)
     if "=" in cuts and _DENIES.match(text):
         return Words(words(text))

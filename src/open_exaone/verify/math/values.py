@@ -15,9 +15,12 @@ _FORMULA = (
 FORMULA = re.compile(_FORMULA, re.DOTALL)
 _IDEOGRAPHS = "\u3040-\u30ff\u4e00-\u9fff가-힣"
 _NUMBER = re.compile(
-    rf"(?<![^\s$€£¥₩*=:~≈({_IDEOGRAPHS}])[-−]?(?:\\?[$€£¥₩]\s?)?[-−]?"
-    r"(?:[0-9]{1,3}(?:[, ][0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:[.,][0-9]+)?|\.[0-9]+)(?![0-9])(?:\s?[/:]\s?[0-9]+)?"
-    r"(?:\s?(?:\\?%|percent|pct|퍼센트|(?:thousand|million|billion|trillion)\b|[백천]?만|억|조|천(?![가-힣])))?(?!\)\(|[^\s\w.,;:!?*%°$€£¥₩\\²³㎡)\]¢’'-])",
+    rf"(?<![^\s$€£¥₩*=:~≈({_IDEOGRAPHS}])(?:[(\[]-?[\d./]+(?:,\s-?[\d./]+)+[)\]]|[-−]?(?:\\?[$€£¥₩]\s?)?[-−]?"
+    r"(?:[0-9]{1,3}(?:[, ][0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:[.,][0-9]+)?|\.[0-9]+)(?![0-9])"
+    r"(?:\s?[/:]\s?[0-9]+|(?<!from\s\d)(?<!from\s\d\d)(?<!from\s\d\d\d)"
+    r"\sto\s[0-9]+(?=(?:\s(?:hour|minute|day|week|month|year)s)?[\s.*]*$))?"
+    r"(?:[eE][-+]?[0-9]+|\s?(?:[×x*·]|\\times|\\cdot)\s?10(?:\s?\^\s?\{?[-−+]?[0-9]+\}?|[⁻⁺]?[⁰¹²³⁴-⁹]+))?"
+    r"(?:\s?π(?!\w))?(?!\s?[π√]|[abeinxyz](?![A-Za-z]))(?:\s?(?:\\?%|percent|pct|퍼센트|(?:hundred|thousand|million|billion|trillion)\b|[백천]?만|억|조|천(?![가-힣])))?(?!\)\(|[^\s\w.,;:!?*%°$€£¥₩\\²³㎡)\]¢’'-]))",
 )
 _NUMERIC_FORMULA = re.compile(
     r"\$\s?(-?\\?\$?[0-9][0-9.,]{0,30}(?<![.,]))\s?\$|\\\(\s?(-?[0-9][0-9.,]{0,30}(?<![.,]))\s?\\\)"
@@ -33,20 +36,25 @@ _LIST = re.compile(
 
 _GROUP = re.compile(r"(?<=\d),(?=\d)")
 
+_OPERAND = r"\s?[-–+−×÷*/^]\s?(?:[\d√π(]|(?-i:[b-hj-z])(?![a-z]))"  # behind a number that is part of an expression
+
 # Words around a value that make it no answer at all. Right before it ...
 _BEFORE_OTHER = re.compile(
     r"(?:\b(?:not|cannot|never|neither|nor|at\s(?:least|most)|than(?:\sor\sequal\sto)?|between|twice|thrice|half(?:\sof)?"
-    r"|double|triple|times|plus|minus|(?:root|square|cube|multiple|factor|divisor)\sof|close\sto|near|almost|nearly|up\sto"
+    r"|double|triple|times|plus|minus|(?:root|square|cube|multiple|factor|divisor|opposite|reciprocal|inverse|logarithm)\sof"
+    r"|negative|(?:log|ln|sin|cos|tan|sqrt|base|mod|remainder|choose)\b|close\sto|near|almost|nearly|(?<!round\s)(?<!rounds\s)(?<!rounding\s)up\sto"
     r"|under|over|above|below|exceeds?|raised\sto(?:\sthe)?|unless|except|if|when|for|steps?|equation|figure|problem"
     r"|question|table|case|example|section|exercise|no(?!\.)"
-    r"|no\ses|mayor\sque|menor\sque|al\smenos|como\smáximo|entre|m[áa]s\sde|menos\sde|between\s\S{1,20}\sand)|n['’]t|아닌|최소|최대)"
-    r"(?:\s(?:be|equal(?:\sto)?|exactly|just|only|the|a|an))*[\s$*]*(?:\(?[A-Za-z]\s*=\s*)?$",
+    r"|no\ses|mayor\sque|menor\sque|al\smenos|como\smáximo|entre|m[áa]s\sde|menos\sde|between\s\S{1,20}\sand)|n['’]t|아닌|최소|최대|[A-Za-z)](?=\()|[\w)][-+−×÷*/^]|[\w)]\s[-+−×÷*/^])"
+    r"(?:\s(?:be|equal(?:\sto)?|exactly|just|only|the|a|an))*[\s$*(]*(?:\(?[A-Za-z]\s*=\s*)?$",
     re.IGNORECASE,
 )
 _BEHIND_OTHER = re.compile(  # ... and right behind it
     r"[\s$*,]*(?:[가-힣]{0,2}\s?(?:이상|이하|초과|미만|보다|[은는이가]\s?아[니닌닙]|의\s?[가-힣\d]{0,3}\s?배)"
     r"|(?:or|and)\s(?:more|less|fewer|greater|above|below)\b|(?:times|plus|minus|multiplied|divided|more\sthan|less\sthan"
-    r"|to\sthe)\b|(?:is|was|are)\s(?:not|wrong|impossible|incorrect|false|too)\b|isn['’]t|o\sm[áa]s\b|o\smenos\b)",
+    r"|to\sthe|over\s\d+|squared|cubed|factorial|choose|tenths?|hundredths?|mod|remainder|below\szero)\b|"
+    + _OPERAND
+    + r"|(?:is|was|are)\s(?:not|wrong|impossible|incorrect|false|too)\b|isn['’]t|o\sm[áa]s\b|o\smenos\b)",
     re.IGNORECASE,
 )
 # Words that make it a circumstance of the result, where another value is beside it: "in 5 days", "5일 동안".
@@ -62,13 +70,14 @@ _BEHIND_ASIDE = re.compile(
     r"(?:st|nd|rd|th)\b|-[a-z]|\s(?:days?|weeks?|months?|years?|hours?|minutes?)\s(?:ago|later|earlier|before|after)\b"
     r"|\s?(?:[가-힣]{1,5}?|[A-Za-z]{1,3})?\s?(?:동안|만에|[후뒤]에?|전에?|이?내에|안에|마다|당|까지|부터|짜리|번째|째|중에?서?|가운데|에게|에서?"
     r"|[월일년주시분초]에|의|으?로|보다|이?라면|이?면)(?:[는은도])?(?![가-힣])"
-    r"|\s?[가-힣]{0,5}?(?:은|는)\s|\s?[명인]이\s(?!됩|된|되|남|있|더)|\s?[가-힣]{0,4}?[이가을를씩]\s[^.\d]{0,20}?(?:면|때|데|위해|위해서|려고|때문에)[,\s]",
+    r"|\s?[가-힣]{0,5}?(?:(?<!또)는|은|[을를]\s[가-힣]{1,5}고\s남은)\s|\s?[명인]이\s(?!됩|된|되|남|있|더)|\s?[가-힣]{0,4}?[이가을를씩]\s[^.\d]{0,20}?(?:면|때|데|위해|위해서|려고|때문에)[,\s]",
     re.IGNORECASE,
 )
 _TOTAL = re.compile(  # right before a value that ends the sentence
     r"(?:(?:for|makes|making|giving|is|was|paid|spent|used)\s(?:an?|the)\s(?:grand\s|overall\s)?(?:total|sum|profit|average)\s(?:cost\s|price\s)?of"
     r"|comes?\sto|adds?\sup\sto|amounts?\sto|totall?ing|leaving(?:\s(?:her|him|them|us|it))?(?:\swith)?|left\swith|ends?\sup\swith"
-    r"|(?:in|for\sa)\stotal(?:\sof)?|equals?(?:\sto)?)\s$",
+    r"|\d%?\s(?:[a-z]+\s)?of\s[$€£¥₩]?\d[\d.,]*(?:\s[a-z]+){0,2},\s(?:or|which\s(?:is|equals|makes|gives))"
+    r"|(?:in|for\sa)\stotal(?:\sof)?|round(?:s|ing)?\s(?:\S{1,12}\s)?(?:up|down)\sto|equals?(?:\sto)?)\s$",
     re.IGNORECASE,
 )
 _CALLED = re.compile(
@@ -76,16 +85,18 @@ _CALLED = re.compile(
     re.IGNORECASE,
 )
 _EXPLAINED = re.compile(
-    r"[*\s]*(-?\\?[$€£¥₩]?[0-9][0-9,.]*%?)[*\s]*\s\([^()]*[-+=/*×x][^()]*\)[\s*.]*"
+    r"[*\s]*(-?\\?[$€£¥₩]?[0-9][0-9,.]*%?)[가-힣]{0,3}[*\s]*\s\([^()]*[-+=/*×x][^()]*\)[\s*.]*"
 )  # "$35 ($15 + $20)"
 _PRICED = re.compile(r"[$€£¥₩][^=]*=[^=]*[$€£¥₩]")  # "$15 + $20 = $35"
 _UNITS = re.compile(r"[^\w,;=(]{0,3}(?:[^\W\d_]+[^\w,;=(]{0,3}){0,4}")  # that may follow it at the end
-_HEAD = re.compile(r"\W*(?:(?:the|all|these|those|its|her|his|our|their|your|my|all\sthe|\w+['’]s)\s)?", re.IGNORECASE)
+_HEAD = re.compile(
+    r"\W*(?:that\s)?(?:(?:the|all|these|those|its|her|his|our|their|your|my|all\sthe|\w+['’]s)\s)?", re.IGNORECASE
+)
 _CLAUSE = re.compile(r"\s(?:[a-z]{2,}\s){1,6}(?:about\s|only\s)?", re.IGNORECASE)  # what is said of a subject
 _SIDE_CLAUSE = re.compile(  # where what follows only explains: ", of which 5 are red", "because 2 + 3 = 5"
     r",?\s\((?=[^()]*\)\W*$)|,\s(?:(?:of|for|in|from)\s)?(?:which|where|whose|who)\b|\s(?:because|since|as\sthere|so\sthat(?!['’])|if|when|while|given|after\s[a-z]+ing|before"
     r"\s[a-z]+ing|by\s[a-z]+ing|instead\sof|rather\sthan|out\sof|compared|obtained)\b|,\s(?:not|as|because|since|and\snot|given|up\sfrom|down\sfrom)\s"
-    r"|\s[-–—]\s(?=[a-z])",
+    r"|\s[-–—]\s(?=[a-z])|,\s(?=\$?\d+\s(?:\w+\s){0,2}(?:more|less|[a-z]+er)\sthan\b)|(?<=[\d$]),\sor\s(?:about\s)?[\d.]+\s?\\?%\W*$",
     re.IGNORECASE,
 )
 _LEAD = re.compile(r"[^\d,;:=(]{0,24}[,;:]\s(?!and\b|or\b|\d|[$*\\])")
@@ -94,7 +105,8 @@ _RELATIVE = re.compile(
 )
 _EQUAL = re.compile(r"(?<![<>!])[=≈][\s$*\\]{0,4}$")
 _CONSEQUENCE = re.compile(
-    r".*[,;]\s(?:so|hence|therefore|thus|which\smeans|meaning)\b(?!\sthat['’\s])", re.IGNORECASE | re.DOTALL
+    r".*[,;]\s(?:so|hence|therefore|thus|which\smeans|meaning)\b(?!\sthat['’\s])|.*(?:므로|니까|,\s즉(?=\s?\$))[,\s]",
+    re.IGNORECASE | re.DOTALL,
 )
 _CONDITION = re.compile(
     r"\s*(?:if|when|since|because|as|after|before|given|with|while|for|once|out\sof|in|at|by|to)\b[^,.]{1,100},\s",
@@ -110,7 +122,7 @@ def distil(text: str) -> tuple[str, ...]:
         priced = result(text) if _PRICED.search(text) and not FORMULA.search(text) else None
         return (text, value) if (value := aside[1] if aside else priced) else (text,)
     value = result(text)
-    return (text, value) if value else (text,)
+    return (text, value) if value and value[0] not in "([" else (text,)  # a point or an interval in prose
 
 
 def plain(text: str) -> str:
@@ -129,7 +141,7 @@ def result(text: str) -> str | None:
     if not values or len(values) > _MAX_VALUES:
         return None
     consequence = _CONSEQUENCE.match(text)
-    if consequence and consequence.end() < values[-1].start() and values[0].start() < consequence.end():
+    if consequence and consequence.end() <= values[-1].start() and values[0].start() < consequence.end():
         return result(text[consequence.end() :])
     if len(values) == 1:
         only = values[0]
@@ -156,7 +168,10 @@ def _main(text: str, values: list["re.Match[str]"], formulas: list["re.Match[str
     kept = [value for value in said if not _is_aside(text, value)] or (said if len(said) == 1 else [])
     left_out = [value.group() for value in values if value.start() >= end and _EQUAL.search(_before(text, value))]
     found = _chained(text, said)
-    if found is None:
+    is_partial = any(
+        re.match(_OPERAND, text[value.end() : value.end() + 4]) for value in values if start <= value.start() < end
+    )
+    if found is None and not is_partial:
         found = _chosen(text, start, kept, marked, are_formulas=bool(formulas) and set(kept) <= set(formulas))
     return None if left_out and found and _digits(left_out[-1]) != _digits(found) else found or None
 
@@ -185,7 +200,8 @@ def _chosen(text: str, start: int, kept: list["re.Match[str]"], marked: str, *, 
     if called == kept[-1:] and _UNITS.fullmatch(text, kept[-1].end()) and not are_formulas:
         return kept[-1].group().strip()
     if are_formulas:
-        return _last_formulas(text, kept) if text[: kept[0].start()].strip() else kept[0].group()
+        first = None if _is_list(text[kept[0].end() : kept[-1].start()]) else kept[0].group()
+        return _last_formulas(text, kept) if text[: kept[0].start()].strip() else first
     if kept[0].start() == 0 and _LEAD.match(text, kept[0].end()):
         return kept[0].group().strip()  # "5 apples, found with 2 and 3"
     if _is_list(text[kept[0].end() : kept[-1].start()]):
