@@ -14,7 +14,13 @@ PAIRS = st.sampled_from(sorted(STORED_TAGS.items()))
 WORDS = st.text(alphabet="ab 1.답\n", min_size=1).filter(str.strip)
 CALL = "a</think>b<tool_call>{1}</tool_call>"
 BEFORE = ["", " ", "\n \t", "\ufeff", "\u200b\n", "[|assistant|]", "[|assistant|]\n", "<|im_start|>assistant\n"]
-BEFORE += ["<|start_header_id|>assistant<|end_header_id|>\n\n", "<start_of_turn>model\n", "assistant\n", "<s> "]
+BEFORE += [
+    "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    "<start_of_turn>model\n",
+    "assistant\n",
+    "<s> ",
+    "<bos><start_of_turn>model\n",
+]
 
 
 @given(PAIRS, st.sampled_from(BEFORE), WORDS, WORDS, st.booleans(), st.booleans())
@@ -48,6 +54,7 @@ def test_several_thoughts_and_a_sentence_before_them(
         ("It is:\n```\n<think>\nhm\n</think>\n```", False, Reply("", "It is:\n```\n<think>\nhm\n</think>\n```")),
         ("It opens with\n<think>\nand", False, Reply("", "It opens with\n<think>\nand")),
         ("<think>a</think>b\n<think>c", False, Reply("a", "b\n<think>c")),
+        ("<think>a</think>\n<think>b", False, Reply("a\n\nb", "", finished=False)),
         ("<think>a</thinking>b</think>c", False, Reply("a</thinking>b", "c")),
         ("hm", True, Reply("hm", "", finished=False)),
         (CALL, True, split_reply(CALL, thinking=True)),

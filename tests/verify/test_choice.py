@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,11 @@ def status(answer: str, gold: str, metadata: Mapping[str, object] = NOTHING) -> 
         (r"The answer is \(\boxed{\text{(C) }\frac12}\)", "C", NOTHING),
         (r"\fbox{C}", "C", NOTHING),
         (r"\boxed{A}. Wait. \boxed{B}", "B", NOTHING),
+        ("(b)", "B", CITIES),
+        ("정답은 ❷번", "B", CITIES),
+        ("정답은 (2)번입니다.", "B", CITIES),
+        ("정답은 2) London", "B", CITIES),
+        ("정답은 b입니다.", "B", CITIES),
         (r"I will put it in \boxed{}. The answer is B.", "B", NOTHING),
         (r"\boxed{Paris}", "A", CITIES),
         (r"\boxed{paris.}", "A", CITIES),
@@ -182,6 +188,15 @@ def test_an_answer_outside_the_options_is_wrong(answer: str, metadata: Mapping[s
         "The answer is A, no, B.",
         "The answer is A, but it could also be B.",
         "The answer is A, although C is equally good.",
+        "오답은 A입니다.",
+        "B, A가 옳다.",
+        "Answer: A; B",
+        "It is false that the answer is A.",
+        "The answer is not Paris, which is option A.",
+        "The answer is London, which is option A.",
+        "Paris is the correct answer? No.",
+        "A. London is the correct answer.",
+        "정답: 1. London",
     ],
 )
 def test_what_is_denied_or_taken_back_is_not_the_answer(answer: str) -> None:
@@ -340,7 +355,7 @@ def test_megabytes_cost_linear_time(piece: str) -> None:
     assert time.process_time() - start < 10.0  # quadratic would take hours
 
 
-TEXTS = st.lists(st.text("abcdeghkmnr", min_size=3, max_size=8), min_size=3, max_size=5, unique=True)
+TEXTS = st.lists(st.text("ghkmnrtuw", min_size=3, max_size=8), min_size=3, max_size=5, unique=True)
 WITH_TEXT = (
     r"\boxed{{{0} ({1})}}",
     r"\boxed{{\text{{{0}}}\quad\text{{{1}}}}}",
@@ -350,6 +365,13 @@ WITH_TEXT = (
     "The answer is {1} ({0}).",
     "정답은 {0}({1})입니다.",
     "### Final Answer\n**{0}. {1}**",
+    "{0}. {1} is the correct answer.",
+    "So **({0}) {1}** is the correct answer.",
+    "{0}. {1}가 정답입니다.",
+    "정답은 {1}({0})입니다.",
+    "The answer is {1}, which is option {0}.",
+    "It is {1}, which corresponds to option {0}.",
+    r"\boxed{{\text{{{0}}} \text{{ -- {1}}}}}",
 )
 BY_LABEL = (
     "정답 {0}",
@@ -371,6 +393,30 @@ BY_LABEL = (
     "故选{0}。",
     "उत्तर: {0}",
     "Answer: {0}\n\nQuestion: And now?\nAnswer: Z",
+    "I'd say {0}.",
+    "The correct response is {0}.",
+    "That leaves only option {0}.",
+    "It has to be {0}; {0} has to be the answer.",
+    '{{"reason": "It is old.", "choice": "{0}"}}',
+    "Answer: {0} 😊",
+    r"\boxed{{\color{{red}}{{{0}}}}}",
+    "결론: {0}",
+    "(정답) {0}",
+    "정답은 {0}네요.",
+    "{0}가 가장 적절한 답이다.",
+    "所以答案选{0}。",
+)
+WHOLE = (
+    "→ {0}",
+    "<s> Answer: {0}</s>",
+    "<s>[INST] Which? [/INST] Answer: {0}</s>",
+    "<|start_header_id|>assistant<|end_header_id|>\n\nAnswer: {0}<|eot_id|>",
+    "<|im_start|>assistant\nAnswer: {0}<|im_end|>",
+    "[|assistant|]Answer: {0}[|endofturn|]",
+    "<bos><start_of_turn>model\nAnswer: {0}<end_of_turn>",
+    "{0}\n\nQuestion: And now?\nAnswer: Z",
+    "{0}. It is.\n\nQuestion: And now?\nAnswer: Z",
+    "{0}\n\nWhich is next?\nA. one\nB. two\nC. three\nD. four\nAnswer: Z",
 )
 
 
@@ -391,8 +437,37 @@ def test_further_ways_to_announce_a_label(form: str) -> None:
         assert [gold for gold in "ABCD" if status(reply, gold, CITIES) is VerdictStatus.CORRECT] == [label]
 
 
+@pytest.mark.parametrize("form", WHOLE)
+def test_whole_replies_of_a_label(form: str) -> None:
+    for label in "ABCD":
+        assert [gold for gold in "ABCD" if status(form.format(label), gold, CITIES) is VerdictStatus.CORRECT] == [label]
+
+
 @pytest.mark.parametrize(
-    "reply", ["정답은 {}입니다.", "정답은 '{}'이다.", "정답: {}", "따라서 답은 **{}**입니다.", "정답은 {}다."]
+    "form",
+    [
+        "The answer is not {0} but {1}.",
+        "정답은 {0}가 아니라 {1}입니다.",
+        "The answer is {1}, not {0}, but not by much.",
+    ],
+)
+def test_a_label_that_is_denied_is_not_the_one_that_is_named(form: str) -> None:
+    for denied, named in permutations("ABCD", 2):
+        reply = form.format(denied, named)
+        assert [gold for gold in "ABCD" if status(reply, gold, CITIES) is VerdictStatus.CORRECT] == [named]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "정답은 {}입니다.",
+        "정답은 '{}'이다.",
+        "정답: {}",
+        "따라서 답은 **{}**입니다.",
+        "정답은 {}다.",
+        "{}가 정답입니다.",
+        "{}입니다.",
+    ],
 )
 def test_a_korean_text_is_read_without_its_verb(reply: str) -> None:
     options = ["산소", "질소", "수소"]

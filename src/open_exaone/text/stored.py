@@ -22,7 +22,7 @@ STORED_TAGS: Mapping[str, str] = {  # what opens a thought, and what closes it
 _BLANK = r"[\s\ufeff\u200b]"
 _HEADER = re.compile(  # of an assistant's turn, which a server may leave before its reply
     rf"(?:{_BLANK}|\[\|assistant\|\]|<\|im_start\|>assistant|<\|start_header_id\|>assistant<\|end_header_id\|>"
-    r"|<[|｜]assistant[|｜]>|<start_of_turn>model|<\|start\|>assistant|<s>|(?:assistant|model)\n)*+",
+    r"|<[|｜]assistant[|｜]>|<start_of_turn>model|<\|start\|>assistant|<s>|<bos>|<\|begin_of_text\|>|(?:assistant|model)\n)*+",
     re.IGNORECASE,
 )
 _QUOTES = "`'\"“‘"
@@ -59,8 +59,10 @@ def split_stored(text: str, *, thinking: bool, tags: Mapping[str, str] = STORED_
         elif tag not in tags:
             if not thoughts and tag not in inline and text[: mark.start()][-1:] not in _QUOTES:
                 thoughts, answers, place = [*answers, text[place : mark.start()]], [], mark.end()
-        elif mark.start() == begins or (
-            num_fences % 2 == 0 and ends.get(tags[tag], 0) > mark.end() and _begins_line(text, mark.start())
+        elif (
+            mark.start() == begins
+            or (thoughts and not text[place : mark.start()].strip())
+            or (num_fences % 2 == 0 and ends.get(tags[tag], 0) > mark.end() and _begins_line(text, mark.start()))
         ):
             answers += [text[place : mark.start()]] if mark.start() > begins else []
             start, closings = mark.end(), {tags[tag]}

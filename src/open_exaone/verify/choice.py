@@ -16,12 +16,14 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
 from open_exaone.verify.choice_words import (
     BEHIND_LABEL,
+    BEHIND_TEXT,
     BOX_JOIN,
     CUE,
     DENIED,
     DOUBTED,
     FILLERS,
     FORMS,
+    PREDICATE,
     RETRACTED,
     SUPPOSED,
     TAKEN_BACK,
@@ -213,7 +215,8 @@ def _announced(answer: str, choices: _Choices, *, is_judged: bool = True) -> _Re
     """
     found: list[tuple[int, Found | re.Match[str]]] = [(cue.start, cue) for cue in statements(answer, CUE, _NUM_CUES)]
     if is_judged:
-        found += [(cue.start(), cue) for cue in deque(choices.patterns.judged.finditer(answer), maxlen=_NUM_CUES)]
+        for pattern in (choices.patterns.judged, PREDICATE):
+            found += [(cue.start(), cue) for cue in deque(pattern.finditer(answer), maxlen=_NUM_CUES)]
     for start, cue in sorted(found, key=itemgetter(0), reverse=True):
         clause = re.split(r"[.;:!?\n。]", answer[max(0, start - _MAX_GAP) : start])[-1]
         if SUPPOSED.search(clause):
@@ -222,24 +225,44 @@ def _announced(answer: str, choices: _Choices, *, is_judged: bool = True) -> _Re
             line = answer[cue.end : cue.end + choices.max_chars].partition("\n")[0]
             if TAKEN_BACK.search(answer, cue.end, cue.end + _MAX_TAKEN_BACK):
                 return None
-            reading = _read(line.partition("</")[0], choices, is_prose=True)
+            reading = _with_subject(_read(line.partition("</")[0], choices, is_prose=True), clause, choices)
             if reading is None and DENIED.match(line):
                 return None  # the earlier statement is taken back
         else:
-            reading = _judged(answer, cue, clause, choices)
+            reading = (_subject if cue.re is PREDICATE else _judged)(answer, cue, clause, choices)
         if reading:
-            return None if DOUBTED.search(clause.rpartition(",")[2]) else reading
+            return None if DOUBTED.search(clause.replace(", which", " which").rpartition(",")[2]) else reading
     return None
+
+
+def _with_subject(reading: _Reading | None, clause: str, choices: _Choices) -> _Reading | None:
+    """What a cue says, with the option whose text it is about where that is another: "Madrid, which is option C"."""
+    subject, comma, relative = clause.rpartition(", ")
+    key = _key(flatten(subject, choices.labels)) if comma and relative.strip() == "which" else ""
+    named = {label for text, labels in choices.flat_texts.items() if text and key.endswith(text) for label in labels}
+    if reading is None or not named or reading.labels & named:
+        return reading
+    return _Reading(reading.labels | named, reading.text)
 
 
 def _judged(answer: str, found: re.Match[str], clause: str, choices: _Choices) -> _Reading | None:
     if RETRACTED.match(answer, found.end()):
         return None
     reading = _read(found.group().partition(" ")[0], choices)
+    if re.search("[가-힣]", found.group()):
+        clause = re.sub(r",\s*$", " 와 ", clause)  # C, D가 옳다
     before = choices.patterns.joined_before.search(flatten(clause, choices.labels) + " ")
     if reading is None or before is None:
         return reading
     return _Reading(reading.labels | {label_in(before)}, found.group())
+
+
+def _subject(answer: str, found: re.Match[str], clause: str, choices: _Choices) -> _Reading | None:
+    """The option whose whole text, with or without its label, stands before "is the answer" in its line."""
+    line = answer[max(0, found.start() - choices.max_chars) : found.start()].rpartition("\n")[2].lstrip(" *_\"“'")
+    starts = {0, len(line) - len(clause), *(filler.end() for filler in [FILLERS.match(line)] if filler)}
+    readings = (_alone_in_line(line[start:], choices, is_reply=True) for start in starts if start >= 0)
+    return None if RETRACTED.match(answer, found.end()) else next(filter(None, readings), None)
 
 
 def _alone(answer: str, choices: _Choices) -> _Reading | None:
@@ -258,7 +281,7 @@ def _alone_in_line(line: str, choices: _Choices, *, is_reply: bool) -> _Reading 
     pure = choices.patterns.pure.fullmatch(flat)
     if pure:
         return _Reading(frozenset([label_in(pure)]), line)
-    labels = choices.with_text(line) if is_reply else frozenset[str]()
+    labels = (choices.with_text(line, trim(line)) or _small(flat, choices)) if is_reply else frozenset[str]()
     found = None if labels else choices.patterns.leading.match(flat)
     if found:
         label, rest = label_in(found), flat[found.end() :]
@@ -276,7 +299,7 @@ def _read(statement: str, choices: _Choices, *, is_prose: bool = False) -> _Read
     Args:
         is_prose: the statement may go on behind the answer, and a letter that is no label is an answer too.
     """
-    flat = flatten(statement, choices.labels)
+    flat = choices.patterns.denied.sub("", flatten(statement, choices.labels), count=1)
     pure = choices.patterns.pure.fullmatch(flat)
     if pure:
         return _Reading(frozenset([label_in(pure)]), statement)
@@ -289,14 +312,18 @@ def _read(statement: str, choices: _Choices, *, is_prose: bool = False) -> _Read
     if is_prose and len(sentence) > 2:  # a shorter one may be a label, with its option behind it
         texts.append(sentence)
     labels = choices.with_text(*texts)
-    if not labels and re.fullmatch(r"\W*[a-z]\W*", flat):
-        upper = choices.patterns.pure.fullmatch(flat.upper())
-        labels = frozenset([label_in(upper)]) if upper else labels
-    labels = labels or _named_with_text(flat, choices) or _leading_labels(flat, choices)
-    if not labels and is_prose and (number := re.fullmatch(r"\W*(\d)\W*", flat)):
-        labels = _nth(int(number[1]), choices)
+    labels = labels or _small(trim(flat), choices) or _named_with_text(flat, choices) or _leading_labels(flat, choices)
+    if not labels and is_prose and (number := re.fullmatch(r"\W*(\d)(?:\W*|[.)]\s(.+))", trim(flat))):
+        named = choices.flat_texts.get(_key(number[2]), frozenset[str]()) if number[2] else frozenset[str]()
+        labels = _nth(int(number[1]), choices) | named if named or not number[2] else labels
     outside = re.match(r"[(\[]?[A-Z](?:[)\]]?[\s.]*$|[)\]])", flat) if is_prose else None
     return _Reading(labels, statement) if labels or outside else None
+
+
+def _small(flat: str, choices: _Choices) -> frozenset[str]:
+    """The label of a single small letter."""
+    upper = choices.patterns.pure.fullmatch(flat.upper()) if re.fullmatch(r"\W*[a-z]\W*", flat) else None
+    return frozenset([label_in(upper)]) if upper else frozenset()
 
 
 def _nth(number: int, choices: _Choices) -> frozenset[str]:
@@ -310,7 +337,7 @@ def _nth(number: int, choices: _Choices) -> frozenset[str]:
 def _named_with_text(flat: str, choices: _Choices) -> frozenset[str]:
     """A label with an option's text behind it, or before it in brackets; both labels where they name two."""
     found = choices.patterns.named.match(flat)
-    behind = re.fullmatch(r"(.+?)\s?([(\[][^()\[\]]{1,9}[)\]])[\s.]*", flat[: choices.max_chars])
+    behind = BEHIND_TEXT.fullmatch(flat[: choices.max_chars])
     if behind and (last := choices.patterns.pure.fullmatch(behind[2])) and _key(behind[1]) in choices.flat_texts:
         return choices.flat_texts[_key(behind[1])] | {label_in(last)}
     if not found:

@@ -13,23 +13,25 @@ from open_exaone.verify.extract import CUES
 _CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩"
 
 # Undressing. None of it looks further than the next character that it doesn't match.
-_FONT = r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|operatorname|bf|rm)(?![a-z])"
-_FONTS = re.compile(_FONT)
+_FONT = r"\\(?:text(?:bf|it|rm|sf|circled)?|math(?:rm|bf|it|sf)|underline|operatorname|bf|rm)(?![a-z])"
+_FONTS = re.compile(_FONT + r"|\\(?:text)?color\s?\{\w{1,20}\}")
 _FONT_GROUPS = re.compile(_FONT + r"\s{0,9}\{([^{}]*)\}")
 _MAX_FONTS = 3  # one in another
 _WIDE = re.compile(r"\\[ ,;:!]|\\q?quad(?![a-z])")
 _SPACES = re.compile(rf"{_WIDE.pattern}|\s+")
-_MARKUP = re.compile(r"\\[()\[\]]|[{}$*`\"“”‘’]|(?<!\w)_+|_+(?!\w)|\\(?=[%#&.\s]|$)|\\(?:left|right)(?![a-z])")
+_MARKUP = re.compile(
+    r"\\[()\[\]]|[{}$*`\"“”‘’「」『』]|(?<!\w)_+|_+(?!\w)|\\(?=[%#&.{}\s]|$)|\\(?:left|right)(?![a-z])"
+)
 _DRESS = re.compile(r"\\[()\[\]]|[$`\"“”‘’]|\*\*|(?<!\w)_+|_+(?!\w)|\\(?=[%#&])|\\(?:left|right)(?![a-z])")
-_NUMBERED = re.compile(r"(?<!\d)(\d{1,2})(?=\s?번(?!째))")  # 2번: the second option
+_NUMBERED = re.compile(r"(?<![\d(])\(?(\d{1,2})\)?(?=\s?번(?!째))")  # 2번: the second option
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?", re.ASCII)
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?", re.ASCII)
 
 # What may stand between a cue, or the start of a box, and the label.
 FILLERS = re.compile(
-    r"(?:[\s:,*]|(?:for sure|definitely|clearly|certainly|probably|(?:most )?likely|indeed|simply|just|thus|therefore"
-    r"|both|either|the|correct|right|best|final|answer|option|choice|letter|number|is|i (?:think|believe)"
-    r"|opci[óo]n|letra|la|선택지|보기|바로|아마도?)(?![A-Za-z가-힣])){1,12}",
+    r"(?:[\s:,*]|(?:for sure|definitely|clearly|certainly|probably|(?:most )?likely|indeed|simply|just|so|thus|hence"
+    r"|therefore|both|either|the|correct|right|best|final|answer|option|choice|letter|number|is|i (?:think|believe)"
+    r"|opci[óo]n|letra|la|선택지|선지|보기|옵션|바로|다음과\s같(?:습니다|다)|아마도?)(?![A-Za-z가-힣])){1,12}",
     re.IGNORECASE,
 )
 # What joins two answers, so that together they are a hedge.
@@ -41,30 +43,39 @@ _MAYBE = r"(?:[\s,(\[]|(?:maybe|perhaps|possibly|also|even|either|else|option|ch
 # What must follow a bare label: other words would make it a word of the sentence, as in "a vitamin" or "I think".
 _FOLLOW = (
     r"(?=\s*(?:$|[.,;:!)\]\n—–→⇒=]|[(\[-]\s|\\?(?:to|[Rr]ightarrow)(?![a-z]))"
-    r"|\s*(?:입니다|이다|이에요|예요|임|이므로|이고|다|가|이|을|를|로|으로|와|과|나|이나|라고|이라고|또는|혹은|아니면|및)(?![가-힣])"
+    r"|\s*(?:입니다|이다|이에요|예요|임|이므로|이고|다|가|이|을|를|로|으로|와|과|나|이나|라고|이라고|네요|일\s?것입니다|일\s?것이다|또는|혹은|아니면|및)(?![가-힣])"
     r"|\s+(?:because|since|as|for|is|which|and|or|due|given|with|by|based|option|choice|it|the|this|that|we|not|but"
-    r"|while|so|here|only|alone|seems|though|remains|fits|works|survives|qualifies|matches|from|in|on|per|according|although|porque|ya|y|o|pues|[/&+])(?![A-Za-z]))"
+    r"|while|so|here|only|alone|rather\sthan|seems|though|remains|fits|works|survives|qualifies|matches|from|in|on|per|according|although|porque|ya|y|o|pues|[/&+])(?![A-Za-z]))"
 )
 _NO_WORD = r"(?![A-Za-z0-9_'’%^]|[.,:/+-]\d|-[A-Za-z]|[+#]{2})"  # not C++, 3.5 or B-cell
 
 BEHIND_LABEL = re.compile(
-    r"[\s~.:,;)\]번]*(?:(?:[-–—=/]\s|-{0,2}>|→|⇒|\\?(?:to|[Rr]ightarrow)(?![a-z]))\s*)?[\s~(\['\"“‘]*"
+    r"[\s~.:,;)\]번]*(?:(?:(?:-{1,3}|[–—=/])\s|-{0,2}>|→|⇒|\\?(?:to|[Rr]ightarrow)(?![a-z]))\s*)?[\s~(\['\"“‘]*"
+)
+
+# An option's text with its label behind it: "Oslo (C)", "Oslo, which is option C", "수소(C)입니다".
+BEHIND_TEXT = re.compile(
+    r"(.+?)(?:\s?(?=[(\[])|,\s(?:which\sis\s)?(?:(?:option|choice|letter|answer)\s|(?=[(\[])))([(\[]?[^()\[\]]{1,9}?[)\]]?)"
+    r"(?:입니다|이다|임|이에요)?[\s.]*"
 )
 
 # Cues of choice, besides those that every verifier knows.
 _ALONE = r"(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)"  # the label that ends the reply
 _CHOICE_CUES = (
     r"answer\s(?:must|should|has\sto|can\sonly|will|could\sonly)\sbe(?![A-Za-z])",
-    r"(?<![A-Za-z])(?:correct|right|best|selected|chosen)\s(?:answer|choice|option|letter|statement|solution)\s?(?:is(?![A-Za-z])|would\sbe(?![A-Za-z])|:)",
+    r"(?<![A-Za-z])(?:correct|right|best|selected|chosen)\s(?:answer|choice|option|letter|response|statement|solution)\s?(?:is(?![A-Za-z])|would\sbe(?![A-Za-z])|:)",
     r"(?<![A-Za-z])(?:solution|conclusion)\s(?:is|would\sbe)\s(?=[*(\[\"'$]{0,3}(?-i:[A-Z]))",
-    r"(?<![A-Za-z])(?:i|we)(?:['’](?:d|ll|m)|\swould|\swill|\sam|\sare)?(?:\stherefore)?\s(?:choose|pick|select|choosing|picking|selecting|vote\sfor|settle\son|go(?:ing)?\s(?:with|for))(?![a-z])",
+    r"(?<![A-Za-z])(?:(?:i|we)(?:['’](?:d|ll|m)|\swould|\swill|\sam|\sare)?(?:\stherefore)?|let['’]?s)\s(?:choose|pick|select|choosing|picking|selecting|vote\sfor|settle\son|go(?:ing)?\s(?:with|for))(?![a-z])",
     r"(?:my|our|final)\s(?:choice|pick|selection|vote)\s?(?:is(?![A-Za-z])|[:=])",
-    r"(?:^|\n)[\s*#]{0,6}(?:the\s)?(?:choice|option|letter|selection|selected|solution|correct)[\s*]{0,4}[:=→]",
+    r"(?:^|\n)[\s*#]{0,6}(?:the\s)?(?:choice|option|letter|selection|selected|solution|response|correct)[\s*]{0,4}[:=→]",
+    r"(?<![A-Za-z])i(?:['’]d|\swould)\s(?:say|guess|answer)(?=\s[*(\[\"']{0,3}(?-i:[A-Z])(?![A-Za-z]))",
+    r"[{,\n]\s?[\"'](?:choice|option|letter|selection|selected)[\"']\s?:",
+    rf"(?<![A-Za-z])(?:matches|corresponds\sto|leaves|(?<=which\s)is(?=\s(?:option|choice|letter|\()))\s(?:us\s)?(?:with\s)?(?:only\s)?(?:option\s|choice\s|letter\s)?{_ALONE}",
     r"(?:matches|corresponds\sto|leaves|points\sto)\s(?=(?:option|choice|answer|letter)\s)",
     r"(?<![A-Za-z])only\s(?:option\s)?(?=[(\[]?[A-Z][)\]]?\s(?:remains|fits|works|survives|qualifies|matches|is\sleft|is\scorrect)(?![A-Za-z]))",
     r"(?:정답|답)\s?번호\s?(?:는|은|:)",
     r"(?:정답|답|선택지?)(?:으)?로(?:는)?(?=\s)",
-    r"(?:^|\n)[\s*#]{0,6}(?:선택지?|보기|최종\s?선택)[\s*]{0,4}[:=]",
+    r"(?:^|\n)[\s*#]{0,6}(?:선택지?|보기|최종\s?선택|결론)[\s*]{0,4}[:=]",
     r"(?:옳은|맞는|알맞은|적절한|적합한|올바른|해당하는|타당한)\s(?:것|답|선택지|보기|설명|문장|정답)(?:은|는)",
     r"(?:opci[óo]n|alternativa)\scorrecta\s(?:es|:)",
     r"(?:bonne|correcte)\s(?:réponse|option)\sest(?![A-Za-z])",
@@ -83,7 +94,7 @@ SUPPOSED = re.compile(  # right before a cue: it is supposed or asked, not state
     re.IGNORECASE,
 )
 DOUBTED = re.compile(  # before a cue in its clause: it is denied or doubted
-    r"(?:\b(?:incorrect|wrong|worst)\b|\bleast\b|틀린|잘못된|\bnot\b|n['’]t\b|\bnever\b|\bneither\b|\bdoubt|\bunsure\b|\bunclear\b|\bunlikely\b|\bno\s+creo\b)",
+    r"(?:\bfalse\sthat\b|\b(?:incorrect|wrong|worst)\b|\bleast\b|틀린|잘못된|\bnot\b|n['’]t\b|\bnever\b|\bneither\b|\bdoubt|\bunsure\b|\bunclear\b|\bunlikely\b|\bno\s+creo\b)",
     re.IGNORECASE,
 )
 DENIED = re.compile(r"\s*(?:not|neither|none|no)(?![A-Za-z])", re.IGNORECASE)  # right behind a cue
@@ -98,6 +109,11 @@ TAKEN_BACK = re.compile(  # in what follows an answer
     r"|[.!?]\s+(?:oh|hmm|but|no)?,?\s?(?:that|this|it)(?:['’]s|\sis|\swas)\s(?:wrong|incorrect|false|not\s(?:right|correct))\b"
     r"|(?<![가-힣])(?:잠깐|아니),",
     re.IGNORECASE,
+)
+# Behind an option's text, with or without its label: "C. Oslo is the correct answer", "수소가 정답입니다".
+PREDICATE = re.compile(
+    r"[*\"”’'_]{0,3},?\s?(?:(?:is|must\sbe|would\sbe)\sthe\s(?:(?:correct|right|best)\s(?:answer|option|choice|one)|(?:final\s)?answer)"
+    r"(?=\s{0,3}(?:$|[.,;:!\n*]|(?:because|since|as|here)\s))|(?:이|가)\s?정답(?:입니다|이다|이에요|임)(?![가-힣]))"
 )
 # Between two boxes that are one answer.
 BOX_JOIN = re.compile(
@@ -114,6 +130,7 @@ class Patterns:
     leading: re.Pattern[str]  # a label, and what makes it one
     joined: re.Pattern[str]  # a further label at the start of what follows one
     joined_before: re.Pattern[str]  # a label at the end of what comes before one
+    denied: re.Pattern[str]  # "not B but" and the like at the start of a statement
     judged: re.Pattern[str]  # "C is the correct answer"
 
 
@@ -125,20 +142,21 @@ def label_patterns(labels: tuple[str, ...]) -> Patterns:
     ends = r"\s*(?:$|[.)\]}\n])"
     goes_on = rf"(?:번|이|가|을|를|은|는|와|과|나|{ends}|\s*(?:{_AND}|[,;:]|both|are|is|could|may|all|둘|모두))"
     patterns = {
-        "pure": rf"[\s(\[<']*{label}(?:번|です|입니다|이다|이에요|예요|임|[\s.,;:!)\]>'。])*",
+        "pure": rf"[\s(\[<'#→⇒⟹∴]*{label}(?:번|です|입니다|이다|이에요|예요|임|[\s.,;:!)\]>'。])*",
         "named": rf"[\s(\[]*{label}[)\]]?(?![A-Za-z0-9])",
         "leading": rf"[(\[]\s*{label}\s*[)\]](?!\w*[=^])|{label}\s?번(?!째)|{label}(?=\s*[):\]])(?!\s*:\d)"
         rf"|{label}(?=\s*[.,])(?![.,]\d)|{label}{_NO_WORD}(?:{_FOLLOW}{explained})",
         "joined": rf"번?[.)\]}}]*\s*(?:[,;(]?\s*{_AND}{_MAYBE}"
         rf"(?:(?![AI](?![A-Za-z])){label}(?![A-Za-z0-9])|{label}(?={goes_on}))"
-        rf"|,\s*[(\[]?{label}(?={ends}|\s*[)\]]?,?\s*(?:{_AND}|,\s*[(\[]?{any_label}(?![A-Za-z0-9]))))",
+        rf"|;\s*[(\[]?{label}[)\]]?[\s.]*$|,\s*[(\[]?{label}(?={ends}|\s*[)\]]?,?\s*(?:{_AND}|,\s*[(\[]?{any_label}(?![A-Za-z0-9]))))",
         "joined_before": rf"(?<![A-Za-z0-9]){label}\s?[)\]]?\s*{_AND}{_MAYBE}$",
+        "denied": rf"\A(?:not\s[(\[]?{label}[)\]]?,?\sbut|[(\[]?{label}[)\]]?\s?번?\s?(?:이|가)\s아니(?:라|고),?)\s",
         "judged": rf"(?<![A-Za-z0-9])(?P<label>{any_label}|[{_CIRCLED}]|\d(?=번))\s?(?:번\s?)?[)\].]?"
         r"(?:\s(?:is|must\sbe)\s(?:indeed\s|clearly\s)?(?:correct|right)(?=\s*(?:$|[.,!;]))"
-        r"|\s?(?:is|must\sbe|would\sbe)\s(?:indeed\s|clearly\s)?the\s(?:only\s|most\s)?(?:(?:correct|right|best|appropriate|accurate)\s(?:answer|option|choice|one)|(?:final\s)?answer)(?![A-Za-z])"
+        r"|\s?(?:is|(?:must|would|should|has\sto|seems\sto|appears\sto)\sbe)\s(?:indeed\s|clearly\s)?the\s(?:only\s|most\s)?(?:(?:correct|right|best|appropriate|accurate)\s(?:answer|option|choice|one)|(?:final\s)?answer)(?![A-Za-z])"
         r"|\s(?:is|would\sbe)\s(?:my|our)\s(?:final\s)?(?:answer|choice|pick)(?![A-Za-z])"
         r"|\s?(?:이|가)\s?(?:바로\s)?(?:정답|답)(?:입니다|이다|이에요|임|이\s?[됩된되]|\.)"
-        r"|\s?(?:이|가)\s(?:옳|맞|적절하|알맞|올바르|타당하|가장\s적절)[가-힣]{1,4}(?=\s*(?:$|[.!]))"
+        r"|\s?(?:이|가)\s(?:옳|맞|적절하|알맞|올바르|타당하|가장\s적절|올바른\s답|가장\s적절한\s(?:답|것|설명))[가-힣]{1,4}(?=\s*(?:$|[.!]))"
         r"|\s?(?:을|를)\s(?:정답으로\s|답으로\s)?(?:선택|고르|고른|고릅|택)[가-힣]{0,5}(?=\s*(?:$|[.!])))",
     }
     return Patterns(**{name: re.compile(_numbered(pattern)) for name, pattern in patterns.items()})

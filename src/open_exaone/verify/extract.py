@@ -22,11 +22,11 @@ ANSWER_WORDS = {
         r"\s{0,2}(?:is|was|becomes|would\sbe|=)(?:\s(?:thus|therefore|then|simply|just|clearly|as\sfollows))?(?![A-Za-z])",
     ),
     "ko": (
-        r"(?:정답|해답|답안|답변|답)",
-        r"\s{0,2}(?:은|는|이(?!\s?[됩된되]))(?:\s다음과\s같(?:습니다|다)\.?)?(?=[\s:*$\\(\[\d①-⑳A-Za-z'\"‘“-])",
+        r"(?:정답|해답|답안|답변|(?<!오)답)",
+        r"(?:\s{0,2}(?:은|는|이(?!\s?[됩된되]))(?:\s다음과\s같(?:습니다|다)\.?)?|[)>〉》](?=\s))(?=[\s:*$\\(\[\d①-⑳A-Za-z'\"‘“-])",
     ),
     "es": (r"(?:respuesta(?:\s(?:final|correcta))?)", r"\s(?:es|ser[íi]a)(?![A-Za-zÀ-ÿ])"),
-    "zh": (r"(?:答案)", r"\s?(?:就是|应为|應為|是|为|為)"),
+    "zh": (r"(?:答案)", r"\s?(?:就是|应为|應為|应选|應選|是|为|為|选|選)"),
     "ja": (r"(?:答え|正解|解答)", "は"),
     "fr": (r"(?:réponse(?:\s(?:finale|correcte))?)", r"\sest(?![A-Za-zÀ-ÿ])"),
     "de": (r"(?:Antwort)", r"\s(?:ist|lautet)(?![A-Za-zÀ-ÿ])"),
@@ -71,11 +71,17 @@ _MAX_SECTION = 400  # characters below a heading that may be an answer
 
 # What is no part of a reply's own text: further turns, tags, marks.
 _ODD = re.compile(r"[<~\n[]|[^\x00-\x7f]")
+_HEAD = re.compile(  # of the reply's own turn
+    r"(?:\s*(?:<bos>|<\|begin_of_text\|>|<s>(?![^<]*</s>\s*\S)"
+    r"|(?:<start_of_turn>|<\|[a-z_]{2,20}\|>|\[\|)(?:assistant|model)(?:\n|<\|end_header_id\|>|\|\])))*"
+)
 _TURN = re.compile(
     r"<\|[a-z_]{2,20}\|>|\[\|(?:endofturn|user|assistant|system)\|\]|\[/?INST\]|<(?:start|end)_of_turn>|<eos>"
 )
 _STATED = re.compile(
-    rf"\\boxed\s*\{{|(?:\A|\n)(?:####|A:)\s|\A\W{{0,9}}\d[\d.,]*[^\w\n]{{0,9}}(?=\n)|{CUE.pattern}", re.IGNORECASE
+    r"\\boxed\s*\{|(?:\A|\n)(?:####|A:)\s|\A\W{0,9}(?:\d[\d.,]*|[A-Z])[^\w\n]{0,9}(?=\n)"
+    rf"|\A\W{{0,9}}[A-Z][.)]\s[^\n]{{1,200}}(?=\n\s*(?:question|Q|질문|문제)\b)|{CUE.pattern}",
+    re.IGNORECASE,
 )
 _NEXT = re.compile(  # after an answer: the next problem of a continued prompt
     r"\n[\s#*>-]{0,8}(?:(?:next|new|another)\s)?(?:question|problem|exercise|instruction|human|user|input|Q|질문|문제|问题|题目|問題)"
@@ -83,13 +89,21 @@ _NEXT = re.compile(  # after an answer: the next problem of a continued prompt
     r"|\n\s{0,3}(?:#{1,6}\s|\*\*)[\s*]{0,3}(?:question|problem|exercise|instruction|질문|문제)\s?#?\d{0,3}[\s*]{0,3}\n",
     re.IGNORECASE,
 )
+_LONE = re.compile(  # a letter, then a further question with its options: what a few-shot prompt of choice runs on with
+    r"(\A\W{0,9}[A-Z]\W{0,9})\n(?s:.){1,2000}?\n\W{0,3}A[.):]\s[^\n]{1,500}\n\W{0,3}B[.):]\s(?s:.){1,4000}?\n(?:Answer|정답|답)\s?:"
+)
 _TAGS = r"b|i|u|s|p|em|strong|mark|span|div|font|center|code|sup|small|big|h\d|td|tr|li|ul|final_?answer"
 _STRUCK = re.compile(r"~~[^~\n]{1,200}~~|<(s|del|strike)>[^<\n]{0,200}</\1>")
 _TAG = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>\n]{{0,200}})?>", re.IGNORECASE)
 _BREAK = re.compile(r"<br\s?/?>", re.IGNORECASE)
-_MARKS = re.compile(r"[✅✔☑✓🎉🎯🏁∎■◼\ufe0f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]+")
-_END_MARKS = re.compile(r"\s?(?:\$?\\(?:blacksquare|square|Box|qed|checkmark)\$?|\bQ\.?E\.?D\.?|□)(?=\s{0,9}(?:\n|$))")
-_WIDE = {0xFEE0 + code: code for code in (*range(48, 58), *range(65, 91), *range(97, 123), *map(ord, "()[]:=#*"))}
+_MARKS = re.compile(r"[✅✔☑✓🎉🎯🏁👉📌💡∎■◼\ufe0f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]+")
+_END_MARKS = re.compile(
+    r"(?<=[A-Z\d.!)*])\s?[\U0001f300-\U0001faff]{1,5}(?=\s{0,9}(?:\n|$))|\s?(?:\$?\\(?:blacksquare|square|Box|qed|checkmark)\$?|\bQ\.?E\.?D\.?|□)(?=\s{0,9}(?:\n|$))"
+)
+_CIRCLED = {start + n: 0x2460 + n for start in (0x2776, 0x2780, 0x278A) for n in range(10)}  # ❸, ➂, ➌ as ③
+_WIDE = _CIRCLED | {
+    0xFEE0 + code: code for code in (*range(48, 58), *range(65, 91), *range(97, 123), *map(ord, "()[]:=#*"))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +121,15 @@ def clean(reply: str) -> str:
     """A reply's own text: up to the next turn or problem, without tags, struck words, closing marks, wide letters."""
     if not _ODD.search(reply) and ("\\" not in reply or r"\boxed" in reply):
         return reply
+    reply = _HEAD.sub("", reply, count=1)
     turn = _TURN.search(reply)
     if turn and reply[: turn.start()].strip():
         reply = reply[: turn.start()]
     if "\n" in reply and _NEXT.search(reply) and (stated := _STATED.search(reply)):
-        following = _NEXT.search(reply, stated.end())
+        following = _NEXT.search(reply, stated.end() - 1)
         reply = reply[: following.start()] if following else reply
+    if "\n" in reply and (lone := _LONE.match(reply)):
+        reply = lone[1]
     if "~~" in reply or "</" in reply:
         reply = _TAG.sub("", _STRUCK.sub("", reply))
     if "<" in reply:

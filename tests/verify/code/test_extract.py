@@ -77,6 +77,12 @@ def test_a_stray_quote_does_not_swallow_the_reply() -> None:
     assert find_program("```python\nx = \"don't '''\" # '''\n```\n'''") == "x = \"don't '''\" # '''\n"
 
 
+def test_a_call_in_a_block_of_its_own_runs_the_program() -> None:
+    code = "def main():\n    print(input())\n"
+    assert find_program(f"```python\n{code}```\nCall it:\n```python\nmain()\n```") == f"{code}main()\n"
+    assert find_program(f"```python\n{code}main()\n```\nThe last line:\n```python\nmain()\n```") == f"{code}main()\n"
+
+
 def test_indentation_within_the_block_stays() -> None:
     assert find_program("  ```python\n    return 1\n  ```") == "  return 1\n"
     assert find_program("    ```python\nx = 1\n    ```") == "x = 1\n"

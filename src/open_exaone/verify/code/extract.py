@@ -10,7 +10,7 @@ _MAX_PARSED_CHARS = 100_000  # of a piece; of all of them four times as much
 _MAX_PIECES = 64  # of a reply, its last
 _BEGIN = re.compile(r"^\[(?:BEGIN|PYTHON|CODE)\][ \t]*\n", re.MULTILINE)  # the marks of MBPP's prompt, and of Llama
 _DONE = re.compile(r"\n\[(?:DONE|/PYTHON|/CODE)\][ \t]*(?:\n|$)")
-_SPACE = re.compile(r"\s+")
+_LOOSE = re.compile(r"\bdef\s+\w+|\s+")  # what does not tell an excerpt: `main()` is none of `def main():`
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _goes_on(piece: Piece, asked: Asked) -> bool:
 
 def _running(pieces: list[Piece]) -> Piece | None:
     """The last piece that reads the standard input, be it by what it calls of the others, and is no excerpt."""
-    texts = [_SPACE.sub("", piece.text) for piece in pieces]
+    texts = [_LOOSE.sub("", piece.text) for piece in pieces]
     for place in reversed(range(len(pieces))):
         is_excerpt = any(texts[place] in text and texts[place] != text for text in texts[:place])
         if not is_excerpt and reads_stdin(pieces[place], pieces):
