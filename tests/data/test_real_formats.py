@@ -319,6 +319,14 @@ REFUSED = {
     "an input beside whole conversations": ({"messages": [Q, A], "rejected_response": "B", "input": "more"}, "input"),
     "a name that is no text": ({"messages": [{**Q, "name": ["ann"]}, A]}, "messages[0].name"),
     "a thought that is no text": ({"messages": [Q, {**A, "thinking": ["T"]}]}, "messages[1].thinking"),
+    "a prompt and another question": ({"prompt": "P", "question": "Q", "response": "A"}, "question"),
+    "a problem's prompt and another question": ({"prompt": "P", "question": "Q", "answer": "5"}, "question"),
+    "a problem's input": ({"question": "Sum it.", "input": "1 2", "answer": "3"}, "input"),
+    "a question beside whole conversations": ({"question": "P", "chosen": [Q, A], "rejected": [Q, B]}, "question"),
+    "sides of a pair that ask different questions": (
+        {"chosen": [S, Q, A], "rejected": [S, {**Q, "content": "other"}, B]},
+        "chosen",
+    ),
     "input beside turns": ({"prompt": [Q], "input": "more", "completion": "A"}, "input"),
     "tools of 5 million characters": ({**TALK, "tools": [{**WEATHER, "description": "x" * 5_000_000}]}, ""),
     "a result of 5 million characters": (
@@ -334,10 +342,30 @@ def test_what_is_not_read_is_refused_with_its_line_and_field(tmp_path, name):
     path = write_rows(tmp_path / "rows.jsonl", [row])
     [error] = check(path).bad
     assert (error.number, error.field) == (1, field)
-    kind = "preference" if {"chosen", "rejected_response"} & row.keys() else "rl" if "question" in row else "sft"
+    kind = (
+        "preference"
+        if {"chosen", "rejected_response"} & row.keys()
+        else "rl"
+        if {"question", "answer"} <= row.keys()
+        else "sft"
+    )
     with pytest.raises(DataError) as raised:
         prepare(DataConfig(sources=(SourceConfig(path=path),)), TOKENIZER, tmp_path / "out", kind=kind, max_tokens=99)
     assert str(raised.value).startswith(str(error))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**TALK, "tools": [{**WEATHER, "description": "\ud800"}]},
+        {"messages": [Q, {**A, "tool_calls": [CALLED]}, {"role": "tool", "content": {"a": "\ud800"}}, A]},
+    ],
+)
+def test_half_a_surrogate_pair_is_a_bad_row_wherever_it_stands(tmp_path, row):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    [error] = check(str(path)).bad
+    assert (error.number, error.reason) == (1, "not Unicode")
 
 
 @pytest.mark.parametrize("name", ["images", "KTO", "a history beside messages", "a problem's system", "two prompts"])

@@ -6,7 +6,7 @@
 docs/data.md says which of them each format reads.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from open_exaone.base.config import short
@@ -131,12 +131,13 @@ def layout_of(columns: Collection[Any], source: SourceConfig, format: RowFormat 
     present = {name for name in columns if isinstance(name, str) and name not in source.ignore}
     claimed = set(source.fields.values())
     names: dict[str, tuple[str, ...]] = {}
+    is_question = any(name in present for name in ("prompt", *KNOWN["question"])) or "question" in source.fields
     for field, known in KNOWN.items():
         if field in source.fields:
             names[field] = (source.fields[field],)
             continue
         found = tuple(name for name in known if {name, name.split(".")[0]} & present and name not in claimed)
-        if field == "prompt" and len(found) > 1:
+        if field == "prompt" and (len(found) > 1 or is_question):
             found = tuple(name for name in found if name != "input")  # which is then what stands behind the prompt
         if field == "input":
             found = tuple(name for name in found if name not in names.get("prompt", ()))
@@ -198,8 +199,21 @@ def check_unread(columns: Columns, format: RowFormat) -> None:
         _check_rivals(columns, field)
 
 
+def check_one_prompt(columns: Columns) -> None:
+    """Refuses a row whose prompt and question say different things: one of them would be dropped.
+
+    Raises:
+        BadRow: names both columns.
+    """
+    names = [columns.column_name(field) for field in ("prompt", "question") if field in columns.layout.names]
+    _check_alike(columns, names, "prompt")
+
+
 def _check_rivals(columns: Columns, field: str) -> None:
-    names = columns.layout.names[field]
+    _check_alike(columns, columns.layout.names[field], field)
+
+
+def _check_alike(columns: Columns, names: Iterable[str], field: str) -> None:
     held = [(name, value) for name in names if not is_empty(value := look_up(columns.value, name))]
     for name, value in held[1:]:
         check_depth(value, name)

@@ -56,7 +56,7 @@ def _split(
         if one != other:
             break
         shared += 1
-    if shared == 0:
+    if shared == 0 or any(side[shared]["role"] != "assistant" for side in (chosen, rejected)):
         raise BadRow(columns.column_name("chosen"), "wrong role", "and rejected begin with different prompts")
     return chosen[:shared], chosen[shared:], rejected[shared:]
 
@@ -67,14 +67,19 @@ def _check_said(columns: Columns, turns: tuple[Turn, ...]) -> None:
         if not is_empty(columns.get(field)):
             why = "is not read beside whole conversations, which hold their own prompt"
             raise BadRow(columns.column_name(field), "not read", why, "list it in the source's `ignore`")
-    value, name = columns.get("prompt"), columns.column_name("prompt")
     said = [turn["content"].strip() for turn in turns if isinstance(turn["content"], str)]
-    asked = (
-        [value] if isinstance(value, str) else [turn["content"] for turn in read_turns(value, name)] if value else []
-    )
-    if any(isinstance(text, str) and text.strip() not in said for text in asked):
-        why = "says something else than the conversations in chosen and rejected, which hold their own prompt"
-        raise BadRow(name, "two prompts", why, "list it in the source's `ignore`")
+    for field in ("prompt", "question"):
+        value, name = columns.get(field), columns.column_name(field)
+        asked = (
+            [value]
+            if isinstance(value, str)
+            else [turn["content"] for turn in read_turns(value, name)]
+            if value
+            else []
+        )
+        if any(isinstance(text, str) and text.strip() not in said for text in asked):
+            why = "says something else than the conversations in chosen and rejected, which hold their own prompt"
+            raise BadRow(name, "two prompts", why, "list it in the source's `ignore`")
 
 
 def _ranked(value: Any, name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from open_exaone.base.errors import DataError
-from open_exaone.data.columns import Columns, is_empty, some_text
+from open_exaone.data.columns import Columns, check_one_prompt, is_empty, some_text
 from open_exaone.data.rows import BadRow, Turn
 from open_exaone.data.tools import read_tools
 from open_exaone.data.turns import check_order, read_history, read_turns, reply_turn
@@ -13,6 +13,7 @@ from open_exaone.text.chat import check_messages
 
 def read_prompt(columns: Columns) -> tuple[Turn, ...]:
     """What stands before the reply: the system turn, the history, and the prompt; a text is the user's turn."""
+    check_one_prompt(columns)
     field, value = "prompt", columns.get("prompt")
     if value is None:
         field = next((other for other in ("question", "messages") if columns.get(other) is not None), "prompt")
@@ -69,10 +70,12 @@ def read_question(columns: Columns) -> str:
     """A text, or the one turn of the user's that some sets for online RL hold instead."""
     field = "question" if columns.get("question") is not None else "prompt"
     value, name = columns.get(field), columns.column_name(field)
+    check_one_prompt(columns)
     has_input = field == "prompt" or "input" in columns.layout.fields
-    if not has_input and "context" in columns.layout.names.get("input", ()) and not is_empty(columns.value["context"]):
-        fix = 'put it behind the question with fields: {input = "context"}, or list it in the source\'s `ignore`'
-        raise BadRow("context", "not read", "is not read beside a question", fix)
+    if not has_input and not is_empty(columns.get("input")):
+        beside = columns.column_name("input")
+        fix = f'put it behind the question with fields: {{input = "{beside}"}}, or list it in the source\'s `ignore`'
+        raise BadRow(beside, "not read", "is not read beside a question", fix)
     if not isinstance(value, list):
         return _with_input(columns.text(field), columns) if has_input else columns.text(field)
     turns = read_turns(value, name)

@@ -137,7 +137,8 @@ def _dialogues(example: Example, kind: Kind, source: SourceConfig, turns: str) -
         return [_at_end((asked, reply), thinking, None)]
     if isinstance(content, Pair):
         replies = (content.chosen, content.rejected)
-        return [_at_end((*content.prompt, *reply), thinking, content.tools) for reply in replies]
+        bare = (lambda turn: turn) if may_think else _without_thought
+        return [_at_end(tuple(map(bare, (*content.prompt, *reply))), thinking, content.tools) for reply in replies]
     if not isinstance(content, Conversation):
         return []
     messages = content.messages if may_think else tuple(map(_without_thought, content.messages))

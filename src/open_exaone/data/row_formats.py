@@ -28,7 +28,7 @@ from open_exaone.data.pairs import read_pair
 from open_exaone.data.problems import find_answer, find_options
 from open_exaone.data.prompts import behind_system, checked, read_prompt, read_question, read_reply, tools_of
 from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Text
-from open_exaone.data.tools import check_depth, num_characters
+from open_exaone.data.tools import as_json, check_depth
 from open_exaone.data.turns import check_order, read_turns, reply_turn
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.own import check_kind_of_row, file_of, is_own
@@ -114,8 +114,9 @@ def _check_format(columns: Columns, format: RowFormat) -> None:
 def _check_text(content: Content, text: str) -> None:
     size = len(text)
     if isinstance(content, Conversation | Pair):
-        for value in content.values:
-            size += num_characters(value)
+        values = list(map(as_json, content.values))
+        size += sum(map(len, values))
+        text += "".join(values)
     if size > MAX_CHARACTERS:
         why = f"has {size:,} characters, more than {MAX_CHARACTERS:,}"
         raise BadRow("", "too large", why, "split it into several rows")

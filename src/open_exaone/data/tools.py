@@ -64,9 +64,9 @@ def check_depth(value: Any, where: str = "") -> None:
     raise BadRow(where, "too deep", f"holds values within values more than {MAX_DEPTH} deep", "leave that column out")
 
 
-def num_characters(value: Any) -> int:
-    """About as many as a value has when it is written."""
-    return len(value) if isinstance(value, str) else len(json.dumps(value, ensure_ascii=False, default=str))
+def as_json(value: Any) -> str:
+    """A value as it is written into a prompt, or nearly so; a text as it is."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _objects(value: Any, where: str) -> Any:

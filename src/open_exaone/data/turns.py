@@ -226,9 +226,7 @@ def _other(turn: Mapping[str, Any], role: str, content_field: str, where: str) -
     value = turn.get(content_field)
     if role == "tool":  # its result may be any value
         check_depth(value, f"{where}.{content_field}")
-        is_parts = (
-            isinstance(value, list) and value and all(isinstance(part, dict) and "type" in part for part in value)
-        )
+        is_parts = isinstance(value, list) and value and all(map(_is_part, value))
         read = {"role": role, "content": _content(value, f"{where}.{content_field}") if is_parts else value}
         return read if turn.get("tool_call_id") is None else {**read, "tool_call_id": turn["tool_call_id"]}
     content = _content(value, f"{where}.{content_field}")
@@ -288,6 +286,11 @@ def _thought(turn: Mapping[str, Any], where: str) -> Any:
     if any(turn[field] != turn[given[0]] for field in given):
         raise BadRow(where, "two thoughts", f"has different thoughts, {' and '.join(given)}", "leave one out")
     return turn[given[0]] if given else None
+
+
+def _is_part(value: Any) -> bool:
+    """Whether a value is one of the OpenAI API's parts, and no object of a tool's own that has a type too."""
+    return isinstance(value, dict) and str(value.get("type")).endswith(("text", "image", "image_url", "audio", "file"))
 
 
 def _content(value: Any, where: str) -> str | None:

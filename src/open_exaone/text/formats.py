@@ -128,10 +128,10 @@ def _with_read_arguments(message: Message) -> Message:
     """Reads arguments that are JSON text, as the OpenAI API has them: EXAONE's template would quote it once more."""
 
     def read(call: Mapping[str, Any]) -> dict[str, Any]:
-        if call.get("function"):
-            return {**call, "function": read(call["function"])}
-        given = call["arguments"]
-        return {**call, "arguments": json.loads(given) if isinstance(given, str) else given}
+        inner = call.get("function") or call
+        given = inner["arguments"]
+        made = {**inner, "arguments": json.loads(given) if isinstance(given, str) else given}
+        return {**call, "function": made} if call.get("function") else made
 
     calls = message.get("tool_calls") if message["role"] == "assistant" else None
     return {**message, "tool_calls": [read(call) for call in calls]} if calls else message

@@ -64,6 +64,7 @@ class Template:
         self._markers = markers
         self._any_marker = find_any(markers)
         self._may_end_later = True  # an end of turn may stand in the next turn's text
+        self._ends_later = False  # and has stood there
         self._end_markers = end_markers
         self._normalize = normalize
         self._opens: dict[bool, bool] = {}
@@ -114,7 +115,17 @@ class Template:
             jobs[place] = job
         results = [self._cut(job) if isinstance(job, Job) else job for job in jobs]
         self._find_later_ends(jobs, results)
+        for place, dialogue in enumerate(dialogues):
+            if isinstance(results[place], list) and self._drops_thoughts(dialogue):
+                results[place] = None
         return results
+
+    def _drops_thoughts(self, dialogue: Dialogue) -> bool:
+        """Whether a reply has no thought where it is learned, and has one where the conversation goes on."""
+        earlier = () if dialogue.thinking else dialogue.learned[:-1]
+        return any(
+            _without_thought(message, self._tag) != message for message in map(dialogue.messages.__getitem__, earlier)
+        )
 
     def _job(self, dialogue: Dialogue, marks: Marks) -> DataError | Job:
         """A conversation made ready: thoughts that are not learned left out, markers' names broken.
@@ -239,7 +250,8 @@ class Template:
             found = self._cut(again) if isinstance(again, Job) and again.text.startswith(job.text) else None
             if isinstance(found, list) and isinstance(again, Job) and not again.lacks_end:
                 results[place] = found
-            elif not job.is_joint:
+                self._ends_later = True
+            elif not (job.is_joint or self._ends_later) and isinstance(again, Job) and again.text.startswith(job.text):
                 self._may_end_later = False  # nor will the next reply
 
     def _broken(self, marks: Marks) -> Callable[[str, Sequence[str]], str]:

@@ -128,9 +128,9 @@ class Marks(NamedTuple):
         return marked
 
     def _around_name(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        if call.get("function"):
-            return {**call, "function": self._around_name(call["function"])}
-        return {**call, "name": _around(call["name"], self.call)}
+        inner = call.get("function") or call
+        marked = {**inner, "name": _around(inner["name"], self.call)}
+        return {**call, "function": marked} if call.get("function") else marked
 
 
 def mapped_texts(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:

@@ -129,24 +129,30 @@ def _by_blocks(job: Job, blocks: Sequence[Span], end_markers: Sequence[str]) -> 
     """What the blocks of the learned replies print, each with an end-of-turn token that stands right behind it."""
     checked = {int(place): found for place, found in job.reply["checked"].items()}
     learned, text = job.dialogue.learned, job.text
+    zones = [(begins, len(text) if common < 0 else common) for _, begins, common in checked.values()]
+    if any(_own(blocks, zone)[-1][1] > zone[1] for zone in zones):
+        return None
     if len(checked) < len(learned):  # then every reply must be learned, and with them every block
         messages = job.dialogue.messages
         if len(learned) < sum(message["role"] == "assistant" for message in messages[: learned[-1] + 1]):
             return None
         zones = [(checked[learned[0]][1], len(text))]
-    else:
-        zones = [(begins, len(text) if common < 0 else common) for _, begins, common in checked.values()]
     spans: list[Span] = []
-    for begins, stops in zones:
-        own = [(max(start, begins), end) for start, end in blocks if end > begins and start < stops]
-        if not own:
-            raise DataError("its {% generation %} blocks leave out the reply")
-        if own[-1][1] > stops:
-            return None
+    for zone in zones:
+        own = _own(blocks, zone)
         ended = [(start, _end_behind(text, start, end, end_markers)) for start, end in own]
         job.lacks_end = not text[: ended[-1][1]].rstrip().endswith(tuple(end_markers) or "\0")
         spans += ended
     return spans
+
+
+def _own(blocks: Sequence[Span], zone: Span) -> list[Span]:
+    """The parts of the blocks that stand in a reply's text, or begin there."""
+    begins, stops = zone
+    own = [(max(start, begins), end) for start, end in blocks if end > begins and start < stops]
+    if not own:
+        raise DataError("its {% generation %} blocks leave out the reply")
+    return own
 
 
 def _end_behind(text: str, start: int, end: int, end_markers: Sequence[str]) -> int:
@@ -172,7 +178,8 @@ def _span(
         raise DataError("what follows the reply changes it")
     found = [(place, end) for end in end_markers if (place := text.find(end, last)) >= 0]
     place, end = min(found, default=(-1, ""))
-    if found and (place + len(end) <= stops or not text[stops:place].strip()):
+    is_end_common = place + len(end) <= stops  # an empty reply is nothing else than its end
+    if found and (is_end_common or (parts and not text[stops:place].strip())):
         return start, place + len(end)
     job.lacks_end = True
     raise DataError(_why_no_end(text[last:stops], end_markers, markers))
