@@ -88,6 +88,7 @@ def _entry(name: str, place: int) -> dict[str, Any]:
         },
         "cost": {"prompt_tokens": 28_800, "reply_tokens": 490_824, "flops": 1.3e15},
         "missing": [],
+        "notes": [],
         "stops": {"end": 230, "length": 10},
         "per_task": {"algebra": {"num_problems": 20, "pass_at_1": score, "ci95": [0.1, 0.6]}},
         "per_language": {},

@@ -1,16 +1,21 @@
 """`exaone eval`: a finished run's own measurement, repeated; its flags."""
 
+import json
+
 import pytest
 
-from evaluation.made_up import sums
+from evaluation.made_up import MadeUp, right, sums
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Sample
 from open_exaone.cli.eval import EvalArguments
 from open_exaone.cli.flags import BenchmarkRows, SamplingFlags
 from open_exaone.evaluation.missing import NO_GENERATION, NO_REPLY
 from open_exaone.evaluation.report import build_report
+from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
+from open_exaone.evaluation.store import Store
 from open_exaone.kernels.build import library
+from open_exaone.pipeline.measure import stage_entry
 
 
 def test_eval_repeats_a_run_s_own_measurement(cli, finished_run, monkeypatch, tmp_path):
@@ -52,12 +57,29 @@ def test_every_flag_reaches_the_measurement():
 def test_missing_samples_are_named_and_change_the_exit_status(cli, monkeypatch, tmp_path):
     task = sums(2, 1)
     rows = [[Sample("", task.name, problem.id, 0, NO_GENERATION, NO_REPLY)] for problem in task.problems]
-    entry = score_task(task, rows).model_copy(update={"missing": ()})
-    report = build_report([entry], suite="", model={}, code_version="", versions={}, started="", seconds=0)
-    measured = [report]
-    monkeypatch.setattr("open_exaone.cli.eval._measure", lambda *args: (tmp_path, measured[0]))
-    code, text = cli("eval", "model", "--suite", "nano")
-    assert code == 0 and "Without a reply" not in text
-    measured[0] = report.model_copy(update={"tasks": (report.tasks[0].model_copy(update={"missing": ("sum/2 #0",)}),)})
-    code, text = cli("eval", "model", "--suite", "nano")
-    assert code == 1 and "1 sample (sum/2 #0)" in text
+    lacking = score_task(task, rows)
+    whole = lacking.model_copy(update={"missing": (), "notes": ()})
+    for entry, status in ((whole, 0), (lacking, 1)):
+        report = build_report([entry], suite="", model={}, code_version="", versions={}, started="", seconds=0)
+        monkeypatch.setattr("open_exaone.cli.eval._measure", lambda *args, report=report: (tmp_path, report))
+        code, text = cli("eval", "model", "--suite", "nano")
+        assert code == status
+        assert ("note: sums: 2 of 2 samples (sum/0 #0, sum/1 #0) have no reply" in text) == bool(status)
+    assert stage_entry(lacking)["mean_reply_tokens"] is None  # as for the comparison with the run's own measurement
+
+
+def test_missing_samples_are_named_wherever_replies_are_judged_anew(cli, tmp_path):
+    """In a file of another harness, and in an evaluation's folder where a task has no reply at all."""
+    file, folder = tmp_path / "replies.jsonl", tmp_path / "folder"
+    file.write_text("".join(json.dumps({"reply": reply, "gold": "5"}) + "\n" for reply in ("5", None)))
+    lost = MadeUp(right, fail=lambda request: request.sampling.seed == 1)
+    run_tasks([sums(2, 1), sums(9, 1, "lost", seed=1)], lost, Store(folder), suite="test")
+    for source, out, name in (
+        (file, tmp_path / "out", "1 of 2 samples (replies/2 #0)"),
+        (folder, folder, "9 of 9 samp"),
+    ):
+        where = () if source is out else ("--out", out)
+        code, text = cli("eval", "--rescore", source, *where)
+        assert code == 0 and name in text and "have no reply and count as not correct" in text, text
+        page = (out / "report.html").read_text()
+        assert name in page[: page.index('id="results"')]

@@ -163,4 +163,8 @@ def test_a_null_is_a_missing_reply_and_a_byte_order_mark_is_none_of_the_data(tmp
     (foreign,) = read_outputs(file)
     entry = score_foreign(foreign, rescore([foreign.task], [foreign.samples])[0])
     assert (entry.pass_at_1, entry.missing) == (pytest.approx(1 / 3), ("replies/2 #0",))
+    assert entry.notes == ("1 of 3 samples (replies/2 #0) have no reply and count as not correct",)
     assert [verdict.status.value for verdict in judge_rows(read_numbered_jsonl(file))] == ["correct", "error", "wrong"]
+    file.write_text(lines[1])
+    with pytest.raises(DataError, match="holds no reply"):
+        read_outputs(file)

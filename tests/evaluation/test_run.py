@@ -17,7 +17,7 @@ from evaluation.made_up import MadeUp, half_right, right, sum_problem, sums
 from mock_endpoint import endpoint, mock_endpoint
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.interrupt import Interrupted
-from open_exaone.evaluation.missing import notes_on_replies
+from open_exaone.evaluation.missing import refuse_missing
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
@@ -178,8 +178,11 @@ def test_one_question_that_is_never_answered_leaves_a_report_of_the_rest(
             ((task, samples),) = measure(tmp_path, [sums(6, 1)], provider)
             entry = score_task(task, samples)
             assert (entry.missing, entry.pass_at_1) == (("sum/2 #0",), 5 / 6)
-            (note,) = notes_on_replies(task.name, [sample for row in samples for sample in row], provider.failure)
-            assert "1 of 6 samples have no reply" in note and "sum/2 #0" in note and why in note
+            assert entry.notes == ("1 of 6 samples (sum/2 #0) have no reply and count as not correct",)
+            with pytest.raises(
+                DataError, match=rf"1 of 6 samples \(sum/2 #0\) have no reply: .*{why}.*asks for them again"
+            ):
+                refuse_missing([sample for row in samples for sample in row], provider.failure)
     with mock_endpoint(lambda question, request: "3", port=server.server_address[1]) as server:
         assert verdicts(measure(tmp_path, [sums(6, 1)], endpoint(server.url))) == [[[True]] * 6]
         assert len(server.requests) == 1
@@ -190,7 +193,7 @@ def test_one_question_that_is_never_answered_leaves_a_report_of_the_rest(
 def test_a_parser_that_swallows_every_answer_is_noted(tmp_path: Path) -> None:
     with mock_endpoint(lambda question, request: {"content": None, "reasoning_content": "Hm. 3"}) as server:
         ((task, samples),) = measure(tmp_path, [sums(6, 1)], endpoint(server.url))
-    (note,) = notes_on_replies(task.name, [sample for row in samples for sample in row])
+    (note,) = score_task(task, samples).notes
     assert "every reply has a thought and no answer" in note and "reasoning parser" in note
 
 

@@ -327,6 +327,33 @@ def test_what_an_engine_notes_stands_in_the_output_and_in_the_report(place, monk
     assert "3 requests were &lt;retried&gt;" in (out / "report.html").read_text()
 
 
+@pytest.mark.parametrize("least", [1, 24], ids=["of a measurement", "of preference pairs"])
+def test_a_sample_without_a_reply_stops_the_run_until_it_is_there(least, place, monkeypatch):
+    own = ("prefer.data='prompts'", "prefer.num_samples=2", "prefer.max_new_tokens=5", "evaluation.limit=1")
+    stream, lost = LocalProvider.stream, []
+
+    def lossy(provider, requests):
+        lost.extend(requests[:1] if len(requests) >= least else ())
+        yield from ((place, found) for place, found in stream(provider, requests) if requests[place] not in lost)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalProvider, "stream", lossy)
+        patch.setattr(LocalProvider, "failure", "its logits are NaN")
+        for _ in range(2):  # it is asked for again, in vain
+            with pytest.raises(
+                DataError, match=r"1 of \d+ samples \(.* #0\) have no reply: its logits are NaN: the same"
+            ):
+                run(place, "out", *own)
+    with pytest.raises((Cut, DataError), match=r"^$|no problem had both"):
+        run(
+            place,
+            "out",
+            *own,
+            on_event=lambda event: cut_at_first_step(event) if event.get("stage") == "prefer" else None,
+        )
+    assert (place / "out" / "01-sft" / "eval" / "report.json").is_file()
+
+
 def test_vllm_is_opened_once_a_run(monkeypatch):
     """As it takes minutes to start; what it samples from is still named for each stage."""
     vllm, opened = object.__new__(VllmProvider), []

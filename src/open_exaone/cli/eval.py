@@ -9,7 +9,6 @@ from cyclopts import Parameter
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.terminal import Console
-from open_exaone.base.text import count
 from open_exaone.cli.flags import (
     BenchmarkRows,
     JudgeLimits,
@@ -144,11 +143,10 @@ def eval_(
     _print_comparisons(console, args, folder, report)
     if model is not None and set(args.changed_from_default()) <= {"--stage", "--concurrency"} and is_run(Path(model)):
         _print_whether_repeated(console, Path(model), args.stage, report)
-    num_missing = sum(len(entry.missing) for entry in report.tasks)
-    if num_missing:
-        named = ", ".join(name for entry in report.tasks for name in entry.missing[:3])
-        console.print(f"Without a reply, counted as not correct: {count(num_missing, 'sample')} ({named}).")
-    return 1 if num_missing and model is not None else 0
+    for entry in report.tasks:
+        for note in entry.notes:
+            console.print(f"note: {entry.name}: {note}")
+    return 1 if model is not None and any(entry.missing for entry in report.tasks) else 0
 
 
 def _check(model: str | None, args: EvalArguments) -> None:

@@ -70,7 +70,8 @@ def read_outputs(path: Path, kind: str = "math") -> list[Foreign]:
         kind: how answers are compared, where a row doesn't say.
 
     Raises:
-        DataError: no format fits a row's fields, a field is wrong, or questions have different numbers of replies.
+        DataError: no format fits a row's fields, a field is wrong, questions have different numbers of replies, or no
+            reply is there.
     """
     rows = read_numbered_jsonl(path)
     if not rows:
@@ -86,6 +87,8 @@ def read_outputs(path: Path, kind: str = "math") -> list[Foreign]:
                 by_model.setdefault(model, []).append(asked)
         except ValueError as error:
             raise DataError(f"{where}: {error}") from error
+    if not any(reply is not None for items in by_model.values() for asked in items for reply in asked.replies):
+        raise DataError(f"{path}: holds no reply: every one is null")
     return [_foreign(path, model, asked) for model, asked in by_model.items()]
 
 

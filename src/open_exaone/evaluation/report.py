@@ -231,6 +231,8 @@ class Entry(Record):
     """Null where the tokens were not counted."""
     missing: tuple[str, ...] = ()
     """The samples that have no reply, as problem and number; they count as not correct."""
+    notes: tuple[str, ...] = ()
+    """What to know of the replies: that some are missing, that none has an answer."""
     stops: dict[str, Count]
     """Why generations ended, and how many for each reason; empty where that is not known."""
     per_task: dict[str, Part]

@@ -16,7 +16,7 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import NO_FINDING, Problem, Request, Sample
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.judged import judged, judging_key
-from open_exaone.evaluation.missing import NO_GENERATION, NO_REPLY, is_missing
+from open_exaone.evaluation.missing import NO_GENERATION, NO_REPLY, answered, is_missing
 from open_exaone.evaluation.rows import Place, essence, task_row
 from open_exaone.evaluation.statistics import estimate, is_narrow_enough
 from open_exaone.evaluation.store import Store
@@ -157,7 +157,7 @@ class _Run:
                 self.store.add_part(time.monotonic() - started, self.provider.notes)
         self._fill(missing)
         for task in wanted:
-            check_verdicts([sample.verdict for sample in self._there(task)])
+            check_verdicts([sample.verdict for sample in answered(self.samples[item.place] for item in task)])
 
     def ask_until(self, task: Task, items: Sequence[Wanted], width: float) -> list[Wanted]:
         """The same block by block of questions, until the interval is narrow enough; returns what was asked."""
@@ -214,7 +214,7 @@ class _Run:
             DataError: there are no others.
         """
         left_out = [item for item in items if item.place not in self.samples]
-        if left_out and not any(not is_missing(sample) for sample in self.samples.values()):
+        if left_out and not answered(self.samples.values()):
             why = f": {self.provider.failure}" if self.provider.failure else ""
             raise DataError(f"no sample could be had{why}: the same command asks again")
         for item in left_out:
@@ -222,9 +222,6 @@ class _Run:
             sample = Sample(item.key, place.task, place.problem, place.index, NO_GENERATION, NO_REPLY, item.judged_by)
             self.samples[place] = sample
         self.progress.count([self.samples[item.place] for item in left_out], are_new=False)
-
-    def _there(self, items: Sequence[Wanted]) -> list[Sample]:
-        return [sample for item in items if not is_missing(sample := self.samples[item.place])]
 
 
 class _Progress:

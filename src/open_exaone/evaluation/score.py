@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem, Sample, Verdict
 from open_exaone.evaluation.consensus import consensus_curve, same_by_judge
-from open_exaone.evaluation.missing import is_missing, names_of_missing
+from open_exaone.evaluation.missing import answered, names_of_missing, notes_on_replies
 from open_exaone.evaluation.report import Cost, Csat, Entry, Estimated, Part, Rates, TokenMeans
 from open_exaone.evaluation.statistics import (
     Correct,
@@ -86,7 +86,6 @@ def score_task(
     means, ks = problem_means(correct), powers_up_to(k)
     cons = list(zip(*_consensus(task.problems, verdicts, ks), strict=True))  # [len(ks), P]
     flat = [sample for row in samples for sample in row]
-    there = [sample for sample in flat if not is_missing(sample)]
     is_counted = any(sample.generation.num_tokens for sample in flat)
     passes = {str(size): pass_at_k(correct, size) for size in ks}
     votes = {str(size): fmean(values) for size, values in zip(ks, cons, strict=True)}
@@ -104,9 +103,10 @@ def score_task(
         cons_at_k=votes[str(k)],
         cons_ci95=question_interval(cons[-1]),
         rates=_rates(task.problems, samples, verdicts),
-        tokens=_token_means(there) if is_counted else None,
+        tokens=_token_means(answered(flat)) if is_counted else None,
         cost=_cost(flat, flops) if is_counted else None,
         missing=names_of_missing(flat),
+        notes=tuple(notes_on_replies(flat)),
         stops=dict(sorted(Counter(sample.generation.stop.value for sample in flat).items())),
         per_task=_parts([problem.task for problem in task.problems], means),
         per_language=_parts([problem.language for problem in task.problems], means),

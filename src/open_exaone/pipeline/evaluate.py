@@ -14,7 +14,6 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
 from open_exaone.evaluation.config import EvaluationConfig
-from open_exaone.evaluation.missing import notes_on_replies
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.report import Report, build_report, write_report
 from open_exaone.evaluation.run import Samples, run_tasks
@@ -112,17 +111,17 @@ def evaluate(
     on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
     started = datetime.now(UTC)
     done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
-    own = [note for task, rows in done for note in notes_on_replies(task.name, sum(rows, ()), provider.failure)]
-    notes = list(dict.fromkeys([*left_out, *own, *store.notes, *provider.notes, *_stopped_early(tasks, done)]))
+    entries = [
+        score_task(task, samples, flops=_flops(provider, samples), not_published=_ours(task, not_published, choices))
+        for task, samples in done
+    ]
+    why = f" (the first failed: {provider.failure})" if provider.failure else ""
+    again = [f"the same command asks again for the samples without a reply{why}"] * any(e.missing for e in entries)
+    notes = list(dict.fromkeys([*left_out, *again, *store.notes, *provider.notes, *_stopped_early(tasks, done)]))
     for note in notes:
         on_event({"message": f"note: {note}"})
     report = build_report(
-        [
-            score_task(
-                task, samples, flops=_flops(provider, samples), not_published=_ours(task, not_published, choices)
-            )
-            for task, samples in done
-        ],
+        entries,
         suite=suite,
         model={**provider.identity, "notes": notes},
         code_version=code_version(),

@@ -60,7 +60,8 @@ def thinks_after(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:
 
 def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
     """The fields of a stage's entry in report.json that come from its measurement."""
-    assert samples.tokens is not None and samples.rates.truncated is not None  # of generations, both are known
+    assert samples.rates.truncated is not None  # of generations, it is known
+    tokens = samples.tokens  # None where no sample has a reply
     return {
         "mode": samples.mode,
         "measured_on": samples.name,
@@ -71,8 +72,8 @@ def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
         "greedy": greedy.pass_at_1 if greedy else None,
         "cons_at_k": samples.cons_at_k,
         "pass_at_k": samples.pass_at_k,
-        "mean_thought_tokens": samples.tokens.thought,
-        "mean_reply_tokens": samples.tokens.reply,
+        "mean_thought_tokens": tokens.thought if tokens else None,
+        "mean_reply_tokens": tokens.reply if tokens else None,
         "truncated_share": samples.rates.truncated.value,
         "unparsed_share": samples.rates.no_answer.value,
         "error_share": samples.rates.error.value,

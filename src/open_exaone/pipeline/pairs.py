@@ -12,6 +12,7 @@ from open_exaone.base.records import Problem, Sample
 from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import prepare_pairs
 from open_exaone.data.store import MANIFEST, Prepared
+from open_exaone.evaluation.missing import refuse_missing
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
@@ -36,7 +37,8 @@ def sampled_pairs(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
         model: the stage's starting model.
 
     Raises:
-        DataError: no problem had both a correct and an incorrect sample, or the samples could not be judged.
+        DataError: no problem had both a correct and an incorrect sample, a sample has no reply, or none could be
+            judged.
         RunFolderError: the pairs that are there were sampled from another model, or judged by another judge.
     """
     path, key = run.path(stage), buffer_key(model, None)
@@ -93,15 +95,17 @@ def _samples(
     """The stage's problems, and the judged samples of each, [P, k]."""
     sampling = stage.to_sampling(top_p=1.0, seed=run.seed(stage))
     problems = tuple(prompts.problems)
+    provider = open_fixed(run, stage.name, model, run.start_folder(stage), key)
     [(_, samples)] = run_tasks(
         [Task(stage.data, stage.data, problems, sampling, stage.thinking)],
-        open_fixed(run, stage.name, model, run.start_folder(stage), key),
+        provider,
         store,
         run.judge,
         suite=run.recipe.name,
         label=f"{stage.name}: sample",
         on_event=run.on_event,
     )
+    refuse_missing([sample for row in samples for sample in row], provider.failure)
     return problems, samples
 
 

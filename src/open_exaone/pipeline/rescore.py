@@ -10,6 +10,7 @@ from open_exaone.base.files import write_jsonl
 from open_exaone.base.records import Sample
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.foreign import difference_rows, read_outputs, score_foreign
+from open_exaone.evaluation.missing import answered
 from open_exaone.evaluation.report import Entry, Report, build_report, read_report
 from open_exaone.evaluation.rescore import changes, rescore
 from open_exaone.evaluation.rows import place_of, task_row
@@ -64,7 +65,7 @@ def rescore_folder(
         settings = machine.judge(settings) if machine else settings
         samples = rescore(stored.tasks, stored.samples, settings)
         for rows in samples:
-            check_verdicts([sample.verdict for row in rows for sample in row])
+            check_verdicts([sample.verdict for row in rows for sample in answered(row)])
         changed = changes(stored.samples, samples)
         for (before, now), number in changed.most_common():
             on_event({"message": f"{number:,} verdicts changed from {before} to {now}"})

@@ -5,6 +5,7 @@ import time
 from open_exaone.base.files import write_json
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.checkpoint.folder import load_model, resolve_device
+from open_exaone.evaluation.missing import refuse_missing
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
@@ -17,7 +18,11 @@ from open_exaone.train.config import AnyStage
 
 
 def measure_stage(run: Run, stage: AnyStage) -> None:
-    """Measures a stage's `model/` and leaves `eval/`; what was measured before a cut is not measured again."""
+    """Measures a stage's `model/` and leaves `eval/`; what was measured before a cut is not measured again.
+
+    Raises:
+        DataError: a sample has no reply, none could be judged, or a file is broken.
+    """
     started, path = time.perf_counter(), run.path(stage)
     model = load_model(path / "model", dtype=run.machine.dtype, device=resolve_device(run.machine.device))
     provider = open_fixed(run, stage.name, model, path / "model", weights_hash(path / "model"))
@@ -31,6 +36,7 @@ def measure_stage(run: Run, stage: AnyStage) -> None:
         label=f"{stage.name}: measure",
         on_event=run.on_event,
     )
+    refuse_missing([sample for _, rows in done for row in rows for sample in row], provider.failure)
     for note in store.notes:
         run.message(f"note: {note}")
     seconds = time.perf_counter() - started

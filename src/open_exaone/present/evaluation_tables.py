@@ -135,8 +135,10 @@ def _has_published(entry: Entry) -> bool:
 
 
 def model_notes(report: Mapping[str, Any]) -> list[str]:
-    """What the engine or the plan says of the whole measurement: what was left out, replies cut short, no seeds."""
-    return [note for note in rows_of(record(report.get("model")).get("notes")) if isinstance(note, str) and note]
+    """What to know before the results: of the replies of each task, and what the engine or the plan says of all."""
+    notes = [(f"{task['name']}: ", note) for task in report["tasks"] for note in rows_of(task.get("notes"))]
+    notes += [("", note) for note in rows_of(record(report.get("model")).get("notes"))]
+    return [about + note for about, note in notes if isinstance(note, str) and note]
 
 
 def num_problems(entries: Sequence[Entry], problems: Sequence[Sequence[Any]], tasks: Sequence[str]) -> int:
