@@ -88,7 +88,7 @@ _EXPLAINED = re.compile(
     r"[*\s]*(-?\\?[$€£¥₩]?[0-9][0-9,.]*%?)[가-힣]{0,3}[*\s]*\s\([^()]*[-+=/*×x][^()]*\)[\s*.]*"
 )  # "$35 ($15 + $20)"
 _PRICED = re.compile(r"[$€£¥₩][^=]*=[^=]*[$€£¥₩]")  # "$15 + $20 = $35"
-_UNITS = re.compile(r"[^\w,;=(]{0,3}(?:[^\W\d_]+[^\w,;=(]{0,3}){0,4}")  # that may follow it at the end
+_UNITS = re.compile(r"[^\w,;=(]{0,3}(?:[^\W\d_]++[^\w,;=(]{0,3}){0,4}")  # that may follow it at the end
 _HEAD = re.compile(
     r"\W*(?:that\s)?(?:(?:the|all|these|those|its|her|his|our|their|your|my|all\sthe|\w+['’]s)\s)?", re.IGNORECASE
 )
