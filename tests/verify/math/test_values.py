@@ -107,6 +107,7 @@ def test_of_several_results_none_is_picked(sentence: str, values: list[int]) -> 
 @settings(max_examples=5, deadline=None)
 @given(values=st.lists(st.integers(2, 99), min_size=2, max_size=2, unique=True))
 def test_a_number_within_an_expression_is_not_the_result(lead: str, form: str, values: list[int]) -> None:
+    assume(values[0] != 2 * values[1])  # 4-2 is 2
     for value in values:
         assert status(f"{LEAD}{lead}{form.format(*values)}.", value) is not VerdictStatus.CORRECT
 
