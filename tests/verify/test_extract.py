@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_exaone.verify.extract import after_cue, boxes, last_boxed
+from open_exaone.verify.extract import boxes, clean, find_after_cue, last_boxed
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,8 @@ def test_every_closed_box_is_found_in_order(text: str, found: list[str]) -> None
     ],
 )
 def test_what_a_cue_announces(text: str, answer: str | None) -> None:
-    assert after_cue(text) == answer
+    found = find_after_cue(text)
+    assert (found.text if found else None) == answer
 
 
 @pytest.mark.parametrize(
@@ -119,5 +120,33 @@ def test_what_a_cue_announces(text: str, answer: str | None) -> None:
 def test_boxes_and_cues_cost_linear_time_too(text: str) -> None:
     start = time.process_time()
     boxes(text)
-    after_cue(text)
+    find_after_cue(text)
+    clean(text)
     assert time.process_time() - start < 2.0
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Let me check \\boxed{3} first.\n\nInput: n=7.\n\nSo the final answer is \\boxed{7}",
+        "I'll work out the answer: step by step.\n\nProblem: Sum of 3 and 4.\n3+4=7\n\nIt is 7.",
+        "The answer is 3, I guess.\n\nProblem: Sum of 3 and 4.\n\n\\boxed{7}",
+        "If 0 <b and c> 3, then </b 2.",
+        "The answer: below.\n\n문제: 3+4\n\n답은 \\boxed{7}",
+    ],
+)
+def test_a_reply_that_goes_on_with_its_problem_is_kept(reply: str) -> None:
+    assert clean(reply) == reply
+
+
+@pytest.mark.parametrize(
+    "stated", ["The answer is \\boxed{7}.", "The answer is 7.", "Answer: yes", "정답은 서울입니다."]
+)
+@pytest.mark.parametrize("following", ["Question: ", "### Instruction:\n", "## Problem 2\n", "문제: "])
+def test_a_reply_ends_where_the_next_problem_starts(stated: str, following: str) -> None:
+    box = "\\boxed{9}" if "boxed" in stated else "9"
+    assert clean(f"{stated}\n\n{following}What is 4 + 5?\nThe answer is {box}.").strip() == stated
+
+
+def test_tags_with_attributes_are_removed() -> None:
+    assert clean('<span class="a">7</span><p style="x" id="b">8</p>') == "78"

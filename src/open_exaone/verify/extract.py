@@ -80,13 +80,15 @@ _TURN = re.compile(
 )
 _STATED = re.compile(
     r"\\boxed\s*\{|(?:\A|\n)(?:####|A:)\s|\A\W{0,9}(?:\d[\d.,]*|[A-Z])[^\w\n]{0,9}(?=\n)"
-    rf"|\A\W{{0,9}}[A-Z][.)]\s[^\n]{{1,200}}(?=\n\s*(?:question|Q|질문|문제)\b)|{CUE.pattern}",
+    rf"|\A\W{{0,9}}[A-Z][.)]\s[^\n]{{1,200}}(?=\n\s*(?:question|Q|질문|문제)\b)"
+    # no "I'll work out the answer: step by step"
+    rf"|(?:{CUE.pattern})(?-i:(?=[^\n.]{{0,60}}\d|[^\w\n]{{0,12}}[$\\]|\W{{0,12}}(?:[^\Wa-z]|\w+(?:\s\w+)?\W{{0,3}}(?:\n|\Z))))",
     re.IGNORECASE,
 )
 _NEXT = re.compile(  # after an answer: the next problem of a continued prompt
-    r"\n[\s#*>-]{0,8}(?:(?:next|new|another)\s)?(?:question|problem|exercise|instruction|human|user|input|Q|질문|문제|问题|题目|問題)"
+    r"\n[\s#*>-]{0,8}(?:(?:next|new|another)\s)?(?:question|problem|exercise|human|user|Q|질문|문제|问题|题目|問題)"
     r"\s?#?\d{0,3}[\s*]{0,3}[:：.]"
-    r"|\n\s{0,3}(?:#{1,6}\s|\*\*)[\s*]{0,3}(?:question|problem|exercise|instruction|질문|문제)\s?#?\d{0,3}[\s*]{0,3}\n",
+    r"|\n\s{0,3}(?:#{1,6}\s|\*\*)[\s*]{0,3}(?:question|problem|exercise|instruction|질문|문제)\s?#?\d{0,3}[\s*]{0,3}:?\n",
     re.IGNORECASE,
 )
 _LONE = re.compile(  # a letter, then a further question with its options: what a few-shot prompt of choice runs on with
@@ -94,7 +96,7 @@ _LONE = re.compile(  # a letter, then a further question with its options: what 
 )
 _TAGS = r"b|i|u|s|p|em|strong|mark|span|div|font|center|code|sup|small|big|h\d|td|tr|li|ul|final_?answer"
 _STRUCK = re.compile(r"~~[^~\n]{1,200}~~|<(s|del|strike)>[^<\n]{0,200}</\1>")
-_TAG = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>\n]{{0,200}})?>", re.IGNORECASE)
+_TAG = re.compile(rf"</?(?:{_TAGS})(?:\s[\w-]{{1,30}}=[^<>\n]{{0,200}})?\s?/?>", re.IGNORECASE)
 _BREAK = re.compile(r"<br\s?/?>", re.IGNORECASE)
 _MARKS = re.compile(r"[✅✔☑✓🎉🎯🏁👉📌💡∎■◼\ufe0f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]+")
 _END_MARKS = re.compile(
@@ -125,9 +127,8 @@ def clean(reply: str) -> str:
     turn = _TURN.search(reply)
     if turn and reply[: turn.start()].strip():
         reply = reply[: turn.start()]
-    if "\n" in reply and _NEXT.search(reply) and (stated := _STATED.search(reply)):
-        following = _NEXT.search(reply, stated.end() - 1)
-        reply = reply[: following.start()] if following else reply
+    if "\n" in reply:
+        reply = _own_problem(reply)
     if "\n" in reply and (lone := _LONE.match(reply)):
         reply = lone[1]
     if "~~" in reply or "</" in reply:
@@ -137,6 +138,15 @@ def clean(reply: str) -> str:
     if not reply.isascii():
         reply = _MARKS.sub("", reply).translate(_WIDE)
     return reply if r"\boxed" in reply else _END_MARKS.sub("", reply)
+
+
+def _own_problem(reply: str) -> str:
+    """A reply up to the next problem of a continued prompt: one that follows a stated answer."""
+    problems = [problem.start() for problem in _NEXT.finditer(reply)]
+    stated = _STATED.search(reply) if problems else None
+    end = next((start for start in problems if stated and start >= stated.end() - 1), len(reply))
+    is_working = r"\boxed" in reply[end:] and r"\boxed" not in reply[:end]  # what it states last is in a box
+    return reply if is_working else reply[:end]
 
 
 def last_boxed(text: str) -> str | None:
@@ -186,14 +196,8 @@ def box_spans(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def after_cue(text: str) -> str | None:
-    """The answer that the last "the answer is", "정답은", "la respuesta es" ... announces; None where there is none."""
-    found = find_after_cue(text)
-    return found.text if found else None
-
-
 def find_after_cue(text: str) -> Found | None:
-    """As `after_cue`, with what stands around it."""
+    """What the last "the answer is", "정답은", "la respuesta es" ... announces; None where there is none."""
     return next((found if found.text else None for found in statements(text, most=1)), None)
 
 

@@ -267,10 +267,19 @@ def test_computing_finds_identities_and_nothing_else(pair: tuple[str, str], a: s
         (r"e^{-i\pi/4}", r"e^{i\pi/4}"),
         (r"2e^{i\pi/3}", r"e^{i\pi/3}"),
         (r"\ln b-\ln a", r"\ln\frac ab"),
+        ("e^{-300.5}", "e^{-200.5}"),
+        (r"\exp(-200)", "0"),
     ],
 )
 def test_what_nearly_is_an_identity_is_none(answer: str, gold: str) -> None:
     assert not is_correct(answer, gold)
+
+
+@pytest.mark.parametrize(
+    "zero", [r"\sin(\pi)", r"e^{-200}\cos\frac{\pi}{2}", r"e^{i\pi}+1", r"\ln(\sin^2(1)+\cos^2(1))"]
+)
+def test_what_only_rounding_keeps_from_zero_is_zero(zero: str) -> None:
+    assert is_correct(zero, "0")
 
 
 def test_a_value_of_a_function_may_be_rounded() -> None:
@@ -295,6 +304,9 @@ HOSTILE = [
     r"≡mod" * 400,
     "x=c for a" + " a" * 900,
     "<" * 1900,
+    "x = 1 for constant " + "any " * 450 + "1",
+    r"5\frac{" + r"\text{m}^2 " * 150 + r"x}{\text{s}}",
+    "f(a)/" * 380 + "! = 4",
 ]
 
 

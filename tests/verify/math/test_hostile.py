@@ -107,6 +107,7 @@ ANSWERS = {  # none of them is 3
     "an interval": "[3,3]",
     "an alternative": "3|4",
     "a pattern": ".*",
+    "a word behind a total": "We have 4, and it adds up to 5 " + "a" * 1900 + "=",
 }
 
 
@@ -120,6 +121,10 @@ def test_it_is_answered_in_time_and_never_correct(form: str, answer: str) -> Non
     assert verdict.status is not VerdictStatus.CORRECT
     assert len(verdict.why) < 200
     assert judge_math(r"\boxed{3}", "3", {}, SETTINGS).status is VerdictStatus.CORRECT
+
+
+def test_a_unit_with_an_empty_part_is_read() -> None:
+    assert judge_math(r"\boxed{5\text{m}\text{}}", "5", {}, SETTINGS).status is VerdictStatus.CORRECT
 
 
 @pytest.mark.parametrize("gold", [a for a in ANSWERS.values() if a], ids=[k for k, a in ANSWERS.items() if a])

@@ -126,6 +126,8 @@ SAME = [
     (r"\varnothing", r"\emptyset"),
     (r"\{1,2,\dots,10\}", r"\{1, 2, \ldots, 10\}"),
     (r"x \equiv 1 \pmod{3}", r"x\equiv 1\pmod 3"),
+    (r"17 \bmod 5", "2"),
+    (r"2023 \equiv 4 \pmod 7", "4"),
     ("x=1,y=2", r"\begin{cases}x=1\\y=2\end{cases}"),
     # words
     (r"\text{The answer is } 4", "4"),
@@ -182,6 +184,8 @@ DIFFERENT = [
     ("A", r"\text{A, B}"),
     ("(A) and (C)", "A"),
     ("12:00", "1:00"),
+    (r"17 \pmod{5}", "17"),
+    (r"10^{300}\pi^{30}", "3.141593"),
     ("", "7"),
     ("-east", r"\text{east}"),
     # what stands side by side is no number

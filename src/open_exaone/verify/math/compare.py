@@ -3,6 +3,7 @@
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from fractions import Fraction
+from math import isfinite
 
 from open_exaone.verify.math import algebra, intervals, numeric
 from open_exaone.verify.math.algebra import TooLarge, Unknown
@@ -103,7 +104,7 @@ def _decimals(number: Number) -> int:
 def _approximate(number: Number, rule: Rule) -> Fraction | None:
     value = algebra.rational(number.value)
     if value is None and (approximate := algebra.approximate(number.value)) is not None:
-        value = Fraction(approximate)
+        value = Fraction(approximate) if isfinite(approximate) else None
     return numeric.value(number.value) if value is None and rule.numerically else value
 
 
@@ -112,7 +113,9 @@ def _same_congruence(gold: Value, found: Value, rule: Rule) -> bool | None:
     if not isinstance(found, Congruence):
         return False
     if not isinstance(gold, Congruence):
-        return _same(gold, found.residues[0], rule) if len(found.residues) == 1 else False
+        if len(found.residues) != 1:
+            return False
+        return _same(gold, found.residues[0] if found.left else _residue(found.residues[0], found.modulus), rule)
     if (gold.left, gold.modulus) != (found.left, found.modulus):
         return False
     wanted, residues = ([_residue(item, gold.modulus) for item in each.residues] for each in (gold, found))

@@ -16,7 +16,6 @@ from open_exaone.verify.math.normalise import canonical, to_latex
 from open_exaone.verify.math.structure import read
 from open_exaone.verify.settings import JudgeSettings
 
-_MAX_CHARS = 2000  # of an answer; a longer one is compared as text alone
 _LETTER = re.compile(  # "D", "(C) Cecile", "D. it can't be A", but not "A, B"
     r"\s*(?:\(([A-J])\)(?!\s*[∧,;])|([A-J])(?:[.):](?:\s|$)|(?<![AI])\s+[A-Za-z]{2}|\s+[A-Z][a-z]|$))"
 )
@@ -90,19 +89,19 @@ def _read_gold(gold: str) -> tuple[tuple[str, ...], str | None]:
     if not gold.strip():
         raise DataError("answer: the gold answer is empty")
     readings = find.gold(gold).readings
-    plain = canonical(readings[0]) if len(readings[0]) <= _MAX_CHARS else ""
+    plain = canonical(readings[0]) if len(readings[0]) <= find.MAX_CHARS else ""
     letter = _LETTER.match(plain)
     return readings, letter[letter.lastindex or 0] if letter and _IS_PROSE.fullmatch(plain) else None
 
 
 def _may_name_letter(answer: str) -> bool:
     """Whether a letter in a reply that announces none may be its answer: it weighs no letters against each other."""
-    return not _UNSETTLED.search(answer[-_MAX_CHARS:]) and len(set(_LABELS.findall(answer[-_MAX_CHARS:]))) < 2
+    return not _UNSETTLED.search(answer[-find.MAX_CHARS :]) and len(set(_LABELS.findall(answer[-find.MAX_CHARS :]))) < 2
 
 
 def _compare(gold: str, found: str, precision: int) -> bool | None:
     """One reading of the answer with one of the gold answer, the cheapest way first; None where that is not certain."""
-    if max(len(gold), len(found)) > _MAX_CHARS:
+    if max(len(gold), len(found)) > find.MAX_CHARS:
         return gold.strip() == found.strip()
     plain = _plain(gold), _plain(found)
     if plain[0] and plain[1]:

@@ -60,7 +60,7 @@ _GAP = r"(?:\s|~|\\[,;:! ])*"
 _BEHIND_NUMBER = rf"(?:(?<=[\d)])|(?<=\d\}})|(?<=\\pi)){_GAP}"
 _ROMAN = (
     r"\\(?:text(?:rm|up|normal)?|mathrm|mbox|rm)\s*\{[^{}]*(?:\^\{-?\d\}[^{}]*)*\}"
-    r"(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
+    r"(?:\s*\^\s*\{?\s*-?\d(?:\s*\})?)?"
 )
 _ROMANS = rf"{_ROMAN}(?:{_GAP}(?:(?:\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|/){_GAP})?{_ROMAN})*"
 _SYMBOL = r"(?:[kcmn]?(?:m|g|s|L|J|N|W|V|A|Hz|Pa|mol)|h|hr|min|ft|mi|lb|K)(?:\^\{?[1-4]\}?)?"
@@ -197,7 +197,7 @@ _LAST: _Steps = tuple(
         ("∀", rf"^(.*=[^,;=]*?)\s*[,;(]?\s*∀\s*{_IN_SET}", r"\1"),
         (
             "constant",
-            r"(=[^,;=<>]*?)\s*[,;]?\s*(?:for|where|with)\s(?:(?:any|all|some|an?|is|are|the|real|arbitrary|constants?|[a-z])\s?)+$",
+            r"(=[^,;=<>]*?)\s*[,;]?\s*(?:for|where|with)\s(?:(?:any|all|some|an?|is|are|the|real|arbitrary|constants?|[a-z])(?![A-Za-z])\s?)+$",
             r"\1",
         ),
         ("<", r"^<([^<>=≤≥]*,[^<>=≤≥]*)>$", r"⟨\1⟩"),
@@ -253,7 +253,7 @@ def _inward(interval: "re.Match[str]") -> str:
 def _without_unit(chain: "re.Match[str]") -> str:
     """Nothing in the place of a unit of several parts; whatever else it is stays."""
     parts = list(_TEXT.finditer(chain[1]))
-    is_unit = len(parts) > 1 and all(_is_unit(part["name"], part["content"] or part["letter"]) for part in parts)
+    is_unit = len(parts) > 1 and all(_is_unit(part["name"], part["content"] or part["letter"] or "") for part in parts)
     return "" if is_unit else chain.group()
 
 

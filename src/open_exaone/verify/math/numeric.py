@@ -119,11 +119,7 @@ def _is_real(number: Any) -> bool:
 
 
 def _is_near(x: Any, y: Any) -> bool:
-    """Equal to many digits; what only cancels, such as sin(π), is that close to 0 as well."""
-    from mpmath import mpf
-
-    margin = mpf(10) ** -_AGREE * max(abs(x), abs(y))
-    return bool(abs(x - y) <= max(margin, mpf(10) ** (5 - _DIGITS)))
+    return bool(abs(x - y) <= 10.0**-_AGREE * max(abs(x), abs(y)))
 
 
 def symbols(a: Ratio) -> set[str]:
@@ -162,13 +158,18 @@ def _value(a: Ratio, at: _Point) -> Any:
 def _sum(poly: Poly, at: _Point) -> Any:
     from mpmath import mpc
 
-    total = mpc(0)
+    total, largest = mpc(0), 0
     for monomial, number in poly.items():
         product = mpc(number.numerator) / number.denominator
         for name, exponent in monomial:
             product *= _atom(name, at) ** exponent
-        total += product
-    return total
+        total, largest = total + product, max(largest, abs(product))
+    return _without_noise(total, largest)
+
+
+def _without_noise(number: Any, size: Any) -> Any:
+    """Zero where only the rounding of operands of that size is left, as of sin(π) and 1 - sin(1)² - cos(1)²."""
+    return number if abs(number) > 10.0 ** (5 - _DIGITS) * size else number * 0
 
 
 def _atom(name: str, at: _Point) -> Any:
@@ -216,14 +217,16 @@ def _apply(name: str, arguments: list[Any], at: _Point) -> Any:
             if name == "ln" or (name, at.logarithm) == ("log", "ln")
             else 10
         )
-        return mp.log(x) / mp.log(base)
+        return _without_noise(mp.log(x), abs(x)) / mp.log(base)
     if len(arguments) > 1 or name not in _FUNCTIONS:
         raise Unknown(f"{name} is not computed")
     if abs(x) > _MAX_EXPONENT:
         raise Unknown("a large argument")
-    return mp.expj(x) if name == "cis" else getattr(mp, _FUNCTIONS[name])(x)
+    result = mp.expj(x) if name == "cis" else getattr(mp, _FUNCTIONS[name])(x)
+    return _without_noise(result, abs(x)) if name in _PERIODIC else result
 
 
+_PERIODIC = ("sin", "cos", "tan", "cot")  # with zeros that no float is
 _FUNCTIONS = {
     name: name.replace("arc", "a")
     for name in (

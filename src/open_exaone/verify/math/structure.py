@@ -110,7 +110,7 @@ _MATRIX = re.compile(
 _NAME = (  # not \log(2), which has a value
     r"\|?(?!\\(?:log|ln|lg|exp|sin|cos|tan|cot|sec|csc|arc)[^()]*\([\d.]+\))"
     r"(?:\\(?:vec|hat|bar|mathbf|boldsymbol|overrightarrow)\s*\{[A-Za-z]+\}|\\frac\s*\{d[A-Za-z]?\}\s*\{d[A-Za-z]\}|\\?[A-Za-z]+)'?"
-    r"(?:_(?:\{[^{}]*\}|\w))?(?:\((?:[A-Za-z0-9, =]*|-?\s*[A-Za-z0-9.]+)\))?\|?"
+    r"(?:_(?:\{[^{}]*\}|\w))?(?:\(-?[A-Za-z0-9.,\s=]*\))?\|?"
 )
 _NAMES = re.compile(rf"\(?\s*{_NAME}(?:\s*[,:/]\s*{_NAME})*\s*\)?")
 _MEMBER = re.compile(rf"{_NAME}\s*∈\s*")

@@ -61,7 +61,8 @@ _BEHIND_OTHER = re.compile(  # ... and right behind it
 _BEFORE_ASIDE = re.compile(
     r"(?:\b(?:in|after|over|within|during|per|every|each|at|by|with|from|(?<!total\s)(?<!sum\s)(?<!profit\s)(?<!average\s)(?<!cost\s)of|on|into|among|before|until|since|against"
     r"|through|across|both|out\sof|to(?:\s(?:the|his|her|their))?|for(?!\s\\?[$€£¥₩])"
-    r"|days?|weeks?|months?|years?|pages?|rooms?|chapters?|grades?|age|rounds?|rows?|levels?|numbers?|groups?|class)"
+    r"|days?|weeks?|months?|years?|pages?|rooms?|chapters?|grades?|age|rounds?|rows?|levels?|numbers?|groups?|class"
+    r"|divid(?:e|es|ing)|multipl(?:y|ies|ying)|split(?:s|ting)?|shar(?:e|es|ing)|distribut(?:e|es|ing)|subtract(?:s|ing)?|add(?:s|ing)?)"
     r"(?:\s(?:the|those|these|all|her|his|their|its|only|about|each|every|first|last|next|other|of|just|day|year))*"
     r"|\bto\s(?!be\b|pay\b|get\b|save\b|have\b|make\b)[a-z]+(?:\s(?:the|all|up))?)\s[(]?$",
     re.IGNORECASE,
@@ -70,7 +71,8 @@ _BEHIND_ASIDE = re.compile(
     r"(?:st|nd|rd|th)\b|-[a-z]|\s(?:days?|weeks?|months?|years?|hours?|minutes?)\s(?:ago|later|earlier|before|after)\b"
     r"|\s?(?:[가-힣]{1,5}?|[A-Za-z]{1,3})?\s?(?:동안|만에|[후뒤]에?|전에?|이?내에|안에|마다|당|까지|부터|짜리|번째|째|중에?서?|가운데|에게|에서?"
     r"|[월일년주시분초]에|의|으?로|보다|이?라면|이?면)(?:[는은도])?(?![가-힣])"
-    r"|\s?[가-힣]{0,5}?(?:(?<!또)는|은|[을를]\s[가-힣]{1,5}고\s남은)\s|\s?[명인]이\s(?!됩|된|되|남|있|더)|\s?[가-힣]{0,4}?[이가을를씩]\s[^.\d]{0,20}?(?:면|때|데|위해|위해서|려고|때문에)[,\s]",
+    r"|\s?[가-힣]{0,5}?(?:(?<!또)는|은|[을를]\s[가-힣]{1,5}고\s남은)\s|\s?[명인]이\s(?!됩|된|되|남|있|더)|\s?[가-힣]{0,4}?[이가을를씩]\s[^.\d]{0,20}?(?:면|때|데|위해|위해서|려고|때문에)[,\s]"
+    r"|\s?[가-힣]{0,3}[을를]\s(?:[^.\d]{0,10}\d+[^.\d]{0,15}?(?:나[누눕눠눌눈]|분배|배분)|(?:[^.\d]{0,10}\d+[^.\d]{0,15}?)?(?:곱[하합해한]|더[하합해한]|[빼뺍뺀]))",
     re.IGNORECASE,
 )
 _TOTAL = re.compile(  # right before a value that ends the sentence
@@ -80,6 +82,7 @@ _TOTAL = re.compile(  # right before a value that ends the sentence
     r"|(?:in|for\sa)\stotal(?:\sof)?|round(?:s|ing)?\s(?:\S{1,12}\s)?(?:up|down)\sto|equals?(?:\sto)?)\s$",
     re.IGNORECASE,
 )
+_REST = re.compile(r"\b(?:leaving|left\swith|ends?\sup\swith)(?:\s[a-z]+){0,2}\s$", re.IGNORECASE)
 _CALLED = re.compile(
     r"(?:\b(?:is|are|was|were|be|equals?|gets?|gives?|obtain|son|es)\b|[:≈])[\s$*]{0,4}(?:about\s|only\s|just\s|now\s)?$",
     re.IGNORECASE,
@@ -88,7 +91,7 @@ _EXPLAINED = re.compile(
     r"[*\s]*(-?\\?[$€£¥₩]?[0-9][0-9,.]*%?)[가-힣]{0,3}[*\s]*\s\([^()]*[-+=/*×x][^()]*\)[\s*.]*"
 )  # "$35 ($15 + $20)"
 _PRICED = re.compile(r"[$€£¥₩][^=]*=[^=]*[$€£¥₩]")  # "$15 + $20 = $35"
-_UNITS = re.compile(r"[^\w,;=(]{0,3}(?:[^\W\d_]+[^\w,;=(]{0,3}){0,4}")  # that may follow it at the end
+_UNITS = re.compile(r"[^\w,;=(]{0,3}(?:[^\W\d_]++[^\w,;=(]{0,3}){0,4}")  # that may follow it at the end
 _HEAD = re.compile(
     r"\W*(?:that\s)?(?:(?:the|all|these|those|its|her|his|our|their|your|my|all\sthe|\w+['’]s)\s)?", re.IGNORECASE
 )
@@ -155,7 +158,9 @@ def _main(text: str, values: list["re.Match[str]"], formulas: list["re.Match[str
     """The result among several values."""
     last = values[-1]
     if _TOTAL.search(_before(text, last)) and _UNITS.fullmatch(text, last.end()):
-        return last.group().strip()
+        equal = [_digits(value.group()) for value in values if _EQUAL.search(_before(text, value))]
+        is_rest = equal and equal[-1] != _digits(last.group()) and _REST.search(_before(text, last))
+        return None if is_rest else last.group().strip()  # "$2 + $3 = $5, leaving $4" states two results
     condition = _CONDITION.match(text)
     start = condition.end() if condition and any(value.start() >= condition.end() for value in values) else 0
     first = next(value for value in values if value.start() >= start)
