@@ -130,13 +130,17 @@ def test_boxes_and_cues_cost_linear_time_too(text: str) -> None:
     [
         "Let me check \\boxed{3} first.\n\nInput: n=7.\n\nSo the final answer is \\boxed{7}",
         "I'll work out the answer: step by step.\n\nProblem: Sum of 3 and 4.\n3+4=7\n\nIt is 7.",
-        "The answer is 3, I guess.\n\nProblem: Sum of 3 and 4.\n\n\\boxed{7}",
         "If 0 <b and c> 3, then </b 2.",
-        "The answer: below.\n\n문제: 3+4\n\n답은 \\boxed{7}",
     ],
 )
 def test_a_reply_that_goes_on_with_its_problem_is_kept(reply: str) -> None:
     assert clean(reply) == reply
+
+
+@pytest.mark.parametrize("stated", ["#### 7", "The answer is 7.", "\\boxed{7}", "답은 7입니다."])
+@pytest.mark.parametrize("further", ["Question: 4+5?\nThe answer is 9.", "### Problem\n\\boxed{9}", "문제: 4+5\n#### 9"])
+def test_the_first_answer_of_a_continued_prompt_counts(stated: str, further: str) -> None:
+    assert clean(f"{stated}\n\n{further}").strip() == stated
 
 
 @pytest.mark.parametrize(

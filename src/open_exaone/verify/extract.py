@@ -144,9 +144,7 @@ def _own_problem(reply: str) -> str:
     """A reply up to the next problem of a continued prompt: one that follows a stated answer."""
     problems = [problem.start() for problem in _NEXT.finditer(reply)]
     stated = _STATED.search(reply) if problems else None
-    end = next((start for start in problems if stated and start >= stated.end() - 1), len(reply))
-    is_working = r"\boxed" in reply[end:] and r"\boxed" not in reply[:end]  # what it states last is in a box
-    return reply if is_working else reply[:end]
+    return reply[: next((start for start in problems if stated and start >= stated.end() - 1), len(reply))]
 
 
 def last_boxed(text: str) -> str | None:
