@@ -203,6 +203,54 @@ def test_what_is_denied_or_taken_back_is_not_the_answer(answer: str) -> None:
     assert status(answer, "A", CITIES) in (VerdictStatus.UNPARSED, VerdictStatus.WRONG)
 
 
+STATED = st.sampled_from(
+    [r"\boxed{{{0}}}.", r"The final answer is \boxed{{{0}}}.", "The answer is {0}.", "정답은 {0}입니다."]
+)
+ASIDES = (
+    "Many students think the answer is {0}.",
+    "Some people would say that the correct answer is {0}.",
+    "It is tempting to say the answer is {0}.",
+    "Had it asked for the coldest, the answer would be {0}.",
+    "If the question had asked for the smallest, the answer would be {0}.",
+    "If it asked for the city with the smallest number of inhabitants of all of those in the list, the answer is {0}.",
+    "The answer would be {0} if it had asked for the oldest.",
+    "Statement {0} is correct, but irrelevant.",
+    "가장 작은 것을 물었다면 정답은 {0}입니다.",
+)
+
+
+@given(STATED, st.sampled_from(ASIDES), st.permutations("ABCD"))
+def test_what_others_say_or_another_question_asks_is_no_answer(stated: str, aside: str, labels: Sequence[str]) -> None:
+    stated, aside = stated.format(labels[0]), aside.format(labels[1])
+    for reply in (f"{stated} {aside}", f"{aside} {stated}", f"{stated}\n\n{aside}"):
+        assert status(reply, labels[0], CITIES) is VerdictStatus.CORRECT
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "If we apply the rule, the answer would be C.",
+        "Many students think it is B, but the answer is C.",
+        "Some say that it rains, so the answer is C.",
+        "The mistake is in the sign, so the answer is C.",
+        "If Tom had five and gave two away, the answer is C.",
+        "학생들이 세 명이므로 정답은 C입니다.",
+    ],
+)
+def test_what_follows_from_a_condition_is_an_answer(reply: str) -> None:
+    assert status(reply, "C", CITIES) is VerdictStatus.CORRECT
+
+
+@given(st.permutations("ABCD"))
+def test_only_a_final_answer_replaces_a_box(labels: Sequence[str]) -> None:
+    boxed, other = rf"\boxed{{{labels[0]}}}", labels[1]
+    assert status(f"{boxed}\nThat is off.\nFinal answer: {other}", other, CITIES) is VerdictStatus.CORRECT
+    assert status(f"{boxed}. Wait, that is wrong. The answer is {other}.", other, CITIES) is VerdictStatus.CORRECT
+    assert status(f"{boxed}. So the answer is {labels[0]}.", labels[0], CITIES) is VerdictStatus.CORRECT
+    for gold in "ABCD":
+        assert status(f"{boxed}. By the rule the answer is {other}.", gold, CITIES) is VerdictStatus.UNPARSED
+
+
 @pytest.mark.parametrize(
     "text", ["3.5", "-3", "3, 4", "3 or 4", "3x", "3/4", "33", r"3 \text{ cm}", "3:1", "(3, 4)", "~3"], ids=repr
 )

@@ -51,17 +51,18 @@ def split_stored(text: str, *, thinking: bool, tags: Mapping[str, str] = STORED_
         closings = set(tags.values())
     thoughts, answers, inline = list[str](), list[str](), set[str]()
     for mark, tag in found:
-        num_fences, last = num_fences + text.count("```", last, mark.start()), mark.end()
+        between, is_next = text[last : mark.start()], place == last  # is_next: no tag stands behind `place` before it
+        num_fences, last = num_fences + between.count("```"), mark.end()
         if closings:
             if tag in closings:
                 thoughts.append(text[start : mark.start()])
                 closings, place = set(), mark.end()
         elif tag not in tags:
-            if not thoughts and tag not in inline and text[: mark.start()][-1:] not in _QUOTES:
+            if not thoughts and tag not in inline and text[max(0, mark.start() - 1) : mark.start()] not in _QUOTES:
                 thoughts, answers, place = [*answers, text[place : mark.start()]], [], mark.end()
         elif (
             mark.start() == begins
-            or (thoughts and not text[place : mark.start()].strip())
+            or (thoughts and is_next and not between.strip())
             or (num_fences % 2 == 0 and ends.get(tags[tag], 0) > mark.end() and _begins_line(text, mark.start()))
         ):
             answers += [text[place : mark.start()]] if mark.start() > begins else []

@@ -1,7 +1,8 @@
 """Multiple choice: which option a reply settles on, and whether it is the right one.
 
-A box decides; without one, the last phrase that announces an answer; without one, a reply that is little more than a
-label. A label in passing is no answer, and a reply that settles on two options has settled on none.
+A box that names an option decides, unless a final answer behind it names another; without one, the last phrase that
+announces an answer; without one, a reply that is little more than a label. A label in passing is no answer, and a reply
+that settles on two options has settled on none.
 docs/judging-choice-language.md holds the rules and what was measured.
 """
 
@@ -10,7 +11,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import itemgetter
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
@@ -22,17 +22,19 @@ from open_exaone.verify.choice_words import (
     DENIED,
     DOUBTED,
     FILLERS,
+    FINAL,
     FORMS,
+    OF_STATEMENT,
     PREDICATE,
     RETRACTED,
-    SUPPOSED,
     TAKEN_BACK,
     Patterns,
     flatten,
+    is_supposed,
     label_in,
     label_patterns,
 )
-from open_exaone.verify.extract import Found, box_spans, clean, section, statements, trim
+from open_exaone.verify.extract import CLAUSE_END, Found, box_spans, clean, section, statements, trim
 from open_exaone.verify.settings import JudgeSettings
 
 NUM_LETTERS = 10  # without options and labels, A to J
@@ -40,7 +42,8 @@ _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MAX_STATEMENT = 4000  # characters that are read as one answer, more where an option is longer
 _MAX_ANNOUNCED = 100_000  # characters at the end of a reply without a box that are searched for a cue,
 _MAX_ALONE = 10_000  # and for a lone label
-_MAX_GAP = 80  # characters that are read before a cue, and between answers that are joined
+_MAX_CLAUSE = 300  # characters that are read before a cue,
+_MAX_GAP = 80  # behind it, and between answers that are joined
 _MAX_TAKEN_BACK = 200  # characters behind an announced answer that may take it back
 _OUTER_FONT = re.compile(r"\A\\text[a-z]{0,2}\{(.*)\}\Z", re.DOTALL)
 _QUOTES = "'\"“”‘’「」『』 "
@@ -173,7 +176,12 @@ def _find(answer: str, choices: _Choices) -> _Reading | None:
     if not filled:
         return _below_heading(tail, choices) or _announced(tail, choices) or _alone(answer[-_MAX_ALONE:], choices)
     boxed = _in_boxes(answer, filled, choices)
-    later = _announced(answer[filled[-1][1] :][-_MAX_ANNOUNCED:], choices, is_judged=False)
+    rest = answer[filled[-1][1] :][-_MAX_ANNOUNCED:]
+    final = _announced(rest, choices, is_judged=False, is_final=True)
+    later = final or _announced(rest, choices, is_judged=False)
+    is_other = boxed.labels and later and not final and later.labels != boxed.labels
+    if is_other and not TAKEN_BACK.search(rest, 0, _MAX_TAKEN_BACK):
+        return None
     if boxed.labels or later:
         return later or boxed
     stated = _announced(tail, choices)  # a box with something else than an option is a step
@@ -207,19 +215,25 @@ def _box_labels(content: str, choices: _Choices) -> frozenset[str]:
     return reading.labels if reading else frozenset()
 
 
-def _announced(answer: str, choices: _Choices, *, is_judged: bool = True) -> _Reading | None:
+def _announced(answer: str, choices: _Choices, *, is_judged: bool = True, is_final: bool = False) -> _Reading | None:
     """What the last phrase that announces an answer says; one that names no option leaves the word to another.
 
     Args:
         is_judged: "C is correct" is read too.
+        is_final: only a phrase that calls its answer the final one is read.
     """
     found: list[tuple[int, Found | re.Match[str]]] = [(cue.start, cue) for cue in statements(answer, CUE, _NUM_CUES)]
     if is_judged:
         for pattern in (choices.patterns.judged, PREDICATE):
             found += [(cue.start(), cue) for cue in deque(pattern.finditer(answer), maxlen=_NUM_CUES)]
-    for start, cue in sorted(found, key=itemgetter(0), reverse=True):
-        clause = re.split(r"[.;:!?\n。]", answer[max(0, start - _MAX_GAP) : start])[-1]
-        if SUPPOSED.search(clause):
+    clauses = [(start, cue, CLAUSE_END.split(answer[max(0, start - _MAX_CLAUSE) : start])[-1]) for start, cue in found]
+    for start, cue, clause in sorted(
+        clauses, key=lambda item: (not OF_STATEMENT.search(item[2]), item[0]), reverse=True
+    ):
+        end = cue.end if isinstance(cue, Found) else cue.end()
+        if is_supposed(clause, answer[start:end], CLAUSE_END.split(answer[end : end + _MAX_GAP])[0]):
+            continue
+        if is_final and not FINAL.search(answer, max(0, start - len("the final ")), end):
             continue
         if isinstance(cue, Found):
             line = answer[cue.end : cue.end + choices.max_chars].partition("\n")[0]

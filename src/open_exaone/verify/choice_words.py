@@ -93,6 +93,22 @@ SUPPOSED = re.compile(  # right before a cue: it is supposed or asked, not state
     r"(?:(?:the|la|correct|final|right|best|option|choice)\s+){0,3}[(\[]?$",
     re.IGNORECASE,
 )
+_PAST = r"(?>.{1,200}?\b(?:had|were|was|did|instead|(?!need)[a-z]{1,20}ed)\b)"
+_HYPOTHETICAL = re.compile(  # around a cue: another question's answer, or what others say
+    r"\bif\s(?:[\w'’]{1,20}\s){1,4}?(?:had\s)?(?:asked|wanted|said|meant)\b|[었았했였]다면|더라면"
+    rf"|(?:\bif\b{_PAST}|(?:^\W*|\b(?:but|and|so)\s)(?:had|were)\s)(?>.{{0,200}}?\b(?:would|could|might)\sbe\b)"
+    r"|\bwould\sbe\b[^.,;\n]{1,40}\s(?:if|had)\s"
+    r"|(?:\b(?:students?|people|many|some|most|others|(?:any|some|every)one|they)\b[^,.]{0,40}\s(?:think|thought|sa(?:y|id)|believe|claim|argue|guess|assume)"
+    r"|\b(?:tempt(?:ing|ed)|mistake|wrongly|misconception)|많은\s(?:학생|사람)들?[이은]\s|흔히)"
+    r"(?!.{0,200}(?:\b(?:so|thus|hence|therefore|but|however|yet)\b|므로|하지만|그러나))",
+    re.IGNORECASE,
+)
+OF_STATEMENT = re.compile(r"\b(?:statement|claim|assertion|premise)\s[(\[*\"]{0,3}$", re.IGNORECASE)  # it is no option
+FINAL = re.compile(  # a cue that outweighs a box before it
+    r"final[\s_]{1,3}(?:answer|choice)|(?:correct|right)\s(?:answer|option|choice)|정답|최종|respuesta\sfinal"
+    r"|(?:^|\n)[\s*#]{0,6}(?:the\s)?(?:answer|답)\W{0,4}[:=]",
+    re.IGNORECASE,
+)
 DOUBTED = re.compile(  # before a cue in its clause: it is denied or doubted
     r"(?:\bfalse\sthat\b|\b(?:incorrect|wrong|worst)\b|\bleast\b|틀린|잘못된|\bnot\b|n['’]t\b|\bnever\b|\bneither\b|\bdoubt|\bunsure\b|\bunclear\b|\bunlikely\b|\bno\s+creo\b)",
     re.IGNORECASE,
@@ -166,6 +182,12 @@ def _numbered(pattern: str) -> str:
     """With a name of its own for each group of a label."""
     numbers = count()
     return re.sub(r"\?P<label>", lambda _: f"?P<label{next(numbers)}>", pattern)
+
+
+def is_supposed(before: str, cue: str, behind: str) -> bool:
+    """Whether a cue states no answer, by its clause: one is supposed, another question's, or what others say."""
+    found = _HYPOTHETICAL.search(before + cue + behind)
+    return SUPPOSED.search(before) is not None or (found is not None and found.start() < len(before + cue))
 
 
 def label_in(found: re.Match[str]) -> str:

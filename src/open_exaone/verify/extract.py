@@ -64,7 +64,7 @@ _BEFORE = " \t\r\n*_`\"“”'‘’。,;:!।"
 _BEHIND = _BEFORE + ".\\"
 _BOX_COMMANDS = (r"\boxed", r"\fbox", r"\framebox")
 _MAX_CHARS = 1_000_000  # at the end of a text, that are searched for boxes
-_CLAUSE_END = re.compile(r"[.;:!?\n。]")
+CLAUSE_END = re.compile(r"[.;:!?\n。]")
 _MAX_CLAUSE = 80  # characters before a cue that are looked at
 _MAX_CUE_ANSWER = 2000  # characters; what goes on for longer is no short answer
 _MAX_SECTION = 400  # characters below a heading that may be an answer
@@ -203,7 +203,7 @@ def statements(text: str, cue: re.Pattern[str] = CUE, most: int = 16) -> list[Fo
     """What the last phrases that announce an answer announce, the last one first."""
     found = []
     for phrase in reversed(deque(cue.finditer(text), maxlen=most)):
-        before = _CLAUSE_END.split(text[max(0, phrase.start() - _MAX_CLAUSE) : phrase.start()])[-1]
+        before = CLAUSE_END.split(text[max(0, phrase.start() - _MAX_CLAUSE) : phrase.start()])[-1]
         start = _DRESS.match(text, phrase.end()).end()  # type: ignore[union-attr]  # it matches the empty string
         end = _answer_end(text, start)
         found.append(Found(trim(text[start:end]), text[end:], before, phrase.start(), start))

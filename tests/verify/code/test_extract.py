@@ -216,6 +216,17 @@ def test_a_program_and_its_start_in_two_blocks_are_joined(call: str) -> None:
     assert find_program("\n".join(fenced(line, "python") for line in lines)) == "".join(lines)
 
 
+@pytest.mark.parametrize("end", ["\n", ";"])
+def test_many_needed_names_are_joined_once(end: str) -> None:
+    names = [f"a{number}" for number in range(8_000)]
+    source = "".join(f"{name}=g(){end}" for name in names).rstrip(";")
+    start = time.process_time()
+    call = f"print({','.join(names)},input())"
+    program = find_program(f"{fenced(source, 'python')}\n{fenced(call, 'python')}")
+    assert time.process_time() - start < 10.0
+    assert program and program.count("a7999=g()") == 1
+
+
 PROMPT = (
     'from typing import List\n\n\ndef f(xs: List[int]) -> int:\n    """Their sum.\n    >>> f([1])\n    1\n    """\n'
 )
@@ -247,6 +258,22 @@ def test_a_continuation_keeps_the_functions_behind_it() -> None:
     program = find_program(f"{body}\n\n{helper}\nprint(add(1, 2))\n", Asked(frozenset({"f"}), PROMPT))
     assert program == body + helper
     assert find_program(f"{body}\n{helper}", Asked(frozenset({"f"}), PROMPT)) == f"{body}\n{helper}"
+
+
+def test_a_long_sum_is_read() -> None:
+    asked, long = Asked(frozenset({"f"}), PROMPT), "+".join(["1"] * 1_500)
+    body = f"    y = {long}\n    return y\n"
+    assert find_program(body, asked) == body
+    raising = f"def f(xs):\n    raise ValueError({long})\n"
+    assert find_program(fenced(raising, "python"), asked) == raising
+
+
+@pytest.mark.parametrize(
+    "error", ["NotImplementedError", "NotImplementedError('later')", "builtins.NotImplementedError()"]
+)
+def test_a_stub_is_not_the_program(error: str) -> None:
+    stub = f"def f(xs):\n    raise {error}\n"
+    assert find_program(f"{fenced(CODE, 'python')}\n{fenced(stub, 'python')}", Asked(frozenset({"f"}))) == CODE
 
 
 @pytest.mark.parametrize(

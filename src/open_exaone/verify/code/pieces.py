@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from textwrap import dedent
 
 from open_exaone.verify.code.prelude import with_header
@@ -132,7 +133,8 @@ def reads_stdin(chosen: Piece, pieces: Sequence[Piece]) -> bool:
 
 def joined(chosen: Piece, pieces: Sequence[Piece], names: Set[str]) -> str:
     """A piece with what it and the tests need of the others before it."""
-    header = "\n".join(statement.text for statement in linked(chosen, pieces, names))
+    needed = groupby(linked(chosen, pieces, names), key=lambda found: (found.node.lineno, found.text))
+    header = "\n".join(text for (_, text), _ in needed)  # of several statements in a line once
     return with_header(chosen.flush_text, header) if header else chosen.text
 
 
@@ -146,19 +148,23 @@ def linked(chosen: Piece, pieces: Sequence[Piece], names: Set[str]) -> list[Stat
         return []
     place = next(place for place, piece in enumerate(pieces) if piece is chosen)
     order = [*range(place - 1, -1, -1), *range(place + 1, len(pieces))]
+    nearest = {name: index for index in reversed(order) for name in pieces[index].by_name}
     todo = {name for statement in chosen.body for name in statement.needs} | (names - chosen.defined(names))
-    seen, taken = set(chosen.by_name), set[int]()
+    seen, taken, whole = set(chosen.by_name), set[Statement](), set[int]()
     while todo := todo - seen:
         seen |= todo
-        found = list[Statement]()
-        for name in todo:
-            source = next((pieces[index] for index in order if name in pieces[index].by_name), None)
-            statements = source.by_name[name] if source else []
-            is_whole = source and not names and any(statement.computes for statement in statements)
-            found += source.body or () if source and is_whole else statements
-        taken |= set(map(id, found))
-        todo = {name for statement in found for name in statement.needs}
-    return [statement for piece in pieces for statement in piece.body or () if id(statement) in taken]
+        found = set[Statement]()
+        for name in todo & nearest.keys():
+            index = nearest[name]
+            statements = pieces[index].by_name[name]
+            if names or not any(statement.computes for statement in statements):
+                found.update(statements)
+            elif index not in whole:
+                whole.add(index)
+                found.update(pieces[index].body or ())
+        todo = {name for statement in found - taken for name in statement.needs}
+        taken |= found
+    return [statement for piece in pieces for statement in piece.body or () if statement in taken]
 
 
 def continuation(text: str, prompt: str, name: str) -> str | None:
@@ -197,19 +203,22 @@ def _stored(item: ast.AST) -> Set[str]:
 
 def _reads(item: ast.AST) -> bool:
     if isinstance(item, ast.Call) and item.args and isinstance(item.args[0], ast.Constant):
-        name = getattr(item.func, "id", "") or getattr(item.func, "attr", "")
-        return (name, item.args[0].value) in (("open", 0), ("read", 0), ("open", "/dev/stdin"))
+        return (_name(item.func), item.args[0].value) in (("open", 0), ("read", 0), ("open", "/dev/stdin"))
     if isinstance(item, ast.Name | ast.Attribute) and not isinstance(item.ctx, ast.Store):
-        return (item.id if isinstance(item, ast.Name) else item.attr) in _READERS
+        return _name(item) in _READERS
     return isinstance(item, ast.ImportFrom) and any(alias.name == "stdin" for alias in item.names)
 
 
-def _returns(node: ast.AST) -> bool:
+def _returns(function: ast.AST) -> bool:
     """Whether a function itself returns something, not one inside it."""
-    inner = [
-        item for item in ast.iter_child_nodes(node) if not isinstance(item, (*_FUNCTIONS, ast.Lambda, ast.ClassDef))
-    ]
-    return any(isinstance(item, ast.Return | ast.Yield | ast.YieldFrom) or _returns(item) for item in inner)
+    todo = [function]  # a long sum is nested more deeply than Python may call
+    while todo:
+        for item in ast.iter_child_nodes(todo.pop()):
+            if isinstance(item, ast.Return | ast.Yield | ast.YieldFrom):
+                return True
+            if not isinstance(item, (*_FUNCTIONS, ast.Lambda, ast.ClassDef)):
+                todo.append(item)
+    return False
 
 
 def _first_line(node: ast.stmt) -> int:
@@ -219,6 +228,14 @@ def _first_line(node: ast.stmt) -> int:
 def _is_stub(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Whether a function only says what it should do."""
     rest = [item for item in node.body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))]
-    return all(
-        isinstance(item, ast.Pass) or (isinstance(item, ast.Raise) and "NotImpl" in ast.dump(item)) for item in rest
-    )
+    return all(isinstance(item, ast.Pass) or (isinstance(item, ast.Raise) and _is_not_done(item.exc)) for item in rest)
+
+
+def _is_not_done(error: ast.expr | None) -> bool:
+    """Whether what is raised is a NotImplementedError, be it called or not."""
+    return _name(error.func if isinstance(error, ast.Call) else error).startswith("NotImpl")
+
+
+def _name(item: ast.AST | None) -> str:
+    """Of a name, or the last one of `a.b.c`."""
+    return getattr(item, "id", "") or getattr(item, "attr", "")
