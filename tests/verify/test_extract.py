@@ -138,7 +138,9 @@ def test_a_reply_that_goes_on_with_its_problem_is_kept(reply: str) -> None:
 
 
 @pytest.mark.parametrize("stated", ["#### 7", "The answer is 7.", "\\boxed{7}", "답은 7입니다."])
-@pytest.mark.parametrize("further", ["Question: 4+5?\nThe answer is 9.", "### Problem\n\\boxed{9}", "문제: 4+5\n#### 9"])
+@pytest.mark.parametrize(
+    "further", ["Question: 4+5?\nThe answer is 9.", "### Problem\n\\boxed{9}", "문제: 4+5\n#### 9"]
+)
 def test_the_first_answer_of_a_continued_prompt_counts(stated: str, further: str) -> None:
     assert clean(f"{stated}\n\n{further}").strip() == stated
 
