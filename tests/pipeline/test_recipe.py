@@ -14,8 +14,10 @@ from doubles import TINY, make_model, make_tokenizer
 from open_exaone.base.config import parse_override
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError, OpenExaoneError, RunFolderError
 from open_exaone.base.files import read_json, read_jsonl, write_json
+from open_exaone.base.machine import has_fast_cpu_bfloat16
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.cli.flags import MachineFlags
+from open_exaone.cli.main import main
 from open_exaone.cli.run import run_and_show
 from open_exaone.pipeline import engine
 from open_exaone.pipeline.folder import RunFolder
@@ -412,6 +414,10 @@ def test_every_benchmark_of_a_suite_is_reported_and_held_against_the_prompts_of_
     assert [part["measured_on"] for part in report["stages"][0]["tasks"]] == ["test", "others"]
     card = (place / "out" / "card.md").read_text()
     assert "Measured on 12 problems of `test`" in card and "Measured on 3 problems of `others`" in card
+    with pytest.raises(SystemExit, match="0"):
+        main(["eval", str(place / "out")])
+    is_same = "is the same as the run's own measurement" in " ".join(capsys.readouterr().out.split())
+    assert is_same or has_fast_cpu_bfloat16()  # which "auto" then takes
 
     write(place / "other.jsonl", [{"question": question(7), "answer": "8"}])
     with pytest.raises(DataError, match="1 prompt is in the data of sft and of evaluation .*disjoint = true"):

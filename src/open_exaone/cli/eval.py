@@ -217,9 +217,10 @@ def _print_comparisons(console: Console, args: EvalArguments, folder: Path, repo
 def _print_whether_repeated(console: Console, source: Path, stage: str | None, report: "Report") -> None:
     """Whether this measurement equals the run's own."""
     from open_exaone.base.files import read_json
-    from open_exaone.pipeline.measure import find_model, stage_entry
+    from open_exaone.pipeline.measure import find_model, stage_report
 
     stored = find_model(source, stage)[0].parent / "eval" / "report.json"
     if stored.is_file():
-        same = read_json(stored) == stage_entry(*report.tasks)
+        its_own = read_json(stored)
+        same = its_own == stage_report(report.tasks, is_suite="tasks" in its_own)
         console.print(f"This {'is the same as' if same else 'differs from'} the run's own measurement, {stored}.")

@@ -58,6 +58,15 @@ def thinks_after(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:
     return stage.thinking if prepared is None else bool(prepared["thinking"][stage.name])
 
 
+def stage_report(entries: Sequence[Entry], *, is_suite: bool) -> dict[str, Any]:
+    """A stage's `eval/report.json`: of problems, the samples and the greedy replies; of a suite, each task."""
+    if not is_suite:
+        samples, greedy = entries
+        return stage_entry(samples, greedy)
+    rows = [stage_entry(entry) for entry in entries]
+    return {**rows[0], "tasks": rows}
+
+
 def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
     """The fields of a stage's entry in report.json that come from its measurement."""
     assert samples.rates.truncated is not None  # of generations, it is known

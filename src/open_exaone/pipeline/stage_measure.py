@@ -10,7 +10,7 @@ from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
 from open_exaone.pipeline.engine import open_fixed
-from open_exaone.pipeline.measure import stage_entry
+from open_exaone.pipeline.measure import stage_report
 from open_exaone.pipeline.prepare import evaluation_tasks
 from open_exaone.pipeline.start import Run
 from open_exaone.rollout.providers.local import weights_hash
@@ -43,9 +43,5 @@ def measure_stage(run: Run, stage: AnyStage) -> None:
     outcome = {"seconds": seconds, "peak_rss_bytes": peak_rss_bytes(), "notes": store.notes}
     write_json(path / "eval" / "outcome.json", outcome)
     entries = [score_task(*pair) for pair in done]
-    if run.recipe.evaluation is not None and run.recipe.evaluation.data is not None:
-        samples, greedy = entries
-        write_json(path / "eval" / "report.json", stage_entry(samples, greedy))
-    else:
-        rows = [stage_entry(entry) for entry in entries]
-        write_json(path / "eval" / "report.json", {**rows[0], "tasks": rows})
+    is_suite = run.recipe.evaluation is None or run.recipe.evaluation.data is None
+    write_json(path / "eval" / "report.json", stage_report(entries, is_suite=is_suite))
