@@ -15,7 +15,7 @@ from open_exaone.model.threads import Workers
 
 # A step is divided into 1, 2, 4 or 8 shares of at least so many tokens: smaller ones cost a fifth more processor time.
 # See docs/decisions.md.
-MAX_SHARES, SHARE_TOKENS = 8, 450
+MAX_SHARES, SHARE_TOKENS = 8, 330
 
 Metrics = dict[str, float]
 
