@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <optional>
 
 #include "../native.h"
@@ -70,6 +71,7 @@ class Pace {
         double taken = std::chrono::duration<double>(Clock::now() - start).count();
         since += taken;
         if (is_known && kind == other) since = 0, lost = taken - seconds[faster] * amount;
+        if (!is_known && kind) since = 0, lost = std::abs(taken - alone);
         if (kind) taken = std::min(taken, MOST * alone);
         seconds[kind] = seconds[kind] == 0 ? taken / amount : (0.7 * seconds[kind] + 0.3 * taken / amount);
     }
