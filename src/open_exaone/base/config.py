@@ -27,8 +27,8 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 MAX_TOML_BYTES = 1 << 20  # a recipe has thousands
 MAX_FAULTS = 20  # that one error lists
 MAX_COMPARED = 80  # characters of a name
-# Reading a key takes time with the square of its parts; no key of ours has more than six.
 _SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte of a file's name or an argument that is not UTF-8
+# Reading a key takes time with the square of its parts; no key of ours has more than six.
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
 

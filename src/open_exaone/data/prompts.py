@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from open_exaone.base.errors import DataError
 from open_exaone.data.columns import Columns, check_one_prompt, is_empty, some_text
 from open_exaone.data.rows import BadRow, Turn
-from open_exaone.data.tools import read_tools
+from open_exaone.data.tools import as_chat_takes_them, read_tools
 from open_exaone.data.turns import check_order, read_history, read_turns, reply_turn
 from open_exaone.text.chat import check_messages
 
@@ -96,9 +95,5 @@ def checked(turns: tuple[Turn, ...], name: str) -> tuple[Turn, ...]:
             break
     else:
         return turns
-    try:
-        check_messages(turns)
-    except DataError as error:
-        field, _, why = str(error).partition(": ")
-        raise BadRow(field.replace("messages", name, 1), "malformed turn", why) from error
+    as_chat_takes_them(check_messages, turns, "messages", name, "malformed turn")
     return turns

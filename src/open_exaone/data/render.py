@@ -137,11 +137,11 @@ def _dialogues(example: Example, kind: Kind, source: SourceConfig, turns: str) -
         return [_at_end((asked, reply), thinking, None)]
     if isinstance(content, Pair):
         replies = (content.chosen, content.rejected)
-        bare = (lambda turn: turn) if may_think else _without_thought
-        return [_at_end(tuple(map(bare, (*content.prompt, *reply))), thinking, content.tools) for reply in replies]
+        sides = [_in_mode((*content.prompt, *reply), may_think) for reply in replies]
+        return [_at_end(side, thinking, content.tools) for side in sides]
     if not isinstance(content, Conversation):
         return []
-    messages = content.messages if may_think else tuple(map(_without_thought, content.messages))
+    messages = _in_mode(content.messages, may_think)
     if kind == "pretrain":  # which learns every token, and so no row of which a turn must not be
         is_whole = all(message.get("train", True) for message in messages)
         return [_at_end(messages, thinking, content.tools)] if is_whole else []
@@ -161,6 +161,11 @@ def _at_end(messages: tuple[Turn, ...], thinking: bool, tools: tuple[Mapping[str
     """A conversation whose last reply is learned; in non-reasoning mode it has no thought."""
     kept = messages if thinking else (*messages[:-1], _without_thought(messages[-1]))
     return Dialogue(kept, thinking, tools, learned=(len(messages) - 1,))
+
+
+def _in_mode(messages: tuple[Turn, ...], may_think: bool) -> tuple[Turn, ...]:
+    """In non-reasoning mode no turn has a thought."""
+    return messages if may_think else tuple(map(_without_thought, messages))
 
 
 def _without_thought(message: Turn) -> Turn:

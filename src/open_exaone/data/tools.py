@@ -4,7 +4,7 @@ Arrow gives every object of a column all the keys that any of them has, null whe
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from open_exaone.base.config import short
@@ -26,12 +26,21 @@ def read_tools(value: Any, name: str) -> tuple[Mapping[str, Any], ...] | None:
     value = _objects(value, name)
     if not value:
         return None
+    as_chat_takes_them(check_tools, value, "tools", name, "wrong type")
+    return tuple(_with_schema(tool, f"{name}[{index}]") for index, tool in enumerate(value)) or None
+
+
+def as_chat_takes_them(check: Callable[[Any], None], value: Any, its_name: str, name: str, reason: str) -> None:
+    """Runs a check of `text.chat`, which calls the value `its_name`, on what a column holds.
+
+    Raises:
+        BadRow: the value does not pass; names the column.
+    """
     try:
-        check_tools(value)
+        check(value)
     except DataError as error:
         where, _, why = str(error).partition(": ")
-        raise BadRow(where.replace("tools", name, 1), "wrong type", why) from error
-    return tuple(_with_schema(tool, f"{name}[{index}]") for index, tool in enumerate(value)) or None
+        raise BadRow(where.replace(its_name, name, 1), reason, why) from error
 
 
 def read_calls(value: Any, where: str) -> list[Any]:

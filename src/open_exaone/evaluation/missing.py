@@ -45,13 +45,10 @@ def refuse_missing(samples: Sequence[Sample], failure: str | None) -> None:
 
 def notes_on_replies(samples: Sequence[Sample]) -> list[str]:
     """What a report must state of a task's replies: which are missing, and that none has an answer."""
-    names, notes, there = (
-        names_of_missing(samples),
-        list[str](),
-        [sample.generation.reply for sample in answered(samples)],
-    )
-    if names:
+    notes = []
+    if names := names_of_missing(samples):
         notes.append(f"{_some_of(names, samples)} have no reply and count as not correct")
+    there = [sample.generation.reply for sample in answered(samples)]
     if there and all(reply.finished and not reply.answer.strip() and not reply.tool_calls for reply in there):
         part = "a thought and no answer" if any(reply.thought.strip() for reply in there) else "no text at all"
         notes.append(

@@ -250,7 +250,7 @@ class Tokenizer:
         generation_prompt: bool = False,
         with_mask: bool = False,
     ) -> list[int] | tuple[list[int], list[bool]]:
-        """Renders a conversation to ids, in `chat_format`; what is learned, `chat.Render` says.
+        """Renders a conversation to ids, in `chat_format`; what is learned, `ChatFormat.segments` says.
 
         The ids of a prompt (`generation_prompt=True`) begin the ids of the same conversation with its reply, where
         the format renders the reply with what the prompt ends in.

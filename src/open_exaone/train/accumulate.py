@@ -13,8 +13,8 @@ from open_exaone.data.document import Unit
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.threads import Workers
 
-# A step is divided into 1, 2, 4 or 8 shares of at least so many tokens: smaller ones cost a fifth more processor time.
-# See docs/decisions.md.
+# A step is divided into 1, 2, 4 or 8 shares of at least so many tokens, which cost a fifth more processor time than
+# a whole step and are faster by the clock; smaller ones are not. See docs/decisions.md.
 MAX_SHARES, SHARE_TOKENS = 8, 330
 
 Metrics = dict[str, float]
