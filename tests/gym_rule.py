@@ -15,6 +15,7 @@ The rule knows nothing of our models. For reasoning-gym 0.1.25 it leaves the eig
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ NUM_ITEMS = 5_000
 MAX_ITEM_S = 5.0
 MAX_MEAN_QUESTION_CHARS = 120
 MIN_DISTINCT_SHARE = 0.95
+MAX_SHARE_OF_ANSWER = 0.05
+OTHERWISE = {"basic_arithmetic": "the sums of chain_sum", "count_primes": "a sieve of hundreds of numbers"}
 ANSWER = re.compile(r"-?[0-9]+|[A-Za-z]+")
 JUNK = ("", "?", "\\", "x y", "None", "True", "nan", "-1e999", "1e400", "1/0", "0.5x", "[]", "½", "답", "9" * 5_000)
 NUM_JUDGED_JUNK = 20  # items that are offered all the junk
@@ -44,7 +47,7 @@ def fault(name: str, num_items: int = NUM_ITEMS) -> str | None:
         if seconds > MAX_ITEM_S:
             return f"item {len(items)} takes {seconds:.1f} s"
         items.append(item)
-    return _fault_of_text(items) or _fault_of_scorer(data_set, items)
+    return _fault_of_text(items) or _fault_of_scorer(data_set, items) or _fault_of_answers(items) or OTHERWISE.get(name)
 
 
 def _timed(data_set: Any, num_items: int) -> Iterator[tuple[dict[str, Any], float]]:
@@ -63,6 +66,13 @@ def _fault_of_text(items: list[dict[str, Any]]) -> str | None:
     distinct_share = len({item["question"] for item in items}) / len(items)
     if distinct_share < MIN_DISTINCT_SHARE:
         return f"only {distinct_share:.0%} of the questions are different"
+    return None
+
+
+def _fault_of_answers(items: list[dict[str, Any]]) -> str | None:
+    [(answer, times)] = Counter(item["answer"] for item in items).most_common(1)
+    if times > MAX_SHARE_OF_ANSWER * len(items):
+        return f"{times / len(items):.0%} of the answers are {answer}"
     return None
 
 

@@ -1,20 +1,21 @@
-"""A few hundred problems of every family and language, drawn once."""
+"""A few hundred problems of every family, language and length, drawn once."""
 
 import pytest
 
-from open_exaone.base.records import Problem
+from open_exaone.tasks.family import Drawn
 from open_exaone.tasks.registry import FAMILIES
 
 NUM_DRAWN = 300
 
-Drawn = dict[tuple[str, str], tuple[Problem, ...]]
+Draws = dict[tuple[str, str, bool], tuple[Drawn, ...]]
 
 
 @pytest.fixture(scope="session")
-def drawn() -> Drawn:
-    """(family, language) -> its problems of the seeds 0 to 299."""
+def draws() -> Draws:
+    """(family, language, harder) -> what is drawn with the seeds 0 to 299."""
     return {
-        (family.name, language): tuple(family.draw(seed, language) for seed in range(NUM_DRAWN))
+        (family.name, language, harder): tuple(family.draw(seed, language, harder) for seed in range(NUM_DRAWN))
         for family in FAMILIES.values()
         for language in family.languages
+        for harder in (False, True)
     }

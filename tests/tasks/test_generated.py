@@ -1,4 +1,4 @@
-"""Generated sets of problems share no question, whatever their sizes, families and seeds."""
+"""Generated sets share no problem, whatever their sizes, families and seeds, and their answers are balanced."""
 
 from collections import Counter
 
@@ -10,28 +10,58 @@ from open_exaone.base.normalise import normalise_prompt
 from open_exaone.base.records import Problem
 from open_exaone.tasks import generated
 from open_exaone.tasks.generated import GeneratedSource, draw_problems
-from open_exaone.tasks.registry import FAMILIES
+from open_exaone.tasks.registry import families_of, get_family
 
 SMALL = {
     "test": {"num_problems": 210},
     "base": {"num_problems": 2_100},
     "sft": {"num_problems": 360, "with_thoughts_only": True},
-    "rl": {"num_problems": 100, "families": ["gcd", "bus_ride"]},
+    "rl": {"num_problems": 100, "families": ["chain_sum", "bus_ride"]},
 }
 
 
 def drawn(sources: dict[str, dict[str, object]]) -> dict[str, list[Problem]]:
     """The problems of several sources of one run, drawn in order."""
     used: set[str] = set()
-    made = {name: validate(GeneratedSource, {"families": "all", **values}, name) for name, values in sources.items()}
+    made = {
+        name: validate(GeneratedSource, {"families": ["worked", "unworked"], **values}, name)
+        for name, values in sources.items()
+    }
     return {name: draw_problems(source, index, used, name) for index, (name, source) in enumerate(made.items())}
 
 
-def test_no_question_occurs_twice() -> None:
-    built = drawn(SMALL)
-    questions = [normalise_prompt(problem.question) for problems in built.values() for problem in problems]
-    assert len(questions) == len(set(questions)) == 210 + 2_100 + 360 + 100
-    assert len({problem.id for problems in built.values() for problem in problems}) == len(questions)
+def work_of(problem: Problem) -> str:
+    name, language, *harder, seed = problem.id.split("/")
+    return get_family(name).draw(int(seed), language, bool(harder)).work
+
+
+def test_no_question_and_no_sum_occurs_twice() -> None:
+    sources = SMALL | {"unseen": {"num_problems": 400, "families": "unseen"}}
+    built = [problem for problems in drawn(sources).values() for problem in problems]
+    assert len({normalise_prompt(problem.question) for problem in built}) == 210 + 2_100 + 360 + 100 + 400
+    assert len({problem.id for problem in built}) == len(built)
+    assert len({(work_of(problem), problem.answer) for problem in built}) == len(built)
+
+
+def test_the_same_sum_of_another_family_is_a_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every sum that the bus has used, the elevator, which would draw hundreds of them, gives none."""
+    bus, lift = drawn({name: {"num_problems": 3_000, "families": [name]} for name in ("bus_ride", "elevator")}).values()
+    alone = drawn({"elevator": {"num_problems": 3_000, "families": ["elevator"]}})["elevator"]
+    works = {work_of(problem) for problem in bus}
+    assert len(works & {work_of(problem) for problem in alone}) > 20
+    assert not works & {work_of(problem) for problem in lift}
+
+
+@pytest.mark.parametrize("harder", [False, True])
+def test_no_constant_answer_is_right_more_often_than_once_in_twenty(harder: bool) -> None:
+    sources = {
+        group: {"num_problems": size, "families": group, "harder": harder}
+        for group, size in (("worked", 1_000), ("unworked", 400), ("unseen", 400))
+    }
+    for problems in drawn(sources).values():
+        for name in {problem.task for problem in problems}:
+            answers = Counter(problem.answer for problem in problems if problem.task == name)
+            assert max(answers.values()) <= 0.05 * answers.total(), name
 
 
 def test_neighbouring_seeds_share_items_and_sources_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,9 +73,10 @@ def test_neighbouring_seeds_share_items_and_sources_do_not(monkeypatch: pytest.M
 
 def test_families_and_languages_have_equal_shares_in_turn() -> None:
     built = drawn(SMALL)
-    pairs = [(family.name, language) for family in FAMILIES.values() for language in family.languages]
-    assert [(problem.task, problem.language) for problem in built["test"]] == (pairs * 12)[:210]
-    assert Counter(problem.task for problem in built["rl"]) == {"gcd": 34, "bus_ride": 66}
+    chosen = families_of(["worked", "unworked"])
+    pairs = [(family.name, language) for family in chosen for language in family.languages]
+    assert [(problem.task, problem.language) for problem in built["test"]] == (pairs * 14)[:210]
+    assert Counter(problem.task for problem in built["rl"]) == {"chain_sum": 34, "bus_ride": 66}
 
 
 def test_only_families_with_thoughts_when_asked() -> None:
@@ -59,19 +90,24 @@ def test_the_same_config_gives_the_same_problems_and_another_seed_others() -> No
     assert {problem.id for problem in other}.isdisjoint(problem.id for problem in drawn(config)["test"])
 
 
-def test_a_larger_set_begins_with_the_smaller_one() -> None:
-    small, large = (drawn({"test": {"num_problems": size}})["test"] for size in (60, 210))
-    assert large[:60] == small
-
-
 def test_the_set_listed_first_is_not_touched_by_what_follows() -> None:
     assert drawn({"test": SMALL["test"]})["test"] == drawn(SMALL)["test"]
 
 
-def test_a_family_that_runs_dry_is_named_with_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generated, "DRAWS_PER_PROBLEM", 2)  # 4,095 questions in all, so more draws only take longer
-    with pytest.raises(DataError, match=r"data\.huge: the family count_bits \(en\) has no 4096 new questions"):
-        drawn({"huge": {"num_problems": 4_096, "families": ["count_bits"]}})
+def test_a_family_that_runs_dry_is_named_with_its_data_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated, "DRAWS_PER_PROBLEM", 2)
+    message = (
+        r"data\.huge: the family two_shoppers \(en\) gave [\d,]+ of 5,000 problems in 11,000 draws: [\d,]+ were drawn"
+    )
+    with pytest.raises(DataError, match=message):
+        drawn({"huge": {"num_problems": 10_000, "families": ["two_shoppers"]}})
+
+
+def test_answers_that_cannot_be_balanced_are_named_with_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated, "MAX_SHARE_OF_ANSWER", 0.02)  # 25 answers cannot be fewer than one in fifty
+    message = r"simple_equations \(en\) gave 100 of 200 .* had an answer that 4 problems have already, of 25 in all"
+    with pytest.raises(DataError, match=message):
+        drawn({"test": {"num_problems": 200, "families": ["simple_equations"]}})
 
 
 def test_questions_are_compared_whatever_their_case_and_spaces() -> None:
@@ -81,13 +117,13 @@ def test_questions_are_compared_whatever_their_case_and_spaces() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_problems": 0, "families": "all"}, r"num_problems = 0: .*greater than or equal to 1"),
+        ({"num_problems": 0, "families": "worked"}, r"num_problems = 0: .*greater than or equal to 1"),
         ({"num_problems": 5}, r"give either families.*or problems"),
-        ({"num_problems": 5, "families": "all", "problems": "mine.jsonl"}, r"give either families.*or problems"),
+        ({"num_problems": 5, "families": "worked", "problems": "mine.jsonl"}, r"give either families.*or problems"),
         ({"num_problems": 5, "families": ["chess"]}, r"'chess': unknown. The families are"),
         ({"num_problems": 5, "families": []}, r"no family is left"),
         ({"num_problems": 5, "families": ["bus_ride"], "with_thoughts_only": True}, r"no family is left"),
-        ({"num_problems": 5, "families": "all", "seed": -1}, r"seed = -1"),
+        ({"num_problems": 5, "families": "worked", "seed": -1}, r"seed = -1"),
     ],
 )
 def test_mistakes_in_a_config_are_named(values: dict[str, object], message: str) -> None:

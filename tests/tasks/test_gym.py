@@ -47,14 +47,14 @@ def test_the_data_set_that_takes_anything_for_right_is_left_out() -> None:
 def test_our_settings_leave_enough_different_questions(name: str) -> None:
     questions = set[str]()
     for seed in range(8_000):
-        questions.add(gym_family(name).draw(seed, "en").question)
+        questions.add(gym_family(name).draw(seed, "en").problem.question)
         if len(questions) == 2_500:
             return
     pytest.fail(f"{name}: only {len(questions)}")
 
 
-def test_only_data_sets_are_thought_about() -> None:
-    assert set(WORK) < set(SETTINGS)
+def test_each_data_set_is_thought_about() -> None:
+    assert set(WORK) == set(SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -77,16 +77,6 @@ def test_equations_are_undone_from_the_outside(equation: str, lines: list[str]) 
 def test_a_chain_is_worked_out_in_its_own_operators() -> None:
     steps = WORK["chain_sum"]({"expression": "4 - 0 + 1 - 7"})
     assert [str(step) for step in steps] == ["4-0=4", "4+1=5", "5-7=-2"]
-
-
-def test_euclid_stops_at_a_rest_of_nothing_or_one() -> None:
-    def lines(*numbers: int) -> list[str]:
-        return [str(step) for step in WORK["gcd"]({"numbers": numbers})]
-
-    assert lines(78, 30) == ["2*30=60", "78-60=18", "30-18=12", "18-12=6", "2*6=12", "12-12=0", "gcd:6"]
-    assert lines(7, 80) == ["11*7=77", "80-77=3", "2*3=6", "7-6=1", "gcd:1"]
-    assert lines(9, 9) == ["9-9=0", "gcd:9"]
-    assert lines(1, 40) == ["gcd:1"]
 
 
 def test_drawing_is_fast() -> None:

@@ -7,17 +7,20 @@ from itertools import pairwise
 import pytest
 
 from open_exaone.base.records import Problem
+from open_exaone.tasks.family import Drawn
 from open_exaone.tasks.thoughts import (
     CORRECTION,
     SLIP_RATE,
+    Step,
     near_misses,
     running_total,
     swaps,
+    without_words,
     work_out,
     write_thought,
 )
 
-Drawn = dict[tuple[str, str], tuple[Problem, ...]]
+Draws = dict[tuple[str, str, bool], tuple[Drawn, ...]]
 
 SUM = re.compile(r"(-?\d+)([-+*/])(-?\d+)=(-?\d+)")
 
@@ -32,33 +35,33 @@ def is_true(line: str) -> bool:
     return result * right == left if operator == "/" else done[operator] == result
 
 
-def thoughts(drawn: Drawn) -> list[tuple[Problem, list[str]]]:
-    problems = [problem for problems in drawn.values() for problem in problems]
+def thoughts(draws: Draws) -> list[tuple[Problem, list[str]]]:
+    problems = [each.problem for drawn in draws.values() for each in drawn]
     return [(problem, problem.thought.split("\n")) for problem in problems if problem.thought]
 
 
-def test_every_line_is_true_unless_the_next_one_mends_it(drawn: Drawn) -> None:
-    num_mended = 0
-    for problem, lines in thoughts(drawn):
+def test_every_line_is_true_unless_the_next_one_corrects_it(draws: Draws) -> None:
+    num_corrected = 0
+    for problem, lines in thoughts(draws):
         for line, following in pairwise([*lines, ""]):
-            mended = following.startswith(CORRECTION[problem.language])
-            assert is_true(line) or mended, (problem.id, line)
-            if mended and SUM.search(line):
-                num_mended += 1
-                assert not is_true(line), (problem.id, line)  # nothing right is "mended"
+            corrected = following.startswith(CORRECTION[problem.language])
+            assert is_true(line) or corrected, (problem.id, line)
+            if corrected and SUM.search(line):
+                num_corrected += 1
+                assert not is_true(line), (problem.id, line)  # nothing right is "corrected"
                 assert is_true(following), (problem.id, following)
-    assert num_mended > 500
+    assert num_corrected > 500
 
 
-def test_the_last_line_holds_the_answer(drawn: Drawn) -> None:
-    for problem, lines in thoughts(drawn):
+def test_the_last_line_holds_the_answer(draws: Draws) -> None:
+    for problem, lines in thoughts(draws):
         last = lines[-1] if problem.task != "spell_backward" else lines[-1].replace(",", "")
         assert re.search(rf"(^|[=: ]){re.escape(problem.answer)}$", last), (problem.id, last)
 
 
-def test_slips_happen_at_the_set_rate(drawn: Drawn) -> None:
+def test_slips_happen_at_the_set_rate(draws: Draws) -> None:
     num_steps = num_slips = 0
-    for problem, lines in thoughts(drawn):
+    for problem, lines in thoughts(draws):
         corrections = [line for line in lines if line.startswith(CORRECTION[problem.language])]
         num_slips += len(corrections)
         num_steps += len(lines) - len(corrections)
@@ -66,11 +69,11 @@ def test_slips_happen_at_the_set_rate(drawn: Drawn) -> None:
     assert num_slips / num_steps == pytest.approx(SLIP_RATE, abs=0.01)
 
 
-def test_a_slip_is_mended_on_the_next_line_in_the_thoughts_language() -> None:
+def test_a_slip_is_corrected_on_the_next_line_in_the_thoughts_language() -> None:
     steps = [work_out(17, "+", 8)]
-    for language, mended in (("en", "Wait, 17+8=25"), ("ko", "잠깐, 17+8=25")):
+    for language, corrected in (("en", "Wait, 17+8=25"), ("ko", "잠깐, 17+8=25")):
         wrong, right = write_thought(steps, random.Random(0), language, slip_rate=1.0).split("\n")
-        assert right == mended
+        assert right == corrected
         assert wrong in ("17+8=24", "17+8=26", "17+8=15", "17+8=35")
 
 
@@ -80,8 +83,14 @@ def test_without_slips_a_thought_is_its_steps() -> None:
     assert write_thought(steps, random.Random(0), "en", slip_rate=0.0) == thought
 
 
+def test_words_are_no_part_of_the_work() -> None:
+    steps = [work_out(4, "*", 3, label="cups:"), Step("", "(3,4)", label="point:")]
+    assert without_words(steps) == "4*3=12 (3,4)"
+
+
 def test_a_running_total_adds_term_by_term() -> None:
     assert [str(step) for step in running_total([4, 1, 7])] == ["4+1=5", "5+7=12"]
+    assert [str(step) for step in running_total([9, -4])] == ["9-4=5"]
     assert running_total([4]) == []
 
 

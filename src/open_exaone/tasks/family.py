@@ -3,20 +3,39 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from open_exaone.base.records import Problem
-from open_exaone.tasks.thoughts import Step, write_thought
+from open_exaone.tasks.thoughts import Step, without_words, write_thought
+
+# worked: with worked thoughts; unworked: without, its method put together from those of worked families;
+# unseen: for measuring alone, no recipe of ours trains on it; drill: single steps, for pretraining.
+Group = Literal["worked", "unworked", "unseen", "drill"]
+GROUPS: tuple[Group, ...] = ("worked", "unworked", "unseen", "drill")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A problem, and what sets it apart from others: its steps and its answer without words."""
+
+    problem: Problem
+    work: str  # "20+5=25 25-3=22": the same whether people ride a bus or the sum stands there as it is
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Endlessly many problems of one kind; the same seed and language always give the same problem."""
+    """Endlessly many problems of one kind; the same seed, language and length always give the same problem."""
 
     name: str
     languages: tuple[str, ...]
-    has_thought: bool  # whether its problems come with a worked thought
+    group: Group
     source: str  # who wrote it: "open-exaone" or "reasoning-gym"
-    draw: Callable[[int, str], Problem]  # (seed, language) -> a problem
+    draw: Callable[[int, str, bool], Drawn]  # (seed, language, harder: longer than any that is not) -> a problem
+
+    @property
+    def has_thought(self) -> bool:
+        """Whether its problems come with a worked thought."""
+        return self.group == "worked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,31 +45,38 @@ class Draft:
     question: str
     answer: str
     subject: str  # what the reply is about, such as "The total", or "합계는" with its particle
-    steps: tuple[Step, ...] = ()  # how the answer is worked out; empty: no thought
+    steps: tuple[Step, ...]  # how the answer is worked out
+    reply: str = ""  # before the sentence with the answer
 
 
-def our_family(name: str, compose: Callable[[random.Random, str], Draft], *, has_thought: bool = True) -> Family:
-    """A family in English and Korean, from a function (rng, language) -> draft."""
+def our_family(name: str, compose: Callable[[random.Random, str, bool], Draft], group: Group = "worked") -> Family:
+    """A family in English and Korean, from a function (rng, language, harder) -> draft."""
 
-    def draw(seed: int, language: str) -> Problem:
-        draft = compose(random.Random(f"{name}/{language}/{seed}"), language)
-        return Problem(
-            id=f"{name}/{language}/{seed}",
+    def draw(seed: int, language: str, harder: bool = False) -> Drawn:
+        id = problem_id(name, language, seed, harder)
+        draft = compose(random.Random(id), language, harder)
+        problem = Problem(
+            id=id,
             task=name,
             language=language,
             question=draft.question,
             answer=draft.answer,
             verifier="exact",
-            thought=think(draft.steps, name, language, seed) if has_thought else None,
-            reply=say(draft.subject, draft.answer, language),
+            thought=think(draft.steps, id, language) if group == "worked" else None,
+            reply=draft.reply + say(draft.subject, draft.answer, language),
         )
+        return Drawn(problem, without_words(draft.steps))
 
-    return Family(name, ("en", "ko"), has_thought, "open-exaone", draw)
+    return Family(name, ("en", "ko"), group, "open-exaone", draw)
 
 
-def think(steps: tuple[Step, ...], name: str, language: str, seed: int) -> str:
+def problem_id(name: str, language: str, seed: int, harder: bool) -> str:
+    return f"{name}/{language}/{'harder/' * harder}{seed}"
+
+
+def think(steps: tuple[Step, ...], id: str, language: str) -> str:
     """The thought of one problem; its slips have a random stream of their own."""
-    return write_thought(steps, random.Random(f"slips/{name}/{language}/{seed}"), language)
+    return write_thought(steps, random.Random(f"slips/{id}"), language)
 
 
 def say(subject: str, answer: str, language: str) -> str:

@@ -1,14 +1,16 @@
 """Problems that are drawn when a run begins: from families that make them up, or from problems of the user's own.
 
-No question is drawn twice in a run, so that its sets of problems are disjoint.
+No problem is drawn twice in a run, so that its sets of problems are disjoint: neither a question nor, of families, the
+same sums in other words. Answers are balanced: always giving a share's commonest answer is right in one of twenty.
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Set
 from itertools import cycle, islice
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from open_exaone.base.config import Config, word_or_list
 from open_exaone.base.errors import DataError
@@ -16,7 +18,7 @@ from open_exaone.base.normalise import normalise_prompt
 from open_exaone.base.records import Problem
 from open_exaone.tasks.family import Family
 from open_exaone.tasks.own import own_problems
-from open_exaone.tasks.registry import FAMILIES, get_family
+from open_exaone.tasks.registry import families_of
 from open_exaone.verify.settings import JudgeSettings
 
 MAX_PROBLEMS = 100_000  # of one source
@@ -26,8 +28,10 @@ SPARE_DRAWS = 1_000
 BLOCK = 10_000_000  # seeds of one source; reasoning-gym draws item i from seed + i, so blocks must never touch
 assert BLOCK > MAX_PROBLEMS * DRAWS_PER_PROBLEM + SPARE_DRAWS
 
+MAX_SHARE_OF_ANSWER = 0.05  # of the problems of one family and language
+
 Families = Annotated[
-    Annotated[Literal["all"], Tag("<word>")] | Annotated[tuple[str, ...], Tag("<list>")], Discriminator(word_or_list)
+    Annotated[str, Tag("<word>")] | Annotated[tuple[str, ...], Tag("<list>")], Discriminator(word_or_list)
 ]
 
 
@@ -35,7 +39,11 @@ class GeneratedSource(Config):
     """Problems that are drawn when the run begins, each question once in the whole run."""
 
     families: Families | None = None
-    """The families of problems to draw from, or "all"; every family and language has an equal share."""
+    """The families of problems to draw from, by name or by group: "worked" have worked thoughts, "unworked" have none
+    but can be put together from those, "unseen" are for measuring alone, "drill" are single steps for pretraining.
+    Every family and language has an equal share."""
+    harder: bool = False
+    """Draw problems that are longer than any that are drawn without this."""
     problems: str | None = None
     """Instead of families, problems of your own: a .jsonl file, or a function that returns them
     ("my_task.py:problems")."""
@@ -50,27 +58,22 @@ class GeneratedSource(Config):
     share: float | None = Field(default=None, gt=0, le=1)
     """Its share of the tokens of an epoch, as for a source of rows."""
 
-    @field_validator("families")
-    @classmethod
-    def _known(cls, names: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        for name in names if isinstance(names, tuple) else ():
-            get_family(name)
-        return names
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.families is None) == (self.problems is None):
             raise ValueError(
-                'give either families, such as families = "all", or problems, such as "my_task.py:problems"'
+                'give either families, such as families = "worked", or problems, such as "my_task.py:problems"'
             )
+        if self.problems is not None and self.harder:
+            raise ValueError("harder: is for families: leave it out beside problems of your own")
         if self.families is not None and not self.chosen():
             raise ValueError("no family is left: name one, with a worked thought where with_thoughts_only is set")
         return self
 
     def chosen(self) -> tuple[Family, ...]:
         """The families drawn from, in their order."""
-        names = FAMILIES if not isinstance(self.families, tuple) else dict.fromkeys(self.families)
-        return tuple(FAMILIES[name] for name in names if FAMILIES[name].has_thought or not self.with_thoughts_only)
+        names = (self.families,) if isinstance(self.families, str) else self.families or ()
+        return tuple(family for family in families_of(names) if family.has_thought or not self.with_thoughts_only)
 
 
 def draw_problems(
@@ -80,7 +83,8 @@ def draw_problems(
 
     Args:
         index: which of the run's generated sources this is.
-        used: the questions that were drawn before, as `normalise_prompt` writes them; gets those drawn now.
+        used: the questions that were drawn before, as `normalise_prompt` writes them, and the work of families'
+            problems; gets those drawn now.
         name: of the data, for errors.
 
     Raises:
@@ -96,7 +100,7 @@ def _draw_families(source: GeneratedSource, first_seed: int, used: set[str], nam
     """Draws from each family and language in turn."""
     pairs = [(family, language) for family in source.chosen() for language in family.languages]
     quota = -(-source.num_problems // len(pairs))
-    shares = [_draw_share(name, family, language, first_seed, quota, used) for family, language in pairs]
+    shares = [_draw_share(name, family, language, first_seed, quota, used, source.harder) for family, language in pairs]
     return (next(share) for share in islice(cycle(shares), source.num_problems))
 
 
@@ -124,16 +128,28 @@ def _fresh(source: GeneratedSource, problems: list[Problem], used: Set[str]) -> 
 
 
 def _draw_share(
-    name: str, family: Family, language: str, first_seed: int, quota: int, used: set[str]
+    name: str, family: Family, language: str, first_seed: int, quota: int, used: set[str], harder: bool
 ) -> Iterator[Problem]:
-    """Draws problems whose question is new, and remembers it."""
-    for seed in range(first_seed, first_seed + quota * DRAWS_PER_PROBLEM + SPARE_DRAWS):
-        problem = family.draw(seed, language)
-        question = normalise_prompt(problem.question)
-        if question not in used:
-            used.add(question)
+    """Draws problems whose question and work are new and whose answer is not too common, and remembers them."""
+    answers = Counter[str]()
+    most_alike = max(2, int(MAX_SHARE_OF_ANSWER * quota))
+    num_draws = quota * DRAWS_PER_PROBLEM + SPARE_DRAWS
+    num_doubles = num_common = 0
+    for seed in range(first_seed, first_seed + num_draws):
+        drawn = family.draw(seed, language, harder)
+        problem = drawn.problem
+        marks = {normalise_prompt(problem.question), f"{drawn.work} -> {problem.answer}"}
+        if marks & used:
+            num_doubles += 1
+        elif answers[problem.answer] >= most_alike:
+            num_common += 1
+        else:
+            used |= marks
+            answers[problem.answer] += 1
             yield problem
     raise DataError(
-        f"data.{name}: the family {family.name} ({language}) has no {quota} new questions to give; "
-        "ask for fewer problems or for more families"
+        f"data.{name}: the family {family.name} ({language}) gave {answers.total():,} of {quota:,} problems in "
+        f"{num_draws:,} draws: {num_doubles:,} were drawn before (by their sums, whatever the words), and "
+        f"{num_common:,} had an answer that {most_alike} problems have already, of {len(answers):,} in all; ask for "
+        "fewer problems or for more families"
     )

@@ -19,19 +19,6 @@ def _chain_sum(item: Metadata) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _gcd(item: Metadata) -> tuple[Step, ...]:
-    """Euclid: the rest of the greater by the smaller, until the rest is 0 or 1."""
-    smaller, greater = sorted(item["numbers"])
-    steps = list[Step]()
-    while smaller > 1:
-        times = greater // smaller
-        if times > 1:
-            steps.append(work_out(times, "*", smaller))
-        steps.append(work_out(greater, "-", times * smaller))
-        smaller, greater = greater % smaller, smaller
-    return *steps, _count("gcd", smaller or greater)
-
-
 def _simple_equations(item: Metadata) -> tuple[Step, ...]:
     """`12 - 7*x = -37`: `-37-12=-49`, `-49/-7=7`."""
     factor, constant, right = _linear(item["equation"], item["variable"])
@@ -40,7 +27,7 @@ def _simple_equations(item: Metadata) -> tuple[Step, ...]:
         steps.append(work_out(right, "-" if constant > 0 else "+", abs(constant)))
     if factor != 1:
         steps.append(work_out(right - constant, "/", factor))
-    return tuple(steps) or (Step(f"{item['variable']}=", str(right), near_misses(right)),)
+    return tuple(steps) or (Step("", str(right), near_misses(right), f"{item['variable']}="),)
 
 
 def _linear(equation: str, variable: str) -> tuple[int, int, int]:
@@ -61,13 +48,8 @@ def _spell_backward(item: Metadata) -> tuple[Step, ...]:
     return tuple(Step("", ",".join(word), swaps(word)) for word in (item["word"], item["word"][::-1]))
 
 
-def _count(label: str, number: int) -> Step:
-    return Step(f"{label}:", str(number), near_misses(number))
-
-
 WORK: Mapping[str, Callable[[Metadata], tuple[Step, ...]]] = {
     "chain_sum": _chain_sum,
-    "gcd": _gcd,
     "simple_equations": _simple_equations,
     "spell_backward": _spell_backward,
 }

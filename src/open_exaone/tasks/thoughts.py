@@ -20,10 +20,11 @@ class Step:
 
     work: str  # what leads to the result, such as "47+38="
     result: str  # such as "85"
-    wrong: tuple[str, ...]  # plausible wrong results, such as "84", "86", "75"; empty: the step never slips
+    wrong: tuple[str, ...] = ()  # plausible wrong results, such as "84", "86", "75"; empty: the step never slips
+    label: str = ""  # words before it, such as "pens:"
 
     def __str__(self) -> str:
-        return self.work + self.result
+        return f"{self.label}{self.work}{self.result}"
 
 
 def write_thought(steps: Iterable[Step], rng: random.Random, language: str, slip_rate: float = SLIP_RATE) -> str:
@@ -32,16 +33,21 @@ def write_thought(steps: Iterable[Step], rng: random.Random, language: str, slip
     for step in steps:
         slips = rng.random() < slip_rate and step.wrong
         if slips:
-            lines.append(step.work + rng.choice(step.wrong))
+            lines.append(f"{step.label}{step.work}{rng.choice(step.wrong)}")
         lines.append(f"{CORRECTION[language]}{step}" if slips else str(step))
     return "\n".join(lines)
+
+
+def without_words(steps: Iterable[Step]) -> str:
+    """The steps without their labels: `3*4=12 2*5=10 12+10=22`, whatever is bought."""
+    return " ".join(f"{step.work}{step.result}" for step in steps)
 
 
 def work_out(left: int, operator: str, right: int, label: str = "") -> Step:
     """One operation on integers: `+`, `-`, `*` or a `/` that leaves no rest."""
     result = {"+": left + right, "-": left - right, "*": left * right, "/": left // right if right else 0}[operator]
     assert operator != "/" or result * right == left, f"{left}/{right} leaves a rest"
-    return Step(f"{label}{left}{operator}{right}=", str(result), near_misses(result))
+    return Step(f"{left}{operator}{right}=", str(result), near_misses(result), label)
 
 
 def near_misses(number: int) -> tuple[str, ...]:
@@ -51,11 +57,11 @@ def near_misses(number: int) -> tuple[str, ...]:
 
 
 def running_total(terms: Iterable[int]) -> list[Step]:
-    """Adds the terms one by one."""
+    """Adds the terms one by one; a negative one is taken away."""
     total, *rest = terms
     steps = []
     for term in rest:
-        steps.append(work_out(total, "+", term))
+        steps.append(work_out(total, "+" if term >= 0 else "-", abs(term)))
         total += term
     return steps
 

@@ -1,24 +1,24 @@
-"""People getting on and off a bus: a chain of sums in a story. No worked thought: `chain_sum` and others show how."""
+"""People getting on and off a bus: a chain of sums in a story, which no recipe of ours trains on."""
 
 import random
 
 from open_exaone.tasks.family import Draft, our_family
+from open_exaone.tasks.thoughts import running_total
 
 GET_ON = ("타고", "타면", "탔습니다")  # as "… and", "if …" and in the past
 GET_OFF = ("내리고", "내리면", "내렸습니다")
 
 
-def compose(rng: random.Random, language: str) -> Draft:
-    """A bus with 9 to 30 people and 1 to 4 stops."""
+def compose(rng: random.Random, language: str, harder: bool) -> Draft:
+    """A bus with 9 to 30 people and 2 to 4 stops, harder 5 to 7."""
     aboard = start = rng.randint(9, 30)
     stops = list[int]()
-    for _ in range(rng.randint(1, 4)):
-        stops.append(rng.choice([-1, 1]) * rng.randint(2, min(9, aboard)))
+    for _ in range(rng.randint(*((5, 7) if harder else (2, 4)))):
+        stops.append(rng.choice([-1, 1] if aboard > 10 else [1]) * rng.randint(2, 9))
         aboard += stops[-1]
-        if aboard < 2:
-            break
     question = (_korean if language == "ko" else _english)(rng, start, stops)
-    return Draft(question, str(aboard), "사람 수는" if language == "ko" else "The number of people")
+    subject = "사람 수는" if language == "ko" else "The number of people"
+    return Draft(question, str(aboard), subject, tuple(running_total([start, *stops])))
 
 
 def _english(rng: random.Random, start: int, stops: list[int]) -> str:
@@ -45,4 +45,4 @@ def _korean(rng: random.Random, start: int, stops: list[int]) -> str:
     )
 
 
-FAMILY = our_family("bus_ride", compose, has_thought=False)
+FAMILY = our_family("bus_ride", compose, "unseen")

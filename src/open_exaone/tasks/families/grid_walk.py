@@ -12,10 +12,13 @@ MOVES = {  # name -> (axis, sign)
 }
 
 
-def compose(rng: random.Random, language: str) -> Draft:
-    """Two to four moves of 2 to 9 from a point between (10,10) and (30,30)."""
+def compose(rng: random.Random, language: str, harder: bool) -> Draft:
+    """Two to four moves of 2 to 9 from a point between (10,10) and (30,30); five to seven harder ones."""
     start = [rng.randint(10, 30), rng.randint(10, 30)]
-    walk = [(rng.choice(list(MOVES[language])), rng.randint(2, 9)) for _ in range(rng.randint(2, 4))]
+    walk = [
+        (rng.choice(list(MOVES[language])), rng.randint(2, 9))
+        for _ in range(rng.randint(*((5, 7) if harder else (2, 4))))
+    ]
     place, steps = list(start), list[Step]()
     for name, distance in walk:
         axis, sign = MOVES[language][name]
@@ -24,7 +27,8 @@ def compose(rng: random.Random, language: str) -> Draft:
     korean = language == "ko"
     question = (_korean if korean else _english)(rng, _point(start), walk)
     swapped = _point(place[::-1])
-    steps.append(Step("점:" if korean else "point:", _point(place), (swapped,) * (swapped != _point(place))))
+    wrong = (swapped,) * (swapped != _point(place))
+    steps.append(Step("", _point(place), wrong, "점:" if korean else "point:"))
     return Draft(question, _point(place), "위치는" if korean else "The position", tuple(steps))
 
 

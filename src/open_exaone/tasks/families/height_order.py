@@ -7,24 +7,38 @@ from open_exaone.tasks.family import Draft, our_family
 from open_exaone.tasks.korean import attach
 from open_exaone.tasks.thoughts import Step
 
-NAMES = {"en": ("Ann", "Bob", "Cat", "Dan", "Eve", "Sam"), "ko": ("민수", "유나", "하늘", "서준", "지우", "도윤")}
+NAMES = {
+    "en": (
+        *("Ann", "Bob", "Cat", "Dan", "Eve", "Fay", "Gus", "Hal", "Ida", "Jan", "Kim", "Lea"),
+        *("Max", "Ned", "Oli", "Pam", "Ray", "Sam", "Tom", "Una", "Val", "Wes", "Zoe", "Ben"),
+    ),
+    "ko": (
+        *("민수", "유나", "하늘", "서준", "지우", "도윤", "예준", "시우", "하준", "지호", "준서", "수아"),
+        *("지아", "서연", "민지", "은우", "다은", "채원", "소율", "태오", "연우", "나은", "현우", "보라"),
+    ),
+}
 ORDINALS = {"en": ("", "second ", "third "), "ko": ("가장", "두 번째로", "세 번째로")}
 
 
-def compose(rng: random.Random, language: str) -> Draft:
-    """Three or four people, asked for the tallest, second or third."""
-    people = rng.sample(NAMES[language], rng.randint(3, 4))
+def compose(rng: random.Random, language: str, harder: bool) -> Draft:
+    """Three or four people, harder five or six, asked for the tallest, second or third."""
+    people = rng.sample(NAMES[language], rng.randint(*((5, 6) if harder else (3, 4))))
     rank = rng.randrange(3)
     pairs = list(pairwise(people))
     rng.shuffle(pairs)
-    steps = [_chain(people[:length]) for length in range(2, len(people) + 1)]
+    steps = [*map(_fact, pairs), _row(people)]
     steps.append(Step(f"{rank + 1}:", people[rank], tuple(name for name in people if name != people[rank])))
     if language == "ko":
         return Draft(_korean(rng, pairs, rank), people[rank], "그 사람은", tuple(steps))
     return Draft(_english(rng, pairs, rank), people[rank], "The person", tuple(steps))
 
 
-def _chain(people: list[str]) -> Step:
+def _fact(pair: tuple[str, str]) -> Step:
+    """`Ann>Bob`, the taller one first; goes wrong by the other way round."""
+    return Step("", ">".join(pair), (">".join(pair[::-1]),))
+
+
+def _row(people: list[str]) -> Step:
     """`Ann>Bob>Cat`; goes wrong by swapping the last two."""
     return Step("", ">".join(people), (">".join([*people[:-2], people[-1], people[-2]]),))
 

@@ -14,11 +14,11 @@ KOREAN = {"+": ("을/를", "더하"), "-": ("을/를", "빼"), "*": ("을/를", 
 Operation = tuple[str, int]
 
 
-def compose(rng: random.Random, language: str) -> Draft:
-    """A number of 2 to 12 and one to three operations, its values between 2 and 60 on the way."""
-    value = secret = rng.randint(2, 12)
+def compose(rng: random.Random, language: str, harder: bool) -> Draft:
+    """A number of 2 to 30 and two or three operations, harder four to six, its values between 2 and 60 on the way."""
+    value = secret = rng.randint(2, 30)
     operations = list[Operation]()
-    for _ in range(rng.randint(1, 3)):
+    for _ in range(rng.randint(*((4, 6) if harder else (2, 3)))):
         operations.append(_operation(rng, value))
         value = _apply(value, *operations[-1])
     korean = language == "ko"

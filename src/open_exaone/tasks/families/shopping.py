@@ -7,33 +7,45 @@ from open_exaone.tasks.korean import attach
 from open_exaone.tasks.thoughts import Step, running_total, work_out
 
 NAMES = {"en": ("Tom", "Mia", "Ben"), "ko": ("민수", "유나", "하늘")}
-THINGS = {"en": ("pen", "cup", "apple", "book"), "ko": ("연필", "컵", "사과", "책")}
-COUNTERS = {"연필": "자루", "컵": "개", "사과": "개", "책": "권"}  # Korean counts each thing in its own unit
+THINGS = {"en": ("pen", "cup", "apple", "book", "egg"), "ko": ("연필", "컵", "사과", "책", "달걀")}
+COUNTERS = {
+    "연필": "자루",
+    "컵": "개",
+    "사과": "개",
+    "책": "권",
+    "달걀": "개",
+}  # Korean counts each thing in its own unit
 CHANGE_SHARE = 0.3  # how often the question asks for the change instead of the total
-BANKNOTES = (20, 50, 100)
+BANKNOTES = (20, 50, 100, 200, 500)
 
 Purchase = tuple[str, int, int]  # thing, number, price of one
 
 
-def compose(rng: random.Random, language: str) -> Draft:
-    """One or two things, 2 to 5 of each, at 2 to 9 dollars or won."""
-    things = rng.sample(THINGS[language], rng.choice([1, 2, 2]))
-    bought = [(thing, rng.randint(2, 5), rng.randint(2, 9)) for thing in things]
+def compose(rng: random.Random, language: str, harder: bool) -> Draft:
+    """One or two things, harder three or four, 2 to 9 of each, at 2 to 12 dollars or won."""
+    bought = purchases(rng, language, rng.choice([3, 4] if harder else [1, 2, 2]))
     costs = [number * price for _, number, price in bought]
     total = sum(costs)
     paid = next(note for note in BANKNOTES if note > total) if rng.random() < CHANGE_SHARE else None
     korean = language == "ko"
     question = (_korean if korean else _english)(rng, bought, paid)
-    steps = [*(_cost(purchase, korean) for purchase in bought), *running_total(costs)]
+    steps = [*work_out_costs(bought, korean), *running_total(costs)]
     if paid is None:
         return Draft(question, str(total), "합계는" if korean else "The total", tuple(steps))
     steps.append(work_out(paid, "-", total))
     return Draft(question, str(paid - total), "거스름돈은" if korean else "The change", tuple(steps))
 
 
-def _cost(purchase: Purchase, korean: bool) -> Step:
-    thing, number, price = purchase
-    return work_out(number, "*", price, label=f"{thing}:" if korean else f"{thing}s:")
+def purchases(rng: random.Random, language: str, num_things: int) -> list[Purchase]:
+    """Different things, some of each."""
+    return [(thing, rng.randint(2, 9), rng.randint(2, 12)) for thing in rng.sample(THINGS[language], num_things)]
+
+
+def work_out_costs(bought: list[Purchase], korean: bool) -> list[Step]:
+    """What each thing costs: `pens:3*4=12`."""
+    return [
+        work_out(number, "*", price, label=f"{thing}:" if korean else f"{thing}s:") for thing, number, price in bought
+    ]
 
 
 def _english(rng: random.Random, bought: list[Purchase], paid: int | None) -> str:
