@@ -57,7 +57,10 @@ def render_batch(
     texts = [example.content.text for example in examples if isinstance(example.content, Text)]
     encoded = iter(tokenizer.encode_batch(texts)) if texts else iter(())
     begin, end = (tokenizer.text_begin_ids, tokenizer.end_id) if texts else ([], 0)
-    dialogues = [_dialogues(example, kind, source, turns) for example in examples]
+    dialogues = [
+        [dialogue._replace(corrections=source.corrections) for dialogue in _dialogues(example, kind, source, turns)]
+        for example in examples
+    ]
     found = _render(dialogues, tokenizer)
     results: list[list[Rendered] | Refused] = []
     for example, asked, made in zip(examples, dialogues, found, strict=True):

@@ -15,6 +15,7 @@ from open_exaone.data.examples import open_examples
 from open_exaone.data.rows import Example
 from open_exaone.pipeline.config import Dataset, Recipe
 from open_exaone.tasks.generated import GeneratedSource, draw_problems
+from open_exaone.tasks.thoughts import CORRECTION
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
 
@@ -50,7 +51,10 @@ def _as_files(recipe: Recipe, folder: Path, name: str, dataset: Dataset) -> Data
 
 def _as_rows(source: GeneratedSource, file: Path) -> SourceConfig:
     code = (file_of(source.problems),) if source.problems and is_own(source.problems) else ()
-    rows = SourceConfig(path=file.name, format="problems", mode=source.mode, share=source.share, code=code)
+    corrections = tuple(CORRECTION.values()) if source.families else ()
+    rows = SourceConfig(
+        path=file.name, format="problems", mode=source.mode, share=source.share, code=code, corrections=corrections
+    )
     return rows.within(file.parent)
 
 

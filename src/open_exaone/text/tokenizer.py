@@ -14,7 +14,18 @@ from open_exaone.base.files import write_atomically, write_json, write_text
 from open_exaone.base.records import Reply
 from open_exaone.text import exaone4
 from open_exaone.text.bpe import trained_backend
-from open_exaone.text.chat import END, THINK_CLOSE, THINK_OPEN, ChatFormat, Dialogue, Message, Segment, Tool, last_reply
+from open_exaone.text.chat import (
+    END,
+    THINK_CLOSE,
+    THINK_OPEN,
+    ChatFormat,
+    Dialogue,
+    Message,
+    Segment,
+    Tool,
+    last_reply,
+    without_corrected_lines,
+)
 from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, without_markers
 from open_exaone.text.formats import NATIVE, check_name, choose_format
 from open_exaone.text.split import ReplySplitter
@@ -301,7 +312,12 @@ class Tokenizer:
             CheckpointError: as `render`.
         """
         rendered = self.chat_format.render_all(dialogues)
-        encoded = iter(self._encode_segments([segments for segments in rendered if isinstance(segments, list)]))
+        texts = [
+            without_corrected_lines(segments, dialogue.corrections)
+            for dialogue, segments in zip(dialogues, rendered, strict=True)
+            if isinstance(segments, list)
+        ]
+        encoded = iter(self._encode_segments(texts))
         return [next(encoded) if isinstance(each, list) else each for each in rendered]
 
     def split(self, reply: str | Sequence[int], *, thinking: bool) -> Reply:
