@@ -52,13 +52,14 @@ def chat(model: Model, /, *, args: ChatArguments = ChatArguments()) -> int:
 
 
 def _solved_problems(source: Path, folder: Path) -> list[Problem]:
-    """Test problems that the model answered right greedily, one task after the other; none without a run."""
+    """Problems that the model answered right greedily, one family after the other; none without a run."""
     from open_exaone.pipeline.folder import RunFolder, is_run
     from open_exaone.pipeline.report import greedy_rows
 
     measured = folder.parent / "eval"
     evaluation = RunFolder(source).recipe().evaluation if is_run(source) else None
-    if evaluation is None or evaluation.data is None or not (measured / "samples.jsonl").is_file():
+    if evaluation is None or not evaluation.names or not (measured / "samples.jsonl").is_file():
         return []
-    solved = {row["problem"] for row in greedy_rows(measured) if row["verdict"] == "correct"}
-    return [problem for problem in RunFolder(source).problems(evaluation.data) if problem.id in solved]
+    name = evaluation.names[0]
+    solved = {row["problem"] for row in greedy_rows(measured, name) if row["verdict"] == "correct"}
+    return [problem for problem in RunFolder(source).problems(name) if problem.id in solved]

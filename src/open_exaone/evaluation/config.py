@@ -1,13 +1,18 @@
 """How a recipe measures the model that each of its stages leaves."""
 
 from dataclasses import fields
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from open_exaone.base.config import word_or_list
 from open_exaone.base.records import Sampling
 from open_exaone.rollout.config import SamplingConfig
 
+Names = Annotated[
+    Annotated[str, Tag("<word>")] | Annotated[tuple[str, ...], Tag("<list>"), Field(min_length=1)],
+    Discriminator(word_or_list),
+]
 # On data of a recipe (EXAONE Deep: temperature 0.6, top-p 0.95). The seed is fixed, so that every stage and every seed
 # of training meets the same draws.
 OWN_SAMPLING: dict[str, Any] = {"num_samples": 4, "temperature": 0.6, "top_p": 0.95, "seed": 20250316}
@@ -19,8 +24,11 @@ class EvaluationConfig(SamplingConfig):
     Of a suite, what is left out or at its default is as the suite has it.
     """
 
-    data: str | None = None
-    """Measure on problems of the recipe: `[data.NAME]`."""
+    data: Names | None = None
+    """Measure on problems of the recipe, `[data.NAME]`: one name, or several, such as ["test", "harder"], of which the
+    first one's score is the run's."""
+    shown: str | None = None
+    """The one of `data` of which some problems are shown, as each stage answers them; the first if left out."""
     suite: str | None = None
     """Instead of `data`: a suite or a benchmark, several joined by commas, or a .toml or .jsonl file, as
     `exaone eval --suite` takes it; the report has each benchmark's score."""
@@ -49,9 +57,18 @@ class EvaluationConfig(SamplingConfig):
     def _check(self) -> Self:
         if (self.data is None) == (self.suite is None):
             raise ValueError('give either data, such as data = "test", or suite, such as suite = "math_500"')
+        if self.shown is not None and self.shown not in self.names:
+            raise ValueError(f"shown = {self.shown!r}: must be one of data, so that it is measured")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("data: names one twice")
         if self.rows and self.suite is None:
             raise ValueError("rows: says where a suite's benchmarks are: leave it out, or give a suite")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the data that are measured on; none for a suite."""
+        return (self.data,) if isinstance(self.data, str) else self.data or ()
 
     @property
     def sampling(self) -> dict[str, Any]:

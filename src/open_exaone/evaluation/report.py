@@ -91,6 +91,10 @@ class Part(Record):
     """The mean over them of the share of their samples that is correct."""
     ci95: Interval
     """Its interval."""
+    constant: Share
+    """What always giving the commonest gold answer would score."""
+    commonest: Share
+    """The share of their samples that give the answer that these samples give most often."""
 
 
 class Elective(Record):

@@ -108,8 +108,8 @@ def score_task(
         missing=names_of_missing(flat),
         notes=tuple(notes_on_replies(flat)),
         stops=dict(sorted(Counter(sample.generation.stop.value for sample in flat).items())),
-        per_task=_parts([problem.task for problem in task.problems], means),
-        per_language=_parts([problem.language for problem in task.problems], means),
+        per_task=_parts([problem.task for problem in task.problems], task.problems, verdicts, means),
+        per_language=_parts([problem.language for problem in task.problems], task.problems, verdicts, means),
         csat=_csat(task, means),
     )
 
@@ -197,12 +197,29 @@ def _score(means: Sequence[float]) -> dict[str, Any]:
     return {"num_problems": len(means), "pass_at_1": fmean(means), "ci95": question_interval(means)}
 
 
-def _parts(names: Sequence[str], means: Sequence[float]) -> dict[str, Part]:
-    """Name -> the score of its problems."""
-    groups: dict[str, list[float]] = {}
-    for name, mean in zip(names, means, strict=True):
-        groups.setdefault(name, []).append(mean)
-    return {name: Part(**_score(groups[name])) for name in sorted(groups)}
+def _parts(
+    names: Sequence[str], problems: Sequence[Problem], verdicts: Sequence[Sequence[Verdict]], means: Sequence[float]
+) -> dict[str, Part]:
+    """Name -> the score of its problems, beside what a constant answer would score and how much one answer prevails."""
+    groups: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        groups.setdefault(name, []).append(place)
+    return {
+        name: Part(
+            **_score([means[place] for place in places]),
+            constant=_prevailing(problems[place].answer for place in places),
+            commonest=_prevailing(verdict.extracted for place in places for verdict in verdicts[place]),
+        )
+        for name, places in sorted(groups.items())
+    }
+
+
+def _prevailing(answers: Iterable[str | None]) -> float:
+    """The share of the commonest answer; none at all is no answer."""
+    counts = Counter(answers)
+    total = counts.total()
+    del counts[None]
+    return max(counts.values(), default=0) / total
 
 
 def _num_samples(samples: Sequence[Sequence[object]]) -> int:

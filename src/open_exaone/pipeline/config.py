@@ -179,8 +179,8 @@ def _check_data(recipe: Recipe) -> None:
         for stage in recipe.stages
         if isinstance(stage, SupervisedStage) and stage.validation is not None
     ]
-    if recipe.evaluation is not None and recipe.evaluation.data is not None:
-        readers.append(("evaluation.data", recipe.evaluation.data))
+    if recipe.evaluation is not None:
+        readers += [("evaluation.data", name) for name in recipe.evaluation.names]
     for reader, name in readers:
         if name not in recipe.data:
             raise ValueError(

@@ -198,9 +198,14 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     recipe = run.recipe()
     folder, thinking = find_model(run.path, choices.stage)
     config = recipe.evaluation or EvaluationConfig(data=suite or next(iter(recipe.data)))
-    name = suite or config.data
-    assert name is not None  # `_with_suite` has taken a run's suite
-    place: dict[str, Any] = {"data": name, "suite": None, "rows": {}, "limit": config.limit if suite is None else None}
+    name = suite or config.names[0]  # `_with_suite` has taken a run's suite
+    place: dict[str, Any] = {
+        "data": name,
+        "shown": None,
+        "suite": None,
+        "rows": {},
+        "limit": config.limit if suite is None else None,
+    }
     config = validate(EvaluationConfig, config.model_dump() | place | choices.given(), "evaluation")
     is_file = name.endswith(".jsonl") or is_own(name)
     problems = own_problems(name, settings) if is_file else run.problems(name)

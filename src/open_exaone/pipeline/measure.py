@@ -59,12 +59,12 @@ def thinks_after(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:
 
 
 def stage_report(entries: Sequence[Entry], *, is_suite: bool) -> dict[str, Any]:
-    """A stage's `eval/report.json`: of problems, the samples and the greedy replies; of a suite, each task."""
-    if not is_suite:
-        samples, greedy = entries
-        return stage_entry(samples, greedy)
-    rows = [stage_entry(entry) for entry in entries]
-    return {**rows[0], "tasks": rows}
+    """A stage's `eval/report.json`: of each data, the samples and the greedy replies; of a suite, each task."""
+    if is_suite:
+        rows = [stage_entry(entry) for entry in entries]
+    else:
+        rows = [stage_entry(*pair) for pair in zip(entries[::2], entries[1::2], strict=True)]
+    return {**rows[0], "tasks": rows} if is_suite or len(rows) > 1 else rows[0]
 
 
 def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:

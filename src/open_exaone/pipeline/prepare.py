@@ -262,7 +262,11 @@ def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
     )
     assert config is not None  # the caller has looked
     if config.data is not None:
-        return own_tasks(run.evaluation_problems, config, config.data, context=context, thinking=thinking)
+        return [
+            task
+            for name, problems in run.evaluation_problems.items()
+            for task in own_tasks(problems, config, name, context=context, thinking=thinking)
+        ]
     return plan(
         load_suite(str(config.suite)),
         rows=config.rows,

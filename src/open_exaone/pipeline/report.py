@@ -1,6 +1,7 @@
 """report.json: what a run measured, in one file."""
 
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -90,40 +91,68 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
 
 
 def _showcase(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
-    """The same three problems after every stage; none where nothing is measured on the recipe's own data."""
-    by_stage = [stage_showcase(folder, recipe, index) for index in range(len(recipe.stages))]
-    return [
-        {"problem": items[0]["problem"], "replies": [reply for item in items for reply in item["replies"]]}
-        for items in zip(*by_stage, strict=True)
-    ]
+    """The same few problems after every stage; none where nothing is measured on the recipe's own data."""
+    stages = range(len(recipe.stages))
+    if not (problems := _shown_problems(folder, recipe)):
+        return []
+    replies = [_greedy_replies(folder, recipe, index) for index in stages]
+    chosen = choose_showcase(problems, replies[0] if len(replies) > 1 else {}, replies[-1])
+    return [_shown(problem, [reply[problem.id] for reply in replies]) for problem in chosen]
 
 
 def stage_showcase(folder: RunFolder, recipe: Recipe, index: int) -> list[dict[str, Any]]:
-    """What the model replies to the three showcase problems after one stage, greedily."""
-    stage, evaluation = recipe.stages[index], recipe.evaluation
-    if evaluation is None or evaluation.data is None:
+    """What the model replies to a few problems after one stage, greedily: what it learned, and what it still fails."""
+    if not (problems := _shown_problems(folder, recipe)):
         return []
-    rows = greedy_rows(folder.stage(index, stage.name) / "eval")
-    replies = {row["problem"]: {key: row[key] for key in ("thought", "answer", "verdict", "why")} for row in rows}
-    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(folder, recipe, stage) else "non-reasoning"}
+    replies, start = _greedy_replies(folder, recipe, index), recipe.start_of(recipe.stages[index])
+    before = _greedy_replies(folder, recipe, recipe.stages.index(start)) if start else {}
+    return [_shown(problem, [replies[problem.id]]) for problem in choose_showcase(problems, before, replies)]
+
+
+def choose_showcase(
+    problems: list[Problem], before: Mapping[str, dict[str, Any]], after: Mapping[str, dict[str, Any]]
+) -> list[Problem]:
+    """The first problems that were learned (right after, not before), in English, in Korean and of a family without
+    worked thoughts; and the first that still fails. Where nothing was learned, one that is right after.
+
+    Args:
+        before, after: greedy replies with their `verdict`, by the problem's id; of `before`, there may be none.
+    """
+    right = [problem for problem in problems if after[problem.id]["verdict"] == "correct"]
+    learned = [problem for problem in right if before.get(problem.id, {}).get("verdict") != "correct"]
+    kinds = (
+        lambda problem: problem.thought and problem.language == "en",
+        lambda problem: problem.thought and problem.language == "ko",
+        lambda problem: not problem.thought,
+    )
+    found = [next(filter(kind, learned), None) or next(filter(kind, right), None) for kind in kinds]
+    found.append(next((problem for problem in problems if after[problem.id]["verdict"] != "correct"), None))
+    return [problem for problem in found if problem]
+
+
+def _shown_problems(folder: RunFolder, recipe: Recipe) -> list[Problem]:
+    evaluation = recipe.evaluation
+    if evaluation is None or not evaluation.names:
+        return []
+    return folder.problems(evaluation.shown or evaluation.names[0], evaluation.limit)
+
+
+def _shown(problem: Problem, replies: list[dict[str, Any]]) -> dict[str, Any]:
     fields = ("id", "task", "language", "question", "answer")
-    return [
-        {
-            "problem": {field: getattr(problem, field) for field in fields},
-            "replies": [{**spoken, **replies[problem.id]}],
-        }
-        for problem in choose_showcase(folder.problems(evaluation.data, evaluation.limit))
-    ]
+    return {"problem": {field: getattr(problem, field) for field in fields}, "replies": replies}
 
 
-def greedy_rows(folder: Path) -> list[dict[str, Any]]:
-    """A stage's greedy replies, as lines of its samples.jsonl."""
-    return [row for _, row in iterate_jsonl(folder / "samples.jsonl") if row["task"].endswith(GREEDY)]
+def _greedy_replies(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, dict[str, Any]]:
+    """What the model that a stage left replied to the problems that are shown, by their ids."""
+    stage, evaluation = recipe.stages[index], recipe.evaluation
+    assert evaluation is not None  # the caller has looked
+    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(folder, recipe, stage) else "non-reasoning"}
+    rows = greedy_rows(folder.stage(index, stage.name) / "eval", evaluation.shown or evaluation.names[0])
+    return {
+        row["problem"]: {**spoken, **{key: row[key] for key in ("thought", "answer", "verdict", "why")}} for row in rows
+    }
 
 
-def choose_showcase(problems: list[Problem]) -> list[Problem]:
-    """Three problems to follow: the first English one, the first Korean one, the first without worked thoughts."""
-    english = [problem for problem in problems if problem.language == "en" and problem.thought]
-    korean = [problem for problem in problems if problem.language == "ko" and problem.thought]
-    unworked = [problem for problem in problems if not problem.thought]
-    return [kind[0] for kind in (english, korean, unworked) if kind]
+def greedy_rows(folder: Path, data: str) -> list[dict[str, Any]]:
+    """A stage's greedy replies to the problems of one of the run's data, as lines of its samples.jsonl."""
+    return [row for _, row in iterate_jsonl(folder / "samples.jsonl") if row["task"] == data + GREEDY]

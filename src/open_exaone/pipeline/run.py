@@ -110,8 +110,8 @@ def _prepared(
         write_json(folder.prepared_file, before)
     if before["evaluation"] != questions and recipe.evaluation is not None:
         raise DataError(
-            f"data.{recipe.evaluation.data}: the problems that every stage is measured on have changed since this run "
-            "began: put them back, or choose another folder with --out"
+            f"evaluation.data = {', '.join(recipe.evaluation.names)}: the problems that every stage is measured on have "
+            "changed since this run began: put them back, or choose another folder with --out"
         )
     on_event({"plan": [_planned(run, stage, *before["epochs"][stage.name]) for stage in recipe.stages]})
     return run, prepared
@@ -145,7 +145,7 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
 
 def _evaluation_tokens(run: Run) -> float:
     """About how many tokens one measurement on the recipe's own data samples; 0 for a suite."""
-    evaluation, num_problems = run.recipe.evaluation, len(run.evaluation_problems)
+    evaluation, num_problems = run.recipe.evaluation, sum(map(len, run.evaluation_problems.values()))
     if evaluation is None:
         return 0.0
     num_samples = (evaluation.num_samples or OWN_SAMPLING["num_samples"]) + 1  # and a greedy one

@@ -63,16 +63,18 @@ class Run:
         self.on_event({"message": text})
 
     @cached_property
-    def evaluation_problems(self) -> list[Problem]:
-        """The problems that every stage's model is measured on; none for a suite."""
-        evaluation, dropped = self.recipe.evaluation, list[RowError]()
-        if evaluation is None or evaluation.data is None:
-            return []
-        problems = read_problems(self.data[evaluation.data], evaluation.data, evaluation.limit, dropped.append)
+    def evaluation_problems(self) -> dict[str, list[Problem]]:
+        """The problems that every stage's model is measured on, by the name of their data; none for a suite."""
+        evaluation = self.recipe.evaluation
+        return {name: self._measured(name, evaluation.limit) for name in evaluation.names} if evaluation else {}
+
+    def _measured(self, name: str, limit: int | None) -> list[Problem]:
+        dropped = list[RowError]()
+        problems = read_problems(self.data[name], name, limit, dropped.append)
         if not problems:
-            raise DataError(f"data.{evaluation.data}: has no problem to measure on")
+            raise DataError(f"data.{name}: has no problem to measure on")
         if dropped:
-            self.message(f"data.{evaluation.data}: {count(len(dropped), 'row')} left out; the first: {dropped[0]}")
+            self.message(f"data.{name}: {count(len(dropped), 'row')} left out; the first: {dropped[0]}")
         return problems
 
 
@@ -206,17 +208,17 @@ def _check_chat_format(run: Run) -> None:
 def _check_evaluation(run: Run) -> None:
     """Finds a verifier that is unknown, or a prompt that leaves its reply too little of the context, before anything is
     trained."""
-    evaluation, problems = run.recipe.evaluation, run.evaluation_problems
-    if evaluation is None or not problems:
-        return
-    try:
-        check_verifiers(run.data[str(evaluation.data)])
-    except ConfigError as error:
-        raise ConfigError(f"data.{evaluation.data}: {error}") from error
-    context, limit = run.shape.max_positions, evaluation.reply_limit(run.shape.max_positions)
-    lengths = list(map(len, prompt_ids(problems, run.tokenizer, thinking=True)))
-    if max(lengths) + limit > context:
-        raise PromptTooLongError(
-            f"data.{evaluation.data} has a prompt of {max(lengths)} tokens; with evaluation.max_new_tokens = {limit} "
-            f"that exceeds the model's context of {context} (max_positions): lower the one or raise the other"
-        )
+    evaluation, context = run.recipe.evaluation, run.shape.max_positions
+    for name, problems in run.evaluation_problems.items():
+        assert evaluation is not None  # it names them
+        try:
+            check_verifiers(run.data[name])
+        except ConfigError as error:
+            raise ConfigError(f"data.{name}: {error}") from error
+        limit = evaluation.reply_limit(context)
+        longest = max(map(len, prompt_ids(problems, run.tokenizer, thinking=True)))
+        if longest + limit > context:
+            raise PromptTooLongError(
+                f"data.{name} has a prompt of {longest} tokens; with evaluation.max_new_tokens = {limit} "
+                f"that exceeds the model's context of {context} (max_positions): lower the one or raise the other"
+            )

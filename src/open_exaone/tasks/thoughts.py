@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SLIP_RATE = 0.08  # the share of steps that are first written wrong
+SLIP_RATE = 0.2  # the share of steps that are first written wrong
 
 CORRECTION = {"en": "Wait, ", "ko": "잠깐, "}
 
