@@ -110,8 +110,8 @@ def _prepared(
         write_json(folder.prepared_file, before)
     if before["evaluation"] != questions and recipe.evaluation is not None:
         raise DataError(
-            f"evaluation.data = {', '.join(recipe.evaluation.names)}: the problems that every stage is measured on have "
-            "changed since this run began: put them back, or choose another folder with --out"
+            f"evaluation.data = {', '.join(recipe.evaluation.names)}: the problems that every stage is measured on "
+            "have changed since this run began: put them back, or choose another folder with --out"
         )
     on_event({"plan": [_planned(run, stage, *before["epochs"][stage.name]) for stage in recipe.stages]})
     return run, prepared
