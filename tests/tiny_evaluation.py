@@ -90,7 +90,9 @@ def _entry(name: str, place: int) -> dict[str, Any]:
         "missing": [],
         "notes": [],
         "stops": {"end": 230, "length": 10},
-        "per_task": {"algebra": {"num_problems": 20, "pass_at_1": score, "ci95": [0.1, 0.6]}},
+        "per_task": {
+            "algebra": {"num_problems": 20, "pass_at_1": score, "ci95": [0.1, 0.6], "constant": 0.1, "commonest": 0.2}
+        },
         "per_language": {},
         "csat": None,
         "published": [],
@@ -117,7 +119,13 @@ def _entry(name: str, place: int) -> dict[str, Any]:
             }
             for model, metric, percent, difference, within in rows
         ]
-        entry["per_task"]["geometry"] = {"num_problems": 10, "pass_at_1": 0.31, "ci95": [0.2, 0.5]}
+        entry["per_task"]["geometry"] = {
+            "num_problems": 10,
+            "pass_at_1": 0.31,
+            "ci95": [0.2, 0.5],
+            "constant": 0.1,
+            "commonest": 0.3,
+        }
     if name.startswith("csat"):
         elective = {"points": 62.5, "accuracy": 0.61}
         entry["csat"] = {"electives": {"calculus": elective}, "mean_points": 62.5, "mean_accuracy": 0.61}

@@ -30,7 +30,7 @@ from open_exaone.rollout.config import VllmEngine
 from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.rollout.providers.vllm import VllmProvider
 
-DRAWN = "{ families = 'all', num_problems = 1 }"
+DRAWN = "{ families = 'worked', num_problems = 1 }"
 FLOAT32 = Machine(device="cpu", dtype="float32")
 RECIPE = """
 name = "mine"
@@ -304,7 +304,9 @@ def test_bad_rows_of_the_evaluation_are_dropped_where_the_recipe_asks_and_rows_b
     opened = open_run(
         recipe(place, "data.test.bad_rows='drop'"), RunFolder(place / "out"), FLOAT32, lambda e: messages.append(str(e))
     )
-    assert [problem.question for problem in opened.evaluation_problems] == [question(n) for n in range(300, 304)]
+    assert [problem.question for problem in opened.evaluation_problems["test"]] == [
+        question(n) for n in range(300, 304)
+    ]
     assert any("data.test: 1 row left out; the first: " in message for message in messages)
     assert opened.evaluation_problems is opened.evaluation_problems
     with pytest.raises(DataError, match=r"data\.test: .*test\.jsonl: line 2: .*answer"):
@@ -447,6 +449,10 @@ def test_every_benchmark_of_a_suite_is_reported_and_held_against_the_prompts_of_
             "data.chat.sources=[{families=5, num_problems=1}]",
             "data.chat.sources.0.families = 5: should be a valid array",
         ),
+        (
+            "evaluation.shown='chat'",
+            "evaluation.shown = 'chat': must be one of evaluation.data (test)",
+        ),
         ("stage={}", "docs/training.md, “From older files”"),
         ("sft.optimizer.kind='muon'", "sft.optimizer.matrix_learning_rate: is missing"),
     ],
@@ -522,7 +528,9 @@ def test_changed_evaluation_data_and_a_missing_engine_are_found_before_a_stage_g
         run(place, "out", on_event=cut_at_first_step)
     rows = (place / "test.jsonl").read_text()
     (place / "test.jsonl").write_text(rows.replace("How much", "Say how much"))
-    with pytest.raises(DataError, match="data.test: the problems that every stage is measured on have changed"):
+    with pytest.raises(
+        DataError, match="evaluation.data = test: the problems that every stage is measured on have changed"
+    ):
         run(place, "out")
     (place / "test.jsonl").write_text(rows)
     with pytest.raises(ConfigError, match="vLLM is not installed"):

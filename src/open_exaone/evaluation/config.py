@@ -57,8 +57,6 @@ class EvaluationConfig(SamplingConfig):
     def _check(self) -> Self:
         if (self.data is None) == (self.suite is None):
             raise ValueError('give either data, such as data = "test", or suite, such as suite = "math_500"')
-        if self.shown is not None and self.shown not in self.names:
-            raise ValueError(f"shown = {self.shown!r}: must be one of data, so that it is measured")
         if len(set(self.names)) < len(self.names):
             raise ValueError("data: names one twice")
         if self.rows and self.suite is None:

@@ -186,6 +186,11 @@ def _check_data(recipe: Recipe) -> None:
             raise ValueError(
                 f"{reader} = {name!r}: no such data{did_you_mean(name, recipe.data)} There are {', '.join(recipe.data)}"
             )
+    shown = recipe.evaluation.shown if recipe.evaluation else None
+    if recipe.evaluation and shown is not None and shown not in recipe.evaluation.names:
+        raise ValueError(
+            f"evaluation.shown = {shown!r}: must be one of evaluation.data ({', '.join(recipe.evaluation.names)})"
+        )
 
 
 def _check_judge(recipe: Recipe) -> None:
