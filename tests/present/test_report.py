@@ -86,7 +86,7 @@ def test_long_thoughts_are_folded_and_plots_are_described_in_words(html: str, re
     page = Page(html)
     thoughts = [r for item in report["showcase"] for r in item["replies"] if r["thought"].strip()]
     assert html.count("<summary>thought") == len(thoughts)
-    assert html.count("<details open>") == sum(len(reply["thought"]) < 400 for reply in thoughts) < len(thoughts)
+    assert html.count("<details open>") == sum(len(reply["thought"]) < 400 for reply in thoughts) > 0
     labels = [value for name, value in page.attributes if name == "aria-label"]
     assert "pass@1 by stage" in labels[0]
     assert "prefer 54.4% (51.7–57.1)" in labels[0]
