@@ -40,7 +40,7 @@ def rollouts(tokenizer: Tokenizer, problem: Problem, replies: list[str], **judgi
     provider = MadeUp(lambda request: replies[request.index])
     provider.tokenizer = tokenizer
     groups = sample([problem], provider, Sampling(50, num_samples=len(replies)), thinking=False)
-    [group] = judge_groups(groups, Judging(**judging), max_tokens=50, thinking=False)
+    [group] = judge_groups(groups, Judging(**judging), max_tokens=50)
     return group.rollouts
 
 
@@ -86,9 +86,9 @@ def test_what_was_judged_before_an_error_is_saved(monkeypatch) -> None:
     monkeypatch.setattr(judging_module.os, "cpu_count", lambda: 1)  # in turn
     broken = Problem("mcq/7", "mcq", "en", "Which?", "K", "choice", metadata={"options": ["Rome", "Paris"]})
     rollout = Rollout(RIGHT, judge_outage.UNJUDGED, None)
-    groups, saved = [RolloutGroup(problem, (1,), (rollout,)) for problem in (PROBLEM, broken, PROBLEM)], []
+    groups, saved = [RolloutGroup(problem, (1,), False, (rollout,)) for problem in (PROBLEM, broken, PROBLEM)], []
     with pytest.raises(DataError, match="problem mcq/7: "):
-        judge_groups(groups, Judging(), max_tokens=9, thinking=False, save=saved.append)
+        judge_groups(groups, Judging(), max_tokens=9, save=saved.append)
     [[first, *others]] = saved
     assert (first.rollouts[0].verdict.status, first.rollouts[0].reward) == (VerdictStatus.CORRECT, 1.0)
     assert others == groups[1:]

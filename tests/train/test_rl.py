@@ -209,7 +209,7 @@ def group(*statuses, rewards=None):
         generation = Generation(Reply("", ""), StopReason.END, 3, 2, 0, (5, 6), (-1.0, -3.0), 0)
         terms = {"correct": Missing("It failed.") if reward is None else reward}
         rollouts.append(Rollout(generation, Verdict(status, None, "."), reward, terms))
-    return RolloutGroup(PROBLEM, (1, 2, 3), tuple(rollouts))
+    return RolloutGroup(PROBLEM, (1, 2, 3), True, tuple(rollouts))
 
 
 def test_what_failed_is_masked_and_what_the_reply_caused_is_rewarded():
