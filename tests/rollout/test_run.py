@@ -1,5 +1,7 @@
 """From problems to judged samples."""
 
+from dataclasses import replace
+
 import pytest
 
 import mock_endpoint as module
@@ -92,6 +94,16 @@ def test_what_was_judged_before_an_error_is_saved(monkeypatch) -> None:
     [[first, *others]] = saved
     assert (first.rollouts[0].verdict.status, first.rollouts[0].reward) == (VerdictStatus.CORRECT, 1.0)
     assert others == groups[1:]
+
+
+def test_a_thought_is_asked_for_in_reasoning_mode_alone() -> None:
+    """By the reward term "format"; the verdict is on the answer, whatever the mode."""
+    thought = replace(RIGHT, reply=Reply("So.", RIGHT.reply.answer))
+    rollouts = tuple(Rollout(generation, judge_outage.UNJUDGED, None) for generation in (RIGHT, thought))
+    groups = [RolloutGroup(PROBLEM, (1,), thinking, rollouts) for thinking in (False, True)]
+    found = judge_groups(groups, Judging(weights={"correct": 0.0, "format": 1.0}), max_tokens=9)
+    assert [[rollout.reward for rollout in group.rollouts] for group in found] == [[1.0, 0.0], [0.0, 1.0]]
+    assert all(rollout.verdict.correct for group in found for rollout in group.rollouts)
 
 
 def test_limits_reach_the_verifier(tokenizer, tmp_path) -> None:
