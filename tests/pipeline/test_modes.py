@@ -187,6 +187,23 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(stage, step, place, whole, 
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_model_is_measured_in_the_mode_in_which_most_problems_are_asked(place):
+    few = f"data.problems.sources=[{{path='{place}/easy.jsonl', limit=2}}, "
+    few += f"{{path='{place}/hard.jsonl', mode='non_reasoning'}}]"
+    begin, end = RECIPE.index("[[stages]]"), RECIPE.index('[[stages]]\nkind = "rl"')
+    text, messages = RECIPE[:begin] + RECIPE[end:], []
+    overrides = (few, "rl.mode='reasoning'", "rl.num_steps=1")
+    run_recipe(
+        recipe(place, *overrides, text=text),
+        place / "most",
+        lambda event: messages.append(event.get("message")),
+        FLOAT32,
+    )
+    assert read_json(place / "most" / "report.json")["stages"][0]["mode"] == "non-reasoning"
+    why = "rl: most rows of data.problems are asked without a thought, so its model is measured in non-reasoning mode"
+    assert why in messages
+
+
 def test_one_file_stands_once_in_each_mode(place):
     twice = "data.problems.sources=[{path='PLACE/hard.jsonl', mode='M'}, {path='PLACE/hard.jsonl', mode='reasoning'}]"
     twice = twice.replace("PLACE", str(place))
