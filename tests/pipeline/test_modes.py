@@ -180,7 +180,10 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(stage, step, place, whole, 
         patch.setattr(LocalProvider, "stream", cut_stream)
         with pytest.raises(Cut):
             run_recipe(recipe(place), out, cut, FLOAT32)
-    run_recipe(recipe(place), out, lambda event: None, FLOAT32)
+    messages = []
+    run_recipe(recipe(place), out, lambda event: messages.append(event.get("message")), FLOAT32)
+    counted = read_json(out / "01-prefer" / "sampling.json")["modes"]["non_reasoning"]["num_pairs"]
+    assert (stage == "sampling") == (f"prefer: non_reasoning: 6 problems gave {counted} pairs" in messages)
     names = ["01-prefer/pairs.jsonl", *(f"02-rl/rollouts/step-{n:06d}.jsonl" for n in (1, 2, 3))]
     assert all((out / name).read_bytes() == (whole[0] / name).read_bytes() for name in names)
     one, other = (dict(load_weights(run / "02-rl" / "model").items()) for run in (out, whole[0]))

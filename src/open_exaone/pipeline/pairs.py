@@ -59,7 +59,10 @@ def sampled_pairs(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
     write_jsonl(path / PAIRS, rows)
     outcome = {"sample_seconds": store.seconds, "num_pairs": len(rows), "notes": store.notes}
     if len(done) > 1:
-        outcome["modes"] = {MODES[task.thinking]: _summary(task, samples, rows) for task, samples in done}
+        modes = {MODES[task.thinking]: _summary(task, samples, rows) for task, samples in done}
+        for mode, found in modes.items():
+            run.message(f"{stage.name}: {mode}: {found['num_problems']:,} problems gave {found['num_pairs']:,} pairs")
+        outcome["modes"] = modes
     write_json(path / "sampling.json", outcome)
     for note in store.notes:
         run.message(f"note: {note}")
