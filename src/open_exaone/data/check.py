@@ -1,6 +1,7 @@
 """What is wrong with the rows of a source, and what the others are.
 
-    check(source, *, limit=None, tokenizer=None, max_tokens=None, turns="each", on_bad=None) -> CheckReport
+    check(source, *, limit=None, tokenizer=None, max_tokens=None, turns="each", asked=False, on_bad=None)
+        -> CheckReport
 
 `exaone data check FILE` prints the report and ends with 1 where a row is bad.
 """
@@ -63,6 +64,7 @@ def check(
     tokenizer: Tokenizer | None = None,
     max_tokens: int | None = None,
     turns: str = "each",
+    asked: bool = False,
     on_bad: Callable[[RowError], None] | None = None,
 ) -> CheckReport:
     """Reads every row.
@@ -72,6 +74,7 @@ def check(
         tokenizer: counts tokens; texts of a single one are then found exactly.
         max_tokens: with a tokenizer, a row of which a reply has more, with what stands before it, is a bad one.
         turns: which replies of a conversation are learned, as `DataConfig.turns`.
+        asked: problems are asked, not learned: in reasoning mode they need no thought of their own.
         on_bad: called with every bad row.
 
     Raises:
@@ -81,7 +84,7 @@ def check(
     if max_tokens is not None and tokenizer is None:
         raise ConfigError("max_tokens: tokens are counted by a tokenizer; give one too")
     source = SourceConfig(path=source) if isinstance(source, str) else source
-    examples = open_examples(source, limit)
+    examples = open_examples(source, limit, asked=asked)
     report = CheckReport(source.path, examples.format, examples.formats)
     contents = Repeats()
     for chunk in examples.chunks:

@@ -1,6 +1,6 @@
 """The examples of a source, by the chunk: its format found out, each row parsed, ids that come again named.
 
-open_examples(source, limit=None) -> Examples(format, formats, chunks)
+open_examples(source, limit=None, asked=False) -> Examples(format, formats, chunks)
 for chunk in examples.chunks: for parsed in chunk: parsed.place, parsed.row, parsed.result (Example | RowError)
 """
 
@@ -41,11 +41,12 @@ class Examples(NamedTuple):
     parser: RowParser  # knows which columns of the rows so far are not read
 
 
-def open_examples(source: SourceConfig, limit: int | None = None) -> Examples:
+def open_examples(source: SourceConfig, limit: int | None = None, *, asked: bool = False) -> Examples:
     """Finds out the format of a source; its rows are then read as `chunks` is iterated.
 
     Args:
         limit: read only so many rows.
+        asked: its problems are asked, not learned: in reasoning mode they need no thought of their own.
 
     Raises:
         DataError: it cannot be opened, or no row has a format that is known.
@@ -61,7 +62,7 @@ def open_examples(source: SourceConfig, limit: int | None = None) -> Examples:
         format = max(FORMATS, key=lambda known: formats[known])
     else:
         raise DataError(_unknown(source, peeked))
-    parser = RowParser(format, source)
+    parser = RowParser(format, source, asked=asked)
     return Examples(format, formats, _chunks(itertools.chain(peeked, rows), parser, source), parser)
 
 

@@ -45,13 +45,14 @@ class RowParser:
     Args:
         format: of the source; a row of another one is a bad row.
         source: its `fields`, `ignore`, `mode` and `verifier` count here.
+        asked: its problems are asked, not learned: in reasoning mode they need no thought of their own.
     """
 
-    def __init__(self, format: RowFormat, source: SourceConfig) -> None:
+    def __init__(self, format: RowFormat, source: SourceConfig, *, asked: bool = False) -> None:
         self._format, self._source, self._parse = format, source, PARSERS[format]
         self._layouts: dict[tuple[Any, ...], Layout] = {}
         self._unread = Counter[str]()
-        self._needs_thought = source.mode == "reasoning"
+        self._needs_thought = source.mode == "reasoning" and not (asked and format == "problems")
 
     def parse(self, row: Row) -> tuple[Example | RowError, str]:
         """What a row says, and `Example.text`, which is "" of a bad row."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.records import MODES, REASONING
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.mixture import Mixture
 from open_exaone.data.overlap import Overlap, find_overlap, prompt_hash
@@ -110,14 +111,16 @@ def _prepare(
 
 def mixture_of(run: Run, stage: AnyStage, prepared: Prepared) -> Mixture:
     """The order in which a stage learns its examples; pairs of its own samples are one source, whatever their problems'
-    sources are.
+    sources are; where they are in both modes, `reasoning_ratio` holds for them too.
 
     Raises:
         DataError: shares ask for what is not there.
     """
     data = run.data[stage.data]
     if samples_pairs(run, stage):
-        data = DataConfig(sources=(SourceConfig(path=stage.data),))
+        ratio = data.reasoning_ratio if len(prepared.groups) > 1 else None
+        one = SourceConfig(path=stage.data)
+        data = DataConfig(sources=(one,), reasoning_ratio=ratio, max_repeats=data.max_repeats)
     return Mixture(prepared, data, run.seed(stage))
 
 
@@ -131,18 +134,19 @@ def epoch_size(run: Run, stage: AnyStage, prepared: Prepared) -> tuple[int, int]
 
 
 def teaches_thinking(run: Run, stage: AnyStage, prepared: Prepared) -> bool:
-    """Whether a stage's model is to be asked in reasoning mode: as most rows of `sft` and of pairs are, and as all
-    others sample."""
-    if stage.kind not in ("sft", "preference") or samples_pairs(run, stage):
+    """Whether a stage's model is to be asked in reasoning mode: as most of its rows are learned, or its problems
+    asked."""
+    if stage.kind in ("base", "pretrain"):
         return stage.thinking
     weights = Counter[bool]()
     for group in prepared.groups:
-        weights[group.mode == "reasoning"] += group.examples
+        weights[group.mode == REASONING] += group.examples
     thinks = weights[True] >= weights[False]
-    if run.recipe.evaluation is not None and run.recipe.evaluation.mode is None and not thinks:
+    is_surprise = not thinks and (prepared.kind != "rl" or stage.thinking)
+    if run.recipe.evaluation is not None and run.recipe.evaluation.mode is None and is_surprise:
+        why = "are asked without a thought" if prepared.kind == "rl" else "have no thought"
         run.message(
-            f"{stage.name}: most rows of data.{stage.data} have no thought, so its model is measured in non-reasoning "
-            "mode"
+            f"{stage.name}: most rows of data.{stage.data} {why}, so its model is measured in non-reasoning mode"
         )
     return thinks
 
@@ -200,20 +204,14 @@ def _sentence(row: dict[str, Any]) -> str:
 
 
 def _in_mode(data: DataConfig, stage: AnyStage) -> DataConfig:
-    """The data with every source in the mode in which the stage asks.
-
-    Raises:
-        ConfigError: a source has the other mode.
-    """
-    return data.model_copy(update={"sources": tuple(_source_in_mode(source, stage) for source in data.sources)})
-
-
-def _source_in_mode(source: SourceConfig, stage: AnyStage) -> SourceConfig:
-    if not stage.thinking:
-        return source.model_copy(update={"mode": "non_reasoning"})
-    if source.mode == "non_reasoning":
-        raise ConfigError(f'{stage.name}: samples in reasoning mode, and {source.path} has mode = "non_reasoning"')
-    return source.model_copy(update={"mode": "auto"})  # a prompt needs no thought of its own
+    """The data with every source in the mode in which the stage learns or asks it: its own, else the stage's."""
+    sources = [
+        source.model_copy(update={"mode": MODES[stage.thinking]})
+        if source.mode == "auto" or stage.kind == "base"
+        else source
+        for source in data.sources
+    ]
+    return data.model_copy(update={"sources": tuple(sources)})
 
 
 class _Progress:
