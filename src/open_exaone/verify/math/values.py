@@ -18,7 +18,7 @@ _NUMBER = re.compile(
     rf"(?<![^\s$€£¥₩*=:~≈({_IDEOGRAPHS}])(?:[(\[]-?[\d./]+(?:,\s-?[\d./]+)+[)\]]|[-−]?(?:\\?[$€£¥₩]\s?)?[-−]?"
     r"(?:[0-9]{1,3}(?:[, ][0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:[.,][0-9]+)?|\.[0-9]+)(?![0-9])"
     r"(?:\s?[/:]\s?[0-9]+|(?<!from\s\d)(?<!from\s\d\d)(?<!from\s\d\d\d)"
-    r"\sto\s[0-9]+(?=(?:\s(?:hour|minute|day|week|month|year)s)?[\s.*]*$))?"
+    r"\sto\s[0-9]+(?=(?:\s(?:(?:hour|minute|day|week|month|year)s|against))?[\s.*]*$))?"
     r"(?:[eE][-+]?[0-9]+|\s?(?:[×x*·]|\\times|\\cdot)\s?10(?:\s?\^\s?\{?[-−+]?[0-9]+\}?|[⁻⁺]?[⁰¹²³⁴-⁹]+))?"
     r"(?:\s?π(?!\w))?(?!\s?[π√]|[abeinxyz](?![A-Za-z]))(?:\s?(?:\\?%|percent|pct|퍼센트|(?:hundred|thousand|million|billion|trillion)\b|[백천]?만|억|조|천(?![가-힣])))?(?!\)\(|[^\s\w.,;:!?*%°$€£¥₩\\²³㎡)\]¢’'-]))",
 )
@@ -52,7 +52,7 @@ _BEFORE_OTHER = re.compile(
 _BEHIND_OTHER = re.compile(  # ... and right behind it
     r"[\s$*,]*(?:[가-힣]{0,2}\s?(?:이상|이하|초과|미만|보다|[은는이가]\s?아[니닌닙]|의\s?[가-힣\d]{0,3}\s?배)"
     r"|(?:or|and)\s(?:more|less|fewer|greater|above|below)\b|(?:times|plus|minus|multiplied|divided|more\sthan|less\sthan"
-    r"|to\sthe|over\s\d+|squared|cubed|factorial|choose|tenths?|hundredths?|mod|remainder|below\szero)\b|"
+    r"|to\sthe|over\s\d+|squared|cubed|factorial|choose|tenths?|hundredths?|mod|remainder|below\szero|against)\b|"
     + _OPERAND
     + r"|(?:is|was|are)\s(?:not|wrong|impossible|incorrect|false|too)\b|isn['’]t|o\sm[áa]s\b|o\smenos\b)",
     re.IGNORECASE,
