@@ -222,6 +222,7 @@ def test_further_forms_of_one_answer(answer: str, gold: str) -> None:
         (r"\text{six}", "5"),
         ("0,111", "111"),
         ("10:20", "5:10"),  # times of day
+        (r"5\text{ h }30\text{ min}", "530"),
         (r"0.5\;(\text{or }\tfrac13)", "0.5"),
         (r"f(x)=c,\ c\in\mathbb{R}", "f(x)=cx"),
         (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "(1,2,3,4)"),

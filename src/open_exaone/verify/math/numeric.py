@@ -174,22 +174,18 @@ def _apply(name: str, arguments: list[Any], at: _Point) -> Any:
     if not mp.isfinite(x) or abs(x) > 10.0**_DIGITS:
         raise Unknown("a large number")
     is_negative = x.real < 0 or not _is_real(x)
+    degree = int(arguments[1].real) if name == "√" and len(arguments) > 1 else 2
+    if degree % 2 and _is_real(x) and is_negative:
+        return -mp.root(-x, degree)
+    if is_negative and at.is_real and name in ("^", "√", "log", *_LOGARITHMS):
+        raise ZeroDivisionError
     if name == "^":
-        if is_negative and at.is_real:
-            raise ZeroDivisionError
         if abs(arguments[1]) * (1 + abs(mp.log(abs(x) or 1))) > _MAX_EXPONENT:
             raise Unknown("a large power")
         return mp.power(x, arguments[1])
     if name == "√":
-        degree = int(arguments[1].real) if len(arguments) > 1 else 2
-        if degree % 2 and _is_real(x) and is_negative:
-            return -mp.root(-x, degree)
-        if is_negative and at.is_real:
-            raise ZeroDivisionError
         return mp.root(x, degree)
-    if name in ("log", "ln", "lg"):
-        if is_negative and at.is_real:
-            raise ZeroDivisionError
+    if name in ("log", *_LOGARITHMS):
         is_natural = name == "ln" or (name, at.logarithm) == ("log", "ln")
         base = arguments[1] if len(arguments) > 1 else mp.e if is_natural else 10
         return _without_noise(mp.log(x), abs(x)) / mp.log(base)

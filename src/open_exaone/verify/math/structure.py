@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 
 from open_exaone.verify.math import algebra, parse
 from open_exaone.verify.math.algebra import Ratio, TooLarge, Unknown
@@ -34,7 +33,7 @@ class Sequence:
 
     brackets: str
     items: "tuple[Value, ...]"
-    decimal: Number | None = None  # what "1,22" is where the comma is a decimal one
+    decimal: "Value | None" = None  # what "1,22" is where the comma is a decimal one
     is_time: bool = False  # "5:10" may be one of day
 
 
@@ -83,7 +82,6 @@ REALS = Sequence("()", (Infinity(is_negative=True), Infinity(is_negative=False))
 _GROUPED = re.compile(r"([+-]?)([1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+)(\.\d*)?(?:\s*[^\W\d_][^\d,;()=\\]*)?")
 _DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)", re.ASCII)
 _CUT = re.compile(r"[()\[\]{}⦃⦄⟨⟩;∧,:∪=≤≥<>≠≈]|\\begin|\\end")
-_BRACKET = re.compile(r"[()\[\]{}⦃⦄⟨⟩]|\\begin\{|\\end\{")
 _CONGRUENCE = re.compile(
     r"(?:(.+)[≡=])?([^≡=]+?),?\s*\(?\s*\\?[bp]?mod(?:ulo)?(?![A-Za-z])\s*[{(]?\s*(\w+)\s*[})]?\s*\)?", re.DOTALL
 )
@@ -137,10 +135,10 @@ def read(text: str, depth: int = 0) -> Value:
     """
     text = text.lstrip(" ,;").rstrip(" .,;")
     if (value := parse.number(text)) is not None:
-        return _plain(value, text)
+        decimal = parse.DECIMAL.fullmatch(text) if "." in text else None
+        return Number(algebra.constant(value), max(0, len(decimal[1]) - int(decimal[2] or 0)) if decimal else None)
     if grouped := _GROUPED.fullmatch(text):
-        digits = re.sub("[, ]", "", grouped[2]) + (grouped[3] or "")
-        return _number(grouped[1] + digits)
+        return read(grouped[1] + re.sub("[, ]", "", grouped[2]) + (grouped[3] or ""))
     if depth > _MAX_DEPTH:
         raise TooLarge("nested too deeply")
     if about := _ABOUT.match(text):
@@ -171,7 +169,7 @@ def _compound(text: str, depth: int) -> Value:
         return _relation(text, cuts["="], depth)
     if member := _MEMBER.match(text):
         return read(text[member.end() :], depth + 1)
-    if text[:1] in "([{⦃⟨" and text[-1:] in ")]}⦄⟩" and _is_enclosed(text):
+    if text[:1] in "([{⦃⟨" and cuts.get(")", [(0, -1)])[0][1] == len(text):  # the first bracket closes at the very end
         return _bracketed(text, depth)
     if ":" in cuts:
         items = _sequence(":", _split(text, cuts[":"]), depth).items
@@ -215,24 +213,16 @@ def words(text: str) -> str:
     return "".join(character for character in text.casefold() if character.isalnum())
 
 
-def _number(text: str) -> Number:
-    value = parse.number(text)
-    assert value is not None
-    return _plain(value, text)
-
-
-def _plain(value: Fraction, text: str) -> Number:
-    decimal = parse.DECIMAL.fullmatch(text) if "." in text else None
-    return Number(algebra.constant(value), max(0, len(decimal[1]) - int(decimal[2] or 0)) if decimal else None)
-
-
 def _percent(text: str, depth: int) -> Value:
     value = read(text[:-1].rstrip(" \\"), depth + 1)
     return Number(value.value, value.places, is_percent=True) if isinstance(value, Number) else value
 
 
 def _cuts(text: str) -> dict[str, list[tuple[int, int]]]:
-    """Where the text may be cut, outside of all brackets: by ";", "∧", ",", ":", "∪", and "=" for any relation."""
+    """Where the text may be cut, outside of all brackets: by ";", "∧", ",", ":", "∪", and "=" for any relation.
+
+    Under ")" stand the brackets that close the outermost ones; intervals close with any bracket.
+    """
     cuts: dict[str, list[tuple[int, int]]] = {}
     depth = 0
     for token in _CUT.finditer(text):
@@ -243,6 +233,8 @@ def _cuts(text: str) -> dict[str, list[tuple[int, int]]]:
                 raise TooLarge("nested too deeply")
         elif mark in ")]}⦄⟩" or mark == r"\end":
             depth -= 1
+            if depth <= 0:
+                cuts.setdefault(")", []).append(token.span())
         elif depth == 0:
             cuts.setdefault("=" if mark in "=≤≥<>≠≈" else mark, []).append(token.span())
     return cuts
@@ -265,7 +257,7 @@ def _list(text: str, cuts: dict[str, list[tuple[int, int]]], separator: str, dep
     if separator == "∧" and "," in cuts and len({len(_cuts(part).get(",", ())) for part in parts}) > 1:
         parts = [part for part in _split(text, sorted(cuts["∧"] + cuts[","])) if part]  # "19, 46, and 82"
     comma = _DECIMAL_COMMA.fullmatch(text)
-    decimal = _number(f"{comma[1]}.{comma[2]}") if comma else None
+    decimal = read(f"{comma[1]}.{comma[2]}") if comma else None
     return Sequence("", _sequence("", parts, depth).items, decimal)
 
 
@@ -290,16 +282,6 @@ def _bracketed(text: str, depth: int) -> Value:
     if "=" in cuts or brackets == "{}" or (brackets == "()" and _WORDLIKE.fullmatch(inner)):
         return read(inner, depth + 1)
     return _atom(text, depth)
-
-
-def _is_enclosed(text: str) -> bool:
-    """Whether the first bracket closes at the very end; intervals close with any bracket."""
-    depth = 0
-    for bracket in _BRACKET.finditer(text):
-        depth += 1 if bracket.group() in ("(", "[", "{", "⦃", "⟨", r"\begin{") else -1
-        if depth <= 0:
-            return bracket.end() == len(text)
-    return False
 
 
 def _matrix(body: str, depth: int, *, is_determinant: bool) -> Value:

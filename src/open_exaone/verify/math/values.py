@@ -6,13 +6,13 @@ from itertools import pairwise
 _MAX_AROUND = 80  # characters before and behind a value that are read
 _MAX_VALUES = 40  # of a statement with more, none is the result
 
-_FORMULA = (
+FORMULA = re.compile(
     r"(?<!\\)\$\$(?:\\.|[^$\\])+\$\$"
     r"|(?<![\\\d])\$(?=\S)(?:\\[^\n]|[^$\n\\])+(?<![\s(])\$(?!\d)"  # as pandoc has it, so that prices are none,
     r"|(?<![\\\d])\$ (?![^$\n]{0,99}(?<![\\A-Za-z{])[a-z]{3})(?:\\[^\n]|[^$\n\\])+(?<=\s)\$(?!\d)"  # or spaced: $ 7 $
-    r"|\\\((?:\\(?!\))|[^\\])+\\\)|\\\[(?:\\(?!\])|[^\\])+\\\]"
+    r"|\\\((?:\\(?!\))|[^\\])+\\\)|\\\[(?:\\(?!\])|[^\\])+\\\]",
+    re.DOTALL,
 )
-FORMULA = re.compile(_FORMULA, re.DOTALL)
 _IDEOGRAPHS = "\u3040-\u30ff\u4e00-\u9fff가-힣"
 _NUMBER = re.compile(
     rf"(?<![^\s$€£¥₩*=:~≈({_IDEOGRAPHS}])(?:[(\[]-?[\d./]+(?:,\s-?[\d./]+)+[)\]]|[-−]?(?:\\?[$€£¥₩]\s?)?[-−]?"
@@ -27,7 +27,7 @@ _NUMERIC_FORMULA = re.compile(
 )
 _BOLD = re.compile(r"\*\*[^*\n]{1,80}\*\*")
 _EMPHASIS = re.compile(r"\*\*|(?<!\w)__|__(?!\w)|`")
-_WORD = re.compile(r"(?<![\\A-Za-z{])[^\W\d_]{2,}")
+WORD = re.compile(r"(?<![\\A-Za-z{])[^\W\d_]{2,}")
 _CONNECTIVE = re.compile(r"(?<![\\A-Za-z])(?:and|or|및|또는|그리고)(?![A-Za-z])")
 _LIST = re.compile(
     r"[,;(]|(?<![a-z])(?:and|or|but|nor|plus|while|with|to|y|o)(?![a-z])|와|과\s|하고|그리고|또는|이고|이며|및",
@@ -120,7 +120,7 @@ _CONDITION = re.compile(
 def distil(text: str) -> tuple[str, ...]:
     """The readings of a phrase: whole, and its result where there are words around it."""
     outside = _CONNECTIVE.sub(" ", FORMULA.sub(" ", text))
-    if not _WORD.search(outside):
+    if not WORD.search(outside):
         aside = _EXPLAINED.fullmatch(text)
         priced = result(text) if _PRICED.search(text) and not FORMULA.search(text) else None
         return (text, value) if (value := aside[1] if aside else priced) else (text,)
