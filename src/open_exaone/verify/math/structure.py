@@ -1,7 +1,7 @@
 """What an answer is made of: numbers, lists, tuples, sets, intervals, matrices, relations and words."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from open_exaone.verify.math import algebra, parse
 from open_exaone.verify.math.algebra import Ratio, TooLarge, Unknown
@@ -176,6 +176,10 @@ def _compound(text: str, depth: int) -> Value:
         return Sequence(":", items, is_time=_TIME.fullmatch(text) is not None)
     if "^" in text and (transposed := _TRANSPOSED.fullmatch(text)):
         return read(f"({transposed[1]})", depth + 1)
+    if text.startswith("-(") and isinstance(point := read(text[1:], depth + 1), Sequence) and point.brackets == "()":
+        numbers = [item for item in point.items if isinstance(item, Number)]
+        if len(numbers) == len(point.items):
+            return Sequence("()", tuple(replace(item, value=algebra.negative(item.value)) for item in numbers))
     return _atom(text, depth)
 
 
