@@ -120,7 +120,7 @@ def _read_lines(stream: BufferedReader, name: str) -> Rows:
             _skip_line(stream, name, line)
             why = f"is longer than {MAX_LINE_BYTES >> 20} MiB"
             yield RowError(name, number, "", "too large", why, "split it into several rows")
-        elif line.strip():
+        elif not line.isspace():
             yield _parse(line, name, number)
 
 

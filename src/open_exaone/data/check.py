@@ -7,7 +7,7 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from open_exaone.base.errors import ConfigError
@@ -15,7 +15,7 @@ from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError
 from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import SourceConfig
-from open_exaone.data.examples import Parsed, open_examples
+from open_exaone.data.examples import Examples, Parsed, open_examples, rows_at_hand
 from open_exaone.data.render import Fitted, Refused, fit, render_batch
 from open_exaone.data.repeats import Repeats
 from open_exaone.data.rows import Conversation, Example
@@ -86,6 +86,21 @@ def check(
     source = SourceConfig(path=source) if isinstance(source, str) else source
     examples = open_examples(source, limit, asked=asked)
     report = CheckReport(source.path, examples.format, examples.formats)
+    with rows_at_hand():
+        _read(examples, report, source, tokenizer, max_tokens, turns, on_bad)
+    report.unread = examples.parser.unread
+    return report
+
+
+def _read(
+    examples: Examples,
+    report: CheckReport,
+    source: SourceConfig,
+    tokenizer: Tokenizer | None,
+    max_tokens: int | None,
+    turns: str,
+    on_bad: Callable[[RowError], None] | None,
+) -> None:
     contents = Repeats()
     for chunk in examples.chunks:
         if tokenizer is not None:
@@ -94,13 +109,11 @@ def check(
         for parsed in chunk:
             if type(parsed.result) is Example:
                 good.append(parsed)
-                _count(parsed.result, report)
             else:
                 _count_bad(parsed.result, report, on_bad)  # type: ignore[arg-type]  # what is no example is an error
+        _count([parsed.result for parsed in good], report)  # type: ignore[misc]  # they are examples
         first = contents.first([parsed.text for parsed in good], [parsed.place for parsed in good])
         report.repeated += len(first) - first.count(None)
-    report.unread = examples.parser.unread
-    return report
 
 
 def _count_bad(error: RowError, report: CheckReport, on_bad: Callable[[RowError], None] | None) -> None:
@@ -112,17 +125,14 @@ def _count_bad(error: RowError, report: CheckReport, on_bad: Callable[[RowError]
         on_bad(error)
 
 
-def _count(example: Example, report: CheckReport) -> None:
-    report.rows += 1
-    report.good += 1
-    report.modes["reasoning" if example.has_thought else "non_reasoning"] += 1
-    if example.domain is not None:
-        report.domains[example.domain] += 1
-    content = example.content
-    if type(content) is Conversation:
-        report.turns[len(content.messages)] += 1
-    elif type(content) is Problem:
-        report.with_reply += content.reply is not None
+def _count(examples: Sequence[Example], report: CheckReport) -> None:
+    report.rows += len(examples)
+    report.good += len(examples)
+    contents = [example.content for example in examples]
+    report.modes.update(["reasoning" if example.has_thought else "non_reasoning" for example in examples])
+    report.domains.update([example.domain for example in examples if example.domain is not None])
+    report.turns.update([len(content.messages) for content in contents if type(content) is Conversation])
+    report.with_reply += sum([content.reply is not None for content in contents if type(content) is Problem])
 
 
 def _counted(

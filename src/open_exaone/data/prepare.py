@@ -28,7 +28,7 @@ from open_exaone.base.tables import RowError, encodable
 from open_exaone.base.version import code_version
 from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import DataConfig, SourceConfig
-from open_exaone.data.examples import Parsed, open_examples
+from open_exaone.data.examples import Parsed, open_examples, rows_at_hand
 from open_exaone.data.overlap import prompt_hash
 from open_exaone.data.render import Fitted, Refused, Rendered, fit, render_batch
 from open_exaone.data.rows import Example
@@ -314,10 +314,11 @@ class _Source:
                 f"{self.source.path}: its rows have the format {examples.format}; {self.kind} trains on {wanted}"
             )
         counts = Counts(examples.format)
-        for chunk, rendered in ahead(self._render, examples.chunks):
-            self._write_chunk(chunk, rendered, counts)
-            if on_progress is not None:
-                on_progress(_name(self.source), counts.rows)
+        with rows_at_hand():
+            for chunk, rendered in ahead(self._render, examples.chunks):
+                self._write_chunk(chunk, rendered, counts)
+                if on_progress is not None:
+                    on_progress(_name(self.source), counts.rows)
         counts.unread = examples.parser.unread
         if not counts.examples:
             reasons = ", ".join(f"{reason}: {number:,}" for reason, number in counts.dropped.most_common())
