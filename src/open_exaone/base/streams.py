@@ -37,7 +37,7 @@ def open_bytes(path: Path) -> io.BufferedReader:
     Reading raises:
         DataError: it unpacks to more than 64 MiB and to more than 500 times its size, or to blanks alone.
     """
-    file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+    file: io.BufferedReader = io.BufferedReader(io.FileIO(path), _CHUNK_BYTES)
     if not path.name.lower().endswith(".gz"):
         return file
     return io.BufferedReader(_Unpacked(file, path), _CHUNK_BYTES)
