@@ -3,10 +3,11 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from open_exaone.verify.extract import boxes, clean, find_after_cue, last_boxed
+from open_exaone.verify import choice_words, extract
+from open_exaone.verify.extract import Cues, boxes, clean, find_after_cue, last_boxed
 
 
 @pytest.mark.parametrize(
@@ -156,3 +157,14 @@ def test_a_reply_ends_where_the_next_problem_starts(stated: str, following: str)
 
 def test_tags_with_attributes_are_removed() -> None:
     assert clean('<span class="a">7</span><p style="x" id="b">8</p>') == "78"
+
+
+@pytest.mark.parametrize("cues", [extract.CUES, choice_words.CUES])
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_the_words_of_a_cue_stand_in_all_that_it_matches(cues: Cues, data: st.DataObject) -> None:
+    patterns = cues._patterns
+    text = "So: " + data.draw(st.sampled_from(patterns).flatmap(st.from_regex))
+    assume("ı" not in text)  # re.IGNORECASE takes it for an i
+    everywhere = Cues([f"::{pattern.pattern}" for pattern in patterns])
+    assert [phrase.span() for phrase in cues.find(text)] == [phrase.span() for phrase in everywhere.find(text)]
