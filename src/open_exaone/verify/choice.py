@@ -21,6 +21,7 @@ from open_exaone.verify.settings import JudgeSettings
 
 NUM_LETTERS = 10  # without options and labels, A to J
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTERS = tuple(_ALPHABET[:NUM_LETTERS])
 _MAX_STATEMENT = 4000  # characters that are read as one answer, more where an option is longer
 _MAX_ANNOUNCED = 100_000  # characters at the end of a reply without a box that are searched for a cue,
 _MAX_ALONE = 10_000  # and for a lone label
@@ -47,6 +48,7 @@ class _Choices:
     labels: tuple[str, ...]
     options: tuple[str, ...]  # none, or as many as labels
     patterns: Patterns
+    are_countable: bool  # "the third option" is one of them, and no option's text
     max_text_chars: int  # what is longer is no option's text,
     max_chars: int  # and names no option
 
@@ -111,7 +113,7 @@ def judge_choice(answer: str, gold: str, metadata: Mapping[str, object], setting
 
 def _read_choices(metadata: Mapping[str, object]) -> _Choices:
     options = _texts(metadata, "options")
-    labels = _texts(metadata, "labels") or tuple(_ALPHABET[: len(options) or NUM_LETTERS])
+    labels = _texts(metadata, "labels") or (tuple(_ALPHABET[: len(options)]) if options else _LETTERS)
     if options and len(options) != len(labels):
         raise DataError(f"metadata: {len(options)} options but {len(labels)} labels; give each option its label")
     return _choices(labels, options)
@@ -126,7 +128,9 @@ def _choices(labels: tuple[str, ...], options: tuple[str, ...]) -> _Choices:
     if len(set(labels)) < len(labels) or not all(re.fullmatch(r"\w{1,4}", label) for label in labels):
         raise DataError(f"metadata 'labels': {labels!r:.80}: must be different, of one to four letters or digits each")
     max_text_chars = 2 * max(map(len, options), default=0) + 200
-    return _Choices(labels, options, words.label_patterns(labels), max_text_chars, max(_MAX_STATEMENT, max_text_chars))
+    are_countable = (bool(options) or labels != _LETTERS) and not any(map(words.ORDINAL.search, options))
+    max_chars = max(_MAX_STATEMENT, max_text_chars)
+    return _Choices(labels, options, words.label_patterns(labels), are_countable, max_text_chars, max_chars)
 
 
 def _index(labels: tuple[str, ...], texts: list[str]) -> dict[str, frozenset[str]]:
@@ -159,6 +163,7 @@ def _gold_labels(gold: str, choices: _Choices) -> frozenset[str]:
 def _find(answer: str, choices: _Choices) -> _Reading | None:
     """What the reply settles on at its end; None where it does not."""
     answer = clean(answer)
+    answer = words.with_ordinals(answer, choices.labels) if choices.are_countable else answer
     spans = box_spans(answer)
     opened = answer.rfind("\\boxed")
     if opened > (spans[-1][1] if spans else -1) and re.match(r"\\boxed\s{0,9}\{", answer[opened : opened + 20]):
@@ -204,7 +209,9 @@ def _in_boxes(answer: str, spans: list[tuple[int, int]], choices: _Choices) -> _
 
 
 def _box_labels(content: str, choices: _Choices) -> frozenset[str]:
-    reading = _read(content, choices) if len(content) <= choices.max_chars else None
+    if len(content) > choices.max_chars or re.fullmatch(r"\w{1,4}'", flatten(content, choices.labels)):
+        return frozenset()  # C' is no C
+    reading = _read(content, choices)
     return reading.labels if reading else frozenset()
 
 

@@ -26,6 +26,16 @@ _MARKUP = re.compile(
 _DRESS = re.compile(r"\\[()\[\]]|[$`\"“”‘’]|\*\*|(?<!\w)_+|_+(?!\w)|\\(?=[%#&])|\\(?:left|right)(?![a-z])")
 _DRESSED = re.compile(r"[\\{}$*`\"_]")
 _NUMBERED = re.compile(r"(?<![\d(])\(?(\d{1,2})\)?(?=\s?번(?!째))")  # 2번: the second option
+_ORDINALS = {
+    word: index
+    for words in ("first second third fourth fifth sixth seventh eighth ninth tenth", "첫 두 세 네 다섯")
+    for index, word in enumerate(words.split())
+} | {"last": -1, "마지막": -1}
+ORDINAL = re.compile(
+    rf"\b(?:the\s)?(?P<nth>{'|'.join(word for word in _ORDINALS if word.isascii())})\s(?:answer\s)?(?:option|choice)\b"
+    r"|(?P<번째>[첫두세네]|다섯|마지막)\s?(?:번째\s?)?(?:선택지|보기|선지|옵션)",
+    re.IGNORECASE,
+)
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?", re.ASCII)
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?", re.ASCII)
 
@@ -99,14 +109,17 @@ SUPPOSED = re.compile(  # right before a cue: it is supposed or asked, not state
 )
 _PAST = r"(?>.{1,200}?\b(?:had|were|was|did|instead|(?!need)[a-z]{1,20}ed)\b)"
 _WOULD = r"(?>.{0,200}?\b(?:would|could|might)\sbe\b)"
-_NO_TURN = r"(?!.{0,200}(?:\b(?:so|thus|hence|therefore|but|however|yet)\b|므로|하지만|그러나))"
-_HYPOTHETICAL = re.compile(  # around a cue: another question's answer, or what others say
+_HYPOTHETICAL = re.compile(  # around a cue: another question's answer
     rf"\b(?:if\s(?:[\w'’]{{1,20}}\s){{1,4}}?(?:had\s)?(?:asked|wanted|said|meant)\b|if\b{_PAST}{_WOULD}"
-    rf"|(?:but|and|so)\s(?:had|were)\s{_WOULD}|would\sbe\b[^.,;\n]{{1,40}}\s(?:if|had)\s"
-    r"|(?:(?:students?|people|many|some|most|others|(?:any|some|every)one|they)\b[^,.]{0,40}\s"
+    rf"|(?:but|and|so)\s(?:had|were)\s{_WOULD}|would\sbe\b[^.,;\n]{{1,40}}\s(?:if|had)\s)"
+    rf"|^\W*(?:had|were)\s{_WOULD}|[었았했였]다면|더라면",
+    re.IGNORECASE,
+)
+_OTHERS = re.compile(  # up to a cue: what others say, and nothing that turns from it
+    r"(?:\b(?:(?:students?|people|many|some|most|others|(?:any|some|every)one|they)\b[^,.]{0,40}\s"
     r"(?:think|thought|sa(?:y|id)|believe|claim|argue|guess|assume)"
-    rf"|tempt(?:ing|ed)|mistake|wrongly|misconception){_NO_TURN})"
-    rf"|^\W*(?:had|were)\s{_WOULD}|[었았했였]다면|더라면|(?:많은\s(?:학생|사람)들?[이은]\s|흔히){_NO_TURN}",
+    r"|tempt(?:ing|ed)|mistake|wrongly|misconception)|많은\s(?:학생|사람)들?[이은]\s|흔히)"
+    r"(?!.{0,200}(?:\b(?:so|thus|hence|therefore|but|however|yet)\b|므로|하지만|그러나))",
     re.IGNORECASE,
 )
 OF_STATEMENT = re.compile(r"\b(?:statement|claim|assertion|premise)\s[(\[*\"]{0,3}$", re.IGNORECASE)  # it is no option
@@ -199,7 +212,20 @@ def _numbered(pattern: str) -> str:
 def is_supposed(before: str, cue: str, behind: str) -> bool:
     """Whether a cue states no answer, by its clause: one is supposed, another question's, or what others say."""
     found = _HYPOTHETICAL.search(before + cue + behind)
-    return SUPPOSED.search(before) is not None or (found is not None and found.start() < len(before + cue))
+    is_other = found is not None and found.start() < len(before + cue)
+    return is_other or SUPPOSED.search(before) is not None or _OTHERS.search(before + cue) is not None
+
+
+def with_ordinals(text: str, labels: tuple[str, ...]) -> str:
+    """A text with "option C" for "the third option", and "D" for "마지막 선택지" where there are four."""
+
+    def named(found: re.Match[str]) -> str:
+        index = _ORDINALS[(found["nth"] or found["번째"]).lower()]
+        return found[0] if index >= len(labels) else ("option " if found["nth"] else "") + labels[index]
+
+    folded = text.casefold()
+    is_near = any(word in folded for word in ("option", "choice", "번째", "마지막"))
+    return ORDINAL.sub(named, text) if is_near else text
 
 
 def label_in(found: re.Match[str]) -> str:
