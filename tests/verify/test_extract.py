@@ -132,6 +132,7 @@ def test_boxes_and_cues_cost_linear_time_too(text: str) -> None:
         "Let me check \\boxed{3} first.\n\nInput: n=7.\n\nSo the final answer is \\boxed{7}",
         "I'll work out the answer: step by step.\n\nProblem: Sum of 3 and 4.\n3+4=7\n\nIt is 7.",
         "If 0 <b and c> 3, then </b 2.",
+        "First what is asked.\n\nQuestion: 3 + 4?\nThe answer is 7.",
     ],
 )
 def test_a_reply_that_goes_on_with_its_problem_is_kept(reply: str) -> None:
