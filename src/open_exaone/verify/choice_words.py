@@ -36,6 +36,7 @@ ORDINAL = re.compile(
     r"|(?P<번째>[첫두세네]|다섯|마지막)\s?(?:번째\s?)?(?:선택지|보기|선지|옵션)",
     re.IGNORECASE,
 )
+_MAY_BE_ORDINAL = re.compile(r"(?:option|choice)(?<=(?:st|nd|rd|th|er)\s(?:option|choice))|번째|마지막")  # it is quick
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?", re.ASCII)
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?", re.ASCII)
 
@@ -223,9 +224,7 @@ def with_ordinals(text: str, labels: tuple[str, ...]) -> str:
         index = _ORDINALS[(found["nth"] or found["번째"]).lower()]
         return found[0] if index >= len(labels) else ("option " if found["nth"] else "") + labels[index]
 
-    folded = text.casefold()
-    is_near = any(word in folded for word in ("option", "choice", "번째", "마지막"))
-    return ORDINAL.sub(named, text) if is_near else text
+    return ORDINAL.sub(named, text) if _MAY_BE_ORDINAL.search(text.casefold()) else text
 
 
 def label_in(found: re.Match[str]) -> str:
