@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,49 @@ def test_an_end_in_the_next_turns_text_is_learned(tmp_path: Path, block: str, en
         assert ids[-1] == tokenizer.end_id
         later = tokenizer.render([*messages, USER])
         assert ids == later[: len(ids)]
+
+
+@pytest.mark.parametrize("end", ["", "<|endoftext|>", "{% if loop.index0 == 1 %}<|im_end|>{% endif %}"])
+def test_a_block_without_an_end_of_turn_is_refused(tmp_path: Path, end: str) -> None:
+    """Whoever learned it would never stop; transformers takes it as it is."""
+    template = TURNS.replace("HEAD", "") + BLOCK.replace("END", "") + end + "{% endif %}{% endfor %}"
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+    messages = [USER, REPLY, Q2, REPLY]
+    why = "prints <|endoftext|>" if end == "<|endoftext|>" else r"write {{ eos_token }} before {% endgeneration %}"
+    with pytest.raises(DataError, match=rf"chat_template.jinja: .*({re.escape(why)}|{why})"):
+        tokenizer.render(messages, with_mask=True)
+    assert tokenizer.render_dialogues([Dialogue(messages, learned=(1, 3))]) == [None]
+    tokenizer.render(messages)
+
+
+@pytest.mark.parametrize("num_replies", [2, 40])
+def test_an_end_of_the_last_turn_alone_is_learned_with_each_reply(tmp_path: Path, num_replies: int) -> None:
+    """Then a reply in the midst has none to be learned with, and is rendered by itself."""
+    template = TURNS.replace("HEAD", "") + BLOCK.replace("END", "{% if loop.last %}<|im_end|>{% endif %}")
+    template += "{% endif %}{% endfor %}"
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+    messages = [USER, REPLY] * num_replies
+    assert tokenizer.render_dialogues([Dialogue(messages, learned=tuple(range(1, len(messages), 2)))]) == [None]
+    assert learned_text(tokenizer, *tokenizer.render(messages, with_mask=True)) == "A1<|im_end|>"
+
+
+@pytest.mark.parametrize("refused", ["messages[-1].role != 'assistant'", "messages|length == 3"])
+@pytest.mark.parametrize("num_before", [1, 20])
+def test_replies_before_the_learned_one_stay_unlearned_where_a_template_takes_no_open_end(
+    tmp_path: Path, refused: str, num_before: int
+) -> None:
+    refusal = "{% if REFUSED %}{{ raise_exception('no') }}{% endif %}".replace("REFUSED", refused)
+    for block in (BLOCK, "{{ m.content }}END"):
+        template = refusal + TURNS.replace("HEAD", "") + block.replace("END", "<|im_end|>") + "{% endif %}{% endfor %}"
+        tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+        messages = [*[USER, REPLY] * num_before, Q2, {**REPLY, "content": "A2"}]
+        assert learned_text(tokenizer, *tokenizer.render(messages, with_mask=True)) == "A2<|im_end|>"
+        every = tuple(range(1, len(messages), 2))
+        for learned in (every, every[1:]):
+            [whole] = tokenizer.render_dialogues([Dialogue(messages, learned=learned)])
+            expected = "A1<|im_end|>" * (len(learned) - 1) + "A2<|im_end|>"
+            is_apart = whole is None and num_before > 1 and (learned != every or "length" in refused)
+            assert is_apart or (isinstance(whole, tuple) and learned_text(tokenizer, *whole) == expected)
 
 
 def test_an_end_that_is_no_eos_token_is_named_with_the_fix(tmp_path: Path) -> None:

@@ -137,7 +137,8 @@ def _found(render: _Render, whole: str, mask: Any) -> dict[str, Any]:
         prompt = render.or_nothing(messages[:place], mask["prompt"])
         begins = common = -1
         if mask["is_joint"] or places[mask["around"][0]]:
-            begins = _num_common(whole, render.or_nothing(messages[:place]))
+            before = render.or_nothing(messages[:place])
+            begins = _num_common(whole, before) if before or not place else -1
         if mask["is_joint"]:
             common = _num_common(whole, render.or_nothing(messages[: place + 1]))
         checked[place] = [len(prompt) if prompt and whole.startswith(prompt) else -1, begins, common]
