@@ -260,11 +260,3 @@ def test_a_fork_while_another_thread_renders_does_not_wait_for_it() -> None:
     started.kill()
     thread.join()
     assert os.waitstatus_to_exitcode(status) == 0
-
-
-def test_generation_blocks_are_marked() -> None:
-    block = "{% generation %}c{% endgeneration %}"
-    source = "{% macro m() %}{% generation %}in{% endgeneration %}{% endmacro %}a{{ m() }}b" + block
-    process = make_process(source)
-    assert process.render("default", {}) == "ainbc"
-    assert process.render("default", {}, ("(", ")")) == "a(in)b(c)"

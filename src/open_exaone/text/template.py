@@ -181,7 +181,7 @@ class Template:
                 "prompt": self._modes(dialogue.thinking, True),
             }
         name, variables = self._variables(dialogue)
-        return request(name, variables, None, mask, "".join(marks))
+        return request(name, variables, mask, "".join(marks))
 
     def _variables(self, dialogue: Dialogue) -> tuple[str, dict[str, Any]]:
         """Which template renders a conversation, and the variables that transformers gives it."""

@@ -53,17 +53,14 @@ class TemplateProcess:
         self._lock = threading.Lock()
         _LIVE.add(self)
 
-    def render(self, name: str, variables: Mapping[str, Any], generation: tuple[str, str] | None = None) -> str:
+    def render(self, name: str, variables: Mapping[str, Any]) -> str:
         """The text of one conversation.
-
-        Args:
-            generation: marks to put around what `{% generation %}` blocks print.
 
         Raises:
             DataError: the template refuses the conversation, or fails on it.
             CheckpointError: the template is broken, reaches for what is forbidden, or exceeds a limit.
         """
-        [reply] = self.render_all([request(name, variables, generation)])
+        [reply] = self.render_all([request(name, variables)])
         if isinstance(reply, DataError):
             raise reply
         return str(reply["text"])
@@ -151,14 +148,10 @@ class TemplateProcess:
 
 
 def request(
-    name: str,
-    variables: Mapping[str, Any],
-    generation: tuple[str, str] | None = None,
-    mask: Mapping[str, Any] | None = None,
-    marks: str = "",
+    name: str, variables: Mapping[str, Any], mask: Mapping[str, Any] | None = None, marks: str = ""
 ) -> dict[str, Any]:
     """One line for the process, as `template_worker` describes it."""
-    return {"template": name, "variables": variables, "marks": marks, "generation": generation, "mask": mask}
+    return {"template": name, "variables": variables, "marks": marks, "mask": mask}
 
 
 def _exchange(
