@@ -98,7 +98,10 @@ def read_table(path: Path, name: str | None = None) -> Rows:
                 yield from _read_lines(stream, name)
             else:
                 for number, value in enumerate(list_items(stream, name), start=1):
-                    yield Row(name, number, value, "row")
+                    if isinstance(value, ValueError):
+                        yield RowError(name, number, "", "not JSON", f"is not valid JSON: {value}", unit="row")
+                    else:
+                        yield Row(name, number, value, "row")
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
