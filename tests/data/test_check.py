@@ -1,5 +1,7 @@
 """A check names every bad row, counts the reasons, and knows rows that come again."""
 
+import re
+
 import pytest
 
 from data.made_up import PAIR, PROBLEM, TALK, TEXT, THOUGHT, write_rows
@@ -141,3 +143,44 @@ def test_a_row_on_which_a_template_takes_too_long_is_named(tmp_path, monkeypatch
         "Open-EXAONE's own formats with chat_format=..."
     ]
     assert report.good == 39
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        (
+            b'{"messages": [], "messages": []}',
+            "is not valid JSON: the key 'messages' stands twice in one object; leave one out",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "image": "x"}]}, TALK["messages"][1]]},
+            "messages[0].content: holds a part that is no text: {'type': 'image', 'image': 'x'}; take the row out, "
+            "since only text is learned",
+        ),
+        (
+            {"messages": [{"role": "user", "content": None}, TALK["messages"][1]]},
+            "messages[0].content: is missing; write it, or take the row out",
+        ),
+        (
+            b'{"messages": [{"role": "user", "content": "\\ud83d"}, {"role": "assistant", "content": "4"}]}',
+            "holds half of a surrogate pair, '\\ud83d'; write the whole character, or take it out",
+        ),
+        (
+            {**TALK, "images": ["a.png"]},
+            "images: holds what is not text; leave the column out, or list it in the source's `ignore`",
+        ),
+        (
+            {**TALK, "tools": "[{"},
+            "tools: is text that is no valid JSON: Expecting property name enclosed in double quotes: line 1 column 3 "
+            "(char 2); write it as JSON",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x" * 9_000_000}, TALK["messages"][1]]},
+            r"has 9,000,\d\d\d characters, more than 4,000,000; split it into several rows",
+        ),
+    ],
+)
+def test_a_bad_row_s_sentence_names_the_fix(tmp_path, row, sentence):
+    [error] = check(write_rows(tmp_path / "rows.jsonl", [TALK, row, TALK])).bad
+    found = str(error).removeprefix(f"{tmp_path}/rows.jsonl: line 2: ")
+    assert found == sentence or re.fullmatch(sentence, found)

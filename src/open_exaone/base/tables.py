@@ -8,6 +8,7 @@ Two kilobytes of Parquet may stand for ten gigabytes of rows, so that its batche
 
 import csv
 import importlib
+import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -143,8 +144,9 @@ def _parse(line: bytes, name: str, number: int) -> Row | RowError:
     except UnicodeDecodeError as error:
         where = f"byte {error.start + 1} of the line is {line[error.start]:#04x}"
         return RowError(name, number, "", "not UTF-8", f"is not UTF-8 text: {where}", "write the file as UTF-8")
-    except ValueError as error:  # not JSON, or a number of too many digits
-        return RowError(name, number, "", "not JSON", f"is not valid JSON: {error}", "write one JSON object a line")
+    except ValueError as error:  # not JSON; or a key that stands twice, too many digits or brackets, which it says
+        fix = "write one JSON object a line" if isinstance(error, json.JSONDecodeError) else ""
+        return RowError(name, number, "", "not JSON", f"is not valid JSON: {error}", fix)
 
 
 def _read_csv(stream: BufferedReader, name: str) -> Rows:
