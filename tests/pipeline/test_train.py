@@ -14,6 +14,7 @@ from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.cli.main import main
 from open_exaone.pipeline.measure import Machine
+from open_exaone.pipeline.prepare import left_out
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
 
@@ -200,6 +201,27 @@ def test_a_run_goes_on_on_another_day_with_the_date_that_it_began_with(kind, pla
     train(config, place / "out")
     again, whole = (weights_of(place / name / "01-it" / "model") for name in ("out", "whole"))
     assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_what_is_left_out_is_reported_in_sentences():
+    source = {
+        "name": "a.jsonl",
+        "rows": 1234,
+        "dropped": {"too long": 2, "empty": 1},
+        "dropped_parts": {"nothing learned": 3},
+        "first_dropped": {"too long": "a.jsonl: line 1: long", "empty": "a.jsonl: line 7: text: is empty"},
+        "truncated": 1,
+        "split": 1000,
+        "unread": {"score": 5, "url": 5},
+    }
+    assert list(left_out(source, 4096)) == [
+        "2 of the 1,234 rows of a.jsonl are left out (longer than 4,096 tokens)",
+        "1 of the 1,234 rows of a.jsonl is left out (empty); the first is a.jsonl: line 7: text: is empty",
+        "3 parts of the 1,234 rows of a.jsonl are left out (nothing learned)",
+        "1 of the 1,234 rows of a.jsonl is truncated to 4,096 tokens",
+        "1,000 of the 1,234 rows of a.jsonl are split into pieces of at most 4,096 tokens",
+        "these columns of a.jsonl are not read: score, url",
+    ]
 
 
 @pytest.mark.parametrize("lora", [False, True])
