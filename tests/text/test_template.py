@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.text.chat import Dialogue
+from open_exaone.text.template_process import TemplateProcess
 from open_exaone.text.tokenizer import Tokenizer
 from text.conversations import (
     CALL,
@@ -423,6 +424,22 @@ def test_many_replies_are_learned_in_one_text(ours: dict[str, Tokenizer], name: 
     assert learned_text(ours[name], *rendered) == "".join(f"{text}{end}" for text in texts)
     [ids, mask] = ours[name].render(messages, with_mask=True)
     assert ids == rendered[0] and mask[-9:] == rendered[1][-9:]
+
+
+def test_replies_that_cannot_stand_in_one_text_are_not_rendered_together(
+    ours: dict[str, Tokenizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `thinking` a reply is learned without the thought that it has once the conversation goes on."""
+    asked = list[int]()
+    render = TemplateProcess.render_all
+    monkeypatch.setattr(
+        TemplateProcess, "render_all", lambda self, requests: asked.append(len(requests)) or render(self, requests)
+    )
+    malformed = Dialogue([USER, {**THOUGHTFUL, "content": 3}, Q2, THOUGHTFUL], learned=(1, 3))
+    found = ours["qwen"].render_dialogues([Dialogue([USER, THOUGHTFUL, Q2, THOUGHTFUL], learned=(1, 3)), malformed])
+    assert found[0] is None and isinstance(found[1], DataError) and sum(asked) == 0
+    ours["qwen"].render_dialogues([Dialogue([USER, REPLY, Q2, THOUGHTFUL], learned=(1, 3))])
+    assert sum(asked) > 0
 
 
 def test_a_reply_that_is_written_otherwise_in_another_place_is_found(tmp_path: Path) -> None:
