@@ -156,7 +156,8 @@ _UNIQUE = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def list_items(stream: IO[bytes], path: object) -> Iterator[Any]:
-    """The items of a JSON list, each parsed when it is asked for.
+    """The items of a JSON list, each parsed when it is asked for; in the place of one in which a key stands twice, its
+    ValueError.
 
     Args:
         path: what errors call it.
@@ -205,7 +206,8 @@ class _Text:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-        self._parse = _UNIQUE.raw_decode
+        self._parse = json.JSONDecoder(object_pairs_hook=self._object).raw_decode
+        self._twice: ValueError | None = None  # what is wrong with the value at hand, whose end is to be found
         self._text, self._place, self._is_all = "", 0, False
 
     def next_sign(self) -> str:
@@ -224,10 +226,18 @@ class _Text:
         """Takes a character."""
         self._place += 1
 
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
+        try:
+            return _object(pairs)
+        except ValueError as error:
+            self._twice = error
+            return None
+
     def value(self) -> Any:
-        """Takes a JSON value."""
+        """Takes a JSON value; or a ValueError, of a value in which a key stands twice."""
         self.next_sign()
         while True:
+            self._twice = None
             try:
                 value, end = self._parse(self._text, self._place)
             except RecursionError:
@@ -238,7 +248,7 @@ class _Text:
             else:
                 if self._is_all or self._text[end : end + 1] in _ENDS:  # a number that is cut is a number too
                     self._place = end
-                    return value
+                    return self._twice or value
             self._fill()
 
     def _fill(self) -> None:

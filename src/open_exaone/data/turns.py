@@ -315,6 +315,7 @@ def _content(value: Any, where: str) -> str | None:
     if isinstance(value, Sequence) and value and all(isinstance(part, dict) and "type" in part for part in value):
         other = next((part for part in value if part["type"] != "text" or not isinstance(part.get("text"), str)), None)
         if other is not None:
-            raise BadRow(where, "wrong type", f"holds a part that is no text: {short(other)}")
+            why = f"holds a part that is no text: {short(other)}"
+            raise BadRow(where, "wrong type", why, "take the row out, since only text is learned")
         return "".join(part["text"] for part in value)
     raise BadRow(where, "wrong type", f"must be a text, not {short(value)}")

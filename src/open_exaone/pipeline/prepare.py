@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import MODES, REASONING
+from open_exaone.base.text import count
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.mixture import Mixture
 from open_exaone.data.overlap import Overlap, find_overlap, prompt_hash
@@ -230,21 +231,29 @@ class _Progress:
 def _report_dropped(run: Run, name: str, prepared: Prepared, limit: int) -> None:
     """Reports what was left out of the data, and why."""
     for source in prepared.manifest["sources"]:
-        parts = [f"{number:,} left out ({_reason(why, limit)})" for why, number in source["dropped"].items()]
-        parts += [
-            f"{number:,} parts left out ({_reason(why, limit)})" for why, number in source["dropped_parts"].items()
-        ]
-        parts += [f"{source[how]:,} {how} to {limit:,} tokens" for how in ("truncated", "split") if source[how]]
-        first = next((text for reason, text in source["first_dropped"].items() if reason != "too long"), None)
-        parts[-1:] = [f"{part}; the first: {first}" if first else part for part in parts[-1:]]
-        if parts:
-            run.message(f"data.{name}: of {source['rows']:,} rows of {source['name']}, {', '.join(parts)}")
-        if columns := ", ".join(list(source["unread"])[:12]):
-            run.message(f"data.{name}: columns of {source['name']} that are not read: {columns}")
+        for sentence in left_out(source, limit):
+            run.message(f"data.{name}: {sentence}")
 
 
-def _reason(reason: str, limit: int) -> str:
-    return f"longer than {limit:,} tokens" if reason == "too long" else reason
+def left_out(source: Mapping[str, Any], limit: int) -> Iterator[str]:
+    """What a source lost on its way into the data, a sentence for each reason, with the first row that has it."""
+    rows = f"of the {source['rows']:,} rows of {source['name']}"
+    for key, what in (("dropped", ""), ("dropped_parts", "part")):
+        for reason, number in source[key].items():
+            why = f"longer than {limit:,} tokens" if reason == "too long" else reason
+            first = source["first_dropped"].get(reason) if reason != "too long" else None
+            number_of = count(number, what) if what else f"{number:,}"
+            sentence = f"{number_of} {rows} {_are(number)} left out ({why})"
+            yield sentence + (f"; the first is {first}" if first else "")
+    for how, done in (("truncated", "truncated to"), ("split", "split into pieces of at most")):
+        if number := source[how]:
+            yield f"{number:,} {rows} {_are(number)} {done} {limit:,} tokens"
+    if columns := ", ".join(list(source["unread"])[:12]):
+        yield f"these columns of {source['name']} are not read: {columns}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
