@@ -13,6 +13,7 @@ _MAX_BOXES = 50  # that are one answer
 _MAX_BARE_CHARS = 200  # of a reply with words in it that is its own answer
 _MAX_AFTER_CUE = 400  # characters that may follow "the answer is 5" and leave it the final answer
 _MAX_BARE_WORDS = 3  # of a reply without numbers or formulas that is its own answer
+_MIN_FINAL = 8  # characters behind a box, that may be another final answer
 _MAX_BETWEEN = 80  # characters between two boxes that are one answer
 
 _BOXED = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])")
@@ -102,7 +103,8 @@ def answer(reply: str) -> Answer | None:
         return None  # the last box was never closed
     if spans:
         rest = reply[spans[-1][1] :][-_MAX_TAIL:]
-        return _announced_finally(rest) or _whole(join_boxes(reply, spans))
+        announced = _announced_finally(rest) if len(rest) > _MIN_FINAL else None
+        return announced or _whole(join_boxes(reply, spans))
     tail = reply[-_MAX_TAIL:]
     stated = find_after_cue(tail)
     if stated and (_NOT_STATED.search(stated.before) or _TAKEN_BACK.match(stated.rest)):

@@ -80,6 +80,8 @@ def _read_gold(gold: str) -> tuple[tuple[str, ...], str | None]:
     """What the gold answer may be read as, and the letter where it is that of an option, alone or before words."""
     if not gold.strip():
         raise DataError("answer: the gold answer is empty")
+    if _PLAIN.fullmatch(gold):
+        return (gold,), None
     readings = find.gold(gold).readings
     plain = canonical(readings[0]) if len(readings[0]) <= find.MAX_CHARS else ""
     letter = _LETTER.match(plain)
