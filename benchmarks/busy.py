@@ -103,7 +103,7 @@ def training(part: str, shape: str, dtype: torch.dtype, num_workers: int | None)
     if part == "rl":
         provider = cast(Provider, SimpleNamespace(gives_ids=True))
         stage = RlStage(**fields, num_steps=1, max_new_tokens=longest)
-        objective = OnlineRl(stage, [], provider, Path(), 0, model, [])
+        objective = OnlineRl(stage, [], [], provider, Path(), 0, model, [])
     else:
         objective = Supervised(SupervisedStage(**fields, num_epochs=1), [], [])
     max_tokens = objective.config.micro_batch_tokens

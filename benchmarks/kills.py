@@ -301,7 +301,9 @@ def make_objective(
             num_steps=asked.steps, batch_prompts=4, group_size=4, max_new_tokens=24, reward=f"{REWARD}:score", **common
         )
         steps = shuffled(len(problems), 4, asked.steps)
-        return OnlineRl(rl, problems, LocalProvider(Engine(model, tokenizer)), folder, SEED, model, steps)
+        return OnlineRl(
+            rl, problems, [True] * len(problems), LocalProvider(Engine(model, tokenizer)), folder, SEED, model, steps
+        )
     documents = worked_documents(problems, tokenizer, learn_prompts=kind == "pretrain")
     if kind == "preference":
         chosen, rejected = documents[: len(documents) // 2], documents[len(documents) // 2 :]

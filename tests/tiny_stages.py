@@ -78,7 +78,7 @@ def online_rl(model, folder, **changes):
     provider = LocalProvider(Engine(model, make_tokenizer(), num_slots=8))
     stage = RlStage(**fields | changes)
     steps = shuffled(len(problems), stage.batch_prompts, stage.num_steps)
-    return OnlineRl(stage, problems, provider, folder, 3, model, steps)
+    return OnlineRl(stage, problems, [stage.thinking] * len(problems), provider, folder, 3, model, steps)
 
 
 def start(config=OPTIMIZER, dtype=torch.float32):

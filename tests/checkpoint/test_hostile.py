@@ -98,6 +98,16 @@ def test_a_field_of_any_file_may_be_anything(folder, name) -> None:
             assert len(refusal(partial(load_tokenizer, folder))) < 2000
 
 
+def test_a_token_that_tokenizer_json_has_counts_with_its_id_there(folder) -> None:
+    """As in transformers, whatever id a file beside it gives the token."""
+    name = json.loads((folder / "tokenizer.json").read_text())["added_tokens"][0]["content"]
+    (folder / "added_tokens.json").write_text(json.dumps({name: 9_999_999}))
+    assert load_tokenizer(folder).encode("a")
+    (folder / "added_tokens.json").write_text(json.dumps({name: 9_999_999, "<new>": 9_999_999}))
+    with pytest.raises(CheckpointError, match=r"has ids up to 9999999, and the embedding"):
+        load_tokenizer(folder)
+
+
 def test_bytes_of_any_file_may_be_anything(folder) -> None:
     chosen = random.Random(0)
     contents = (b"", b"\0" * 99, b"\xff\xfe", b"[" * 100_000, b'{"a":' * 50_000, b"[]", b"9" * 5000, b'{"a": 1e999999}')

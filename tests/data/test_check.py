@@ -1,5 +1,7 @@
 """A check names every bad row, counts the reasons, and knows rows that come again."""
 
+import re
+
 import pytest
 
 from data.made_up import PAIR, PROBLEM, TALK, TEXT, THOUGHT, write_rows
@@ -10,6 +12,8 @@ from open_exaone.data.config import SourceConfig
 from open_exaone.data.examples import open_examples
 from open_exaone.data.repeats import Repeats
 from open_exaone.data.rows import Example
+from open_exaone.text import template_process
+from open_exaone.text.tokenizer import Tokenizer
 
 
 def test_every_bad_row_is_reported_with_its_line(tmp_path):
@@ -120,3 +124,63 @@ def test_rows_are_looked_at_as_training_renders_them(tmp_path):
     assert error.reason == "too long" and "a part of it, such as a reply" in error.why
     last = check(path, tokenizer=tokenizer, max_tokens=sizes[1], turns="last")
     assert (last.good, last.longest) == (1, sizes[1])
+
+
+def test_a_row_on_which_a_template_takes_too_long_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(template_process, "TIMEOUT_S", 0.2)
+    loop = "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}"
+    slow = "{% for m in messages %}{% if m.content == 'slow' %}" + loop + "{% endif %}{% endfor %}"
+    make_tokenizer().save(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(
+        slow + "{% for m in messages %}{{ m.role }}: {{ m.content }}[|endofturn|]\n{% endfor %}"
+    )
+    rows = [{"messages": [{**TALK["messages"][0], "content": text}, TALK["messages"][1]]} for text in ["a"] * 40]
+    rows[30]["messages"][0]["content"] = "slow"
+    report = check(write_rows(tmp_path / "rows.jsonl", rows), tokenizer=Tokenizer.load(tmp_path))
+    assert [str(error) for error in report.bad] == [
+        f"{tmp_path}/rows.jsonl: line 31: the chat format cannot say it: {tmp_path}/chat_template.jinja: the chat "
+        "template fails on this conversation: it takes longer than 0.2 seconds; fix the file, or name one of "
+        "Open-EXAONE's own formats with chat_format=..."
+    ]
+    assert report.good == 39
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        (
+            b'{"messages": [], "messages": []}',
+            "is not valid JSON: the key 'messages' stands twice in one object; leave one out",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "image": "x"}]}, TALK["messages"][1]]},
+            "messages[0].content: holds a part that is no text: {'type': 'image', 'image': 'x'}; take the row out, "
+            "since only text is learned",
+        ),
+        (
+            {"messages": [{"role": "user", "content": None}, TALK["messages"][1]]},
+            "messages[0].content: is missing; write it, or take the row out",
+        ),
+        (
+            b'{"messages": [{"role": "user", "content": "\\ud83d"}, {"role": "assistant", "content": "4"}]}',
+            "holds half of a surrogate pair, '\\ud83d'; write the whole character, or take it out",
+        ),
+        (
+            {**TALK, "images": ["a.png"]},
+            "images: holds what is not text; leave the column out, or list it in the source's `ignore`",
+        ),
+        (
+            {**TALK, "tools": "[{"},
+            "tools: is text that is no valid JSON: Expecting property name enclosed in double quotes: line 1 column 3 "
+            "(char 2); write it as JSON",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x" * 9_000_000}, TALK["messages"][1]]},
+            r"has 9,000,\d\d\d characters, more than 4,000,000; split it into several rows",
+        ),
+    ],
+)
+def test_a_bad_row_s_sentence_names_the_fix(tmp_path, row, sentence):
+    [error] = check(write_rows(tmp_path / "rows.jsonl", [TALK, row, TALK])).bad
+    found = str(error).removeprefix(f"{tmp_path}/rows.jsonl: line 2: ")
+    assert found == sentence or re.fullmatch(sentence, found)

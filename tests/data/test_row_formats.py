@@ -320,3 +320,31 @@ columns = st.sampled_from(list(KNOWN)).flatmap(lambda field: st.sampled_from(KNO
 def test_no_row_breaks_the_parser(value, format):
     result = parse(value, format=format)
     assert isinstance(result, Example | RowError)
+
+
+_TEXTS = st.sampled_from(
+    ["a", "b?", "", " ", "é", "<think>t</think>a", "</think>", "x\n</think>\ny", "\ud800", None, 3, ["a"]]
+)
+_TURNS = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "tool", "human", None, ["user"]]), "content": _TEXTS},
+    optional={"name": _TEXTS, "weight": st.sampled_from([0, 1])},
+)
+_GOOD = st.lists(st.sampled_from("ab"), min_size=1, max_size=3).map(
+    lambda texts: [{"role": role, "content": text} for text in texts for role in ("user", "assistant")]
+)
+_ROWS = st.fixed_dictionaries(
+    {"messages": _GOOD | st.lists(_TURNS, max_size=4) | st.just("a")},
+    optional={"id": st.sampled_from(["", "x", 1, True, None]), "domain": _TEXTS, "other": _TEXTS, "system": _TEXTS}
+    | {"images": _TEXTS, "tools": _TEXTS},
+)
+
+
+@given(values=st.lists(_ROWS, max_size=8), mode=st.sampled_from(["auto", "reasoning"]))
+def test_plain_conversations_are_parsed_as_all_others_are(values, mode):
+    source = SourceConfig(path="x.jsonl", mode=mode)
+    quick, thorough = RowParser("messages", source), RowParser("messages", source)
+    thorough._plain = lambda row: None  # type: ignore[method-assign]
+    for number, value in enumerate([*values, *values]):
+        row = Row("x.jsonl", number, value)
+        assert quick.parse(row) == thorough.parse(row)
+    assert quick.unread == thorough.unread

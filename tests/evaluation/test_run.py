@@ -1,5 +1,6 @@
 """Running: what is asked, what is kept, what is asked again, and what stops it."""
 
+import itertools
 import json
 import os
 import random
@@ -7,16 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from doubles import make_model, make_tokenizer
 from evaluation.made_up import MadeUp, half_right, right, sum_problem, sums
 from mock_endpoint import endpoint, mock_endpoint
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.interrupt import Interrupted
+from open_exaone.base.records import Request, Sampling
+from open_exaone.engine.engine import Engine
 from open_exaone.evaluation.missing import refuse_missing
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.score import score_task
@@ -26,6 +31,8 @@ from open_exaone.remote import http
 from open_exaone.remote.http import EndpointError
 from open_exaone.remote.settings import Endpoint
 from open_exaone.rollout import judge_outage
+from open_exaone.rollout.provider import Generations
+from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.verify.settings import JudgeSettings
 
 
@@ -348,6 +355,48 @@ def test_a_question_that_stands_twice_is_asked_as_two(tmp_path: Path) -> None:
     asked = {(request.messages[0]["content"], request.index, request.occurrence) for request in provider.asked}
     assert len(asked) == 6 and ("What is 1 + 1?", 0, 1) in asked
     assert len({sample.key for row in samples for sample in row}) == 6
+
+
+def test_a_question_of_two_tasks_is_drawn_anew_where_they_ask_alike(tmp_path: Path) -> None:
+    """Under other sampling, such as another budget, it keeps its numbers, so that only what was changed differs."""
+    budget = sums(2, 2, "budget", thinking_budget=9)
+    tasks = [sums(2, 2), sums(2, 1, "more"), replace(sums(2, 2, "plain"), thinking=False), budget]
+    provider = MadeUp(right)
+    measure(tmp_path, tasks, provider)
+    asked = [(r.thinking, r.sampling.thinking_budget, r.occurrence, r.index) for r in provider.asked]
+    assert len(set(asked)) == 7 and max(occurrence for _, _, occurrence, _ in asked) == 1
+    assert asked.count((True, None, 1, 0)) == 2 and asked.count((True, 9, 0, 1)) == 2
+
+
+def test_an_evaluation_that_was_cut_ends_in_the_very_samples_of_the_engine(tmp_path: Path) -> None:
+    """Whatever was there at the cut, and in whatever order; questions stand twice, in one task and in two."""
+
+    class Cut(BaseException):
+        pass
+
+    class Cutting(LocalProvider):
+        def stream(self, requests: Sequence[Request]) -> Generations:
+            draw = random.Random(len(requests))
+            order = draw.sample(range(len(requests)), len(requests))
+            some = super().stream([requests[place] for place in order])
+            for place, generation in itertools.islice(some, 5):
+                yield order[place], generation
+            raise Cut
+
+    def provider(kind: type[LocalProvider], num_slots: int) -> LocalProvider:
+        return kind(Engine(make_model(), make_tokenizer(), num_slots=num_slots), weights="w")
+
+    sampling = Sampling(20, temperature=1.0, top_p=1.0, num_samples=4)
+    twin = replace(sum_problem(1), id="twin")
+    tasks = [replace(sums(2, name=n), sampling=sampling, problems=(*sums(2).problems, twin)) for n in ("a", "b")]
+    measure(tmp_path / "whole", tasks, provider(LocalProvider, 16))
+    for num_slots in (3, 7, 2):
+        with pytest.raises(Cut):
+            measure(tmp_path / "cut", tasks, provider(Cutting, num_slots))
+    done = measure(tmp_path / "cut", tasks, provider(LocalProvider, 5))
+    assert (tmp_path / "cut" / "samples.jsonl").read_bytes() == (tmp_path / "whole" / "samples.jsonl").read_bytes()
+    replies = [(s.generation.reply.thought, s.generation.num_tokens) for _, rows in done for row in rows for s in row]
+    assert len(set(replies)) == len(replies) == 24
 
 
 def test_a_judge_model_that_is_down_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

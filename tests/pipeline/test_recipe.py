@@ -272,7 +272,7 @@ def test_validation_data_is_read_and_compared_before_the_first_stage(place):
     with pytest.raises(Cut):
         run(place, "out", held, "sft.validation='held'", on_event=cut)
     for start in (
-        "data.held: of 2 rows of held.jsonl, 1 left out",
+        "data.held: 1 of the 2 rows of held.jsonl is left out (empty); the first is ",
         "note: 1 prompt is in the data of sft and of sft.va",
     ):
         assert any(message.startswith(start) for message in messages), messages

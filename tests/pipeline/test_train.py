@@ -13,7 +13,9 @@ from doubles import TINY, make_model, make_tokenizer
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.cli.main import main
+from open_exaone.pipeline.evaluate import Choices, evaluate
 from open_exaone.pipeline.measure import Machine
+from open_exaone.pipeline.prepare import left_out
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
 
@@ -172,16 +174,12 @@ def test_random_weights_take_a_tokenizer_or_train_one_on_the_data(names_a_tokeni
     assert (trained.backend.to_str() == make_tokenizer().backend.to_str()) == names_a_tokenizer
 
 
-@pytest.mark.parametrize("kind", ["sft", "rl"])
-def test_a_run_goes_on_on_another_day_with_the_date_that_it_began_with(kind, place, monkeypatch):
-    """As with templates of Llama 3, which print today's date."""
+@pytest.fixture
+def day(place, monkeypatch):
+    """A calendar, and a template that prints its date, as those of Llama 3 do."""
     turns = "{% for m in messages %}[|{{ m.role }}|]{{ m.content }}[|endofturn|]{% endfor %}"
     prompt = "{% if add_generation_prompt %}[|assistant|]{% endif %}"
     (place / "base" / "chat_template.jinja").write_text("{{ strftime_now('%d') }}" + turns + prompt)
-
-    def cut(event):
-        if event.get("step") == 3:
-            raise Cut
 
     class Day(datetime):
         today = 1
@@ -192,14 +190,69 @@ def test_a_run_goes_on_on_another_day_with_the_date_that_it_began_with(kind, pla
 
     for module in ("open_exaone.pipeline.folder", "open_exaone.text.tokenizer"):
         monkeypatch.setattr(f"{module}.datetime", Day)
+    return Day
+
+
+@pytest.mark.parametrize("kind", ["sft", "rl"])
+def test_a_run_goes_on_on_another_day_with_the_date_that_it_began_with(kind, place, day):
+    def cut(event):
+        if event.get("step") == 3:
+            raise Cut
+
     config = config_of(place, kind)
     train(config, place / "whole")
     with pytest.raises(Cut):
         train(config, place / "out", cut)
-    Day.today = 2
+    day.today = 2
     train(config, place / "out")
     again, whole = (weights_of(place / name / "01-it" / "model") for name in ("out", "whole"))
     assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_an_evaluation_goes_on_on_another_day_with_the_date_that_it_began_with(place, day, monkeypatch):
+    monkeypatch.setattr("open_exaone.evaluation.run.REPORT_EVERY_S", 0.0)
+    rows = [{"id": str(a), "question": f"{a} + 1?", "answer": str(a + 1), "verifier": "exact"} for a in range(12)]
+    (place / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    choices = Choices(suite=str(place / "own.jsonl"), num_samples=4, sampling={"max_new_tokens": 6})
+
+    def measure(out, on_event=lambda event: None):
+        evaluate(str(place / "base"), choices, out=place / out, machine=FLOAT32, on_event=on_event)
+        rows = map(json.loads, (place / out / "samples.jsonl").open())
+        return {(row["problem"], row["index"]): (row["key"], row["thought"], row["answer"]) for row in rows}
+
+    def cut(event):
+        if event.get("step", 0) >= 8:
+            raise Cut
+
+    whole = measure("whole")
+    with pytest.raises(Cut):
+        measure("out", cut)
+    journal = place / "out" / "journal.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:20]))  # as where it was killed earlier
+    day.today = 2
+    assert measure("out") == whole
+    assert measure("other") != whole  # the day does count
+
+
+def test_what_is_left_out_is_reported_in_sentences():
+    source = {
+        "name": "a.jsonl",
+        "rows": 1234,
+        "dropped": {"too long": 2, "empty": 1},
+        "dropped_parts": {"nothing learned": 3},
+        "first_dropped": {"too long": "a.jsonl: line 1: long", "empty": "a.jsonl: line 7: text: is empty"},
+        "truncated": 1,
+        "split": 1000,
+        "unread": {"score": 5, "url": 5},
+    }
+    assert list(left_out(source, 4096)) == [
+        "2 of the 1,234 rows of a.jsonl are left out (longer than 4,096 tokens)",
+        "1 of the 1,234 rows of a.jsonl is left out (empty); the first is a.jsonl: line 7: text: is empty",
+        "3 parts of the 1,234 rows of a.jsonl are left out (nothing learned)",
+        "1 of the 1,234 rows of a.jsonl is truncated to 4,096 tokens",
+        "1,000 of the 1,234 rows of a.jsonl are split into pieces of at most 4,096 tokens",
+        "these columns of a.jsonl are not read: score, url",
+    ]
 
 
 @pytest.mark.parametrize("lora", [False, True])

@@ -1,5 +1,7 @@
 """Rewards: named terms, each by itself, and their weighted sum."""
 
+from dataclasses import replace
+
 import pytest
 
 from open_exaone.base.config import validate
@@ -96,9 +98,13 @@ def own(tmp_path, body: str) -> str:
 
 def test_a_function_of_the_users_own_is_a_term_and_sees_the_whole_sample(tmp_path) -> None:
     of_problem, of_reply = ["question", "gold", "language", "task", "metadata"], ["thought", "answer", "num_tokens"]
-    keys = {*of_problem, *of_reply, "verdict", "extracted"}
+    keys = {*of_problem, *of_reply, "verdict", "extracted", "mode"}
     name = own(tmp_path, f"return len(sample['thought']) if set(sample) == {keys} else -1")
     assert score(judged(), {name: 0.5}, Rubric(), JudgeSettings()) == {name: len(REPLY.thought)}
+    in_mode = own(tmp_path, "return ['non_reasoning', 'reasoning'].index(sample['mode'])")
+    for thinking in (False, True):
+        seen = replace(judged(), thinking=thinking)
+        assert score(seen, {in_mode: 1.0}, Rubric(), JudgeSettings()) == {in_mode: float(thinking)}
 
 
 @pytest.mark.parametrize(

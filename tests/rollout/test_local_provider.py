@@ -1,6 +1,7 @@
 """The local engine as a provider: what is asked, what comes back, and how it is told from another's."""
 
 import functools
+import random
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import CheckpointError
 from open_exaone.base.records import Problem, Sampling, StopReason
 from open_exaone.engine.engine import Engine
-from open_exaone.rollout.provider import requests_for
+from open_exaone.rollout.provider import requests_for, sample_seed
 from open_exaone.rollout.providers.local import LocalProvider, weights_hash
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -101,6 +102,45 @@ def test_a_stream_of_what_is_missing_gives_the_rest():
     missing = [1, 2, 7, 20, 30]
     rest = dict(make_provider(num_slots=2).stream([asked[place] for place in missing]))
     assert [rest[place].ids for place in range(5)] == [whole[place].ids for place in missing]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_sample_changes_with_the_order_or_the_parts_in_which_requests_are_streamed(seed):
+    """Equal prompts among them; all members of all groups differ."""
+    questions = [[{"role": "user", "content": text}] for text in ("1?", "2?", "1?", "3?", "1?")]
+    own = replace(WARM, max_new_tokens=20, temperature=1.0, num_samples=4)
+    asked = requests_for(questions, make_tokenizer(), own, thinking=[True, False, True, True, False])
+    whole = {place: found.ids for place, found in make_provider().stream(asked)}
+    assert len(set(whole.values())) == len(asked) == 20
+    draw = random.Random(seed)
+    order = draw.sample(range(20), 20)
+    again, start = {}, 0
+    while start < 20:
+        part = order[start : (start := start + draw.randint(1, 9))]
+        stream = make_provider(num_slots=draw.randint(1, 9)).stream([asked[place] for place in part])
+        again |= {part[place]: found.ids for place, found in stream}
+    assert again == whole
+
+
+def test_a_prompt_that_is_the_same_in_both_modes_stands_twice(tmp_path):
+    """As EXAONE Deep's, whose format has no other."""
+    make_tokenizer().save(tmp_path)
+    deep = Tokenizer.load(tmp_path, chat_format="exaone-deep")
+    first, second = requests_for([[{"role": "user", "content": "?"}]] * 2, deep, WARM, thinking=[True, False])
+    assert first.prompt_ids == second.prompt_ids and (first.occurrence, second.occurrence) == (0, 1)
+
+
+def test_the_seeds_of_one_prompt_s_samples_all_differ():
+    """Hashes of 31 bits would meet among a hundred thousand: twice or so."""
+    first = asks(1, 1)[0]
+    seeds = {
+        sample_seed(replace(first, index=index, occurrence=occurrence), "prompt")
+        for occurrence in (0, 1, 2, 32_766)
+        for index in range(65_537)
+    }
+    assert len(seeds) == 4 * 65_537 and 0 <= min(seeds) and max(seeds) < 2**31
+    others = [sample_seed(first, "another"), sample_seed(replace(first, sampling=replace(WARM, seed=5)), "prompt")]
+    assert len({sample_seed(first, "prompt"), *others}) == 3
 
 
 def test_a_questions_prompt_is_read_once(monkeypatch):

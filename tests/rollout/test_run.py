@@ -1,5 +1,7 @@
 """From problems to judged samples."""
 
+from dataclasses import replace
+
 import pytest
 
 import mock_endpoint as module
@@ -40,7 +42,7 @@ def rollouts(tokenizer: Tokenizer, problem: Problem, replies: list[str], **judgi
     provider = MadeUp(lambda request: replies[request.index])
     provider.tokenizer = tokenizer
     groups = sample([problem], provider, Sampling(50, num_samples=len(replies)), thinking=False)
-    [group] = judge_groups(groups, Judging(**judging), max_tokens=50, thinking=False)
+    [group] = judge_groups(groups, Judging(**judging), max_tokens=50)
     return group.rollouts
 
 
@@ -86,12 +88,22 @@ def test_what_was_judged_before_an_error_is_saved(monkeypatch) -> None:
     monkeypatch.setattr(judging_module.os, "cpu_count", lambda: 1)  # in turn
     broken = Problem("mcq/7", "mcq", "en", "Which?", "K", "choice", metadata={"options": ["Rome", "Paris"]})
     rollout = Rollout(RIGHT, judge_outage.UNJUDGED, None)
-    groups, saved = [RolloutGroup(problem, (1,), (rollout,)) for problem in (PROBLEM, broken, PROBLEM)], []
+    groups, saved = [RolloutGroup(problem, (1,), False, (rollout,)) for problem in (PROBLEM, broken, PROBLEM)], []
     with pytest.raises(DataError, match="problem mcq/7: "):
-        judge_groups(groups, Judging(), max_tokens=9, thinking=False, save=saved.append)
+        judge_groups(groups, Judging(), max_tokens=9, save=saved.append)
     [[first, *others]] = saved
     assert (first.rollouts[0].verdict.status, first.rollouts[0].reward) == (VerdictStatus.CORRECT, 1.0)
     assert others == groups[1:]
+
+
+def test_a_thought_is_asked_for_in_reasoning_mode_alone() -> None:
+    """By the reward term "format"; the verdict is on the answer, whatever the mode."""
+    thought = replace(RIGHT, reply=Reply("So.", RIGHT.reply.answer))
+    rollouts = tuple(Rollout(generation, judge_outage.UNJUDGED, None) for generation in (RIGHT, thought))
+    groups = [RolloutGroup(PROBLEM, (1,), thinking, rollouts) for thinking in (False, True)]
+    found = judge_groups(groups, Judging(weights={"correct": 0.0, "format": 1.0}), max_tokens=9)
+    assert [[rollout.reward for rollout in group.rollouts] for group in found] == [[1.0, 0.0], [0.0, 1.0]]
+    assert all(rollout.verdict.correct for group in found for rollout in group.rollouts)
 
 
 def test_limits_reach_the_verifier(tokenizer, tmp_path) -> None:

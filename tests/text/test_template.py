@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import AutoTokenizer
 
 from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.text.chat import Dialogue
+from open_exaone.text.template_process import TemplateProcess
 from open_exaone.text.tokenizer import Tokenizer
 from text.conversations import (
     CALL,
@@ -295,6 +297,49 @@ def test_an_end_in_the_next_turns_text_is_learned(tmp_path: Path, block: str, en
         assert ids == later[: len(ids)]
 
 
+@pytest.mark.parametrize("end", ["", "<|endoftext|>", "{% if loop.index0 == 1 %}<|im_end|>{% endif %}"])
+def test_a_block_without_an_end_of_turn_is_refused(tmp_path: Path, end: str) -> None:
+    """Whoever learned it would never stop; transformers takes it as it is."""
+    template = TURNS.replace("HEAD", "") + BLOCK.replace("END", "") + end + "{% endif %}{% endfor %}"
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+    messages = [USER, REPLY, Q2, REPLY]
+    why = "prints <|endoftext|>" if end == "<|endoftext|>" else r"write {{ eos_token }} before {% endgeneration %}"
+    with pytest.raises(DataError, match=rf"chat_template.jinja: .*({re.escape(why)}|{why})"):
+        tokenizer.render(messages, with_mask=True)
+    assert tokenizer.render_dialogues([Dialogue(messages, learned=(1, 3))]) == [None]
+    tokenizer.render(messages)
+
+
+@pytest.mark.parametrize("num_replies", [2, 40])
+def test_an_end_of_the_last_turn_alone_is_learned_with_each_reply(tmp_path: Path, num_replies: int) -> None:
+    """Then a reply in the midst has none to be learned with, and is rendered by itself."""
+    template = TURNS.replace("HEAD", "") + BLOCK.replace("END", "{% if loop.last %}<|im_end|>{% endif %}")
+    template += "{% endif %}{% endfor %}"
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+    messages = [USER, REPLY] * num_replies
+    assert tokenizer.render_dialogues([Dialogue(messages, learned=tuple(range(1, len(messages), 2)))]) == [None]
+    assert learned_text(tokenizer, *tokenizer.render(messages, with_mask=True)) == "A1<|im_end|>"
+
+
+@pytest.mark.parametrize("refused", ["messages[-1].role != 'assistant'", "messages|length == 3"])
+@pytest.mark.parametrize("num_before", [1, 20])
+def test_replies_before_the_learned_one_stay_unlearned_where_a_template_takes_no_open_end(
+    tmp_path: Path, refused: str, num_before: int
+) -> None:
+    refusal = "{% if REFUSED %}{{ raise_exception('no') }}{% endif %}".replace("REFUSED", refused)
+    for block in (BLOCK, "{{ m.content }}END"):
+        template = refusal + TURNS.replace("HEAD", "") + block.replace("END", "<|im_end|>") + "{% endif %}{% endfor %}"
+        tokenizer = Tokenizer.load(write_qwen(tmp_path, template), chat_format="template")
+        messages = [*[USER, REPLY] * num_before, Q2, {**REPLY, "content": "A2"}]
+        assert learned_text(tokenizer, *tokenizer.render(messages, with_mask=True)) == "A2<|im_end|>"
+        every = tuple(range(1, len(messages), 2))
+        for learned in (every, every[1:]):
+            [whole] = tokenizer.render_dialogues([Dialogue(messages, learned=learned)])
+            expected = "A1<|im_end|>" * (len(learned) - 1) + "A2<|im_end|>"
+            is_apart = whole is None and num_before > 1 and (learned != every or "length" in refused)
+            assert is_apart or (isinstance(whole, tuple) and learned_text(tokenizer, *whole) == expected)
+
+
 def test_an_end_that_is_no_eos_token_is_named_with_the_fix(tmp_path: Path) -> None:
     """As in Qwen's base models, whose eos_token is <|endoftext|>."""
     folder = write_qwen(tmp_path)
@@ -379,6 +424,22 @@ def test_many_replies_are_learned_in_one_text(ours: dict[str, Tokenizer], name: 
     assert learned_text(ours[name], *rendered) == "".join(f"{text}{end}" for text in texts)
     [ids, mask] = ours[name].render(messages, with_mask=True)
     assert ids == rendered[0] and mask[-9:] == rendered[1][-9:]
+
+
+def test_replies_that_cannot_stand_in_one_text_are_not_rendered_together(
+    ours: dict[str, Tokenizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `thinking` a reply is learned without the thought that it has once the conversation goes on."""
+    asked = list[int]()
+    render = TemplateProcess.render_all
+    monkeypatch.setattr(
+        TemplateProcess, "render_all", lambda self, requests: asked.append(len(requests)) or render(self, requests)
+    )
+    malformed = Dialogue([USER, {**THOUGHTFUL, "content": 3}, Q2, THOUGHTFUL], learned=(1, 3))
+    found = ours["qwen"].render_dialogues([Dialogue([USER, THOUGHTFUL, Q2, THOUGHTFUL], learned=(1, 3)), malformed])
+    assert found[0] is None and isinstance(found[1], DataError) and sum(asked) == 0
+    ours["qwen"].render_dialogues([Dialogue([USER, REPLY, Q2, THOUGHTFUL], learned=(1, 3))])
+    assert sum(asked) > 0
 
 
 def test_a_reply_that_is_written_otherwise_in_another_place_is_found(tmp_path: Path) -> None:

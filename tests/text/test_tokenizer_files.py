@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from open_exaone.base.errors import CheckpointError, ConfigError
 from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.text.tokenizer_files import Source, add_missing_tokens
 
 MARKERS = ["<s>", "</s>", "<pad>", "<eot>"]  # ids 256 to 259
 
@@ -111,6 +112,13 @@ def test_a_field_that_fits_nothing_is_named_when_it_is_asked_for(
         ("config", '{"a": ' + "9" * 5000 + "}", "not valid JSON"),
         ("generation_config", "[" * 100_000, "not valid JSON: nested too deeply"),
         ("special_tokens_map", "\ud83d", "is no UTF-8 text"),
+        (
+            "generation_config",
+            '{"top_k": 1, "temperature": NaN}',
+            "temperature: holds NaN or infinity.*; fix it or leave it out",
+        ),
+        ("generation_config", '{"a": {"b": [0, -Infinity]}}', "a: holds NaN or infinity"),
+        ("generation_config", '{"top_p": 1e999}', "top_p: holds NaN or infinity"),
     ],
 )
 def test_a_broken_file_is_named_with_its_field(tmp_path: Path, name: str, content: Any, why: str) -> None:
@@ -306,6 +314,27 @@ def test_a_token_that_cannot_have_its_id_is_refused(tmp_path: Path, in_settings:
     folder = write_with_missing(tmp_path, in_settings=in_settings, first=300)
     with pytest.raises(CheckpointError, match=r"tokenizer\.json: lacks the token '<pad>', .* the id 300"):
         Tokenizer.load(folder)
+
+
+def test_thousands_of_tokens_beside_tokenizer_json_are_added_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by one, each would have the tokenizer search for all of them anew."""
+    named = {f"<x{number}>": 260 + number for number in range(5000)}
+    added = tokenizers.Tokenizer.add_tokens
+    sizes = list[int]()
+
+    class Counting:
+        def __init__(self, backend: tokenizers.Tokenizer) -> None:
+            self.token_to_id, self._backend = backend.token_to_id, backend
+
+        def add_tokens(self, tokens: list[AddedToken]) -> int:
+            sizes.append(len(tokens))
+            return added(self._backend, tokens)
+
+    source = Source.read(write(tmp_path, added_tokens={**named, "</s>": 9_000_000}))  # tokenizer.json has that one
+    add_missing_tokens(Counting(made := backend(MARKERS)), source)  # type: ignore[arg-type]  # all that it needs
+    assert sizes == [5000] and made.encode("<x7><x4999>").ids == [267, 5259]
 
 
 def write_state(folder: Path, **changes: Any) -> Path:

@@ -209,7 +209,7 @@ def group(*statuses, rewards=None):
         generation = Generation(Reply("", ""), StopReason.END, 3, 2, 0, (5, 6), (-1.0, -3.0), 0)
         terms = {"correct": Missing("It failed.") if reward is None else reward}
         rollouts.append(Rollout(generation, Verdict(status, None, "."), reward, terms))
-    return RolloutGroup(PROBLEM, (1, 2, 3), tuple(rollouts))
+    return RolloutGroup(PROBLEM, (1, 2, 3), True, tuple(rollouts))
 
 
 def test_what_failed_is_masked_and_what_the_reply_caused_is_rewarded():
@@ -255,6 +255,7 @@ def test_terms_come_back_from_a_file_as_they_were_and_open_ones_open(tmp_path):
     write_rollouts(tmp_path / "a.jsonl", groups, "key")
     requests = [request([1, 2, 3], Sampling(9), index) for index in range(2)]
     [found] = read_rollouts(tmp_path / "a.jsonl", [PROBLEM], requests, make_tokenizer(), "key")
+    assert found.thinking is requests[0].thinking is False
     wanted = {**terms, "preference": Missing("Not judged yet.", Outage.DOWN)}
     assert [rollout.terms for rollout in found.rollouts] == [wanted] * 2
     assert [rollout.verdict for rollout in found.rollouts] == [rollout.verdict for rollout in sampled.rollouts]

@@ -164,6 +164,8 @@ def test_hedging_never_pays(answer: str, metadata: Mapping[str, object]) -> None
         (r"\boxed{E}", CITIES),
         (r"\boxed{Madrid}", CITIES),
         (r"\boxed{42}", LETTERS_4),
+        (r"\boxed{A'}", CITIES),
+        (r"\boxed{\text{A}'}", LETTERS_4),
         ("Answer: K", LETTERS_4),
         ("The answer is (E).", CITIES),
         (r"\boxed{⑤}", LETTERS_4),
@@ -210,6 +212,7 @@ ASIDES = (
     "Many students think the answer is {0}.",
     "Some people would say that the correct answer is {0}.",
     "It is tempting to say the answer is {0}.",
+    "Most people would say the answer is {0}, but they are wrong.",
     "Had it asked for the coldest, the answer would be {0}.",
     "If the question had asked for the smallest, the answer would be {0}.",
     "If it asked for the city with the smallest number of inhabitants of all of those in the list, the answer is {0}.",
@@ -521,3 +524,28 @@ def test_a_korean_text_is_read_without_its_verb(reply: str) -> None:
     options = ["산소", "질소", "수소"]
     assert status(reply.format("수소"), "C", {"options": options}) is VerdictStatus.CORRECT
     assert status(reply.format("질소"), "C", {"options": options}) is VerdictStatus.WRONG
+
+
+@given(
+    st.integers(0, 3),
+    st.sampled_from(
+        ["The answer is the {} option.", "The {} choice is correct.", "{} option", "I'd pick the {} option."]
+    ),
+)
+def test_an_option_is_named_by_its_place_where_the_options_are_known(place: int, form: str) -> None:
+    for word in (["first", "second", "third", "fourth"][place], *(["last"] if place == 3 else [])):
+        reply = form.format(word)
+        for known in (CITIES, LETTERS_4):
+            assert [gold for gold in "ABCD" if status(reply, gold, known) is VerdictStatus.CORRECT] == ["ABCD"[place]]
+        assert status(reply, "ABCD"[place]) is VerdictStatus.UNPARSED
+        assert status(f"The answer is the {word} option.", "B", {"options": ["x", f"the {word} option"]}) is (
+            VerdictStatus.CORRECT
+        )
+
+
+@pytest.mark.parametrize(
+    ("reply", "gold"),
+    [("세 번째 선택지가 정답입니다.", "C"), ("정답은 마지막 보기입니다.", "D"), ("The fifth option is correct.", "")],
+)
+def test_a_place_in_korean_and_one_that_no_option_has(reply: str, gold: str) -> None:
+    assert [label for label in "ABCD" if status(reply, label, CITIES) is VerdictStatus.CORRECT] == list(gold)

@@ -3,10 +3,11 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from open_exaone.verify.extract import boxes, clean, find_after_cue, last_boxed
+from open_exaone.verify import choice_words, extract
+from open_exaone.verify.extract import Cues, boxes, clean, find_after_cue, last_boxed
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,7 @@ def test_boxes_and_cues_cost_linear_time_too(text: str) -> None:
         "Let me check \\boxed{3} first.\n\nInput: n=7.\n\nSo the final answer is \\boxed{7}",
         "I'll work out the answer: step by step.\n\nProblem: Sum of 3 and 4.\n3+4=7\n\nIt is 7.",
         "If 0 <b and c> 3, then </b 2.",
+        "First what is asked.\n\nQuestion: 3 + 4?\nThe answer is 7.",
     ],
 )
 def test_a_reply_that_goes_on_with_its_problem_is_kept(reply: str) -> None:
@@ -156,3 +158,14 @@ def test_a_reply_ends_where_the_next_problem_starts(stated: str, following: str)
 
 def test_tags_with_attributes_are_removed() -> None:
     assert clean('<span class="a">7</span><p style="x" id="b">8</p>') == "78"
+
+
+@pytest.mark.parametrize("cues", [extract.CUES, choice_words.CUES])
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_the_words_of_a_cue_stand_in_all_that_it_matches(cues: Cues, data: st.DataObject) -> None:
+    patterns = cues._patterns
+    text = "So: " + data.draw(st.sampled_from(patterns).flatmap(st.from_regex))
+    assume("ı" not in text)  # re.IGNORECASE takes it for an i
+    everywhere = Cues([f"::{pattern.pattern}" for pattern in patterns])
+    assert [phrase.span() for phrase in cues.find(text)] == [phrase.span() for phrase in everywhere.find(text)]

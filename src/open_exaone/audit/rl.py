@@ -116,7 +116,7 @@ def _measure(run: Run, plan: Plan, folder: Path, problems: list[Problem], name: 
     progress = sampling_progress(run.on_event, f"rl: {name}")
     groups = sample(problems, provider, sampling, thinking=True, on_progress=progress)
     judging = Judging(run.judge, weights_of(plan.reward))
-    groups = judge_groups(groups, judging, max_tokens=plan.max_new_tokens, thinking=True)
+    groups = judge_groups(groups, judging, max_tokens=plan.max_new_tokens)
     seconds = time.perf_counter() - started
     write_jsonl(run.folder.path / f"{name}.jsonl", sample_rows(groups))
     return {**_summary(groups, seconds), **_gauge(model, groups, plan.micro_batch_tokens)}

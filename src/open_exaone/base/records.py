@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import index
 
+REASONING, NON_REASONING = "reasoning", "non_reasoning"
+MODES = (NON_REASONING, REASONING)  # by whether the model is to think
 JUNK = ("?", "nan")  # a scorer that takes these for right distinguishes nothing
 
 
@@ -153,14 +155,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One sample of one prompt. Its random stream is a function of (seed, prompt, occurrence, index) alone."""
+    """One sample of one prompt. Its random stream is a function of (seed, prompt, occurrence, index) alone, so that
+    neither batches nor what was generated before a kill change it. docs/sampling.md has the rule for users."""
 
     messages: tuple[Mapping[str, str], ...]  # "role" and "content": what a chat endpoint takes
     prompt_ids: tuple[int, ...] | None  # [T] the messages, rendered; None where the provider has no tokenizer
     thinking: bool  # in reasoning mode
     sampling: Sampling  # `num_samples` plays no part: this is one of them
     index: int = 0  # which sample of this prompt
-    occurrence: int = 0  # how often this prompt stood before in the same call
+    occurrence: int = 0  # how often this prompt stood before: in its step, its evaluation or its call of the engine
 
     @property
     def stream_name(self) -> str:
@@ -258,4 +261,5 @@ class RolloutGroup:
 
     problem: Problem
     prompt_ids: tuple[int, ...]  # [T]; empty where the provider has no tokenizer
+    thinking: bool  # asked in reasoning mode
     rollouts: tuple[Rollout, ...]  # [G]

@@ -8,6 +8,7 @@ Two kilobytes of Parquet may stand for ten gigabytes of rows, so that its batche
 
 import csv
 import importlib
+import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -98,7 +99,10 @@ def read_table(path: Path, name: str | None = None) -> Rows:
                 yield from _read_lines(stream, name)
             else:
                 for number, value in enumerate(list_items(stream, name), start=1):
-                    yield Row(name, number, value, "row")
+                    if isinstance(value, ValueError):
+                        yield RowError(name, number, "", "not JSON", f"is not valid JSON: {value}", unit="row")
+                    else:
+                        yield Row(name, number, value, "row")
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -120,7 +124,7 @@ def _read_lines(stream: BufferedReader, name: str) -> Rows:
             _skip_line(stream, name, line)
             why = f"is longer than {MAX_LINE_BYTES >> 20} MiB"
             yield RowError(name, number, "", "too large", why, "split it into several rows")
-        elif line.strip():
+        elif not line.isspace():
             yield _parse(line, name, number)
 
 
@@ -140,8 +144,9 @@ def _parse(line: bytes, name: str, number: int) -> Row | RowError:
     except UnicodeDecodeError as error:
         where = f"byte {error.start + 1} of the line is {line[error.start]:#04x}"
         return RowError(name, number, "", "not UTF-8", f"is not UTF-8 text: {where}", "write the file as UTF-8")
-    except ValueError as error:  # not JSON, or a number of too many digits
-        return RowError(name, number, "", "not JSON", f"is not valid JSON: {error}", "write one JSON object a line")
+    except ValueError as error:  # not JSON; or a key that stands twice, too many digits or brackets, which it says
+        fix = "write one JSON object a line" if isinstance(error, json.JSONDecodeError) else ""
+        return RowError(name, number, "", "not JSON", f"is not valid JSON: {error}", fix)
 
 
 def _read_csv(stream: BufferedReader, name: str) -> Rows:

@@ -172,13 +172,14 @@ def check_vocabulary(folder: Path, config: ModelConfig) -> None:
     try:
         values = read_json(own_file(path))
         vocab = values["model"]["vocab"]
-        ids = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
-        beside = [number for number, _, _ in Source.read(folder).added_tokens()]
-        highest = max((*ids, *beside, *(token["id"] for token in values.get("added_tokens") or ())), default=-1)
+        known = dict(vocab) if isinstance(vocab, dict) else {piece: number for number, (piece, _) in enumerate(vocab)}
+        known |= {token["content"]: token["id"] for token in values.get("added_tokens") or ()}
+        beside = [number for number, name, _ in Source.read(folder).added_tokens() if name not in known]
+        highest = max((*known.values(), *beside), default=-1)
         too_many = highest >= config.vocab_size
     except DataError as error:
         raise CheckpointError(str(error)) from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: is no tokenizer: model.vocab or added_tokens is missing or wrong") from error
     if too_many:
         raise CheckpointError(

@@ -51,9 +51,9 @@ def check(sources: Sources, /, *, args: DataCheckArguments = DataCheckArguments(
     reports = []
 
     def read(on_bad: Any = None) -> None:
-        for source, turns in read_sources(sources, args.columns, args.hub):
+        for source, turns, asked in read_sources(sources, args.columns, args.hub):
             bad_rows = _BadRows(console, args.show_all, on_bad)
-            report = check_source(source, **limits, turns=turns, on_bad=bad_rows)
+            report = check_source(source, **limits, turns=turns, asked=asked, on_bad=bad_rows)
             _print_report(report, bad_rows.num_hidden, console)
             reports.append(report)
 

@@ -57,7 +57,7 @@ def decontaminate(
     samples = _num_windows(args.samples)
     if source.endswith(".toml"):
         raise ConfigError(f"{source}: name one source, as the kept rows of several would be mixed")
-    [(opened, _)] = read_sources([source], RowFormat(), args.hub)
+    [(opened, *_)] = read_sources([source], RowFormat(), args.hub)
     console, places = Console(soft_wrap=True), args.rows.by_benchmark()
     pool = Pool.build(item for name in args.against for item in benchmark_items(name, places.get(name)))
     unread: list[RowError] = []

@@ -25,8 +25,9 @@ Sources = Annotated[
 
 def read_sources(
     paths: Sequence[str], columns: RowFormat, hub: HubSet, domain: str | None = None
-) -> "list[tuple[SourceConfig, str]]":
-    """The sources that a command line names, each with which of its replies are learned (`DataConfig.turns`).
+) -> "list[tuple[SourceConfig, str, bool]]":
+    """The sources that a command line names, each with which of its replies are learned (`DataConfig.turns`), and
+    whether its problems are only asked.
 
     A .toml file is a recipe, and stands for the sources of its data.
 
@@ -50,10 +51,10 @@ def read_sources(
         "split": hub.split,
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    found: list[tuple[SourceConfig, str]] = []
+    found: list[tuple[SourceConfig, str, bool]] = []
     for path in paths:
         if not path.endswith(".toml"):
-            found.append((validate(SourceConfig, {"path": path, **given}, path), "each"))
+            found.append((validate(SourceConfig, {"path": path, **given}, path), "each", False))
         elif given:
             raise ConfigError(f"{path}: its sources have their own {', '.join(given)}; leave the flags out")
         else:
@@ -61,13 +62,21 @@ def read_sources(
     return found
 
 
-def _sources_of_recipe(path: str) -> "list[tuple[SourceConfig, str]]":
+def _sources_of_recipe(path: str) -> "list[tuple[SourceConfig, str, bool]]":
     """The files that a recipe learns from or is measured on; generated problems are left out."""
     from open_exaone.data.config import SourceConfig
     from open_exaone.pipeline.recipe import load_recipe
+    from open_exaone.train.config import SupervisedStage
 
-    sets = load_recipe(path).data.values()
-    return [(source, one.turns) for one in sets for source in one.sources if isinstance(source, SourceConfig)]
+    recipe = load_recipe(path)
+    stages = [stage for stage in recipe.stages if isinstance(stage, SupervisedStage)]
+    learned = {name for stage in stages for name in (stage.data, stage.validation)}
+    return [
+        (source, one.turns, name not in learned)
+        for name, one in recipe.data.items()
+        for source in one.sources
+        if isinstance(source, SourceConfig)
+    ]
 
 
 def open_tokenizer(source: Path) -> "Tokenizer":

@@ -1,12 +1,13 @@
 """What is wrong with the rows of a source, and what the others are.
 
-    check(source, *, limit=None, tokenizer=None, max_tokens=None, turns="each", on_bad=None) -> CheckReport
+    check(source, *, limit=None, tokenizer=None, max_tokens=None, turns="each", asked=False, on_bad=None)
+        -> CheckReport
 
 `exaone data check FILE` prints the report and ends with 1 where a row is bad.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from open_exaone.base.errors import ConfigError
@@ -14,7 +15,7 @@ from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError
 from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import SourceConfig
-from open_exaone.data.examples import Parsed, open_examples
+from open_exaone.data.examples import Examples, Parsed, open_examples, rows_at_hand
 from open_exaone.data.render import Fitted, Refused, fit, render_batch
 from open_exaone.data.repeats import Repeats
 from open_exaone.data.rows import Conversation, Example
@@ -63,6 +64,7 @@ def check(
     tokenizer: Tokenizer | None = None,
     max_tokens: int | None = None,
     turns: str = "each",
+    asked: bool = False,
     on_bad: Callable[[RowError], None] | None = None,
 ) -> CheckReport:
     """Reads every row.
@@ -72,6 +74,7 @@ def check(
         tokenizer: counts tokens; texts of a single one are then found exactly.
         max_tokens: with a tokenizer, a row of which a reply has more, with what stands before it, is a bad one.
         turns: which replies of a conversation are learned, as `DataConfig.turns`.
+        asked: problems are asked, not learned: in reasoning mode they need no thought of their own.
         on_bad: called with every bad row.
 
     Raises:
@@ -81,8 +84,23 @@ def check(
     if max_tokens is not None and tokenizer is None:
         raise ConfigError("max_tokens: tokens are counted by a tokenizer; give one too")
     source = SourceConfig(path=source) if isinstance(source, str) else source
-    examples = open_examples(source, limit)
+    examples = open_examples(source, limit, asked=asked)
     report = CheckReport(source.path, examples.format, examples.formats)
+    with rows_at_hand():
+        _read(examples, report, source, tokenizer, max_tokens, turns, on_bad)
+    report.unread = examples.parser.unread
+    return report
+
+
+def _read(
+    examples: Examples,
+    report: CheckReport,
+    source: SourceConfig,
+    tokenizer: Tokenizer | None,
+    max_tokens: int | None,
+    turns: str,
+    on_bad: Callable[[RowError], None] | None,
+) -> None:
     contents = Repeats()
     for chunk in examples.chunks:
         if tokenizer is not None:
@@ -91,13 +109,11 @@ def check(
         for parsed in chunk:
             if type(parsed.result) is Example:
                 good.append(parsed)
-                _count(parsed.result, report)
             else:
                 _count_bad(parsed.result, report, on_bad)  # type: ignore[arg-type]  # what is no example is an error
+        _count([parsed.result for parsed in good], report)  # type: ignore[misc]  # they are examples
         first = contents.first([parsed.text for parsed in good], [parsed.place for parsed in good])
         report.repeated += len(first) - first.count(None)
-    report.unread = examples.parser.unread
-    return report
 
 
 def _count_bad(error: RowError, report: CheckReport, on_bad: Callable[[RowError], None] | None) -> None:
@@ -109,17 +125,14 @@ def _count_bad(error: RowError, report: CheckReport, on_bad: Callable[[RowError]
         on_bad(error)
 
 
-def _count(example: Example, report: CheckReport) -> None:
-    report.rows += 1
-    report.good += 1
-    report.modes["reasoning" if example.has_thought else "non_reasoning"] += 1
-    if example.domain is not None:
-        report.domains[example.domain] += 1
-    content = example.content
-    if type(content) is Conversation:
-        report.turns[len(content.messages)] += 1
-    elif type(content) is Problem:
-        report.with_reply += content.reply is not None
+def _count(examples: Sequence[Example], report: CheckReport) -> None:
+    report.rows += len(examples)
+    report.good += len(examples)
+    contents = [example.content for example in examples]
+    report.modes.update(["reasoning" if example.has_thought else "non_reasoning" for example in examples])
+    report.domains.update([example.domain for example in examples if example.domain is not None])
+    report.turns.update([len(content.messages) for content in contents if type(content) is Conversation])
+    report.with_reply += sum([content.reply is not None for content in contents if type(content) is Problem])
 
 
 def _counted(

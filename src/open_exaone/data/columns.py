@@ -58,6 +58,7 @@ class Layout(NamedTuple):
         str, ...
     ] = ()  # columns that make a row a bad one where they are not empty: they change what it says
     unread: tuple[str, ...] = ()  # the other columns that nothing reads; those of a problem are its metadata
+    turns: str | None = None  # the one column of a conversation that stands alone, without a system turn or tools
 
 
 class Columns(NamedTuple):
@@ -151,7 +152,17 @@ def layout_of(columns: Collection[Any], source: SourceConfig, format: RowFormat 
     read = [name for field in READS[format] | {"id", "domain"} for name in names.get(field, ())[:1]]
     used = {*read, *(name.split(".")[0] for name in read)}
     unread = tuple(name for name in columns if name in present and name not in used)
-    return layout._replace(watched=_watched(present, layout, format), unread=unread)
+    layout = layout._replace(watched=_watched(present, layout, format), unread=unread)
+    return layout._replace(turns=_only_turns(present, layout) if format == "messages" else None)
+
+
+def _only_turns(present: Collection[str], layout: Layout) -> str | None:
+    """The column of turns where its rows can be nothing else than a conversation, of which it is the whole."""
+    held = layout.names.get("messages", ())
+    is_alone = layout.formats == (("messages", ("messages",)),) and len(held) == 1 and held[0] in present
+    return (
+        None if not is_alone or layout.watched or layout.rivals or {"system", "tools"} & set(layout.names) else held[0]
+    )
 
 
 def detect_format(value: Any, source: SourceConfig) -> RowFormat | None:

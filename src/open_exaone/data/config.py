@@ -60,7 +60,8 @@ class SourceConfig(Config):
     """The subject of its rows, for statistics; a column named in `fields.domain` gives it row by row."""
     mode: Mode = "auto"
     """"auto": rows whose reply has a thought are trained in reasoning mode, all others in non-reasoning mode;
-    "reasoning": a row without a thought is a bad row; "non_reasoning": thoughts are left out."""
+    "reasoning": a row without a thought is a bad row; "non_reasoning": thoughts are left out. Problems that a stage
+    samples replies to are asked in this mode; with "auto", in the stage's."""
     share: float | None = Field(default=None, gt=0, le=1)
     """Its share of the tokens of an epoch. Give all sources a share or none; without shares, each counts by size."""
     verifier: str = Field(default="math", min_length=1)
@@ -137,12 +138,12 @@ class DataConfig(DataOptions):
 
 
 def check_named_once(sources: Sequence[SourceConfig]) -> None:
-    """Checks that no source is listed twice.
+    """Checks that no source is listed twice in one mode.
 
     Raises:
         ValueError: one is; names it.
     """
-    names = [(source.path, source.config, source.split) for source in sources]
+    names = [(source.path, source.config, source.split, source.mode) for source in sources]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"sources: {twice[0]} is listed twice; list it once, with a larger share")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-REASONING, NON_REASONING = "reasoning", "non_reasoning"
+from open_exaone.base.records import NON_REASONING, REASONING
 
 
 class ExampleLength(NamedTuple):

@@ -5,12 +5,12 @@ example_lengths(source, tokenizer) -> Iterator[ExampleLength]
 
 from collections.abc import Iterator, Sequence
 
-from open_exaone.base.records import Problem
+from open_exaone.base.records import MODES, Problem
 from open_exaone.data.check import KIND_OF
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.examples import open_examples
 from open_exaone.data.lengths import ExampleLength
-from open_exaone.data.render import MODES, Refused, render_batch
+from open_exaone.data.render import Refused, render_batch
 from open_exaone.data.rows import Conversation, Example, Pair
 from open_exaone.text.tokenizer import Tokenizer
 

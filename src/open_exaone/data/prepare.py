@@ -28,7 +28,7 @@ from open_exaone.base.tables import RowError, encodable
 from open_exaone.base.version import code_version
 from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import DataConfig, SourceConfig
-from open_exaone.data.examples import Parsed, open_examples
+from open_exaone.data.examples import Parsed, open_examples, rows_at_hand
 from open_exaone.data.overlap import prompt_hash
 from open_exaone.data.render import Fitted, Refused, Rendered, fit, render_batch
 from open_exaone.data.rows import Example
@@ -87,7 +87,7 @@ def prepare(
     """
     _check_settings(data, kind, max_tokens)
     files = [find_files(source) for source in data.sources]
-    _check_named_once(files)
+    _check_named_once(data.sources, files)
     settings = {
         "kind": kind,
         "max_tokens": max_tokens,
@@ -112,12 +112,13 @@ def prepare(
 
 
 def prepare_pairs(
-    pairs: Iterable[tuple[str, Ids, Ids]], folder: Path, *, name: str, settings: Mapping[str, Any]
+    pairs: Iterable[tuple[str, str, Ids, Ids]], folder: Path, *, name: str, settings: Mapping[str, Any]
 ) -> Prepared:
     """Prepares pairs that are tokens already, such as a model's own samples.
 
     Args:
-        pairs: each with its prompt's text, the chosen document and the rejected one: ids [T] and loss mask [T].
+        pairs: each with its mode, its prompt's text, the chosen document and the rejected one: ids [T] and loss mask
+            [T].
         name: what their source is called.
         settings: what they follow from, as JSON; joins the fingerprint.
 
@@ -126,20 +127,17 @@ def prepare_pairs(
     """
 
     def write(partial: Path) -> dict[str, Any]:
-        writer, num_examples, num_tokens = Writer(partial, with_problems=False), 0, 0
+        writer, groups = Writer(partial, with_problems=False), dict[str, Group]()  # by mode
         try:
-            for row, (prompt, chosen, rejected) in enumerate(pairs):
-                documents = (chosen, rejected)
-                tokens, _ = writer.add(documents, group=0, row=row, prompt=prompt_hash(prompt))
-                num_examples, num_tokens = num_examples + 1, num_tokens + tokens
+            for row, (mode, prompt, chosen, rejected) in enumerate(pairs):
+                group = groups.setdefault(mode, Group(0, name, mode, 0, 0))
+                place = list(groups).index(mode)
+                tokens, _ = writer.add((chosen, rejected), group=place, row=row, prompt=prompt_hash(prompt))
+                groups[mode] = replace(group, examples=group.examples + 1, tokens=group.tokens + tokens)
             files = writer.close()
         finally:
             writer.abandon()
-        return {
-            "sources": [],
-            "groups": [asdict(Group(0, name, "reasoning", num_examples, num_tokens))],
-            "files": files,
-        }
+        return {"sources": [], "groups": list(map(asdict, groups.values())), "files": files}
 
     return _write_whole(folder, {"kind": "preference", **settings}, write)
 
@@ -187,12 +185,12 @@ def check_verifiers(data: DataConfig) -> None:
             raise ConfigError(f"{source.path}: {error}") from error
 
 
-def _check_named_once(files: Sequence[Sequence[SourceFile]]) -> None:
-    """Two paths may lead to one file, which would then have two shares."""
-    owners: dict[Path, int] = {}
-    for index, of_one in enumerate(files):
+def _check_named_once(sources: Sequence[SourceConfig], files: Sequence[Sequence[SourceFile]]) -> None:
+    """Two paths may lead to one file, which would then have two shares; in two modes it may."""
+    owners: dict[tuple[Path, str], int] = {}
+    for index, (source, of_one) in enumerate(zip(sources, files, strict=True)):
         for file in of_one:
-            if owners.setdefault(file.path.resolve(), index) != index:
+            if owners.setdefault((file.path.resolve(), source.mode), index) != index:
                 raise ConfigError(f"{file.name}: two of the sources hold it; leave it in one, with a larger share")
 
 
@@ -309,17 +307,18 @@ class _Source:
     groups: dict[tuple[int, str], list[int]]
 
     def write(self, on_progress: OnProgress | None) -> Counts:
-        examples = open_examples(self.source)
+        examples = open_examples(self.source, asked=self.kind == "rl")
         if examples.format not in LEARNS[self.kind]:
             wanted = ", ".join(LEARNS[self.kind])
             raise DataError(
                 f"{self.source.path}: its rows have the format {examples.format}; {self.kind} trains on {wanted}"
             )
         counts = Counts(examples.format)
-        for chunk, rendered in ahead(self._render, examples.chunks):
-            self._write_chunk(chunk, rendered, counts)
-            if on_progress is not None:
-                on_progress(_name(self.source), counts.rows)
+        with rows_at_hand():
+            for chunk, rendered in ahead(self._render, examples.chunks):
+                self._write_chunk(chunk, rendered, counts)
+                if on_progress is not None:
+                    on_progress(_name(self.source), counts.rows)
         counts.unread = examples.parser.unread
         if not counts.examples:
             reasons = ", ".join(f"{reason}: {number:,}" for reason, number in counts.dropped.most_common())

@@ -9,15 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from open_exaone.base.errors import DataError
-from open_exaone.base.records import Problem
+from open_exaone.base.records import MODES, NON_REASONING, Problem
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.rows import Conversation, Example, Pair, Text, Turn
 from open_exaone.data.store import Kind
 from open_exaone.text.chat import Dialogue
 from open_exaone.text.tokenizer import Ids, Tokenizer
-
-REASONING, NON_REASONING = "reasoning", "non_reasoning"
-MODES = (NON_REASONING, REASONING)
 
 
 class Rendered(NamedTuple):

@@ -29,7 +29,7 @@ from open_exaone.data.problems import find_answer, find_options
 from open_exaone.data.prompts import behind_system, checked, read_prompt, read_question, read_reply, tools_of
 from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Text
 from open_exaone.data.tools import as_json, check_depth
-from open_exaone.data.turns import check_order, read_turns, reply_turn
+from open_exaone.data.turns import check_order, plain_turns, read_turns, reply_turn
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.own import check_kind_of_row, file_of, is_own
 
@@ -45,18 +45,19 @@ class RowParser:
     Args:
         format: of the source; a row of another one is a bad row.
         source: its `fields`, `ignore`, `mode` and `verifier` count here.
+        asked: its problems are asked, not learned: in reasoning mode they need no thought of their own.
     """
 
-    def __init__(self, format: RowFormat, source: SourceConfig) -> None:
+    def __init__(self, format: RowFormat, source: SourceConfig, *, asked: bool = False) -> None:
         self._format, self._source, self._parse = format, source, PARSERS[format]
         self._layouts: dict[tuple[Any, ...], Layout] = {}
         self._unread = Counter[str]()
-        self._needs_thought = source.mode == "reasoning"
+        self._needs_thought = source.mode == "reasoning" and not (asked and format == "problems")
 
     def parse(self, row: Row) -> tuple[Example | RowError, str]:
         """What a row says, and `Example.text`, which is "" of a bad row."""
         try:
-            return self._example(row)
+            return self._plain(row) or self._example(row)
         except BadRow as error:
             return error.at(row), ""
 
@@ -64,13 +65,12 @@ class RowParser:
         if type(row.value) is not dict:
             raise BadRow("", "wrong type", f"must be an object with named fields, not {short(row.value)}")
         layout = self._layouts.get(key := tuple(row.value)) or self._new(key)
-        columns = Columns(row.value, layout)
+        columns, names = Columns(row.value, layout), layout.names
         if format_of(columns) != self._format:
             _check_format(columns, self._format)
         if layout.watched or layout.rivals:
             check_unread(columns, self._format)
         content = self._parse(columns, row, self._source)
-        names = layout.names
         id = _id(columns) if "id" in names else None
         domain = _domain(columns, self._source) if "domain" in names else self._source.domain
         example = Example(content, id, domain)
@@ -78,11 +78,32 @@ class RowParser:
             raise BadRow("", "no thought", "has no thought, and its source is in reasoning mode")
         text = example.text
         _check_text(content, text)
-        if layout.unread and self._format != "problems":
-            for name in layout.unread:
-                if name in self._unread or len(self._unread) < _MAX_LAYOUTS:
-                    self._unread[name] += 1
+        self._count_unread(layout)
         return example, text
+
+    def _plain(self, row: Row) -> tuple[Example, str] | None:
+        """The same of a conversation whose turns need nothing but to be taken, as most do; None of all others."""
+        value = row.value
+        layout = self._layouts.get(tuple(value)) if type(value) is dict else None
+        if layout is None or layout.turns is None or self._needs_thought:
+            return None
+        if (turns := plain_turns(value[layout.turns])) is None:
+            return None
+        text = "\n\n".join([turn["content"] for turn in turns])
+        if len(text) > MAX_CHARACTERS or not text.isascii():
+            return None
+        id, domain = None, self._source.domain
+        if "id" in layout.names or "domain" in layout.names:
+            columns = Columns(value, layout)
+            id, domain = _id(columns), _domain(columns, self._source)
+        if layout.unread:
+            self._count_unread(layout)
+        return Example(Conversation(turns), id, domain), text
+
+    def _count_unread(self, layout: Layout) -> None:
+        for name in layout.unread if self._format != "problems" else ():
+            if name in self._unread or len(self._unread) < _MAX_LAYOUTS:
+                self._unread[name] += 1
 
     @property
     def unread(self) -> Counter[str]:
@@ -130,6 +151,8 @@ def _check_text(content: Content, text: str) -> None:
 
 def _id(columns: Columns) -> str | None:
     value = columns.get("id")
+    if type(value) is str:
+        return value or None
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
 
 

@@ -17,12 +17,22 @@ from open_exaone.base.tables import Row, RowError
 Turn = Mapping[str, Any]  # a message of `text.chat`; one with "train": False is left out of the loss
 
 
+_FIXES = {  # by reason, where nothing more fitting is written beside it
+    "empty": "write it, or take the row out",
+    "not read": "take it out",
+    "not Unicode": "write the whole character, or take it out",
+    "no thought": 'give its reply one, or set the source\'s mode to "auto"',
+    "same replies": "take the pair out",
+    "unclosed thought": "close it, or take the row out",
+}
+
+
 class BadRow(Exception):
     """Raised while a row is parsed, caught where its file and line are known; never leaves this room."""
 
     def __init__(self, field: str, reason: str, why: str, fix: str = "") -> None:
         super().__init__(why)
-        self.field, self.reason, self.why, self.fix = field, reason, why, fix
+        self.field, self.reason, self.why, self.fix = field, reason, why, fix or _FIXES.get(reason, "")
 
     def at(self, row: Row) -> RowError:
         return RowError(row.file, row.number, self.field, self.reason, self.why, self.fix, row.unit)

@@ -6,6 +6,7 @@
       .pairs                         Sequence[tuple[Document, Document]]     of "preference": chosen (+1), rejected (-1)
       .problems                      Sequence[Problem]                       of "rl"
       .tokens_N .learned_N .group_N  per example (a pair is one): its tokens, those learned, its group
+      .thinks_N                      per example: whether it is in reasoning mode
       .groups                        tuple[Group(source, name, mode, examples, tokens)]
       .fingerprint                   a hash of all content: `train(..., fingerprint={"data": prepared.fingerprint})`
       .manifest                      counts: kept, dropped and why, truncated, split, tokens, tokens learned
@@ -32,7 +33,7 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json
 from open_exaone.base.links import own_folder
-from open_exaone.base.records import Problem
+from open_exaone.base.records import REASONING, Problem
 from open_exaone.data.document import Document
 
 Kind = Literal["pretrain", "sft", "preference", "rl"]
@@ -133,6 +134,11 @@ class Prepared:
     @property
     def group_N(self) -> NDArray[np.int32]:
         return self._examples_N["group"]
+
+    @property
+    def thinks_N(self) -> NDArray[np.bool_]:
+        """Whether each example is in reasoning mode."""
+        return np.array([group.mode == REASONING for group in self.groups], bool)[self.group_N]
 
     @property
     def rows_N(self) -> NDArray[np.int64]:

@@ -42,10 +42,7 @@ def read_turns(value: Any, name: str) -> tuple[Turn, ...]:
         raise BadRow(name, "wrong type", f"must be a list of turns, not {short(value)}")
     if not value:
         raise BadRow(name, "empty", "holds no turn")
-    for turn in value:
-        if type(turn) is not dict or len(turn) != 2 or not _is_plain(turn):
-            break
-    else:  # most conversations
+    if _plain_roles(value) is not None:
         return tuple(value)
     turns: list[Turn] = []
     for index, turn in enumerate(value):
@@ -55,6 +52,32 @@ def read_turns(value: Any, name: str) -> tuple[Turn, ...]:
             read = _with_calls(turns.pop(), read, where)
         turns.append(read)
     return tuple(turns)
+
+
+def plain_turns(value: Any) -> tuple[Turn, ...] | None:
+    """The turns of a column that need nothing but to be taken, in a good order that ends in a reply, as most do; None
+    where `read_turns` and `check_order` have to look at them."""
+    if type(value) is not list or not value or (roles := _plain_roles(value)) is None:
+        return None
+    return tuple(value) if _order_fault(roles, True) is None else None
+
+
+def _plain_roles(turns: Sequence[Any]) -> tuple[str, ...] | None:
+    """The roles of turns of which each is a role and a text as `text.chat` takes them; None where one is not."""
+    roles = []
+    for turn in turns:
+        if type(turn) is not dict or len(turn) != 2:
+            return None
+        role, content = turn.get("role"), turn.get("content")
+        if type(content) is not str or not content or content.isspace():
+            return None
+        if role == "assistant":
+            if "<" in content and _may_hold_tags(content):
+                return None
+        elif role != "user" and role != "system":
+            return None
+        roles.append(role)
+    return tuple(roles)
 
 
 def read_history(value: Any, name: str) -> tuple[Turn, ...]:
@@ -169,14 +192,6 @@ def _order_fault(roles: tuple[str, ...], ends_in_reply: bool) -> tuple[str, str,
 def _may_hold_tags(text: str) -> bool:
     """Whether a text may hold a tag of a thought; quickly, as most hold none."""
     return "<" in text and ("think>" in text or "thought>" in text)
-
-
-def _is_plain(turn: Mapping[str, Any]) -> bool:
-    """Whether a turn of two fields is as `text.chat` takes it already."""
-    content, role = turn.get("content"), turn.get("role")
-    if type(content) is not str or not content or content.isspace():
-        return False
-    return role == "user" or role == "system" or (role == "assistant" and not _may_hold_tags(content))
 
 
 def _is_call(turn: Mapping[str, Any]) -> bool:
@@ -300,6 +315,7 @@ def _content(value: Any, where: str) -> str | None:
     if isinstance(value, Sequence) and value and all(isinstance(part, dict) and "type" in part for part in value):
         other = next((part for part in value if part["type"] != "text" or not isinstance(part.get("text"), str)), None)
         if other is not None:
-            raise BadRow(where, "wrong type", f"holds a part that is no text: {short(other)}")
+            why = f"holds a part that is no text: {short(other)}"
+            raise BadRow(where, "wrong type", why, "take the row out, since only text is learned")
         return "".join(part["text"] for part in value)
     raise BadRow(where, "wrong type", f"must be a text, not {short(value)}")

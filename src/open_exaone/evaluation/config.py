@@ -50,8 +50,8 @@ class EvaluationConfig(SamplingConfig):
     """The seed of the samples; if left out, 20250316 on data of the recipe, else the suite's."""
     mode: Literal["reasoning", "non_reasoning"] | None = None
     """The mode in which questions are asked; of a suite, only its tasks in this mode. If left out: of a suite, all
-    tasks; on data of the recipe as the stage teaches: non-reasoning after kind "base" or "pretrain" or rows of which
-    most have no thought, else reasoning."""
+    tasks; on data of the recipe as the stage teaches: non-reasoning after kind "base" or "pretrain", rows of which most
+    have no thought, or problems of which most are asked in it, else reasoning."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

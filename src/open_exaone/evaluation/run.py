@@ -24,7 +24,7 @@ from open_exaone.evaluation.task import Task
 from open_exaone.remote.http import EndpointError
 from open_exaone.rollout.judge_outage import UNJUDGED, Patience
 from open_exaone.rollout.judging import JudgePool, is_slow
-from open_exaone.rollout.provider import Provider, prompt_text, requests_for
+from open_exaone.rollout.provider import Provider, Seen, prompt_text, requests_for
 from open_exaone.rollout.run import check_verdicts
 from open_exaone.verify.settings import JudgeSettings
 
@@ -79,7 +79,8 @@ def run_tasks(
     settings = settings or JudgeSettings()
     if len({task.name for task in tasks}) < len(tasks):
         raise ConfigError(f"suite {suite}: two tasks have one name: give each its own")
-    wanted = [_wanted(task, provider, settings) for task in tasks]
+    seen: Seen = Counter()  # over all tasks, so that a prompt which two of them ask alike is drawn anew
+    wanted = [_wanted(task, provider, settings, seen) for task in tasks]
     plan = _plan(tasks, provider, suite, until_width, settings)
     with store.opened(), interrupt.deferred_interrupts():
         keys = {item.place: item.key for items in wanted for item in items}
@@ -262,9 +263,9 @@ class _Progress:
         )
 
 
-def _wanted(task: Task, provider: Provider, settings: JudgeSettings) -> list[Wanted]:
+def _wanted(task: Task, provider: Provider, settings: JudgeSettings, seen: Seen) -> list[Wanted]:
     """Every sample of a task, with the hash of all that fixes what will be generated."""
-    requests = requests_for(task.problems, provider.tokenizer, task.sampling, thinking=task.thinking)
+    requests = requests_for(task.problems, provider.tokenizer, task.sampling, thinking=task.thinking, seen=seen)
     sampling = {name: value for name, value in asdict(task.sampling).items() if name != "num_samples"}
     common = [essence(provider.identity), code_version(), task.thinking, sampling]
     k = task.sampling.num_samples

@@ -1,19 +1,20 @@
 """Preference pairs from a model's own judged samples: sampled once from the stage's starting model, then kept."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from open_exaone.base.config import differences
 from open_exaone.base.errors import DataError, RunFolderError
 from open_exaone.base.files import write_json, write_jsonl
-from open_exaone.base.records import Problem, Sample
+from open_exaone.base.records import MODES, Problem
 from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import prepare_pairs
 from open_exaone.data.store import MANIFEST, Prepared
 from open_exaone.evaluation.missing import refuse_missing
-from open_exaone.evaluation.run import run_tasks
+from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
 from open_exaone.model.transformer import LanguageModel
@@ -48,18 +49,37 @@ def sampled_pairs(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
         shutil.rmtree(path / SAMPLES, ignore_errors=True)  # a process was killed before it had
         return _reopened(path / "data", settings)
     store = Store(path / SAMPLES, keeps_ids=True)
-    problems, samples = _samples(run, stage, prompts, model, key, store)
-    pairs = preference_pairs(problems, samples, pairs_per_problem=stage.pairs_per_problem, seed=run.seed(stage))
-    if not pairs:
+    done = _samples(run, stage, prompts, model, key, store)
+    rows = [row for task, samples in done for row in _rows(run, stage, task, samples)]
+    if not rows:
         raise DataError(
             f"{path}: no problem had both a correct and an incorrect sample, so there is nothing to prefer: raise "
             f"{stage.name}.num_samples, or give data.{stage.data} more problems, or easier or harder ones"
         )
-    ids = prompt_ids([problem for problem, _, _ in pairs], run.tokenizer, thinking=stage.thinking)
-    rows = [
+    write_jsonl(path / PAIRS, rows)
+    outcome = {"sample_seconds": store.seconds, "num_pairs": len(rows), "notes": store.notes}
+    if len(done) > 1:
+        modes = {MODES[task.thinking]: _summary(task, samples, rows) for task, samples in done}
+        for mode, found in modes.items():
+            run.message(f"{stage.name}: {mode}: {found['num_problems']:,} problems gave {found['num_pairs']:,} pairs")
+        outcome["modes"] = modes
+    write_json(path / "sampling.json", outcome)
+    for note in store.notes:
+        run.message(f"note: {note}")
+    prepared = prepare_pairs(_documents(rows), path / "data", name=f"samples of {stage.data}", settings=settings)
+    shutil.rmtree(path / SAMPLES)
+    return prepared
+
+
+def _rows(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> list[dict[str, Any]]:
+    """The pairs of one mode's samples."""
+    pairs = preference_pairs(task.problems, samples, pairs_per_problem=stage.pairs_per_problem, seed=run.seed(stage))
+    ids = prompt_ids([problem for problem, _, _ in pairs], run.tokenizer, thinking=task.thinking)
+    return [
         {
             "problem": problem.id,
             "question": problem.question,
+            "mode": MODES[task.thinking],
             "prompt_ids": prompt,
             "chosen_ids": chosen.generation.ids,
             "rejected_ids": rejected.generation.ids,
@@ -67,14 +87,17 @@ def sampled_pairs(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
         }
         for prompt, (problem, chosen, rejected) in zip(ids, pairs, strict=True)
     ]
-    write_jsonl(path / PAIRS, rows)
-    outcome = {"sample_seconds": store.seconds, "num_pairs": len(rows), "notes": store.notes}
-    write_json(path / "sampling.json", outcome)
-    for note in store.notes:
-        run.message(f"note: {note}")
-    prepared = prepare_pairs(_documents(rows), path / "data", name=f"samples of {stage.data}", settings=settings)
-    shutil.rmtree(path / SAMPLES)
-    return prepared
+
+
+def _summary(task: Task, samples: Samples, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What one mode's samples are, and how many pairs they gave."""
+    every = [sample for row in samples for sample in row]
+    return {
+        "num_problems": len(task.problems),
+        "num_pairs": sum(row["mode"] == MODES[task.thinking] for row in rows),
+        "correct_share": fmean(sample.verdict.correct for sample in every),
+        "mean_reply_tokens": fmean(sample.generation.num_tokens for sample in every),
+    }
 
 
 def _reopened(folder: Path, settings: dict[str, Any]) -> Prepared:
@@ -91,13 +114,19 @@ def _reopened(folder: Path, settings: dict[str, Any]) -> Prepared:
 
 def _samples(
     run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel, key: str, store: Store
-) -> tuple[Sequence[Problem], Sequence[Sequence[Sample]]]:
-    """The stage's problems, and the judged samples of each, [P, k]."""
+) -> list[tuple[Task, Samples]]:
+    """The stage's problems, a task for each mode that some are asked in, and the judged samples of each, [P, k]."""
     sampling = stage.to_sampling(top_p=1.0, seed=run.seed(stage))
-    problems = tuple(prompts.problems)
+    by_mode: dict[bool, list[Problem]] = {}
+    for problem, thinking in zip(prompts.problems, prompts.thinks_N.tolist(), strict=True):
+        by_mode.setdefault(thinking, []).append(problem)
+    tasks = [
+        Task(stage.data + "-non-reasoning" * (not thinking), stage.data, tuple(problems), sampling, thinking)
+        for thinking, problems in by_mode.items()
+    ]
     provider = open_fixed(run, stage.name, model, run.start_folder(stage), key)
-    [(_, samples)] = run_tasks(
-        [Task(stage.data, stage.data, problems, sampling, stage.thinking)],
+    done = run_tasks(
+        tasks,
         provider,
         store,
         run.judge,
@@ -105,14 +134,14 @@ def _samples(
         label=f"{stage.name}: sample",
         on_event=run.on_event,
     )
-    refuse_missing([sample for row in samples for sample in row], provider.failure)
-    return problems, samples
+    refuse_missing([sample for _, samples in done for row in samples for sample in row], provider.failure)
+    return done
 
 
-def _documents(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Ids, Ids]]:
+def _documents(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, Ids, Ids]]:
     for row in rows:
         chosen, rejected = (_document(row["prompt_ids"], row[key]) for key in ("chosen_ids", "rejected_ids"))
-        yield row["question"], chosen, rejected
+        yield row["mode"], row["question"], chosen, rejected
 
 
 def _document(prompt: Sequence[int], reply: Sequence[int]) -> Ids:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.records import MODES, REASONING
+from open_exaone.base.text import count
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.mixture import Mixture
 from open_exaone.data.overlap import Overlap, find_overlap, prompt_hash
@@ -110,14 +112,16 @@ def _prepare(
 
 def mixture_of(run: Run, stage: AnyStage, prepared: Prepared) -> Mixture:
     """The order in which a stage learns its examples; pairs of its own samples are one source, whatever their problems'
-    sources are.
+    sources are; where they are in both modes, `reasoning_ratio` holds for them too.
 
     Raises:
         DataError: shares ask for what is not there.
     """
     data = run.data[stage.data]
     if samples_pairs(run, stage):
-        data = DataConfig(sources=(SourceConfig(path=stage.data),))
+        ratio = data.reasoning_ratio if len(prepared.groups) > 1 else None
+        one = SourceConfig(path=stage.data)
+        data = DataConfig(sources=(one,), reasoning_ratio=ratio, max_repeats=data.max_repeats)
     return Mixture(prepared, data, run.seed(stage))
 
 
@@ -131,18 +135,19 @@ def epoch_size(run: Run, stage: AnyStage, prepared: Prepared) -> tuple[int, int]
 
 
 def teaches_thinking(run: Run, stage: AnyStage, prepared: Prepared) -> bool:
-    """Whether a stage's model is to be asked in reasoning mode: as most rows of `sft` and of pairs are, and as all
-    others sample."""
-    if stage.kind not in ("sft", "preference") or samples_pairs(run, stage):
+    """Whether a stage's model is to be asked in reasoning mode: as most of its rows are learned, or its problems
+    asked."""
+    if stage.kind in ("base", "pretrain"):
         return stage.thinking
     weights = Counter[bool]()
     for group in prepared.groups:
-        weights[group.mode == "reasoning"] += group.examples
+        weights[group.mode == REASONING] += group.examples
     thinks = weights[True] >= weights[False]
-    if run.recipe.evaluation is not None and run.recipe.evaluation.mode is None and not thinks:
+    is_surprise = not thinks and (prepared.kind != "rl" or stage.thinking)
+    if run.recipe.evaluation is not None and run.recipe.evaluation.mode is None and is_surprise:
+        why = "are asked without a thought" if prepared.kind == "rl" else "have no thought"
         run.message(
-            f"{stage.name}: most rows of data.{stage.data} have no thought, so its model is measured in non-reasoning "
-            "mode"
+            f"{stage.name}: most rows of data.{stage.data} {why}, so its model is measured in non-reasoning mode"
         )
     return thinks
 
@@ -200,20 +205,14 @@ def _sentence(row: dict[str, Any]) -> str:
 
 
 def _in_mode(data: DataConfig, stage: AnyStage) -> DataConfig:
-    """The data with every source in the mode in which the stage asks.
-
-    Raises:
-        ConfigError: a source has the other mode.
-    """
-    return data.model_copy(update={"sources": tuple(_source_in_mode(source, stage) for source in data.sources)})
-
-
-def _source_in_mode(source: SourceConfig, stage: AnyStage) -> SourceConfig:
-    if not stage.thinking:
-        return source.model_copy(update={"mode": "non_reasoning"})
-    if source.mode == "non_reasoning":
-        raise ConfigError(f'{stage.name}: samples in reasoning mode, and {source.path} has mode = "non_reasoning"')
-    return source.model_copy(update={"mode": "auto"})  # a prompt needs no thought of its own
+    """The data with every source in the mode in which the stage learns or asks it: its own, else the stage's."""
+    sources = [
+        source.model_copy(update={"mode": MODES[stage.thinking]})
+        if source.mode == "auto" or stage.kind == "base"
+        else source
+        for source in data.sources
+    ]
+    return data.model_copy(update={"sources": tuple(sources)})
 
 
 class _Progress:
@@ -232,21 +231,29 @@ class _Progress:
 def _report_dropped(run: Run, name: str, prepared: Prepared, limit: int) -> None:
     """Reports what was left out of the data, and why."""
     for source in prepared.manifest["sources"]:
-        parts = [f"{number:,} left out ({_reason(why, limit)})" for why, number in source["dropped"].items()]
-        parts += [
-            f"{number:,} parts left out ({_reason(why, limit)})" for why, number in source["dropped_parts"].items()
-        ]
-        parts += [f"{source[how]:,} {how} to {limit:,} tokens" for how in ("truncated", "split") if source[how]]
-        first = next((text for reason, text in source["first_dropped"].items() if reason != "too long"), None)
-        parts[-1:] = [f"{part}; the first: {first}" if first else part for part in parts[-1:]]
-        if parts:
-            run.message(f"data.{name}: of {source['rows']:,} rows of {source['name']}, {', '.join(parts)}")
-        if columns := ", ".join(list(source["unread"])[:12]):
-            run.message(f"data.{name}: columns of {source['name']} that are not read: {columns}")
+        for sentence in left_out(source, limit):
+            run.message(f"data.{name}: {sentence}")
 
 
-def _reason(reason: str, limit: int) -> str:
-    return f"longer than {limit:,} tokens" if reason == "too long" else reason
+def left_out(source: Mapping[str, Any], limit: int) -> Iterator[str]:
+    """What a source lost on its way into the data, a sentence for each reason, with the first row that has it."""
+    rows = f"of the {source['rows']:,} rows of {source['name']}"
+    for key, what in (("dropped", ""), ("dropped_parts", "part")):
+        for reason, number in source[key].items():
+            why = f"longer than {limit:,} tokens" if reason == "too long" else reason
+            first = source["first_dropped"].get(reason) if reason != "too long" else None
+            number_of = count(number, what) if what else f"{number:,}"
+            sentence = f"{number_of} {rows} {_are(number)} left out ({why})"
+            yield sentence + (f"; the first is {first}" if first else "")
+    for how, done in (("truncated", "truncated to"), ("split", "split into pieces of at most")):
+        if number := source[how]:
+            yield f"{number:,} {rows} {_are(number)} {done} {limit:,} tokens"
+    if columns := ", ".join(list(source["unread"])[:12]):
+        yield f"these columns of {source['name']} are not read: {columns}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:

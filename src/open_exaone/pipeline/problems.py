@@ -97,7 +97,7 @@ def read_problems(
 
 def _problems(data: DataConfig, name: str, on_drop: Callable[[RowError], object]) -> Iterator[Problem]:
     for index, source in enumerate(data.sources):
-        for parsed in chain.from_iterable(open_examples(source).chunks):
+        for parsed in chain.from_iterable(open_examples(source, asked=True).chunks):
             if not isinstance(parsed.result, RowError):
                 yield _problem(parsed.result, name, index, parsed.place, len(data.sources))
             elif data.bad_rows == "refuse":

@@ -170,7 +170,8 @@ def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageMod
             steps = Lazy(stage.num_steps, lambda step: mixture.step_indices(step, stage.batch_prompts))
             provider = open_policy(run, stage, model)
             path, seed = run.path(stage), run.seed(stage)
-            return OnlineRl(stage, prepared.problems, provider, path, seed, model, steps, run.judge)
+            problems, thinks_N = prepared.problems, prepared.thinks_N
+            return OnlineRl(stage, problems, thinks_N, provider, path, seed, model, steps, run.judge)
 
 
 def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int]]:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from open_exaone.base.config import Config, did_you_mean, short
-from open_exaone.base.records import NO_FINDING, Missing, Problem, Reply, Term, Verdict
+from open_exaone.base.records import MODES, NO_FINDING, Missing, Problem, Reply, Term, Verdict
 from open_exaone.rewards.own import own_score
 from open_exaone.rewards.preference import preference
 from open_exaone.rewards.terms import concise_term, format_term, language_term, overlong_term
@@ -126,7 +126,25 @@ def _parts(terms: Mapping[str, Term], weights: Mapping[str, float]) -> list[floa
 def _term(name: str, judged: Judged, rubric: Rubric, settings: JudgeSettings) -> Term:
     if name in TERMS:
         return TERMS[name](judged, rubric, settings)
-    return own_score(name, judged.problem, judged.reply, judged.verdict, judged.num_tokens, settings)
+    return own_score(name, _sample(judged), settings)
+
+
+def _sample(judged: Judged) -> dict[str, Any]:
+    """What a reward of the user's own is called with."""
+    problem, reply, verdict = judged.problem, judged.reply, judged.verdict
+    return {
+        "question": problem.question,
+        "gold": problem.answer,
+        "language": problem.language,
+        "task": problem.task,
+        "metadata": dict(problem.metadata),
+        "thought": reply.thought,
+        "answer": reply.answer,
+        "num_tokens": judged.num_tokens,
+        "mode": MODES[judged.thinking],
+        "verdict": verdict.status.value,
+        "extracted": verdict.extracted,
+    }
 
 
 def _correct(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> Term:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from open_exaone.base.records import Generation, Problem, Request, Sampling
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Conversation = Sequence[Mapping[str, str]]  # of {"role", "content"}
 Generations = Generator[tuple[int, Generation], None, None]
+Seen = Counter[tuple[Sampling, str]]  # how often a prompt was asked, by how it is sampled and `prompt_text`
 
 
 class Provider(Protocol):
@@ -68,11 +70,20 @@ class Provider(Protocol):
 
 
 def requests_for(
-    asked: Iterable[Problem | Conversation], tokenizer: Tokenizer | None, sampling: Sampling, *, thinking: bool
+    asked: Iterable[Problem | Conversation],
+    tokenizer: Tokenizer | None,
+    sampling: Sampling,
+    *,
+    thinking: bool | Sequence[bool],
+    seen: Seen | None = None,
 ) -> list[Request]:
     """The requests of `sampling.num_samples` samples for each problem or conversation, in order.
 
     Each prompt is rendered once, to the ids that are sent, hashed and learned from.
+
+    Args:
+        thinking: ask in reasoning mode; all, or each by itself.
+        seen: what was asked before in the same evaluation, which counts as `Request.occurrence`; gets these too.
 
     Raises:
         DataError, CheckpointError: a prompt can't be rendered, such as by a model without a chat format.
@@ -80,19 +91,25 @@ def requests_for(
     conversations = [
         ({"role": "user", "content": one.question},) if isinstance(one, Problem) else tuple(one) for one in asked
     ]
-    prompts: Sequence[tuple[int, ...] | None] = [None] * len(conversations)
+    modes = [thinking] * len(conversations) if isinstance(thinking, bool) else list(map(bool, thinking))
+    prompts: dict[int, tuple[int, ...]] = {}  # by place
     if tokenizer is not None:
-        rendered = tokenizer.render_many(conversations, thinking=thinking, generation_prompt=True)
-        prompts = [tuple(ids) for ids, _ in rendered]
-    seen: Counter[str] = Counter()
+        for mode in set(modes):
+            places = [place for place, other in enumerate(modes) if other == mode]
+            some = [conversations[place] for place in places]
+            rendered = tokenizer.render_many(some, thinking=mode, generation_prompt=True)
+            prompts |= {place: tuple(ids) for place, (ids, _) in zip(places, rendered, strict=True)}
+    seen = Counter() if seen is None else seen
+    one_sample = replace(sampling, num_samples=1)
     requests = []
-    for messages, prompt_ids in zip(conversations, prompts, strict=True):
-        text = prompt_text(Request(messages, prompt_ids, thinking, sampling))
+    for place, (messages, mode) in enumerate(zip(conversations, modes, strict=True)):
+        prompt_ids = prompts.get(place)
+        key = (one_sample, prompt_text(Request(messages, prompt_ids, mode, sampling)))
         requests += [
-            Request(messages, prompt_ids, thinking, sampling, index, occurrence=seen[text])
+            Request(messages, prompt_ids, mode, sampling, index, occurrence=seen[key])
             for index in range(sampling.num_samples)
         ]
-        seen[text] += 1
+        seen[key] += 1
     return requests
 
 
@@ -111,8 +128,14 @@ def ids_text(ids: Sequence[int]) -> str:
 def sample_seed(request: Request, prompt: str) -> int:
     """The seed of one sample for engines that draw by themselves: 31 bits, as some servers take no more.
 
+    The samples of one prompt have different seeds, however many: up to 65,537 of each of 32,767 occurrences.
+
     Args:
         prompt: `prompt_text`, with the part of the reply that is continued.
     """
-    text = f"{request.stream_name}:{prompt}".encode("utf-8", "replace")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big") >> 1
+    text = f"{request.sampling.seed}:{prompt}".encode("utf-8", "replace")
+    number = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
+    number = (number + 65_537 * request.occurrence + request.index) % 2**31
+    for _ in range(2):  # each operation maps 31 bits one to one; neighbours become unlike, for generators that need it
+        number = (number ^ number >> 16) * 0x45D9F3B % 2**31
+    return number ^ number >> 16

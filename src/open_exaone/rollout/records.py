@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from open_exaone.base.records import Missing, RolloutGroup, Term, Verdict
+from open_exaone.base.records import MODES, Missing, RolloutGroup, Term, Verdict
 
 
 def sample_rows(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
@@ -17,6 +17,7 @@ def sample_rows(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
             "language": group.problem.language,
             "question": group.problem.question,
             "gold": group.problem.answer,
+            "mode": MODES[group.thinking],
             "sample": index,
             "thought": rollout.generation.reply.thought,
             "answer": rollout.generation.reply.answer,

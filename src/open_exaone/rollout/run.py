@@ -48,13 +48,13 @@ def sample(
     provider: Provider,
     sampling: Sampling,
     *,
-    thinking: bool,
+    thinking: bool | Sequence[bool],
     on_progress: OnProgress | None = None,
 ) -> list[RolloutGroup]:
     """Samples replies to every problem; none is judged yet.
 
     Args:
-        thinking: ask in reasoning mode.
+        thinking: ask in reasoning mode; all, or each by itself.
         on_progress: called with each sample that is there.
 
     Returns:
@@ -91,6 +91,7 @@ def sample_requests(
         RolloutGroup(
             problem,
             requests[start].prompt_ids or (),
+            requests[start].thinking,
             tuple(Rollout(generations[place], UNJUDGED, None) for place in range(start, start + size)),
         )
         for problem, start in zip(problems, range(0, len(requests), max(1, size)), strict=True)
@@ -102,7 +103,6 @@ def judge_groups(
     judging: Judging,
     *,
     max_tokens: int,
-    thinking: bool,
     save: Callable[[list[RolloutGroup]], None] = lambda groups: None,
     patience: Patience | None = None,
 ) -> list[RolloutGroup]:
@@ -110,7 +110,6 @@ def judge_groups(
 
     Args:
         max_tokens: the limit that they were sampled under.
-        thinking: they were asked in reasoning mode.
         save: called with the groups as far as they are judged, before each wait and each error but the one that no
             verdict says anything.
         patience: a new one, whose `waited_s` the caller reads.
@@ -120,14 +119,15 @@ def judge_groups(
         EndpointError: the judge model refuses, or nothing was judged for `max_wait_s`.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    problems = [group.problem for group in groups for _ in group.rollouts]
+    owners = [group for group in groups for _ in group.rollouts]
     rollouts = dict(enumerate(rollout for group in groups for rollout in group.rollouts))
 
     def judge(place: int, rollout: Rollout) -> Rollout:
+        group = owners[place]
         try:
-            return _judged(problems[place], rollout, judging, max_tokens, thinking)
+            return _judged(group.problem, rollout, judging, max_tokens, group.thinking)
         except DataError as error:
-            raise DataError(f"problem {problems[place].id}: {error}") from error
+            raise DataError(f"problem {group.problem.id}: {error}") from error
 
     def grouped() -> list[RolloutGroup]:
         rest = iter(rollouts.values())
@@ -137,7 +137,7 @@ def judge_groups(
     pool = JudgePool(
         rollouts,
         judge,
-        is_slow=lambda place: has_slow_terms or is_slow(problems[place]),
+        is_slow=lambda place: has_slow_terms or is_slow(owners[place].problem),
         patience=patience or Patience(judging.settings.endpoint),
         on_pause=lambda: save(grouped()),
     )

@@ -54,7 +54,7 @@ class GeneratedSource(Config):
     seed: int = Field(default=0, ge=0)
     """Another seed draws other problems."""
     mode: Literal["auto", "reasoning", "non_reasoning"] = "auto"
-    """As for a source of rows: "non_reasoning" leaves the worked thoughts out."""
+    """As for a source of rows: "non_reasoning" leaves the worked thoughts out, and asks in that mode."""
     share: float | None = Field(default=None, gt=0, le=1)
     """Its share of the tokens of an epoch, as for a source of rows."""
 

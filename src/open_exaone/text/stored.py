@@ -39,7 +39,8 @@ def split_stored(text: str, *, thinking: bool, tags: Mapping[str, str] = STORED_
         thinking: the prompt has opened the thought; a reply may also open its thought itself.
         tags: what opens a thought, in small letters, and what closes it.
     """
-    found = [(mark, mark[0].lower()) for mark in _pattern((*tags, *tags.values())).finditer(text)]
+    pattern = _STORED if tags is STORED_TAGS else _pattern((*tags, *tags.values()))
+    found = [(mark, mark[0].lower()) for mark in pattern.finditer(text)]
     if not found and not thinking:
         return split_reply(text, thinking=False, thought_tags=())
     head = _HEADER.match(text)
@@ -85,3 +86,6 @@ def _begins_line(text: str, place: int) -> bool:
 @cache
 def _pattern(marks: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, marks)), re.IGNORECASE)
+
+
+_STORED = _pattern((*STORED_TAGS, *STORED_TAGS.values()))

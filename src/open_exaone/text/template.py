@@ -115,9 +115,6 @@ class Template:
             jobs[place] = job
         results = [self._cut(job) if isinstance(job, Job) else job for job in jobs]
         self._find_later_ends(jobs, results)
-        for place, dialogue in enumerate(dialogues):
-            if isinstance(results[place], list) and self._drops_thoughts(dialogue):
-                results[place] = None
         return results
 
     def _drops_thoughts(self, dialogue: Dialogue) -> bool:
@@ -127,8 +124,9 @@ class Template:
             _without_thought(message, self._tag) != message for message in map(dialogue.messages.__getitem__, earlier)
         )
 
-    def _job(self, dialogue: Dialogue, marks: Marks) -> DataError | Job:
-        """A conversation made ready: thoughts that are not learned left out, markers' names broken.
+    def _job(self, dialogue: Dialogue, marks: Marks) -> DataError | Job | None:
+        """A conversation made ready: thoughts that are not learned left out, markers' names broken; None where its
+        replies don't stand in one text.
 
         Args:
             marks: to be used, unless they stand in it.
@@ -136,6 +134,8 @@ class Template:
         try:
             check_messages(dialogue.messages)
             check_tools(dialogue.tools)
+            if self._drops_thoughts(dialogue):
+                return None
             messages: Sequence[Message] = [
                 message if dialogue.thinking or place not in dialogue.learned else _without_thought(message, self._tag)
                 for place, message in enumerate(dialogue.messages)
@@ -154,7 +154,7 @@ class Template:
             return error
         return Job(dialogue._replace(messages=messages, tools=tools), marks)
 
-    def _render(self, jobs: list[DataError | Job]) -> list[DataError | Job]:
+    def _render(self, jobs: list[DataError | Job | None]) -> list[DataError | Job | None]:
         """Asks the process for all jobs at once; one that it refuses becomes its error, in the list itself."""
         places = [place for place, job in enumerate(jobs) if isinstance(job, Job)]
         waiting = [job for job in jobs if isinstance(job, Job)]
@@ -181,7 +181,7 @@ class Template:
                 "prompt": self._modes(dialogue.thinking, True),
             }
         name, variables = self._variables(dialogue)
-        return request(name, variables, None, mask, "".join(marks))
+        return request(name, variables, mask, "".join(marks))
 
     def _variables(self, dialogue: Dialogue) -> tuple[str, dict[str, Any]]:
         """Which template renders a conversation, and the variables that transformers gives it."""
@@ -237,12 +237,12 @@ class Template:
         pieces += job.marks.segments(whole[done:], False, markers)
         return [piece for piece in pieces if piece.text]
 
-    def _find_later_ends(self, jobs: Sequence[DataError | Job], results: list[Rendering]) -> None:
+    def _find_later_ends(self, jobs: Sequence[DataError | Job | None], results: list[Rendering]) -> None:
         """Looks for ends of turns in the text of a next turn, where replies have none in their own."""
         if not self._may_end_later:
             return
         lacking = [(place, job) for place, job in enumerate(jobs) if isinstance(job, Job) and job.lacks_end]
-        later: list[DataError | Job] = []
+        later: list[DataError | Job | None] = []
         for _, job in lacking:
             dialogue = job.dialogue._replace(messages=[*job.dialogue.messages, *PROBE])
             later.append(Job(dialogue, job.marks, before_later_turn=job.text))

@@ -72,7 +72,7 @@ def _spans(job: Job, end_markers: Sequence[str], markers: Sequence[str]) -> list
     places = job.reply["places"]
     opens, closes = places[job.marks.opens], places[job.marks.closes]
     if opens and len(opens) == len(closes):
-        return _by_blocks(job, list(zip(opens, closes, strict=True)), end_markers)
+        return _by_blocks(job, list(zip(opens, closes, strict=True)), parts, end_markers, markers)
     checked = {int(place): found for place, found in job.reply["checked"].items()}
     spans: dict[int, Span] = {}
     words = set()  # in which the checked replies stand: the generation prompt, what follows it, the end of the turn
@@ -80,7 +80,7 @@ def _spans(job: Job, end_markers: Sequence[str], markers: Sequence[str]) -> list
         start, end = _span(job, parts[place], prompt, common, end_markers, markers)
         spans[place] = start, end
         first, last = min(parts[place], default=start), max(parts[place], default=start)
-        words.add((job.text[begins:start], job.text[start:first], job.text[last:end]))
+        words.add((job.text[begins if begins >= 0 else start : start], job.text[start:first], job.text[last:end]))
     for place in parts.keys() - spans.keys():
         if len(words) > 1 or not parts[place]:
             return None
@@ -125,25 +125,53 @@ def _num_marks(reply: Message, mark: str, call_mark: str) -> int:
     return 2 * any(mark in (reply.get(name) or "") for name in ("reasoning_content", "content"))
 
 
-def _by_blocks(job: Job, blocks: Sequence[Span], end_markers: Sequence[str]) -> list[Span] | None:
+def _by_blocks(
+    job: Job,
+    blocks: Sequence[Span],
+    parts: Mapping[int, Sequence[int]],
+    end_markers: Sequence[str],
+    markers: Sequence[str],
+) -> list[Span] | None:
     """What the blocks of the learned replies print, each with an end-of-turn token that stands right behind it."""
-    checked = {int(place): found for place, found in job.reply["checked"].items()}
     learned, text = job.dialogue.learned, job.text
-    zones = [(begins, len(text) if common < 0 else common) for _, begins, common in checked.values()]
-    if any(_own(blocks, zone)[-1][1] > zone[1] for zone in zones):
+    zones: dict[int, Span] = {}
+    for key, (_, begins, common) in job.reply["checked"].items():
+        place = int(key)
+        first = begins if begins >= 0 else _block_start(blocks, parts[place])
+        zones[place] = (first, len(text) if common < 0 else common)
+    if any(_own(blocks, zone)[-1][1] > zone[1] for zone in zones.values()):
         return None
-    if len(checked) < len(learned):  # then every reply must be learned, and with them every block
+    if len(zones) < len(learned):  # then every reply must be learned, and with them every block
         messages = job.dialogue.messages
         if len(learned) < sum(message["role"] == "assistant" for message in messages[: learned[-1] + 1]):
             return None
-        zones = [(checked[learned[0]][1], len(text))]
+        zones = {learned[0]: (zones[learned[0]][0], len(text))}
     spans: list[Span] = []
-    for zone in zones:
-        own = _own(blocks, zone)
-        ended = [(start, _end_behind(text, start, end, end_markers)) for start, end in own]
-        job.lacks_end = not text[: ended[-1][1]].rstrip().endswith(tuple(end_markers) or "\0")
-        spans += ended
+    ends: list[int] = []  # of each reply
+    for zone in zones.values():
+        spans += [(start, _end_behind(text, start, end, end_markers)) for start, end in _own(blocks, zone)]
+        ends.append(spans[-1][1])
+    if len(zones) < len(learned):
+        ends = [
+            max((end for start, end in spans if start <= max(parts[place], default=-1)), default=0) for place in learned
+        ]
+    for place, end in zip(learned, ends, strict=True):
+        if not text[:end].rstrip().endswith(tuple(end_markers) or "\0"):
+            job.lacks_end = place == learned[-1]
+            behind = text[max(parts[place], default=end) : len(text) if job.lacks_end else end]
+            raise DataError(_why_no_end(behind, end_markers, markers, "before {% endgeneration %}"))
     return spans
+
+
+def _block_start(blocks: Sequence[Span], parts: Sequence[int]) -> int:
+    """Where the reply's first block begins, by its first part, where the template takes no conversation before it.
+
+    Raises:
+        DataError: it has no part.
+    """
+    if not parts:
+        raise DataError("the reply is empty, and it refuses the conversation before the reply")
+    return min((start for start, end in blocks if start <= min(parts) <= end), default=min(parts))
 
 
 def _own(blocks: Sequence[Span], zone: Span) -> list[Span]:
@@ -182,15 +210,18 @@ def _span(
     if found and (is_end_common or (parts and not text[stops:place].strip())):
         return start, place + len(end)
     job.lacks_end = True
-    raise DataError(_why_no_end(text[last:stops], end_markers, markers))
+    raise DataError(_why_no_end(text[last:stops], end_markers, markers, "behind the reply"))
 
 
-def _why_no_end(behind: str, end_markers: Sequence[str], markers: Sequence[str]) -> str:
+def _why_no_end(behind: str, end_markers: Sequence[str], markers: Sequence[str], where: str) -> str:
     ends = " or ".join(end_markers) or "of which this folder names none"
     fix = "as eos_token in tokenizer_config.json, or among eos_token_id in generation_config.json"
     printed = min(((behind.find(marker), marker) for marker in markers if marker in behind), default=None)
     if printed is None:
-        return f"behind the reply it prints no token that ends a turn ({ends}); name the one that it prints {fix}"
+        return (
+            f"behind the reply it prints no token that ends a turn ({ends}): a model that learned this would never "
+            f"stop; write {{{{ eos_token }}}} {where} in the template, or name the token that it prints {fix}"
+        )
     return (
         f"behind the reply it prints {printed[1]}, and no token that ends a turn ({ends}): a model that learned this "
         f"would not stop where it is read to stop; name {printed[1]} {fix}"

@@ -28,9 +28,9 @@ _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_TIME", "TZ", "SYSTEMROOT", "LD_
 
 _FIX = "fix the file, or name one of Open-EXAONE's own formats with chat_format=..."
 
-# Errors that are the template's own fault, whatever the conversation.
-_FAULTS = ("syntax", "security", "recursion", "memory")
-
+_FAULTS = ("syntax", "security")  # errors that are the template's own, whatever the conversation
+_EXHAUSTED = ("recursion", "memory")  # those that end the process, as taking too long does: perhaps the conversation's
+MAX_EXHAUSTED, MAX_SHARE = 3, 0.01  # conversations that may do so; if more do, and more than this share, it is not them
 
 _LIVE: "weakref.WeakSet[TemplateProcess]" = weakref.WeakSet()
 _INHERITED: list[object] = []  # a parent's pipes, never to be closed here: a thread that is gone may hold their locks
@@ -51,29 +51,27 @@ class TemplateProcess:
         self._paths = dict(paths)
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._num_rendered = self._num_exhausted = 0
         _LIVE.add(self)
 
-    def render(self, name: str, variables: Mapping[str, Any], generation: tuple[str, str] | None = None) -> str:
+    def render(self, name: str, variables: Mapping[str, Any]) -> str:
         """The text of one conversation.
 
-        Args:
-            generation: marks to put around what `{% generation %}` blocks print.
-
         Raises:
-            DataError: the template refuses the conversation, or fails on it.
-            CheckpointError: the template is broken, reaches for what is forbidden, or exceeds a limit.
+            DataError: the template refuses the conversation, fails on it, or exceeds a limit on it.
+            CheckpointError: the template is broken, reaches for what is forbidden, or exceeds limits again and again.
         """
-        [reply] = self.render_all([request(name, variables, generation)])
+        [reply] = self.render_all([request(name, variables)])
         if isinstance(reply, DataError):
             raise reply
         return str(reply["text"])
 
     def render_all(self, requests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | DataError]:
         """What the process answers to each of `requests`, as `template_worker` describes them; an error for each
-        conversation that the template refuses, fails on, or that is too long.
+        conversation that the template refuses, fails on, or that takes too long, too much memory or too much text.
 
         Raises:
-            CheckpointError: the template is broken, reaches for what is forbidden, or exceeds a limit.
+            CheckpointError: the template is broken, reaches for what is forbidden, or exceeds limits again and again.
         """
         lines = [json.dumps(each).encode() + b"\n" for each in requests]
         replies: list[dict[str, Any]] = []
@@ -81,10 +79,21 @@ class TemplateProcess:
             while len(replies) < len(lines):
                 rest = lines[len(replies) :]
                 replies += self._ask(rest, min(NUM_AT_ONCE, len(rest))) or self._ask(rest, 1)
+                self._check_exhausted(requests[len(replies) - 1]["template"], replies[-1])
+            self._num_rendered += len(replies)
         return [
             reply if "text" in reply else self._error(each["template"], reply, len(line))
             for each, line, reply in zip(requests, lines, replies, strict=True)
         ]
+
+    def _check_exhausted(self, name: str, last: Mapping[str, str]) -> None:
+        """Gives up a template that exceeds limits on one conversation after another: each may take seconds."""
+        if last.get("error") not in _EXHAUSTED:
+            return
+        self._num_exhausted += 1
+        if self._num_exhausted > max(MAX_EXHAUSTED, MAX_SHARE * self._num_rendered):
+            why = f"on {self._num_exhausted} conversations {last['message']}"
+            raise CheckpointError(f"{self._paths[name]}: the chat template cannot be used: {why}; {_FIX}")
 
     def _error(self, name: str, reply: Mapping[str, str], num_bytes: int) -> DataError:
         path, message = self._paths[name], reply["message"]
@@ -109,7 +118,7 @@ class TemplateProcess:
             with contextlib.closing(_exchange(process, setup, lines, num_at_once)) as received:
                 for line in received:
                     replies.append(json.loads(line))
-                    if replies[-1].get("error") in ("memory", "recursion"):
+                    if replies[-1].get("error") in _EXHAUSTED:
                         return replies  # the next conversation gets a process that is whole
                 is_whole = len(replies) == len(lines)
         finally:
@@ -151,14 +160,10 @@ class TemplateProcess:
 
 
 def request(
-    name: str,
-    variables: Mapping[str, Any],
-    generation: tuple[str, str] | None = None,
-    mask: Mapping[str, Any] | None = None,
-    marks: str = "",
+    name: str, variables: Mapping[str, Any], mask: Mapping[str, Any] | None = None, marks: str = ""
 ) -> dict[str, Any]:
     """One line for the process, as `template_worker` describes it."""
-    return {"template": name, "variables": variables, "marks": marks, "generation": generation, "mask": mask}
+    return {"template": name, "variables": variables, "marks": marks, "mask": mask}
 
 
 def _exchange(

@@ -6,12 +6,12 @@ further line a request, or empty: then the replies to all before it are written,
 
     setup    {"templates": {name: source}, "now": ISO time, "memory_bytes": int, "max_chars": int, "timeout_s": number}
     request  {"template": name, "variables": {...}, "marks": characters that JSON in ASCII must not hide,
-              "generation": null or two marks, "mask": null or what is learned}
+              "mask": null or what is learned}
     reply    {"text": str, …} or {"error": kind, "message": str}
 
-The two marks, if given, are put around what `{% generation %}` blocks print. What is learned is
+What is learned is
 
-    {"replies": {place: message with marks in it}, "parts": those marks, "around": two marks as above,
+    {"replies": {place: message with marks in it}, "parts": those marks, "around": two for `{% generation %}` blocks,
      "checked": [place, …], "is_joint": bool, "prompt": variables of a generation prompt}
 
 and the reply then also holds {"is_same": whether the marks alone make the texts differ, "places": {mark: [place in the
@@ -72,7 +72,7 @@ def _answer(environment: Any, compiled: dict[str, Any], setup: Any, line: bytes)
         if name not in compiled:
             compiled[name] = environment.from_string(setup["templates"][name])
         render = _Render(compiled[name], request["variables"], request["marks"], setup["max_chars"])
-        reply = {"text": render(around=request["generation"])}
+        reply = {"text": render()}
         return reply | _found(render, reply["text"], request["mask"]) if request["mask"] else reply
     except RefusedByTemplate as error:
         return {"error": "refused", "message": str(error)[:1000]}
@@ -137,7 +137,8 @@ def _found(render: _Render, whole: str, mask: Any) -> dict[str, Any]:
         prompt = render.or_nothing(messages[:place], mask["prompt"])
         begins = common = -1
         if mask["is_joint"] or places[mask["around"][0]]:
-            begins = _num_common(whole, render.or_nothing(messages[:place]))
+            before = render.or_nothing(messages[:place])
+            begins = _num_common(whole, before) if before or not place else -1
         if mask["is_joint"]:
             common = _num_common(whole, render.or_nothing(messages[: place + 1]))
         checked[place] = [len(prompt) if prompt and whole.startswith(prompt) else -1, begins, common]

@@ -4,6 +4,7 @@ Only `tokenizer.json` must be there. Every file may be hostile: none is read bey
 files of the folder itself is opened, and what is read is checked before it is used.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,8 @@ BACKEND_FILE, SETTINGS_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json
 ADDED_FILE = "added_tokens.json"
 TEMPLATE_FILE, TEMPLATE_FOLDER = "chat_template.jinja", "additional_chat_templates"
 TOOL_TEMPLATE_FILE = f"{TEMPLATE_FOLDER}/tool_use.jinja"
-MODEL_FILES = ("generation_config.json", "config.json")  # the model's, not the tokenizer's: never saved again
+SAMPLING_FILE = "generation_config.json"
+MODEL_FILES = (SAMPLING_FILE, "config.json")  # the model's, not the tokenizer's: never saved again
 
 # The tokenizer's own files, with the most bytes that are read of each.
 _MAX_BYTES = {
@@ -62,7 +64,8 @@ class Source:
         """Reads what there is.
 
         Raises:
-            CheckpointError: tokenizer.json is missing, or a file is too large, unreadable or no JSON object.
+            CheckpointError: tokenizer.json is missing, a file is too large, unreadable or no JSON object, or
+                generation_config.json, which a trained model keeps, holds NaN or infinity.
         """
         files = tokenizer_files(folder)
         if BACKEND_FILE not in files:
@@ -70,6 +73,12 @@ class Source:
         sides = {name: _read(folder, name, _MAX_MODEL_BYTES) for name in MODEL_FILES}
         sides |= {name: files.get(name) for name in (SETTINGS_FILE, MAP_FILE, ADDED_FILE)}
         values = {name: _object(folder / name, text) for name, text in sides.items() if text is not None}
+        for name, value in values.get(SAMPLING_FILE, {}).items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (ValueError, RecursionError) as error:
+                where, why = f"{folder / SAMPLING_FILE}: {name[:100]}", "holds NaN or infinity, or is nested too deeply"
+                raise CheckpointError(f"{where}: {why}; fix it or leave it out") from error
         return cls(folder, files, values)
 
     def text(self, name: str) -> str | None:
@@ -225,10 +234,9 @@ def add_missing_tokens(backend: tokenizers.Tokenizer, source: Source) -> None:
     Raises:
         CheckpointError: one can't have the id that its file gives it.
     """
-    for number, name, flags in source.added_tokens():
-        if backend.token_to_id(name) is not None:
-            continue
-        backend.add_tokens([AddedToken(name, **flags)])
+    missing = [token for token in source.added_tokens() if backend.token_to_id(token[1]) is None]
+    backend.add_tokens([AddedToken(name, **flags) for _, name, flags in missing])
+    for number, name, _ in missing:
         if backend.token_to_id(name) != number:
             raise CheckpointError(
                 f"{source.folder / BACKEND_FILE}: lacks the token {name[:100]!r}, which a file beside it gives the id "

@@ -81,6 +81,7 @@ def read_rollouts(
         RolloutGroup(
             problem,
             requests[start].prompt_ids or (),
+            requests[start].thinking,
             tuple(_rollout(requests[place], rows[place], tokenizer) for place in range(start, start + size)),
         )
         for problem, start in zip(problems, range(0, len(rows), size), strict=True)

@@ -9,9 +9,12 @@ whose reward could not be found, is masked: it says nothing about the model.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from open_exaone.base.errors import ConfigError, DataError, PromptTooLongError
@@ -32,7 +35,7 @@ from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
 from open_exaone.train.config import RlStage
 from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import StepData
-from open_exaone.train.rollout_metrics import rollout_metrics, why_empty
+from open_exaone.train.rollout_metrics import mode_metrics, rollout_metrics, why_empty
 from open_exaone.train.state import fingerprint_of
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -44,6 +47,7 @@ class OnlineRl:
 
     config: RlStage
     problems: Sequence[Problem]
+    thinks_N: Sequence[bool] | NDArray[np.bool_]  # whether each problem is asked in reasoning mode
     provider: Provider
     folder: Path  # gets rollouts/step-N.jsonl, written before the update that they cause
     seed: int
@@ -70,8 +74,11 @@ class OnlineRl:
     def judging(self) -> Judging:
         return Judging(self.settings, weights_of(self.config.reward), self.config.rubric)
 
+    @cached_property
+    def has_both_modes(self) -> bool:
+        return len(np.unique(np.asarray(self.thinks_N, bool))) == 2
+
     def step_data(self, step: int) -> StepData:
-        problems = [self.problems[index] for index in self.steps[step]]
         sampling = Sampling(
             max_new_tokens=self.config.max_new_tokens,
             temperature=1.0,
@@ -80,7 +87,7 @@ class OnlineRl:
             seed=self.seed + step,
         )
         patience = Patience(self.settings.endpoint)
-        groups = self._groups(problems, sampling, step, patience)
+        groups = self._groups(sampling, step, patience)
         advantages_PG = self._advantages(groups)
         documents = [
             rollout_document(group, rollout, advantage)
@@ -91,21 +98,23 @@ class OnlineRl:
         ]
         num_learned = sum(sum(document.loss_mask) for document in documents)
         metrics = rollout_metrics(groups, advantages_PG.any(dim=1).tolist())
+        metrics |= mode_metrics(groups) if self.has_both_modes else {}
         why = "" if documents else why_empty(groups)
         return StepData(singles(documents), max(1, num_learned), metrics, why, patience.waited_s)
 
-    def _groups(self, problems: list[Problem], sampling: Sampling, step: int, patience: Patience) -> list[RolloutGroup]:
+    def _groups(self, sampling: Sampling, step: int, patience: Patience) -> list[RolloutGroup]:
         """The step's rollouts: those on disk where this model, asked the same, made them; else sampled, and saved."""
         path = self.folder / "rollouts" / f"step-{step + 1:06d}.jsonl"
         assert self.provider.tokenizer is not None  # it gives ids
-        requests = requests_for(problems, self.provider.tokenizer, sampling, thinking=self.config.thinking)
+        problems = [self.problems[index] for index in self.steps[step]]
+        thinking = [bool(self.thinks_N[index]) for index in self.steps[step]]
+        requests = requests_for(problems, self.provider.tokenizer, sampling, thinking=thinking)
         judging, key = self.judging, self._key(problems, requests, step)
         found = read_rollouts(path, problems, requests, self.provider.tokenizer, key)
         groups = judge_groups(
             found or self._sampled(problems, requests),
             judging,
             max_tokens=sampling.max_new_tokens,
-            thinking=self.config.thinking,
             save=lambda groups: write_rollouts(path, groups, key),
             patience=patience,
         )

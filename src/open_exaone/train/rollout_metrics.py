@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from open_exaone.base.records import NO_FINDING, Missing, Rollout, RolloutGroup, StopReason
+from open_exaone.base.records import MODES, NO_FINDING, Missing, Rollout, RolloutGroup, StopReason
 
 Metrics = dict[str, float]
 
@@ -35,6 +35,21 @@ def rollout_metrics(groups: Sequence[RolloutGroup], teaches_P: Sequence[bool]) -
         # Drawn at temperature 1 from the whole vocabulary, tokens are as unlikely on average as the entropy is high.
         "entropy": -float(np.concatenate(logprobs).mean(dtype=np.float64)),
     }
+
+
+def mode_metrics(groups: Sequence[RolloutGroup]) -> Metrics:
+    """The same of each mode by itself, where a stage asks in both; NaN where a step has no problem of a mode."""
+    metrics: Metrics = {}
+    for thinking, mode in enumerate(MODES):
+        rollouts = [rollout for group in groups if group.thinking == thinking for rollout in group.rollouts]
+        rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+        metrics |= {
+            f"reward_mean_{mode}": _mean(rewards),
+            f"correct_share_{mode}": _mean([r.verdict.correct for r in rollouts if _is_judged(r)]),
+            f"mean_reply_tokens_{mode}": _mean([rollout.generation.num_tokens for rollout in rollouts]),
+            f"truncated_share_{mode}": _mean([r.generation.stop is StopReason.LENGTH for r in rollouts]),
+        }
+    return metrics
 
 
 def why_empty(groups: Sequence[RolloutGroup]) -> str:

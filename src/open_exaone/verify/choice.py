@@ -10,35 +10,18 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
-from open_exaone.verify.choice_words import (
-    BEHIND_LABEL,
-    BEHIND_TEXT,
-    BOX_JOIN,
-    CUE,
-    DENIED,
-    DOUBTED,
-    FILLERS,
-    FINAL,
-    FORMS,
-    OF_STATEMENT,
-    PREDICATE,
-    RETRACTED,
-    TAKEN_BACK,
-    Patterns,
-    flatten,
-    is_supposed,
-    label_in,
-    label_patterns,
-)
-from open_exaone.verify.extract import CLAUSE_END, Found, box_spans, clean, section, statements, trim
+from open_exaone.verify import choice_words as words
+from open_exaone.verify.choice_words import FORMS, Patterns, flatten, label_in
+from open_exaone.verify.extract import CLAUSE_END, announcements, box_spans, clean, section, trim
 from open_exaone.verify.settings import JudgeSettings
 
 NUM_LETTERS = 10  # without options and labels, A to J
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTERS = tuple(_ALPHABET[:NUM_LETTERS])
 _MAX_STATEMENT = 4000  # characters that are read as one answer, more where an option is longer
 _MAX_ANNOUNCED = 100_000  # characters at the end of a reply without a box that are searched for a cue,
 _MAX_ALONE = 10_000  # and for a lone label
@@ -65,14 +48,27 @@ class _Choices:
     labels: tuple[str, ...]
     options: tuple[str, ...]  # none, or as many as labels
     patterns: Patterns
-    texts: tuple[Mapping[str, frozenset[str]], ...]  # the labels of each option's text: exactly, undressed, folded
-    flat_texts: Mapping[str, frozenset[str]]  # and as it looks once `flatten` has gone over it
-    max_chars: int  # what is longer names no option
+    are_countable: bool  # "the third option" is one of them, and no option's text
+    max_text_chars: int  # what is longer is no option's text,
+    max_chars: int  # and names no option
+
+    @cached_property
+    def texts(self) -> Sequence[Mapping[str, frozenset[str]]]:
+        """The labels of each option's text: exactly, undressed, folded."""
+        return [_index(self.labels, list(map(form, self.options))) for form in FORMS]
+
+    @cached_property
+    def flat_texts(self) -> Mapping[str, frozenset[str]]:
+        """The labels of each option's text as it looks once `flatten` has gone over it."""
+        return _index(self.labels, [_key(flatten(option, self.labels)) for option in self.options])
 
     def with_text(self, *texts: str) -> frozenset[str]:
         """The labels of the options with one of these texts: exactly, else undressed, else however written."""
         found = (
-            labels.get(form(text)) for labels, form in zip(self.texts, FORMS, strict=True) for text in texts if text
+            labels.get(form(text))
+            for labels, form in zip(self.texts, FORMS, strict=True)
+            for text in texts
+            if 0 < len(text) <= self.max_text_chars
         )
         return next(filter(None, found), frozenset())
 
@@ -117,7 +113,7 @@ def judge_choice(answer: str, gold: str, metadata: Mapping[str, object], setting
 
 def _read_choices(metadata: Mapping[str, object]) -> _Choices:
     options = _texts(metadata, "options")
-    labels = _texts(metadata, "labels") or tuple(_ALPHABET[: len(options) or NUM_LETTERS])
+    labels = _texts(metadata, "labels") or (tuple(_ALPHABET[: len(options)]) if options else _LETTERS)
     if options and len(options) != len(labels):
         raise DataError(f"metadata: {len(options)} options but {len(labels)} labels; give each option its label")
     return _choices(labels, options)
@@ -131,10 +127,10 @@ def _choices(labels: tuple[str, ...], options: tuple[str, ...]) -> _Choices:
     """
     if len(set(labels)) < len(labels) or not all(re.fullmatch(r"\w{1,4}", label) for label in labels):
         raise DataError(f"metadata 'labels': {labels!r:.80}: must be different, of one to four letters or digits each")
-    texts = tuple(_index(labels, list(map(form, options))) for form in FORMS)
-    flat_texts = _index(labels, [_key(flatten(option, labels)) for option in options])
-    max_chars = max([_MAX_STATEMENT, *(2 * len(option) + 200 for option in options)])
-    return _Choices(labels, options, label_patterns(labels), texts, flat_texts, max_chars)
+    max_text_chars = 2 * max(map(len, options), default=0) + 200
+    are_countable = (bool(options) or labels != _LETTERS) and not any(map(words.ORDINAL.search, options))
+    max_chars = max(_MAX_STATEMENT, max_text_chars)
+    return _Choices(labels, options, words.label_patterns(labels), are_countable, max_text_chars, max_chars)
 
 
 def _index(labels: tuple[str, ...], texts: list[str]) -> dict[str, frozenset[str]]:
@@ -167,6 +163,7 @@ def _gold_labels(gold: str, choices: _Choices) -> frozenset[str]:
 def _find(answer: str, choices: _Choices) -> _Reading | None:
     """What the reply settles on at its end; None where it does not."""
     answer = clean(answer)
+    answer = words.with_ordinals(answer, choices.labels) if choices.are_countable else answer
     spans = box_spans(answer)
     opened = answer.rfind("\\boxed")
     if opened > (spans[-1][1] if spans else -1) and re.match(r"\\boxed\s{0,9}\{", answer[opened : opened + 20]):
@@ -177,10 +174,11 @@ def _find(answer: str, choices: _Choices) -> _Reading | None:
         return _below_heading(tail, choices) or _announced(tail, choices) or _alone(answer[-_MAX_ALONE:], choices)
     boxed = _in_boxes(answer, filled, choices)
     rest = answer[filled[-1][1] :][-_MAX_ANNOUNCED:]
-    final = _announced(rest, choices, is_judged=False, is_final=True)
-    later = final or _announced(rest, choices, is_judged=False)
+    goes_on = re.search(r"\w", rest) is not None
+    final = _announced(rest, choices, is_judged=False, is_final=True) if goes_on else None
+    later = final or (_announced(rest, choices, is_judged=False) if goes_on else None)
     is_other = boxed.labels and later and not final and later.labels != boxed.labels
-    if is_other and not TAKEN_BACK.search(rest, 0, _MAX_TAKEN_BACK):
+    if is_other and not words.TAKEN_BACK.search(rest, 0, _MAX_TAKEN_BACK):
         return None
     if boxed.labels or later:
         return later or boxed
@@ -190,7 +188,7 @@ def _find(answer: str, choices: _Choices) -> _Reading | None:
 
 def _below_heading(answer: str, choices: _Choices) -> _Reading | None:
     below = section(answer)
-    if below is None or any(last.end > below.end for last in statements(answer, CUE, most=1)):
+    if below is None or any(start > below.end for _, start in announcements(answer, words.CUES, most=1)):
         return None
     first = below.text.partition("\n")[0]
     return _alone(below.text, choices) or (_read(first, choices, is_prose=True) if first == below.text else None)
@@ -201,7 +199,7 @@ def _in_boxes(answer: str, spans: list[tuple[int, int]], choices: _Choices) -> _
     first, end = spans[-1]
     labels = _box_labels(answer[first:end], choices)
     for before in reversed(spans[-_NUM_CUES:-1]):
-        if first - before[1] > _MAX_GAP or not BOX_JOIN.fullmatch(answer, before[1], first):
+        if first - before[1] > _MAX_GAP or not words.BOX_JOIN.fullmatch(answer, before[1], first):
             break
         labels, first = labels | _box_labels(answer[slice(*before)], choices), before[0]
     further = choices.patterns.joined.match(flatten(answer[end + 1 : end + _MAX_GAP], choices.labels))
@@ -211,7 +209,9 @@ def _in_boxes(answer: str, spans: list[tuple[int, int]], choices: _Choices) -> _
 
 
 def _box_labels(content: str, choices: _Choices) -> frozenset[str]:
-    reading = _read(content, choices) if len(content) <= choices.max_chars else None
+    if len(content) > choices.max_chars or re.fullmatch(r"\w{1,4}'", flatten(content, choices.labels)):
+        return frozenset()  # C' is no C
+    reading = _read(content, choices)
     return reading.labels if reading else frozenset()
 
 
@@ -222,45 +222,45 @@ def _announced(answer: str, choices: _Choices, *, is_judged: bool = True, is_fin
         is_judged: "C is correct" is read too.
         is_final: only a phrase that calls its answer the final one is read.
     """
-    found: list[tuple[int, Found | re.Match[str]]] = [(cue.start, cue) for cue in statements(answer, CUE, _NUM_CUES)]
-    if is_judged:
-        for pattern in (choices.patterns.judged, PREDICATE):
-            found += [(cue.start(), cue) for cue in deque(pattern.finditer(answer), maxlen=_NUM_CUES)]
-    clauses = [(start, cue, CLAUSE_END.split(answer[max(0, start - _MAX_CLAUSE) : start])[-1]) for start, cue in found]
-    for start, cue, clause in sorted(
-        clauses, key=lambda item: (not OF_STATEMENT.search(item[2]), item[0]), reverse=True
+    found: list[tuple[int, int, re.Match[str] | None]]
+    found = [(*cue, None) for cue in announcements(answer, words.CUES, _NUM_CUES)]
+    if is_judged and words.IS_CHOSEN.search(answer):
+        for pattern in (choices.patterns.judged, words.PREDICATE):
+            found += [(*cue.span(), cue) for cue in deque(pattern.finditer(answer), maxlen=_NUM_CUES)]
+    clauses = [(*cue, CLAUSE_END.split(answer[max(0, cue[0] - _MAX_CLAUSE) : cue[0]])[-1]) for cue in found]
+    for start, end, judged, clause in sorted(
+        clauses, key=lambda item: (not words.OF_STATEMENT.search(item[3]), item[0]), reverse=True
     ):
-        end = cue.end if isinstance(cue, Found) else cue.end()
-        if is_supposed(clause, answer[start:end], CLAUSE_END.split(answer[end : end + _MAX_GAP])[0]):
+        if words.is_supposed(clause, answer[start:end], CLAUSE_END.split(answer[end : end + _MAX_GAP])[0]):
             continue
-        if is_final and not FINAL.search(answer, max(0, start - len("the final ")), end):
+        if is_final and not words.FINAL.search(answer, max(0, start - len("the final ")), end):
             continue
-        if isinstance(cue, Found):
-            line = answer[cue.end : cue.end + choices.max_chars].partition("\n")[0]
-            if TAKEN_BACK.search(answer, cue.end, cue.end + _MAX_TAKEN_BACK):
+        if judged:
+            reading = (_subject if judged.re is words.PREDICATE else _judged)(answer, judged, clause, choices)
+        else:
+            line = answer[end : end + choices.max_chars].partition("\n")[0]
+            if words.TAKEN_BACK.search(answer, end, end + _MAX_TAKEN_BACK):
                 return None
             reading = _with_subject(_read(line.partition("</")[0], choices, is_prose=True), clause, choices)
-            if reading is None and DENIED.match(line):
+            if reading is None and words.DENIED.match(line):
                 return None  # the earlier statement is taken back
-        else:
-            reading = (_subject if cue.re is PREDICATE else _judged)(answer, cue, clause, choices)
         if reading:
-            return None if DOUBTED.search(clause.replace(", which", " which").rpartition(",")[2]) else reading
+            return None if words.DOUBTED.search(clause.replace(", which", " which").rpartition(",")[2]) else reading
     return None
 
 
 def _with_subject(reading: _Reading | None, clause: str, choices: _Choices) -> _Reading | None:
     """What a cue says, with the option whose text it is about where that is another: "Madrid, which is option C"."""
     subject, comma, relative = clause.rpartition(", ")
-    key = _key(flatten(subject, choices.labels)) if comma and relative.strip() == "which" else ""
-    named = {label for text, labels in choices.flat_texts.items() if text and key.endswith(text) for label in labels}
-    if reading is None or not named or reading.labels & named:
+    if reading is None or not comma or relative.strip() != "which":
         return reading
-    return _Reading(reading.labels | named, reading.text)
+    key = _key(flatten(subject, choices.labels))
+    named = {label for text, labels in choices.flat_texts.items() if text and key.endswith(text) for label in labels}
+    return reading if reading.labels & named else _Reading(reading.labels | named, reading.text)
 
 
 def _judged(answer: str, found: re.Match[str], clause: str, choices: _Choices) -> _Reading | None:
-    if RETRACTED.match(answer, found.end()):
+    if words.RETRACTED.match(answer, found.end()):
         return None
     reading = _read(found.group().partition(" ")[0], choices)
     if re.search("[가-힣]", found.group()):
@@ -274,9 +274,9 @@ def _judged(answer: str, found: re.Match[str], clause: str, choices: _Choices) -
 def _subject(answer: str, found: re.Match[str], clause: str, choices: _Choices) -> _Reading | None:
     """The option whose whole text, with or without its label, stands before "is the answer" in its line."""
     line = answer[max(0, found.start() - choices.max_chars) : found.start()].rpartition("\n")[2].lstrip(" *_\"“'")
-    starts = {0, len(line) - len(clause), *(filler.end() for filler in [FILLERS.match(line)] if filler)}
+    starts = {0, len(line) - len(clause), *(filler.end() for filler in [words.FILLERS.match(line)] if filler)}
     readings = (_alone_in_line(line[start:], choices, is_reply=True) for start in starts if start >= 0)
-    return None if RETRACTED.match(answer, found.end()) else next(filter(None, readings), None)
+    return None if words.RETRACTED.match(answer, found.end()) else next(filter(None, readings), None)
 
 
 def _alone(answer: str, choices: _Choices) -> _Reading | None:
@@ -351,7 +351,7 @@ def _nth(number: int, choices: _Choices) -> frozenset[str]:
 def _named_with_text(flat: str, choices: _Choices) -> frozenset[str]:
     """A label with an option's text behind it, or before it in brackets; both labels where they name two."""
     found = choices.patterns.named.match(flat)
-    behind = BEHIND_TEXT.fullmatch(flat[: choices.max_chars])
+    behind = words.BEHIND_TEXT.fullmatch(flat[: choices.max_chars])
     if behind and (last := choices.patterns.pure.fullmatch(behind[2])) and _key(behind[1]) in choices.flat_texts:
         return choices.flat_texts[_key(behind[1])] | {label_in(last)}
     if not found:
@@ -365,10 +365,10 @@ def _named_with_text(flat: str, choices: _Choices) -> frozenset[str]:
 
 def _leading_labels(flat: str, choices: _Choices) -> frozenset[str]:
     """The label at the start of a statement, with any that it is joined to."""
-    fillers = FILLERS.match(flat)
+    fillers = words.FILLERS.match(flat)
     for start in (0, fillers.end() if fillers else 0):
         found = choices.patterns.leading.match(flat, start)
-        if found and not RETRACTED.match(flat, found.end()):
+        if found and not words.RETRACTED.match(flat, found.end()):
             return _with_joined(label_in(found), flat[found.end() :], choices)
     return frozenset()
 
@@ -380,7 +380,7 @@ def _with_joined(label: str, rest: str, choices: _Choices) -> frozenset[str]:
         return frozenset([label]) | (frozenset() if label in named else named)
     if choices.options:
         option = flatten(choices.options[choices.labels.index(label)], choices.labels)
-        text = BEHIND_LABEL.sub("", rest, count=1)
+        text = words.BEHIND_LABEL.sub("", rest, count=1)
         rest = text.removeprefix(option) if option and text.startswith(option) else rest
     further = choices.patterns.joined.match(rest)
     return frozenset([label, label_in(further)]) if further else frozenset([label])
@@ -388,7 +388,7 @@ def _with_joined(label: str, rest: str, choices: _Choices) -> frozenset[str]:
 
 def _key(flat: str) -> str:
     """What stands behind a label, to be looked up in `flat_texts`."""
-    return "".join(trim(BEHIND_LABEL.sub("", flat, count=1)).casefold().rstrip(". )]'").split())
+    return "".join(trim(words.BEHIND_LABEL.sub("", flat, count=1)).casefold().rstrip(". )]'").split())
 
 
 def _short(text: str, limit: int = 40) -> str:

@@ -6,9 +6,10 @@ Nothing here looks further than a bounded number of characters or the next one o
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 
-from open_exaone.verify.extract import CUES
+from open_exaone.verify.extract import CUE_ROWS, Cues
 
 _CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩"
 
@@ -23,7 +24,19 @@ _MARKUP = re.compile(
     r"\\[()\[\]]|[{}$*`\"“”‘’「」『』]|(?<!\w)_+|_+(?!\w)|\\(?=[%#&.{}\s]|$)|\\(?:left|right)(?![a-z])"
 )
 _DRESS = re.compile(r"\\[()\[\]]|[$`\"“”‘’]|\*\*|(?<!\w)_+|_+(?!\w)|\\(?=[%#&])|\\(?:left|right)(?![a-z])")
+_DRESSED = re.compile(r"[\\{}$*`\"_]")
 _NUMBERED = re.compile(r"(?<![\d(])\(?(\d{1,2})\)?(?=\s?번(?!째))")  # 2번: the second option
+_ORDINALS = {
+    word: index
+    for words in ("first second third fourth fifth sixth seventh eighth ninth tenth", "첫 두 세 네 다섯")
+    for index, word in enumerate(words.split())
+} | {"last": -1, "마지막": -1}
+ORDINAL = re.compile(
+    rf"\b(?:the\s)?(?P<nth>{'|'.join(word for word in _ORDINALS if word.isascii())})\s(?:answer\s)?(?:option|choice)\b"
+    r"|(?P<번째>[첫두세네]|다섯|마지막)\s?(?:번째\s?)?(?:선택지|보기|선지|옵션)",
+    re.IGNORECASE,
+)
+_MAY_BE_ORDINAL = re.compile(r"(?:option|choice)(?<=(?:st|nd|rd|th|er)\s(?:option|choice))|번째|마지막")  # it is quick
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?", re.ASCII)
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?", re.ASCII)
 
@@ -60,46 +73,53 @@ BEHIND_TEXT = re.compile(
 )
 
 # Cues of choice, besides those that every verifier knows.
-_ALONE = r"(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)"  # the label that ends the reply
 _CHOICE_CUES = (
-    r"answer\s(?:must|should|has\sto|can\sonly|will|could\sonly)\sbe(?![A-Za-z])",
-    r"(?<![A-Za-z])(?:correct|right|best|selected|chosen)\s(?:answer|choice|option|letter|response|statement|solution)\s?(?:is(?![A-Za-z])|would\sbe(?![A-Za-z])|:)",
-    r"(?<![A-Za-z])(?:solution|conclusion)\s(?:is|would\sbe)\s(?=[*(\[\"'$]{0,3}(?-i:[A-Z]))",
-    r"(?<![A-Za-z])(?:(?:i|we)(?:['’](?:d|ll|m)|\swould|\swill|\sam|\sare)?(?:\stherefore)?|let['’]?s)\s(?:choose|pick|select|choosing|picking|selecting|vote\sfor|settle\son|go(?:ing)?\s(?:with|for))(?![a-z])",
-    r"(?:my|our|final)\s(?:choice|pick|selection|vote)\s?(?:is(?![A-Za-z])|[:=])",
-    r"(?:^|\n)[\s*#]{0,6}(?:the\s)?(?:choice|option|letter|selection|selected|solution|response|correct)[\s*]{0,4}[:=→]",
-    r"(?<![A-Za-z])i(?:['’]d|\swould)\s(?:say|guess|answer)(?=\s[*(\[\"']{0,3}(?-i:[A-Z])(?![A-Za-z]))",
-    r"[{,\n]\s?[\"'](?:choice|option|letter|selection|selected)[\"']\s?:",
-    rf"(?<![A-Za-z])(?:matches|corresponds\sto|leaves|(?<=which\s)is(?=\s(?:option|choice|letter|\()))\s(?:us\s)?(?:with\s)?(?:only\s)?(?:option\s|choice\s|letter\s)?{_ALONE}",
-    r"(?:matches|corresponds\sto|leaves|points\sto)\s(?=(?:option|choice|answer|letter)\s)",
-    r"(?<![A-Za-z])only\s(?:option\s)?(?=[(\[]?[A-Z][)\]]?\s(?:remains|fits|works|survives|qualifies|matches|is\sleft|is\scorrect)(?![A-Za-z]))",
-    r"(?:정답|답)\s?번호\s?(?:는|은|:)",
-    r"(?:정답|답|선택지?)(?:으)?로(?:는)?(?=\s)",
-    r"(?:^|\n)[\s*#]{0,6}(?:선택지?|보기|최종\s?선택|결론)[\s*]{0,4}[:=]",
-    r"(?:옳은|맞는|알맞은|적절한|적합한|올바른|해당하는|타당한)\s(?:것|답|선택지|보기|설명|문장|정답)(?:은|는)",
-    r"(?:opci[óo]n|alternativa)\scorrecta\s(?:es|:)",
-    r"(?:bonne|correcte)\s(?:réponse|option)\sest(?![A-Za-z])",
-    r"(?:richtige|korrekte)\s(?:Antwort|Option)\sist(?![A-Za-z])",
-    r"(?:故选|应选|應選|选择|選擇|所以选|正确选项是|正確選項是)[:：]?",
-    r"(?:الخيار\sالصحيح|सही\sविकल्प)(?:\s(?:هو|है))?",
-    rf"(?:^|(?<=[.!?]\s)|(?<=\n))(?:(?:so|thus|hence|therefore),?\s)?(?:(?:i\s(?:think|believe)\s)?it(?:['’]s|\sis|\smust\sbe))\s{_ALONE}",
-    rf"(?:^|(?<=[.!?]\s)|(?<=\n))(?:so|thus|hence|therefore),?\s{_ALONE}",
-    rf"(?:^|(?<=[.!?]\s)|(?<=\n))(?:option|choice)\s{_ALONE}",
-    r"(?:따라서|그러므로|결국|그래서|즉)[,\s]{1,3}(?=[(\[]?(?:[A-Z]|\d|[①-⑩])[)\]]?(?:번)?\s?(?:입니다|이다|임|이에요|예요|\.)?[\s.]{0,3}$)",
+    r"be::answer\s(?:must|should|has\sto|can\sonly|will|could\sonly)\sbe(?![A-Za-z])",
+    r"correct|right|best|selected|chosen::(?<![A-Za-z])(?:correct|right|best|selected|chosen)\s(?:answer|choice|option|letter|response|statement|solution)\s?(?:is(?![A-Za-z])|would\sbe(?![A-Za-z])|:)",
+    r"solution|conclusion::(?<![A-Za-z])(?:solution|conclusion)\s(?:is|would\sbe)\s(?=[*(\[\"'$]{0,3}(?-i:[A-Z]))",
+    r"choos|pick|select|vote|settle|go::(?<![A-Za-z])(?:(?:i|we)(?:['’](?:d|ll|m)|\swould|\swill|\sam|\sare)?(?:\stherefore)?|let['’]?s)\s(?:choose|pick|select|choosing|picking|selecting|vote\sfor|settle\son|go(?:ing)?\s(?:with|for))(?![a-z])",
+    r"choice|pick|selection|vote::(?:my|our|final)\s(?:choice|pick|selection|vote)\s?(?:is(?![A-Za-z])|[:=])",
+    r"choice|option|letter|select|solution|response|correct::(?:^|\n)[\s*#]{0,6}(?:the\s)?(?:choice|option|letter|selection|selected|solution|response|correct)[\s*]{0,4}[:=→]",
+    r"'d|’d|would::(?<![A-Za-z])i(?:['’]d|\swould)\s(?:say|guess|answer)(?=\s[*(\[\"']{0,3}(?-i:[A-Z])(?![A-Za-z]))",
+    r"choice|option|letter|select::[{,\n]\s?[\"'](?:choice|option|letter|selection|selected)[\"']\s?:",
+    r"matches|corresponds|leaves|points::(?:matches|corresponds\sto|leaves|points\sto)\s(?=(?:option|choice|answer|letter)\s)",
+    r"only::(?<![A-Za-z])only\s(?:option\s)?(?=[(\[]?[A-Z][)\]]?\s(?:remains|fits|works|survives|qualifies|matches|is\sleft|is\scorrect)(?![A-Za-z]))",
+    r"답::(?:정답|답)\s?번호\s?(?:는|은|:)",
+    r"답|선택::(?:정답|답|선택지?)(?:으)?로(?:는)?(?=\s)",
+    r"선택|보기|결론::(?:^|\n)[\s*#]{0,6}(?:선택지?|보기|최종\s?선택|결론)[\s*]{0,4}[:=]",
+    r"옳은|맞는|알맞은|적절한|적합한|올바른|해당하는|타당한::(?:옳은|맞는|알맞은|적절한|적합한|올바른|해당하는|타당한)\s(?:것|답|선택지|보기|설명|문장|정답)(?:은|는)",
+    r"correcta::(?:opci[óo]n|alternativa)\scorrecta\s(?:es|:)",
+    r"bonne|correcte::(?:bonne|correcte)\s(?:réponse|option)\sest(?![A-Za-z])",
+    r"richtige|korrekte::(?:richtige|korrekte)\s(?:Antwort|Option)\sist(?![A-Za-z])",
+    r"选|選::(?:故选|应选|應選|选择|選擇|所以选|正确选项是|正確選項是)[:：]?",
+    r"الخيار|विकल्प::(?:الخيار\sالصحيح|सही\sविकल्प)(?:\s(?:هو|है))?",
 )
-CUE = re.compile("|".join(f"(?:{cue})" for cue in (*CUES, *_CHOICE_CUES)), re.IGNORECASE)
+_ALONE = r"(?=[(\[]?[A-Z][)\]]?\s{0,9}[.!]?\s{0,9}$)"  # the label that ends the reply
+_LAST_CUES = (
+    rf"matches|corresponds|leaves|which::(?<![A-Za-z])(?:matches|corresponds\sto|leaves|(?<=which\s)is(?=\s(?:option|choice|letter|\()))\s(?:us\s)?(?:with\s)?(?:only\s)?(?:option\s|choice\s|letter\s)?{_ALONE}",
+    rf"it::(?:^|(?<=[.!?]\s)|(?<=\n))(?:(?:so|thus|hence|therefore),?\s)?(?:(?:i\s(?:think|believe)\s)?it(?:['’]s|\sis|\smust\sbe))\s{_ALONE}",
+    rf"so|thus|hence|therefore::(?:^|(?<=[.!?]\s)|(?<=\n))(?:so|thus|hence|therefore),?\s{_ALONE}",
+    rf"option|choice::(?:^|(?<=[.!?]\s)|(?<=\n))(?:option|choice)\s{_ALONE}",
+    r"따라서|그러므로|결국|그래서|즉::(?:따라서|그러므로|결국|그래서|즉)[,\s]{1,3}(?=[(\[]?(?:[A-Z]|\d|[①-⑩])[)\]]?(?:번)?\s?(?:입니다|이다|임|이에요|예요|\.)?[\s.]{0,3}$)",
+)
+CUES = Cues((*CUE_ROWS, *_CHOICE_CUES), _LAST_CUES)
 SUPPOSED = re.compile(  # right before a cue: it is supposed or asked, not stated
-    r"(?:\bif|\bwhether|\bsuppose|\bassum(?:e|ing)|(?<!['’]d\s)(?<!would\s)\bsay|\bunless|\bwhy|\bhow|\bwhen|\bsi|만약|만일)\s+(?:that\s+)?"
+    r"(?:\b(?:if|whether|suppose|assum(?:e|ing)|(?<!['’]d\s)(?<!would\s)say|unless|why|how|when|si)|만약|만일)\s+(?:that\s+)?"
     r"(?:(?:the|la|correct|final|right|best|option|choice)\s+){0,3}[(\[]?$",
     re.IGNORECASE,
 )
 _PAST = r"(?>.{1,200}?\b(?:had|were|was|did|instead|(?!need)[a-z]{1,20}ed)\b)"
-_HYPOTHETICAL = re.compile(  # around a cue: another question's answer, or what others say
-    r"\bif\s(?:[\w'’]{1,20}\s){1,4}?(?:had\s)?(?:asked|wanted|said|meant)\b|[었았했였]다면|더라면"
-    rf"|(?:\bif\b{_PAST}|(?:^\W*|\b(?:but|and|so)\s)(?:had|were)\s)(?>.{{0,200}}?\b(?:would|could|might)\sbe\b)"
-    r"|\bwould\sbe\b[^.,;\n]{1,40}\s(?:if|had)\s"
-    r"|(?:\b(?:students?|people|many|some|most|others|(?:any|some|every)one|they)\b[^,.]{0,40}\s(?:think|thought|sa(?:y|id)|believe|claim|argue|guess|assume)"
-    r"|\b(?:tempt(?:ing|ed)|mistake|wrongly|misconception)|많은\s(?:학생|사람)들?[이은]\s|흔히)"
+_WOULD = r"(?>.{0,200}?\b(?:would|could|might)\sbe\b)"
+_HYPOTHETICAL = re.compile(  # around a cue: another question's answer
+    rf"\b(?:if\s(?:[\w'’]{{1,20}}\s){{1,4}}?(?:had\s)?(?:asked|wanted|said|meant)\b|if\b{_PAST}{_WOULD}"
+    rf"|(?:but|and|so)\s(?:had|were)\s{_WOULD}|would\sbe\b[^.,;\n]{{1,40}}\s(?:if|had)\s)"
+    rf"|^\W*(?:had|were)\s{_WOULD}|[었았했였]다면|더라면",
+    re.IGNORECASE,
+)
+_OTHERS = re.compile(  # up to a cue: what others say, and nothing that turns from it
+    r"(?:\b(?:(?:students?|people|many|some|most|others|(?:any|some|every)one|they)\b[^,.]{0,40}\s"
+    r"(?:think|thought|sa(?:y|id)|believe|claim|argue|guess|assume)"
+    r"|tempt(?:ing|ed)|mistake|wrongly|misconception)|많은\s(?:학생|사람)들?[이은]\s|흔히)"
     r"(?!.{0,200}(?:\b(?:so|thus|hence|therefore|but|however|yet)\b|므로|하지만|그러나))",
     re.IGNORECASE,
 )
@@ -110,7 +130,8 @@ FINAL = re.compile(  # a cue that outweighs a box before it
     re.IGNORECASE,
 )
 DOUBTED = re.compile(  # before a cue in its clause: it is denied or doubted
-    r"(?:\bfalse\sthat\b|\b(?:incorrect|wrong|worst)\b|\bleast\b|틀린|잘못된|\bnot\b|n['’]t\b|\bnever\b|\bneither\b|\bdoubt|\bunsure\b|\bunclear\b|\bunlikely\b|\bno\s+creo\b)",
+    r"\b(?:false\sthat|incorrect|wrong|worst|least|not|never|neither|unsure|unclear|unlikely|no\s+creo)\b"
+    r"|\bdoubt|n['’]t\b|틀린|잘못된",
     re.IGNORECASE,
 )
 DENIED = re.compile(r"\s*(?:not|neither|none|no)(?![A-Za-z])", re.IGNORECASE)  # right behind a cue
@@ -131,6 +152,10 @@ PREDICATE = re.compile(
     r"[*\"”’'_]{0,3},?\s?(?:(?:is|must\sbe|would\sbe)\sthe\s(?:(?:correct|right|best)\s(?:answer|option|choice|one)|(?:final\s)?answer)"
     r"(?=\s{0,3}(?:$|[.,;:!\n*]|(?:because|since|as|here)\s))|(?:이|가)\s?정답(?:입니다|이다|이에요|임)(?![가-힣]))"
 )
+IS_CHOSEN = re.compile(  # what PREDICATE and a judged label have in common, which is quick to look for
+    r"(?:is|be)\s(?:indeed\s|clearly\s)?(?:correct|right|the\s|my\s|our\s)|이\s?(?:바로|정?답|옳|맞|적절|알맞|올바|타당|가장)"
+    r"|가\s?(?:바로|정?답|옳|맞|적절|알맞|올바|타당|가장)|을\s(?:정?답|선택|고[르른릅]|택)|를\s(?:정?답|선택|고[르른릅]|택)"
+)
 # Between two boxes that are one answer.
 BOX_JOIN = re.compile(
     rf"\}}?[$\s*)\]\\.,]*(?:{_AND}{_MAYBE})?[$\s*(\[\\]*\\(?:boxed|fbox|framebox)\s*\{{?", re.IGNORECASE
@@ -150,6 +175,7 @@ class Patterns:
     judged: re.Pattern[str]  # "C is the correct answer"
 
 
+@lru_cache(maxsize=64)
 def label_patterns(labels: tuple[str, ...]) -> Patterns:
     """The patterns of one label set."""
     any_label = "(?:" + "|".join(map(re.escape, sorted(labels, key=len, reverse=True))) + ")"
@@ -187,7 +213,18 @@ def _numbered(pattern: str) -> str:
 def is_supposed(before: str, cue: str, behind: str) -> bool:
     """Whether a cue states no answer, by its clause: one is supposed, another question's, or what others say."""
     found = _HYPOTHETICAL.search(before + cue + behind)
-    return SUPPOSED.search(before) is not None or (found is not None and found.start() < len(before + cue))
+    is_other = found is not None and found.start() < len(before + cue)
+    return is_other or SUPPOSED.search(before) is not None or _OTHERS.search(before + cue) is not None
+
+
+def with_ordinals(text: str, labels: tuple[str, ...]) -> str:
+    """A text with "option C" for "the third option", and "D" for "마지막 선택지" where there are four."""
+
+    def named(found: re.Match[str]) -> str:
+        index = _ORDINALS[(found["nth"] or found["번째"]).lower()]
+        return found[0] if index >= len(labels) else ("option " if found["nth"] else "") + labels[index]
+
+    return ORDINAL.sub(named, text) if _MAY_BE_ORDINAL.search(text.casefold()) else text
 
 
 def label_in(found: re.Match[str]) -> str:
@@ -197,6 +234,8 @@ def label_in(found: re.Match[str]) -> str:
 
 def flatten(text: str, labels: tuple[str, ...]) -> str:
     """Without markup, in plain letters, and with circled digits as the labels that they stand for."""
+    if text.isascii():
+        return _undressed(text).strip() if _DRESSED.search(text) else " ".join(text.split())
     for index, digit in enumerate(_CIRCLED):
         if digit in text:
             number = str(index + 1)
@@ -204,7 +243,11 @@ def flatten(text: str, labels: tuple[str, ...]) -> str:
             text = text.replace(digit, f"({name})")
     if labels[0].isalpha() and "번" in text:
         text = _NUMBERED.sub(lambda found: _nth(found[1], labels), text)
-    return unicodedata.normalize("NFKC", _MARKUP.sub("", _FONTS.sub("", _SPACES.sub(" ", text)))).strip()
+    return unicodedata.normalize("NFKC", _undressed(text)).strip()
+
+
+def _undressed(text: str) -> str:
+    return _MARKUP.sub("", _FONTS.sub("", _SPACES.sub(" ", text)))
 
 
 def _nth(number: str, labels: tuple[str, ...]) -> str:

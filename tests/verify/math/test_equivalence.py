@@ -1,7 +1,6 @@
 """What is the same answer in another form, by properties: units, tiny numbers, equations, sets, vectors, functions."""
 
 import time
-from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -59,7 +58,8 @@ def test_a_unit_is_let_off_in_either_place(unit: str, number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [r"5\text{ and }6", r"5\text{ h }30\text{ min}", r"5\frac{x}{y}", r"5\,\frac{\text{m}}{2\text{s}}", "5x"]
+    "answer",
+    [r"5\text{ and }6", r"5\text{ h }30\text{ min}", r"5\frac{x}{y}", r"5\,\frac{\text{m}}{2\text{s}}", "5x", "5'"],
 )
 def test_what_is_no_unit_counts(answer: str) -> None:
     assert not is_correct(answer, "5")
@@ -205,6 +205,9 @@ def test_ratios_are_compared_as_ratios(terms: list[int], times: int, more: int) 
         ("y=x^2+1", "f(x)=x^2+1"),
         (r"\{\pm 1\}", r"\{-1,1\}"),
         (r"12\,m/s^2", "12"),
+        (r"\mathbf{(1,\frac{1}{2})}", r"(1,\frac12)"),
+        (r"\text{$\frac{1}{2}$}", "0.5"),
+        ("'5'", "5"),
         (r"\frac{dy}{dx}=x+x", r"\frac{dy}{dx}=2x"),
         (r"\int_0^1 x\,dx=0.5", r"\int_0^1 x\,dx=\frac12"),
     ],
@@ -219,6 +222,7 @@ def test_further_forms_of_one_answer(answer: str, gold: str) -> None:
         (r"\text{six}", "5"),
         ("0,111", "111"),
         ("10:20", "5:10"),  # times of day
+        (r"5\text{ h }30\text{ min}", "530"),
         (r"0.5\;(\text{or }\tfrac13)", "0.5"),
         (r"f(x)=c,\ c\in\mathbb{R}", "f(x)=cx"),
         (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "(1,2,3,4)"),
@@ -285,9 +289,6 @@ def test_what_only_rounding_keeps_from_zero_is_zero(zero: str) -> None:
 def test_a_value_of_a_function_may_be_rounded() -> None:
     assert is_correct("0.693147", r"\ln 2")
     assert not is_correct("0.693148", r"\ln 2")
-    value = numeric.value(expression(r"\ln2"))
-    assert value is not None
-    assert abs(value - Fraction("0.6931471805599453094172321214581765680755")) < Fraction(1, 10**38)
 
 
 HOSTILE = [

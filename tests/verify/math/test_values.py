@@ -160,6 +160,7 @@ def test_of_a_sum_of_money_only_the_sum_counts(addends: list[int], form: str, cu
         ("the least common multiple of 3, 4 and 6 is 12", "12"),
         ("**5** pupils took **3** of the bags", "3"),
         ("the speed rises from 5 to 7", None),
+        ("the odds are 3 to 1 against", None),
         ("divide 19 by 20 and multiply: 19/20 * 100", None),
     ],
 )

@@ -86,6 +86,7 @@ class EndpointProvider(ServerProvider):
         num_begun = num_reply_tokens(begun)
         further = {
             **body,
+            "seed": sample_seed(request, prompt_text(request) + turn["content"]),
             "messages": [*request.messages, turn],
             "add_generation_prompt": False,
             "continue_final_message": True,

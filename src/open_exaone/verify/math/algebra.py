@@ -123,8 +123,6 @@ def square_root(a: Ratio) -> Ratio:
     if number is None:
         return opaque("√", a)
     radicand = abs(number.numerator) * number.denominator
-    if radicand == 0:
-        return a
     root = math.isqrt(radicand)
     if root * root == radicand:
         result = constant(Fraction(root, number.denominator))

@@ -8,8 +8,8 @@ from math import isfinite
 from open_exaone.verify.math import algebra, intervals, numeric
 from open_exaone.verify.math.algebra import TooLarge, Unknown
 from open_exaone.verify.math.structure import (
+    TURNED,
     Congruence,
-    Infinity,
     Matrix,
     Number,
     Other,
@@ -25,7 +25,6 @@ _NOISE = Fraction(1, 2 * 10**_TRUSTED_DECIMALS)
 _TINY = Fraction(1, 10**4)  # below it, the zeros behind the point are no decimals that count
 _LISTS = ("", "⦃⦄", "±")  # in any order
 _VARIABLES = frozenset({"x)", "y)", "z)", "t)", "n)", "m)", "k)"})  # of functions
-_FLIPPED = {">": "<", "≥": "≤"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +46,18 @@ def _same(gold: Value, found: Value, rule: Rule) -> bool | None:
     if isinstance(found, Sequence) and found.brackets and (wanted := intervals.of(gold)):
         return _same_sequence(wanted, found, rule) if found.brackets in intervals.BRACKETS else False
     if isinstance(gold, Relation) or isinstance(found, Relation):
-        return _same_relation(_ascending(gold), _ascending(found), rule)
+        return _same_relation(gold, found, rule)
     if isinstance(gold, Words) or isinstance(found, Words):
-        return _same_words(gold, found)
+        return gold == found
     if isinstance(gold, Other) or isinstance(found, Other):
         return None
     if isinstance(gold, Number) and isinstance(found, Number):
         return _same_number(gold, found, rule)
     if isinstance(gold, Sequence) or isinstance(found, Sequence):
         return _same_sequence(gold, found, rule)
-    if isinstance(gold, Matrix) and isinstance(found, Matrix) and gold.is_determinant == found.is_determinant:
-        return _same_matrix(gold, found, rule)
-    if isinstance(gold, Infinity) and isinstance(found, Infinity):
-        return gold == found
-    return False  # of different kinds
+    if isinstance(gold, Matrix) and isinstance(found, Matrix):
+        return _same_shape(gold, found) and _all(_cells(gold), _cells(found), rule)
+    return gold == found  # infinities, or values of different kinds
 
 
 def _same_number(gold: Number, found: Number, rule: Rule) -> bool | None:
@@ -80,9 +77,9 @@ def _equal(gold: Number, found: Number, rule: Rule) -> bool | None:
         equal = numeric.equal(gold.value, found.value)
     if equal or max(_decimals(gold), _decimals(found)) < rule.precision:
         return equal
-    left, right = _approximate(gold, rule), _approximate(found, rule)
+    left, right = _approximate(gold), _approximate(found)
     if left is None or right is None:
-        return equal
+        return equal or None
     margin = max(_NOISE * min(Fraction(1), abs(left)), abs(left) / 10**14)
     if gold.places is None or found.places is None:
         margin = max(margin, Fraction(500_001, 10 ** (6 + (gold.places or found.places or 0))))
@@ -101,11 +98,11 @@ def _decimals(number: Number) -> int:
     return len(str(abs(value.numerator) * 10**number.places // value.denominator))
 
 
-def _approximate(number: Number, rule: Rule) -> Fraction | None:
+def _approximate(number: Number) -> Fraction | None:
     value = algebra.rational(number.value)
-    if value is None and (approximate := algebra.approximate(number.value)) is not None:
-        value = Fraction(approximate) if isfinite(approximate) else None
-    return numeric.value(number.value) if value is None and rule.numerically else value
+    if value is None and (approximate := algebra.approximate(number.value)) is not None and isfinite(approximate):
+        return Fraction(approximate)
+    return value
 
 
 def _same_congruence(gold: Value, found: Value, rule: Rule) -> bool | None:
@@ -127,14 +124,6 @@ def _residue(value: Value, modulus: str) -> Value:
     if number is None or number.denominator != 1 or not modulus.isdigit() or not int(modulus):
         return value
     return Number(algebra.constant(number % int(modulus)))
-
-
-def _same_words(gold: Value, found: Value) -> bool | None:
-    if isinstance(gold, Words) and isinstance(found, Words):
-        return gold.text == found.text
-    other = found if isinstance(gold, Words) else gold
-    is_plain = not isinstance(other, Sequence) or all(isinstance(item, Number | Infinity) for item in other.items)
-    return False if is_plain else None
 
 
 def _same_sequence(gold: Value, found: Value, rule: Rule) -> bool | None:
@@ -203,24 +192,23 @@ def _same_ratio(gold: Sequence, found: Sequence, rule: Rule) -> bool | None:
 
 def _same_vector(gold: Value, found: Value, rule: Rule) -> bool | None:
     """A column or a row of numbers beside (1,2), which may be that vector; [1,2] in the gold answer's place may not."""
-    lists: list[Items[Value]] = []
-    for each in (gold, found):
-        if isinstance(each, Matrix):
-            if each.is_determinant or (len(each.rows) > 1 and any(len(row) > 1 for row in each.rows)):
-                return False
-            lists.append([cell for row in each.rows for cell in row])
-        elif isinstance(each, Sequence):
-            is_interval = each is gold and each.brackets == "[]" and len(each.items) == 2
-            if each.brackets not in ("()", "[]") or is_interval:
-                return False
-            lists.append(each.items)
-    return _all(lists[0], lists[1], rule)
-
-
-def _same_matrix(gold: Matrix, found: Matrix, rule: Rule) -> bool | None:
-    if [len(row) for row in gold.rows] != [len(row) for row in found.rows]:
+    sequence, matrix = (gold, found) if isinstance(gold, Sequence) else (found, gold)
+    assert isinstance(sequence, Sequence) and isinstance(matrix, Matrix)
+    is_vector = not matrix.is_determinant and (len(matrix.rows) == 1 or all(len(row) == 1 for row in matrix.rows))
+    is_interval = sequence is gold and sequence.brackets == "[]" and len(sequence.items) == 2
+    if not is_vector or is_interval or sequence.brackets not in ("()", "[]"):
         return False
-    return _all([cell for row in gold.rows for cell in row], [cell for row in found.rows for cell in row], rule)
+    cells = _cells(matrix)
+    return _all(sequence.items, cells, rule) if sequence is gold else _all(cells, sequence.items, rule)
+
+
+def _same_shape(gold: Matrix, found: Matrix) -> bool:
+    shapes = [[len(row) for row in each.rows] for each in (gold, found)]
+    return gold.is_determinant == found.is_determinant and shapes[0] == shapes[1]
+
+
+def _cells(matrix: Matrix) -> list[Value]:
+    return [cell for row in matrix.rows for cell in row]
 
 
 def _all(gold: Items[Value], found: Items[Value], rule: Rule) -> bool | None:
@@ -306,14 +294,6 @@ def _is_constant(value: Value) -> bool:
     return isinstance(value, Number) and not numeric.symbols(value.value)
 
 
-def _ascending(value: Value) -> Value:
-    """A chain such as 2 > x > 1 turned round."""
-    if not isinstance(value, Relation) or len(value.operators) < 2 or not set(value.operators) <= _FLIPPED.keys():
-        return value
-    operators = tuple(_FLIPPED[operator] for operator in reversed(value.operators))
-    return Relation(operators, value.sides[::-1], value.name)
-
-
 def _same_equation(gold: Relation, found: Relation, rule: Rule) -> bool | None:
     """One relation is the other, sides exchanged or multiplied by a number; without variables, side by side."""
     left, right = _standard(gold), _standard(found)
@@ -339,7 +319,7 @@ def _same_equation(gold: Relation, found: Relation, rule: Rule) -> bool | None:
 
 def _side_by_side(gold: Relation, found: Relation, rule: Rule) -> bool | None:
     if gold.operators != found.operators:
-        return None if set(gold.operators + found.operators) & _FLIPPED.keys() else False
+        return None
     straight = _all(gold.sides, found.sides, rule)
     if straight or set(gold.operators) - set("=≠"):
         return straight
@@ -348,10 +328,9 @@ def _side_by_side(gold: Relation, found: Relation, rule: Rule) -> bool | None:
 
 
 def _proportion(one: algebra.Ratio, other: algebra.Ratio) -> Fraction | None:
-    """The number that the one is times the other."""
-    quotient = algebra.rational(algebra.divide(one, other))
-    if quotient is not None or one.den != other.den or one.num.keys() != other.num.keys():
-        return quotient
+    """The number that the one is times the other, term by term."""
+    if one.den != other.den or one.num.keys() != other.num.keys():
+        return None
     factors = {one.num[monomial] / other.num[monomial] for monomial in one.num}
     return factors.pop() if len(factors) == 1 else None
 
@@ -362,8 +341,8 @@ def _standard(relation: Relation) -> tuple[str, algebra.Ratio] | None:
     if not isinstance(left, Number) or not isinstance(right, Number):
         return None
     operator = relation.operators[0]
-    if operator in _FLIPPED:
-        left, right, operator = right, left, _FLIPPED[operator]
+    if operator in ">≥":
+        left, right, operator = right, left, TURNED[operator]
     try:
         return operator, algebra.add(left.value, algebra.negative(right.value))
     except TooLarge:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from open_exaone.verify.choice_words import SUPPOSED
 from open_exaone.verify.extract import Found, box_spans, clean, find_after_cue, section, trim
-from open_exaone.verify.math.values import FORMULA, distil, plain
+from open_exaone.verify.math.values import FORMULA, WORD, distil, plain
 
 MAX_CHARS = 2000  # of an answer; a longer one is compared as text alone
 _MAX_TAIL = 20_000  # characters at the end of a reply in which an answer without a box is looked for
@@ -82,7 +82,6 @@ _LAST_VALUE = re.compile(  # a last line that is a value: "7", "= $7", "**x = 7*
     r"[*_`>\s]{0,6}(?:\$\$?|\\\(|\\\[)?\s*(?:\\?[A-Za-z]\w{0,8}(?:_\{?\w{1,3}\}?|\([^()=]{1,9}\))?\s*=|=)?"
     r"\s*-?\s*(?=[^=]{0,80}\d)(?:[^\w=<>+*/-]|/(?=\d)|\\(?!cdot|times|div)[a-z]+|\d|π){1,60}[a-zA-Z]{0,3}(?:/[a-z]{1,3}\^?[23²³]?)?\W{0,4}"
 )
-_WORD = re.compile(r"(?<![\\A-Za-z{])[^\W\d_]{2,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +207,7 @@ def _bare(reply: str) -> Answer | None:
     if is_whole and len(lines) <= 2 and len(readings) == 1:
         if _GIVES_UP.search(text):
             return None
-        if FORMULA.search(lines[-1]) or len(_WORD.findall(text)) <= _MAX_BARE_WORDS:
+        if FORMULA.search(lines[-1]) or len(WORD.findall(text)) <= _MAX_BARE_WORDS:
             return Answer(readings[0], readings)
     is_short = is_whole and len(lines) <= 2 and len(text) <= _MAX_BARE_CHARS
     if is_short and _SUPPOSED.search(lines[-1]):

@@ -3,11 +3,11 @@
 from itertools import pairwise
 
 from open_exaone.verify.math import algebra
-from open_exaone.verify.math.structure import Infinity, Number, Relation, Sequence, Value
+from open_exaone.verify.math.structure import TURNED, Infinity, Number, Relation, Sequence, Value
 
 BRACKETS = ("()", "[]", "[)", "(]", "∪")  # of an interval or a union of them
-_TURNED = {">": "<", "≥": "≤", "<": ">", "≤": "≥", "≠": "≠"}
 _LOW, _HIGH = Infinity(is_negative=True), Infinity(is_negative=False)
+_OPENING, _CLOSING = {"<": "(", "≤": "["}, {"<": ")", "≤": "]"}
 
 
 def of(value: Value) -> Sequence | None:
@@ -52,29 +52,24 @@ def _end(value: Value) -> float | None:
 def _one(relation: Relation) -> tuple[str, Sequence] | None:
     """The variable of an inequality, and where it lies."""
     sides, operators = relation.sides, relation.operators
-    if not set(operators) <= _TURNED.keys():
-        return None
-    if len(sides) == 2:
+    if len(sides) == 2 and set(operators) <= TURNED.keys():
         if _variable(sides[0]) is None:
-            sides, operators = sides[::-1], (_TURNED[operators[0]],)
-        end, operator = sides[1], operators[0]
-        if operator == "≠":
-            interval = Sequence("∪", (Sequence("()", (_LOW, end)), Sequence("()", (end, _HIGH))))
-        elif operator in "<≤":
-            interval = Sequence("(" + (")" if operator == "<" else "]"), (_LOW, end))
-        else:
-            interval = Sequence(("(" if operator == ">" else "[") + ")", (end, _HIGH))
-        variable = sides[0]
-    elif len(sides) == 3 and (set(operators) <= set("<≤") or set(operators) <= set(">≥")):
-        if operators[0] in ">≥":
-            sides, operators = sides[::-1], tuple(_TURNED[operator] for operator in operators[::-1])
-        brackets = ("(" if operators[0] == "<" else "[") + (")" if operators[1] == "<" else "]")
-        variable, interval = sides[1], Sequence(brackets, (sides[0], sides[2]))
-    else:
+            sides, operators = sides[::-1], (TURNED[operators[0]],)
+        variable, end = sides
+        if operators[0] == "≠":
+            union = Sequence("∪", (Sequence("()", (_LOW, end)), Sequence("()", (end, _HIGH))))
+            name = _variable(variable)
+            return (name, union) if name and _is_end(end, name) else None
+        is_above = operators[0] in ">≥"
+        sides = (end, variable, _HIGH) if is_above else (_LOW, variable, end)
+        operators = (TURNED[operators[0]], "<") if is_above else ("<", *operators)
+    if len(sides) != 3 or not set(operators) <= set("<≤"):
         return None
+    low, variable, high = sides
     name = _variable(variable)
-    ends = interval.items if interval.brackets != "∪" else (sides[1],)
-    return (name, interval) if name and all(_is_end(item, name) for item in ends) else None
+    if name is None or not _is_end(low, name) or not _is_end(high, name):
+        return None
+    return name, Sequence(_OPENING[operators[0]] + _CLOSING[operators[1]], (low, high))
 
 
 def _variable(value: Value) -> str | None:

@@ -30,9 +30,7 @@ _UNIT_POWER = re.compile(  # 15 cm^2 is not 15 cm^3; units are otherwise let off
     r"\\(?:text\w*|mbox|mathrm)\s*\{\s*[A-Za-z]+\s*\}\s*\^\s*\{?\s*([23])"
 )
 _HALF_OF_DAY = re.compile(r"\d[\s~]*(?:\\\w+\s*\{)?[\s~]*([ap])\.?\s?m\b|오([전후])", re.IGNORECASE)
-_MUST_AGREE = (("^", _UNIT_POWER), (":", _HALF_OF_DAY), ("m", _HALF_OF_DAY), ("M", _HALF_OF_DAY), ("오", _HALF_OF_DAY))
 _SHORT_WORD = re.compile(r"[A-Za-z]{2,3}")
-_SHORT_WORDS = frozenset({"no", "yes"})
 _GAP = re.compile(r"(?<![^\W_]) | (?![^\W_])")  # a space that parts no two numbers or words
 _HOSTILE = re.compile(  # what costs the algebra its whole time limit, and is no answer
     r"\^\s*[{(\s]*-?\d+\s*\^|\^\s*[{(\s]*-?\d{6,}|\d{5,}[\s)}]*!|!\s*!"
@@ -71,16 +69,10 @@ def judge_math(answer: str, gold: str, metadata: Mapping[str, object], settings:
     equal = [_compare(wanted, reading, precision) for wanted, reading in pairs]
     unsure = [pair for pair, verdict in zip(pairs, equal, strict=True) if verdict is None]
     status, problem = (VerdictStatus.CORRECT, "") if True in equal else _ask_algebra(unsure, precision, settings)
-    whys = {
-        VerdictStatus.CORRECT: f"The answer {_short(found.text)} is correct.",
-        VerdictStatus.WRONG: f"The answer {_short(found.text)} is wrong: the gold answer is {_short(gold)}.",
-    }
-    why = (
-        f"The answer {_short(found.text)} could not be compared with the gold answer: {problem}"
-        if problem
-        else whys[status]
-    )
-    return Verdict(status, found.text, why)
+    outcome = "is correct." if status is VerdictStatus.CORRECT else f"is wrong: the gold answer is {_short(gold)}."
+    if problem:
+        outcome = f"could not be compared with the gold answer: {problem}"
+    return Verdict(status, found.text, f"The answer {_short(found.text)} {outcome}")
 
 
 @lru_cache(maxsize=1024)
@@ -88,6 +80,8 @@ def _read_gold(gold: str) -> tuple[tuple[str, ...], str | None]:
     """What the gold answer may be read as, and the letter where it is that of an option, alone or before words."""
     if not gold.strip():
         raise DataError("answer: the gold answer is empty")
+    if _PLAIN.fullmatch(gold):
+        return (gold,), None
     readings = find.gold(gold).readings
     plain = canonical(readings[0]) if len(readings[0]) <= find.MAX_CHARS else ""
     letter = _LETTER.match(plain)
@@ -117,10 +111,10 @@ def _compare(gold: str, found: str, precision: int) -> bool | None:
             return bool(letter[letter.lastindex or 0] == other[other.lastindex or 0])
     if ")" in left or ")" in right:
         left, right = _LABEL.sub("", left), _LABEL.sub("", right)
-    if len(left) <= 3 and left.isalpha():
-        same_words = _same_short_words(left, right, is_text=r"\text" in gold or r"\text" in found)
-        if same_words is not None:
-            return same_words
+    if _SHORT_WORD.fullmatch(left) and _SHORT_WORD.fullmatch(right):  # words, or products as far as we know
+        is_same = left.lower() == right.lower()
+        if r"\text" in gold + found or (is_same and (len(left) == 3 or left.lower() == "no")):
+            return is_same
     reset_budget()
     try:
         return same(_value(left), read(right), precision)
@@ -167,22 +161,8 @@ def _ask_algebra(pairs: list[tuple[str, str]], precision: int, settings: JudgeSe
 
 def _differ_in_mark(gold: str, found: str) -> bool:
     """Whether both carry a mark that is otherwise let off, and not the same one."""
-    for trigger, mark in _MUST_AGREE:
-        if trigger in found and trigger in gold:
-            marks = {next(filter(None, seen.groups())).lower() for text in (gold, found) if (seen := mark.search(text))}
-            if len(marks) > 1:
-                return True
-    return False
-
-
-def _same_short_words(gold: str, found: str, *, is_text: bool) -> bool | None:
-    """Whether words of two or three letters are the same; None where they are products, as far as we know."""
-    if not _SHORT_WORD.fullmatch(gold) or not _SHORT_WORD.fullmatch(found):
-        return None
-    is_same = gold.lower() == found.lower()
-    if is_text:
-        return is_same
-    return True if is_same and (len(gold) == 3 or gold.lower() in _SHORT_WORDS) else None
+    pairs = [(mark.search(gold), mark.search(found)) for mark in (_UNIT_POWER, _HALF_OF_DAY)]
+    return any(a and b and "".join(a.groups("")).lower() != "".join(b.groups("")).lower() for a, b in pairs)
 
 
 def _short(text: str, limit: int = 40) -> str:

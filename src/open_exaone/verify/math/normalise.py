@@ -5,36 +5,15 @@ import unicodedata
 
 _UNICODE = str.maketrans(
     {
-        "°": r"^\circ ",
-        "℃": r"^\circ ",
-        "−": "-",
-        "–": "-",
-        "—": "-",
-        "×": r"\times ",
-        "·": r"\cdot ",
-        "⋅": r"\cdot ",
-        "∙": r"\cdot ",
-        "÷": "/",
-        "⁄": "/",
-        "π": r"\pi ",
-        "∞": r"\infty ",
-        "≤": r"\le ",
-        "≥": r"\ge ",
-        "≠": r"\ne ",
-        "≈": r"\approx ",
-        "±": r"\pm ",
-        "∪": r"\cup ",
-        "∩": r"\cap ",
-        "∈": r"\in ",
-        "θ": r"\theta ",
-        "α": r"\alpha ",
-        "β": r"\beta ",
-        "ℝ": r"\mathbb{R}",
-        "、": ",",
-        "，": ",",
-        "\u200b": None,
-        "\u200e": None,
-        "\ufeff": None,
+        **dict.fromkeys("°℃", r"^\circ "),
+        **dict.fromkeys("−–—", "-"),
+        **dict.fromkeys("·⋅∙", r"\cdot "),
+        **dict.fromkeys("÷⁄", "/"),
+        **dict.fromkeys("、，", ","),
+        **dict.fromkeys("\u200b\u200e\ufeff"),
+        **{"ℝ": r"\mathbb{R}", "×": r"\times ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "},
+        **{"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "∞": r"\infty "},
+        **{"π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta "},
     }
 )
 _ROOT_SIGN = re.compile(r"(?P<sign>[√∛∜])\s*(?P<radicand>\d+(?:\.\d+)?|[A-Za-z]|\((?P<group>[^()]*)\))")
@@ -81,9 +60,9 @@ _COMMANDS: dict[str, str] = {
     **dict.fromkeys(("dfrac", "tfrac", "cfrac"), r"\frac"),
     **dict.fromkeys(("big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "!"), ""),
     **dict.fromkeys(("displaystyle", "textstyle", "limits", "hfill", "newline", "quad", "qquad"), " "),
-    **dict.fromkeys((",", ";", ":", ">", " ", "\n", "$", "(", ")", "[", "]", '"'), " "),
+    **dict.fromkeys(("large", "Large", "small", "normalsize", *',;:> \n$()[]"'), " "),
     **dict.fromkeys(("dots", "ldots", "cdots", "dotsc"), "…"),
-    **dict.fromkeys(("large", "Large", "small", "normalsize"), " "),
+    **dict.fromkeys(("text", "textbf", "textit", "mbox", "mathbf", "mathrm", "mathit", "boldsymbol", "bm"), ""),
     **dict.fromkeys(("varnothing", "emptyset"), "∅"),
     **dict.fromkeys(("le", "leq", "leqslant"), "≤"),
     **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
@@ -96,20 +75,8 @@ _COMMANDS: dict[str, str] = {
     **dict.fromkeys(("lbrace", "{"), "⦃"),
     **dict.fromkeys(("rbrace", "}"), "⦄"),
     **dict.fromkeys(("mid", "vert", "lvert", "rvert"), "|"),
-    **{
-        "langle": "⟨",
-        "rangle": "⟩",
-        "forall": "∀",
-        "lt": "<",
-        "gt": ">",
-        "div": "/",
-        "pm": "±",
-        "in": "∈",
-        "infty": "∞",
-        "pi": "π",
-        "colon": ":",
-        "equiv": "≡",
-    },
+    **{"langle": "⟨", "rangle": "⟩", "forall": "∀", "in": "∈", "infty": "∞", "pi": "π"},
+    **{"lt": "<", "gt": ">", "div": "/", "pm": "±", "colon": ":", "equiv": "≡"},
     **{"\\": "⏎", "%": "%", "degree": ""},
 }
 _COMMAND = re.compile(r"\\(?:(left|right)(?![A-Za-z])\s{0,3}(?:\.(?!\d))?|([A-Za-z]+|.))", re.DOTALL)
@@ -119,8 +86,7 @@ _Steps = tuple[tuple[str, re.Pattern[str], str], ...]
 _FIRST: _Steps = tuple(
     (trigger, re.compile(pattern), replacement)
     for trigger, pattern, replacement in (
-        (r"\begin{", r"\\begin\{(?:align(?:ed|at)?|equation|gather(?:ed)?|split|displaymath)\*?\}", " "),
-        (r"\end{", r"\\end\{(?:align(?:ed|at)?|equation|gather(?:ed)?|split|displaymath)\*?\}", " "),
+        (r"\begin{", r"\\(?:begin|end)\{(?:align(?:ed|at)?|equation|gather(?:ed)?|split|displaymath)\*?\}", " "),
         ("&", r"&\s*(?=[=<>]|\\(?:[lg]eq?|approx)(?![A-Za-z]))|(?<=[=<>])\s*&", " "),
         (",", r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)", ","),  # 1{,}234
         (r",\!", r"(?<=\d),\s*\\!\s*(?=\d)", ","),  # 1,\!234
@@ -137,9 +103,7 @@ _UNITS: _Steps = tuple(
         ("{}", r"\{\s*\}(?=\s*\^)", ""),
         (r"\rm", r"\{\s*\\rm\s+([^{}]*)\}", r"\\mathrm{\1}"),
         (r"\degree", r"\\degree(?![A-Za-z])", r"^\\circ "),
-        (r"\num", r"\\num\s*\{([^{}]*)\}", r"\1"),
-        (r"\SI", r"\\SI\s*\{([^{}]*)\}\s*\{[^{}]*\}", r"\1"),
-        (r"\qty", r"\\qty\s*\{([^{}]*)\}\s*\{[^{}]*\}", r"\1"),
+        ("", r"\\(?:num\s*\{([^{}]*)\}|(?:SI|qty)\s*\{([^{}]*)\}\s*\{[^{}]*\})", r"\1\2"),
         (
             r"\circ",
             rf"\^\s*\{{?\s*\\circ\s*\}}?{_GAP}(?:\\(?:text\w*|mathrm|rm)\s*(?:\{{\s*[CF]\s*\}}|\s[CF])|[CF](?![A-Za-z_^]))",
@@ -152,7 +116,6 @@ _UNITS: _Steps = tuple(
         ("frac", rf"{_BEHIND_NUMBER}(?<=[ ,;~])\\[dt]?frac\s*\{{\s*{_SYMBOL}\s*\}}\s*\{{\s*{_SYMBOL}\s*\}}\s*$", ""),
     )
 )
-_UNIT_CHAIN = re.compile(rf"{_BEHIND_NUMBER}({_ROMANS})(?!\s*[\d_(])")
 _FACTORS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _FACTORS |= {"천만": 7, "백만": 6, "만": 4, "억": 8, "조": 12, "천": 3}
 _IN_SET = r"[A-Za-z]\s*∈\s*\\mathbb\s*\{?\s*[A-Z]\s*\}?(?:\s*[_^]\s*\{?\s*[+*]\s*\}?)?\s*\)?$"
@@ -170,28 +133,18 @@ _LAST: _Steps = tuple(
         ("⦃", r"\}\s*-\s*(?=⦃)", r"}\\setminus "),
         (" ", r"^(?:negative|minus)\s+(?=\d)", "-"),
         ("degree", r"(?<=\d)\s*degrees?\b", ""),
-        ("percent", r"(?<=[\d\s}])percent(?:age)?\b", "%"),
-        ("pct", r"(?<=[\d\s}])pct\b", "%"),
-        ("퍼센트", "퍼센트", "%"),
-        ("프로", r"프로(?![가-힣])", "%"),
+        ("", r"(?<=[\d\s}])(?:percent(?:age)?|pct)\b|퍼센트|프로(?![가-힣])", "%"),
         ("<=", "<=", "≤"),
         (">=", ">=", "≥"),
         ("!=", "!=", "≠"),
         ("pi", r"(?<![A-Za-z\\])pi\b", "π"),
         ("inf", r"(?<![A-Za-z\\])inf(?:inity)?\b", "∞"),
         ("sqrt", r"(?<![A-Za-z\\])sqrt(?=\s*\()", r"\\sqrt"),
-        ("and", r",?\s*\band\b\s*,?", "∧"),
-        ("or", r",?\s*\bor\b\s*,?", "∧"),
-        ("or", r"(?<=\d)or(?=[A-Za-z])", "∧"),
-        ("및", r"\s*및\s*", "∧"),
-        ("또는", r"\s*또는\s*", "∧"),
-        ("와", r"(?<=[\d})])\s*와\s*(?=\S)", "∧"),
-        ("과", r"(?<=[\d})])\s*과\s*(?=\S)", "∧"),
-        ("그리고", r"\s*그리고\s*", "∧"),
+        ("", r",?\s*\b(?:and|or)\b\s*,?|(?<=\d)or(?=[A-Za-z])", "∧"),
+        ("", r"\s*(?:및|또는|그리고)\s*|(?<=[\d})])\s*[와과]\s*(?=\S)", "∧"),
         ("  ", r"\s+", " "),
         ("∧", r"\(\s*∧\s*([^()]*)\)", r"∧\1"),  # 0.5 (or 1/2), 0.5 (= 1/2)
-        ("=", r"(?<=\S)\s*\(\s*=\s*([^()]*)\)$", r"=\1"),
-        ("≈", r"(?<=\S)\s*\(\s*≈\s*([^()]*)\)$", r"≈\1"),
+        ("(", r"(?<=\S)\s*\(\s*([=≈])\s*([^()]*)\)$", r"\1\2"),
         ("to", r"(?<=[\d}])\s+to\s+(?=[\d\\])", ":"),
         ("∈", rf"(=[^,;=]*?)\s*[,;(]?\s*(?:for\s|where\s|with\s)?\s*(?:all\s|any\s|some\s)?{_IN_SET}", r"\1"),
         ("∀", rf"^(.*=[^,;=]*?)\s*[,;(]?\s*∀\s*{_IN_SET}", r"\1"),
@@ -205,11 +158,8 @@ _LAST: _Steps = tuple(
     )
 )
 _CURRENCY = str.maketrans(dict.fromkeys("$€£¥₩₹¢~\n\t\r\f", " "))
-_WRAPPED = re.compile(r"\\(?:text\w*|math\w+|mbox|boldsymbol|bm)\s*\{(.*)\}", re.DOTALL)
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _UNIT_SYMBOLS = frozenset("mgsLJNWVKCFATHh")
-_MAX_WRAPPERS = 4
-_BEFORE = " \t\n,;:*\"'"
+_BEFORE = ' \t\n,;:*"'
 _BEHIND = _BEFORE + "."
 _PLAIN = re.compile(r"-?\d+(?:\.\d+|/\d+)?|-?\\frac\{\d+\}\{\d+\}", re.ASCII)  # as it should be
 
@@ -235,40 +185,19 @@ def canonical(text: str) -> str:
     """The compact spelling that is compared and parsed; it is LaTeX no more (`≤`, `∪`, `⦃`, and `∧` for "and")."""
     if _PLAIN.fullmatch(text):
         return text
-    text = _unwrap(to_latex(text))
+    text = to_latex(text)
     if r"\begin{cases}" in text:  # equations that hold together
         text = text.replace(r"\begin{cases}", "").replace(r"\end{cases}", "").replace(r"\\", ",")
     if "\\" in text or "{" in text:
-        text = _UNIT_CHAIN.sub(_without_unit, _run(_UNITS, text))
-        text = _COMMAND.sub(_written, _run(_FIRST, _drop_text(text)))
+        text = _COMMAND.sub(_written, _run(_FIRST, _drop_text(_run(_UNITS, text))))
     text = _run(_LAST, text.translate(_CURRENCY)).lstrip(_BEFORE).rstrip(_BEHIND)
+    text = text.strip("'") if text.startswith("'") else text  # 7' is another number
     return _BRACKETED.sub(_inward, text) if _OUTWARD.search(text) else text
 
 
 def _inward(interval: "re.Match[str]") -> str:
     opening, closing = {"[": "[", "]": "("}[interval[1]], {"]": "]", "[": ")"}[interval[4]]
     return f"{opening}{interval[2]},{interval[3]}{closing}"
-
-
-def _without_unit(chain: "re.Match[str]") -> str:
-    """Nothing in the place of a unit of several parts; whatever else it is stays."""
-    parts = list(_TEXT.finditer(chain[1]))
-    is_unit = len(parts) > 1 and all(_is_unit(part["name"], part["content"] or part["letter"] or "") for part in parts)
-    return "" if is_unit else chain.group()
-
-
-def _unwrap(text: str) -> str:
-    """Without a font around the whole, such as `\\mathbf{\\frac{1}{2}}`."""
-    for _ in range(_MAX_WRAPPERS):
-        wrapped = _WRAPPED.fullmatch(text.strip(" $"))
-        depth, low = 0, 0
-        for brace in _BRACE.findall(wrapped[1]) if wrapped else ():
-            depth += {"{": 1, "}": -1}.get(brace, 0)
-            low = min(low, depth)
-        if wrapped is None or low < 0 or "{" not in wrapped[1]:
-            break
-        text = wrapped[1]
-    return text
 
 
 def _written(command: "re.Match[str]") -> str:

@@ -31,50 +31,30 @@ class _Point:
     is_real: bool
 
 
-_Compare = Callable[[list[Any], list[Any]], bool | None]
+_Compare = Callable[[list[Any], list[Any]], int]
 
 
 def equal(a: Ratio, b: Ratio) -> bool | None:
     """Whether two expressions are equal wherever both are defined; None where that cannot be computed."""
-    return _decide(a, b, lambda left, right: all(_is_near(x, y) for x, y in zip(left, right, strict=True)))
+    found = _decide(a, b, lambda left, right: int(all(map(_is_near, left, right))))
+    return None if found is None else bool(found)
 
 
 def factor(a: Ratio, b: Ratio) -> int | None:
     """The sign of the real number that `a` is times `b` everywhere; 0 if there is none, None if that is not known."""
-    for sign in (1, -1):
 
-        def is_multiple(left: list[Any], right: list[Any], sign: int = sign) -> bool:
-            quotients = [x / y for x, y in zip(left, right, strict=True) if y]
-            return len(quotients) == len(right) and all(
-                _is_near(quotient, quotients[0]) and abs(quotient.imag) < 10.0**-_AGREE and quotient.real * sign > 0
-                for quotient in quotients
-            )
+    def sign(left: list[Any], right: list[Any]) -> int:
+        if not all(right):
+            return 0
+        quotients = [x / y for x, y in zip(left, right, strict=True)]
+        is_one = all(_is_near(quotient, quotients[0]) and _is_real(quotient) for quotient in quotients)
+        return (quotients[0].real > 0) - (quotients[0].real < 0) if is_one else 0
 
-        found = _decide(a, b, is_multiple)
-        if found is None:
-            return None
-        if found:
-            return sign
-    return 0
+    return _decide(a, b, sign)
 
 
-def value(a: Ratio) -> Fraction | None:
-    """The value of a real constant that is built of functions, to many digits; None of anything else."""
-    if symbols(a):
-        return None
-    from mpmath import mp
-
-    with mp.workdps(_DIGITS):
-        try:
-            number = _value(a, _Point({}, "ln", is_real=False))
-        except (Unknown, ArithmeticError, ValueError):
-            return None
-        if abs(number.imag) > 10.0**-_AGREE * abs(number):
-            return None
-        return Fraction(mp.nstr(number.real, _AGREE)) if mp.isfinite(number) else None
-
-
-def _decide(a: Ratio, b: Ratio, compare: _Compare) -> bool | None:
+def _decide(a: Ratio, b: Ratio, compare: _Compare) -> int | None:
+    """What `compare` finds: at least one meaning of "log" must make it anything but 0."""
     from mpmath import mp
 
     names = sorted(symbols(a) | symbols(b))
@@ -83,7 +63,7 @@ def _decide(a: Ratio, b: Ratio, compare: _Compare) -> bool | None:
             compare(*values) if (values := _values(a, b, names, logarithm)) else None
             for logarithm in (_LOGARITHMS if "log" in _functions(a) | _functions(b) else _LOGARITHMS[:1])
         ]
-    return True if True in verdicts else verdicts[0]
+    return next(filter(None, verdicts), verdicts[0])
 
 
 def _values(a: Ratio, b: Ratio, names: list[str], logarithm: str) -> tuple[list[Any], list[Any]] | None:
@@ -194,29 +174,20 @@ def _apply(name: str, arguments: list[Any], at: _Point) -> Any:
     if not mp.isfinite(x) or abs(x) > 10.0**_DIGITS:
         raise Unknown("a large number")
     is_negative = x.real < 0 or not _is_real(x)
+    degree = int(arguments[1].real) if name == "√" and len(arguments) > 1 else 2
+    if degree % 2 and _is_real(x) and is_negative:
+        return -mp.root(-x, degree)
+    if is_negative and at.is_real and name in ("^", "√", "log", *_LOGARITHMS):
+        raise ZeroDivisionError
     if name == "^":
-        if is_negative and at.is_real:
-            raise ZeroDivisionError
         if abs(arguments[1]) * (1 + abs(mp.log(abs(x) or 1))) > _MAX_EXPONENT:
             raise Unknown("a large power")
         return mp.power(x, arguments[1])
     if name == "√":
-        degree = int(arguments[1].real) if len(arguments) > 1 else 2
-        if degree % 2 and _is_real(x) and is_negative:
-            return -mp.root(-x, degree)
-        if is_negative and at.is_real:
-            raise ZeroDivisionError
         return mp.root(x, degree)
-    if name in ("log", "ln", "lg"):
-        if is_negative and at.is_real:
-            raise ZeroDivisionError
-        base = (
-            arguments[1]
-            if len(arguments) > 1
-            else mp.e
-            if name == "ln" or (name, at.logarithm) == ("log", "ln")
-            else 10
-        )
+    if name in ("log", *_LOGARITHMS):
+        is_natural = name == "ln" or (name, at.logarithm) == ("log", "ln")
+        base = arguments[1] if len(arguments) > 1 else mp.e if is_natural else 10
         return _without_noise(mp.log(x), abs(x)) / mp.log(base)
     if len(arguments) > 1 or name not in _FUNCTIONS:
         raise Unknown(f"{name} is not computed")

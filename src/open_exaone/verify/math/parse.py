@@ -31,6 +31,7 @@ _MAX_EXPONENT = 400  # beyond it a float is no number either
 _DIGITS = frozenset("0123456789")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "⦃": "⦄"}
 _ENDS_TERM = frozenset("+-)]}⦄|,;=<>≤≥≠≈∪∈∧:/±")
+_ENDS_ARGUMENT = _ENDS_TERM | {"", "(", "*"}  # of a function that is written without brackets
 
 
 def number(text: str) -> Fraction | None:
@@ -128,19 +129,13 @@ class _Parser:
     def factor(self, depth: int) -> Ratio:
         start = self.position
         base = self.base(depth)
-        if _is_number(self.tokens[start]) and self.peek() == r"\frac":
-            base = self.mixed(base, depth)
+        if _is_number(self.tokens[start]) and self.peek() == r"\frac":  # 1\frac{4}{5} is a sum, 2\frac{x}{3} is none
+            fraction = self.base(depth)
+            is_mixed = (value := algebra.rational(fraction)) is not None and value > 0 and algebra.rational(base)
+            base = (algebra.add if is_mixed else algebra.multiply)(base, fraction)
         while self.peek() in ("^", "!") and self.peek():
             base = _factorial(base) if self.take() == "!" else algebra.power(base, self.argument(depth + 1))
         return base
-
-    def mixed(self, whole: Ratio, depth: int) -> Ratio:
-        """1\\frac{4}{5} is 1 + 4/5; 2\\frac{x}{3} is a product."""
-        fraction = self.base(depth)
-        value = algebra.rational(fraction)
-        if value is not None and value > 0 and algebra.rational(whole) is not None:
-            return algebra.add(whole, fraction)
-        return algebra.multiply(whole, fraction)
 
     def base(self, depth: int) -> Ratio:
         token = self.take()
@@ -235,14 +230,10 @@ class _Parser:
                 base = (self.argument(depth + 1),)
         if algebra.rational(exponent) == -1 and name in _INVERTIBLE:  # \sin^{-1} is the inverse, not 1 / sin
             name, exponent = "arc" + name, algebra.constant(1)
-        if self.peek() in ("(", "{", "["):
-            inner = self.factor(depth + 1)
-        else:
-            inner = self.factor(depth + 1)
-            while (token := self.peek()) and token not in _ENDS_TERM and not _FUNCTION.fullmatch(token[1:]):
-                if token in ("(", "*"):
-                    break
-                inner = algebra.multiply(inner, self.factor(depth + 1))
+        is_bracketed = self.peek() in ("(", "{", "[")
+        inner = self.factor(depth + 1)
+        while not is_bracketed and self.peek() not in _ENDS_ARGUMENT and not _FUNCTION.fullmatch(self.peek()[1:]):
+            inner = algebra.multiply(inner, self.factor(depth + 1))
         return algebra.power(algebra.function(name, inner, *base), exponent)
 
     def expect(self, token: str) -> None:
@@ -254,19 +245,18 @@ def _is_number(token: str) -> bool:
     return token[0] in _DIGITS or token[-1] in _DIGITS
 
 
-def _factorial(value: Ratio) -> Ratio:
+def _natural(value: Ratio) -> int:
     number_ = algebra.rational(value)
     if number_ is None or number_.denominator != 1 or number_ < 0:
-        raise Unknown("a factorial of no natural number")
+        raise Unknown("a factorial or binomial of no natural number")
     if number_ > _MAX_FACTORIAL:
-        raise TooLarge("a large factorial")
-    return algebra.constant(math.factorial(number_.numerator))
+        raise TooLarge("a large factorial or binomial")
+    return number_.numerator
+
+
+def _factorial(value: Ratio) -> Ratio:
+    return algebra.constant(math.factorial(_natural(value)))
 
 
 def _choose(n: Ratio, k: Ratio) -> Ratio:
-    top, bottom = algebra.rational(n), algebra.rational(k)
-    if top is None or bottom is None or not (top.denominator == bottom.denominator == 1) or min(top, bottom) < 0:
-        raise Unknown("a binomial of no natural numbers")
-    if top > _MAX_FACTORIAL:
-        raise TooLarge("a large binomial")
-    return algebra.constant(math.comb(top.numerator, bottom.numerator))
+    return algebra.constant(math.comb(_natural(n), _natural(k)))

@@ -1,8 +1,7 @@
 """What an answer is made of: numbers, lists, tuples, sets, intervals, matrices, relations and words."""
 
 import re
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 
 from open_exaone.verify.math import algebra, parse
 from open_exaone.verify.math.algebra import Ratio, TooLarge, Unknown
@@ -34,7 +33,7 @@ class Sequence:
 
     brackets: str
     items: "tuple[Value, ...]"
-    decimal: Number | None = None  # what "1,22" is where the comma is a decimal one
+    decimal: "Value | None" = None  # what "1,22" is where the comma is a decimal one
     is_time: bool = False  # "5:10" may be one of day
 
 
@@ -78,15 +77,15 @@ class Other:
 
 Value = Number | Infinity | Sequence | Matrix | Relation | Congruence | Words | Other
 
+TURNED = {">": "<", "≥": "≤", "<": ">", "≤": "≥", "≠": "≠"}  # what is left of it exchanged with what is right
 REALS = Sequence("()", (Infinity(is_negative=True), Infinity(is_negative=False)))
 _GROUPED = re.compile(r"([+-]?)([1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+)(\.\d*)?(?:\s*[^\W\d_][^\d,;()=\\]*)?")
 _DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)", re.ASCII)
 _CUT = re.compile(r"[()\[\]{}⦃⦄⟨⟩;∧,:∪=≤≥<>≠≈]|\\begin|\\end")
-_BRACKET = re.compile(r"[()\[\]{}⦃⦄⟨⟩]|\\begin\{|\\end\{")
 _CONGRUENCE = re.compile(
     r"(?:(.+)[≡=])?([^≡=]+?),?\s*\(?\s*\\?[bp]?mod(?:ulo)?(?![A-Za-z])\s*[{(]?\s*(\w+)\s*[})]?\s*\)?", re.DOTALL
 )
-_TRANSPOSED = re.compile(r"(.*[)\]⟩}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?", re.DOTALL)
+_TRANSPOSED = re.compile(r"[(\[⟨](.*)[)\]⟩]\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?", re.DOTALL)
 _BUILT = re.compile(r"⦃\s*[A-Za-z]\s*(?:∈\s*\\mathbb\s*\{?R\}?\s*)?[|:](.+)⦄", re.DOTALL)
 _TIME = re.compile(r"\d{1,2}:[0-5]\d")
 _REALS = re.compile(
@@ -94,15 +93,10 @@ _REALS = re.compile(
     r"|(?:the\s)?(?:set\sof\s)?real\snumbers|모든\s?실수(?:의\s?집합)?|실수\s?전체(?:의\s?집합)?"
     r"|(?:[a-z]\s?∈\s?)?\\(?:mathbb\s?\{?r\}?|r)"
 )
-_NUMBER_WORDS = {
-    word: number
-    for number, word in enumerate(
-        (
-            *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
-            *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
-        )
-    )
-}
+_NUMBER_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
 _MATRIX = re.compile(
     r"\(?\s*\[?\s*\\begin\{([pbvBV]?matrix|array)\}(?:\{[clr| ]*\})?((?:(?!\\begin).)*)\\end\{\1\}\s*\]?\s*\)?",
     re.DOTALL,
@@ -123,7 +117,6 @@ _SHORT_UNIT = re.compile(
     r"(.*[\d}π)])\s*(?:[cmk]m|kg|mg|lbs?|oz|ft|yd|sec|min|hrs?|hours?|mL|ml|kW|mph|km/h|m/s\^\{?2\}?|m/s|cm/s|[cmk]m\^\{?[23]\}?)",
     re.DOTALL,
 )
-_NEGATED = re.compile(r"-\s*(?:\(.*\)|\\begin\{.*\\end\{\w+\})$", re.DOTALL)
 _ABOUT = re.compile(r"(?:약|대략|about|approximately|around|roughly|≈)\s*", re.IGNORECASE)
 _WORD = re.compile(
     r"(?<![\\A-Za-z])(?!(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|arcsin|arccos|arctan)(?![a-z]))[^\W\d_]{4,}"
@@ -142,10 +135,10 @@ def read(text: str, depth: int = 0) -> Value:
     """
     text = text.lstrip(" ,;").rstrip(" .,;")
     if (value := parse.number(text)) is not None:
-        return _plain(value, text)
+        decimal = parse.DECIMAL.fullmatch(text) if "." in text else None
+        return Number(algebra.constant(value), max(0, len(decimal[1]) - int(decimal[2] or 0)) if decimal else None)
     if grouped := _GROUPED.fullmatch(text):
-        digits = re.sub("[, ]", "", grouped[2]) + (grouped[3] or "")
-        return _number(grouped[1] + digits)
+        return read(grouped[1] + re.sub("[, ]", "", grouped[2]) + (grouped[3] or ""))
     if depth > _MAX_DEPTH:
         raise TooLarge("nested too deeply")
     if about := _ABOUT.match(text):
@@ -176,15 +169,17 @@ def _compound(text: str, depth: int) -> Value:
         return _relation(text, cuts["="], depth)
     if member := _MEMBER.match(text):
         return read(text[member.end() :], depth + 1)
-    if text[:1] in "([⦃⟨" and text[-1:] in ")]⦄⟩" and _is_enclosed(text):
+    if text[:1] in "([{⦃⟨" and cuts.get(")", [(0, -1)])[0][1] == len(text):  # the first bracket closes at the very end
         return _bracketed(text, depth)
     if ":" in cuts:
-        ratio = _sequence(":", _split(text, cuts[":"]), depth)
-        return Sequence(":", ratio.items, is_time=_TIME.fullmatch(text) is not None)
+        items = _sequence(":", _split(text, cuts[":"]), depth).items
+        return Sequence(":", items, is_time=_TIME.fullmatch(text) is not None)
     if "^" in text and (transposed := _TRANSPOSED.fullmatch(text)):
-        turned = _turned(read(transposed[1], depth + 1))
-        if turned:
-            return turned
+        return read(f"({transposed[1]})", depth + 1)
+    if text.startswith("-(") and isinstance(point := read(text[1:], depth + 1), Sequence) and point.brackets == "()":
+        numbers = [item for item in point.items if isinstance(item, Number)]
+        if len(numbers) == len(point.items):
+            return Sequence("()", tuple(replace(item, value=algebra.negative(item.value)) for item in numbers))
     return _atom(text, depth)
 
 
@@ -193,7 +188,7 @@ def _atom(text: str, depth: int) -> Value:
     bare = text.strip(" +")
     known = bare.casefold()
     if known in _NUMBER_WORDS:
-        return Number(algebra.constant(_NUMBER_WORDS[known]))
+        return Number(algebra.constant(_NUMBER_WORDS.index(known)))
     if ("r" in known or "실수" in known) and _REALS.fullmatch(known):
         return REALS
     if bare in ("∞", "-∞"):
@@ -209,8 +204,6 @@ def _atom(text: str, depth: int) -> Value:
             return Number(parse.expression(text))
     except Unknown:
         pass
-    if _NEGATED.match(text) and (negative := _negative(read(text[1:], depth + 1))):
-        return negative
     unit = _UNIT.fullmatch(text)
     if unit and NO_UNIT.match(text, len(unit[1])):
         return Words(words(text))
@@ -219,42 +212,9 @@ def _atom(text: str, depth: int) -> Value:
     return Words(words(text)) if _WORDLIKE.fullmatch(text) else Other(text)
 
 
-def _turned(value: Value) -> Value | None:
-    """A transposed matrix; a tuple stands for a column as well."""
-    if isinstance(value, Sequence) and value.brackets in ("()", "[]"):
-        return Sequence("()", value.items)
-    if isinstance(value, Matrix) and len({len(row) for row in value.rows}) == 1:
-        return Matrix(tuple(zip(*value.rows, strict=True)))
-    return None
-
-
-def _negative(value: Value) -> Value | None:
-    """A tuple or a matrix times -1."""
-    if isinstance(value, Number):
-        return Number(algebra.negative(value.value), value.places, value.is_percent)
-    if isinstance(value, Sequence) and value.brackets == "()":
-        items = [_negative(item) for item in value.items]
-        return None if None in items else Sequence("()", tuple(item for item in items if item))
-    if isinstance(value, Matrix):
-        rows = [[_negative(cell) for cell in row] for row in value.rows]
-        return None if any(None in row for row in rows) else Matrix(tuple(tuple(c for c in row if c) for row in rows))
-    return None
-
-
 def words(text: str) -> str:
     """The letters and digits of a text, for comparing words."""
     return "".join(character for character in text.casefold() if character.isalnum())
-
-
-def _number(text: str) -> Value:
-    value = parse.number(text)
-    assert value is not None
-    return _plain(value, text)
-
-
-def _plain(value: Fraction, text: str) -> Number:
-    decimal = parse.DECIMAL.fullmatch(text) if "." in text else None
-    return Number(algebra.constant(value), max(0, len(decimal[1]) - int(decimal[2] or 0)) if decimal else None)
 
 
 def _percent(text: str, depth: int) -> Value:
@@ -263,7 +223,10 @@ def _percent(text: str, depth: int) -> Value:
 
 
 def _cuts(text: str) -> dict[str, list[tuple[int, int]]]:
-    """Where the text may be cut, outside of all brackets: by ";", "∧", ",", ":", "∪", and "=" for any relation."""
+    """Where the text may be cut, outside of all brackets: by ";", "∧", ",", ":", "∪", and "=" for any relation.
+
+    Under ")" stand the brackets that close the outermost ones; intervals close with any bracket.
+    """
     cuts: dict[str, list[tuple[int, int]]] = {}
     depth = 0
     for token in _CUT.finditer(text):
@@ -274,6 +237,8 @@ def _cuts(text: str) -> dict[str, list[tuple[int, int]]]:
                 raise TooLarge("nested too deeply")
         elif mark in ")]}⦄⟩" or mark == r"\end":
             depth -= 1
+            if depth <= 0:
+                cuts.setdefault(")", []).append(token.span())
         elif depth == 0:
             cuts.setdefault("=" if mark in "=≤≥<>≠≈" else mark, []).append(token.span())
     return cuts
@@ -296,9 +261,8 @@ def _list(text: str, cuts: dict[str, list[tuple[int, int]]], separator: str, dep
     if separator == "∧" and "," in cuts and len({len(_cuts(part).get(",", ())) for part in parts}) > 1:
         parts = [part for part in _split(text, sorted(cuts["∧"] + cuts[","])) if part]  # "19, 46, and 82"
     comma = _DECIMAL_COMMA.fullmatch(text)
-    decimal = _number(f"{comma[1]}.{comma[2]}") if comma else None
-    sequence = _sequence("", parts, depth)
-    return Sequence("", sequence.items, decimal if isinstance(decimal, Number) else None)
+    decimal = read(f"{comma[1]}.{comma[2]}") if comma else None
+    return Sequence("", _sequence("", parts, depth).items, decimal)
 
 
 def _sequence(brackets: str, parts: list[str], depth: int) -> Sequence:
@@ -315,24 +279,13 @@ def _bracketed(text: str, depth: int) -> Value:
     brackets, inner = text[0] + text[-1], text[1:-1].strip()
     brackets = "()" if brackets == "⟨⟩" else brackets
     cuts = _cuts(inner)
-    if "," in cuts or "∧" in cuts or ";" in cuts:
-        separator = next(mark for mark in (",", ";", "∧") if mark in cuts)
+    if brackets != "{}" and (separator := next(filter(cuts.__contains__, ",;∧"), None)):
         return _sequence(brackets, _split(inner, cuts[separator]), depth)
     if brackets == "⦃⦄":
         return _sequence(brackets, [inner] if inner else [], depth)
-    if "=" in cuts or (brackets == "()" and _WORDLIKE.fullmatch(inner)):
+    if "=" in cuts or brackets == "{}" or (brackets == "()" and _WORDLIKE.fullmatch(inner)):
         return read(inner, depth + 1)
     return _atom(text, depth)
-
-
-def _is_enclosed(text: str) -> bool:
-    """Whether the first bracket closes at the very end; intervals close with any bracket."""
-    depth = 0
-    for bracket in _BRACKET.finditer(text):
-        depth += 1 if bracket.group() in ("(", "[", "{", "⦃", "⟨", r"\begin{") else -1
-        if depth <= 0:
-            return bracket.end() == len(text)
-    return False
 
 
 def _matrix(body: str, depth: int, *, is_determinant: bool) -> Value:
@@ -362,5 +315,7 @@ def _relation(text: str, cuts: list[tuple[int, int]], depth: int) -> Value:
             sides, operators = [sides[0], sides[-1]], ["="]
         elif len(sides) > 2 and not any(character.isalpha() for character in sides[0]):
             return read(sides[-1], depth + 1)
+    if len(operators) > 1 and set(operators) <= {">", "≥"}:  # 2 > x > 1 is 1 < x < 2
+        sides, operators = sides[::-1], [TURNED[operator] for operator in operators[::-1]]
     first = Other(sides[0]) if name is not None and "(" in sides[0] else read(sides[0], depth + 1)
     return Relation(tuple(operators), (first, *(read(side, depth + 1) for side in sides[1:])), name)

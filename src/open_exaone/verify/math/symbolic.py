@@ -49,16 +49,12 @@ def _same(gold: str, found: str, precision: int) -> bool:
     if verdict is not None:
         return verdict
     if isinstance(left, Relation) and isinstance(right, Relation):
-        return left.operators == right.operators and _same_sides(_sides(gold), _sides(found), precision)
+        sides = _sides(gold), _sides(found)
+        is_alike = left.operators == right.operators and len(sides[0]) == len(sides[1]) > 1
+        return is_alike and all(_same(one, other, precision) for one, other in zip(*sides, strict=True))
     if _has_relation(left) and _has_relation(right):
         return False
     return _same_formulas(gold, found, precision)
-
-
-def _same_sides(gold: list[str], found: list[str], precision: int) -> bool:
-    if len(gold) != len(found) or len(gold) < 2:
-        return False
-    return all(_same(left, right, precision) for left, right in zip(gold, found, strict=True))
 
 
 def _sides(formula: str) -> list[str]:

@@ -6,19 +6,19 @@ from itertools import pairwise
 _MAX_AROUND = 80  # characters before and behind a value that are read
 _MAX_VALUES = 40  # of a statement with more, none is the result
 
-_FORMULA = (
+FORMULA = re.compile(
     r"(?<!\\)\$\$(?:\\.|[^$\\])+\$\$"
     r"|(?<![\\\d])\$(?=\S)(?:\\[^\n]|[^$\n\\])+(?<![\s(])\$(?!\d)"  # as pandoc has it, so that prices are none,
     r"|(?<![\\\d])\$ (?![^$\n]{0,99}(?<![\\A-Za-z{])[a-z]{3})(?:\\[^\n]|[^$\n\\])+(?<=\s)\$(?!\d)"  # or spaced: $ 7 $
-    r"|\\\((?:\\(?!\))|[^\\])+\\\)|\\\[(?:\\(?!\])|[^\\])+\\\]"
+    r"|\\\((?:\\(?!\))|[^\\])+\\\)|\\\[(?:\\(?!\])|[^\\])+\\\]",
+    re.DOTALL,
 )
-FORMULA = re.compile(_FORMULA, re.DOTALL)
 _IDEOGRAPHS = "\u3040-\u30ff\u4e00-\u9fff가-힣"
 _NUMBER = re.compile(
     rf"(?<![^\s$€£¥₩*=:~≈({_IDEOGRAPHS}])(?:[(\[]-?[\d./]+(?:,\s-?[\d./]+)+[)\]]|[-−]?(?:\\?[$€£¥₩]\s?)?[-−]?"
     r"(?:[0-9]{1,3}(?:[, ][0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:[.,][0-9]+)?|\.[0-9]+)(?![0-9])"
     r"(?:\s?[/:]\s?[0-9]+|(?<!from\s\d)(?<!from\s\d\d)(?<!from\s\d\d\d)"
-    r"\sto\s[0-9]+(?=(?:\s(?:hour|minute|day|week|month|year)s)?[\s.*]*$))?"
+    r"\sto\s[0-9]+(?=(?:\s(?:(?:hour|minute|day|week|month|year)s|against))?[\s.*]*$))?"
     r"(?:[eE][-+]?[0-9]+|\s?(?:[×x*·]|\\times|\\cdot)\s?10(?:\s?\^\s?\{?[-−+]?[0-9]+\}?|[⁻⁺]?[⁰¹²³⁴-⁹]+))?"
     r"(?:\s?π(?!\w))?(?!\s?[π√]|[abeinxyz](?![A-Za-z]))(?:\s?(?:\\?%|percent|pct|퍼센트|(?:hundred|thousand|million|billion|trillion)\b|[백천]?만|억|조|천(?![가-힣])))?(?!\)\(|[^\s\w.,;:!?*%°$€£¥₩\\²³㎡)\]¢’'-]))",
 )
@@ -27,7 +27,7 @@ _NUMERIC_FORMULA = re.compile(
 )
 _BOLD = re.compile(r"\*\*[^*\n]{1,80}\*\*")
 _EMPHASIS = re.compile(r"\*\*|(?<!\w)__|__(?!\w)|`")
-_WORD = re.compile(r"(?<![\\A-Za-z{])[^\W\d_]{2,}")
+WORD = re.compile(r"(?<![\\A-Za-z{])[^\W\d_]{2,}")
 _CONNECTIVE = re.compile(r"(?<![\\A-Za-z])(?:and|or|및|또는|그리고)(?![A-Za-z])")
 _LIST = re.compile(
     r"[,;(]|(?<![a-z])(?:and|or|but|nor|plus|while|with|to|y|o)(?![a-z])|와|과\s|하고|그리고|또는|이고|이며|및",
@@ -52,7 +52,7 @@ _BEFORE_OTHER = re.compile(
 _BEHIND_OTHER = re.compile(  # ... and right behind it
     r"[\s$*,]*(?:[가-힣]{0,2}\s?(?:이상|이하|초과|미만|보다|[은는이가]\s?아[니닌닙]|의\s?[가-힣\d]{0,3}\s?배)"
     r"|(?:or|and)\s(?:more|less|fewer|greater|above|below)\b|(?:times|plus|minus|multiplied|divided|more\sthan|less\sthan"
-    r"|to\sthe|over\s\d+|squared|cubed|factorial|choose|tenths?|hundredths?|mod|remainder|below\szero)\b|"
+    r"|to\sthe|over\s\d+|squared|cubed|factorial|choose|tenths?|hundredths?|mod|remainder|below\szero|against)\b|"
     + _OPERAND
     + r"|(?:is|was|are)\s(?:not|wrong|impossible|incorrect|false|too)\b|isn['’]t|o\sm[áa]s\b|o\smenos\b)",
     re.IGNORECASE,
@@ -120,7 +120,7 @@ _CONDITION = re.compile(
 def distil(text: str) -> tuple[str, ...]:
     """The readings of a phrase: whole, and its result where there are words around it."""
     outside = _CONNECTIVE.sub(" ", FORMULA.sub(" ", text))
-    if not _WORD.search(outside):
+    if not WORD.search(outside):
         aside = _EXPLAINED.fullmatch(text)
         priced = result(text) if _PRICED.search(text) and not FORMULA.search(text) else None
         return (text, value) if (value := aside[1] if aside else priced) else (text,)
