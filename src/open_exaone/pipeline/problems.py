@@ -6,7 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from open_exaone.base.errors import DataError
-from open_exaone.base.files import write_jsonl
+from open_exaone.base.files import write_json, write_jsonl
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError
 from open_exaone.data.columns import RowFormat
@@ -14,26 +14,35 @@ from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import open_examples
 from open_exaone.data.rows import Example
 from open_exaone.pipeline.config import Dataset, Recipe
-from open_exaone.tasks.generated import GeneratedSource, draw_problems
+from open_exaone.tasks.generated import GeneratedSource, draw_problems, seen_share
 from open_exaone.tasks.thoughts import CORRECTION
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
 
+FAMILIES_FILE = "families.json"
 
-def draw_all(recipe: Recipe, folder: Path, settings: JudgeSettings) -> dict[str, int]:
-    """Draws every generated source of the recipe and writes it into `folder`; returns the number of problems by file.
+
+def draw_all(recipe: Recipe, folder: Path, settings: JudgeSettings) -> None:
+    """Draws every generated source of the recipe and writes it into `folder`, with what was drawn of each family.
 
     Raises:
         DataError: a problem of the user's own is wrong, or there are not as many new questions as are wanted.
     """
-    used: set[str] = set()
-    counts = {}
+    used, learned = set[str](), set[str]()
+    learned_names = {stage.data for stage in recipe.stages}
+    families: dict[str, dict[str, int]] = {}
     for index, (name, place, source) in enumerate(_generated(recipe)):
+        before = set(used)
         problems = draw_problems(source, index, used, name, settings)
-        file = _file(recipe, folder, name, place)
-        write_jsonl(file, (asdict(problem) for problem in problems))
-        counts[file.stem] = len(problems)
-    return counts
+        learned |= used - before if name in learned_names else set()
+        write_jsonl(_file(recipe, folder, name, place), (asdict(problem) for problem in problems))
+        for problem in problems if source.families else ():
+            counts = families.setdefault(problem.task, {})
+            counts[name] = counts.get(name, 0) + 1
+    seen = {
+        family: {"problems": counts, "seen_share": seen_share(family, learned)} for family, counts in families.items()
+    }
+    write_json(folder / FAMILIES_FILE, seen)
 
 
 def as_files(recipe: Recipe, folder: Path) -> dict[str, DataConfig]:

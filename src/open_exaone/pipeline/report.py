@@ -12,6 +12,7 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import GREEDY, thinks_after
+from open_exaone.pipeline.problems import FAMILIES_FILE
 
 LIBRARIES = ("open-exaone", "torch", "tokenizers", "safetensors", "reasoning-gym", "numpy")
 
@@ -38,6 +39,7 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
         },
         "num_examples": prepared.get("num_examples", {}),
         "shared_prompts": prepared.get("shared_prompts", []),
+        "families": _read(folder.path / "problems" / FAMILIES_FILE),
         "stages": stages,
         "showcase": _showcase(folder, recipe),
     }

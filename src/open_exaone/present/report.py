@@ -172,7 +172,7 @@ def numeric_series(rows: Sequence[Mapping[str, Any]]) -> Series:
 
 def settings(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The report's scalars, then its flat records (model, versions, …), as (title, [(name, value)])."""
-    others = {key: value for key, value in report.items() if key not in {"stages", "showcase"}}
+    others = {key: value for key, value in report.items() if key not in {"stages", "showcase", "families"}}
     scalars = {key: value for key, value in others.items() if not isinstance(value, dict | list)}
     records = {key: value for key, value in others.items() if isinstance(value, dict)}
     return [

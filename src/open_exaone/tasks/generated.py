@@ -16,15 +16,17 @@ from open_exaone.base.config import Config, word_or_list
 from open_exaone.base.errors import DataError
 from open_exaone.base.normalise import normalise_prompt
 from open_exaone.base.records import Problem
-from open_exaone.tasks.family import Family
+from open_exaone.tasks.family import Drawn, Family
 from open_exaone.tasks.own import own_problems
-from open_exaone.tasks.registry import families_of
+from open_exaone.tasks.registry import families_of, get_family
 from open_exaone.verify.settings import JudgeSettings
 
 MAX_PROBLEMS = 100_000  # of one source
 MAX_SOURCES = 100  # of one run
 DRAWS_PER_PROBLEM = 50  # how often a share may draw, on average, before its family counts as used up
 SPARE_DRAWS = 1_000
+NUM_FRESH = 200  # problems of a language that show how much of a family's space was drawn,
+UNUSED_SEED = 10**15  # from seeds that no source reaches
 BLOCK = 10_000_000  # seeds of one source; reasoning-gym draws item i from seed + i, so blocks must never touch
 assert BLOCK > MAX_PROBLEMS * DRAWS_PER_PROBLEM + SPARE_DRAWS
 
@@ -96,6 +98,22 @@ def draw_problems(
     return _choose_own(source, own_problems(source.problems, settings), first_seed, used, name)
 
 
+def seen_share(name: str, used: Set[str]) -> float:
+    """How much of a family's space was drawn: the share of fresh draws whose work is among `used`."""
+    family = get_family(name)
+    fresh = [
+        _mark(family.draw(seed, language, False))
+        for language in family.languages
+        for seed in range(UNUSED_SEED, UNUSED_SEED + NUM_FRESH)
+    ]
+    return sum(mark in used for mark in fresh) / len(fresh)
+
+
+def _mark(drawn: Drawn) -> str:
+    """What a problem is, whatever its words."""
+    return f"{drawn.work} -> {drawn.problem.answer}"
+
+
 def _draw_families(source: GeneratedSource, first_seed: int, used: set[str], name: str) -> Iterator[Problem]:
     """Draws from each family and language in turn."""
     pairs = [(family, language) for family in source.chosen() for language in family.languages]
@@ -138,7 +156,7 @@ def _draw_share(
     for seed in range(first_seed, first_seed + num_draws):
         drawn = family.draw(seed, language, harder)
         problem = drawn.problem
-        marks = {normalise_prompt(problem.question), f"{drawn.work} -> {problem.answer}"}
+        marks = {normalise_prompt(problem.question), _mark(drawn)}
         if marks & used:
             num_doubles += 1
         elif answers[problem.answer] >= most_alike:
