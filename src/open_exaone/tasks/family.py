@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from open_exaone.base.records import Problem
@@ -16,10 +16,22 @@ GROUPS: tuple[Group, ...] = ("worked", "unworked", "unseen", "drill")
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A problem, and what sets it apart from others: its steps and its answer without words."""
+    """A problem, and how it is worked out, whether its thought is shown or not."""
 
     problem: Problem
-    work: str  # "20+5=25 25-3=22": the same whether people ride a bus or the sum stands there as it is
+    steps: tuple[Step, ...]
+
+    @property
+    def work(self) -> str:
+        """Its steps without words, "20+5=25 25-3=22": the same whether people ride a bus or the sum stands there."""
+        return without_words(self.steps)
+
+    def thought_again(self, number: int) -> Problem:
+        """The problem with the thought of another writing, whose slips are others; of 0, as it is."""
+        if not number or self.problem.thought is None:
+            return self.problem
+        id = f"{self.problem.id}/{number}"
+        return replace(self.problem, id=id, thought=think(self.steps, id, self.problem.language))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,7 @@ def our_family(name: str, compose: Callable[[random.Random, str, bool], Draft], 
             thought=think(draft.steps, id, language) if group == "worked" else None,
             reply=draft.reply + say(draft.subject, draft.answer, language),
         )
-        return Drawn(problem, without_words(draft.steps))
+        return Drawn(problem, draft.steps)
 
     return Family(name, ("en", "ko"), group, "open-exaone", draw)
 

@@ -12,7 +12,6 @@ from typing import Any
 from open_exaone.base.records import Problem
 from open_exaone.tasks.family import Drawn, Family, problem_id, say, think
 from open_exaone.tasks.gym_work import WORK
-from open_exaone.tasks.thoughts import without_words
 
 # name -> what both have, what the usual problems have, what the harder ones have
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -43,7 +42,7 @@ def gym_family(name: str) -> Family:
             reply=say("The answer", entry["answer"], language),
             metadata={"source_dataset": name, "entry": entry},
         )
-        return Drawn(problem, without_words(steps))
+        return Drawn(problem, steps)
 
     return Family(name, ("en",), "worked", "reasoning-gym", draw)
 
