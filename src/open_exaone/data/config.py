@@ -68,9 +68,6 @@ class SourceConfig(Config):
     """How replies to its problems are judged, where a row has no `verifier` of its own; with options, by "choice"."""
     unique_ids: Literal["file", "source"] = "file"
     """Where a row's id must stand only once: in its file, or in all files of the source."""
-    corrections: tuple[str, ...] = ()
-    """How a line of a thought begins that corrects the line before, such as ["Wait, "]. A line that is corrected is in
-    the context but not learned: the model learns to notice an error, not to make it."""
     skip: int = Field(default=0, ge=0)
     """How many rows at its beginning are left out."""
     limit: int | None = Field(default=None, gt=0)

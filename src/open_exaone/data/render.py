@@ -5,6 +5,7 @@ fit(rendered, max_tokens, too_long, kind) -> Fitted(kept, was_cut, lost): what i
 """
 
 import itertools
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +21,12 @@ from open_exaone.text.tokenizer import Ids, Tokenizer
 class Rendered(NamedTuple):
     """One example as the trainer sees it."""
 
-    documents: tuple[Ids, ...]  # one, or the two of a pair
+    documents: tuple[tuple[Sequence[int], Sequence[int]], ...]  # ids and loss mask of one, or of the two of a pair
     mode: str
+
+    def packed(self) -> "Rendered":
+        """The same in few bytes."""
+        return self._replace(documents=tuple((array("i", ids), bytes(mask)) for ids, mask in self.documents))
 
 
 class Refused(NamedTuple):
@@ -54,10 +59,7 @@ def render_batch(
     texts = [example.content.text for example in examples if isinstance(example.content, Text)]
     encoded = iter(tokenizer.encode_batch(texts)) if texts else iter(())
     begin, end = (tokenizer.text_begin_ids, tokenizer.end_id) if texts else ([], 0)
-    dialogues = [
-        [dialogue._replace(corrections=source.corrections) for dialogue in _dialogues(example, kind, source, turns)]
-        for example in examples
-    ]
+    dialogues = [_dialogues(example, kind, source, turns) for example in examples]
     found = _render(dialogues, tokenizer)
     results: list[list[Rendered] | Refused] = []
     for example, asked, made in zip(examples, dialogues, found, strict=True):
@@ -78,7 +80,8 @@ def render_batch(
 def _nothing(example: Example) -> Refused:
     """Why nothing of an example is learned."""
     if isinstance(example.content, Problem):
-        return Refused("no worked reply", "the problem has no worked reply to learn from")
+        fix = 'name the column of its solution in fields, or set format = "prompt_completion" to learn a response'
+        return Refused("no worked reply", f"the problem has no worked reply to learn from; {fix}")
     return Refused(
         "nothing learned", "no reply is learned: each has weight 0, or is left out by `turns` or pretraining"
     )

@@ -15,7 +15,6 @@ from open_exaone.data.examples import open_examples
 from open_exaone.data.rows import Example
 from open_exaone.pipeline.config import Dataset, Recipe
 from open_exaone.tasks.generated import GeneratedSource, draw_problems, seen_share
-from open_exaone.tasks.thoughts import CORRECTION
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
 
@@ -60,10 +59,7 @@ def _as_files(recipe: Recipe, folder: Path, name: str, dataset: Dataset) -> Data
 
 def _as_rows(source: GeneratedSource, file: Path) -> SourceConfig:
     code = (file_of(source.problems),) if source.problems and is_own(source.problems) else ()
-    corrections = tuple(CORRECTION.values()) if source.families else ()
-    rows = SourceConfig(
-        path=file.name, format="problems", mode=source.mode, share=source.share, code=code, corrections=corrections
-    )
+    rows = SourceConfig(path=file.name, format="problems", mode=source.mode, share=source.share, code=code)
     return rows.within(file.parent)
 
 

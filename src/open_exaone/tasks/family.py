@@ -2,11 +2,11 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from open_exaone.base.records import Problem
-from open_exaone.tasks.thoughts import Step, without_words, write_thought
+from open_exaone.tasks.thoughts import Step, without_words, written
 
 # worked: with worked thoughts; unworked: without, its method put together from those of worked families;
 # unseen: for measuring alone, no recipe of ours trains on it; drill: single steps, for pretraining.
@@ -25,13 +25,6 @@ class Drawn:
     def work(self) -> str:
         """Its steps without words, "20+5=25 25-3=22": the same whether people ride a bus or the sum stands there."""
         return without_words(self.steps)
-
-    def thought_again(self, number: int) -> Problem:
-        """The problem with the thought of another writing, whose slips are others; of 0, as it is."""
-        if not number or self.problem.thought is None:
-            return self.problem
-        id = f"{self.problem.id}/{number}"
-        return replace(self.problem, id=id, thought=think(self.steps, id, self.problem.language))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +67,7 @@ def our_family(name: str, compose: Callable[[random.Random, str, bool], Draft], 
             question=draft.question,
             answer=draft.answer,
             verifier="exact",
-            thought=think(draft.steps, id, language) if group == "worked" else None,
+            thought=written(draft.steps) if group == "worked" else None,
             reply=draft.reply + say(draft.subject, draft.answer, language),
         )
         return Drawn(problem, draft.steps)
@@ -84,11 +77,6 @@ def our_family(name: str, compose: Callable[[random.Random, str, bool], Draft], 
 
 def problem_id(name: str, language: str, seed: int, harder: bool) -> str:
     return f"{name}/{language}/{'harder/' * harder}{seed}"
-
-
-def think(steps: tuple[Step, ...], id: str, language: str) -> str:
-    """The thought of one problem; its slips have a random stream of their own."""
-    return write_thought(steps, random.Random(f"slips/{id}"), language)
 
 
 def say(subject: str, answer: str, language: str) -> str:

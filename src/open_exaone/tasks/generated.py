@@ -51,8 +51,6 @@ class GeneratedSource(Config):
     ("my_task.py:problems")."""
     num_problems: int = Field(ge=1, le=MAX_PROBLEMS)
     """How many problems are drawn."""
-    num_thoughts: int = Field(default=1, ge=1, le=100)
-    """How many rows each problem becomes, with as many writings of its thought, whose slips differ."""
     with_thoughts_only: bool = False
     """Draw only problems that have a worked thought."""
     seed: int = Field(default=0, ge=0)
@@ -96,8 +94,7 @@ def draw_problems(
     """
     first_seed = (source.seed * MAX_SOURCES + index) * BLOCK
     if source.problems is None:
-        drawn = list(_draw_families(source, first_seed, used, name))
-        return [each.thought_again(number) for number in range(source.num_thoughts) for each in drawn]
+        return list(_draw_families(source, first_seed, used, name))
     return _choose_own(source, own_problems(source.problems, settings), first_seed, used, name)
 
 
@@ -117,7 +114,7 @@ def _mark(drawn: Drawn) -> str:
     return f"{drawn.work} -> {drawn.problem.answer}"
 
 
-def _draw_families(source: GeneratedSource, first_seed: int, used: set[str], name: str) -> Iterator[Drawn]:
+def _draw_families(source: GeneratedSource, first_seed: int, used: set[str], name: str) -> Iterator[Problem]:
     """Draws from each family and language in turn."""
     pairs = [(family, language) for family in source.chosen() for language in family.languages]
     quota = -(-source.num_problems // len(pairs))
@@ -150,7 +147,7 @@ def _fresh(source: GeneratedSource, problems: list[Problem], used: Set[str]) -> 
 
 def _draw_share(
     name: str, family: Family, language: str, first_seed: int, quota: int, used: set[str], harder: bool
-) -> Iterator[Drawn]:
+) -> Iterator[Problem]:
     """Draws problems whose question and work are new and whose answer is not too common, and remembers them."""
     answers = Counter[str]()
     most_alike = max(2, int(MAX_SHARE_OF_ANSWER * quota))
@@ -167,7 +164,7 @@ def _draw_share(
         else:
             used |= marks
             answers[problem.answer] += 1
-            yield drawn
+            yield problem
     raise DataError(
         f"data.{name}: the family {family.name} ({language}) gave {answers.total():,} of {quota:,} problems in "
         f"{num_draws:,} draws: {num_doubles:,} were drawn before (by their sums, whatever the words), and "

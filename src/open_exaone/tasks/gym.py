@@ -10,8 +10,9 @@ from functools import cache
 from typing import Any
 
 from open_exaone.base.records import Problem
-from open_exaone.tasks.family import Drawn, Family, problem_id, say, think
+from open_exaone.tasks.family import Drawn, Family, problem_id, say
 from open_exaone.tasks.gym_work import WORK
+from open_exaone.tasks.thoughts import written
 
 # name -> what both have, what the usual problems have, what the harder ones have
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -38,7 +39,7 @@ def gym_family(name: str) -> Family:
             question=entry["question"],
             answer=entry["answer"],
             verifier="reasoning_gym",
-            thought=think(steps, id, language),
+            thought=written(steps),
             reply=say("The answer", entry["answer"], language),
             metadata={"source_dataset": name, "entry": entry},
         )

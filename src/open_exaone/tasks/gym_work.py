@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from open_exaone.tasks.thoughts import Step, near_misses, swaps, work_out
+from open_exaone.tasks.thoughts import Step, work_out
 
 Metadata = Mapping[str, Any]
 
@@ -27,7 +27,7 @@ def _simple_equations(item: Metadata) -> tuple[Step, ...]:
         steps.append(work_out(right, "-" if constant > 0 else "+", abs(constant)))
     if factor != 1:
         steps.append(work_out(right - constant, "/", factor))
-    return tuple(steps) or (Step("", str(right), near_misses(right), f"{item['variable']}="),)
+    return tuple(steps) or (Step("", str(right), f"{item['variable']}="),)
 
 
 def _linear(equation: str, variable: str) -> tuple[int, int, int]:
@@ -45,7 +45,7 @@ def _linear(equation: str, variable: str) -> tuple[int, int, int]:
 
 def _spell_backward(item: Metadata) -> tuple[Step, ...]:
     """`crane`: `c,r,a,n,e`, `e,n,a,r,c`."""
-    return tuple(Step("", ",".join(word), swaps(word)) for word in (item["word"], item["word"][::-1]))
+    return tuple(Step("", ",".join(word)) for word in (item["word"], item["word"][::-1]))
 
 
 WORK: Mapping[str, Callable[[Metadata], tuple[Step, ...]]] = {

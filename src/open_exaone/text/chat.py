@@ -42,7 +42,6 @@ class Dialogue(NamedTuple):
     tools: Sequence[Tool] | None = None
     generation_prompt: bool = False
     learned: tuple[int, ...] = ()  # the places of the replies that are learned
-    corrections: tuple[str, ...] = ()  # how lines begin that correct the line before, which is not learned then
 
     @property
     def learns_the_end_alone(self) -> bool:
@@ -185,27 +184,6 @@ def json_text(value: object, where: str) -> str:
         raise DataError(f"{where}: cannot be written as JSON: it is nested too deeply; make it flatter") from error
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: cannot be written as JSON: {error}") from error
-
-
-def without_corrected_lines(segments: Sequence[Segment], corrections: tuple[str, ...]) -> list[Segment]:
-    """The same text, cut so that no line is learned that the next one corrects, by how that begins."""
-    if not corrections:
-        return list(segments)
-    return [
-        piece for segment in segments for piece in (_cut(segment, corrections) if segment.is_learned else [segment])
-    ]
-
-
-def _cut(segment: Segment, corrections: tuple[str, ...]) -> list[Segment]:
-    lines = segment.text.split("\n")
-    pieces, kept = list[Segment](), ""
-    for number, (line, following) in enumerate(zip(lines, [*lines[1:], ""], strict=True)):
-        if following.startswith(corrections):
-            pieces += [segment._replace(text=kept + "\n" * (number > 0)), segment._replace(text=line, is_learned=False)]
-            kept = ""
-        else:
-            kept += "\n" * (number > 0) + line
-    return [piece for piece in (*pieces, segment._replace(text=kept)) if piece.text]
 
 
 def format_text(text: str, is_learned: bool = False) -> Segment:

@@ -38,7 +38,7 @@ def render_exaone35(dialogue: Dialogue) -> list[Segment]:
     Raises:
         DataError: a message is malformed (names its index and field), or tools are used.
     """
-    messages, _, tools, generation_prompt, learned, _ = dialogue
+    messages, _, tools, generation_prompt, learned = dialogue
     check_messages(messages)
     refuse_tools(messages, tools, "exaone-3.5")
     rendered = _first_system_turn(messages)
@@ -62,7 +62,7 @@ def render_deep(dialogue: Dialogue) -> list[Segment]:
     Raises:
         DataError: a message is malformed (names its index and field), or tools are used.
     """
-    messages, thinking, tools, generation_prompt, learned, _ = dialogue
+    messages, thinking, tools, generation_prompt, learned = dialogue
     check_messages(messages)
     refuse_tools(messages, tools, "exaone-deep")
     rendered = _first_system_turn(messages)

@@ -56,7 +56,7 @@ def render(dialogue: Dialogue) -> list[Segment]:
     Raises:
         DataError: a message is malformed; names its index and field.
     """
-    messages, thinking, tools, generation_prompt, learned, _ = dialogue
+    messages, thinking, tools, generation_prompt, learned = dialogue
     check_messages(messages)
     check_tools(tools)
     offer = list(_offer(tools)) if tools else []

@@ -14,18 +14,7 @@ from open_exaone.base.files import write_atomically, write_json, write_text
 from open_exaone.base.records import Reply
 from open_exaone.text import exaone4
 from open_exaone.text.bpe import trained_backend
-from open_exaone.text.chat import (
-    END,
-    THINK_CLOSE,
-    THINK_OPEN,
-    ChatFormat,
-    Dialogue,
-    Message,
-    Segment,
-    Tool,
-    last_reply,
-    without_corrected_lines,
-)
+from open_exaone.text.chat import END, THINK_CLOSE, THINK_OPEN, ChatFormat, Dialogue, Message, Segment, Tool, last_reply
 from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, without_markers
 from open_exaone.text.formats import NATIVE, check_name, choose_format
 from open_exaone.text.split import ReplySplitter
@@ -312,12 +301,7 @@ class Tokenizer:
             CheckpointError: as `render`.
         """
         rendered = self.chat_format.render_all(dialogues)
-        texts = [
-            without_corrected_lines(segments, dialogue.corrections)
-            for dialogue, segments in zip(dialogues, rendered, strict=True)
-            if isinstance(segments, list)
-        ]
-        encoded = iter(self._encode_segments(texts))
+        encoded = iter(self._encode_segments([segments for segments in rendered if isinstance(segments, list)]))
         return [next(encoded) if isinstance(each, list) else each for each in rendered]
 
     def split(self, reply: str | Sequence[int], *, thinking: bool) -> Reply:
@@ -338,12 +322,12 @@ class Tokenizer:
     def _encode_segments(self, rendered: Sequence[Sequence[Segment]]) -> list[tuple[list[int], list[bool]]]:
         """Tokenises each segment alone; for each conversation, its ids and its loss mask."""
         placed = [(segment, place > 0) for segments in rendered for place, segment in enumerate(segments)]
-        contents = iter(self._plain.encode([(item.text, inside) for item, inside in placed if not item.is_format]))
+        plain = [(item.text, inside) for item, inside in placed if not item.is_format]
+        contents = iter(self._plain.encode(plain) if plain else ())
         formats = self._encode_formats({(item.text, inside) for item, inside in placed if item.is_format})
 
         def join(segments: Sequence[Segment]) -> tuple[list[int], list[bool]]:
-            ids: list[int] = []
-            mask: list[bool] = []
+            ids, mask = list[int](), list[bool]()
             for place, segment in enumerate(segments):
                 piece = formats[segment.text, place > 0] if segment.is_format else next(contents)
                 ids += piece

@@ -26,9 +26,7 @@ def compose(rng: random.Random, language: str, harder: bool) -> Draft:
         place[axis] += sign * distance
     korean = language == "ko"
     question = (_korean if korean else _english)(rng, _point(start), walk)
-    swapped = _point(place[::-1])
-    wrong = (swapped,) * (swapped != _point(place))
-    steps.append(Step("", _point(place), wrong, "점:" if korean else "point:"))
+    steps.append(Step("", _point(place), "점:" if korean else "point:"))
     return Draft(question, _point(place), "위치는" if korean else "The position", tuple(steps))
 
 

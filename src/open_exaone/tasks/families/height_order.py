@@ -26,21 +26,11 @@ def compose(rng: random.Random, language: str, harder: bool) -> Draft:
     rank = rng.randrange(3)
     pairs = list(pairwise(people))
     rng.shuffle(pairs)
-    steps = [*map(_fact, pairs), _row(people)]
-    steps.append(Step(f"{rank + 1}:", people[rank], tuple(name for name in people if name != people[rank])))
+    steps = [Step("", ">".join(row)) for row in (*pairs, people)]
+    steps.append(Step(f"{rank + 1}:", people[rank]))
     if language == "ko":
         return Draft(_korean(rng, pairs, rank), people[rank], "그 사람은", tuple(steps))
     return Draft(_english(rng, pairs, rank), people[rank], "The person", tuple(steps))
-
-
-def _fact(pair: tuple[str, str]) -> Step:
-    """`Ann>Bob`, the taller one first; goes wrong by the other way round."""
-    return Step("", ">".join(pair), (">".join(pair[::-1]),))
-
-
-def _row(people: list[str]) -> Step:
-    """`Ann>Bob>Cat`; goes wrong by swapping the last two."""
-    return Step("", ">".join(people), (">".join([*people[:-2], people[-1], people[-2]]),))
 
 
 def _english(rng: random.Random, pairs: list[tuple[str, str]], rank: int) -> str:
