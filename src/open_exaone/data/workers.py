@@ -110,7 +110,7 @@ class Workers:
     def _warn(self, why: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            logger.warning("rows are prepared in fewer processes than there are cores: one did not start (%s)", why)
+            logger.warning("rows are prepared in fewer processes than there are cores: one did not start: it %s", why)
 
 
 class NotStartedError(Exception):
@@ -151,7 +151,7 @@ class _Worker:
             how = _how_it_ended(self._process)
             if not self._is_ready:
                 raise NotStartedError(how) from error
-            raise DataError(f"a process that prepared rows ended, {how}; run the same command again") from error
+            raise DataError(f"a process that prepared rows {how}; run the same command again") from error
 
     def kill(self) -> None:
         self._process.kill()
@@ -167,7 +167,7 @@ def _how_it_ended(process: "subprocess.Popen[bytes]") -> str:
     try:
         code = process.wait(_GRACE_S)
     except subprocess.TimeoutExpired:
-        return "without a word"
+        return "closed its socket"
     if code == -signal.SIGKILL:
-        return "killed, as the system does where memory is short: give it more, or fewer cores (taskset)"
-    return f"with code {code}"
+        return "was killed, as the system does where memory is short: give it more, or fewer cores (taskset)"
+    return f"ended with code {code}"
