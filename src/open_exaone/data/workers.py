@@ -29,7 +29,7 @@ from open_exaone.data.render import Fitted
 from open_exaone.data.worker import Chunk, fitted
 from open_exaone.text.tokenizer import Tokenizer
 
-ALONE_S = 1.0  # of work until processes are started: each needs half a second for its imports
+ALONE_S = 1.0  # of work until processes are started: each takes half a second for its imports
 NUM_AHEAD = 2  # chunks that are made while another one is written
 _MAX_WORKERS = 16  # this process reads, parses and writes for them all
 # They share the cores among themselves.
