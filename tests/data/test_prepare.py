@@ -283,7 +283,7 @@ def test_bad_rows_stop_or_are_dropped_and_counted(made, tmp_path):
 
 def test_opened_again_it_is_the_same_and_nothing_is_tokenised(made, monkeypatch):
     first = made("sft", [TALK, THOUGHT])
-    monkeypatch.setattr("open_exaone.data.prepare.render_batch", None)
+    monkeypatch.setattr("open_exaone.data.worker.render_batch", None)
     again = made("sft", [TALK, THOUGHT])
     assert again.fingerprint == first.fingerprint and again.manifest == first.manifest
 

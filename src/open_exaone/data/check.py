@@ -15,10 +15,10 @@ from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError
 from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import SourceConfig
-from open_exaone.data.examples import Examples, Parsed, open_examples, rows_at_hand
+from open_exaone.data.examples import Examples, Parsed, open_examples
 from open_exaone.data.render import Fitted, Refused, fit, render_batch
 from open_exaone.data.repeats import Repeats
-from open_exaone.data.rows import Conversation, Example
+from open_exaone.data.rows import Conversation, Example, rows_at_hand
 from open_exaone.data.store import Kind
 from open_exaone.text.tokenizer import Tokenizer
 

@@ -5,6 +5,7 @@ fit(rendered, max_tokens, too_long, kind) -> Fitted(kept, was_cut, lost): what i
 """
 
 import itertools
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +21,12 @@ from open_exaone.text.tokenizer import Ids, Tokenizer
 class Rendered(NamedTuple):
     """One example as the trainer sees it."""
 
-    documents: tuple[Ids, ...]  # one, or the two of a pair
+    documents: tuple[tuple[Sequence[int], Sequence[int]], ...]  # ids and loss mask of one, or of the two of a pair
     mode: str
+
+    def packed(self) -> "Rendered":
+        """The same in few bytes."""
+        return self._replace(documents=tuple((array("i", ids), bytes(mask)) for ids, mask in self.documents))
 
 
 class Refused(NamedTuple):

@@ -322,12 +322,12 @@ class Tokenizer:
     def _encode_segments(self, rendered: Sequence[Sequence[Segment]]) -> list[tuple[list[int], list[bool]]]:
         """Tokenises each segment alone; for each conversation, its ids and its loss mask."""
         placed = [(segment, place > 0) for segments in rendered for place, segment in enumerate(segments)]
-        contents = iter(self._plain.encode([(item.text, inside) for item, inside in placed if not item.is_format]))
+        plain = [(item.text, inside) for item, inside in placed if not item.is_format]
+        contents = iter(self._plain.encode(plain) if plain else ())
         formats = self._encode_formats({(item.text, inside) for item, inside in placed if item.is_format})
 
         def join(segments: Sequence[Segment]) -> tuple[list[int], list[bool]]:
-            ids: list[int] = []
-            mask: list[bool] = []
+            ids, mask = list[int](), list[bool]()
             for place, segment in enumerate(segments):
                 piece = formats[segment.text, place > 0] if segment.is_format else next(contents)
                 ids += piece
