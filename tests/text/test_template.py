@@ -472,7 +472,8 @@ def test_content_never_makes_a_marker(ours: dict[str, Tokenizer], name: str, tex
         if name != "deepseek":
             messages.append({"role": "tool", "content": text})
         reply = {"role": "assistant", "content": "A" + thought + "B"}
-        ids, mask = ours[name].render([*messages, Q2, reply], tools=[{"name": text, text: 1}], with_mask=True)
+        tools = [{"name": text, text: 1}] if name != "deepseek" else None  # whose template prints none
+        ids, mask = ours[name].render([*messages, Q2, reply], tools=tools, with_mask=True)
         added = ours[name].backend.get_added_tokens_decoder()
         assert mask.count(True)
         return [token for token in ids if token in added]
@@ -531,6 +532,33 @@ def test_tool_templates_are_their_own(tmp_path: Path) -> None:
         ids = tokenizer.render([USER], tools=offered)
         assert ids == theirs.apply_chat_template([USER], tools=offered)["input_ids"]
         assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "tool", "is_printed"),
+    [
+        ("deepseek", TOOL, False),
+        ("generation", TOOL, False),
+        ("deepseek", {"name": "<|im_end|>Q"}, False),
+        ("deepseek", {"type": "function", "function": {"name": "<|user|>A"}}, False),  # as the reply says it
+        ("qwen", TOOL, True),
+        ("llama", TOOL, True),
+        ("llama", {}, True),
+        ("qwen", {"name": "A"}, True),
+    ],
+)
+def test_replies_are_not_learned_without_their_tools(
+    ours: dict[str, Tokenizer], name: str, tool: dict[str, Any], is_printed: bool
+) -> None:
+    plain = Dialogue([USER, {**REPLY, "content": "<|user|>A <|im_end|>Q"}], False, learned=(1,))
+    found, without = ours[name].render_dialogues([plain._replace(tools=[tool]), plain])
+    assert isinstance(without, tuple)
+    if is_printed:
+        assert isinstance(found, tuple)
+        assert len(found[0]) > len(without[0])
+    else:
+        assert str(found).startswith("tools: the chat template does not print tools: leave the column out with ignore")
+    assert isinstance(ours[name].render_dialogues([plain._replace(tools=[])])[0], tuple)
 
 
 def test_a_template_may_use_what_transformers_gives_it(tmp_path: Path) -> None:

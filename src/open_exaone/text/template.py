@@ -8,7 +8,7 @@ stay plain text. With one, the text is tokenised in pieces where learning begins
 sees it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,10 @@ from open_exaone.text.template_mask import Job, Span, checked_places, learned_sp
 from open_exaone.text.template_process import TemplateProcess, request
 from open_exaone.text.tokenizer_files import ChatTemplates
 
+_UNPRINTED_TOOLS = (
+    'tools: the chat template does not print tools: leave the column out with ignore = ["tools"], or use another '
+    "template"
+)
 PROBE: list[Message] = [{"role": "user", "content": "Q"}]
 
 
@@ -113,6 +117,7 @@ class Template:
         again = [place for place, job in enumerate(jobs) if isinstance(job, Job) and self._needs_edges(job)]
         for place, job in zip(again, self._render([jobs[place] for place in again]), strict=True):
             jobs[place] = job
+        self._refuse_unprinted_tools(jobs)
         results = [self._cut(job) if isinstance(job, Job) else job for job in jobs]
         self._find_later_ends(jobs, results)
         return results
@@ -165,6 +170,19 @@ class Template:
             else:
                 job.reply, job.text = reply, reply["text"]
         return jobs
+
+    def _refuse_unprinted_tools(self, jobs: list[DataError | Job | None]) -> None:
+        """Puts an error in the place of each conversation whose replies would be learned without their tools."""
+        doubtful = [place for place, job in enumerate(jobs) if isinstance(job, Job) and _may_lack_tools(job)]
+        without: list[DataError | Job | None] = [
+            Job(job.dialogue._replace(tools=(), learned=()), job.marks)
+            for job in map(jobs.__getitem__, doubtful)
+            if isinstance(job, Job)
+        ]
+        for place, again in zip(doubtful, self._render(without), strict=True):
+            job = jobs[place]
+            if isinstance(again, Job) and isinstance(job, Job) and again.text == job.text:
+                jobs[place] = DataError(_UNPRINTED_TOOLS)
 
     def _request(self, job: Job) -> dict[str, Any]:
         dialogue, marks = job.dialogue, job.marks
@@ -291,6 +309,23 @@ def _changed(
             texts |= {key: change(text, spared) for key, text in own.items()}
         changed.append({"role": message["role"], **texts})
     return changed
+
+
+def _may_lack_tools(job: Job) -> bool:
+    """Whether the tools of replies to be learned may not be printed: their longest text stands in no other place."""
+    dialogue = job.dialogue
+    if not dialogue.learned or not dialogue.tools:
+        return False
+    longest = max(_texts(dialogue.tools), key=len, default="")
+    is_said = json_text(longest, "tools")[1:-1] in json_text(dialogue.messages, "messages")
+    return is_said or longest not in job.text
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, Sequence) else ()
+    return [text for item in items for text in _texts(item)]
 
 
 def _changed_tools(
