@@ -102,10 +102,6 @@ def parse_json(text: str | bytes, *, unique_keys: bool = False) -> Any:
         return _UNIQUE.decode(text) if unique_keys else json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    except ValueError as error:
-        if not str(error).startswith("Exceeds the limit"):  # of Python's own, for the digits of a whole number
-            raise
-        raise ValueError("a whole number has too many digits; write it as a text") from None
 
 
 def _parsed_fast(text: bytes) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ stay plain text. With one, the text is tokenised in pieces where learning begins
 sees it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -117,9 +117,9 @@ class Template:
         again = [place for place, job in enumerate(jobs) if isinstance(job, Job) and self._needs_edges(job)]
         for place, job in zip(again, self._render([jobs[place] for place in again]), strict=True):
             jobs[place] = job
-        self._refuse_unprinted_tools(jobs)
         results = [self._cut(job) if isinstance(job, Job) else job for job in jobs]
         self._find_later_ends(jobs, results)
+        self._refuse_unprinted(jobs, results)
         return results
 
     def _drops_thoughts(self, dialogue: Dialogue) -> bool:
@@ -171,18 +171,18 @@ class Template:
                 job.reply, job.text = reply, reply["text"]
         return jobs
 
-    def _refuse_unprinted_tools(self, jobs: list[DataError | Job | None]) -> None:
-        """Puts an error in the place of each conversation whose replies would be learned without their tools."""
-        doubtful = [place for place, job in enumerate(jobs) if isinstance(job, Job) and _may_lack_tools(job)]
-        without: list[DataError | Job | None] = [
-            Job(job.dialogue._replace(tools=(), learned=()), job.marks)
-            for job in map(jobs.__getitem__, doubtful)
-            if isinstance(job, Job)
+    def _refuse_unprinted(self, jobs: Sequence[DataError | Job | None], results: list[Rendering]) -> None:
+        """Puts an error in the place of each conversation whose replies would be learned without its tools or turns."""
+        doubts = [
+            (place, job.text, Job(changed, job.marks), why)
+            for place, job in enumerate(jobs)
+            if isinstance(job, Job) and job.dialogue.learned and isinstance(results[place], list)
+            for changed, why in _doubts(job)
         ]
-        for place, again in zip(doubtful, self._render(without), strict=True):
-            job = jobs[place]
-            if isinstance(again, Job) and isinstance(job, Job) and again.text == job.text:
-                jobs[place] = DataError(_UNPRINTED_TOOLS)
+        changed = self._render([job for _, _, job, _ in doubts])
+        for (place, text, _, why), job in zip(doubts, changed, strict=True):
+            if isinstance(job, Job) and job.text == text:
+                results[place] = DataError(why)
 
     def _request(self, job: Job) -> dict[str, Any]:
         dialogue, marks = job.dialogue, job.marks
@@ -311,14 +311,26 @@ def _changed(
     return changed
 
 
-def _may_lack_tools(job: Job) -> bool:
-    """Whether the tools of replies to be learned may not be printed: their longest text stands in no other place."""
-    dialogue = job.dialogue
-    if not dialogue.learned or not dialogue.tools:
-        return False
-    longest = max(_texts(dialogue.tools), key=len, default="")
-    is_said = json_text(longest, "tools")[1:-1] in json_text(dialogue.messages, "messages")
-    return is_said or longest not in job.text
+def _doubts(job: Job) -> Iterator[tuple[Dialogue, str]]:
+    """The conversation, changed in what its text may not hold: if its text stays the same, that is not printed."""
+    dialogue = job.dialogue._replace(learned=())
+    if dialogue.tools:
+        longest = max(_texts(dialogue.tools), key=len, default="")
+        is_said = json_text(longest, "tools")[1:-1] in json_text(dialogue.messages, "messages")
+        if is_said or longest not in job.text:
+            yield dialogue._replace(tools=()), _UNPRINTED_TOOLS
+    behind = 0
+    for place, message in enumerate(dialogue.messages):
+        content = message.get("content")
+        if message["role"] == "assistant" or not isinstance(content, str) or not (body := content.strip()):
+            continue
+        if (found := job.text.find(body, behind)) < 0:
+            others = list(dialogue.messages)
+            others[place] = {**message, "content": f"{content}."}
+            why = f"messages[{place}]: the chat template does not print this turn of role {message['role']}"
+            yield dialogue._replace(messages=others), f"{why}: take the row out, or use another template"
+            return
+        behind = found + len(body)
 
 
 def _texts(value: Any) -> list[str]:
