@@ -73,7 +73,7 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
         first = next((row for row in peeked if isinstance(row, RowError)), None)
         return f"{source.path}: no row can be read" if first is None else str(first)
     columns = (
-        ", ".join(map(str, row.value))
+        ", ".join(f"{name} (null)" if value is None else str(name) for name, value in row.value.items())
         if isinstance(row.value, dict)
         else f"no columns, but {reprlib.repr(row.value):.60}"
     )

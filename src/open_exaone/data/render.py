@@ -80,7 +80,8 @@ def render_batch(
 def _nothing(example: Example) -> Refused:
     """Why nothing of an example is learned."""
     if isinstance(example.content, Problem):
-        return Refused("no worked reply", "the problem has no worked reply to learn from")
+        fix = 'name the column of its solution in fields, or set format = "prompt_completion" to learn a response'
+        return Refused("no worked reply", f"the problem has no worked reply to learn from; {fix}")
     return Refused(
         "nothing learned", "no reply is learned: each has weight 0, or is left out by `turns` or pretraining"
     )
