@@ -38,6 +38,10 @@ UNITS = [
     r"\text{ m s}^{-1}",
     r"\,\mathrm{kg\,m^{2}\,s^{-2}}",
     r"\,\mathrm{N}\cdot\mathrm{m}",
+    r"\,\mathrm{m}/\mathrm{s}",
+    r"\ \text{km} / \text{h}",
+    r"\,\mathrm{m}/\mathrm{s}^{2}",
+    r"\,\mathrm{kg}\cdot\mathrm{m}/\mathrm{s}/\mathrm{K}",
     r"\,\mathrm{J}\,\mathrm{K}^{-1}",
     r"\,\Omega",
     r"\,\text{k}\Omega",
@@ -59,7 +63,16 @@ def test_a_unit_is_let_off_in_either_place(unit: str, number: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [r"5\text{ and }6", r"5\text{ h }30\text{ min}", r"5\frac{x}{y}", r"5\,\frac{\text{m}}{2\text{s}}", "5x", "5'"],
+    [
+        r"5\text{ and }6",
+        r"5\text{ h }30\text{ min}",
+        r"5\frac{x}{y}",
+        r"5\,\frac{\text{m}}{2\text{s}}",
+        "5x",
+        "5'",
+        r"5\text{ m}/\text{2}",
+        r"5\,\mathrm{e}/\mathrm{i}",
+    ],
 )
 def test_what_is_no_unit_counts(answer: str) -> None:
     assert not is_correct(answer, "5")
