@@ -100,6 +100,7 @@ _FIRST: _Steps = tuple(
 _UNITS: _Steps = tuple(
     (trigger, re.compile(pattern), replacement)
     for trigger, pattern, replacement in (
+        ("", r"\s{2,}", " "),
         ("{}", r"\{\s*\}(?=\s*\^)", ""),
         (r"\rm", r"\{\s*\\rm\s+([^{}]*)\}", r"\\mathrm{\1}"),
         (r"\degree", r"\\degree(?![A-Za-z])", r"^\\circ "),
@@ -125,6 +126,7 @@ _BRACKETED = re.compile(r"([\[\]])([^\[\]()]*)[,;]([^\[\]()]*)([\[\]])")
 _LAST: _Steps = tuple(
     (trigger, re.compile(pattern), replacement)
     for trigger, pattern, replacement in (
+        ("", r"\s{2,}", " "),  # first: many steps look through blanks from each of them
         ("^", r"\^\s*(-?\d{2,}(?:\.\d+)?)", r"^{\1}"),
         *(
             (word, rf"(?<=\d)\s*{word}(?=\s*[A-Za-z.]*\s*$|\s*(?:원|명|개|달러)\s*$)", rf"*10^{{{power}}}")
@@ -143,7 +145,6 @@ _LAST: _Steps = tuple(
         ("sqrt", r"(?<![A-Za-z\\])sqrt(?=\s*\()", r"\\sqrt"),
         ("", r",?\s*\b(?:and|or)\b\s*,?|(?<=\d)or(?=[A-Za-z])", "∧"),
         ("", r"\s*(?:및|또는|그리고)\s*|(?<=[\d})])\s*[와과]\s*(?=\S)", "∧"),
-        ("  ", r"\s+", " "),
         ("∧", r"\(\s*∧\s*([^()]*)\)", r"∧\1"),  # 0.5 (or 1/2), 0.5 (= 1/2)
         ("(", r"(?<=\S)\s*\(\s*([=≈])\s*([^()]*)\)$", r"\1\2"),
         ("to", r"(?<=[\d}])\s+to\s+(?=[\d\\])", ":"),
