@@ -70,7 +70,7 @@ def open_examples(source: SourceConfig, limit: int | None = None, *, asked: bool
 
 
 @contextlib.contextmanager
-def rows_at_hand() -> Iterator[None]:
+def fewer_collections() -> Iterator[None]:
     """While rows are read by the chunk: Python looks for cycles of objects only where more objects are kept than chunks
     hold. A row makes none; looking for them several times a chunk, over all that a program holds, took a quarter of
     the time.

@@ -29,7 +29,7 @@ from open_exaone.base.tables import RowError, encodable
 from open_exaone.base.version import code_version
 from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import DataConfig, SourceConfig
-from open_exaone.data.examples import Parsed, open_examples, rows_at_hand
+from open_exaone.data.examples import Parsed, fewer_collections, open_examples
 from open_exaone.data.overlap import prompt_hash
 from open_exaone.data.render import Fitted, Refused, Rendered, fit, render_batch
 from open_exaone.data.rows import Example
@@ -318,7 +318,7 @@ class _Source:
                 f"{self.source.path}: its rows have the format {examples.format}; {self.kind} trains on {wanted}"
             )
         counts = Counts(examples.format)
-        with rows_at_hand():
+        with fewer_collections():
             for chunk, rendered in ahead(self._render, examples.chunks):
                 self._write_chunk(chunk, rendered, counts)
                 if on_progress is not None:
