@@ -99,13 +99,13 @@ def parse_json(text: str | bytes, *, unique_keys: bool = False) -> Any:
     text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     _check_brackets(text)
     try:
-        return _UNIQUE.decode(text) if unique_keys else json.loads(text)
+        return (_UNIQUE if unique_keys else _ANY).decode(text)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
 
 
 def _parsed_fast(text: bytes) -> dict[str, Any] | None:
-    """An object in which no key stands twice, by a parser several times as fast; None where `json` has to say.
+    """An object in which no key stands twice, by a parser several times as fast; None where `json` must decide.
 
     That parser takes the last value of a key. A colon stands behind each key, and perhaps in a text: where there are no
     more of them than the objects have keys, every key was kept. So it is with colons right behind a quote, where none
@@ -152,12 +152,22 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-_UNIQUE = json.JSONDecoder(object_pairs_hook=_object)
+def _int(digits: str) -> int:
+    """An integer of a JSON text; Python reads none of thousands of digits, as that takes long."""
+    try:
+        return int(digits)
+    except ValueError:
+        raise ValueError(f"it holds a number of {len(digits):,} digits; write it as a text") from None
+
+
+_ANY = json.JSONDecoder(parse_int=_int)
+_UNIQUE = json.JSONDecoder(object_pairs_hook=_object, parse_int=_int)
+_TOO_DEEP = "nested too deeply; flatten it"
 
 
 def list_items(stream: IO[bytes], path: object) -> Iterator[Any]:
-    """The items of a JSON list, each parsed when it is asked for; in the place of one in which a key stands twice, its
-    ValueError.
+    """The items of a JSON list, each parsed when it is asked for; in the place of one in which a key stands twice, or a
+    number has thousands of digits, its ValueError.
 
     Args:
         path: what errors call it.
@@ -206,8 +216,8 @@ class _Text:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-        self._parse = json.JSONDecoder(object_pairs_hook=self._object).raw_decode
-        self._twice: ValueError | None = None  # what is wrong with the value at hand, whose end is to be found
+        self._parse = json.JSONDecoder(object_pairs_hook=self._object, parse_int=self._int).raw_decode
+        self._fault: ValueError | None = None  # what is wrong with the value at hand, whose end is to be found
         self._text, self._place, self._is_all = "", 0, False
 
     def next_sign(self) -> str:
@@ -230,25 +240,32 @@ class _Text:
         try:
             return _object(pairs)
         except ValueError as error:
-            self._twice = error
+            self._fault = error
+            return None
+
+    def _int(self, digits: str) -> int | None:
+        try:
+            return _int(digits)
+        except ValueError as error:
+            self._fault = error
             return None
 
     def value(self) -> Any:
-        """Takes a JSON value; or a ValueError, of a value in which a key stands twice."""
+        """Takes a JSON value; or a ValueError, of one in which a key stands twice or a number has too many digits."""
         self.next_sign()
         while True:
-            self._twice = None
+            self._fault = None
             try:
                 value, end = self._parse(self._text, self._place)
             except RecursionError:
-                raise ValueError("nested too deeply") from None
+                raise ValueError(_TOO_DEEP) from None
             except json.JSONDecodeError as error:
                 if self._is_all:
                     raise ValueError(error.msg) from error
             else:
                 if self._is_all or self._text[end : end + 1] in _ENDS:  # a number that is cut is a number too
                     self._place = end
-                    return self._twice or value
+                    return self._fault or value
             self._fill()
 
     def _fill(self) -> None:
