@@ -99,9 +99,13 @@ def parse_json(text: str | bytes, *, unique_keys: bool = False) -> Any:
     text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     _check_brackets(text)
     try:
-        return (_UNIQUE if unique_keys else _ANY).decode(text)
+        return _UNIQUE.decode(text) if unique_keys else json.loads(text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+    except ValueError as error:
+        if "set_int_max_str_digits" in str(error):  # Python's own fix
+            raise ValueError(_TOO_LONG) from None
+        raise
 
 
 def _parsed_fast(text: bytes) -> dict[str, Any] | None:
@@ -152,17 +156,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _int(digits: str) -> int:
-    """An integer of a JSON text; Python reads none of thousands of digits, as that takes long."""
-    try:
-        return int(digits)
-    except ValueError:
-        raise ValueError(f"it holds a number of {len(digits):,} digits; write it as a text") from None
-
-
-_ANY = json.JSONDecoder(parse_int=_int)
-_UNIQUE = json.JSONDecoder(object_pairs_hook=_object, parse_int=_int)
+_UNIQUE = json.JSONDecoder(object_pairs_hook=_object)
 _TOO_DEEP = "nested too deeply; flatten it"
+_TOO_LONG = "it holds a number of thousands of digits; write it as a text"
 
 
 def list_items(stream: IO[bytes], path: object) -> Iterator[Any]:
@@ -245,9 +241,9 @@ class _Text:
 
     def _int(self, digits: str) -> int | None:
         try:
-            return _int(digits)
-        except ValueError as error:
-            self._fault = error
+            return int(digits)
+        except ValueError:
+            self._fault = ValueError(_TOO_LONG)
             return None
 
     def value(self) -> Any:
