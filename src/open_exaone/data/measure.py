@@ -1,6 +1,6 @@
 """How many tokens examples have: what `data.lengths` makes its statistics of.
 
-example_lengths(source, tokenizer) -> Iterator[ExampleLength]
+example_lengths(source, tokenizer, limit=None, *, asked=False) -> Iterator[ExampleLength]
 """
 
 from collections.abc import Iterator, Sequence
