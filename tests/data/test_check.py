@@ -187,6 +187,15 @@ def test_a_row_on_which_a_template_takes_too_long_is_named(tmp_path, monkeypatch
             "since only text is learned",
         ),
         (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}, TALK["messages"][1]]},
+            "messages[0].content: holds a part that is no text: {'type': 'text', 'text': None}; write its text",
+        ),
+        (
+            b'{"a": ' + b"9" * 5000 + b"}",
+            "is not valid JSON: it holds a number of thousands of digits; write it as a text",
+        ),
+        (b"[" * 100_000, "is not valid JSON: nested too deeply; flatten it"),
+        (
             {"messages": [{"role": "user", "content": None}, TALK["messages"][1]]},
             "messages[0].content: is missing; write it, or take the row out",
         ),

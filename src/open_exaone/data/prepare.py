@@ -16,13 +16,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from open_exaone.base.config import differences
 from open_exaone.base.errors import ConfigError, DataError, OpenExaoneError
 from open_exaone.base.files import explain_os_errors, locked, replace_folder, write_json
-from open_exaone.base.records import Problem
+from open_exaone.base.records import MODES, Problem
 from open_exaone.base.tables import RowError, encodable
 from open_exaone.base.version import code_version
 from open_exaone.data.columns import RowFormat
@@ -30,7 +31,7 @@ from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.overlap import prompt_hash
 from open_exaone.data.render import Fitted, Rendered
-from open_exaone.data.rows import Example, rows_at_hand
+from open_exaone.data.rows import Example, fewer_collections
 from open_exaone.data.source import SourceFile, find_files
 from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file, manifest_hash
 from open_exaone.data.worker import Chunk
@@ -187,12 +188,15 @@ def check_verifiers(data: DataConfig) -> None:
 
 
 def _check_named_once(sources: Sequence[SourceConfig], files: Sequence[Sequence[SourceFile]]) -> None:
-    """Two paths may lead to one file, which would then have two shares; in two modes it may."""
+    """Two paths may lead to one file, whose rows would be learned twice; "auto" may learn a row in either mode."""
     owners: dict[tuple[Path, str], int] = {}
     for index, (source, of_one) in enumerate(zip(sources, files, strict=True)):
-        for file in of_one:
-            if owners.setdefault((file.path.resolve(), source.mode), index) != index:
-                raise ConfigError(f"{file.name}: two of the sources hold it; leave it in one, with a larger share")
+        for file, mode in product(of_one, MODES if source.mode == "auto" else (source.mode,)):
+            if owners.setdefault((file.path.resolve(), mode), index) != index:
+                raise ConfigError(
+                    f"{file.name}: two of the sources hold it; leave it in one, with a larger share, or give one the "
+                    'mode "reasoning" and the other "non_reasoning"'
+                )
 
 
 def check_sources(manifest: dict[str, Any], described: Sequence[dict[str, Any]]) -> None:
@@ -305,7 +309,7 @@ class _Source:
                 f"{self.source.path}: its rows have the format {examples.format}; {self.kind} trains on {wanted}"
             )
         counts = Counts(examples.format)
-        with rows_at_hand():
+        with fewer_collections():
             for chunk, fitted in self.workers.ahead(_small(examples.chunks), self._chunk):
                 self._write_chunk(chunk, iter(fitted), counts)
                 if on_progress is not None:

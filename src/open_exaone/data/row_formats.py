@@ -94,7 +94,7 @@ class RowParser:
         if (turns := plain_turns(value[layout.turns])) is None:
             return None
         text = "\n\n".join([turn["content"] for turn in turns])
-        if len(text) > MAX_CHARACTERS or not text.isascii():
+        if len(text) > MAX_CHARACTERS or not _is_unicode(text):
             return None
         id, domain = None, self._source.domain
         if "id" in layout.names or "domain" in layout.names:
@@ -156,12 +156,20 @@ def _check_text(content: Content, text: str) -> None:
     if size > MAX_CHARACTERS:
         why = f"has {size:,} characters, more than {MAX_CHARACTERS:,}"
         raise BadRow("", "too large", why, "split it into several rows")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            why = f"holds half of a surrogate pair, {error.object[error.start]!r}"
-            raise BadRow("", "not Unicode", why) from error
+    if not _is_unicode(text):
+        half = next(sign for sign in text if "\ud800" <= sign <= "\udfff")
+        raise BadRow("", "not Unicode", f"holds half of a surrogate pair, {half!r}")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: half of a surrogate pair cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _id(columns: Columns) -> str | None:

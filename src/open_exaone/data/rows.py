@@ -134,7 +134,7 @@ class Example(NamedTuple):
 
 
 @contextlib.contextmanager
-def rows_at_hand() -> Iterator[None]:
+def fewer_collections() -> Iterator[None]:
     """While rows are read by the chunk: Python looks for cycles of objects only where more objects are kept than chunks
     hold. A row makes none; looking for them several times a chunk, over all that a program holds, took a quarter of
     the time.

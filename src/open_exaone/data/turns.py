@@ -327,6 +327,7 @@ def _content(value: Any, where: str) -> str | None:
         other = next((part for part in value if part["type"] != "text" or not isinstance(part.get("text"), str)), None)
         if other is not None:
             why = f"holds a part that is no text: {short(other)}"
-            raise BadRow(where, "wrong type", why, "take the row out, since only text is learned")
+            fix = "write its text" if other["type"] == "text" else "take the row out, since only text is learned"
+            raise BadRow(where, "wrong type", why, fix)
         return "".join(part["text"] for part in value)
     raise BadRow(where, "wrong type", f"must be a text, not {short(value)}")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.render import Fitted, Refused, fit, render_batch
-from open_exaone.data.rows import Example, rows_at_hand
+from open_exaone.data.rows import Example, fewer_collections
 from open_exaone.data.store import Kind
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -51,7 +51,7 @@ def main() -> None:
     try:
         tokenizer = connection.recv()
         connection.send(True)
-        with rows_at_hand():
+        with fewer_collections():
             while True:
                 connection.send(_answer(connection.recv(), tokenizer))
     except (EOFError, ConnectionError):  # nobody asks any more
