@@ -62,8 +62,8 @@ def check(path: Path, num_rows: int) -> str:
             yield chunk
 
     opened = open_examples
-    checking.open_examples = lambda source, limit=None: (  # type: ignore[assignment]
-        (examples := opened(source, limit))._replace(chunks=watched(examples.chunks))
+    checking.open_examples = lambda *args, **options: (  # type: ignore[assignment]
+        (examples := opened(*args, **options))._replace(chunks=watched(examples.chunks))
     )
     try:
         report = checking.check(str(path))

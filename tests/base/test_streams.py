@@ -52,8 +52,7 @@ def test_a_list_is_read_item_by_item(values, indent, has_mark) -> None:
         (b"[1] 2", "something follows the list"),
         (b'[1, {"a"', "item 2: "),
         (b"[\xff]", "codec can't decode"),
-        (b"[" * 100_000, "item 1: nested too deeply"),
-        (b"[" + b"9" * 5000 + b"]", "item 1: "),
+        (b"[" * 100_000, "item 1: nested too deeply; flatten it"),
     ],
 )
 def test_what_is_no_list_is_named_with_its_item(text, why) -> None:
@@ -62,6 +61,14 @@ def test_what_is_no_list_is_named_with_its_item(text, why) -> None:
             continue
         with pytest.raises(DataError, match=rf"^a.json: not (valid JSON|UTF-8 text): .*{why}"):
             list(list_items(stream(text), "a.json"))
+
+
+@pytest.mark.parametrize("cut", [io.BytesIO, Dripping])
+def test_a_number_of_thousands_of_digits_costs_its_item_alone(cut) -> None:
+    items = list(list_items(cut(b'[1, {"a": [' + b"9" * 5000 + b"]}, -" + b"9" * 5000 + b", 2]"), "a"))
+    assert [items[0], items[-1]] == [1, 2]
+    why = "it holds a number of thousands of digits; write it as a text"
+    assert [str(item) for item in items[1:-1]] == [why, why]
 
 
 def test_an_item_has_a_limit(monkeypatch) -> None:

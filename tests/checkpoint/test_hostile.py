@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer as Backend
 
 from doubles import make_model, make_tokenizer
 from open_exaone.base.errors import CheckpointError, OpenExaoneError
@@ -105,6 +106,20 @@ def test_a_token_that_tokenizer_json_has_counts_with_its_id_there(folder) -> Non
     assert load_tokenizer(folder).encode("a")
     (folder / "added_tokens.json").write_text(json.dumps({name: 9_999_999, "<new>": 9_999_999}))
     with pytest.raises(CheckpointError, match=r"has ids up to 9999999, and the embedding"):
+        load_tokenizer(folder)
+
+
+def test_a_token_that_the_vocabulary_has_counts_with_its_id_there(folder) -> None:
+    """As the tokenizers library counts it, whatever id `added_tokens` gives the token."""
+    path = folder / "tokenizer.json"
+    values = json.loads(path.read_text())
+    vocab = values["model"]["vocab"]
+    name = next(name for name, number in vocab.items() if number == 5)
+    values["added_tokens"].append({**values["added_tokens"][0], "content": name, "id": 7})
+    vocab[name] = 99_999
+    path.write_text(json.dumps(values))
+    assert Backend.from_file(str(path)).token_to_id(name) == 99_999
+    with pytest.raises(CheckpointError, match=r"has ids up to 99999, and the embedding"):
         load_tokenizer(folder)
 
 

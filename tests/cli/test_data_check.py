@@ -27,7 +27,7 @@ def test_check_names_bad_rows_and_ends_with_1(cli, tmp_path):
     code, said = cli("data", "check", path, "--out", tmp_path / "bad.jsonl")
     assert code == 1
     assert f"{path}: line 2: is not UTF-8" in said and f"{path}: line 3: messages: holds no turn" in said
-    assert "4 rows of the format messages: 2 good, 2 bad" in said and "1 with a thought" in said
+    assert "4 rows of the format messages: 2 good, 2 bad" in said and "1 in reasoning mode" in said
     written = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert [(row["number"], row["reason"]) for row in written] == [(2, "not UTF-8"), (3, "empty")]
     assert cli("data", "check", write_rows(tmp_path / "good.jsonl", [TALK]))[0] == 0

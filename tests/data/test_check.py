@@ -71,7 +71,9 @@ def test_an_empty_file_is_bad(tmp_path):
     write_rows(tmp_path / "b.jsonl", [TEXT])
     report = check(str(tmp_path))
     assert (report.rows, report.good) == (1, 1)
-    assert [str(error) for error in report.bad] == [f"{tmp_path / 'a.jsonl'}: holds no row"]
+    assert [str(error) for error in report.bad] == [
+        f"{tmp_path / 'a.jsonl'}: holds no row; write rows into it, or take it out"
+    ]
 
 
 def test_columns_that_nobody_knows_are_told(tmp_path):
@@ -81,6 +83,33 @@ def test_columns_that_nobody_knows_are_told(tmp_path):
     report = check(SourceConfig(path=path, fields={"question": "Question", "answer": "Gold"}))
     assert report.good == 1
     assert check(write_rows(tmp_path / "more.jsonl", [{**TALK, "source": "x"}])).unread == {"source": 1}
+
+
+@pytest.mark.parametrize("value", [None, "", [], {}, [None]])
+def test_what_is_empty_is_not_unread(tmp_path, value):
+    rows = [{**TALK, "images": value, "source": value}, {**TALK, "images": value, "source": 0}]
+    assert check(write_rows(tmp_path / "rows.jsonl", rows)).unread == {"source": 1}
+
+
+def test_keys_of_turns_that_nothing_reads_are_listed(tmp_path):
+    user, reply = TALK["messages"]
+    talk = {"messages": [{**user, "name": "ann", "mask": 1}, {**reply, "mask": 0, "refusal": None, "weight": 1}]}
+    pair = {"prompt": [user], "chosen": {**reply, "score": 1}, "rejected": [{**reply, "content": "No.", "score": 0}]}
+    assert check(write_rows(tmp_path / "talks.jsonl", [talk, TALK, talk])).unread == {"messages[].mask": 2}
+    assert check(write_rows(tmp_path / "pairs.jsonl", [pair])).unread == {"chosen[].score": 1, "rejected[].score": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"prompt": "Q", "chosen": "A", "rejected": null}', "has columns prompt, chosen, rejected (null): no format"),
+        (f'{{"prompt": "Q", "n": {"9" * 5000}}}', "JSON: a whole number has too many digits; write it as a text"),
+    ],
+)
+def test_why_no_row_has_a_format(tmp_path, text, sentence):
+    (tmp_path / "rows.jsonl").write_text(text)
+    with pytest.raises(DataError, match=f"rows.jsonl: line 1: .*{re.escape(sentence)}"):
+        check(str(tmp_path / "rows.jsonl"))
 
 
 def test_with_a_tokenizer_single_tokens_and_long_rows_are_bad(tmp_path):
@@ -157,6 +186,15 @@ def test_a_row_on_which_a_template_takes_too_long_is_named(tmp_path, monkeypatch
             "messages[0].content: holds a part that is no text: {'type': 'image', 'image': 'x'}; take the row out, "
             "since only text is learned",
         ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}, TALK["messages"][1]]},
+            "messages[0].content: holds a part that is no text: {'type': 'text', 'text': None}; write its text",
+        ),
+        (
+            b'{"a": ' + b"9" * 5000 + b"}",
+            "is not valid JSON: it holds a number of thousands of digits; write it as a text",
+        ),
+        (b"[" * 100_000, "is not valid JSON: nested too deeply; flatten it"),
         (
             {"messages": [{"role": "user", "content": None}, TALK["messages"][1]]},
             "messages[0].content: is missing; write it, or take the row out",

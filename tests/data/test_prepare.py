@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_a_pair_is_one_example_of_two_documents(made):
 
 def test_columns_that_nothing_reads_are_in_the_manifest(made):
     [source] = made("sft", [TALK, {**TALK, "source": "x"}, {**TALK, "source": "x", "tags": []}]).manifest["sources"]
-    assert source["unread"] == {"source": 2, "tags": 1}
+    assert source["unread"] == {"source": 2}  # and not the empty tags
 
 
 def test_pairs_of_which_one_reply_is_left_are_dropped_and_counted(made):
@@ -283,7 +284,7 @@ def test_bad_rows_stop_or_are_dropped_and_counted(made, tmp_path):
 
 def test_opened_again_it_is_the_same_and_nothing_is_tokenised(made, monkeypatch):
     first = made("sft", [TALK, THOUGHT])
-    monkeypatch.setattr("open_exaone.data.prepare.render_batch", None)
+    monkeypatch.setattr("open_exaone.data.worker.render_batch", None)
     again = made("sft", [TALK, THOUGHT])
     assert again.fingerprint == first.fingerprint and again.manifest == first.manifest
 
@@ -370,6 +371,19 @@ def test_a_file_under_two_names_is_one_file(tmp_path):
         data = DataConfig(sources=(SourceConfig(path=path), SourceConfig(path=other)))
         with pytest.raises(ConfigError, match=r"\.jsonl: two of the sources hold it"):
             prepare(data, TOKENIZER, tmp_path / "out", kind="sft", max_tokens=200)
+
+
+@pytest.mark.parametrize("other", ["auto", "reasoning", "non_reasoning"])
+@pytest.mark.parametrize("one", ["auto", "reasoning", "non_reasoning"])
+def test_a_file_is_learned_twice_only_in_two_modes(one, other, tmp_path):
+    path = write_rows(tmp_path / "rows.jsonl", [THOUGHT] * 5)
+    sources = (SourceConfig(path=path, mode=one), SourceConfig(path=f"{tmp_path}/./rows.jsonl", mode=other))
+    make = partial(prepare, DataConfig(sources=sources), TOKENIZER, tmp_path / "out", kind="sft", max_tokens=200)
+    if {one, other} == {"reasoning", "non_reasoning"}:
+        assert len(make()) == 10
+    else:
+        with pytest.raises(ConfigError, match='two of the sources hold it; .* mode "reasoning" and the other'):
+            make()
 
 
 def test_a_name_of_bytes_that_are_no_text_is_written_down(tmp_path):

@@ -58,6 +58,14 @@ NO_TURNS = {"name": None, "tool_calls": None, "tool_call_id": None}
 
 SFT = {
     "TRL, conversational": ({"messages": [S, Q, A]}, system() + user() + reply()),
+    "ms-swift, a turn's loss_scale": (
+        {"messages": [Q, {**B, "loss_scale": 0}, Q, {**A, "loss_scale": 1.0, "prefix": False}]},
+        user() + silent("B") + user() + reply(),
+    ),
+    "ShareGPT, with Arrow's nulls for another set's keys": (
+        {"conversations": [{**HUMAN, "role": None, "content": None}, {**GPT, "role": None, "content": None}]},
+        user() + reply(),
+    ),
     "TRL, prompt and completion": ({"prompt": "Q", "completion": "A"}, user() + reply()),
     "TRL, prompt and completion of turns": ({"prompt": [S, Q], "completion": [A]}, system() + user() + reply()),
     "TRL, tools as JSON text": (
@@ -297,6 +305,16 @@ REFUSED = {
     ),
     "two replies": ({"prompt": "Q", "response": "A", "output": "B"}, "output"),
     "half a weight": ({"messages": [Q, {**A, "weight": 0.5}]}, "messages[1].weight"),
+    "a row's weight": ({**TALK, "weight": 0}, "weight"),
+    "a row that is not trained on": ({"prompt": "Q", "completion": "A", "train": False}, "train"),
+    "a pair that is not learned": ({"prompt": "Q", "chosen": "A", "rejected": "B", "loss": 0.0}, "loss"),
+    "a reply that is to go on": ({"messages": [Q, {**A, "prefix": True}]}, "messages[1].prefix"),
+    "half a loss": ({"messages": [Q, {**A, "loss_scale": 0.5}]}, "messages[1].loss_scale"),
+    "tools by their names": ({**TALK, "tools": {"weather": WEATHER}}, "tools[0]"),
+    "arguments with a key twice": (
+        {"messages": [Q, {**A, "tool_calls": [{"name": "f", "arguments": '{"a": 1, "a": 2}'}]}]},
+        "messages[1].tool_calls[0].arguments",
+    ),
     "a question that is learned": ({"messages": [{**Q, "train": True}, A]}, "messages[0].train"),
     "parts of a turn that are learned": (
         {"messages": [Q, {**A, "training_detail": [{}]}]},

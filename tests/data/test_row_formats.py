@@ -348,3 +348,12 @@ def test_plain_conversations_are_parsed_as_all_others_are(values, mode):
         row = Row("x.jsonl", number, value)
         assert quick.parse(row) == thorough.parse(row)
     assert quick.unread == thorough.unread
+
+
+def test_a_plain_conversation_is_parsed_fast_in_every_script():
+    parser = RowParser("messages", SourceConfig(path="x.jsonl"))
+    row = Row(
+        "x.jsonl", 1, {"messages": [{"role": "user", "content": "안녕?"}, {"role": "assistant", "content": "네."}]}
+    )
+    parser.parse(row)  # learns the columns
+    assert parser._plain(row) == parser._example(row)

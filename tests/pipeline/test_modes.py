@@ -3,6 +3,7 @@
 import json
 import tomllib
 from statistics import fmean
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,14 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.cli.main import main
+from open_exaone.data.config import DataConfig, SourceConfig
+from open_exaone.data.measure import example_lengths
+from open_exaone.data.prepare import prepare_pairs
 from open_exaone.data.store import Prepared
+from open_exaone.pipeline import vocabulary
 from open_exaone.pipeline.measure import Machine
+from open_exaone.pipeline.prepare import mixture_of
+from open_exaone.pipeline.problems import read_problems
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
 from open_exaone.rollout.providers.local import LocalProvider
@@ -216,6 +223,43 @@ def test_one_file_stands_once_in_each_mode(place):
         run_recipe(recipe(place, twice.replace("'M'", "'auto'")), place / "twice", lambda event: None, FLOAT32)
 
 
+def test_problems_of_a_file_in_both_modes_are_measured_once(place, tmp_path):
+    found = read_problems(recipe(place).data["problems"], "problems")
+    assert [problem.question for problem in found] == [f"How much is {n} + 1?" for n in (*range(6), *range(20, 26))]
+    assert len({problem.id for problem in found}) == 12
+    parts = tuple(
+        SourceConfig(path=str(place / "hard.jsonl"), mode=mode, skip=skip, limit=4)
+        for mode, skip in (("reasoning", 0), ("non_reasoning", 2))
+    )
+    found = read_problems(DataConfig(sources=parts), "problems")
+    assert [problem.answer for problem in found] == ["1", "2", "3", "4", "5", "6"]
+    row = {"question": "Q?"}
+    (tmp_path / "bad.jsonl").write_text(json.dumps(row) + "\n")
+    bad = tuple(SourceConfig(path=str(tmp_path / "bad.jsonl"), format="problems", mode=mode) for mode in MODES)
+    dropped = []
+    assert read_problems(DataConfig(sources=bad, bad_rows="drop"), "bad", on_drop=dropped.append) == []
+    assert len(dropped) == 1
+
+
+def test_rows_without_a_thought_count_where_they_are_asked_in_reasoning_mode(place):
+    source = SourceConfig(path=str(place / "hard.jsonl"), mode="reasoning")
+    assert [each.mode for each in example_lengths(source, make_tokenizer(), asked=True)] == ["reasoning"] * 6
+    assert not list(example_lengths(source, make_tokenizer()))
+    assert list(vocabulary._texts(source, 10**6)) == [f"How much is {n} + 1?\n\n{n + 1}" for n in range(6)]
+
+
+def test_a_ratio_of_modes_that_pairs_of_one_mode_cannot_have_is_reported(place, tmp_path):
+    one = recipe(place, "data.problems.reasoning_ratio=1.5")
+    messages = []
+    run = SimpleNamespace(data=one.data, message=messages.append, seed=lambda stage: 0)
+    documents = ([1, 2, 3], [0, 1, 1]), ([1, 2, 4], [0, 1, 1])
+    for modes, number in ((MODES, 0), (MODES[:1], 1)):
+        pairs = [(mode, "Q", *documents) for mode in modes]
+        mixture_of(run, one.stages[0], prepare_pairs(pairs, tmp_path / str(number), name="own", settings={}))
+        assert len(messages) == number
+    assert messages == ["prefer: all pairs are of reasoning mode, so data.problems.reasoning_ratio = 1.5 has no effect"]
+
+
 LEARNED = """
 [[stages]]
 kind = "sft"
@@ -233,7 +277,11 @@ def test_data_check_agrees_that_a_problem_needs_no_thought_to_be_asked(learned, 
     with pytest.raises(SystemExit) as ended:
         main(["data", "check", str(place / "mine.toml")])
     assert ended.value.code == int(learned)
-    assert ("6 bad: no thought" in capsys.readouterr().out) == learned
+    printed = capsys.readouterr().out
+    assert ("6 bad: no thought" in printed) == learned
+    if not learned:
+        modes = ["in reasoning mode", "in non-reasoning mode", "in the mode of their stage"]
+        assert [line.split(maxsplit=1)[1] for line in printed.splitlines() if " mode" in line] == modes
     if learned:
         with pytest.raises(DataError, match="has no thought, and its source is in reasoning mode"):
             run_recipe(recipe(place, text=text), place / "learned", lambda event: None, FLOAT32)

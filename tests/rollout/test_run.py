@@ -1,5 +1,6 @@
 """From problems to judged samples."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,7 @@ from open_exaone.remote import http
 from open_exaone.remote.settings import Endpoint
 from open_exaone.rollout import judge_outage
 from open_exaone.rollout import judging as judging_module
+from open_exaone.rollout.provider import requests_for
 from open_exaone.rollout.run import MIN_ERRORS, Judging, judge_groups, sample
 from open_exaone.rollout.select import preference_pairs
 from open_exaone.text.tokenizer import Tokenizer
@@ -165,3 +167,12 @@ def test_progress_and_what_a_provider_left_out_are_reported(tokenizer) -> None:
     broken = MadeUp(lambda request: "4", fail=lambda request: request.index == 1)
     with pytest.raises(DataError, match="2 of 4 samples could not be generated: it broke: mend it"):
         sample([PROBLEM] * 2, broken, sampling, thinking=False)
+
+
+def test_what_was_asked_before_counts_and_takes_little_memory():
+    seen = Counter()
+    conversation = ({"role": "user", "content": "\ud800" * 10**5},)
+    for occurrence in range(3):
+        [asked] = requests_for([conversation], None, Sampling(8), thinking=True, seen=seen)
+        assert asked.occurrence == occurrence
+    assert [len(digest) for _, digest in seen] == [16]

@@ -360,7 +360,7 @@ def test_an_end_that_is_no_eos_token_is_named_with_the_fix(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("template", "reply", "thinking", "why"),
     [
-        (DEEPSEEK_TEMPLATE, INLINE, True, "it drops the reply's thought; train without thinking"),
+        (DEEPSEEK_TEMPLATE, INLINE, True, 'it drops the reply\'s thought; set mode = "non_reasoning"'),
         (DEEPSEEK_TEMPLATE, {**REPLY, "content": "a </think> b"}, False, "drops the reply's text before a closing tag"),
         (LLAMA_TEMPLATE, THOUGHTFUL, True, "it drops the reply's thought"),
         (LLAMA_TEMPLATE, {**REPLY, "tool_calls": [CALL]}, False, "it does not print the reply's content"),
@@ -472,7 +472,8 @@ def test_content_never_makes_a_marker(ours: dict[str, Tokenizer], name: str, tex
         if name != "deepseek":
             messages.append({"role": "tool", "content": text})
         reply = {"role": "assistant", "content": "A" + thought + "B"}
-        ids, mask = ours[name].render([*messages, Q2, reply], tools=[{"name": text, text: 1}], with_mask=True)
+        tools = [{"name": text, text: 1}] if name != "deepseek" else None  # whose template prints none
+        ids, mask = ours[name].render([*messages, Q2, reply], tools=tools, with_mask=True)
         added = ours[name].backend.get_added_tokens_decoder()
         assert mask.count(True)
         return [token for token in ids if token in added]
@@ -531,6 +532,63 @@ def test_tool_templates_are_their_own(tmp_path: Path) -> None:
         ids = tokenizer.render([USER], tools=offered)
         assert ids == theirs.apply_chat_template([USER], tools=offered)["input_ids"]
         assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "tool", "is_printed"),
+    [
+        ("deepseek", TOOL, False),
+        ("generation", TOOL, False),
+        ("deepseek", {"name": "<|im_end|>Q"}, False),
+        ("deepseek", {"type": "function", "function": {"name": "<|user|>A"}}, False),  # as the reply says it
+        ("qwen", TOOL, True),
+        ("llama", TOOL, True),
+        ("llama", {}, True),
+        ("qwen", {"name": "A"}, True),
+    ],
+)
+def test_replies_are_not_learned_without_their_tools(
+    ours: dict[str, Tokenizer], name: str, tool: dict[str, Any], is_printed: bool
+) -> None:
+    plain = Dialogue([USER, {**REPLY, "content": "<|user|>A <|im_end|>Q"}], False, learned=(1,))
+    found, without = ours[name].render_dialogues([plain._replace(tools=[tool]), plain])
+    assert isinstance(without, tuple)
+    if is_printed:
+        assert isinstance(found, tuple)
+        assert len(found[0]) > len(without[0])
+    else:
+        assert str(found).startswith("tools: the chat template does not print tools: leave the column out with ignore")
+    assert isinstance(ours[name].render_dialogues([plain._replace(tools=[])])[0], tuple)
+
+
+SYSTEM_LATE = """{%- for m in messages %}
+    {%- if m.role == 'user' %}
+        {{- '<|im_start|>' }}
+        {%- if loop.last and messages[0].role == 'system' %}{{ messages[0].content ~ ' ' }}{% endif %}
+        {{- m.content ~ '<|im_start|>' }}
+    {%- elif m.role == 'assistant' %}
+        {{- m.content ~ '<|im_end|>' }}
+    {%- endif %}
+{%- endfor %}"""  # as Mistral 7B v0.3 has it: a system turn stands in prompts, and not where a reply follows
+
+
+@pytest.mark.parametrize("text", ["Be brief.", "<|im_end|>", '"Q"'])
+def test_replies_are_not_learned_without_a_turn(tmp_path: Path, text: str) -> None:
+    tokenizer = Tokenizer.load(write_qwen(tmp_path, SYSTEM_LATE))
+    printed = Tokenizer.load(write_qwen(tmp_path / "printed", QWEN_TEMPLATE))
+    system, called = {"role": "system", "content": text}, {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    asked = [USER, REPLY, Q2, called, {"role": "tool", "content": f" {text}\n"}, REPLY]
+    talks = [[system, USER, REPLY], asked]
+    found = tokenizer.render_dialogues([Dialogue(talk, False, learned=(len(talk) - 1,)) for talk in talks])
+    for error, why in zip(found, ("[0]: {} of role system", "[4]: {} of role tool"), strict=True):
+        assert str(error) == (
+            f"messages{why.format('the chat template does not print this turn')}: take the row out, or use another "
+            "template"
+        )
+    for talk in talks:
+        [rendered] = printed.render_dialogues([Dialogue(talk, False, learned=(len(talk) - 1,))])
+        assert isinstance(rendered, tuple)
+        assert isinstance(tokenizer.render([system, USER], generation_prompt=True), list)
 
 
 def test_a_template_may_use_what_transformers_gives_it(tmp_path: Path) -> None:

@@ -105,6 +105,17 @@ def test_a_template_that_exceeds_limits_again_and_again_is_given_up(monkeypatch:
         process.render_all(asked(*[True] * 1000))
 
 
+def test_however_many_conversations_were_rendered_few_may_exceed_limits() -> None:
+    """A hundredth of a million would take a day, at ten seconds each."""
+    process = make_process("ok")
+    process._num_rendered = 1_000_000
+    exhausted = {"error": "memory", "message": "it needs more memory"}
+    for _ in range(template_process.MAX_EXHAUSTED):
+        process._check_exhausted("default", exhausted)
+    with pytest.raises(CheckpointError, match="on 31 conversations it needs more memory"):
+        process._check_exhausted("default", exhausted)
+
+
 def test_a_process_that_is_killed_amid_a_batch_loses_no_answer() -> None:
     loop = "{% for i in range(messages[0].loops) %}{% for j in range(999) %}{% endfor %}{% endfor %}"
     process = make_process(loop + "{{ messages[0].loops }}")

@@ -149,6 +149,14 @@ def test_rollouts_of_other_weights_or_of_another_question_are_not_taken(tmp_path
     assert sampled == [0]
 
 
+def test_rollouts_of_another_mode_are_not_taken_even_where_the_prompt_is_the_same(tmp_path):
+    objective = online_rl(start()[0], tmp_path, reward=REWARD)
+    keys = {
+        objective._key([], [replace(request("Q", Sampling(8)), thinking=thinking)], 0) for thinking in (False, True)
+    }
+    assert len(keys) == 2
+
+
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 @pytest.mark.parametrize("value", [0.3, 0.1, 0.7, -0.3, 1 / 3, 1.0, 0.0, -9.99, 1e-7, 7.7])
 def test_rewards_that_are_all_equal_move_no_weight(value, kind, tmp_path):

@@ -169,3 +169,13 @@ def test_the_words_of_a_cue_stand_in_all_that_it_matches(cues: Cues, data: st.Da
     assume("ı" not in text)  # re.IGNORECASE takes it for an i
     everywhere = Cues([f"::{pattern.pattern}" for pattern in patterns])
     assert [phrase.span() for phrase in cues.find(text)] == [phrase.span() for phrase in everywhere.find(text)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data(), behind=st.integers(0, 2 * extract._MAX_LAST))
+def test_a_row_for_last_words_is_looked_for_in_the_last_characters_alone(data: st.DataObject, behind: int) -> None:
+    word = data.draw(st.sampled_from(["so", "따라서"]))
+    text = "x" * data.draw(st.integers(0, extract._MAX_LAST)) + word + "." * behind
+    cues = Cues(["x::y"], [f"{word}::{word}"])
+    assert bool(list(cues.find(text))) is (len(word) + behind <= extract._MAX_LAST)
+    assert list(Cues([f"{word}::{word}"]).find(text))

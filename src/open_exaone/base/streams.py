@@ -101,11 +101,15 @@ def parse_json(text: str | bytes, *, unique_keys: bool = False) -> Any:
     try:
         return _UNIQUE.decode(text) if unique_keys else json.loads(text)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
+    except ValueError as error:
+        if "set_int_max_str_digits" in str(error):  # Python's own fix
+            raise ValueError(_TOO_LONG) from None
+        raise
 
 
 def _parsed_fast(text: bytes) -> dict[str, Any] | None:
-    """An object in which no key stands twice, by a parser several times as fast; None where `json` has to say.
+    """An object in which no key stands twice, by a parser several times as fast; None where `json` must decide.
 
     That parser takes the last value of a key. A colon stands behind each key, and perhaps in a text: where there are no
     more of them than the objects have keys, every key was kept. So it is with colons right behind a quote, where none
@@ -153,11 +157,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _UNIQUE = json.JSONDecoder(object_pairs_hook=_object)
+_TOO_DEEP = "nested too deeply; flatten it"
+_TOO_LONG = "it holds a number of thousands of digits; write it as a text"
 
 
 def list_items(stream: IO[bytes], path: object) -> Iterator[Any]:
-    """The items of a JSON list, each parsed when it is asked for; in the place of one in which a key stands twice, its
-    ValueError.
+    """The items of a JSON list, each parsed when it is asked for; in the place of one in which a key stands twice, or a
+    number has thousands of digits, its ValueError.
 
     Args:
         path: what errors call it.
@@ -206,8 +212,8 @@ class _Text:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-        self._parse = json.JSONDecoder(object_pairs_hook=self._object).raw_decode
-        self._twice: ValueError | None = None  # what is wrong with the value at hand, whose end is to be found
+        self._parse = json.JSONDecoder(object_pairs_hook=self._object, parse_int=self._int).raw_decode
+        self._fault: ValueError | None = None  # what is wrong with the value at hand, whose end is to be found
         self._text, self._place, self._is_all = "", 0, False
 
     def next_sign(self) -> str:
@@ -230,25 +236,32 @@ class _Text:
         try:
             return _object(pairs)
         except ValueError as error:
-            self._twice = error
+            self._fault = error
+            return None
+
+    def _int(self, digits: str) -> int | None:
+        try:
+            return int(digits)
+        except ValueError:
+            self._fault = ValueError(_TOO_LONG)
             return None
 
     def value(self) -> Any:
-        """Takes a JSON value; or a ValueError, of a value in which a key stands twice."""
+        """Takes a JSON value; or a ValueError, of one in which a key stands twice or a number has too many digits."""
         self.next_sign()
         while True:
-            self._twice = None
+            self._fault = None
             try:
                 value, end = self._parse(self._text, self._place)
             except RecursionError:
-                raise ValueError("nested too deeply") from None
+                raise ValueError(_TOO_DEEP) from None
             except json.JSONDecodeError as error:
                 if self._is_all:
                     raise ValueError(error.msg) from error
             else:
                 if self._is_all or self._text[end : end + 1] in _ENDS:  # a number that is cut is a number too
                     self._place = end
-                    return self._twice or value
+                    return self._fault or value
             self._fill()
 
     def _fill(self) -> None:

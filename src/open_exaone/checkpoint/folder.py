@@ -173,7 +173,7 @@ def check_vocabulary(folder: Path, config: ModelConfig) -> None:
         values = read_json(own_file(path))
         vocab = values["model"]["vocab"]
         known = dict(vocab) if isinstance(vocab, dict) else {piece: number for number, (piece, _) in enumerate(vocab)}
-        known |= {token["content"]: token["id"] for token in values.get("added_tokens") or ()}
+        known = {token["content"]: token["id"] for token in values.get("added_tokens") or ()} | known
         beside = [number for number, name, _ in Source.read(folder).added_tokens() if name not in known]
         highest = max((*known.values(), *beside), default=-1)
         too_many = highest >= config.vocab_size

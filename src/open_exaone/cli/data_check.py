@@ -100,7 +100,8 @@ def _print_report(report: "CheckReport", num_hidden: int, console: Console) -> N
         formats = ", ".join(f"{name} ({number:,})" for name, number in report.formats.most_common())
         console.print(f"  mixed formats: the first rows have {formats}")
     for mode, number in report.modes.most_common():
-        console.print(f"  {number:9,} {'with a thought' if mode == 'reasoning' else 'without a thought'}")
+        of = "in the mode of their stage" if mode == "auto" else f"in {mode.replace('_', '-')} mode"
+        console.print(f"  {number:9,} {of}")
     if report.format == "problems":
         console.print(f"  {report.with_reply:9,} with a worked solution")
     if report.turns:

@@ -34,8 +34,10 @@ def stats(sources: Sources, /, *, args: DataStatsArguments) -> int:
     from open_exaone.present.lengths import print_lengths, write_lengths
 
     tokenizer = open_tokenizer(args.tokenizer)
-    opened = [source for source, *_ in read_sources(sources, args.columns, args.hub, args.domain)]
-    found = lengths(length for source in opened for length in example_lengths(source, tokenizer, args.limit))
+    opened = [(source, asked) for source, _, asked in read_sources(sources, args.columns, args.hub, args.domain)]
+    found = lengths(
+        length for source, asked in opened for length in example_lengths(source, tokenizer, args.limit, asked=asked)
+    )
     print_lengths(found)
     if args.out is not None:
         write_lengths(found, args.out)

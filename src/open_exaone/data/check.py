@@ -15,10 +15,10 @@ from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError
 from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import SourceConfig
-from open_exaone.data.examples import Examples, Parsed, open_examples, rows_at_hand
+from open_exaone.data.examples import Examples, Parsed, open_examples
 from open_exaone.data.render import Fitted, Refused, fit, render_batch
 from open_exaone.data.repeats import Repeats
-from open_exaone.data.rows import Conversation, Example
+from open_exaone.data.rows import Conversation, Example, fewer_collections
 from open_exaone.data.store import Kind
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -44,7 +44,9 @@ class CheckReport:
     bad: list[RowError] = field(default_factory=list)  # the first of them
     reasons: Counter[str] = field(default_factory=Counter)  # of all bad rows
     repeated: int = 0  # rows equal to an earlier row; they are not bad rows
-    modes: Counter[str] = field(default_factory=Counter)  # with a thought, without
+    modes: Counter[str] = field(
+        default_factory=Counter
+    )  # in which rows are learned or asked; "auto": that of the stage
     turns: Counter[int] = field(default_factory=Counter)  # of conversations
     domains: Counter[str] = field(default_factory=Counter)
     with_reply: int = 0  # problems that have a worked solution
@@ -86,8 +88,10 @@ def check(
     source = SourceConfig(path=source) if isinstance(source, str) else source
     examples = open_examples(source, limit, asked=asked)
     report = CheckReport(source.path, examples.format, examples.formats)
-    with rows_at_hand():
+    with fewer_collections():
         _read(examples, report, source, tokenizer, max_tokens, turns, on_bad)
+    if asked and report.format == "problems" and source.mode == "auto":
+        report.modes = Counter({"auto": report.good})
     report.unread = examples.parser.unread
     return report
 
@@ -111,7 +115,7 @@ def _read(
                 good.append(parsed)
             else:
                 _count_bad(parsed.result, report, on_bad)  # type: ignore[arg-type]  # what is no example is an error
-        _count([parsed.result for parsed in good], report)  # type: ignore[misc]  # they are examples
+        _count([parsed.result for parsed in good], source, report)  # type: ignore[misc]  # they are examples
         first = contents.first([parsed.text for parsed in good], [parsed.place for parsed in good])
         report.repeated += len(first) - first.count(None)
 
@@ -125,11 +129,11 @@ def _count_bad(error: RowError, report: CheckReport, on_bad: Callable[[RowError]
         on_bad(error)
 
 
-def _count(examples: Sequence[Example], report: CheckReport) -> None:
+def _count(examples: Sequence[Example], source: SourceConfig, report: CheckReport) -> None:
     report.rows += len(examples)
     report.good += len(examples)
     contents = [example.content for example in examples]
-    report.modes.update(["reasoning" if example.has_thought else "non_reasoning" for example in examples])
+    report.modes.update([source.mode_of(example.has_thought) for example in examples])
     report.domains.update([example.domain for example in examples if example.domain is not None])
     report.turns.update([len(content.messages) for content in contents if type(content) is Conversation])
     report.with_reply += sum([content.reply is not None for content in contents if type(content) is Problem])

@@ -44,6 +44,8 @@ _CONTEXT = ("system", "history", "tools", "thought")
 _MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 _LABELS = ("label", "kto_tag")  # of unpaired preferences: a reply may be one to be learned away from
 _ONE_ALONE = ("messages", "system", "tools", "prompt", "completion", "chosen", "rejected", "question")
+_LEARNED = ("weight", "train", "training", "loss")  # of a turn; a row has no such column, and would be learned
+_TAKE_OUT = "take the row out, or list the column in the source's `ignore`"
 _IGNORE = "leave the column out, or list it in the source's `ignore`"
 
 
@@ -188,6 +190,8 @@ def _watched(present: Collection[str], layout: Layout, format: RowFormat) -> tup
                 found += layout.names.get(field, ())
     if format in ("messages", "prompt_completion"):
         found += [name for name in _LABELS if name in present]
+    if format != "problems":
+        found += [name for name in _LEARNED if name in present and name not in layout.fields.values()]
     return tuple(dict.fromkeys(found))
 
 
@@ -203,6 +207,9 @@ def check_unread(columns: Columns, format: RowFormat) -> None:
             if isinstance(value, bool):
                 why = f"is {str(value).lower()}: unpaired preferences are not read, and the reply would be learned"
                 raise BadRow(name, "not read", why, "make pairs of them, or list the column in the source's `ignore`")
+        elif name in _LEARNED:
+            if value in (0, False):
+                raise BadRow(name, "not read", f"is {short(value)}, and a whole row is always learned", _TAKE_OUT)
         elif not is_empty(value):
             why = "holds what is not text" if name in _MEDIA else f"is not read in rows of the format {format}"
             raise BadRow(name, "not read", why, _IGNORE)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from open_exaone.base.config import Config, did_you_mean
+from open_exaone.base.records import MODES
 
 Format = Literal["auto", "messages", "prompt_completion", "pairs", "problems", "text"]
 Mode = Literal["auto", "reasoning", "non_reasoning"]
@@ -85,6 +86,10 @@ class SourceConfig(Config):
         copy = self.model_copy()
         copy._root = folder
         return copy
+
+    def mode_of(self, has_thought: bool) -> str:
+        """The mode in which a row is learned, or a problem asked where the source has a mode."""
+        return MODES[has_thought] if self.mode == "auto" else self.mode
 
     @property
     def root(self) -> Path:

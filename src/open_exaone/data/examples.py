@@ -4,8 +4,6 @@ open_examples(source, limit=None, asked=False) -> Examples(format, formats, chun
 for chunk in examples.chunks: for parsed in chunk: parsed.place, parsed.row, parsed.result (Example | RowError)
 """
 
-import contextlib
-import gc
 import itertools
 import reprlib
 from collections import Counter
@@ -22,7 +20,6 @@ from open_exaone.data.rows import Example
 from open_exaone.data.source import read_rows
 
 CHUNK_ROWS = 512
-_OBJECTS_AT_HAND = 100_000
 _PEEKED = 200  # rows; the format that most of them have is the source's
 
 
@@ -69,20 +66,6 @@ def open_examples(source: SourceConfig, limit: int | None = None, *, asked: bool
     return Examples(format, formats, _chunks(itertools.chain(peeked, rows), parser, source), parser)
 
 
-@contextlib.contextmanager
-def rows_at_hand() -> Iterator[None]:
-    """While rows are read by the chunk: Python looks for cycles of objects only where more objects are kept than chunks
-    hold. A row makes none; looking for them several times a chunk, over all that a program holds, took a quarter of
-    the time.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(max(before[0], _OBJECTS_AT_HAND) if before[0] else 0, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-
-
 def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
     """Why a source has no format."""
     row = next((row for row in peeked if isinstance(row, Row)), None)
@@ -90,7 +73,7 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
         first = next((row for row in peeked if isinstance(row, RowError)), None)
         return f"{source.path}: no row can be read" if first is None else str(first)
     columns = (
-        ", ".join(map(str, row.value))
+        ", ".join(f"{name} (null)" if value is None else str(name) for name, value in row.value.items())
         if isinstance(row.value, dict)
         else f"no columns, but {reprlib.repr(row.value):.60}"
     )

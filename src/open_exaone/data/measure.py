@@ -1,11 +1,11 @@
 """How many tokens examples have: what `data.lengths` makes its statistics of.
 
-example_lengths(source, tokenizer) -> Iterator[ExampleLength]
+example_lengths(source, tokenizer, limit=None, *, asked=False) -> Iterator[ExampleLength]
 """
 
 from collections.abc import Iterator, Sequence
 
-from open_exaone.base.records import MODES, Problem
+from open_exaone.base.records import REASONING, Problem
 from open_exaone.data.check import KIND_OF
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.examples import open_examples
@@ -15,17 +15,23 @@ from open_exaone.data.rows import Conversation, Example, Pair
 from open_exaone.text.tokenizer import Tokenizer
 
 
-def example_lengths(source: SourceConfig, tokenizer: Tokenizer, limit: int | None = None) -> Iterator[ExampleLength]:
+def example_lengths(
+    source: SourceConfig, tokenizer: Tokenizer, limit: int | None = None, *, asked: bool = False
+) -> Iterator[ExampleLength]:
     """The lengths of a source's examples; bad rows are passed over, as `check` names them.
 
     An example's domain is its row's, else its source's, else the source's name. Of a pair the longer side counts, and
     the chosen reply's thought and answer; a problem with a worked solution counts with it.
 
+    Args:
+        limit: only so many rows.
+        asked: problems are asked, not learned: in reasoning mode they need no thought of their own.
+
     Raises:
         DataError: the source cannot be opened, or no row has a format that is known.
         CheckpointError: the tokenizer has no chat template.
     """
-    opened = open_examples(source, limit)
+    opened = open_examples(source, limit, asked=asked)
     kind = "sft" if opened.format == "problems" else KIND_OF[opened.format]
     named = source.path.rstrip("/").rpartition("/")[2]
     for chunk in opened.chunks:
@@ -41,8 +47,8 @@ def example_lengths(source: SourceConfig, tokenizer: Tokenizer, limit: int | Non
             if isinstance(one, Refused):
                 continue
             tokens = max(len(ids) for item in one for ids, _ in item.documents)
-            mode = MODES[example.has_thought and source.mode != "non_reasoning"]
-            yield ExampleLength(example.domain or named, mode, tokens, thought if mode == MODES[1] else 0, answer)
+            mode = source.mode_of(example.has_thought)
+            yield ExampleLength(example.domain or named, mode, tokens, thought if mode == REASONING else 0, answer)
 
 
 def _is_problem(example: Example) -> bool:

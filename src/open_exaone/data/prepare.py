@@ -13,27 +13,29 @@ other settings, and sources whose files changed or are gone, by name.
 import hashlib
 import json
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from open_exaone.base.config import differences
 from open_exaone.base.errors import ConfigError, DataError, OpenExaoneError
 from open_exaone.base.files import explain_os_errors, locked, replace_folder, write_json
-from open_exaone.base.records import Problem
+from open_exaone.base.records import MODES, Problem
 from open_exaone.base.tables import RowError, encodable
 from open_exaone.base.version import code_version
 from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import DataConfig, SourceConfig
-from open_exaone.data.examples import Parsed, open_examples, rows_at_hand
+from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.overlap import prompt_hash
-from open_exaone.data.render import Fitted, Refused, Rendered, fit, render_batch
-from open_exaone.data.rows import Example
+from open_exaone.data.render import Fitted, Rendered
+from open_exaone.data.rows import Example, fewer_collections
 from open_exaone.data.source import SourceFile, find_files
 from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file, manifest_hash
+from open_exaone.data.worker import Chunk
+from open_exaone.data.workers import Workers
 from open_exaone.text.tokenizer import Ids, Tokenizer
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.own import check_own, is_own
@@ -45,7 +47,7 @@ LEARNS: dict[Kind, tuple[RowFormat, ...]] = {
     "preference": ("pairs",),
     "rl": ("problems",),
 }  # the formats of rows that each kind can train on
-NUM_AHEAD = 2  # chunks that are rendered while another one is written
+CHUNK_CHARS = 500_000  # of text, in a chunk of rows; a single row may have more
 OnProgress = Callable[[str, int], None]
 
 
@@ -186,12 +188,15 @@ def check_verifiers(data: DataConfig) -> None:
 
 
 def _check_named_once(sources: Sequence[SourceConfig], files: Sequence[Sequence[SourceFile]]) -> None:
-    """Two paths may lead to one file, which would then have two shares; in two modes it may."""
+    """Two paths may lead to one file, whose rows would be learned twice; "auto" may learn a row in either mode."""
     owners: dict[tuple[Path, str], int] = {}
     for index, (source, of_one) in enumerate(zip(sources, files, strict=True)):
-        for file in of_one:
-            if owners.setdefault((file.path.resolve(), source.mode), index) != index:
-                raise ConfigError(f"{file.name}: two of the sources hold it; leave it in one, with a larger share")
+        for file, mode in product(of_one, MODES if source.mode == "auto" else (source.mode,)):
+            if owners.setdefault((file.path.resolve(), mode), index) != index:
+                raise ConfigError(
+                    f"{file.name}: two of the sources hold it; leave it in one, with a larger share, or give one the "
+                    'mode "reasoning" and the other "non_reasoning"'
+                )
 
 
 def check_sources(manifest: dict[str, Any], described: Sequence[dict[str, Any]]) -> None:
@@ -253,9 +258,10 @@ def _write(
     groups: dict[tuple[int, str], list[int]] = {}  # (source, mode): its number, examples, tokens
     sources = []
     try:
-        for index, source in enumerate(data.sources):
-            counts = _Source(index, source, data, tokenizer, kind, max_tokens, writer, groups).write(on_progress)
-            sources.append({"path": source.path, "name": _name(source), **vars(counts)})  # a Counter is a dict
+        with Workers(tokenizer) as workers:
+            for index, source in enumerate(data.sources):
+                counts = _Source(index, source, data, workers, kind, max_tokens, writer, groups).write(on_progress)
+                sources.append({"path": source.path, "name": _name(source), **vars(counts)})  # a Counter is a dict
         files = writer.close()
     finally:
         writer.abandon()
@@ -270,27 +276,16 @@ def _name(source: SourceConfig) -> str:
     return Path(source.path).name or source.path
 
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
-
-
-def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[tuple[Item, Made]]:
-    """Each item with what is made of it, in order; two others are made meanwhile, by threads of their own.
-
-    A template's process renders one chunk while the cores tokenise another and this thread writes a third.
-    """
-    with ThreadPoolExecutor(NUM_AHEAD, "prepare") as pool:
-        waiting: deque[tuple[Item, Future[Made]]] = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(make, item)))
-                if len(waiting) > NUM_AHEAD:
-                    done, made = waiting.popleft()
-                    yield done, made.result()
-            for done, made in waiting:
-                yield done, made.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _small(chunks: Iterable[list[Parsed]]) -> Iterator[list[Parsed]]:
+    """Chunks of which none has much more text than `CHUNK_CHARS`."""
+    for chunk in chunks:
+        start = chars = 0
+        for place, parsed in enumerate(chunk):
+            if place > start and chars + len(parsed.text) > CHUNK_CHARS:
+                yield chunk[start:place]
+                start, chars = place, 0
+            chars += len(parsed.text)
+        yield chunk[start:]
 
 
 @dataclass
@@ -300,7 +295,7 @@ class _Source:
     index: int
     source: SourceConfig
     data: DataConfig
-    tokenizer: Tokenizer
+    workers: Workers
     kind: Kind
     max_tokens: int
     writer: Writer
@@ -314,9 +309,9 @@ class _Source:
                 f"{self.source.path}: its rows have the format {examples.format}; {self.kind} trains on {wanted}"
             )
         counts = Counts(examples.format)
-        with rows_at_hand():
-            for chunk, rendered in ahead(self._render, examples.chunks):
-                self._write_chunk(chunk, rendered, counts)
+        with fewer_collections():
+            for chunk, fitted in self.workers.ahead(_small(examples.chunks), self._chunk):
+                self._write_chunk(chunk, iter(fitted), counts)
                 if on_progress is not None:
                     on_progress(_name(self.source), counts.rows)
         counts.unread = examples.parser.unread
@@ -326,21 +321,17 @@ class _Source:
             raise DataError(f"{self.source.path}: none of its rows can be used ({reasons}); the first: {first}")
         return counts
 
-    def _render(self, chunk: list[Parsed]) -> Iterator[list[Rendered] | Refused]:
+    def _chunk(self, chunk: list[Parsed]) -> Chunk:
         good = [parsed.result for parsed in chunk if isinstance(parsed.result, Example)]
-        return iter(render_batch(good, self.tokenizer, self.kind, self.source, self.data.turns))
+        return Chunk(good, self.source, self.kind, self.data.turns, self.max_tokens, self.data.too_long)
 
-    def _write_chunk(self, chunk: list[Parsed], rendered: Iterator[list[Rendered] | Refused], counts: Counts) -> None:
+    def _write_chunk(self, chunk: list[Parsed], of_good: Iterator[Fitted], counts: Counts) -> None:
         for parsed in chunk:
             counts.rows += 1
             if isinstance(parsed.result, RowError):
                 self._drop_bad(parsed.result, counts)
                 continue
-            item = next(rendered)
-            if isinstance(item, Refused):
-                fitted = Fitted([], False, [item])
-            else:
-                fitted = fit(item, self.max_tokens, self.data.too_long, self.kind)
+            fitted = next(of_good)
             self._drop(fitted, parsed, counts)
             counts.truncated += fitted.was_cut and self.data.too_long == "truncate"
             counts.split += fitted.was_cut and self.data.too_long == "split"

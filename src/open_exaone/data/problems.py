@@ -84,7 +84,8 @@ def _of_solution(solution: str) -> Answer:
     _, mark, final = solution.rpartition(_GSM8K)
     answer = final.strip().replace(",", "") if mark else last_boxed(solution)
     if not answer:
-        raise BadRow("answer", "missing field", f"is missing, and solution ends neither in {_GSM8K} nor in a box")
+        why = f"is missing, and solution ends neither in {_GSM8K} nor in a box"
+        raise BadRow("answer", "missing field", why, 'name its column in fields: {answer = …}, such as "solution"')
     return Answer(answer, solution)
 
 

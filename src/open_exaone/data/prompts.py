@@ -79,7 +79,9 @@ def read_question(columns: Columns) -> str:
         return _with_input(columns.text(field), columns) if has_input else columns.text(field)
     turns = read_turns(value, name)
     if [turn["role"] for turn in turns] != ["user"]:
-        raise BadRow(name, "wrong role", "must be a text, or a single turn of the user's")
+        raise BadRow(
+            name, "wrong role", "must be a text, or a single turn of the user's", "write the other turns into it"
+        )
     return str(turns[0]["content"])
 
 

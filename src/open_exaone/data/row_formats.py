@@ -21,6 +21,7 @@ from open_exaone.data.columns import (
     RowFormat,
     check_unread,
     format_of,
+    is_empty,
     layout_of,
 )
 from open_exaone.data.config import SourceConfig
@@ -29,13 +30,14 @@ from open_exaone.data.problems import find_answer, find_options
 from open_exaone.data.prompts import behind_system, checked, read_prompt, read_question, read_reply, tools_of
 from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Text
 from open_exaone.data.tools import as_json, check_depth
-from open_exaone.data.turns import check_order, plain_turns, read_turns, reply_turn
+from open_exaone.data.turns import check_order, plain_turns, read_turns, reply_turn, unread_keys
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.own import check_kind_of_row, file_of, is_own
 
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}")  # such as "en"
 _HANGUL = re.compile("[가-힣]")
 MAX_CHARACTERS = 4_000_000  # of a row: a tokenizer takes some hundred bytes of memory for each
+_OF_TURNS = ("messages", "prompt", "history", "completion", "chosen", "rejected")
 _MAX_LAYOUTS = 1000  # that are kept: a file may give each row columns of its own
 
 
@@ -78,7 +80,9 @@ class RowParser:
             raise BadRow("", "no thought", "has no thought, and its source is in reasoning mode")
         text = example.text
         _check_text(content, text)
-        self._count_unread(layout)
+        self._count_unread(layout, row.value)
+        if isinstance(content, Conversation | Pair):
+            self._count_unread_of_turns(columns)
         return example, text
 
     def _plain(self, row: Row) -> tuple[Example, str] | None:
@@ -90,24 +94,35 @@ class RowParser:
         if (turns := plain_turns(value[layout.turns])) is None:
             return None
         text = "\n\n".join([turn["content"] for turn in turns])
-        if len(text) > MAX_CHARACTERS or not text.isascii():
+        if len(text) > MAX_CHARACTERS or not _is_unicode(text):
             return None
         id, domain = None, self._source.domain
         if "id" in layout.names or "domain" in layout.names:
             columns = Columns(value, layout)
             id, domain = _id(columns), _domain(columns, self._source)
         if layout.unread:
-            self._count_unread(layout)
+            self._count_unread(layout, value)
         return Example(Conversation(turns), id, domain), text
 
-    def _count_unread(self, layout: Layout) -> None:
+    def _count_unread(self, layout: Layout, value: Mapping[str, Any]) -> None:
         for name in layout.unread if self._format != "problems" else ():
-            if name in self._unread or len(self._unread) < _MAX_LAYOUTS:
-                self._unread[name] += 1
+            if not is_empty(value[name]):
+                self._count(name)
+
+    def _count_unread_of_turns(self, columns: Columns) -> None:
+        for field in _OF_TURNS:
+            if field in columns.layout.names and not isinstance(held := columns.get(field), str):
+                for key in unread_keys(held):
+                    self._count(f"{columns.column_name(field)}[].{key}")
+
+    def _count(self, name: str) -> None:
+        if name in self._unread or len(self._unread) < _MAX_LAYOUTS:
+            self._unread[name] += 1
 
     @property
     def unread(self) -> Counter[str]:
-        """The columns that nothing reads, by the good rows that have them; a problem's are its metadata."""
+        """The columns, and keys of turns, that nothing reads, by the good rows in which they are not empty; a problem's
+        columns are its metadata."""
         return self._unread
 
     def _new(self, key: tuple[Any, ...]) -> Layout:
@@ -141,12 +156,20 @@ def _check_text(content: Content, text: str) -> None:
     if size > MAX_CHARACTERS:
         why = f"has {size:,} characters, more than {MAX_CHARACTERS:,}"
         raise BadRow("", "too large", why, "split it into several rows")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            why = f"holds half of a surrogate pair, {error.object[error.start]!r}"
-            raise BadRow("", "not Unicode", why) from error
+    if not _is_unicode(text):
+        half = next(sign for sign in text if "\ud800" <= sign <= "\udfff")
+        raise BadRow("", "not Unicode", f"holds half of a surrogate pair, {half!r}")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: half of a surrogate pair cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _id(columns: Columns) -> str | None:

@@ -37,7 +37,7 @@ def read_rows(source: SourceConfig | str) -> Iterator[Row | RowError]:
             is_empty = False
             yield row
         if is_empty:
-            yield RowError(file.name, 0, "", "empty file", "holds no row")
+            yield RowError(file.name, 0, "", "empty file", "holds no row", "write rows into it, or take it out")
 
 
 def find_files(source: SourceConfig | str) -> list[SourceFile]:

@@ -219,7 +219,7 @@ class Writer:
         self._problem_end = 0  # in bytes
 
     def add(
-        self, documents: Sequence[tuple[Sequence[int], Sequence[bool]]], *, group: int, row: int, prompt: int
+        self, documents: Sequence[tuple[Sequence[int], Sequence[int]]], *, group: int, row: int, prompt: int
     ) -> tuple[int, int]:
         """Writes one example: a document, or the two of a pair. Returns its tokens and those learned."""
         tokens = learned = 0

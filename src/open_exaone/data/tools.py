@@ -13,6 +13,7 @@ from open_exaone.base.streams import parse_json
 from open_exaone.data.rows import BadRow
 from open_exaone.text.chat import check_tools
 
+_NAMED = {"name", "function", "type"}  # of which a tool has one
 MAX_DEPTH = 100  # of values within values: what copies or writes a row calls itself that often
 _NESTED = (dict, list, tuple)
 
@@ -27,6 +28,10 @@ def read_tools(value: Any, name: str) -> tuple[Mapping[str, Any], ...] | None:
     if not value:
         return None
     as_chat_takes_them(check_tools, value, "tools", name, "wrong type")
+    for index, tool in enumerate(value):
+        if not tool.keys() & _NAMED:
+            fix = 'write {"name": …, "parameters": …}, bare or under "function"'
+            raise BadRow(f"{name}[{index}]", "wrong type", f"names no function: {short(tool)}", fix)
     return tuple(_with_schema(tool, f"{name}[{index}]") for index, tool in enumerate(value)) or None
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from open_exaone.base.config import short
+from open_exaone.data.columns import is_empty
 from open_exaone.data.rows import BadRow, Turn
 from open_exaone.data.tools import check_depth, read_calls
 from open_exaone.text.chat import ROLES, THOUGHT_TAGS
@@ -25,9 +26,12 @@ ROLE_NAMES = {
     "tool_call": "assistant",
 }
 _CALL_ROLES = ("function_call", "tool_call")
-_WEIGHTS = ("weight", "train", "training", "loss")  # whether a turn is learned
-_UNREAD = ("images", "image", "videos", "video", "audios", "audio", "train_detail", "training_detail")
+_WEIGHTS = ("weight", "train", "training", "loss", "loss_scale")  # whether a turn is learned
+_UNREAD = ("images", "image", "videos", "video", "audios", "audio", "train_detail", "training_detail", "prefix")
 THOUGHT_FIELDS = ("reasoning_content", "thinking", "reasoning", "thought")
+_READ = frozenset(("role", "content", "from", "value", "tool_calls", "function_call", "tool_call_id", "name")).union(
+    _WEIGHTS, _UNREAD, THOUGHT_FIELDS
+)
 _OPEN = re.compile(rf"\s*<({'|'.join(THOUGHT_TAGS)})>")
 _CLOSING_LINE = re.compile(rf"^[ \t]*</({'|'.join(THOUGHT_TAGS)})>[ \t\r]*$", re.MULTILINE)
 
@@ -78,6 +82,12 @@ def _plain_roles(turns: Sequence[Any]) -> tuple[str, ...] | None:
             return None
         roles.append(role)
     return tuple(roles)
+
+
+def unread_keys(value: Any) -> list[str]:
+    """The keys of a column's turns that nothing reads, and that say something."""
+    turns = [turn for turn in (value if isinstance(value, list) else (value,)) if isinstance(turn, dict)]
+    return sorted({str(key) for turn in turns for key in turn.keys() - _READ if not is_empty(turn[key])})
 
 
 def read_history(value: Any, name: str) -> tuple[Turn, ...]:
@@ -208,7 +218,7 @@ def _with_calls(before: Turn, call: Turn, where: str) -> Turn:
 def _turn(turn: Any, where: str) -> Turn:
     if not isinstance(turn, dict):
         raise BadRow(where, "wrong type", f"must be an object with role and content, not {short(turn)}")
-    is_sharegpt = "from" in turn and "role" not in turn
+    is_sharegpt = "from" in turn and turn.get("role") is None
     role_field, content_field = ("from", "value") if is_sharegpt else ("role", "content")
     written = turn.get(role_field)
     role = ROLE_NAMES.get(written, written) if isinstance(written, str) else written
@@ -218,7 +228,8 @@ def _turn(turn: Any, where: str) -> Turn:
         raise BadRow(f"{where}.{role_field}", "wrong role", why, f"use one of {known}")
     for field in _UNREAD:
         if turn.get(field):
-            raise BadRow(f"{where}.{field}", "not read", "is not read: a turn is text, all of it learned or none")
+            why = "is not read: a turn is text, all of it learned, with its end, or none"
+            raise BadRow(f"{where}.{field}", "not read", why)
     is_learned = _is_learned(turn, role, where)
     if written in _CALL_ROLES:
         read: dict[str, Any] = {"role": role, "content": "", "tool_calls": _written_call(turn, content_field, where)}
@@ -316,6 +327,7 @@ def _content(value: Any, where: str) -> str | None:
         other = next((part for part in value if part["type"] != "text" or not isinstance(part.get("text"), str)), None)
         if other is not None:
             why = f"holds a part that is no text: {short(other)}"
-            raise BadRow(where, "wrong type", why, "take the row out, since only text is learned")
+            fix = "write its text" if other["type"] == "text" else "take the row out, since only text is learned"
+            raise BadRow(where, "wrong type", why, fix)
         return "".join(part["text"] for part in value)
     raise BadRow(where, "wrong type", f"must be a text, not {short(value)}")

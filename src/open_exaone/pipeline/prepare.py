@@ -119,7 +119,14 @@ def mixture_of(run: Run, stage: AnyStage, prepared: Prepared) -> Mixture:
     """
     data = run.data[stage.data]
     if samples_pairs(run, stage):
-        ratio = data.reasoning_ratio if len(prepared.groups) > 1 else None
+        ratio = data.reasoning_ratio
+        if ratio is not None and len(prepared.groups) == 1:
+            mode = prepared.groups[0].mode.replace("_", "-")
+            run.message(
+                f"{stage.name}: all pairs are of {mode} mode, so data.{stage.data}.reasoning_ratio = {ratio:g} has no "
+                "effect"
+            )
+            ratio = None
         one = SourceConfig(path=stage.data)
         data = DataConfig(sources=(one,), reasoning_ratio=ratio, max_repeats=data.max_repeats)
     return Mixture(prepared, data, run.seed(stage))

@@ -13,6 +13,7 @@ from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.examples import open_examples
 from open_exaone.data.rows import Example
+from open_exaone.data.source import find_files
 from open_exaone.pipeline.config import Dataset, Recipe
 from open_exaone.tasks.generated import GeneratedSource, draw_problems, seen_share
 from open_exaone.verify.own import file_of, is_own
@@ -88,7 +89,7 @@ def format_of(data: DataConfig) -> RowFormat:
 def read_problems(
     data: DataConfig, name: str, limit: int | None = None, on_drop: Callable[[RowError], object] = lambda error: None
 ) -> list[Problem]:
-    """The problems of a data set, in memory, with ids that are unique in it.
+    """The problems of a data set, in memory, with ids that are unique in it; each row of a file once.
 
     Args:
         limit: only so many, the first ones; no row behind them counts.
@@ -101,8 +102,15 @@ def read_problems(
 
 
 def _problems(data: DataConfig, name: str, on_drop: Callable[[RowError], object]) -> Iterator[Problem]:
+    seen = set[tuple[Path, int]]()  # a file that is listed in both modes is asked once
     for index, source in enumerate(data.sources):
+        paths = {file.name: file.path.resolve() for file in find_files(source)}
         for parsed in chain.from_iterable(open_examples(source, asked=True).chunks):
+            row = parsed.result if isinstance(parsed.result, RowError) else parsed.row
+            assert row is not None  # of an example there is one
+            if (place := (paths[row.file], row.number)) in seen:
+                continue
+            seen.add(place)
             if not isinstance(parsed.result, RowError):
                 yield _problem(parsed.result, name, index, parsed.place, len(data.sources))
             elif data.bad_rows == "refuse":

@@ -38,7 +38,7 @@ def trained_tokenizer(data: Sequence[DataConfig], vocab_size: int, folder: Path,
 
 
 def _texts(source: SourceConfig, max_characters: int) -> Iterator[str]:
-    for chunk in open_examples(source).chunks:
+    for chunk in open_examples(source, asked=True).chunks:
         for parsed in chunk:
             if isinstance(parsed.result, Example):
                 text = parsed.result.text

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Conversation = Sequence[Mapping[str, str]]  # of {"role", "content"}
 Generations = Generator[tuple[int, Generation], None, None]
-Seen = Counter[tuple[Sampling, str]]  # how often a prompt was asked, by how it is sampled and `prompt_text`
+Seen = Counter[tuple[Sampling, bytes]]  # how often a prompt was asked, by how it is sampled and a digest of its text
 
 
 class Provider(Protocol):
@@ -104,7 +104,8 @@ def requests_for(
     requests = []
     for place, (messages, mode) in enumerate(zip(conversations, modes, strict=True)):
         prompt_ids = prompts.get(place)
-        key = (one_sample, prompt_text(Request(messages, prompt_ids, mode, sampling)))
+        text = prompt_text(Request(messages, prompt_ids, mode, sampling)).encode("utf-8", "surrogatepass")
+        key = (one_sample, hashlib.blake2b(text, digest_size=16).digest())
         requests += [
             Request(messages, prompt_ids, mode, sampling, index, occurrence=seen[key])
             for index in range(sampling.num_samples)

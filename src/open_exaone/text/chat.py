@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from open_exaone.base.errors import DataError
+from open_exaone.base.streams import parse_json
 
 Message = Mapping[str, Any]  # "role", "content"; an assistant's may hold "reasoning_content" and "tool_calls"
 Tool = Mapping[str, Any]  # a function's description, usually as a JSON schema
@@ -221,8 +222,7 @@ def _check_call(call: Any, where: str) -> None:
         json_text(arguments, f"{where}.arguments")
         return
     try:
-        json.loads(arguments)
-    except RecursionError as error:
-        raise DataError(f"{where}.arguments: is nested too deeply; make it flatter") from error
+        parse_json(arguments, unique_keys=True)
     except ValueError as error:
-        raise DataError(f"{where}.arguments: a text here must be JSON: {error}") from error
+        fix = '; write "{}" for none' if not arguments.strip() else ""
+        raise DataError(f"{where}.arguments: a text here must be JSON: {error}{fix}") from error

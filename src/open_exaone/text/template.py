@@ -8,7 +8,7 @@ stay plain text. With one, the text is tokenised in pieces where learning begins
 sees it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,10 @@ from open_exaone.text.template_mask import Job, Span, checked_places, learned_sp
 from open_exaone.text.template_process import TemplateProcess, request
 from open_exaone.text.tokenizer_files import ChatTemplates
 
+_UNPRINTED_TOOLS = (
+    'tools: the chat template does not print tools: leave the column out with ignore = ["tools"], or use another '
+    "template"
+)
 PROBE: list[Message] = [{"role": "user", "content": "Q"}]
 
 
@@ -115,6 +119,7 @@ class Template:
             jobs[place] = job
         results = [self._cut(job) if isinstance(job, Job) else job for job in jobs]
         self._find_later_ends(jobs, results)
+        self._refuse_unprinted(jobs, results)
         return results
 
     def _drops_thoughts(self, dialogue: Dialogue) -> bool:
@@ -165,6 +170,19 @@ class Template:
             else:
                 job.reply, job.text = reply, reply["text"]
         return jobs
+
+    def _refuse_unprinted(self, jobs: Sequence[DataError | Job | None], results: list[Rendering]) -> None:
+        """Puts an error in the place of each conversation whose replies would be learned without its tools or turns."""
+        doubts = [
+            (place, job.text, Job(changed, job.marks), why)
+            for place, job in enumerate(jobs)
+            if isinstance(job, Job) and job.dialogue.learned and isinstance(results[place], list)
+            for changed, why in _doubts(job)
+        ]
+        changed = self._render([job for _, _, job, _ in doubts])
+        for (place, text, _, why), job in zip(doubts, changed, strict=True):
+            if isinstance(job, Job) and job.text == text:
+                results[place] = DataError(why)
 
     def _request(self, job: Job) -> dict[str, Any]:
         dialogue, marks = job.dialogue, job.marks
@@ -291,6 +309,35 @@ def _changed(
             texts |= {key: change(text, spared) for key, text in own.items()}
         changed.append({"role": message["role"], **texts})
     return changed
+
+
+def _doubts(job: Job) -> Iterator[tuple[Dialogue, str]]:
+    """The conversation, changed in what its text may not hold: if its text stays the same, that is not printed."""
+    dialogue = job.dialogue._replace(learned=())
+    if dialogue.tools:
+        longest = max(_texts(dialogue.tools), key=len, default="")
+        is_said = json_text(longest, "tools")[1:-1] in json_text(dialogue.messages, "messages")
+        if is_said or longest not in job.text:
+            yield dialogue._replace(tools=()), _UNPRINTED_TOOLS
+    behind = 0
+    for place, message in enumerate(dialogue.messages):
+        content = message.get("content")
+        if message["role"] == "assistant" or not isinstance(content, str) or not (body := content.strip()):
+            continue
+        if (found := job.text.find(body, behind)) < 0:
+            others = list(dialogue.messages)
+            others[place] = {**message, "content": f"{content}."}
+            why = f"messages[{place}]: the chat template does not print this turn of role {message['role']}"
+            yield dialogue._replace(messages=others), f"{why}: take the row out, or use another template"
+            return
+        behind = found + len(body)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, Sequence) else ()
+    return [text for item in items for text in _texts(item)]
 
 
 def _changed_tools(

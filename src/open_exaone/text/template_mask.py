@@ -99,7 +99,11 @@ def _parts_of(job: Job) -> dict[int, list[int]]:
         DataError: some were not printed.
     """
     marks, tag_free = job.marks, job.dialogue.thinking
-    thought = "the reply's thought; train without thinking" if tag_free else "the reply's text before a closing tag"
+    thought = (
+        'the reply\'s thought; set mode = "non_reasoning" to train without thoughts'
+        if tag_free
+        else "the reply's text before a closing tag"
+    )
     parts: dict[int, list[int]] = {place: [] for place in job.replies}
     for mark, why in (
         (marks.thought, f"it drops {thought}"),

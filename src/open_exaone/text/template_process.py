@@ -30,7 +30,7 @@ _FIX = "fix the file, or name one of Open-EXAONE's own formats with chat_format=
 
 _FAULTS = ("syntax", "security")  # errors that are the template's own, whatever the conversation
 _EXHAUSTED = ("recursion", "memory")  # those that end the process, as taking too long does: perhaps the conversation's
-MAX_EXHAUSTED, MAX_SHARE = 3, 0.01  # conversations that may do so; if more do, and more than this share, it is not them
+MIN_EXHAUSTED, MAX_EXHAUSTED, MAX_SHARE = 3, 30, 0.01  # conversations that may do so: this share, within bounds
 
 _LIVE: "weakref.WeakSet[TemplateProcess]" = weakref.WeakSet()
 _INHERITED: list[object] = []  # a parent's pipes, never to be closed here: a thread that is gone may hold their locks
@@ -91,7 +91,7 @@ class TemplateProcess:
         if last.get("error") not in _EXHAUSTED:
             return
         self._num_exhausted += 1
-        if self._num_exhausted > max(MAX_EXHAUSTED, MAX_SHARE * self._num_rendered):
+        if self._num_exhausted > min(max(MIN_EXHAUSTED, MAX_SHARE * self._num_rendered), MAX_EXHAUSTED):
             why = f"on {self._num_exhausted} conversations {last['message']}"
             raise CheckpointError(f"{self._paths[name]}: the chat template cannot be used: {why}; {_FIX}")
 

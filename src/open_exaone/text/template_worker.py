@@ -71,6 +71,7 @@ def _answer(environment: Any, compiled: dict[str, Any], setup: Any, line: bytes)
         name = request["template"]
         if name not in compiled:
             compiled[name] = environment.from_string(setup["templates"][name])
+            compiled[name].globals = dict(compiled[name].globals)  # jinja2's chain of dicts is copied for each text
         render = _Render(compiled[name], request["variables"], request["marks"], setup["max_chars"])
         reply = {"text": render()}
         return reply | _found(render, reply["text"], request["mask"]) if request["mask"] else reply

@@ -89,7 +89,7 @@ class PreferenceStage(StageConfig, SamplingConfig):
     max_new_tokens: int = Field(default=1024, gt=0)
     """Where its data are problems: the longest sampled reply in tokens, its thought included."""
     mode: Literal["reasoning", "non_reasoning"] = "reasoning"
-    """The mode in which samples are drawn, of sources that have none of their own."""
+    """The mode in which samples are drawn, for sources without a mode."""
 
     @property
     def thinking(self) -> bool:
@@ -116,7 +116,7 @@ class RlStage(StageConfig):
     rubric: Rubric = Rubric()
     """What each verdict earns in the term "correct"."""
     mode: Literal["reasoning", "non_reasoning"] = "reasoning"
-    """The mode in which samples are drawn, of sources that have none of their own."""
+    """The mode in which samples are drawn, for sources without a mode."""
 
     @property
     def thinking(self) -> bool:

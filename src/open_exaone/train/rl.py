@@ -148,7 +148,8 @@ class OnlineRl:
         settings = self.settings.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
         judging = (settings, own, [asdict(problem) for problem in problems])
         size = self.config.group_size
-        prompts, sampling = [request.prompt_ids for request in requests[::size]], asdict(requests[0].sampling)
+        prompts = [(request.prompt_ids, request.thinking) for request in requests[::size]]
+        sampling = asdict(requests[0].sampling)
         return buffer_key(self.model, (step, prompts, sampling, fingerprint_of(self.config), judging))
 
     def _advantages(self, groups: list[RolloutGroup]) -> Tensor:

@@ -48,7 +48,6 @@ class _Choices:
     labels: tuple[str, ...]
     options: tuple[str, ...]  # none, or as many as labels
     patterns: Patterns
-    are_countable: bool  # "the third option" is one of them, and no option's text
     max_text_chars: int  # what is longer is no option's text,
     max_chars: int  # and names no option
 
@@ -128,9 +127,8 @@ def _choices(labels: tuple[str, ...], options: tuple[str, ...]) -> _Choices:
     if len(set(labels)) < len(labels) or not all(re.fullmatch(r"\w{1,4}", label) for label in labels):
         raise DataError(f"metadata 'labels': {labels!r:.80}: must be different, of one to four letters or digits each")
     max_text_chars = 2 * max(map(len, options), default=0) + 200
-    are_countable = (bool(options) or labels != _LETTERS) and not any(map(words.ORDINAL.search, options))
     max_chars = max(_MAX_STATEMENT, max_text_chars)
-    return _Choices(labels, options, words.label_patterns(labels), are_countable, max_text_chars, max_chars)
+    return _Choices(labels, options, words.label_patterns(labels), max_text_chars, max_chars)
 
 
 def _index(labels: tuple[str, ...], texts: list[str]) -> dict[str, frozenset[str]]:
@@ -163,7 +161,6 @@ def _gold_labels(gold: str, choices: _Choices) -> frozenset[str]:
 def _find(answer: str, choices: _Choices) -> _Reading | None:
     """What the reply settles on at its end; None where it does not."""
     answer = clean(answer)
-    answer = words.with_ordinals(answer, choices.labels) if choices.are_countable else answer
     spans = box_spans(answer)
     opened = answer.rfind("\\boxed")
     if opened > (spans[-1][1] if spans else -1) and re.match(r"\\boxed\s{0,9}\{", answer[opened : opened + 20]):

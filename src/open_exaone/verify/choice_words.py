@@ -26,17 +26,6 @@ _MARKUP = re.compile(
 _DRESS = re.compile(r"\\[()\[\]]|[$`\"“”‘’]|\*\*|(?<!\w)_+|_+(?!\w)|\\(?=[%#&])|\\(?:left|right)(?![a-z])")
 _DRESSED = re.compile(r"[\\{}$*`\"_]")
 _NUMBERED = re.compile(r"(?<![\d(])\(?(\d{1,2})\)?(?=\s?번(?!째))")  # 2번: the second option
-_ORDINALS = {
-    word: index
-    for words in ("first second third fourth fifth sixth seventh eighth ninth tenth", "첫 두 세 네 다섯")
-    for index, word in enumerate(words.split())
-} | {"last": -1, "마지막": -1}
-ORDINAL = re.compile(
-    rf"\b(?:the\s)?(?P<nth>{'|'.join(word for word in _ORDINALS if word.isascii())})\s(?:answer\s)?(?:option|choice)\b"
-    r"|(?P<번째>[첫두세네]|다섯|마지막)\s?(?:번째\s?)?(?:선택지|보기|선지|옵션)",
-    re.IGNORECASE,
-)
-_MAY_BE_ORDINAL = re.compile(r"(?:option|choice)(?<=(?:st|nd|rd|th|er)\s(?:option|choice))|번째|마지막")  # it is quick
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?", re.ASCII)
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?", re.ASCII)
 
@@ -215,16 +204,6 @@ def is_supposed(before: str, cue: str, behind: str) -> bool:
     found = _HYPOTHETICAL.search(before + cue + behind)
     is_other = found is not None and found.start() < len(before + cue)
     return is_other or SUPPOSED.search(before) is not None or _OTHERS.search(before + cue) is not None
-
-
-def with_ordinals(text: str, labels: tuple[str, ...]) -> str:
-    """A text with "option C" for "the third option", and "D" for "마지막 선택지" where there are four."""
-
-    def named(found: re.Match[str]) -> str:
-        index = _ORDINALS[(found["nth"] or found["번째"]).lower()]
-        return found[0] if index >= len(labels) else ("option " if found["nth"] else "") + labels[index]
-
-    return ORDINAL.sub(named, text) if _MAY_BE_ORDINAL.search(text.casefold()) else text
 
 
 def label_in(found: re.Match[str]) -> str:

@@ -69,6 +69,9 @@ def test_there_is_no_program(reply: str) -> None:
 def test_a_fence_in_a_string_does_not_end_the_program() -> None:
     code = "TEXT = '''\n```\nmore\n```\n'''\nprint(TEXT)  # it's\n"
     assert find_program(f"```python\n{code}```\ndone") == code
+    glued = 'def f(x):\n    """For example:```\n    f(1)```\n    """\n    # ````\n    return x + 1'
+    for end in ("\n```", "```"):
+        assert (find_program(f"```python\n{glued}{end}") or "").rstrip() == glued
 
 
 def test_a_stray_quote_does_not_swallow_the_reply() -> None:
@@ -195,16 +198,18 @@ def test_a_program_in_parts_is_joined() -> None:
         "def half(x):\n    return gcd(x, x // 2)\n",
     )
     main = "def f(x):\n    return half(x) + LIMIT\n"
-    reply = "\nThen:\n".join(fenced(code, "python") for code in (imports, helper, main, "LIMIT = 3\n", "print(f(8))\n"))
+    reply = "\nThen:\n".join(
+        fenced(code, "python") for code in (imports, helper, main, "LIMIT = int('3')\nprint(LIMIT)\n", "print(f(8))\n")
+    )
     program = find_program(reply, Asked(frozenset({"f"})))
     assert program and "print" not in program and "heapq" not in program
     names: dict[str, object] = {}
     exec(program, names)
     assert names["f"](8) == 7  # type: ignore[operator]
-    two = find_program(
-        f"{fenced(helper, '')}\n{fenced(main, '')}\n{fenced('f(half(3))', '')}", Asked(frozenset({"half", "f"}))
-    )
-    assert two == f"{helper}{main}" or two == f"{helper.rstrip()}\n{main}"
+    parts = "\n".join(fenced(code, "") for code in (helper, main, "f(half(3))"))
+    assert find_program(parts, Asked(frozenset({"half", "f"}))) == f"{helper.rstrip()}\n{main}"
+    parts = "\n".join(fenced(code, "") for code in (CODE, helper))
+    assert find_program(parts, Asked(frozenset({"half", "f"}))) == f"{CODE.rstrip()}\n{helper}"
 
 
 @pytest.mark.parametrize("call", ["main()", "if __name__ == '__main__':\n    main()"])

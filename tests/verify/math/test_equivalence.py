@@ -38,6 +38,10 @@ UNITS = [
     r"\text{ m s}^{-1}",
     r"\,\mathrm{kg\,m^{2}\,s^{-2}}",
     r"\,\mathrm{N}\cdot\mathrm{m}",
+    r"\,\mathrm{m}/\mathrm{s}",
+    r"\ \text{km} / \text{h}",
+    r"\,\mathrm{m}/\mathrm{s}^{2}",
+    r"\,\mathrm{kg}\cdot\mathrm{m}/\mathrm{s}/\mathrm{K}",
     r"\,\mathrm{J}\,\mathrm{K}^{-1}",
     r"\,\Omega",
     r"\,\text{k}\Omega",
@@ -59,7 +63,16 @@ def test_a_unit_is_let_off_in_either_place(unit: str, number: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [r"5\text{ and }6", r"5\text{ h }30\text{ min}", r"5\frac{x}{y}", r"5\,\frac{\text{m}}{2\text{s}}", "5x", "5'"],
+    [
+        r"5\text{ and }6",
+        r"5\text{ h }30\text{ min}",
+        r"5\frac{x}{y}",
+        r"5\,\frac{\text{m}}{2\text{s}}",
+        "5x",
+        "5'",
+        r"5\text{ m}/\text{2}",
+        r"5\,\mathrm{e}/\mathrm{i}",
+    ],
 )
 def test_what_is_no_unit_counts(answer: str) -> None:
     assert not is_correct(answer, "5")
@@ -177,6 +190,30 @@ def test_sets_are_compared_by_their_members_and_vectors_by_place(found: list[int
     for vector in (f"({one})", rf"\langle {one} \rangle", f"({one})^T"):
         assert is_correct(vector, column) == (found == gold)
         assert is_correct(column, vector) == (found == gold)
+
+
+@pytest.mark.parametrize("power", ["^T", r"^{\top}", r"^\intercal"])
+@settings(deadline=None, max_examples=10)
+@given(cells=st.lists(st.integers(0, 9), min_size=4, max_size=4))
+def test_a_transposed_matrix_has_its_rows_for_columns(power: str, cells: list[int]) -> None:
+    def matrix(a: int, b: int, c: int, d: int) -> str:
+        return rf"\begin{{pmatrix}}{a}&{b}\\{c}&{d}\end{{pmatrix}}"
+
+    a, b, c, d = cells
+    for form in ("{}", r"\left({}\right)", "[{}]"):
+        transposed = form.format(matrix(*cells)) + power
+        for answer, gold in ((matrix(a, c, b, d), transposed), (transposed, matrix(a, c, b, d))):
+            assert is_correct(answer, gold)
+        assert b == c or not is_correct(transposed, matrix(*cells))
+
+
+@pytest.mark.parametrize("base", ["(1+r)", "(1-p)", r"\left(1+\frac{r}{n}\right)", "(AB)", "[a+b]", "(2)(3)"])
+def test_a_power_of_what_is_no_vector_is_a_power(base: str) -> None:
+    for bare in (base, base.strip("()[]"), "6"):
+        for power in ("^T", "^{T}"):
+            assert not is_correct(bare, base + power)
+            assert not is_correct(base + power, bare)
+    assert is_correct(base + "^{T}", base + "^T")
 
 
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=3), st.integers(2, 5), st.integers(1, 3))

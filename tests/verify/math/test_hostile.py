@@ -5,7 +5,10 @@ import time
 import pytest
 
 from open_exaone.base.records import VerdictStatus
+from open_exaone.sandbox.workers import CallResult
+from open_exaone.verify.math import judge
 from open_exaone.verify.math.judge import judge_math
+from open_exaone.verify.math.normalise import canonical
 from open_exaone.verify.settings import JudgeSettings
 
 SETTINGS = JudgeSettings(time_limit_s=0.5)
@@ -140,6 +143,40 @@ def test_what_is_out_of_all_proportion_costs_no_time_limit(answer: str) -> None:
     start = time.process_time()
     assert judge_math(rf"\boxed{{{answer}}}", "3", {}, SETTINGS).status is VerdictStatus.WRONG
     assert time.process_time() - start < 1.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("|" * 1990, "A|" * 995, "|" * 21, r"\|" * 900, r"\lvert x" * 150, r"\vert " * 300),
+        *("(" * 40 + "1,2" + ")" * 40, "[" * 20 + "1,2" + "]" * 20, "[(1," * 6 + "2?" + ")]" * 6),
+        *("(" + "(1,2)(" * 30 + "x?" + ")" * 31, "1 " * 995, "12 13 " * 300, r"1\," * 490),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}", "x={}", "{}+y?"])
+def test_bars_deep_brackets_and_rows_of_numbers_are_not_asked_of_the_algebra(
+    monkeypatch: pytest.MonkeyPatch, form: str, text: str
+) -> None:
+    monkeypatch.setattr(judge, "call", lambda *_, **__: pytest.fail("the algebra was asked"))
+    for answer, gold in ((form.format(text), "3"), ("3", form.format(text))):
+        assert judge_math(rf"\boxed{{{answer}}}", gold, {}, SETTINGS).status is VerdictStatus.WRONG
+
+
+@pytest.mark.parametrize("text", ["|x|+|y|+|z|?", "((((1+x)^2)^3)^5)?", r"\sqrt{" * 12 + "2?" + "}" * 12, "1 2 3 4 5"])
+def test_a_few_bars_and_brackets_are_asked_of_it(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    asked = []
+    monkeypatch.setattr(judge, "call", lambda *call, **_: asked.append(call) or CallResult("ok", False, ""))
+    judge_math(rf"\boxed{{{text}}}", "3", {}, SETTINGS)
+    assert asked
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\x0b", "$", "~", r"\,"])
+@pytest.mark.parametrize("before", ["x", r"x\circ ", "x, "])
+def test_blanks_are_one_before_any_step_looks_through_them(before: str, blank: str) -> None:
+    assert canonical(before + 3 * blank + "y") == canonical(before + blank + blank + "y")
+    start = time.process_time()
+    canonical(before + 20_000 * blank + "y")
+    assert time.process_time() - start < 1.0  # a step that starts anew from each blank takes ten seconds
 
 
 def test_the_same_tower_is_the_same_answer() -> None:

@@ -154,7 +154,8 @@ def test_of_a_sum_of_money_only_the_sum_counts(addends: list[int], form: str, cu
     ("sentence", "value"),
     [
         ("she spent $3 on pens and $4 on pads, for a total of $7", "$7"),
-        ("the total is $7, which is $2 more than $5", "$7"),
+        ("Ann has 7 nuts, which is 2 fewer than Tom has", "7"),
+        ("the shop sold 7 cakes because 3 boys bought 2 cakes", "7"),
         ("the profit is $9 - 2 = 7$", "$9 - 2 = 7$"),
         ("7 of the 9 pupils came", "7"),
         ("the least common multiple of 3, 4 and 6 is 12", "12"),
@@ -173,7 +174,7 @@ def test_prices_and_grammar(sentence: str, value: str | None) -> None:
     [
         "### Final Answer\n**7**",
         "**Answer**\n\n$$7$$",
-        "## 최종 답변\n7",
+        "## 최종 답변\nThe shop sold 7 cakes.",
         "**정답**\n7",
         "Result = 7.",
         "**Total: $7**",

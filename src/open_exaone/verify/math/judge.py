@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import accumulate
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Verdict, VerdictStatus
@@ -29,13 +30,15 @@ _LETTER_IN_PROSE = re.compile(  # "for sure D, it can't be A or B"
 _UNIT_POWER = re.compile(  # 15 cm^2 is not 15 cm^3; units are otherwise let off
     r"\\(?:text\w*|mbox|mathrm)\s*\{\s*[A-Za-z]+\s*\}\s*\^\s*\{?\s*([23])"
 )
-_HALF_OF_DAY = re.compile(r"\d[\s~]*(?:\\\w+\s*\{)?[\s~]*([ap])\.?\s?m\b|오([전후])", re.IGNORECASE)
+_HALF_OF_DAY = re.compile(r"\d[\s~]*(?:\\\w+\s*\{[\s~]*)?([ap])\.?\s?m\b|오([전후])", re.IGNORECASE)
 _SHORT_WORD = re.compile(r"[A-Za-z]{2,3}")
 _GAP = re.compile(r"(?<![^\W_]) | (?![^\W_])")  # a space that parts no two numbers or words
 _HOSTILE = re.compile(  # what costs the algebra its whole time limit, and is no answer
     r"\^\s*[{(\s]*-?\d+\s*\^|\^\s*[{(\s]*-?\d{6,}|\d{5,}[\s)}]*!|!\s*!"
     r"|(?:\\times|\\cdot|[+*/^_-])\s*$"
+    r"|(?:(?:\||[vV]ert|mid)(?:(?!\||[vV]ert|mid).)*){21}|(?<!\d)(?:\d++(?:\s|\\[,;:! ])++){30}"
 )
+_MAX_DEPTH = 10  # of round and square brackets; braces cost little
 _PLAIN = re.compile(
     r"(-)?(?:\\[dt]?frac\{(\d{1,18})\}\{(\d{1,18})\}|([1-9]\d{0,2}(?:,\d{3}){1,5}|\d{1,18})(?:/(\d{1,18}))?)", re.ASCII
 )
@@ -142,7 +145,7 @@ def _ask_algebra(pairs: list[tuple[str, str]], precision: int, settings: JudgeSe
         pair
         for pair in formulas
         if all(map(str.isascii, pair))
-        and not any(map(_HOSTILE.search, pair))
+        and not any(_HOSTILE.search(text) or _depth(text) > _MAX_DEPTH for text in pair)
         and all(pair[0].count(mark) == pair[1].count(mark) for mark in _NOT_IGNORED)
     ]
     if not serious:
@@ -157,6 +160,10 @@ def _ask_algebra(pairs: list[tuple[str, str]], precision: int, settings: JudgeSe
     if result.status == "ok":
         return (VerdictStatus.CORRECT if result.value else VerdictStatus.WRONG), ""
     return status_of(result), result.why
+
+
+def _depth(text: str) -> int:
+    return max(accumulate((mark in "([") - (mark in ")]") for mark in text), default=0)
 
 
 def _differ_in_mark(gold: str, found: str) -> bool:

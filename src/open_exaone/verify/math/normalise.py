@@ -100,6 +100,7 @@ _FIRST: _Steps = tuple(
 _UNITS: _Steps = tuple(
     (trigger, re.compile(pattern), replacement)
     for trigger, pattern, replacement in (
+        ("", r"\s{2,}", " "),
         ("{}", r"\{\s*\}(?=\s*\^)", ""),
         (r"\rm", r"\{\s*\\rm\s+([^{}]*)\}", r"\\mathrm{\1}"),
         (r"\degree", r"\\degree(?![A-Za-z])", r"^\\circ "),
@@ -116,6 +117,7 @@ _UNITS: _Steps = tuple(
         ("frac", rf"{_BEHIND_NUMBER}(?<=[ ,;~])\\[dt]?frac\s*\{{\s*{_SYMBOL}\s*\}}\s*\{{\s*{_SYMBOL}\s*\}}\s*$", ""),
     )
 )
+_QUOTIENT = re.compile(rf"{_BEHIND_NUMBER}({_ROMANS})(?!\s*[\d_(])")  # 15 m/s, each unit in a group of its own
 _FACTORS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _FACTORS |= {"천만": 7, "백만": 6, "만": 4, "억": 8, "조": 12, "천": 3}
 _IN_SET = r"[A-Za-z]\s*∈\s*\\mathbb\s*\{?\s*[A-Z]\s*\}?(?:\s*[_^]\s*\{?\s*[+*]\s*\}?)?\s*\)?$"
@@ -124,6 +126,7 @@ _BRACKETED = re.compile(r"([\[\]])([^\[\]()]*)[,;]([^\[\]()]*)([\[\]])")
 _LAST: _Steps = tuple(
     (trigger, re.compile(pattern), replacement)
     for trigger, pattern, replacement in (
+        ("", r"\s{2,}", " "),  # first: many steps look through blanks from each of them
         ("^", r"\^\s*(-?\d{2,}(?:\.\d+)?)", r"^{\1}"),
         *(
             (word, rf"(?<=\d)\s*{word}(?=\s*[A-Za-z.]*\s*$|\s*(?:원|명|개|달러)\s*$)", rf"*10^{{{power}}}")
@@ -142,7 +145,6 @@ _LAST: _Steps = tuple(
         ("sqrt", r"(?<![A-Za-z\\])sqrt(?=\s*\()", r"\\sqrt"),
         ("", r",?\s*\b(?:and|or)\b\s*,?|(?<=\d)or(?=[A-Za-z])", "∧"),
         ("", r"\s*(?:및|또는|그리고)\s*|(?<=[\d})])\s*[와과]\s*(?=\S)", "∧"),
-        ("  ", r"\s+", " "),
         ("∧", r"\(\s*∧\s*([^()]*)\)", r"∧\1"),  # 0.5 (or 1/2), 0.5 (= 1/2)
         ("(", r"(?<=\S)\s*\(\s*([=≈])\s*([^()]*)\)$", r"\1\2"),
         ("to", r"(?<=[\d}])\s+to\s+(?=[\d\\])", ":"),
@@ -189,7 +191,9 @@ def canonical(text: str) -> str:
     if r"\begin{cases}" in text:  # equations that hold together
         text = text.replace(r"\begin{cases}", "").replace(r"\end{cases}", "").replace(r"\\", ",")
     if "\\" in text or "{" in text:
-        text = _COMMAND.sub(_written, _run(_FIRST, _drop_text(_run(_UNITS, text))))
+        text = _run(_UNITS, text)
+        text = _QUOTIENT.sub(_without_units, text) if "/" in text else text
+        text = _COMMAND.sub(_written, _run(_FIRST, _drop_text(text)))
     text = _run(_LAST, text.translate(_CURRENCY)).lstrip(_BEFORE).rstrip(_BEHIND)
     text = text.strip("'") if text.startswith("'") else text  # 7' is another number
     return _BRACKETED.sub(_inward, text) if _OUTWARD.search(text) else text
@@ -198,6 +202,13 @@ def canonical(text: str) -> str:
 def _inward(interval: "re.Match[str]") -> str:
     opening, closing = {"[": "[", "]": "("}[interval[1]], {"]": "]", "[": ")"}[interval[4]]
     return f"{opening}{interval[2]},{interval[3]}{closing}"
+
+
+def _without_units(quotient: "re.Match[str]") -> str:
+    """Nothing in the place of units that are divided or multiplied; whatever else it is stays."""
+    parts = list(_TEXT.finditer(quotient[1]))
+    is_unit = len(parts) > 1 and all(_is_unit(part["name"], part["content"] or part["letter"] or "") for part in parts)
+    return "" if is_unit else quotient[0]
 
 
 def _written(command: "re.Match[str]") -> str:

@@ -18,7 +18,6 @@ _DIGITS = 60  # that are computed
 _AGREE = 40  # of which must agree
 _POINTS = 8
 _NEEDED = 3  # of the points, where both must be defined
-_MAX_EXPONENT = 10_000  # of a power or an exponential function
 _LOGARITHMS = ("ln", "lg")  # what "log" without a base may mean
 
 
@@ -171,7 +170,7 @@ def _apply(name: str, arguments: list[Any], at: _Point) -> Any:
     from mpmath import mp
 
     x = arguments[0]
-    if not mp.isfinite(x) or abs(x) > 10.0**_DIGITS:
+    if not all(mp.isfinite(argument) and abs(argument) <= 10.0**_DIGITS for argument in arguments):
         raise Unknown("a large number")
     is_negative = x.real < 0 or not _is_real(x)
     degree = int(arguments[1].real) if name == "√" and len(arguments) > 1 else 2
@@ -180,8 +179,6 @@ def _apply(name: str, arguments: list[Any], at: _Point) -> Any:
     if is_negative and at.is_real and name in ("^", "√", "log", *_LOGARITHMS):
         raise ZeroDivisionError
     if name == "^":
-        if abs(arguments[1]) * (1 + abs(mp.log(abs(x) or 1))) > _MAX_EXPONENT:
-            raise Unknown("a large power")
         return mp.power(x, arguments[1])
     if name == "√":
         return mp.root(x, degree)
@@ -191,8 +188,6 @@ def _apply(name: str, arguments: list[Any], at: _Point) -> Any:
         return _without_noise(mp.log(x), abs(x)) / mp.log(base)
     if len(arguments) > 1 or name not in _FUNCTIONS:
         raise Unknown(f"{name} is not computed")
-    if abs(x) > _MAX_EXPONENT:
-        raise Unknown("a large argument")
     result = mp.expj(x) if name == "cis" else getattr(mp, _FUNCTIONS[name])(x)
     return _without_noise(result, abs(x)) if name in _PERIODIC else result
 

@@ -85,7 +85,7 @@ _CUT = re.compile(r"[()\[\]{}⦃⦄⟨⟩;∧,:∪=≤≥<>≠≈]|\\begin|\\end
 _CONGRUENCE = re.compile(
     r"(?:(.+)[≡=])?([^≡=]+?),?\s*\(?\s*\\?[bp]?mod(?:ulo)?(?![A-Za-z])\s*[{(]?\s*(\w+)\s*[})]?\s*\)?", re.DOTALL
 )
-_TRANSPOSED = re.compile(r"[(\[⟨](.*)[)\]⟩]\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?", re.DOTALL)
+_TRANSPOSED = re.compile(r"(.*[)\]⟩}])\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?", re.DOTALL)
 _BUILT = re.compile(r"⦃\s*[A-Za-z]\s*(?:∈\s*\\mathbb\s*\{?R\}?\s*)?[|:](.+)⦄", re.DOTALL)
 _TIME = re.compile(r"\d{1,2}:[0-5]\d")
 _REALS = re.compile(
@@ -175,7 +175,11 @@ def _compound(text: str, depth: int) -> Value:
         items = _sequence(":", _split(text, cuts[":"]), depth).items
         return Sequence(":", items, is_time=_TIME.fullmatch(text) is not None)
     if "^" in text and (transposed := _TRANSPOSED.fullmatch(text)):
-        return read(f"({transposed[1]})", depth + 1)
+        vector = read(transposed[1], depth + 1)
+        if isinstance(vector, Sequence) and vector.brackets in ("()", "[]"):  # a column as well
+            return Sequence("()", vector.items)
+        if isinstance(vector, Matrix) and not vector.is_determinant and len(set(map(len, vector.rows))) == 1:
+            return Matrix(tuple(zip(*vector.rows, strict=True)))
     if text.startswith("-(") and isinstance(point := read(text[1:], depth + 1), Sequence) and point.brackets == "()":
         numbers = [item for item in point.items if isinstance(item, Number)]
         if len(numbers) == len(point.items):
