@@ -103,7 +103,7 @@ def test_keys_of_turns_that_nothing_reads_are_listed(tmp_path):
     ("text", "sentence"),
     [
         ('{"prompt": "Q", "chosen": "A", "rejected": null}', "has columns prompt, chosen, rejected (null): no format"),
-        (f'{{"prompt": "Q", "n": {"9" * 5000}}}', "JSON: a whole number has too many digits; write it as a text"),
+        (f'{{"prompt": "Q", "n": {"9" * 5000}}}', "JSON: it holds a number of thousands of digits; write it as a text"),
     ],
 )
 def test_why_no_row_has_a_format(tmp_path, text, sentence):

@@ -21,6 +21,7 @@ from open_exaone.model.threads import WORTH_THREADS
 from open_exaone.train import accumulate
 from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import StepData, train
+from open_exaone.train.saver import Saver
 from open_exaone.train.settings import LoggingConfig
 from open_exaone.train.supervised import Supervised
 from tiny_stages import OPTIMIZER, copy_of, online_rl, preference, same, some_documents, start, supervised
@@ -305,6 +306,24 @@ def test_an_interruption_is_heeded_between_micro_batches_and_loses_only_the_step
     assert saved == [f"step-{rows[-1]['step']:06d}"] and 1 < len(rows) < 5
     random.random(), np.random.random(), torch.rand(3)
     assert same(run(tmp_path / "cut"), wanted)
+
+
+@pytest.mark.parametrize("where", ["note", "check", "warn_of_slow_stop"])
+def test_an_interruption_at_the_end_of_a_step_loses_nothing(tmp_path, monkeypatch, where):
+    """Before or behind the place where the step's state may be saved."""
+    called = getattr(Saver, where)
+
+    def interrupted(saver, *values):
+        signal.raise_signal(signal.SIGTERM)
+        monkeypatch.undo()
+        return called(saver, *values)
+
+    monkeypatch.setattr(Saver, where, interrupted)
+    model, optimizer = start()
+    with interrupt.deferred_interrupts(), pytest.raises(interrupt.Interrupted):
+        train(model, optimizer, supervised(checkpoint_steps=1000), tmp_path, lambda row: None)
+    rows = read_jsonl(tmp_path / "metrics.jsonl")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [f"step-{rows[-1]['step']:06d}"]
 
 
 def test_a_stage_that_is_done_says_so_and_trains_nothing(tmp_path, caplog):

@@ -146,8 +146,6 @@ def _parse(line: bytes, name: str, number: int) -> Row | RowError:
         return RowError(name, number, "", "not UTF-8", f"is not UTF-8 text: {where}", "write the file as UTF-8")
     except ValueError as error:  # not JSON; or a key that stands twice, too many digits or brackets, which it says
         fix = "write one JSON object a line" if isinstance(error, json.JSONDecodeError) else ""
-        if str(error).startswith("Exceeds the limit"):  # of Python's own, for the digits of a whole number
-            error, fix = ValueError("a whole number has too many digits"), "write it as a text"
         return RowError(name, number, "", "not JSON", f"is not valid JSON: {error}", fix)
 
 

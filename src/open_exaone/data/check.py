@@ -44,9 +44,7 @@ class CheckReport:
     bad: list[RowError] = field(default_factory=list)  # the first of them
     reasons: Counter[str] = field(default_factory=Counter)  # of all bad rows
     repeated: int = 0  # rows equal to an earlier row; they are not bad rows
-    modes: Counter[str] = field(
-        default_factory=Counter
-    )  # in which rows are learned or asked; "auto": that of the stage
+    modes: Counter[str] = field(default_factory=Counter)  # of learning or asking; "auto": that of the stage
     turns: Counter[int] = field(default_factory=Counter)  # of conversations
     domains: Counter[str] = field(default_factory=Counter)
     with_reply: int = 0  # problems that have a worked solution

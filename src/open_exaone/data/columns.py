@@ -162,9 +162,8 @@ def _only_turns(present: Collection[str], layout: Layout) -> str | None:
     """The column of turns where its rows can be nothing else than a conversation, of which it is the whole."""
     held = layout.names.get("messages", ())
     is_alone = layout.formats == (("messages", ("messages",)),) and len(held) == 1 and held[0] in present
-    return (
-        None if not is_alone or layout.watched or layout.rivals or {"system", "tools"} & set(layout.names) else held[0]
-    )
+    has_more = layout.watched or layout.rivals or {"system", "tools"} & set(layout.names)
+    return held[0] if is_alone and not has_more else None
 
 
 def detect_format(value: Any, source: SourceConfig) -> RowFormat | None:

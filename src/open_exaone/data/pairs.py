@@ -70,13 +70,8 @@ def _check_said(columns: Columns, turns: tuple[Turn, ...]) -> None:
     said = [turn["content"].strip() for turn in turns if isinstance(turn["content"], str)]
     for field in ("prompt", "question"):
         value, name = columns.get(field), columns.column_name(field)
-        asked = (
-            [value]
-            if isinstance(value, str)
-            else [turn["content"] for turn in read_turns(value, name)]
-            if value
-            else []
-        )
+        turns_of = [] if not value or isinstance(value, str) else read_turns(value, name)
+        asked = [value, *(turn["content"] for turn in turns_of)]
         if any(isinstance(text, str) and text.strip() not in said for text in asked):
             why = "says something else than the conversations in chosen and rejected, which hold their own prompt"
             raise BadRow(name, "two prompts", why, "list it in the source's `ignore`")

@@ -148,12 +148,14 @@ def _step_and_save(run: "_Run", saver: Saver, watching: MetricsWriter, on_step: 
     watching.log(row)
     on_step(row)
     saver.note(row)
-    is_last = progress.skipped_in_a_row >= run.logging.max_skipped_steps or interrupt.requested()
+    is_interrupted = interrupt.requested()  # looked at once: what comes behind this ends the next step
+    is_last = progress.skipped_in_a_row >= run.logging.max_skipped_steps or is_interrupted
     if is_last or progress.step % config.checkpoint_steps == 0 or progress.step == run.objective.num_steps:
         saver.save(progress, random_state(device), watching.num_bytes, wait=is_last)
     saver.check()
     saver.warn_of_slow_stop(run.pace.longest_act_s)
-    interrupt.check()
+    if is_interrupted:
+        raise interrupt.Interrupted
 
 
 @dataclass
