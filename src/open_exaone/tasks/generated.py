@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Set
 from itertools import cycle, islice
+from math import ceil
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -145,12 +146,18 @@ def _fresh(source: GeneratedSource, problems: list[Problem], used: Set[str]) -> 
     return {question: problem for question, problem in by_question.items() if question not in used}
 
 
+def _most_alike(quota: int) -> int:
+    """How many of so many problems may have one answer; of fewer than twice 20 one more, where answers are few."""
+    share = MAX_SHARE_OF_ANSWER * quota
+    return max(int(share), min(2, ceil(share)))
+
+
 def _draw_share(
     name: str, family: Family, language: str, first_seed: int, quota: int, used: set[str], harder: bool
 ) -> Iterator[Problem]:
     """Draws problems whose question and work are new and whose answer is not too common, and remembers them."""
     answers = Counter[str]()
-    most_alike = max(2, int(MAX_SHARE_OF_ANSWER * quota))
+    most_alike = _most_alike(quota)
     num_draws = quota * DRAWS_PER_PROBLEM + SPARE_DRAWS
     num_doubles = num_common = 0
     for seed in range(first_seed, first_seed + num_draws):
