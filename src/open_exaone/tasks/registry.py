@@ -11,15 +11,15 @@ from open_exaone.tasks.families import (
     elevator,
     grid_walk,
     height_order,
-    number_line,
     secret_number,
+    shared_change,
     shopping,
     two_shoppers,
 )
 from open_exaone.tasks.family import GROUPS, Family
 from open_exaone.tasks.gym import SETTINGS, gym_family
 
-_OURS = (grid_walk, height_order, secret_number, shopping, number_line, two_shoppers, bus_ride, elevator, drill)
+_OURS = (grid_walk, height_order, secret_number, shopping, two_shoppers, shared_change, bus_ride, elevator, drill)
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {name: gym_family(name) for name in SETTINGS} | {module.FAMILY.name: module.FAMILY for module in _OURS}

@@ -15,26 +15,19 @@ MOVES = {  # name -> (axis, sign)
 def compose(rng: random.Random, language: str, harder: bool) -> Draft:
     """Two to four moves of 2 to 9 from a point between (10,10) and (30,30); five to seven harder ones."""
     start = [rng.randint(10, 30), rng.randint(10, 30)]
-    walk = moves(rng, list(MOVES[language]), harder)
+    walk = [
+        (rng.choice(list(MOVES[language])), rng.randint(2, 9))
+        for _ in range(rng.randint(*((5, 7) if harder else (2, 4))))
+    ]
     place, steps = list(start), list[Step]()
     for name, distance in walk:
         axis, sign = MOVES[language][name]
         steps.append(work_out(place[axis], "+" if sign > 0 else "-", distance, label=f"{name}:{'xy'[axis]}="))
         place[axis] += sign * distance
     korean = language == "ko"
+    question = (_korean if korean else _english)(rng, _point(start), walk)
     steps.append(Step("", _point(place), "점:" if korean else "point:"))
-    subject = "위치는" if korean else "The position"
-    return Draft(ask(rng, language, _point(start), walk), _point(place), subject, tuple(steps))
-
-
-def moves(rng: random.Random, names: list[str], harder: bool) -> list[tuple[str, int]]:
-    """Moves of these names, each with its distance."""
-    return [(rng.choice(names), rng.randint(2, 9)) for _ in range(rng.randint(*((5, 7) if harder else (2, 4))))]
-
-
-def ask(rng: random.Random, language: str, start: str, walk: list[tuple[str, int]]) -> str:
-    """The question where a walk ends."""
-    return (_korean if language == "ko" else _english)(rng, start, walk)
+    return Draft(question, _point(place), "위치는" if korean else "The position", tuple(steps))
 
 
 def _point(place: list[int]) -> str:

@@ -26,7 +26,7 @@ def compose(rng: random.Random, language: str, harder: bool) -> Draft:
     bought = purchases(rng, language, rng.choice([3, 4] if harder else [1, 2, 2]))
     costs = [number * price for _, number, price in bought]
     total = sum(costs)
-    paid = next(note for note in BANKNOTES if note > total) if rng.random() < CHANGE_SHARE else None
+    paid = banknote(total) if rng.random() < CHANGE_SHARE else None
     korean = language == "ko"
     question = (_korean if korean else _english)(rng, bought, paid)
     steps = [*work_out_costs(bought, korean), *running_total(costs)]
@@ -39,6 +39,11 @@ def compose(rng: random.Random, language: str, harder: bool) -> Draft:
 def purchases(rng: random.Random, language: str, num_things: int) -> list[Purchase]:
     """Different things, some of each."""
     return [(thing, rng.randint(2, 9), rng.randint(2, 12)) for thing in rng.sample(THINGS[language], num_things)]
+
+
+def banknote(total: int) -> int:
+    """The smallest one that is worth more."""
+    return next(note for note in BANKNOTES if note > total)
 
 
 def work_out_costs(bought: list[Purchase], korean: bool) -> list[Step]:
