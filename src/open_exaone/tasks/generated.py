@@ -1,7 +1,8 @@
 """Problems that are drawn when a run begins: from families that make them up, or from problems of the user's own.
 
 No problem is drawn twice in a run, so that its sets of problems are disjoint: neither a question nor, of families, the
-same sums in other words. Answers are balanced: always giving a share's commonest answer is right in one of twenty.
+same sums in other words. Answers are balanced: always giving a share's commonest answer is right in one of twenty, and
+once more where a family has too few answers for that.
 """
 
 import random
@@ -26,7 +27,7 @@ MAX_SOURCES = 100  # of one run
 DRAWS_PER_PROBLEM = 50  # how often a share may draw, on average, before its family counts as used up
 SPARE_DRAWS = 1_000
 NUM_FRESH = 200  # problems of a language that show how much of a family's space was drawn,
-UNUSED_SEED = 10**15  # from seeds that no source reaches
+UNUSED_SEED = 10**30  # from seeds that no source reaches, whatever its own
 BLOCK = 10_000_000  # seeds of one source; reasoning-gym draws item i from seed + i, so blocks must never touch
 assert BLOCK > MAX_PROBLEMS * DRAWS_PER_PROBLEM + SPARE_DRAWS
 
@@ -114,6 +115,11 @@ def _mark(drawn: Drawn) -> str:
     return f"{drawn.work} -> {drawn.problem.answer}"
 
 
+def _marks(drawn: Drawn) -> set[str]:
+    """What no other problem of a run may share with it."""
+    return {normalise_prompt(drawn.problem.question), _mark(drawn)}
+
+
 def _draw_families(source: GeneratedSource, first_seed: int, used: set[str], name: str) -> Iterator[Problem]:
     """Draws from each family and language in turn."""
     pairs = [(family, language) for family in source.chosen() for language in family.languages]
@@ -149,22 +155,27 @@ def _draw_share(
     name: str, family: Family, language: str, first_seed: int, quota: int, used: set[str], harder: bool
 ) -> Iterator[Problem]:
     """Draws problems whose question and work are new and whose answer is not too common, and remembers them."""
-    answers = Counter[str]()
+    answers, spare = Counter[str](), dict[str, Drawn]()
     most_alike = max(2, int(MAX_SHARE_OF_ANSWER * quota))
     num_draws = quota * DRAWS_PER_PROBLEM + SPARE_DRAWS
     num_doubles = num_common = 0
     for seed in range(first_seed, first_seed + num_draws):
         drawn = family.draw(seed, language, harder)
-        problem = drawn.problem
-        marks = {normalise_prompt(problem.question), _mark(drawn)}
-        if marks & used:
+        answer = drawn.problem.answer
+        if _marks(drawn) & used:
             num_doubles += 1
-        elif answers[problem.answer] >= most_alike:
+        elif answers[answer] >= most_alike:
             num_common += 1
+            spare.setdefault(answer, drawn)
         else:
-            used |= marks
-            answers[problem.answer] += 1
-            yield problem
+            used |= _marks(drawn)
+            answers[answer] += 1
+            yield drawn.problem
+    for drawn in spare.values():  # of 25 answers, 55 problems have some three times
+        if not _marks(drawn) & used:
+            used |= _marks(drawn)
+            answers[drawn.problem.answer] += 1
+            yield drawn.problem
     raise DataError(
         f"data.{name}: the family {family.name} ({language}) gave {answers.total():,} of {quota:,} problems in "
         f"{num_draws:,} draws: {num_doubles:,} were drawn before (by their sums, whatever the words), and "
