@@ -336,9 +336,9 @@ def test_what_training_saw_of_a_family_is_what_it_drew_of_its_space(tmp_path):
     ("override", "why"),
     [
         (
-            "data.harder.sources=[{ families=['number_machine'], num_problems=6000 }]",
-            r"data\.harder: the family number_machine \(en\) gave [\d,]+ of 3,000 problems in 4,000 draws: "
-            r"[\d,]+ were drawn before .*, and [\d,]+ had an answer that 150 problems have already, of \d+ in all",
+            "data.harder.sources=[{ families=['secret_number'], num_problems=600 }]",
+            r"data\.harder: the family secret_number \(en\) gave 2\d\d of 300 problems in 300 draws: "
+            r"[\d,]+ were drawn before .*, and [\d,]+ had an answer that 15 problems have already, of \d+ in all",
         ),
         (
             "data.base.sources=[{ problems='PLACE', num_problems=4 }]",
@@ -348,6 +348,7 @@ def test_what_training_saw_of_a_family_is_what_it_drew_of_its_space(tmp_path):
 )
 def test_data_that_cannot_be_drawn_are_named_with_the_numbers(override, why, tmp_path, monkeypatch):
     monkeypatch.setattr("open_exaone.tasks.generated.DRAWS_PER_PROBLEM", 1)
+    monkeypatch.setattr("open_exaone.tasks.generated.SPARE_DRAWS", 0)
     file = tmp_path / "own.jsonl"
     problems = [get_family("number_machine").draw(seed, "en", False).problem for seed in range(4)]
     file.write_text("".join(json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems))
