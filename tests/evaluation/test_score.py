@@ -25,10 +25,15 @@ from open_exaone.evaluation.statistics import question_interval
 from open_exaone.evaluation.task import Task
 
 RIGHT, WRONG = VerdictStatus.CORRECT, VerdictStatus.WRONG
+ANSWERS = st.sampled_from(["1", "2", "3", None])
 
 grids = st.integers(1, 6).flatmap(
     lambda k: st.lists(st.lists(st.booleans(), min_size=k, max_size=k), min_size=1, max_size=8)
 )
+
+
+def recounted(answers: list[str | None]) -> float:
+    return max([answers.count(answer) for answer in answers if answer is not None], default=0) / len(answers)
 
 
 def verdict(answer: str | None, status: VerdictStatus) -> Verdict:
@@ -114,6 +119,29 @@ def test_an_entry_by_hand() -> None:
     assert {name: part.num_problems for name, part in entry.per_task.items()} == {"sort": 1, "sum": 1}
     assert entry.per_language["en"].ci95 == entry.ci95
     assert (entry.csat, entry.published, entry.grader) == (None, (), None)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["sum", "sort"]), st.sampled_from("123"), st.lists(ANSWERS, min_size=2, max_size=2)),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_the_share_of_the_commonest_answer_is_recounted(drawn: list[tuple[str, str, list[str | None]]]) -> None:
+    """Of the gold answers, and of those that were given; no answer at all is none that could be the commonest."""
+    problems = tuple(
+        replace(problem_of(str(place), family), answer=gold) for place, (family, gold, _) in enumerate(drawn)
+    )
+    samples = [
+        [sample(problem, index, answer, RIGHT if answer == gold else WRONG) for index, answer in enumerate(answers)]
+        for problem, (_, gold, answers) in zip(problems, drawn, strict=True)
+    ]
+    entry = score.score_task(replace(TASK, problems=problems, sampling=replace(TASK.sampling, num_samples=2)), samples)
+    for name, part in entry.per_task.items():
+        assert part.constant == recounted([gold for family, gold, _ in drawn if family == name])
+        assert part.commonest == recounted([a for family, _, answers in drawn if family == name for a in answers])
+    assert entry.per_language["en"].constant == recounted([gold for _, gold, _ in drawn])
 
 
 @pytest.mark.parametrize(("k", "expected"), [(1, [1]), (2, [1, 2]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])

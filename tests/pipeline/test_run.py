@@ -103,7 +103,7 @@ def test_the_report_tells_every_stage(finished_run):
         metrics = read_jsonl(run / entry["folder"] / "metrics.jsonl")
         assert metrics[-1]["tokens"] == entry["train_tokens"] > 0
         assert len(metrics) == entry["train_steps"] == metrics[-1]["num_steps"]
-    assert len({told["problem"]["id"] for told in report["showcase"]}) == len(report["showcase"]) >= 2
+    assert len({told["problem"]["id"] for told in report["showcase"]}) == len(report["showcase"]) >= 1
     assert all([r["stage"] for r in told["replies"]] == ["base", "sft", "prefer", "rl"] for told in report["showcase"])
     told_stages = [event["stage"] for event in events if "measured" in event]
     assert told_stages == ["base", "sft", "prefer", "rl"]

@@ -9,7 +9,7 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.normalise import normalise_prompt
 from open_exaone.base.records import Problem
 from open_exaone.tasks import generated
-from open_exaone.tasks.generated import GeneratedSource, draw_problems
+from open_exaone.tasks.generated import GeneratedSource, draw_problems, seen_share
 from open_exaone.tasks.registry import families_of, get_family
 
 SMALL = {
@@ -105,9 +105,30 @@ def test_a_family_that_runs_dry_is_named_with_its_data_and_numbers(monkeypatch: 
 
 def test_answers_that_cannot_be_balanced_are_named_with_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generated, "MAX_SHARE_OF_ANSWER", 0.02)  # 25 answers cannot be fewer than one in fifty
-    message = r"simple_equations \(en\) gave 100 of 200 .* had an answer that 4 problems have already, of 25 in all"
+    message = r"simple_equations \(en\) gave 125 of 200 .* had an answer that 4 problems have already, of 25 in all"
     with pytest.raises(DataError, match=message):
         drawn({"test": {"num_problems": 200, "families": ["simple_equations"]}})
+
+
+@pytest.mark.parametrize("num_problems", [100, 110, 118, 150, 158, 196])
+def test_a_family_of_24_answers_gives_any_number_of_problems_with_no_answer_twice_more_than_its_share(
+    num_problems: int,
+) -> None:
+    """Of which one in twenty is too few for some numbers: 55 problems would be three of each answer."""
+    [problems] = drawn({"test": {"num_problems": num_problems, "families": ["height_order"]}}).values()
+    for language in ("en", "ko"):
+        answers = Counter(problem.answer for problem in problems if problem.language == language)
+        assert answers.total() == num_problems / 2 and max(answers.values()) <= 0.05 * answers.total() + 1
+    assert len({(work_of(problem), problem.answer) for problem in problems}) == num_problems
+
+
+@pytest.mark.parametrize("seed", [0, 1_000_000])
+def test_how_much_of_a_family_was_seen_is_measured_on_draws_of_no_source(seed: int) -> None:
+    used: set[str] = set()
+    source = GeneratedSource(families=("elevator",), num_problems=400, seed=seed)
+    draw_problems(source, 0, used, "base")
+    assert seen_share("elevator", set()) == 0.0
+    assert 0.0 < seen_share("elevator", used) < 0.1
 
 
 def test_questions_are_compared_whatever_their_case_and_spaces() -> None:

@@ -217,10 +217,11 @@ def _print_comparisons(console: Console, args: EvalArguments, folder: Path, repo
 def _print_whether_repeated(console: Console, source: Path, stage: str | None, report: "Report") -> None:
     """Whether this measurement equals the run's own."""
     from open_exaone.base.files import read_json
+    from open_exaone.pipeline.folder import RunFolder
     from open_exaone.pipeline.measure import find_model, stage_report
 
+    config = RunFolder(source).recipe().evaluation
     stored = find_model(source, stage)[0].parent / "eval" / "report.json"
-    if stored.is_file():
-        its_own = read_json(stored)
-        same = its_own == stage_report(report.tasks, is_suite="tasks" in its_own)
+    if config is not None and stored.is_file():
+        same = read_json(stored) == stage_report(report.tasks, is_suite=config.suite is not None)
         console.print(f"This {'is the same as' if same else 'differs from'} the run's own measurement, {stored}.")

@@ -13,6 +13,7 @@ Names = Annotated[
     Annotated[str, Tag("<word>")] | Annotated[tuple[str, ...], Tag("<list>"), Field(min_length=1)],
     Discriminator(word_or_list),
 ]
+GREEDY = "-greedy"  # behind the name of data: its task of one greedy reply to each problem
 # On data of a recipe (EXAONE Deep: temperature 0.6, top-p 0.95). The seed is fixed, so that every stage and every seed
 # of training meets the same draws.
 OWN_SAMPLING: dict[str, Any] = {"num_samples": 4, "temperature": 0.6, "top_p": 0.95, "seed": 20250316}
@@ -59,6 +60,11 @@ class EvaluationConfig(SamplingConfig):
             raise ValueError('give either data, such as data = "test", or suite, such as suite = "math_500"')
         if len(set(self.names)) < len(self.names):
             raise ValueError("data: names one twice")
+        if greedy := sorted({name + GREEDY for name in self.names} & set(self.names)):
+            raise ValueError(
+                f"data: {greedy[0]} is what the greedy replies to {greedy[0].removesuffix(GREEDY)} are called: name "
+                "one of them otherwise"
+            )
         if self.rows and self.suite is None:
             raise ValueError("rows: says where a suite's benchmarks are: leave it out, or give a suite")
         return self

@@ -44,7 +44,7 @@ class Dataset(DataOptions):
     """Rows to learn from or to be measured on: files, folders, hub sets, generated problems, or a mixture of these."""
 
     sources: tuple[AnySource, ...] = Field(min_length=1)
-    """Where rows come from: { path = "rows.jsonl" }, or { families = "all", num_problems = 1000 }."""
+    """Where rows come from: { path = "rows.jsonl" }, or { families = "worked", num_problems = 1000 }."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

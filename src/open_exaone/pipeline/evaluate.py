@@ -189,7 +189,7 @@ def _planned(
 
 
 def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSettings) -> tuple[str, list[Task]]:
-    """A set of the run's problems, or a file of the user's, measured as the run measures itself."""
+    """The run's own sets of problems, one of them or a file of the user's, measured as the run measures itself."""
     from open_exaone.checkpoint.folder import load_config
 
     for flag in FLAGS:
@@ -198,22 +198,19 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     recipe = run.recipe()
     folder, thinking = find_model(run.path, choices.stage)
     config = recipe.evaluation or EvaluationConfig(data=suite or next(iter(recipe.data)))
-    name = suite or config.names[0]  # `_with_suite` has taken a run's suite
-    place: dict[str, Any] = {
-        "data": name,
-        "shown": None,
-        "suite": None,
-        "rows": {},
-        "limit": config.limit if suite is None else None,
-    }
+    names = config.names if suite is None else (suite,)  # `_with_suite` has taken a run's suite
+    own_limit = config.limit if suite is None else None
+    place: dict[str, Any] = {"data": names, "suite": None, "rows": {}, "limit": own_limit}
     config = validate(EvaluationConfig, config.model_dump() | place | choices.given(), "evaluation")
-    is_file = name.endswith(".jsonl") or is_own(name)
-    problems = own_problems(name, settings) if is_file else run.problems(name)
-    limit = choices.limit or config.limit
-    context, source = load_config(folder).max_positions, name if is_file else ""
-    tasks = own_tasks(problems[:limit], config, name, context=context, thinking=thinking, source=source)
-    is_whole = choices.limit is None or choices.limit >= len(problems)
-    return name, [replace(task, is_whole=is_whole) for task in tasks]
+    limit, context = choices.limit or config.limit, load_config(folder).max_positions
+    tasks = list[Task]()
+    for name in names:
+        is_file = name.endswith(".jsonl") or is_own(name)
+        problems = own_problems(name, settings) if is_file else run.problems(name)
+        source, is_whole = name if is_file else "", choices.limit is None or choices.limit >= len(problems)
+        own = own_tasks(problems[:limit], config, name, context=context, thinking=thinking, source=source)
+        tasks += [replace(task, is_whole=is_whole) for task in own]
+    return ", ".join(names), tasks
 
 
 def _provider(source: str, choices: Choices, machine: Machine) -> Provider:

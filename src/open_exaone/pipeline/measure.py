@@ -8,7 +8,7 @@ from typing import Any
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem, Sampling
-from open_exaone.evaluation.config import OWN_SAMPLING, EvaluationConfig
+from open_exaone.evaluation.config import GREEDY, OWN_SAMPLING, EvaluationConfig
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.config import Recipe
@@ -18,7 +18,6 @@ from open_exaone.train.config import AnyStage
 from open_exaone.verify.settings import JudgeSettings
 
 OnEvent = Callable[[dict[str, Any]], None]
-GREEDY = "-greedy"  # behind a set's name: its task of one greedy reply to each problem
 
 
 @dataclass(frozen=True)

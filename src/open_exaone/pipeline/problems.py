@@ -28,13 +28,13 @@ def draw_all(recipe: Recipe, folder: Path, settings: JudgeSettings) -> None:
     Raises:
         DataError: a problem of the user's own is wrong, or there are not as many new questions as are wanted.
     """
-    used, learned = set[str](), set[str]()
+    used, learned, held_out = set[str](), set[str](), set[str]()
     learned_names = {stage.data for stage in recipe.stages}
     families: dict[str, dict[str, int]] = {}
     for index, (name, place, source) in enumerate(_generated(recipe)):
         before = set(used)
-        problems = draw_problems(source, index, used, name, settings)
-        learned |= used - before if name in learned_names else set()
+        problems = draw_problems(source, index, used, name, settings, held_out=held_out)
+        (learned if name in learned_names else held_out).update(used - before)
         write_jsonl(_file(recipe, folder, name, place), (asdict(problem) for problem in problems))
         for problem in problems if source.families else ():
             counts = families.setdefault(problem.task, {})

@@ -8,10 +8,11 @@ from typing import Any
 
 from open_exaone.base.files import iterate_jsonl, read_json, write_json
 from open_exaone.base.records import Problem
+from open_exaone.evaluation.config import GREEDY
 from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
-from open_exaone.pipeline.measure import GREEDY, thinks_after
+from open_exaone.pipeline.measure import thinks_after
 from open_exaone.pipeline.problems import FAMILIES_FILE
 
 LIBRARIES = ("open-exaone", "torch", "tokenizers", "safetensors", "reasoning-gym", "numpy")

@@ -1,17 +1,18 @@
 """What a family of problems is, and how one of ours makes a problem from a draft."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from itertools import combinations
+from typing import Literal, get_args
 
 from open_exaone.base.records import Problem
-from open_exaone.tasks.thoughts import Step, without_words, written
+from open_exaone.tasks.thoughts import Step, canonical, written
 
 # worked: with worked thoughts; unworked: without, its method put together from those of worked families;
 # unseen: for measuring alone, no recipe of ours trains on it; drill: single steps, for pretraining.
 Group = Literal["worked", "unworked", "unseen", "drill"]
-GROUPS: tuple[Group, ...] = ("worked", "unworked", "unseen", "drill")
+GROUPS: tuple[Group, ...] = get_args(Group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,15 @@ class Drawn:
 
     @property
     def work(self) -> str:
-        """Its steps without words, "20+5=25 25-3=22": the same whether people ride a bus or the sum stands there."""
-        return without_words(self.steps)
+        """Its steps without words and order: the same whether people ride a bus or the sum stands there."""
+        return " ".join(sorted(map(canonical, self.steps)))
+
+    def parts(self) -> Iterator[str]:
+        """The work of each run of at least two of its steps, which may be all the work of a shorter problem."""
+        lines = [canonical(step) for step in self.steps]
+        for first, last in combinations(range(len(lines) + 1), 2):
+            if last - first > 1:
+                yield " ".join(sorted(lines[first:last]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,6 @@ class Family:
     name: str
     languages: tuple[str, ...]
     group: Group
-    source: str  # who wrote it: "open-exaone" or "reasoning-gym"
     draw: Callable[[int, str, bool], Drawn]  # (seed, language, harder: longer than any that is not) -> a problem
 
     @property
@@ -72,7 +79,7 @@ def our_family(name: str, compose: Callable[[random.Random, str, bool], Draft], 
         )
         return Drawn(problem, draft.steps)
 
-    return Family(name, ("en", "ko"), group, "open-exaone", draw)
+    return Family(name, ("en", "ko"), group, draw)
 
 
 def problem_id(name: str, language: str, seed: int, harder: bool) -> str:

@@ -1,20 +1,21 @@
 """Problems that are drawn when a run begins: from families that make them up, or from problems of the user's own.
 
 No problem is drawn twice in a run, so that its sets of problems are disjoint: neither a question nor, of families, the
-same sums in other words. Answers are balanced: always giving a share's commonest answer is right in one of twenty.
+same steps in other words. Answers are balanced: at most one in twenty problems of a family and language have the same
+one, and one more where a family has too few answers for that.
 """
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from itertools import cycle, islice
-from math import ceil
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from open_exaone.base.config import Config, word_or_list
 from open_exaone.base.errors import DataError
+from open_exaone.base.interrupt import check
 from open_exaone.base.normalise import normalise_prompt
 from open_exaone.base.records import Problem
 from open_exaone.tasks.family import Drawn, Family
@@ -24,10 +25,12 @@ from open_exaone.verify.settings import JudgeSettings
 
 MAX_PROBLEMS = 100_000  # of one source
 MAX_SOURCES = 100  # of one run
-DRAWS_PER_PROBLEM = 50  # how often a share may draw, on average, before its family counts as used up
+DRAWS_PER_PROBLEM = 50  # how often a share may draw, on average, before its family counts as used up,
 SPARE_DRAWS = 1_000
+MAX_MISSES = 3_000  # and how often in a row without a new problem
+MIN_STEPS = 2  # of a problem: single ones stand in drills
 NUM_FRESH = 200  # problems of a language that show how much of a family's space was drawn,
-UNUSED_SEED = 10**15  # from seeds that no source reaches
+UNUSED_SEED = 10**30  # from seeds that no source reaches, whatever its own
 BLOCK = 10_000_000  # seeds of one source; reasoning-gym draws item i from seed + i, so blocks must never touch
 assert BLOCK > MAX_PROBLEMS * DRAWS_PER_PROBLEM + SPARE_DRAWS
 
@@ -80,7 +83,13 @@ class GeneratedSource(Config):
 
 
 def draw_problems(
-    source: GeneratedSource, index: int, used: set[str], name: str, settings: JudgeSettings | None = None
+    source: GeneratedSource,
+    index: int,
+    used: set[str],
+    name: str,
+    settings: JudgeSettings | None = None,
+    *,
+    held_out: Set[str] = frozenset(),
 ) -> list[Problem]:
     """Draws a source's problems; the same source, index and used questions give the same problems anywhere.
 
@@ -89,13 +98,14 @@ def draw_problems(
         used: the questions that were drawn before, as `normalise_prompt` writes them, and the work of families'
             problems; gets those drawn now.
         name: of the data, for errors.
+        held_out: the work of problems that nothing learns from: no problem is drawn that has it among its steps.
 
     Raises:
         DataError: a problem of the user's own is wrong, or there are not as many new questions as are wanted.
     """
     first_seed = (source.seed * MAX_SOURCES + index) * BLOCK
     if source.problems is None:
-        return list(_draw_families(source, first_seed, used, name))
+        return list(_draw_families(source, first_seed, used, held_out, name))
     return _choose_own(source, own_problems(source.problems, settings), first_seed, used, name)
 
 
@@ -103,23 +113,28 @@ def seen_share(name: str, used: Set[str]) -> float:
     """How much of a family's space was drawn: the share of fresh draws whose work is among `used`."""
     family = get_family(name)
     fresh = [
-        _mark(family.draw(seed, language, False))
+        family.draw(seed, language, False).work
         for language in family.languages
         for seed in range(UNUSED_SEED, UNUSED_SEED + NUM_FRESH)
     ]
-    return sum(mark in used for mark in fresh) / len(fresh)
+    return sum(work in used for work in fresh) / len(fresh)
 
 
-def _mark(drawn: Drawn) -> str:
-    """What a problem is, whatever its words."""
-    return f"{drawn.work} -> {drawn.problem.answer}"
+def _marks(drawn: Drawn) -> set[str]:
+    """What no other problem of a run may share with it."""
+    return {normalise_prompt(drawn.problem.question), drawn.work}
 
 
-def _draw_families(source: GeneratedSource, first_seed: int, used: set[str], name: str) -> Iterator[Problem]:
+def _draw_families(
+    source: GeneratedSource, first_seed: int, used: set[str], held_out: Set[str], name: str
+) -> Iterator[Problem]:
     """Draws from each family and language in turn."""
     pairs = [(family, language) for family in source.chosen() for language in family.languages]
     quota = -(-source.num_problems // len(pairs))
-    shares = [_draw_share(name, family, language, first_seed, quota, used, source.harder) for family, language in pairs]
+    shares = [
+        _draw_share(name, family, language, range(first_seed, first_seed + BLOCK), quota, used, held_out, source.harder)
+        for family, language in pairs
+    ]
     return (next(share) for share in islice(cycle(shares), source.num_problems))
 
 
@@ -130,8 +145,9 @@ def _choose_own(
     fresh = _fresh(source, problems, used)
     if len(fresh) < source.num_problems:
         raise DataError(
-            f"data.{name}: {source.problems} has {len(fresh)} different questions that no data listed before it "
-            f"has{', with thought and reply' * source.with_thoughts_only}: num_problems = {source.num_problems} is more"
+            f"data.{name}: of the {len(problems)} problems of {source.problems}, {len(fresh)} have a question that "
+            f"neither another one nor data listed before has{', and thought and reply' * source.with_thoughts_only}: "
+            f"num_problems = {source.num_problems} is more"
         )
     questions = sorted(fresh)
     random.Random(seed).shuffle(questions)
@@ -146,35 +162,48 @@ def _fresh(source: GeneratedSource, problems: list[Problem], used: Set[str]) -> 
     return {question: problem for question, problem in by_question.items() if question not in used}
 
 
-def _most_alike(quota: int) -> int:
-    """How many of so many problems may have one answer; of fewer than twice 20 one more, where answers are few."""
-    share = MAX_SHARE_OF_ANSWER * quota
-    return max(int(share), min(2, ceil(share)))
-
-
 def _draw_share(
-    name: str, family: Family, language: str, first_seed: int, quota: int, used: set[str], harder: bool
+    name: str,
+    family: Family,
+    language: str,
+    seeds: Iterable[int],
+    quota: int,
+    used: set[str],
+    held_out: Set[str],
+    harder: bool,
 ) -> Iterator[Problem]:
     """Draws problems whose question and work are new and whose answer is not too common, and remembers them."""
-    answers = Counter[str]()
-    most_alike = _most_alike(quota)
-    num_draws = quota * DRAWS_PER_PROBLEM + SPARE_DRAWS
-    num_doubles = num_common = 0
-    for seed in range(first_seed, first_seed + num_draws):
+    answers, spare = Counter[str](), dict[str, Drawn]()
+    most_alike = max(1, int(MAX_SHARE_OF_ANSWER * quota))
+    num_draws = num_doubles = num_common = misses = 0
+    for seed in islice(seeds, quota * DRAWS_PER_PROBLEM + SPARE_DRAWS):
+        check()
         drawn = family.draw(seed, language, harder)
-        problem = drawn.problem
-        marks = {normalise_prompt(problem.question), _mark(drawn)}
-        if marks & used:
+        answer = drawn.problem.answer
+        num_draws += 1
+        misses += 1
+        if misses > MAX_MISSES:
+            break
+        if len(drawn.steps) < MIN_STEPS:
+            continue
+        if _marks(drawn) & used or any(part in held_out for part in drawn.parts()):
             num_doubles += 1
-        elif answers[problem.answer] >= most_alike:
+        elif answers[answer] >= most_alike:
             num_common += 1
+            spare.setdefault(answer, drawn)
         else:
-            used |= marks
-            answers[problem.answer] += 1
-            yield problem
+            used |= _marks(drawn)
+            answers[answer] += 1
+            misses = 0
+            yield drawn.problem
+    for drawn in spare.values():  # of 25 answers, 55 problems have some three times
+        if not _marks(drawn) & used:
+            used |= _marks(drawn)
+            answers[drawn.problem.answer] += 1
+            yield drawn.problem
     raise DataError(
         f"data.{name}: the family {family.name} ({language}) gave {answers.total():,} of {quota:,} problems in "
-        f"{num_draws:,} draws: {num_doubles:,} were drawn before (by their sums, whatever the words), and "
-        f"{num_common:,} had an answer that {most_alike} problems have already, of {len(answers):,} in all; ask for "
-        "fewer problems or for more families"
+        f"{num_draws:,} draws: {num_doubles:,} have the question or the steps of a problem drawn before, and "
+        f"{num_common:,} have an answer that {most_alike} problems have already, of {len(answers):,} answers in all; "
+        "ask for fewer problems or for more families"
     )

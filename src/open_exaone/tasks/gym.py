@@ -18,9 +18,9 @@ from open_exaone.tasks.thoughts import written
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "chain_sum": ({"max_digits": 1}, {"min_terms": 3, "max_terms": 5}, {"min_terms": 6, "max_terms": 8}),
     "simple_equations": (
-        {"max_value": 25, "operators_weights": [0.5, 0.5, 0.0]},  # for +, -, *
-        {"max_terms": 3},
-        {"min_terms": 4, "max_terms": 5},
+        {"operators_weights": [0.5, 0.5, 0.0]},  # for +, -, *
+        {"max_value": 25, "max_terms": 3},
+        {"min_value": 26, "max_value": 60, "min_terms": 3, "max_terms": 4},  # terms are merged: more are no more steps
     ),
     "spell_backward": ({}, {"max_word_len": 5}, {"min_word_len": 6, "max_word_len": 8}),
 }
@@ -45,7 +45,7 @@ def gym_family(name: str) -> Family:
         )
         return Drawn(problem, steps)
 
-    return Family(name, ("en",), "worked", "reasoning-gym", draw)
+    return Family(name, ("en",), "worked", draw)
 
 
 @cache

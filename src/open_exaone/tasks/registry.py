@@ -8,7 +8,7 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.tasks.families import (
     bus_ride,
     drill,
-    elevator,
+    egg_boxes,
     grid_walk,
     height_order,
     secret_number,
@@ -19,7 +19,7 @@ from open_exaone.tasks.families import (
 from open_exaone.tasks.family import GROUPS, Family
 from open_exaone.tasks.gym import SETTINGS, gym_family
 
-_OURS = (grid_walk, height_order, secret_number, shopping, two_shoppers, shared_change, bus_ride, elevator, drill)
+_OURS = (grid_walk, height_order, secret_number, shopping, two_shoppers, shared_change, bus_ride, egg_boxes, drill)
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {name: gym_family(name) for name in SETTINGS} | {module.FAMILY.name: module.FAMILY for module in _OURS}

@@ -1,7 +1,10 @@
 """Worked thoughts: one tiny step a line, such as `47+38=85`."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+_COMMUTATIVE = re.compile(r"(-?[0-9]+)([+*])(-?[0-9]+)=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +24,16 @@ def written(steps: Iterable[Step]) -> str:
     return "\n".join(map(str, steps))
 
 
-def without_words(steps: Iterable[Step]) -> str:
-    """The steps without their labels: `3*4=12 2*5=10 12+10=22`, whatever is bought."""
-    return " ".join(f"{step.work}{step.result}" for step in steps)
+def canonical(step: Step) -> str:
+    """The step without words, the smaller summand or factor first: `3*4=12` of `pens:4*3=12`."""
+    return f"{_in_order(step.work)}{step.result}"
+
+
+def _in_order(work: str) -> str:
+    if not (found := _COMMUTATIVE.fullmatch(work)):
+        return work
+    left, operator, right = found.groups()
+    return f"{operator.join(sorted((left, right), key=int))}="
 
 
 def work_out(left: int, operator: str, right: int, label: str = "") -> Step:

@@ -9,7 +9,7 @@ from open_exaone.tasks.thoughts import running_total, work_out
 
 
 def compose(rng: random.Random, language: str, harder: bool) -> Draft:
-    """Two people, harder three, each with 2 to 9 of one thing at 2 to 12 dollars or won, and a banknote."""
+    """Two people, harder three, each with 2 to 9 of one thing at 2 to 20 dollars or won, and a banknote."""
     bought = purchases(rng, language, 3 if harder else 2)
     names = rng.sample(NAMES[language], len(bought))
     costs = [number * price for _, number, price in bought]

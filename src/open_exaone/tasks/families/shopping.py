@@ -16,14 +16,14 @@ COUNTERS = {
     "달걀": "개",
 }  # Korean counts each thing in its own unit
 CHANGE_SHARE = 0.3  # how often the question asks for the change instead of the total
-BANKNOTES = (20, 50, 100, 200, 500)
+BANKNOTES = (20, 50, 100, 200, 500, 1000)
 
 Purchase = tuple[str, int, int]  # thing, number, price of one
 
 
 def compose(rng: random.Random, language: str, harder: bool) -> Draft:
-    """One or two things, harder three or four, 2 to 9 of each, at 2 to 12 dollars or won."""
-    bought = purchases(rng, language, rng.choice([3, 4] if harder else [1, 2, 2]))
+    """Two things, harder three or four, 2 to 9 of each, at 2 to 20 dollars or won."""
+    bought = purchases(rng, language, rng.choice([3, 4]) if harder else 2)
     costs = [number * price for _, number, price in bought]
     total = sum(costs)
     paid = banknote(total) if rng.random() < CHANGE_SHARE else None
@@ -38,7 +38,7 @@ def compose(rng: random.Random, language: str, harder: bool) -> Draft:
 
 def purchases(rng: random.Random, language: str, num_things: int) -> list[Purchase]:
     """Different things, some of each."""
-    return [(thing, rng.randint(2, 9), rng.randint(2, 12)) for thing in rng.sample(THINGS[language], num_things)]
+    return [(thing, rng.randint(2, 9), rng.randint(2, 20)) for thing in rng.sample(THINGS[language], num_things)]
 
 
 def banknote(total: int) -> int:

@@ -14,7 +14,7 @@ ASKED = {
 
 
 def compose(rng: random.Random, language: str, harder: bool) -> Draft:
-    """Two people, harder three, each with 2 to 9 of one thing at 2 to 12 dollars or won."""
+    """Two people, harder three, each with 2 to 9 of one thing at 2 to 20 dollars or won."""
     bought = purchases(rng, language, 3 if harder else 2)
     names = rng.sample(NAMES[language], len(bought))
     question = f"{story(language, names, bought)} {rng.choice(ASKED[language])}"
