@@ -170,7 +170,7 @@ def _near(name: object, known: Iterable[str]) -> str:
     within = [item for item in by_key if len(key) > 2 and key in item]
     within.sort(key=lambda item: (item.index(key), len(item)))
     initials = [item for item, name in by_key.items() if len(key) > 1 and key == _initials(name)]
-    near = list(dict.fromkeys([*initials, *within, *get_close_matches(key, by_key)]))[:3]
+    near = [key] if key in by_key else list(dict.fromkeys([*initials, *within, *get_close_matches(key, by_key)]))[:3]
     return "; did you mean " + " or ".join(f'"{by_key[item]}"' for item in near) + "?" if near else ""
 
 

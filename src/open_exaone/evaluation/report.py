@@ -123,7 +123,7 @@ class Beside(Record):
     table: str
     """The data file that holds it."""
     mode: str
-    """"reasoning", "non-reasoning" or "not stated"."""
+    """"reasoning", "non_reasoning" or "not stated"."""
     metric: str
     """"pass@1" or "cons@64"."""
     setting: str
@@ -162,7 +162,7 @@ class Entry(Record):
     """The task's own name."""
     benchmark: str
     """The benchmark's name."""
-    mode: Literal["reasoning", "non-reasoning", "not stated"]
+    mode: Literal["reasoning", "non_reasoning", "not stated"]
     """How it was asked."""
     num_problems: Annotated[int, Field(gt=0)]
     """P: how many questions were measured."""

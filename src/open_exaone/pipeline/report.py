@@ -105,7 +105,7 @@ def stage_showcase(folder: RunFolder, recipe: Recipe, index: int) -> list[dict[s
         return []
     rows = greedy_rows(folder.stage(index, stage.name) / "eval")
     replies = {row["problem"]: {key: row[key] for key in ("thought", "answer", "verdict", "why")} for row in rows}
-    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(folder, recipe, stage) else "non-reasoning"}
+    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(folder, recipe, stage) else "non_reasoning"}
     fields = ("id", "task", "language", "question", "answer")
     return [
         {
