@@ -80,6 +80,10 @@ def test_columns_that_nobody_knows_are_told(tmp_path):
     path = write_rows(tmp_path / "rows.jsonl", [{"Question": "Q", "Gold": "5"}])
     with pytest.raises(DataError, match="line 1: has columns Question, Gold: no format that is known"):
         check(path)
+    for name, near in (("question", '; did you mean "Question"?'), ("text", "."), ("a.b", ".")):
+        sentence = f"{path}: line 1: fields.answer = '{name}': no such column{near} Its columns are Question, Gold"
+        with pytest.raises(DataError, match=f"^{re.escape(sentence)}$"):
+            check(SourceConfig(path=path, fields={"answer": name}))
     report = check(SourceConfig(path=path, fields={"question": "Question", "answer": "Gold"}))
     assert report.good == 1
     assert check(write_rows(tmp_path / "more.jsonl", [{**TALK, "source": "x"}])).unread == {"source": 1}
@@ -177,6 +181,10 @@ def test_a_row_on_which_a_template_takes_too_long_is_named(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
+        (
+            b'{"messages": [',
+            "is not valid JSON: Expecting value at character 15; write one JSON object a line",
+        ),
         (
             b'{"messages": [], "messages": []}',
             "is not valid JSON: the key 'messages' stands twice in one object; leave one out",
