@@ -91,7 +91,7 @@ def _entry(name: str, place: int) -> dict[str, Any]:
         "notes": [],
         "stops": {"end": 230, "length": 10},
         "per_task": {
-            "algebra": {"num_problems": 20, "pass_at_1": score, "ci95": [0.1, 0.6], "constant": 0.1, "commonest": 0.2}
+            "algebra": {"num_problems": 20, "pass_at_1": score, "ci95": [0.1, 0.6], "constant_baseline": 0.1, "commonest_answer_share": 0.2}
         },
         "per_language": {},
         "csat": None,
@@ -123,8 +123,8 @@ def _entry(name: str, place: int) -> dict[str, Any]:
             "num_problems": 10,
             "pass_at_1": 0.31,
             "ci95": [0.2, 0.5],
-            "constant": 0.1,
-            "commonest": 0.3,
+            "constant_baseline": 0.1,
+            "commonest_answer_share": 0.3,
         }
     if name.startswith("csat"):
         elective = {"points": 62.5, "accuracy": 0.61}

@@ -17,7 +17,7 @@ HOSTILE = {
     "large": ("#" * (2 << 20), "is larger than 1 MiB"),
     "large number": ("a = " + "9" * 10_000, "not valid TOML: "),
     "large hexadecimal": ("a = 0x" + "f" * 100_000, "not valid TOML: "),
-    "not UTF-8": (b"\xff", "not valid TOML: "),
+    "not UTF-8": (b"a = 1 # \xff", "is not UTF-8 text: byte 9 is 0xff; write the file as UTF-8"),
     "null": (b"\0", "not valid TOML: "),
     "escapes": ("\x1b[31m", "not valid TOML: "),
 }

@@ -80,6 +80,10 @@ def test_columns_that_nobody_knows_are_told(tmp_path):
     path = write_rows(tmp_path / "rows.jsonl", [{"Question": "Q", "Gold": "5"}])
     with pytest.raises(DataError, match="line 1: has columns Question, Gold: no format that is known"):
         check(path)
+    for name, near in (("question", '; did you mean "Question"?'), ("text", "."), ("a.b", ".")):
+        sentence = f"{path}: line 1: fields.answer = '{name}': no such column{near} Its columns are Question, Gold"
+        with pytest.raises(DataError, match=f"^{re.escape(sentence)}$"):
+            check(SourceConfig(path=path, fields={"answer": name}))
     report = check(SourceConfig(path=path, fields={"question": "Question", "answer": "Gold"}))
     assert report.good == 1
     assert check(write_rows(tmp_path / "more.jsonl", [{**TALK, "source": "x"}])).unread == {"source": 1}
@@ -178,6 +182,10 @@ def test_a_row_on_which_a_template_takes_too_long_is_named(tmp_path, monkeypatch
     ("row", "sentence"),
     [
         (
+            b'{"messages": [',
+            "is not valid JSON: Expecting value at character 15; write one JSON object a line",
+        ),
+        (
             b'{"messages": [], "messages": []}',
             "is not valid JSON: the key 'messages' stands twice in one object; leave one out",
         ),
@@ -222,3 +230,71 @@ def test_a_bad_row_s_sentence_names_the_fix(tmp_path, row, sentence):
     [error] = check(write_rows(tmp_path / "rows.jsonl", [TALK, row, TALK])).bad
     found = str(error).removeprefix(f"{tmp_path}/rows.jsonl: line 2: ")
     assert found == sentence or re.fullmatch(sentence, found)
+
+
+CHOICE = {"question": "Which?", "choices": ["a", "b", "c"]}
+CHOSEN = {**CHOICE, "answer": 1}
+ASKED = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.mark.parametrize(
+    ("good", "row", "sentence"),
+    [
+        (PROBLEM, {"question": "Q", "answer": []}, "answer: must be a text or a number, not []"),
+        (
+            PROBLEM, {"question": "Q", "answer": "so ####"},
+            "answer: has nothing behind ####; write it, or take the row out",
+        ),
+        (PROBLEM, {"question": "Q", "answer": "5", "solution": 5}, "solution: must be a text, not 5"),
+        (
+            PROBLEM, {"question": "Q", "answer": None, "solution": "5"},
+            "answer: is missing, and solution ends neither in #### nor in a box; name its column in fields: "
+            '{answer = …}, such as "solution"',
+        ),
+        (
+            PROBLEM, {"question": "Q", "answer": "5", "input": "3"},
+            "input: is not read beside a question; put it behind the question with fields: {input = \"input\"}, or "
+            "list it in the source's `ignore`",
+        ),
+        (
+            PROBLEM, {"question": [*ASKED, TALK["messages"][1]], "answer": "5"},
+            "question: must be a text, or a single turn of the user's; write the other turns into it",
+        ),
+        (CHOSEN, {**CHOSEN, "choices": "ab"}, "choices: must be a list of texts, not 'ab'"),
+        (CHOSEN, {**CHOSEN, "choices": ["a"]}, "choices: must hold 2 to 26 options, not 1"),
+        (
+            CHOSEN, {**CHOICE, "answer": "1"},
+            "answer: is the text '1', which may count from 0 or from 1, or be an option's text; set the source's "
+            "first_option, or write a letter",
+        ),
+        (
+            CHOSEN, {**CHOICE, "answer": 3},
+            "answer: is 3, which counts to none of the 3 options; the first is 0, the last 2",
+        ),
+        (
+            CHOSEN, {**CHOICE, "answer": "d"},
+            "answer: is 'd', which names none of the 3 options; write a whole number (from 0), a letter, or the "
+            "option's text",
+        ),
+        (
+            {"prompt": "Q", "completion": "A"}, {"prompt": ASKED, "completion": "A", "input": "3"},
+            "input: is not read where prompt is a list of turns; put it into the turns",
+        ),
+        (
+            {"prompt": "Q", "completion": "A"}, {"prompt": "Q", "completion": [TALK["messages"][1]], "thought": "hm"},
+            "thought: is not read where completion is a list of turns; put it into the turn's reasoning_content",
+        ),
+        (
+            TALK, {**TALK, "tools": [{"x": 1}]},
+            "tools[0]: names no function: {'x': 1}; write {\"name\": …, \"parameters\": …}, bare or under \"function\"",
+        ),
+        (
+            TALK, {"messages": [*ASKED, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": " "}]}]},
+            "messages[1].tool_calls[0].arguments: a text here must be JSON: Expecting value: line 1 column 2 (char 1); "
+            'write "{}" for none',
+        ),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_file_line_field_and_fix(tmp_path, good, row, sentence):
+    path = write_rows(tmp_path / "rows.jsonl", [good, row, good])
+    assert [str(error) for error in check(path).bad] == [f"{path}: line 2: {sentence}"]

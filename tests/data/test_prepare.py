@@ -227,7 +227,8 @@ def test_what_is_too_long_is_dropped_cut_or_split_and_counted(made):
     prepared = made("pretrain", [TEXT, long], max_tokens=50)
     [counts] = prepared.manifest["sources"]
     assert (counts["examples"], counts["dropped"]) == (1, {"too long": 1})
-    assert "line 2" in counts["first_dropped"]["too long"]
+    first = counts["first_dropped"]["too long"]
+    assert "line 2: has more than" in first and first.endswith("shorten it, or raise max_tokens up to the context")
     prepared = made("pretrain", [TEXT, long], max_tokens=50, too_long="truncate", name="cut")
     assert list(prepared.documents[1].ids) == whole[:50] and prepared.manifest["sources"][0]["truncated"] == 1
     prepared = made("pretrain", [TEXT, long], max_tokens=50, too_long="split", name="split")
@@ -268,7 +269,7 @@ def test_policies_that_make_no_sense_are_refused(made):
     with pytest.raises(ConfigError, match="truncate"):
         made("rl", [PROBLEM], too_long="truncate")
     for kind, rows in (("sft", [TEXT]), ("preference", [TALK]), ("rl", [TALK]), ("pretrain", [PAIR])):
-        with pytest.raises(DataError, match=f"{kind} trains on"):
+        with pytest.raises(DataError, match=f"{kind} trains on .*: take other rows, or another kind of stage"):
             made(kind, rows)
 
 

@@ -57,7 +57,7 @@ def test_every_table_is_whole_and_no_cell_stands_twice() -> None:
 
 def test_every_number_is_a_percentage_with_a_tag_and_a_source() -> None:
     for row in load_tables():
-        assert row.tag in TAGS and row.source and row.mode in ("reasoning", "non-reasoning", "not stated")
+        assert row.tag in TAGS and row.source and row.mode in ("reasoning", "non_reasoning", "not stated")
         assert row.metric in ("pass@1", "cons@64", "score")
         assert row.percent is None or 0 < row.percent < 100
         assert row.k is None or 1 <= row.k <= 64
@@ -75,10 +75,10 @@ def test_the_sums_of_the_tables_have_not_changed() -> None:
         ("exaone-deep-2.4b", "aime24", "reasoning", "cons@64", 76.7),
         ("EXAONE Deep 7.8B", "csat", "reasoning", "pass@1", 89.9),
         ("EXAONE 4.0 32B", "AIME 2025", "reasoning", "pass@1", 85.3),
-        ("EXAONE 4.0 32B", "aime-2025", "non-reasoning", "pass@1", 35.9),
-        ("EXAONE 4.0 1.2B", "gpqa-diamond", "non-reasoning", "pass@1", 40.1),
-        ("Qwen3 0.6B", "KSM", "non-reasoning", "pass@1", 0.1),
-        ("DeepSeek V3-0324", "WMT24++ (ES)", "non-reasoning", "score", 94.3),
+        ("EXAONE 4.0 32B", "aime-2025", "non_reasoning", "pass@1", 35.9),
+        ("EXAONE 4.0 1.2B", "gpqa-diamond", "non_reasoning", "pass@1", 40.1),
+        ("Qwen3 0.6B", "KSM", "non_reasoning", "pass@1", 0.1),
+        ("DeepSeek V3-0324", "WMT24++ (ES)", "non_reasoning", "score", 94.3),
     ],
 )
 def test_numbers_are_found_by_name(model: str, benchmark: str, mode: str, metric: str, percent: float) -> None:
@@ -87,8 +87,8 @@ def test_numbers_are_found_by_name(model: str, benchmark: str, mode: str, metric
 
 
 def test_what_is_not_published_is_none() -> None:
-    assert find("EXAONE Deep 2.4B", "MMLU-Pro", "non-reasoning") is None
-    assert find("Phi 4", "HELMET", "non-reasoning", "score") is None  # printed as N/A
+    assert find("EXAONE Deep 2.4B", "MMLU-Pro", "non_reasoning") is None
+    assert find("Phi 4", "HELMET", "non_reasoning", "score") is None  # printed as N/A
     assert benchmark_name("gsm8k") is None and rows_for("gsm8k") == []
     empty = next(row for row in load_tables() if row.percent is None)
     with pytest.raises(ValueError, match="has no number"):

@@ -108,6 +108,6 @@ def test_an_entry_needs_no_more_than_one_sample() -> None:
     generation = Generation(Reply("", "1"), StopReason.END, 1, 1, 0)
     one = Sample("", "t", "a", 0, generation, Verdict(VerdictStatus.CORRECT, "1", ""))
     found = score_task(task, [[one]])
-    assert (found.mode, found.pass_at, found.cons_at) == ("non-reasoning", {"1": 1.0}, {"1": 1.0})
+    assert (found.mode, found.pass_at, found.cons_at) == ("non_reasoning", {"1": 1.0}, {"1": 1.0})
     assert found.ci95_bootstrap[0] < 1.0
     assert score_task(task, [[replace(one, verdict=Verdict(VerdictStatus.WRONG, "2", ""))]]).pass_at_1 == 0.0

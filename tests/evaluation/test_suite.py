@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from open_exaone.base import records
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.suite import MODES, SHIPPED, load_suite, suite_names
@@ -60,6 +61,7 @@ def test_k_and_sampling_are_as_published() -> None:
     assert {(task.temperature, task.top_p, task.max_new_tokens) for task in deep.values()} == {(0.6, 0.95, 32768)}
     assert "cons@64" in deep["aime_2024"].metrics and "cons@64" in deep["aime_2025"].metrics
     for name, penalty in (("exaone-4.0", 1.5), ("exaone-4.0-1.2b", 0.0)):
+        assert set(MODES) == set(records.MODES)  # one spelling in suites, recipes and reports
         by_mode = {mode: load_suite(f"{name}-{mode}").tasks for mode in MODES}
         for mode, tasks in by_mode.items():
             k = {task.benchmark: task.k for task in tasks}
@@ -68,7 +70,7 @@ def test_k_and_sampling_are_as_published() -> None:
             assert set(k.values()) == {1}
             for task in tasks:
                 assert task.presence_penalty == (penalty if mode == "reasoning" else 0.0)
-                is_greedy = mode == "non-reasoning" and task.k == 1
+                is_greedy = mode == "non_reasoning" and task.k == 1
                 assert (task.temperature == 0) == is_greedy
                 assert is_greedy or mode == "reasoning" or "temperature" in task.not_published
     (aime, code) = load_suite("exaone-4.0-budget").tasks
@@ -135,7 +137,7 @@ def test_a_benchmark_is_a_suite_of_one(rows: dict[str, str]) -> None:
 
 def test_a_benchmark_by_itself_takes_either_mode(rows: dict[str, str], tmp_path: Path) -> None:
     suite, asked = load_suite("math_500"), {"math_500": rows["math_500"]}
-    (task,) = plan(suite, rows=asked, modes=["non-reasoning"])
+    (task,) = plan(suite, rows=asked, modes=["non_reasoning"])
     assert (task.name, task.thinking) == ("math_500-non-reasoning", False)
     assert (task.sampling.temperature, task.sampling.max_new_tokens, task.sampling.num_samples) == (0, 32768, 1)
     assert "max_new_tokens" in suite.not_published(task.name) and "k" in suite.not_published("math_500")
@@ -145,7 +147,7 @@ def test_a_benchmark_by_itself_takes_either_mode(rows: dict[str, str], tmp_path:
         zip(["math_500", "math_500-non-reasoning"], MODES, strict=True)
     )
     (drawn,) = plan(
-        suite, rows=asked, modes=["non-reasoning"], sampling={"num_samples": 4, "temperature": 0.5, "top_p": 0.9}
+        suite, rows=asked, modes=["non_reasoning"], sampling={"num_samples": 4, "temperature": 0.5, "top_p": 0.9}
     )
     assert (drawn.sampling.num_samples, drawn.sampling.temperature, drawn.sampling.top_p) == (4, 0.5, 0.9)
     (tmp_path / "my.toml").write_text('name = "capitals"\nwhat = "Capitals."\nfile = "rows.jsonl"\n')
@@ -163,7 +165,7 @@ def test_several_are_one_suite(rows: dict[str, str], tmp_path: Path) -> None:
         assert [task.name for task in tasks] == ["math_500", "aime_2025"] and suite.name == "math_500,aime_2025"
     assert len(load_suite("exaone-4.0-reasoning,gsm8k").tasks) == 14
     assert len(load_suite(",".join(BENCHMARKS)).tasks) == len(BENCHMARKS)  # longer than a file's name may be
-    assert len(load_suite("exaone-deep,gsm8k").of_modes(["non-reasoning"]).tasks) == 1
+    assert len(load_suite("exaone-deep,gsm8k").of_modes(["non_reasoning"]).tasks) == 1
     with pytest.raises(ConfigError, match="exaone-deep and aime_2025 both have a task 'aime_2025': name one of them"):
         load_suite("exaone-deep,aime_2025")
     with pytest.raises(ConfigError, match="suite 'math_500,': a name is empty: write them as math_500,aime_2025"):
@@ -241,13 +243,13 @@ def test_a_suite_of_one_s_own_reads_what_stands_beside_it(tmp_path: Path, monkey
     write_rows(tmp_path / "sets" / "hle.jsonl", MADE_UP["hle"])
     tasks = (
         '{ benchmark = "own.jsonl", k = 3 }, { benchmark = "hle", source = "hle.jsonl" }, '
-        '{ benchmark = "own.jsonl", name = "greedy", mode = "non-reasoning" }'
+        '{ benchmark = "own.jsonl", name = "greedy", mode = "non_reasoning" }'
     )
-    suite = load_suite(write_suite(tmp_path / "sets" / "mine.toml", tasks, "[non-reasoning]\ntemperature = 0\nk = 1\n"))
+    suite = load_suite(write_suite(tmp_path / "sets" / "mine.toml", tasks, "[non_reasoning]\ntemperature = 0\nk = 1\n"))
     own, hle, greedy = plan(suite)
     assert (own.name, own.sampling.num_samples, hle.sampling.num_samples) == ("own", 3, 2)
     assert hle.source.endswith("hle.jsonl") and [problem.id for problem in hle.problems] == ["hle/a"]
-    assert (greedy.name, greedy.mode, greedy.sampling.temperature) == ("greedy", "non-reasoning", 0)
+    assert (greedy.name, greedy.mode, greedy.sampling.temperature) == ("greedy", "non_reasoning", 0)
 
 
 # ---- what the caller wants otherwise
@@ -275,7 +277,7 @@ def test_overrides_reach_every_task(rows: dict[str, str]) -> None:
 
 def test_modes_are_chosen(rows: dict[str, str]) -> None:
     suite = load_suite("exaone-4.0")
-    tasks = plan(suite, rows=rows_for(suite, rows), modes=["non-reasoning"])
+    tasks = plan(suite, rows=rows_for(suite, rows), modes=["non_reasoning"])
     assert len(tasks) == 13 and not any(task.thinking for task in tasks)
     assert tasks[0].name == "mmlu_redux-non-reasoning" and tasks[0].benchmark == "mmlu_redux"
 
@@ -290,7 +292,7 @@ def test_modes_are_chosen(rows: dict[str, str]) -> None:
         ),
         (
             "exaone-4.0", {"budgets": [1024]},
-            "suite exaone-4.0: mmlu_redux-non-reasoning: budgets with mode = 'non-reasoning': such replies have no "
+            "suite exaone-4.0: mmlu_redux-non-reasoning: budgets with mode = 'non_reasoning': such replies have no "
             "thought to cut: leave the budgets out, or ask in mode 'reasoning' alone",
         ),
         (
@@ -302,14 +304,14 @@ def test_modes_are_chosen(rows: dict[str, str]) -> None:
         ("aime_2025", {"budgets": [8, 8]}, "suite aime_2025: aime_2025: budgets = [8, 8]: one stands twice: drop it"),
         ("aime_2025", {"num_samples": 0}, "suite aime_2025: k = 0: "),
         ("aime_2025", {"limit": 0}, "limit = 0: must be at least 1"),
-        ("aime_2025", {"modes": ["fast"]}, "mode 'fast': must be one of reasoning, non-reasoning"),
-        ("exaone-deep", {"modes": ["non-reasoning"]}, "suite exaone-deep: has no task in mode non-reasoning: choose"),
+        ("aime_2025", {"modes": ["fast"]}, "mode 'fast': must be one of reasoning, non_reasoning"),
+        ("exaone-deep", {"modes": ["non_reasoning"]}, "suite exaone-deep: has no task in mode non_reasoning: choose"),
         (
             "aime_2025", {"num_samples": 4, "temperature": 0.0},
             "suite aime_2025: aime_2025: k = 4 with temperature = 0: greedy replies are all the same: set k = 1",
         ),
         (
-            "aime_2025", {"num_samples": 4, "modes": ["non-reasoning"]},
+            "aime_2025", {"num_samples": 4, "modes": ["non_reasoning"]},
             "suite aime_2025: aime_2025-non-reasoning: k = 4 with temperature = 0: greedy replies are all the same",
         ),
         ("aime_2025", {"temperature": -1.0}, "suite aime_2025: temperature = -1.0: "),
@@ -459,13 +461,15 @@ def test_changed_content_from_end_to_end(tmp_path: Path) -> None:
         ("TASK thinking = true\n", "tasks.0.thinking: unknown key"),
         ("TASK k = 3\ntemperature = 0\n", "hle: k = 3 with temperature = 0: greedy replies are all the same"),
         ("TASK budgets = [64]\n", "hle: budget 64 with max_new_tokens = 64: must be at least 1 and below it"),
-        ("TASK budgets = [32]\nmode = 'non-reasoning'\n", "hle-non-reasoning: budgets with mode = 'non-reasoning'"),
+        ("TASK budgets = [32]\nmode = 'non_reasoning'\n", "hle-non-reasoning: budgets with mode = 'non_reasoning'"),
         ("TASK metrics = ['cons@64']\n", "hle: metric 'cons@64': needs k = 64 samples, not 2"),
         ("TASK metrics = ['mean']\n", "hle: metric 'mean': must be pass@K, cons@K or csat"),
         ("TASK not_published = ['q']\n", "hle: not_published: 'q' is none of top_k, "),
         ("TASK [[tasks]]\nbenchmark = 'hle'\n", "tasks: two are called 'hle': give one a name of its own"),
         ("TASK [reasoning]\ntemprature = 1\n", 'reasoning.temprature: unknown key; did you mean "temperature"? Known'),
         ("TASK [reasoning]\nmode = 'reasoning'\n", "reasoning.mode: unknown key"),
+        ("TASK [non-reasoning]\nk = 1\n", 'non-reasoning: unknown key; did you mean "non_reasoning"? Known'),
+        ("TASK mode = 'non-reasoning'\n", "one of reasoning, non_reasoning; did you mean \"non_reasoning\"?"),
         ("TASK non-reasoning = 3\n", "tasks.0.non-reasoning: unknown key"),
     ],
 )  # fmt: skip

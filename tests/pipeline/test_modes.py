@@ -147,7 +147,7 @@ def test_the_log_has_each_mode_by_itself(whole):
     page = (run / "report.html").read_text()
     assert "mean reward, reasoning" in page and "mean reward, non-reasoning" in page
     stages = read_json(run / "report.json")["stages"]
-    assert [stage["mode"] for stage in stages] == ["reasoning", "non-reasoning"]  # as most of its problems are asked
+    assert [stage["mode"] for stage in stages] == ["reasoning", "non_reasoning"]  # as most of its problems are asked
 
 
 def test_pairs_are_learned_in_the_mode_in_which_they_were_sampled(whole):
@@ -209,7 +209,7 @@ def test_a_model_is_measured_in_the_mode_in_which_most_problems_are_asked(place)
         lambda event: messages.append(event.get("message")),
         FLOAT32,
     )
-    assert read_json(place / "most" / "report.json")["stages"][0]["mode"] == "non-reasoning"
+    assert read_json(place / "most" / "report.json")["stages"][0]["mode"] == "non_reasoning"
     why = "rl: most rows of data.problems are asked without a thought, so its model is measured in non-reasoning mode"
     assert why in messages
 

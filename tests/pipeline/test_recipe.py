@@ -143,7 +143,7 @@ def test_every_stage_changes_the_weights_and_a_run_that_was_cut_anywhere_ends_in
     assert [stage["start"] for stage in report["stages"]] == [None, "sft", "prefer"]
     assert all(stage["num_problems"] == 4 for stage in report["stages"]) and (whole / "report.html").is_file()
     modes = {stage["name"]: stage["mode"] for stage in report["stages"]}  # the rows have no thoughts; rl samples some
-    assert modes == {"sft": "non-reasoning", "prefer": "non-reasoning", "rl": "reasoning"}
+    assert modes == {"sft": "non_reasoning", "prefer": "non_reasoning", "rl": "reasoning"}
     assert [find_model(whole, name)[1] for name in modes] == [False, False, True]
     assert [row["stage"] for row in events[-1:]] == ["rl"] and "measured" in events[-1]
     for number in range(2, len(events), 5):

@@ -93,7 +93,7 @@ def test_the_report_tells_every_stage(finished_run):
     run, events = finished_run
     report = read_json(run / "report.json")
     assert [entry["name"] for entry in report["stages"]] == ["base", "sft", "prefer", "rl"]
-    assert [entry["mode"] for entry in report["stages"]] == ["non-reasoning"] + ["reasoning"] * 3
+    assert [entry["mode"] for entry in report["stages"]] == ["non_reasoning"] + ["reasoning"] * 3
     for entry in report["stages"]:
         assert entry["num_problems"] == 12 and entry["k"] == 2 and entry["measured_on"] == "test"
         assert entry["ci95"][0] <= entry["pass_at_1"] <= entry["ci95"][1]

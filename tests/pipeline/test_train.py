@@ -413,7 +413,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(place):
         ("model='nowhere/to/be/found'", "nowhere/to/be/found"),
         ("it.lora.rank=0", "lora.rank = 0"),
         ("stage.x=1", "'stage' is neither a stage (it) nor one of"),
-        ("data.rows.sources=[]", "data.rows.sources"),
+        ("data.rows.sources=[]", "data.rows.sources = []: should have at least 1 item\n"),
     ],
 )
 def test_wrong_settings_are_named(override, said, place, capsys):

@@ -80,8 +80,9 @@ def test_transformers_makes_the_same_ids(
     tools: Any,
     prompt: bool,
 ) -> None:
+    as_it_takes_them = messages if name == "qwen" else list(map(_with_read_arguments, messages))
     ids = theirs[name].apply_chat_template(
-        messages, enable_thinking=thinking, tools=tools, add_generation_prompt=prompt
+        as_it_takes_them, enable_thinking=thinking, tools=tools, add_generation_prompt=prompt
     )["input_ids"]
     assert ours[name].render(messages, thinking=thinking, tools=tools, generation_prompt=prompt) == ids
 
@@ -113,22 +114,18 @@ def test_exaone_has_transformers_ids_with_tools_too(
 ) -> None:
     options = {"enable_thinking": thinking, "skip_think": not thinking or prompt}
 
-    def theirs(messages: list[Message]) -> list[int]:
-        made = exaone_in_transformers.apply_chat_template(
-            messages, tools=tools, add_generation_prompt=prompt, **options
-        )
-        ids: list[int] = made["input_ids"]
-        return ids
-
+    read = [_with_read_arguments(message) for message in messages]
+    made = exaone_in_transformers.apply_chat_template(read, tools=tools, add_generation_prompt=prompt, **options)
     rendered = exaone_template.render(messages, thinking=thinking, tools=tools, generation_prompt=prompt)
-    assert rendered == theirs(messages)
-    if tools:  # LG's tool wording isn't ours, and its models know no other; it quotes arguments that are text
-        read = [_with_read_arguments(message) for message in messages]
+    assert rendered == made["input_ids"]
+    if tools:  # LG's tool wording isn't ours, and its models know no other
         rendered = exaone_itself.render(messages, thinking=thinking, tools=tools, generation_prompt=prompt)
-        assert rendered == theirs(read)
+        assert rendered == made["input_ids"]
 
 
 def _with_read_arguments(message: Message) -> Message:
+    """As templates take it that would quote arguments which are text."""
+
     def read(call: Any) -> Any:
         if "function" in call:
             return {**call, "function": read(call["function"])}

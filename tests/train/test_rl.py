@@ -269,6 +269,22 @@ def test_terms_come_back_from_a_file_as_they_were_and_open_ones_open(tmp_path):
     assert [rollout.verdict for rollout in found.rollouts] == [rollout.verdict for rollout in sampled.rollouts]
 
 
+@pytest.mark.parametrize("thinking", [False, True])
+def test_replies_come_back_split_in_the_mode_in_which_they_were_asked(tmp_path, thinking):
+    """A text without tags is an unfinished thought where the prompt has opened one."""
+    tokenizer = make_tokenizer()
+    learned = tuple(tokenizer.encode("4+1=5"))
+    sampled = group(S.CORRECT)
+    [rollout] = sampled.rollouts
+    written = replace(rollout, generation=replace(rollout.generation, ids=learned))
+    write_rollouts(tmp_path / "a.jsonl", [replace(sampled, rollouts=(written,))], "key")
+    requests = [replace(request([1, 2, 3], Sampling(9)), thinking=thinking)]
+    [found] = read_rollouts(tmp_path / "a.jsonl", [PROBLEM], requests, tokenizer, "key")
+    reply = found.rollouts[0].generation.reply
+    assert (reply.thought, reply.answer) == (("4+1=5", "") if thinking else ("", "4+1=5"))
+    assert found.thinking is thinking
+
+
 def test_both_rates_are_logged(tmp_path):
     rows = []
     model, optimizer = start()

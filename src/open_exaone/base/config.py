@@ -31,6 +31,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte of a file's name
 # Reading a key takes time with the square of its parts; no key of ours has more than six.
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
+_PYDANTIC = re.compile(r"^(Value error, |(Input|Tuple|List|String|Dictionary) )| after validation, not \d+$")
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Reads a TOML file.
@@ -54,6 +56,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is a folder; a TOML file is needed") from error
     except OSError as error:
         raise ConfigError(f"{short_text(path)}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start + 1} is {content[error.start]:#04x}"
+        raise ConfigError(f"{short_text(path)}: is not UTF-8 text: {where}; write the file as UTF-8") from error
     except ValueError as error:
         raise ConfigError(f"{short_text(path)}: not valid TOML: {error}") from error
 
@@ -145,7 +150,7 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
         return f"{source}: {where} = {short(value)}: must be one of {', '.join(known)}{_near(value, known)}"
     if detail["type"] in ("model_type", "dict_type") and (tag := _example_tag(schema, location)):
         return f'{source}: {where} = {short(value)}: must be a table, such as {{ {tag[0]} = "{tag[1]}" }}'
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = _PYDANTIC.sub("", detail["msg"])
     if not location:
         return f"{source}: {message}"
     return f"{source}: {where} = {short(value)}: {message}"
@@ -170,7 +175,7 @@ def _near(name: object, known: Iterable[str]) -> str:
     within = [item for item in by_key if len(key) > 2 and key in item]
     within.sort(key=lambda item: (item.index(key), len(item)))
     initials = [item for item, name in by_key.items() if len(key) > 1 and key == _initials(name)]
-    near = list(dict.fromkeys([*initials, *within, *get_close_matches(key, by_key)]))[:3]
+    near = [key] if key in by_key else list(dict.fromkeys([*initials, *within, *get_close_matches(key, by_key)]))[:3]
     return "; did you mean " + " or ".join(f'"{by_key[item]}"' for item in near) + "?" if near else ""
 
 

@@ -144,9 +144,11 @@ def _parse(line: bytes, name: str, number: int) -> Row | RowError:
     except UnicodeDecodeError as error:
         where = f"byte {error.start + 1} of the line is {line[error.start]:#04x}"
         return RowError(name, number, "", "not UTF-8", f"is not UTF-8 text: {where}", "write the file as UTF-8")
-    except ValueError as error:  # not JSON; or a key that stands twice, too many digits or brackets, which it says
-        fix = "write one JSON object a line" if isinstance(error, json.JSONDecodeError) else ""
-        return RowError(name, number, "", "not JSON", f"is not valid JSON: {error}", fix)
+    except json.JSONDecodeError as error:
+        why = f"is not valid JSON: {error.msg} at character {min(error.pos, len(error.doc.rstrip())) + 1}"
+        return RowError(name, number, "", "not JSON", why, "write one JSON object a line")
+    except ValueError as error:  # a key that stands twice, too many digits or brackets; it names the fix
+        return RowError(name, number, "", "not JSON", f"is not valid JSON: {error}")
 
 
 def _read_csv(stream: BufferedReader, name: str) -> Rows:

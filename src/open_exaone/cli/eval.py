@@ -51,7 +51,7 @@ class EvalArguments:
     """The number of problems to take from each benchmark; all if left out."""
     budget: Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)] = None
     """Thinking budgets in tokens, such as --budget 1024 4096; the suite is measured once with each of them."""
-    mode: Literal["reasoning", "non-reasoning"] | None = None
+    mode: Literal["reasoning", "non_reasoning"] | None = None
     """Run only the suite's tasks in this mode."""
     drawing: SamplingFlags = field(default_factory=SamplingFlags)
     rows: BenchmarkRows = field(default_factory=BenchmarkRows)

@@ -93,12 +93,13 @@ def _trained(entry: Mapping[str, Any]) -> str:
 
 def _show_measured(console: Console, progress: "Progress", event: Mapping[str, Any]) -> None:
     from open_exaone.present.formatting import percent
+    from open_exaone.present.stages import mode_name
     from open_exaone.present.terminal import show_replies
 
     for entry in event["measured"].get("tasks", [event["measured"]]):
         low, high = map(percent, entry["ci95"])
         not_judged = f"; {percent(entry['error_share'])} could not be judged" if entry["error_share"] else ""
-        asked = f"{count(entry['num_problems'], 'problem')} x {count(entry['k'], 'sample')}, {entry['mode']} mode"
+        asked = f"{count(entry['num_problems'], 'problem')} x {count(entry['k'], 'sample')}, {mode_name(entry)} mode"
         score = f"{entry['measured_on']}: pass@1 {percent(entry['pass_at_1'])} [{low}, {high}]"
         progress.message(f"{event['stage']}: {score} on {asked}{not_judged}")
     for shown in event["showcase"]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import DataError
 from open_exaone.base.tables import Row, RowError, encodable
 from open_exaone.data.columns import FORMATS, RowFormat, detect_format
@@ -72,6 +73,11 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
     if row is None:
         first = next((row for row in peeked if isinstance(row, RowError)), None)
         return f"{source.path}: no row can be read" if first is None else str(first)
+    for field, name in source.fields.items() if isinstance(row.value, dict) else ():
+        if name not in row.value and name.partition(".")[0] not in row.value:  # a dot may read a key of an object
+            known = ", ".join(row.value)
+            why = f"fields.{field} = {name!r}: no such column{did_you_mean(name, row.value)} Its columns are {known}"
+            return encodable(f"{row.place}: {why}")
     columns = (
         ", ".join(f"{name} (null)" if value is None else str(name) for name, value in row.value.items())
         if isinstance(row.value, dict)

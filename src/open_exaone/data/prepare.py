@@ -306,7 +306,8 @@ class _Source:
         if examples.format not in LEARNS[self.kind]:
             wanted = ", ".join(LEARNS[self.kind])
             raise DataError(
-                f"{self.source.path}: its rows have the format {examples.format}; {self.kind} trains on {wanted}"
+                f"{self.source.path}: its rows have the format {examples.format}; {self.kind} trains on {wanted}: "
+                "take other rows, or another kind of stage"
             )
         counts = Counts(examples.format)
         with fewer_collections():

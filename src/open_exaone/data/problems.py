@@ -108,7 +108,8 @@ def _option(value: Any, options: Options, name: str, first: int | None) -> str:
     if number is not None:
         if 0 <= number < num_options:
             return options.labels[number]
-        raise BadRow(name, "wrong answer", f"is {value}, which counts to none of the {num_options} options")
+        fix = f"the first is {first or 0}, the last {num_options - 1 + (first or 0)}"
+        raise BadRow(name, "wrong answer", f"is {value}, which counts to none of the {num_options} options", fix)
     if text in options.labels:
         return text
     if isinstance(value, str) and options.texts.count(value) == 1:

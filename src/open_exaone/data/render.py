@@ -95,7 +95,11 @@ def fit(rendered: list[Rendered], max_tokens: int, too_long: str, kind: Kind) ->
     for item in rendered:
         pieces = _pieces(item, max_tokens, "drop" if kind == "rl" else too_long)
         if not pieces:
-            lost.append(Refused("too long", f"has more than {max_tokens} tokens"))
+            lost.append(
+                Refused(
+                    "too long", f"has more than {max_tokens} tokens; shorten it, or raise max_tokens up to the context"
+                )
+            )
         for piece in pieces:
             if kind == "preference" and piece.documents[0][0] == piece.documents[1][0]:
                 lost.append(Refused("same replies", f"has replies that are the same {_SAME[piece is item]}"))

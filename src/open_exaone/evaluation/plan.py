@@ -51,7 +51,7 @@ def plan(
         rows: benchmark -> where its rows are instead: a file, a folder, `owner/name` of the hub, or what code
             makes.
         limit: take only so many problems of each benchmark, from the start.
-        modes: "reasoning", "non-reasoning", or both; the suite's where left out.
+        modes: "reasoning", "non_reasoning", or both; the suite's where left out.
         sampling: fields of `Sampling` instead of the suite's, such as {"temperature": 0.0}, and "budgets": thinking
             budgets in tokens, each of which makes a task of its own, "aime_2025@16384".
         run_problems: gives the problems of a run's data by name, where a run's folder is measured.

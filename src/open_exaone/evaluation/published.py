@@ -29,7 +29,7 @@ class Published:
     table: str  # the data file's name, such as "exaone-deep"
     model: str
     benchmark: str
-    mode: str  # "reasoning", "non-reasoning" or "not stated"
+    mode: str  # "reasoning", "non_reasoning" or "not stated"
     metric: str  # "pass@1" (the mean over k samples), "cons@64", or "score" where it is no share of questions
     setting: str  # what sets it apart from the plain number, such as "budget 32K"; else ""
     percent: float | None  # as printed; None where the table has no number
@@ -132,7 +132,7 @@ def compare(
 
     Args:
         value, interval: fractions.
-        mode: "reasoning" or "non-reasoning"; all if left out.
+        mode: "reasoning" or "non_reasoning"; all if left out.
         metric: "pass@1", "cons@64" or "score".
         setting: such as "budget 32K"; the plain numbers if left out.
         correlation: of samples of one question, as measured on the run (`statistics.question_correlation`).

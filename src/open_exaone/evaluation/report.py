@@ -91,10 +91,10 @@ class Part(Record):
     """The mean over them of the share of their samples that is correct."""
     ci95: Interval
     """Its interval."""
-    constant: Share
-    """What always giving the commonest gold answer would score."""
-    commonest: Share
-    """The share of their samples that give the answer that these samples give most often."""
+    constant_baseline: Share | None = None
+    """What always giving the commonest gold answer would score; null where a problem has none."""
+    commonest_answer_share: Share | None = None
+    """The share of their samples that give the most frequent answer of these samples."""
 
 
 class Elective(Record):
@@ -127,7 +127,7 @@ class Beside(Record):
     table: str
     """The data file that holds it."""
     mode: str
-    """"reasoning", "non-reasoning" or "not stated"."""
+    """"reasoning", "non_reasoning" or "not stated"."""
     metric: str
     """"pass@1" or "cons@64"."""
     setting: str
@@ -166,7 +166,7 @@ class Entry(Record):
     """The task's own name."""
     benchmark: str
     """The benchmark's name."""
-    mode: Literal["reasoning", "non-reasoning", "not stated"]
+    mode: Literal["reasoning", "non_reasoning", "not stated"]
     """How it was asked."""
     num_problems: Annotated[int, Field(gt=0)]
     """P: how many questions were measured."""

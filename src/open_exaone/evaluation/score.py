@@ -200,21 +200,28 @@ def _score(means: Sequence[float]) -> dict[str, Any]:
 def _parts(
     names: Sequence[str], problems: Sequence[Problem], verdicts: Sequence[Sequence[Verdict]], means: Sequence[float]
 ) -> dict[str, Part]:
-    """Name -> the score of its problems, beside what a constant answer would score and how much one answer prevails."""
+    """Name -> the score of its problems, what a constant answer would score, and how often one answer is given."""
     groups: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         groups.setdefault(name, []).append(place)
     return {
         name: Part(
             **_score([means[place] for place in places]),
-            constant=_prevailing(problems[place].answer for place in places),
-            commonest=_prevailing(verdict.extracted for place in places for verdict in verdicts[place]),
+            constant_baseline=_constant_baseline([problems[place].answer for place in places]),
+            commonest_answer_share=_share_of_commonest(
+                verdict.extracted for place in places for verdict in verdicts[place]
+            ),
         )
         for name, places in sorted(groups.items())
     }
 
 
-def _prevailing(answers: Iterable[str | None]) -> float:
+def _constant_baseline(answers: Sequence[str]) -> float | None:
+    """What always giving the commonest of these gold answers would score; None where a problem has none."""
+    return _share_of_commonest(answers) if all(answers) else None
+
+
+def _share_of_commonest(answers: Iterable[str | None]) -> float:
     """The share of the commonest answer; none at all is no answer."""
     counts = Counter(answers)
     total = counts.total()

@@ -23,7 +23,7 @@ from open_exaone.verify.own import is_own
 
 FOLDER = Path(__file__).parent / "suites"
 SHIPPED: Mapping[str, Path] = MappingProxyType({path.stem: path for path in sorted(FOLDER.glob("*.toml"))})
-Mode = Literal["reasoning", "non-reasoning"]
+Mode = Literal["reasoning", "non_reasoning"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 OF_A_RUN = "run:"  # before the name of a run's own set of problems
 SEED = 20250316
@@ -38,10 +38,15 @@ _ONE = {  # a benchmark by itself: the reports' sampling
     "not_published": ("k", "presence_penalty", "seed"),
 }
 _ONE_NON_REASONING = {  # greedy, as the reports are where k = 1
-    "mode": "non-reasoning",
+    "mode": "non_reasoning",
     "temperature": 0.0,
     "not_published": ("k", "presence_penalty", "seed", "max_new_tokens"),
 }
+
+
+def _in_name(mode: str) -> str:
+    """A mode as names of suites and tasks have it: "math_500-non-reasoning"."""
+    return mode.replace("_", "-")
 
 
 class SuiteTask(SamplingConfig):
@@ -78,7 +83,7 @@ class SuiteTask(SamplingConfig):
     def label(self) -> str:
         """The task's name, a thinking budget left out."""
         plain = self.plain_name
-        return self.name or (plain if self.mode == "reasoning" else f"{plain}-{self.mode}")
+        return self.name or (plain if self.mode == "reasoning" else f"{plain}-{_in_name(self.mode)}")
 
     @property
     def plain_name(self) -> str:
@@ -184,7 +189,7 @@ def suite_names() -> list[str]:
     names = list[str]()
     for name in SHIPPED:
         modes = {task.mode for task in load_suite(name).tasks}
-        names += [name, *(f"{name}-{mode}" for mode in MODES if len(modes) > 1)]
+        names += [name, *(f"{name}-{_in_name(mode)}" for mode in MODES if len(modes) > 1)]
     return names
 
 
@@ -204,8 +209,8 @@ def load_suite(name_or_file: str) -> Suite:
         return _several(name_or_file)
     if name_or_file in SHIPPED:
         return _read(SHIPPED[name_or_file], read_toml(SHIPPED[name_or_file]))
-    for mode in MODES[::-1]:  # "non-reasoning" ends in "reasoning"
-        if (base := name_or_file.removesuffix(f"-{mode}")) != name_or_file and base in SHIPPED:
+    for mode in MODES[::-1]:  # "non_reasoning" ends in "reasoning"
+        if (base := name_or_file.removesuffix(f"-{_in_name(mode)}")) != name_or_file and base in SHIPPED:
             return load_suite(base).of_modes([mode]).model_copy(update={"name": name_or_file})
     if name_or_file in BENCHMARKS:
         return _one(name_or_file, BENCHMARKS[name_or_file].what)
@@ -285,6 +290,9 @@ def _read(path: Path, values: dict[str, Any]) -> Suite:
             name = min(unknown)
             near = did_you_mean(name, known)
             raise ConfigError(f"{path}: {table}.{name}: unknown key{near} Known keys: {', '.join(known)}")
+    if unknown := values.keys() - Suite.model_fields.keys():
+        name, known = min(unknown), sorted((*Suite.model_fields, *tables))
+        raise ConfigError(f"{path}: {name}: unknown key{did_you_mean(name, known)} Known keys: {', '.join(known)}")
     rows = values.get("tasks")
     if isinstance(rows, list):
         values["tasks"] = [_whole(path, row, tables) for row in rows]

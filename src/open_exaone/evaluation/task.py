@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from open_exaone.base.records import Problem, Sampling
+from open_exaone.base.records import MODES, Problem, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +21,4 @@ class Task:
 
     @property
     def mode(self) -> str:
-        return "reasoning" if self.thinking else "non-reasoning"
+        return MODES[self.thinking]

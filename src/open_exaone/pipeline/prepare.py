@@ -285,7 +285,7 @@ def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
         load_suite(str(config.suite)),
         rows=config.rows,
         limit=config.limit,
-        modes=None if config.mode is None else ("reasoning" if thinking else "non-reasoning",),
+        modes=None if config.mode is None else ("reasoning" if thinking else "non_reasoning",),
         sampling=config.sampling,
         settings=run.judge,
     )

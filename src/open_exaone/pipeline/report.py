@@ -116,7 +116,7 @@ def choose_showcase(
     problems: list[Problem], before: Mapping[str, dict[str, Any]], after: Mapping[str, dict[str, Any]]
 ) -> list[Problem]:
     """The first problems that were learned (right after, not before), in English, in Korean and of a family without
-    worked thoughts; and the first that still fails. Where nothing was learned, one that is right after.
+    worked thoughts; and the first that still fails. Where none was learned, one that is right after.
 
     Args:
         before, after: greedy replies with their `verdict`, by the problem's id; of `before`, there may be none.
@@ -149,7 +149,7 @@ def _greedy_replies(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, 
     """What the model that a stage left replied to the problems that are shown, by their ids."""
     stage, evaluation = recipe.stages[index], recipe.evaluation
     assert evaluation is not None  # the caller has looked
-    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(folder, recipe, stage) else "non-reasoning"}
+    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(folder, recipe, stage) else "non_reasoning"}
     rows = greedy_rows(folder.stage(index, stage.name) / "eval", evaluation.shown or evaluation.names[0])
     return {
         row["problem"]: {**spoken, **{key: row[key] for key in ("thought", "answer", "verdict", "why")}} for row in rows

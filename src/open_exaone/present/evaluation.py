@@ -159,7 +159,8 @@ def _budgets(report: Mapping[str, Any]) -> list[Figure]:
             point, budget = tables.point(step, ""), tables.value_of(step.get("budget"))
             if point is not None:
                 points.append(drawn.Budget(int(budget) if budget and budget >= 1 else None, *point[1:]))
-        title = " ".join(str(curve[field]) for field in ("benchmark", "mode") if curve.get(field))
+        mode = str(curve.get("mode") or "").replace("_", "-")
+        title = f"{curve.get('benchmark') or ''} {mode}".strip()
         if points:
             found.append(Figure(title, drawn.budgets(title, points)))
     return found

@@ -162,13 +162,13 @@ def parts(entry: Entry) -> list[tuple[str, Table]]:
                 formatting.number(value_of(record(part).get("num_problems"))),
                 formatting.percent(value_of(record(part).get("pass_at_1"))),
                 formatting.interval(bounds(record(part).get("ci95"))),
-                formatting.percent(value_of(record(part).get("constant"))),
-                formatting.percent(value_of(record(part).get("commonest"))),
+                formatting.percent(value_of(record(part).get("constant_baseline"))),
+                formatting.percent(value_of(record(part).get("commonest_answer_share"))),
             ]
             for name, part in record(entry.get(field)).items()
         ]
         if len(rows) > 1:
-            head = [title, "problems", "pass@1", "95% interval", "a constant answer", "share of its commonest answer"]
+            head = [title, "problems", "pass@1", "95% interval", "constant baseline", "most frequent answer"]
             parts.append((title, (head, rows)))
     csat = record(entry.get("csat"))
     electives = {name: record(score) for name, score in record(csat.get("electives")).items()}

@@ -1,10 +1,8 @@
 """Which chat format a folder's model speaks: the one asked for, or what its template and config.json show."""
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError
@@ -118,23 +116,10 @@ def _in_its_words(dialogue: Dialogue, tag: str) -> Dialogue:
         check_messages(dialogue.messages)
     except DataError:
         return dialogue
-    messages = [_with_read_arguments(message) for message in dialogue.messages]
+    messages = list(dialogue.messages)
     for place in dialogue.learned if dialogue.thinking else ():
         messages[place] = _with_thought_apart(messages[place], tag)
     return dialogue._replace(messages=messages)
-
-
-def _with_read_arguments(message: Message) -> Message:
-    """Reads arguments that are JSON text, as the OpenAI API has them: EXAONE's template would quote it once more."""
-
-    def read(call: Mapping[str, Any]) -> dict[str, Any]:
-        inner = call.get("function") or call
-        given = inner["arguments"]
-        made = {**inner, "arguments": json.loads(given) if isinstance(given, str) else given}
-        return {**call, "function": made} if call.get("function") else made
-
-    calls = message.get("tool_calls") if message["role"] == "assistant" else None
-    return {**message, "tool_calls": [read(call) for call in calls]} if calls else message
 
 
 def _with_thought_apart(message: Message, tag: str) -> Message:

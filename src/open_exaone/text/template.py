@@ -24,6 +24,7 @@ from open_exaone.text.chat import (
     check_tools,
     json_text,
 )
+from open_exaone.text.template_calls import PROBED_TOOL, Form, arguments_form, in_form
 from open_exaone.text.template_marks import (
     THOUGHT_MARKERS,
     Marks,
@@ -72,6 +73,7 @@ class Template:
         self._end_markers = end_markers
         self._normalize = normalize
         self._opens: dict[bool, bool] = {}
+        self._forms: dict[bool, Form] = {}  # of the arguments of calls, without tools on offer and with them
         source = templates.sources["default"]
         self._tag = "thought" if "thought>" in source and "think>" not in source else "think"
 
@@ -129,6 +131,17 @@ class Template:
             _without_thought(message, self._tag) != message for message in map(dialogue.messages.__getitem__, earlier)
         )
 
+    def _with_arguments(self, dialogue: Dialogue) -> Dialogue:
+        """A conversation with the arguments of its calls as the template takes them, which one probe shows."""
+        if not any(message.get("tool_calls") for message in dialogue.messages):
+            return dialogue
+        has_tools = dialogue.tools is not None
+        if has_tools not in self._forms:
+            tools = [PROBED_TOOL] if has_tools else None
+            self._forms[has_tools] = arguments_form(lambda messages: self.text(messages, tools=tools))
+        form = self._forms[has_tools]
+        return dialogue._replace(messages=[in_form(message, form) for message in dialogue.messages])
+
     def _job(self, dialogue: Dialogue, marks: Marks) -> DataError | Job | None:
         """A conversation made ready: thoughts that are not learned left out, markers' names broken; None where its
         replies don't stand in one text.
@@ -141,6 +154,7 @@ class Template:
             check_tools(dialogue.tools)
             if self._drops_thoughts(dialogue):
                 return None
+            dialogue = self._with_arguments(dialogue)
             messages: Sequence[Message] = [
                 message if dialogue.thinking or place not in dialogue.learned else _without_thought(message, self._tag)
                 for place, message in enumerate(dialogue.messages)
