@@ -91,7 +91,13 @@ def _entry(name: str, place: int) -> dict[str, Any]:
         "notes": [],
         "stops": {"end": 230, "length": 10},
         "per_task": {
-            "algebra": {"num_problems": 20, "pass_at_1": score, "ci95": [0.1, 0.6], "constant_baseline": 0.1, "commonest_answer_share": 0.2}
+            "algebra": {
+                "num_problems": 20,
+                "pass_at_1": score,
+                "ci95": [0.1, 0.6],
+                "constant_baseline": 0.1,
+                "commonest_answer_share": 0.2,
+            }
         },
         "per_language": {},
         "csat": None,

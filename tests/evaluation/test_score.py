@@ -140,7 +140,9 @@ def test_the_share_of_the_commonest_answer_is_recounted(drawn: list[tuple[str, s
     entry = score.score_task(replace(TASK, problems=problems, sampling=replace(TASK.sampling, num_samples=2)), samples)
     for name, part in entry.per_task.items():
         assert part.constant_baseline == recounted([gold for family, gold, _ in drawn if family == name])
-        assert part.commonest_answer_share == recounted([a for family, _, answers in drawn if family == name for a in answers])
+        assert part.commonest_answer_share == recounted(
+            [a for family, _, answers in drawn if family == name for a in answers]
+        )
     assert entry.per_language["en"].constant_baseline == recounted([gold for _, gold, _ in drawn])
 
 

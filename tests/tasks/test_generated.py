@@ -9,6 +9,7 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.normalise import normalise_prompt
 from open_exaone.base.records import Problem
 from open_exaone.tasks import generated
+from open_exaone.tasks.family import Drawn
 from open_exaone.tasks.generated import GeneratedSource, draw_problems, seen_share
 from open_exaone.tasks.registry import families_of, get_family
 
@@ -30,9 +31,13 @@ def drawn(sources: dict[str, dict[str, object]]) -> dict[str, list[Problem]]:
     return {name: draw_problems(source, index, used, name) for index, (name, source) in enumerate(made.items())}
 
 
-def work_of(problem: Problem) -> str:
+def drawn_of(problem: Problem) -> Drawn:
     name, language, *harder, seed = problem.id.split("/")
-    return get_family(name).draw(int(seed), language, bool(harder)).work
+    return get_family(name).draw(int(seed), language, bool(harder))
+
+
+def work_of(problem: Problem) -> str:
+    return drawn_of(problem).work
 
 
 def test_no_question_and_no_sum_occurs_twice() -> None:
@@ -43,13 +48,32 @@ def test_no_question_and_no_sum_occurs_twice() -> None:
     assert len({(work_of(problem), problem.answer) for problem in built}) == len(built)
 
 
-def test_the_same_sum_of_another_family_is_a_double(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every sum that the bus has used, the elevator, which would draw hundreds of them, gives none."""
-    bus, lift = drawn({name: {"num_problems": 3_000, "families": [name]} for name in ("bus_ride", "elevator")}).values()
-    alone = drawn({"elevator": {"num_problems": 3_000, "families": ["elevator"]}})["elevator"]
-    works = {work_of(problem) for problem in bus}
-    assert len(works & {work_of(problem) for problem in alone}) > 20
-    assert not works & {work_of(problem) for problem in lift}
+def test_the_same_sum_of_another_family_is_a_double() -> None:
+    """Of every sum that one shopper has paid, two shoppers, who would draw hundreds of them, give none."""
+    names = ("shopping", "two_shoppers")
+    one, two = drawn({name: {"num_problems": 1_500, "families": [name]} for name in names}).values()
+    alone = drawn({name: {"num_problems": 1_500, "families": [name]} for name in names[1:]})["two_shoppers"]
+    works = {work_of(problem) for problem in one}
+    assert len(works & {work_of(problem) for problem in alone}) > 100
+    assert not works & {work_of(problem) for problem in two}
+
+
+def test_nothing_is_learned_from_steps_among_which_a_held_out_problem_is_worked_out() -> None:
+    """Not from a change either, on the way to which the total of two shoppers stands."""
+    used, held_out = set[str](), set[str]()
+    draw_problems(validate(GeneratedSource, {"num_problems": 900, "families": "unworked"}, "x"), 0, held_out, "test")
+    source = validate(GeneratedSource, {"num_problems": 2_000, "families": "worked"}, "x")
+    learned = draw_problems(source, 1, used, "sft", held_out=held_out)
+    assert not any(part in held_out for problem in learned for part in drawn_of(problem).parts())
+    alone = draw_problems(source, 1, set(), "sft")
+    assert any(part in held_out for problem in alone for part in drawn_of(problem).parts())
+
+
+def test_no_problem_is_a_single_step_as_drills_have_them() -> None:
+    problems = drawn({"test": {"num_problems": 2_000, "families": ["simple_equations"]}})["test"]
+    assert all(len(drawn_of(problem).steps) >= 2 for problem in problems)
+    family = get_family("simple_equations")
+    assert any(len(family.draw(seed, "en", False).steps) == 1 for seed in range(400))
 
 
 @pytest.mark.parametrize("harder", [False, True])
@@ -97,7 +121,7 @@ def test_the_set_listed_first_is_not_touched_by_what_follows() -> None:
 def test_a_family_that_runs_dry_is_named_with_its_data_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generated, "DRAWS_PER_PROBLEM", 2)
     message = (
-        r"data\.huge: the family two_shoppers \(en\) gave [\d,]+ of 5,000 problems in 11,000 draws: [\d,]+ were drawn"
+        r"data\.huge: the family two_shoppers \(en\) gave [\d,]+ of 5,000 problems in 11,000 draws: [\d,]+ have the"
     )
     with pytest.raises(DataError, match=message):
         drawn({"huge": {"num_problems": 10_000, "families": ["two_shoppers"]}})
@@ -105,7 +129,9 @@ def test_a_family_that_runs_dry_is_named_with_its_data_and_numbers(monkeypatch: 
 
 def test_answers_that_cannot_be_balanced_are_named_with_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generated, "MAX_SHARE_OF_ANSWER", 0.02)  # 25 answers cannot be fewer than one in fifty
-    message = r"simple_equations \(en\) gave 125 of 200 .* had an answer that 4 problems have already, of 25 in all"
+    message = (
+        r"simple_equations \(en\) gave 125 of 200 .* have an answer that 4 problems have already, of 25 answers in all"
+    )
     with pytest.raises(DataError, match=message):
         drawn({"test": {"num_problems": 200, "families": ["simple_equations"]}})
 
@@ -125,10 +151,10 @@ def test_a_family_of_24_answers_gives_any_number_of_problems_with_no_answer_twic
 @pytest.mark.parametrize("seed", [0, 1_000_000])
 def test_how_much_of_a_family_was_seen_is_measured_on_draws_of_no_source(seed: int) -> None:
     used: set[str] = set()
-    source = GeneratedSource(families=("elevator",), num_problems=400, seed=seed)
+    source = GeneratedSource(families=("bus_ride",), num_problems=400, seed=seed)
     draw_problems(source, 0, used, "base")
-    assert seen_share("elevator", set()) == 0.0
-    assert 0.0 < seen_share("elevator", used) < 0.1
+    assert seen_share("bus_ride", set()) == 0.0
+    assert 0.0 < seen_share("bus_ride", used) < 0.1
 
 
 def test_questions_are_compared_whatever_their_case_and_spaces() -> None:

@@ -50,7 +50,9 @@ def test_one_file_can_be_cut_into_sets_that_share_no_question(file) -> None:
 
 
 def test_too_few_questions_are_counted(file) -> None:
-    with pytest.raises(DataError, match=r"data\.rl: .*mine.jsonl has 20 different questions .* num_problems = 21"):
+    with pytest.raises(
+        DataError, match=r"data\.rl: of the 20 problems of .*mine.jsonl, 20 have a question .* num_problems = 21"
+    ):
         draw_problems(GeneratedSource(problems=str(file), num_problems=21), 0, set(), "rl")
 
 

@@ -4,7 +4,7 @@ import re
 
 from open_exaone.base.records import Problem
 from open_exaone.tasks.family import Drawn
-from open_exaone.tasks.thoughts import Step, running_total, without_words, work_out, written
+from open_exaone.tasks.thoughts import Step, canonical, running_total, work_out, written
 
 Draws = dict[tuple[str, str, bool], tuple[Drawn, ...]]
 
@@ -45,9 +45,11 @@ def test_a_thought_is_its_steps() -> None:
     assert written(steps) == "cups:4*3=12\npens:2*7=14\n12+14=26"
 
 
-def test_words_are_no_part_of_the_work() -> None:
-    steps = [work_out(4, "*", 3, label="cups:"), Step("", "(3,4)", label="point:")]
-    assert without_words(steps) == "4*3=12 (3,4)"
+def test_words_and_order_are_no_part_of_the_work() -> None:
+    texts = ["3*4=12", "-2+5=3", "5-7=-2", "12/4=3", "(3,4)"]
+    sums = [(4, "*", 3), (5, "+", -2), (5, "-", 7), (12, "/", 4)]
+    steps = [*(work_out(*terms, label="cups:") for terms in sums), Step("", "(3,4)", label="point:")]
+    assert [canonical(step) for step in steps] == texts
 
 
 def test_a_running_total_adds_term_by_term() -> None:

@@ -29,7 +29,7 @@ class EvaluationConfig(SamplingConfig):
     """Measure on problems of the recipe, `[data.NAME]`: one name, or several, such as ["test", "harder"], of which the
     first one's score is the run's."""
     shown: str | None = None
-    """The one of `data` of which some problems are shown, as each stage answers them; the first if left out."""
+    """Which of `data` the report takes its example problems from; the first if left out."""
     suite: str | None = None
     """Instead of `data`: a suite or a benchmark, several joined by commas, or a .toml or .jsonl file, as
     `exaone eval --suite` takes it; the report has each benchmark's score."""

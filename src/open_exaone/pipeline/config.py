@@ -189,7 +189,7 @@ def _check_data(recipe: Recipe) -> None:
     shown = recipe.evaluation.shown if recipe.evaluation else None
     if recipe.evaluation and shown is not None and shown not in recipe.evaluation.names:
         raise ValueError(
-            f"evaluation.shown = {shown!r}: must be one of evaluation.data ({', '.join(recipe.evaluation.names)})"
+            f"evaluation.shown = {shown!r}: must be one of evaluation.data ({', '.join(recipe.evaluation.names) or 'none'})"
         )
 
 

@@ -8,7 +8,7 @@ one, and one more where a family has too few answers for that.
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -132,7 +132,7 @@ def _draw_families(
     pairs = [(family, language) for family in source.chosen() for language in family.languages]
     quota = -(-source.num_problems // len(pairs))
     shares = [
-        _draw_share(name, family, language, range(first_seed, first_seed + BLOCK), quota, used, held_out, source.harder)
+        _draw_share(name, family, language, count(first_seed), quota, used, held_out, source.harder)
         for family, language in pairs
     ]
     return (next(share) for share in islice(cycle(shares), source.num_problems))
