@@ -188,9 +188,8 @@ def _check_data(recipe: Recipe) -> None:
             )
     shown = recipe.evaluation.shown if recipe.evaluation else None
     if recipe.evaluation and shown is not None and shown not in recipe.evaluation.names:
-        raise ValueError(
-            f"evaluation.shown = {shown!r}: must be one of evaluation.data ({', '.join(recipe.evaluation.names) or 'none'})"
-        )
+        names = ", ".join(recipe.evaluation.names) or "there is none"
+        raise ValueError(f"evaluation.shown = {shown!r}: must be one of evaluation.data ({names})")
 
 
 def _check_judge(recipe: Recipe) -> None:
