@@ -129,8 +129,8 @@ def choose_showcase(
         lambda problem: not problem.thought,
     )
     found = [next(filter(kind, learned), None) or next(filter(kind, right), None) for kind in kinds]
-    found.append(next((problem for problem in problems if after[problem.id]["verdict"] != "correct"), None))
-    return [problem for problem in found if problem]
+    shown = [problem for problem in found if problem] or (learned or right)[:1]
+    return shown + [problem for problem in problems if after[problem.id]["verdict"] != "correct"][:1]
 
 
 def _shown_problems(folder: RunFolder, recipe: Recipe) -> list[Problem]:

@@ -75,7 +75,7 @@ def render(report: dict[str, Any], metrics: Callable[[str], list[dict[str, Any]]
         results=closing_rows(report) if benchmarks else None,
         trained=training_rows(report),
         totals=_totals(report),
-        drawn=sorted({name for row in (report.get("families") or {}).values() for name in row["problems"]}),
+        drawn=list(dict.fromkeys(name for row in (report.get("families") or {}).values() for name in row["problems"])),
         heatmaps=[
             (f"{title}: {name}" if len(benchmarks) > 1 else title, noun, entries, heatmap(entries, field))
             for name, entries in benchmarks.items()

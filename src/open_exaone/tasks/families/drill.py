@@ -38,7 +38,7 @@ def _step(rng: random.Random, most: int) -> Step:
 
 
 def _word(rng: random.Random) -> str:
-    """A word that there is not: it shares its syllables, and so its tokens, with those that there are."""
+    """A pronounceable random word: it shares its syllables, and so its tokens, with real ones."""
     consonants, vowels = _SYLLABLES
     word = "".join(rng.choice(consonants) + rng.choice(vowels) for _ in range(rng.randint(1, 2)))
     return word + rng.choice(consonants)
