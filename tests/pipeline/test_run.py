@@ -23,6 +23,7 @@ from open_exaone.pipeline.evaluate import Choices, evaluate
 from open_exaone.pipeline.folder import RunFolder, resolve_model
 from open_exaone.pipeline.measure import Machine, stage_entry
 from open_exaone.pipeline.recipe import load_recipe
+from open_exaone.pipeline.report import choose_showcase, greedy_rows
 from open_exaone.pipeline.run import run_recipe
 from open_exaone.rollout.run import judge_reply
 
@@ -103,7 +104,10 @@ def test_the_report_tells_every_stage(finished_run):
         metrics = read_jsonl(run / entry["folder"] / "metrics.jsonl")
         assert metrics[-1]["tokens"] == entry["train_tokens"] > 0
         assert len(metrics) == entry["train_steps"] == metrics[-1]["num_steps"]
-    assert len({told["problem"]["id"] for told in report["showcase"]}) == len(report["showcase"]) >= 1
+    folder, (first, last) = RunFolder(run), (report["stages"][0], report["stages"][-1])
+    verdicts = [{row["problem"]: row for row in greedy_rows(run / e["folder"] / "eval", "test")} for e in (first, last)]
+    chosen = choose_showcase(folder.problems("test"), *verdicts)
+    assert [told["problem"]["id"] for told in report["showcase"]] == [problem.id for problem in chosen] != []
     assert all([r["stage"] for r in told["replies"]] == ["base", "sft", "prefer", "rl"] for told in report["showcase"])
     told_stages = [event["stage"] for event in events if "measured" in event]
     assert told_stages == ["base", "sft", "prefer", "rl"]
@@ -214,11 +218,13 @@ def test_a_run_that_was_measured_on_a_suite_is_measured_on_it_again(finished_run
     shutil.copytree(finished_run[0], tmp_path / "run")
     values = tomllib.loads((tmp_path / "run" / "recipe.toml").read_text())
     (tmp_path / "own.jsonl").write_text('{"question": "How much is 2 + 3?", "answer": "5"}\n' * 3)
-    values["evaluation"] = {"suite": str(tmp_path / "own.jsonl"), "limit": 2, "num_samples": 3, "max_new_tokens": 8}
+    own = {"suite": str(tmp_path / "own.jsonl"), "limit": 2, "num_samples": 3, "max_new_tokens": 8}
+    values["evaluation"] = {**own, "mode": "non_reasoning"}
     (tmp_path / "run" / "recipe.toml").write_text(tomli_w.dumps(values))
     for changes, wanted in (({}, (2, 3)), ({"limit": 1}, (1, 3))):
         report = ox.evaluate(tmp_path / "run", **changes, out=tmp_path / str(changes))
         assert (report["num_problems"], report["k"]) == wanted
+        assert report["mode"] == "non_reasoning"
 
 
 def test_a_run_s_problems_may_not_choose_code(finished_run, tmp_path):

@@ -39,9 +39,9 @@ ffn_width = 16
 max_positions = 256
 
 [data]
-test = { sources = [{ families = ["number_machine", "height_order"], num_problems = 8 }] }
-harder = { sources = [{ families = ["number_machine"], num_problems = 4, harder = true }] }
-base = { sources = [{ families = "drill", num_problems = 20 }, { families = ["number_machine"], num_problems = 20 }] }
+test = { sources = [{ families = ["secret_number", "height_order"], num_problems = 8 }] }
+harder = { sources = [{ families = ["secret_number"], num_problems = 4, harder = true }] }
+base = { sources = [{ families = "drill", num_problems = 20 }, { families = ["secret_number"], num_problems = 20 }] }
 
 [evaluation]
 data = ["test", "harder"]
@@ -128,7 +128,7 @@ def test_one_name_is_the_same_as_a_list_of_it(tmp_path):
     ("override", "why"),
     [
         ("evaluation.data=[]", "evaluation.data"),
-        ("evaluation.data=['test', 'harder', 'test']", "data: names one twice"),
+        ("evaluation.data=['test', 'harder', 'test']", "data: names 'test' twice: leave one out"),
         ("evaluation.data=['test', 'hardr']", "evaluation.data = 'hardr': no such data; did you mean \"harder\"?"),
         ("evaluation.shown='base'", "evaluation.shown = 'base': must be one of evaluation.data (test, harder)"),
         ("evaluation.data='test'", "evaluation.shown = 'harder': must be one of evaluation.data (test)"),
@@ -149,7 +149,7 @@ class Cut(BaseException):
     pass
 
 
-def test_a_measurement_that_was_cut_in_the_second_data_goes_on_there(whole, tmp_path, monkeypatch):
+def test_a_measurement_that_was_cut_in_the_second_data_is_resumed_there(whole, tmp_path, monkeypatch):
     stream, asked = LocalProvider.stream, list[str]()
 
     def cut_in_the_second(provider, requests):
@@ -180,7 +180,7 @@ def test_a_measurement_that_was_cut_in_the_second_data_goes_on_there(whole, tmp_
 
 
 def test_problems_of_the_second_data_that_changed_are_noticed(whole, tmp_path):
-    """A run of one's own rows, of which a row of the second data is exchanged between two sittings."""
+    """A run of one's own rows, of which a row of the second data is exchanged before it is resumed."""
     rows = [{"question": f"How much is {n} + 1?", "answer": str(n + 1)} for n in range(4)]
     file = tmp_path / "harder.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -305,26 +305,26 @@ def test_what_was_drawn_of_each_family_is_counted_and_what_training_saw_of_it(wh
     families = read_json(whole / "problems" / "families.json")
     assert families == report["families"]
     drawn = {name: Counter(p.task for p in RunFolder(whole).problems(name)) for name in ("test", "harder", "base")}
-    for family in ("number_machine", "height_order", "drill"):
+    for family in ("secret_number", "height_order", "drill"):
         counts = {name: counts[family] for name, counts in drawn.items() if counts[family]}
         assert families[family]["problems"] == counts
-    assert families.keys() == {"number_machine", "height_order", "drill"}
+    assert families.keys() == {"secret_number", "height_order", "drill"}
     assert families["height_order"]["seen_share"] == families["drill"]["seen_share"] == 0.0
     page = (whole / "report.html").read_text(encoding="utf-8")
     table = page[page.index('id="families"') :].split("</table>")[0]
-    row = next(line for line in table.splitlines() if "number machine" in line)
-    assert '<th scope="col">base</th><th scope="col">harder</th><th scope="col">test</th>' in table
-    assert "<td>20</td><td>4</td><td>4</td>" in row
+    row = next(line for line in table.splitlines() if "secret number" in line)
+    assert '<th scope="col">test</th><th scope="col">harder</th><th scope="col">base</th>' in table
+    assert "<td>4</td><td>4</td><td>20</td>" in row
 
 
 def test_what_training_saw_of_a_family_is_what_it_drew_of_its_space(tmp_path):
     """Not what a measurement drew."""
     shares = {}
     for name in ("base", "test"):
-        sources = "[{ families = ['number_machine'], num_problems = 4000 }]"
+        sources = "[{ families = ['secret_number'], num_problems = 4000 }]"
         recipe = load_recipe(tomllib.loads(RECIPE), [f"data.{name}.sources={sources}"])
         draw_all(recipe, tmp_path, JudgeSettings())
-        shares[name] = read_json(tmp_path / "families.json")["number_machine"]["seen_share"]
+        shares[name] = read_json(tmp_path / "families.json")["secret_number"]["seen_share"]
     assert shares["test"] < 0.02
     assert 0.04 < shares["base"] < 0.6
 
@@ -338,11 +338,11 @@ def test_what_training_saw_of_a_family_is_what_it_drew_of_its_space(tmp_path):
         (
             "data.harder.sources=[{ families=['secret_number'], num_problems=600 }]",
             r"data\.harder: the family secret_number \(en\) gave 2\d\d of 300 problems in 300 draws: "
-            r"[\d,]+ were drawn before .*, and [\d,]+ had an answer that 15 problems have already, of \d+ in all",
+            r"[\d,]+ have the question .*, [\d,]+ have an answer that 15 problems have already, of \d+ answers in all",
         ),
         (
             "data.base.sources=[{ problems='PLACE', num_problems=4 }]",
-            r"data\.base: .*own\.jsonl has 0 different questions that no data listed before it has: num_problems = 4",
+            r"data\.base: of the 4 problems of .*own\.jsonl, 0 have a question .*: num_problems = 4 is more",
         ),
     ],
 )
@@ -350,7 +350,7 @@ def test_data_that_cannot_be_drawn_are_named_with_the_numbers(override, why, tmp
     monkeypatch.setattr("open_exaone.tasks.generated.DRAWS_PER_PROBLEM", 1)
     monkeypatch.setattr("open_exaone.tasks.generated.SPARE_DRAWS", 0)
     file = tmp_path / "own.jsonl"
-    problems = [get_family("number_machine").draw(seed, "en", False).problem for seed in range(4)]
+    problems = [get_family("secret_number").draw(seed, "en", False).problem for seed in range(4)]
     file.write_text("".join(json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems))
     first = f"data.test.sources=[{{ problems='{file}', num_problems=4 }}]"
     with pytest.raises(DataError, match=why):

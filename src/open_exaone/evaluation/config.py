@@ -58,12 +58,12 @@ class EvaluationConfig(SamplingConfig):
     def _check(self) -> Self:
         if (self.data is None) == (self.suite is None):
             raise ValueError('give either data, such as data = "test", or suite, such as suite = "math_500"')
-        if len(set(self.names)) < len(self.names):
-            raise ValueError("data: names one twice")
+        if doubles := [name for name in self.names if self.names.count(name) > 1]:
+            raise ValueError(f"data: names {doubles[0]!r} twice: leave one out")
         if greedy := sorted({name + GREEDY for name in self.names} & set(self.names)):
             raise ValueError(
-                f"data: {greedy[0]} is what the greedy replies to {greedy[0].removesuffix(GREEDY)} are called: name "
-                "one of them otherwise"
+                f"data: {greedy[0]} is what the greedy replies to {greedy[0].removesuffix(GREEDY)} are called: rename "
+                "one of the two"
             )
         if self.rows and self.suite is None:
             raise ValueError("rows: says where a suite's benchmarks are: leave it out, or give a suite")

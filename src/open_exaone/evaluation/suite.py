@@ -209,7 +209,7 @@ def load_suite(name_or_file: str) -> Suite:
         return _several(name_or_file)
     if name_or_file in SHIPPED:
         return _read(SHIPPED[name_or_file], read_toml(SHIPPED[name_or_file]))
-    for mode in MODES[::-1]:  # "non_reasoning" ends in "reasoning"
+    for mode in MODES[::-1]:  # "-non-reasoning" ends in "-reasoning"
         if (base := name_or_file.removesuffix(f"-{_in_name(mode)}")) != name_or_file and base in SHIPPED:
             return load_suite(base).of_modes([mode]).model_copy(update={"name": name_or_file})
     if name_or_file in BENCHMARKS:

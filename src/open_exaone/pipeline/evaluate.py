@@ -149,7 +149,7 @@ def _with_suite(choices: Choices, config: EvaluationConfig) -> Choices:
         limit=choices.limit or config.limit,
         num_samples=choices.num_samples or num_samples,
         rows={**config.rows, **choices.rows},
-        modes=choices.modes or (None if config.mode is None else (config.mode.replace("_", "-"),)),
+        modes=choices.modes or (None if config.mode is None else (config.mode,)),
         sampling={**own, **choices.sampling},
     )
 

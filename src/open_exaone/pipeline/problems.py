@@ -16,6 +16,7 @@ from open_exaone.data.rows import Example
 from open_exaone.data.source import find_files
 from open_exaone.pipeline.config import Dataset, Recipe
 from open_exaone.tasks.generated import GeneratedSource, draw_problems, seen_share
+from open_exaone.train.config import SupervisedStage
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
 
@@ -30,11 +31,14 @@ def draw_all(recipe: Recipe, folder: Path, settings: JudgeSettings) -> None:
     """
     used, learned, held_out = set[str](), set[str](), set[str]()
     learned_names = {stage.data for stage in recipe.stages}
+    measured_names = {stage.validation for stage in recipe.stages if isinstance(stage, SupervisedStage)}
+    measured_names |= set(recipe.evaluation.names) if recipe.evaluation else set()
     families: dict[str, dict[str, int]] = {}
     for index, (name, place, source) in enumerate(_generated(recipe)):
         before = set(used)
         problems = draw_problems(source, index, used, name, settings, held_out=held_out)
-        (learned if name in learned_names else held_out).update(used - before)
+        learned |= used - before if name in learned_names else set()
+        held_out |= used - before if name in measured_names else set()
         write_jsonl(_file(recipe, folder, name, place), (asdict(problem) for problem in problems))
         for problem in problems if source.families else ():
             counts = families.setdefault(problem.task, {})

@@ -39,12 +39,12 @@ def by_benchmark(report: Mapping[str, Any]) -> dict[str, list[Entry]]:
 
 
 def _entries(report: Mapping[str, Any]) -> list[Entry]:
-    """The stages' entries; a stage that was measured by a suite has one for each benchmark of it."""
+    """The stages' entries; one for each benchmark of a suite, or each of several data."""
     return [{**entry, **part} for entry in report["stages"] for part in entry.get("tasks") or [entry]]
 
 
 def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The closing table: its headings, and a row of texts per stage, or per stage and benchmark of a suite.
+    """The closing table: its headings, and a row of texts per stage, or per stage and what it was measured on.
 
     Without an evaluation, it is the table of what was trained.
     """

@@ -49,7 +49,7 @@ class GeneratedSource(Config):
     but can be put together from those, "unseen" are for measuring alone, "drill" are single steps for pretraining.
     Every family and language has an equal share."""
     harder: bool = False
-    """Draw problems that are longer than any that are drawn without this."""
+    """Draw problems that are longer than any that are drawn without this; of equations and drills, larger numbers."""
     problems: str | None = None
     """Instead of families, problems of your own: a .jsonl file, or a function that returns them
     ("my_task.py:problems")."""
@@ -112,11 +112,12 @@ def draw_problems(
 def seen_share(name: str, used: Set[str]) -> float:
     """How much of a family's space was drawn: the share of fresh draws whose work is among `used`."""
     family = get_family(name)
-    fresh = [
-        family.draw(seed, language, False).work
+    draws = [
+        family.draw(seed, language, False)
         for language in family.languages
         for seed in range(UNUSED_SEED, UNUSED_SEED + NUM_FRESH)
     ]
+    fresh = [drawn.work for drawn in draws if len(drawn.steps) >= MIN_STEPS]
     return sum(work in used for work in fresh) / len(fresh)
 
 
@@ -175,7 +176,7 @@ def _draw_share(
     """Draws problems whose question and work are new and whose answer is not too common, and remembers them."""
     answers, spare = Counter[str](), dict[str, Drawn]()
     most_alike = max(1, int(MAX_SHARE_OF_ANSWER * quota))
-    num_draws = num_doubles = num_common = misses = 0
+    num_draws = num_short = num_doubles = num_common = misses = 0
     for seed in islice(seeds, quota * DRAWS_PER_PROBLEM + SPARE_DRAWS):
         check()
         drawn = family.draw(seed, language, harder)
@@ -185,8 +186,8 @@ def _draw_share(
         if misses > MAX_MISSES:
             break
         if len(drawn.steps) < MIN_STEPS:
-            continue
-        if _marks(drawn) & used or any(part in held_out for part in drawn.parts()):
+            num_short += 1
+        elif _marks(drawn) & used or any(part in held_out for part in drawn.parts()):
             num_doubles += 1
         elif answers[answer] >= most_alike:
             num_common += 1
@@ -203,7 +204,7 @@ def _draw_share(
             yield drawn.problem
     raise DataError(
         f"data.{name}: the family {family.name} ({language}) gave {answers.total():,} of {quota:,} problems in "
-        f"{num_draws:,} draws: {num_doubles:,} have the question or the steps of a problem drawn before, and "
-        f"{num_common:,} have an answer that {most_alike} problems have already, of {len(answers):,} answers in all; "
-        "ask for fewer problems or for more families"
+        f"{num_draws:,} draws: {num_doubles:,} have the question or the steps of a problem drawn before, "
+        f"{num_common:,} have an answer that {most_alike} problems have already, of {len(answers):,} answers in all, "
+        f"and {num_short:,} have a single step; ask for fewer problems or for more families"
     )

@@ -37,9 +37,9 @@ def _in_order(work: str) -> str:
 
 
 def work_out(left: int, operator: str, right: int, label: str = "") -> Step:
-    """One operation on integers: `+`, `-`, `*` or a `/` that leaves no rest."""
+    """One operation on integers: `+`, `-`, `*` or a `/` without a remainder."""
     result = {"+": left + right, "-": left - right, "*": left * right, "/": left // right if right else 0}[operator]
-    assert operator != "/" or result * right == left, f"{left}/{right} leaves a rest"
+    assert operator != "/" or result * right == left, f"{left}/{right} leaves a remainder"
     return Step(f"{left}{operator}{right}=", str(result), label)
 
 
