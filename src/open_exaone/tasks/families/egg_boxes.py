@@ -12,7 +12,7 @@ PLACES = {
 
 
 def compose(rng: random.Random, language: str, harder: bool) -> Draft:
-    """3 to 12 boxes of 4 to 12 eggs (harder 6 to 12), of which 2 to 9 break once or twice, harder three or four times."""
+    """3 to 12 boxes of 4 to 12 eggs, 2 to 9 of which break once or twice; harder 6 to 12 of each and more breakages."""
     boxes, eggs = rng.randint(6 if harder else 3, 12), rng.randint(6 if harder else 4, 12)
     broken = [rng.randint(2, 9) for _ in range(rng.randint(*((3, 4) if harder else (1, 2))))]
     while sum(broken) > boxes * eggs:
