@@ -149,7 +149,7 @@ def _with_suite(choices: Choices, config: EvaluationConfig) -> Choices:
         limit=choices.limit or config.limit,
         num_samples=choices.num_samples or num_samples,
         rows={**config.rows, **choices.rows},
-        modes=choices.modes or (None if config.mode is None else (config.mode,)),
+        modes=choices.modes or (None if config.mode is None or _is_own_file(config.suite) else (config.mode,)),
         sampling={**own, **choices.sampling},
     )
 
@@ -161,8 +161,7 @@ def _planned(
     run = RunFolder(Path(source)) if is_run(Path(source)) else None
     data = list(run.recipe().data) if run else []
     suite = choices.suite
-    is_file = suite is not None and "," not in suite and (suite.endswith(".jsonl") or is_own(suite))
-    if run is not None and (suite is None or suite in data or is_file):
+    if run is not None and (suite is None or suite in data or _is_own_file(suite)):
         return (*_own(run, suite, choices, settings), lambda name: ())
     if suite is None:
         if not is_address(source):
@@ -186,6 +185,11 @@ def _planned(
         on_skip=lambda why: on_skip(f"left out: {why}"),
     )
     return found.name, tasks, found.not_published
+
+
+def _is_own_file(suite: str) -> bool:
+    """Whether it is a file of the user's, which is asked as the run's own data are."""
+    return "," not in suite and (suite.endswith(".jsonl") or is_own(suite))
 
 
 def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSettings) -> tuple[str, list[Task]]:
