@@ -298,3 +298,11 @@ ASKED = [{"role": "user", "content": "Hi"}]
 def test_a_refusal_names_file_line_field_and_fix(tmp_path, good, row, sentence):
     path = write_rows(tmp_path / "rows.jsonl", [good, row, good])
     assert [str(error) for error in check(path).bad] == [f"{path}: line 2: {sentence}"]
+
+
+def test_a_calls_number_that_json_cannot_hold_is_refused(tmp_path):
+    call = {"name": "f", "arguments": '{"n": 1e400}'}
+    rows = [TALK, {"messages": [*ASKED, {"role": "assistant", "tool_calls": [call]}]}]
+    [error] = check(write_rows(tmp_path / "rows.jsonl", rows)).bad
+    assert "line 2: messages[1].tool_calls[0].arguments: cannot be written as JSON: " in str(error)
+    assert str(error).endswith("; numbers must be finite")

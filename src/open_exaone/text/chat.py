@@ -180,11 +180,12 @@ def json_text(value: object, where: str) -> str:
         DataError: it cannot be written; names `where` it stands.
     """
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except RecursionError as error:
         raise DataError(f"{where}: cannot be written as JSON: it is nested too deeply; make it flatter") from error
     except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: cannot be written as JSON: {error}") from error
+        fix = "; numbers must be finite" if "float" in str(error) else ""
+        raise DataError(f"{where}: cannot be written as JSON: {error}{fix}") from error
 
 
 def format_text(text: str, is_learned: bool = False) -> Segment:
@@ -222,7 +223,8 @@ def _check_call(call: Any, where: str) -> None:
         json_text(arguments, f"{where}.arguments")
         return
     try:
-        parse_json(arguments, unique_keys=True)
+        values = parse_json(arguments, unique_keys=True)
     except ValueError as error:
         fix = '; write "{}" for none' if not arguments.strip() else ""
         raise DataError(f"{where}.arguments: a text here must be JSON: {error}{fix}") from error
+    json_text(values, f"{where}.arguments")  # 1e400 is read as infinite, which no JSON can hold
