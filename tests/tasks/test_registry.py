@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -75,6 +76,11 @@ def test_harder_problems_have_more_steps_than_any_other(draws: Draws) -> None:
             longest = max(measure(each.work) for each in shorter)
             assert all(measure(each.work) > longest for each in drawn), name
             assert not {each.problem.question for each in drawn} & {each.problem.question for each in shorter}
+
+
+def test_the_order_of_steps_is_no_part_of_the_work(draws: Draws) -> None:
+    for drawn in draws.values():
+        assert all(replace(each, steps=each.steps[::-1]).work == each.work for each in drawn)
 
 
 def test_harder_equations_have_larger_numbers_than_any_other(draws: Draws) -> None:
