@@ -10,6 +10,11 @@ MODES = (NON_REASONING, REASONING)  # by whether the model is to think
 JUNK = ("?", "nan")  # a scorer that takes these for right distinguishes nothing
 
 
+def mode_label(mode: str) -> str:
+    """A mode as people write it, and as names of suites and tasks have it: "non-reasoning"."""
+    return mode.replace("_", "-")
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A question whose answer a program can check."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.records import Problem, Sample
+from open_exaone.base.records import Problem, Sample, mode_label
 from open_exaone.evaluation import published
 from open_exaone.evaluation.paired import Difference, paired_difference
 from open_exaone.evaluation.report import Beside, Entry, Report
@@ -80,7 +80,7 @@ def published_rows(report: Report) -> list[Row]:
             difference = f"{100 * found.difference:+.1f}"
             within = {True: "yes", False: "no", None: "not whole"}[found.within]
             shown = (_percent(value), _interval(interval), f"{found.percent:.1f}")
-            rows.append((name, found.mode.replace("_", "-"), *shown, found.model, difference, within))
+            rows.append((name, mode_label(found.mode), *shown, found.model, difference, within))
     return rows
 
 
@@ -92,7 +92,7 @@ def run_rows(differences: Sequence[RunDifference]) -> list[Row]:
         interval = f"{100 * both.low:+.1f} to {100 * both.high:+.1f}"
         values = (_percent(item.ours), _percent(item.theirs), f"{100 * both.value:+.1f}", interval)
         p_value = "" if both.p_value is None else f"{both.p_value:.3g}"
-        rows.append((item.task, item.mode.replace("_", "-"), str(both.num_questions), *values, p_value))
+        rows.append((item.task, mode_label(item.mode), str(both.num_questions), *values, p_value))
     return rows
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from open_exaone.base.config import Config, did_you_mean, read_toml, short, validate
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Sampling
+from open_exaone.base.records import Sampling, mode_label
 from open_exaone.rollout.config import SamplingConfig
 from open_exaone.tasks.benchmarks.names import spelled
 from open_exaone.tasks.benchmarks.registry import BENCHMARKS, get_benchmark
@@ -42,11 +42,6 @@ _ONE_NON_REASONING = {  # greedy, as the reports are where k = 1
     "temperature": 0.0,
     "not_published": ("k", "presence_penalty", "seed", "max_new_tokens"),
 }
-
-
-def _in_name(mode: str) -> str:
-    """A mode as names of suites and tasks have it: "math_500-non-reasoning"."""
-    return mode.replace("_", "-")
 
 
 class SuiteTask(SamplingConfig):
@@ -83,7 +78,7 @@ class SuiteTask(SamplingConfig):
     def label(self) -> str:
         """The task's name, a thinking budget left out."""
         plain = self.plain_name
-        return self.name or (plain if self.mode == "reasoning" else f"{plain}-{_in_name(self.mode)}")
+        return self.name or (plain if self.mode == "reasoning" else f"{plain}-{mode_label(self.mode)}")
 
     @property
     def plain_name(self) -> str:
@@ -189,7 +184,7 @@ def suite_names() -> list[str]:
     names = list[str]()
     for name in SHIPPED:
         modes = {task.mode for task in load_suite(name).tasks}
-        names += [name, *(f"{name}-{_in_name(mode)}" for mode in MODES if len(modes) > 1)]
+        names += [name, *(f"{name}-{mode_label(mode)}" for mode in MODES if len(modes) > 1)]
     return names
 
 
@@ -210,7 +205,7 @@ def load_suite(name_or_file: str) -> Suite:
     if name_or_file in SHIPPED:
         return _read(SHIPPED[name_or_file], read_toml(SHIPPED[name_or_file]))
     for mode in MODES[::-1]:  # "-non-reasoning" ends in "-reasoning"
-        if (base := name_or_file.removesuffix(f"-{_in_name(mode)}")) != name_or_file and base in SHIPPED:
+        if (base := name_or_file.removesuffix(f"-{mode_label(mode)}")) != name_or_file and base in SHIPPED:
             return load_suite(base).of_modes([mode]).model_copy(update={"name": name_or_file})
     if name_or_file in BENCHMARKS:
         return _one(name_or_file, BENCHMARKS[name_or_file].what)

@@ -209,7 +209,7 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     limit, context = choices.limit or config.limit, load_config(folder).max_positions
     tasks = list[Task]()
     for name in names:
-        is_file = name.endswith(".jsonl") or is_own(name)
+        is_file = _is_own_file(name)
         problems = own_problems(name, settings) if is_file else run.problems(name)
         source, is_whole = name if is_file else "", choices.limit is None or choices.limit >= len(problems)
         own = own_tasks(problems[:limit], config, name, context=context, thinking=thinking, source=source)

@@ -11,7 +11,7 @@ import numpy as np
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.records import MODES, REASONING
+from open_exaone.base.records import MODES, REASONING, mode_label
 from open_exaone.base.text import count
 from open_exaone.data.config import DataConfig, SourceConfig
 from open_exaone.data.mixture import Mixture
@@ -121,7 +121,7 @@ def mixture_of(run: Run, stage: AnyStage, prepared: Prepared) -> Mixture:
     if samples_pairs(run, stage):
         ratio = data.reasoning_ratio
         if ratio is not None and len(prepared.groups) == 1:
-            mode = prepared.groups[0].mode.replace("_", "-")
+            mode = mode_label(prepared.groups[0].mode)
             run.message(
                 f"{stage.name}: all pairs are of {mode} mode, so data.{stage.data}.reasoning_ratio = {ratio:g} has no "
                 "effect"
@@ -285,7 +285,7 @@ def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
         load_suite(str(config.suite)),
         rows=config.rows,
         limit=config.limit,
-        modes=None if config.mode is None else ("reasoning" if thinking else "non_reasoning",),
+        modes=None if config.mode is None else (MODES[thinking],),
         sampling=config.sampling,
         settings=run.judge,
     )

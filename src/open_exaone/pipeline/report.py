@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base.files import iterate_jsonl, read_json, write_json
-from open_exaone.base.records import Problem
+from open_exaone.base.records import MODES, Problem
 from open_exaone.evaluation.config import GREEDY
 from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
@@ -149,7 +149,7 @@ def _greedy_replies(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, 
     """What the model that a stage left replied to the problems that are shown, by their ids."""
     stage, evaluation = recipe.stages[index], recipe.evaluation
     assert evaluation is not None  # the caller has looked
-    spoken = {"stage": stage.name, "mode": "reasoning" if thinks_after(folder, recipe, stage) else "non_reasoning"}
+    spoken = {"stage": stage.name, "mode": MODES[thinks_after(folder, recipe, stage)]}
     rows = greedy_rows(folder.stage(index, stage.name) / "eval", evaluation.shown or evaluation.names[0])
     return {
         row["problem"]: {**spoken, **{key: row[key] for key in ("thought", "answer", "verdict", "why")}} for row in rows

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import explain_os_errors, read_json, write_atomically
+from open_exaone.base.records import mode_label
 from open_exaone.present import evaluation_plots as drawn
 from open_exaone.present import evaluation_tables as tables
 from open_exaone.present.evaluation_tables import Entry
@@ -159,7 +160,7 @@ def _budgets(report: Mapping[str, Any]) -> list[Figure]:
             point, budget = tables.point(step, ""), tables.value_of(step.get("budget"))
             if point is not None:
                 points.append(drawn.Budget(int(budget) if budget and budget >= 1 else None, *point[1:]))
-        mode = str(curve.get("mode") or "").replace("_", "-")
+        mode = mode_label(str(curve.get("mode") or ""))
         title = f"{curve.get('benchmark') or ''} {mode}".strip()
         if points:
             found.append(Figure(title, drawn.budgets(title, points)))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from open_exaone.base.records import mode_label
 from open_exaone.present import formatting
 from open_exaone.present.plots import Point
 from open_exaone.present.stages import is_number
@@ -26,7 +27,7 @@ def results(entries: Sequence[Entry]) -> Table:
         entries,
         [
             ("task", lambda e: e["name"], str),
-            ("mode", lambda e: e.get("mode"), lambda text: str(text).replace("_", "-")),
+            ("mode", lambda e: e.get("mode"), lambda text: mode_label(str(text))),
             ("k", _value("k"), formatting.number),
             ("problems", _value("num_problems"), formatting.number),
             ("pass@1", _value("pass_at_1"), formatting.percent),

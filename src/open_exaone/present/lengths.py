@@ -10,6 +10,7 @@ from pathlib import Path
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import write_json, write_text
 from open_exaone.base.printable import printable
+from open_exaone.base.records import mode_label
 from open_exaone.base.terminal import Console
 from open_exaone.base.text import count
 from open_exaone.data.lengths import LengthGroup, LengthStatistics, Spread
@@ -98,7 +99,7 @@ def _name(group: LengthGroup) -> str:
 
 
 def _mode(group: LengthGroup) -> str:
-    return _short(group.mode or "").replace("_", "-")
+    return mode_label(_short(group.mode or ""))
 
 
 def _short(name: str) -> str:

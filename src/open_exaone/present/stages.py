@@ -8,6 +8,7 @@ from typing import Any
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json
 from open_exaone.base.printable import printable
+from open_exaone.base.records import mode_label
 from open_exaone.present import formatting
 
 Entry = dict[str, Any]  # one stage; where it was evaluated, on one benchmark or one set of problems
@@ -107,4 +108,4 @@ def is_number(value: object) -> bool:
 
 def mode_name(entry: Mapping[str, Any]) -> str:
     """`reasoning` or `non-reasoning`, as people write it."""
-    return printable(entry.get("mode") or formatting.NONE).replace("_", "-")
+    return mode_label(printable(entry.get("mode") or formatting.NONE))

@@ -187,13 +187,13 @@ def _draw_share(
             break
         if len(drawn.steps) < MIN_STEPS:
             num_short += 1
-        elif _marks(drawn) & used or any(part in held_out for part in drawn.parts()):
+        elif (marks := _marks(drawn)) & used or any(part in held_out for part in drawn.parts()):
             num_doubles += 1
         elif answers[answer] >= most_alike:
             num_common += 1
             spare.setdefault(answer, drawn)
         else:
-            used |= _marks(drawn)
+            used |= marks
             answers[answer] += 1
             misses = 0
             yield drawn.problem
