@@ -156,7 +156,8 @@ class Trl:
             PeerError: none works.
         """
         together = self.args.prompts * self.args.samples
-        choices = [(dtype, rows) for dtype in self.args.trl_dtypes for rows in (together, max(1, together // 4))]
+        rows_of = self.args.trl_rows or (together, max(1, together // 4))
+        choices = [(dtype, rows) for dtype in self.args.trl_dtypes for rows in rows_of]
         seconds: dict[tuple[str, int], float] = {}
         why = ""
         for dtype, rows in choices:
@@ -229,6 +230,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trl-python", metavar="PATH", help="an interpreter with TRL; ours alone if left out")
     parser.add_argument("--trl-dtypes", type=split, default=["float32", "bfloat16"])
+    numbers = lambda text: [int(number) for number in text.split(",")]  # noqa: E731
+    parser.add_argument("--trl-rows", type=numbers, help="of a forward pass, to choose from; all and a quarter of them")
     parser.add_argument("--shape", choices=SHAPES, default="S")
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--samples", type=int, default=8, help="of each prompt")

@@ -81,13 +81,14 @@ def grpo(given: dict[str, Any], **settings: Any) -> dict[str, Any]:
 
     Args:
         settings: GRPOConfig's; `vllm_importance_sampling_mode` weighs tokens by old / sampler probabilities, capped or
-            masked at `vllm_importance_sampling_clip_max`. That ratio is made where TRL samples, so its lines of
-            `_generate_and_score_completions` are repeated here.
+            masked beyond `vllm_importance_sampling_clip_min` and `_max`. That ratio is made where TRL samples, so its
+            lines of `_generate_and_score_completions` are repeated here.
     """
     logprobs_BT, mask_BT = padded(given["logprobs"], -7.0)
     old_BT, reference_BT, sampler_BT = (padded(given[name], -1.0)[0] for name in ("old", "reference", "sampler"))
     logprobs_BT.requires_grad_()
-    mode, cap = settings.get("vllm_importance_sampling_mode"), settings.get("vllm_importance_sampling_clip_max", 3.0)
+    mode = settings.get("vllm_importance_sampling_mode")
+    least, most = (settings.get(f"vllm_importance_sampling_clip_{end}") for end in ("min", "max"))
     trainer = bare(
         GRPOTrainer,
         _get_per_token_logps_and_entropies=lambda *_, **__: (logprobs_BT, torch.ones_like(logprobs_BT), None),
@@ -113,6 +114,10 @@ def grpo(given: dict[str, Any], **settings: Any) -> dict[str, Any]:
     )
     difference = (old_BT - sampler_BT) * mask_BT
     ratio = (difference.sum(1, keepdim=True) if mode and mode.startswith("sequence") else difference).exp()
+    if mode and mode.endswith("truncate"):
+        ratio = ratio.clamp(min=least, max=most)
+    elif mode:
+        ratio = ratio.masked_fill((ratio < least) | (ratio > most), 0.0)
     prompts = torch.zeros(len(mask_BT), 2, dtype=torch.long)
     inputs = {
         "prompt_ids": prompts,
@@ -123,9 +128,7 @@ def grpo(given: dict[str, Any], **settings: Any) -> dict[str, Any]:
         "old_per_token_logps": old_BT,
         "ref_per_token_logps": reference_BT,
         "num_items_in_batch": mask_BT.sum(),
-        "importance_sampling_ratio": ratio.masked_fill(ratio > cap, 0.0)
-        if mode and mode.endswith("mask")
-        else ratio.clamp(max=cap),
+        "importance_sampling_ratio": ratio,
     }
     return result(trainer._compute_loss(None, inputs), logprobs_BT, given["logprobs"])
 
@@ -287,6 +290,7 @@ def main() -> None:
     }
     for mode in ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask"):
         caps = {"vllm_importance_sampling_mode": mode, "vllm_importance_sampling_clip_max": 1.1}
+        caps |= {"vllm_importance_sampling_clip_min": 1 / 1.1} if mode.endswith("mask") else {}
         wanted[f"dapo_{mode}"] = ("grpo", {"loss_type": "dapo", **caps})
     cases = {}
     for name, (kind, settings) in wanted.items():
