@@ -145,7 +145,8 @@ class OnlineRl:
         if update:
             return {}
         groups, config = collected.groups, self.config
-        metrics = rollout_metrics(groups, self._advantages(groups).is_kept_P.tolist())
+        is_kept_P = self._advantages(groups).is_kept_P.tolist()
+        metrics = {**rollout_metrics(groups, is_kept_P), "useful_groups": sum(is_kept_P)}
         metrics |= mode_metrics(groups) if self.has_both_modes else {}
         if config.max_prompts is not None:
             metrics["asked_prompts"] = len(groups)
