@@ -13,6 +13,7 @@ meanwhile, samples and metrics, counts as its time.
 """
 
 import argparse
+import math
 import statistics
 import sys
 import tempfile
@@ -34,12 +35,14 @@ from open_exaone.checkpoint.folder import resolve_dtype, save_model
 from open_exaone.engine.engine import Engine
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.learn.policy import Dapo
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import RlStage
 from open_exaone.train.loop import StepData, train
 from open_exaone.train.rl import OnlineRl
+from open_exaone.train.state import NOTHING, Memory
 from shapes import SHAPES
 
 WORKER = Path(__file__).with_name("rl_worker.py")
@@ -56,9 +59,9 @@ class Timed:
         self.config, self.num_steps, self.loss, self._stage = stage.config, stage.num_steps, stage.loss, stage
         self.sampling_seconds = 0.0
 
-    def step_data(self, step: int) -> StepData:
+    def step_data(self, step: int, memory: Memory = NOTHING) -> StepData:
         started = time.perf_counter()
-        data = self._stage.step_data(step)
+        data = self._stage.step_data(step, memory)
         self.sampling_seconds = time.perf_counter() - started
         return data
 
@@ -103,15 +106,16 @@ class Work:
             batch_prompts=args.prompts,
             group_size=args.samples,
             max_new_tokens=args.new,
+            loss=Dapo(),
             reward=f"{WORKER}:score",
             optimizer=OptimizerConfig(kind="adamw", learning_rate=RATE),
             checkpoint_steps=10_000,
         )
         problems = [Problem(str(row), "sum", "en", text, "0", "exact") for row, text in enumerate(self.questions)]
-        steps = [list(range(first, first + args.prompts)) for first in range(0, len(problems), args.prompts)]
+        places = lambda first, number: list(range(first, first + number))  # noqa: E731
         provider = LocalProvider(engine)
         return Timed(
-            OnlineRl(stage, problems, [True] * len(problems), provider, self.folder / "ours", 0, self.model, steps)
+            OnlineRl(stage, problems, [True] * len(problems), provider, self.folder / "ours", 0, self.model, places)
         )
 
 
@@ -160,7 +164,7 @@ class Trl:
         choices = [(dtype, rows) for dtype in self.args.trl_dtypes for rows in rows_of]
         seconds: dict[tuple[str, int], float] = {}
         why = ""
-        for dtype, rows in choices:
+        for dtype, rows in choices if len(choices) > 1 else ():
             try:
                 self.open(dtype, rows)
                 seconds[dtype, rows] = [self.step().seconds for _ in range(TUNING_STEPS)][-1]
@@ -168,9 +172,9 @@ class Trl:
             except PeerError as error:
                 why = str(error)
                 print(f"TRL in {dtype}, {rows} rows in a pass: left out: {why}", flush=True)
-        if not seconds:
+        if why and not seconds:
             raise PeerError(why)
-        dtype, rows = min(seconds, key=lambda choice: seconds[choice])
+        dtype, rows = min(choices, key=lambda choice: seconds.get(choice, math.inf))
         self.open(dtype, rows)
         return f"TRL GRPOTrainer, {dtype}, {rows} rows"
 
@@ -194,6 +198,9 @@ def race(work: Work, trl: Trl | None) -> dict[str, list[Step]]:
         if trl:
             theirs.append(trl.step())
             assert theirs[-1].num_tokens == num_tokens, "TRL's replies have another length"
+        for step in (ours[-1], *theirs[-1:]):
+            print(f"  {step.seconds:.2f} s, {step.cpu_seconds:.2f} CPU s", end="", file=sys.stderr)
+        print(file=sys.stderr, flush=True)
         begin()
 
     begin()
