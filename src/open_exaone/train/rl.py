@@ -35,7 +35,7 @@ from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
 from open_exaone.train.config import RlStage
 from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import StepData
-from open_exaone.train.rollout_metrics import mode_metrics, rollout_metrics, why_empty
+from open_exaone.train.rollout_metrics import commonest_families, mode_metrics, rollout_metrics, why_empty
 from open_exaone.train.state import fingerprint_of
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -78,6 +78,11 @@ class OnlineRl:
     def has_both_modes(self) -> bool:
         return len(np.unique(np.asarray(self.thinks_N, bool))) == 2
 
+    @cached_property
+    def families(self) -> list[str]:
+        """Those that have metrics of their own."""
+        return commonest_families(self.problems)
+
     def step_data(self, step: int) -> StepData:
         sampling = Sampling(
             max_new_tokens=self.config.max_new_tokens,
@@ -97,7 +102,7 @@ class OnlineRl:
             if rollout.reward is not None
         ]
         num_learned = sum(sum(document.loss_mask) for document in documents)
-        metrics = rollout_metrics(groups, advantages_PG.any(dim=1).tolist())
+        metrics = rollout_metrics(groups, advantages_PG.any(dim=1).tolist(), self.families)
         metrics |= mode_metrics(groups) if self.has_both_modes else {}
         why = "" if documents else why_empty(groups)
         return StepData(singles(documents), max(1, num_learned), metrics, why, patience.waited_s)
