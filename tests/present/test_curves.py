@@ -64,10 +64,13 @@ def test_what_says_nothing_is_folded_away() -> None:
 
 
 def test_each_family_has_its_plot_folded_away() -> None:
-    names = ("commonest_answer_share/<b>_x", "constant_score/<b>_x", "odd")
-    known, others = drawn(**dict(zip(names, ([0.1, 0.2], [0.3, 0.4], [1, 2]), strict=True)))
-    assert not known and list(others) == ["odd", "commonest answer: <b> x"]
-    assert "<b>" not in others["commonest answer: <b> x"].svg
+    names = ("commonest_answer_share/<b>_x/y", "constant_score/<b>_x/y", "pass_rate/<b>_x/y", "odd", "pass_rate")
+    values = ([0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [1, 2], [0.1, 0.9])
+    known, others = drawn(**dict(zip(names, values, strict=True)))
+    assert list(known) == ["pass rate"] and list(others) == ["odd", "<b> x/y"]
+    plot = others["<b> x/y"]
+    assert plot.legend == list(enumerate(curves.FAMILY.values(), start=1)) and "<b>" not in plot.svg
+    assert "pass rate from 0.5 to 0.6 by step 2" in plot.svg
 
 
 def test_curves_of_other_steps_share_an_axis() -> None:

@@ -15,7 +15,13 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
-from open_exaone.train.rollout_metrics import MAX_COUNTED, MAX_FAMILIES, commonest_families, rollout_metrics
+from open_exaone.train.rollout_metrics import (
+    FAMILY_METRICS,
+    MAX_COUNTED,
+    MAX_FAMILIES,
+    commonest_families,
+    rollout_metrics,
+)
 
 S = VerdictStatus
 
@@ -76,9 +82,10 @@ def test_a_model_that_answers_a_constant_is_shown_beside_what_the_constant_score
     metrics = rollout_metrics(guessed + honest, [True] * 7, ["count", "sum", "gcd"])
     shares, scores = ([metrics[f"{name}/{f}"] for f in ("sum", "count")] for name in NAMES)
     assert shares == [1.0, pytest.approx(1 / 3)] and scores == [pytest.approx(1 / 3)] * 2
+    assert [metrics[f"pass_rate/{f}"] for f in ("sum", "count")] == [7 / 28, 14 / 24]
     assert metrics["commonest_answer_share"] == pytest.approx((28 * 1 + 24 / 3) / 52)  # 28 and 24 judged samples
     assert metrics["constant_score"] == pytest.approx(1 / 3)
-    assert all(math.isnan(metrics[f"{name}/gcd"]) for name in NAMES)  # of this step, there is none
+    assert all(math.isnan(metrics[f"{name}/gcd"]) for name in FAMILY_METRICS)  # of this step, there is none
 
 
 NAMES = ("commonest_answer_share", "constant_score")

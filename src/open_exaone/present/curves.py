@@ -89,7 +89,11 @@ QUIET = {  # the value that says nothing: a series that has no other is folded a
     **dict.fromkeys(("clip_share", "truncated_masked", "refilled_groups", "language_mismatch_share", "pool_epoch"), 0),
     **dict.fromkeys(("ratio_mean", "max_ratio", "sampler_ratio_mean"), 1),
 }
-FAMILY = "commonest_answer_share/", "constant_score/"  # before a family's name
+FAMILY = {  # metrics.jsonl key before a family's name: its name in the plot
+    "commonest_answer_share": "share of the commonest answer",
+    "constant_score": "what it would score alone",
+    "pass_rate": "pass rate",
+}
 
 
 def stage_plots(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Plot], list[Plot]]:
@@ -101,12 +105,10 @@ def stage_plots(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Plot], list[Plo
     series = numeric_series(rows)
     known = [joint for joint in _shown(series) if joint.names.keys() & series.keys()]
     rest = series.keys() - {key for joint in known for key in joint.names}
-    families = sorted(key.removeprefix(FAMILY[0]) for key in rest if key.startswith(FAMILY[0]))
+    pairs = sorted(key.split("/", 1)[::-1] for key in rest if key.partition("/")[0] in FAMILY)
     others = [
-        Joint(
-            f"commonest answer: {formatting.words(family)}", {FAMILY[0] + family: "share", FAMILY[1] + family: "score"}
-        )
-        for family in families
+        Joint(formatting.words(family), {f"{key}/{family}": name for key, name in FAMILY.items()})
+        for family in dict.fromkeys(family for family, _ in pairs)
     ]
     single = sorted(rest - {key for joint in others for key in joint.names})
     others = [Joint(formatting.words(key), {key: ""}) for key in single] + others

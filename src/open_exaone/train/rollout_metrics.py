@@ -14,6 +14,7 @@ from open_exaone.verify.language import LANGUAGES, consistency
 MIN_FAMILY_PROBLEMS = 2  # of a step; the samples of a single problem agree where the model is sure of it
 MIN_FAMILY_SAMPLES = 16  # judged, of a step; among fewer, one answer is the commonest by chance
 MAX_FAMILIES = 12  # of a stage, that have metrics of their own
+FAMILY_METRICS = ("commonest_answer_share", "constant_score", "pass_rate")
 MAX_COUNTED = 2000  # problems that are looked at to find the commonest families
 
 Metrics = dict[str, float]
@@ -123,14 +124,16 @@ def _family_metrics(groups: Sequence[RolloutGroup], families: Collection[str]) -
     """How often a family's samples give their commonest answer, beside what always giving it would score.
 
     Means over the families that have enough samples and a gold answer for each problem, weighted by samples; and each
-    of `families` by itself, NaN where it has not.
+    of `families` by itself with its pass rate, NaN where it has not.
     """
     found = {name: values for name, part in _by_family(groups).items() if (values := _commonest(part)) is not None}
     total = sum(size for size, _ in found.values())
     metrics: Metrics = {}
-    for place, name in enumerate(("commonest_answer_share", "constant_score")):
-        metrics[name] = _mean([size * pair[place] for size, pair in found.values()], total)
-        metrics |= {f"{name}/{family}": found[family][1][place] if family in found else math.nan for family in families}
+    for name in ("commonest_answer_share", "constant_score"):
+        metrics[name] = _mean([size * values[name] for size, values in found.values()], total)
+    for family in families:
+        _, own = found.get(family, (0, dict.fromkeys(FAMILY_METRICS, math.nan)))
+        metrics |= {f"{name}/{family}": own[name] for name in FAMILY_METRICS}
     return metrics
 
 
@@ -141,17 +144,19 @@ def _by_family(groups: Sequence[RolloutGroup]) -> Mapping[str, list[RolloutGroup
     return families
 
 
-def _commonest(groups: Sequence[RolloutGroup]) -> tuple[int, tuple[float, float]] | None:
-    """A family's judged samples: how many, the share of their commonest answer, and what that one answer would score.
+def _commonest(groups: Sequence[RolloutGroup]) -> tuple[int, Metrics] | None:
+    """A family's judged samples: how many, the share of their commonest answer, what that one answer would score, and
+    how many are correct.
 
     None where there are too few, or a problem has no gold answer.
     """
     golds = {group.problem.id: group.problem.answer for group in groups}
-    answers = [rollout.verdict.extracted for group in groups for rollout in group.rollouts if _is_judged(rollout)]
-    if len(golds) < MIN_FAMILY_PROBLEMS or len(answers) < MIN_FAMILY_SAMPLES or not all(golds.values()):
+    verdicts = [rollout.verdict for group in groups for rollout in group.rollouts if _is_judged(rollout)]
+    if len(golds) < MIN_FAMILY_PROBLEMS or len(verdicts) < MIN_FAMILY_SAMPLES or not all(golds.values()):
         return None
-    answer, share = commonest_answer(answers)
-    return len(answers), (share, constant_score(list(golds.values()), answer))
+    answer, share = commonest_answer(verdict.extracted for verdict in verdicts)
+    values = (share, constant_score(list(golds.values()), answer), _mean([verdict.correct for verdict in verdicts]))
+    return len(verdicts), dict(zip(FAMILY_METRICS, values, strict=True))
 
 
 def _term_metrics(rollouts: Sequence[Rollout]) -> Metrics:
