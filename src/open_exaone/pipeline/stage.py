@@ -39,6 +39,7 @@ from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, notes_on, train
+from open_exaone.train.policy_reference import Reference
 from open_exaone.train.preference import Preference
 from open_exaone.train.reference import with_reference
 from open_exaone.train.rl import OnlineRl
@@ -167,11 +168,32 @@ def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageMod
             return Preference(stage, pairs, steps)
         case RlStage():
             report_changed_rewards(stage, run.path(stage), run.on_event)
-            steps = Lazy(stage.num_steps, lambda step: mixture.step_indices(step, stage.batch_prompts))
-            provider = open_policy(run, stage, model)
-            path, seed = run.path(stage), run.seed(stage)
-            problems, thinks_N = prepared.problems, prepared.thinks_N
-            return OnlineRl(stage, problems, thinks_N, provider, path, seed, model, steps, run.judge)
+            return OnlineRl(
+                stage,
+                prepared.problems,
+                prepared.thinks_N,
+                open_policy(run, stage, model),
+                run.path(stage),
+                run.seed(stage),
+                model,
+                mixture.indices,
+                run.judge,
+                None if stage.loss.kl is None else _reference(run, stage, model),
+            )
+
+
+def _reference(run: Run, stage: RlStage, model: LanguageModel) -> Reference:
+    """What the loss's divergence is measured from. Adapters need no second model where that is what they stand on."""
+    start = run.start_folder(stage)
+    named = run.model_of(stage.reference) if stage.reference is not None else start
+    assert named is not None  # random weights cannot begin with RL
+    if named == start and stage.lora is not None:
+        return Reference(stage, model, run.path(stage), None)
+
+    def open_start() -> LanguageModel:
+        return load_model(named, dtype=run.machine.dtype, device=resolve_device(run.machine.device))
+
+    return Reference(stage, model, run.path(stage), open_start)
 
 
 def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int]]:

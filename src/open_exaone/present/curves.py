@@ -49,14 +49,14 @@ SERIES: dict[str, str | Joint] = {  # metrics.jsonl key: its plot's title; in th
         },
         is_stacked=True,
     ),
-    "margin": "margin, chosen over rejected",
+    "useful_groups": "groups that are learned from",
     "reward_margin": "reward margin, chosen over rejected",
     "accuracy": "pairs ranked right",
     "probability": Joint(
         "probability of a token (geometric mean)", {"chosen_probability": "chosen", "rejected_probability": "rejected"}
     ),
     "entropy": "entropy (nats per token)",
-    "kl": "KL to the reference",
+    "kl": "KL to the reference (nats per token)",
     "ratio_mean": "probability ratio to the policy that sampled, mean",
     "max_ratio": "probability ratio to the policy that sampled, largest",
     "clip_share": "clipped share of tokens",
