@@ -167,6 +167,7 @@ def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageMod
             pairs = with_reference(prepared.pairs, model, run.path(stage), stage)
             return Preference(stage, pairs, steps)
         case RlStage():
+            _report_idle(run, stage)
             report_changed_rewards(stage, run.path(stage), run.on_event)
             return OnlineRl(
                 stage,
@@ -180,6 +181,16 @@ def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageMod
                 run.judge,
                 None if stage.loss.kl is None else _reference(run, stage, model),
             )
+
+
+def _report_idle(run: Run, stage: RlStage) -> None:
+    """Reports settings of the loss that act on a second update of the same samples alone, where there is none."""
+    names = stage.loss.model_dump(exclude_defaults=True).keys() & {"clip_low", "clip_high", "max_ratio"}
+    if names and stage.num_updates == 1 and not stage.loss.has_own_correction:
+        run.message(
+            f"{stage.name}: with one update on each step's samples all ratios are 1, so {', '.join(sorted(names))} of "
+            f"the loss has no effect (num_epochs, num_minibatches)"
+        )
 
 
 def _reference(run: Run, stage: RlStage, model: LanguageModel) -> Reference:
