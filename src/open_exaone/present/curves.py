@@ -74,7 +74,6 @@ SERIES: dict[str, str | Joint] = {  # metrics.jsonl key: its plot's title; in th
     "error_share": "share that could not be judged",
     "masked_rollouts": "samples that could not be rewarded",
     "asked_prompts": "prompts asked",
-    "refilled_groups": "groups drawn anew in place of others",
     "pool_epoch": "passes over the prompts",
     "max_logprob_gap": "log-probability gap to the engine",
     "gradient_norm": "gradient norm",
@@ -86,7 +85,7 @@ SERIES: dict[str, str | Joint] = {  # metrics.jsonl key: its plot's title; in th
 }
 QUIET = {  # the value that says nothing: a series that has no other is folded away
     **dict.fromkeys(("error_share", "masked_rollouts", "skipped_steps", "empty_steps", "retries"), 0),
-    **dict.fromkeys(("clip_share", "truncated_masked", "refilled_groups", "language_mismatch_share", "pool_epoch"), 0),
+    **dict.fromkeys(("clip_share", "truncated_masked", "language_mismatch_share", "pool_epoch"), 0),
     **dict.fromkeys(("ratio_mean", "max_ratio", "sampler_ratio_mean"), 1),
 }
 FAMILY = {  # metrics.jsonl key before a family's name: its name in the plot
