@@ -25,7 +25,7 @@ from open_exaone.pipeline.folder import RunFolder
 GRPO = {"name": "grpo", "aggregate": "tokens"}
 ARMS: dict[str, dict[str, Any]] = {
     "grpo": {"loss": GRPO},
-    "grpo_refill": {"loss": GRPO, "max_prompts": 96, "num_steps": 64},
+    "grpo_refill": {"loss": GRPO, "batch_prompts": 12, "max_prompts": 64},  # as many useful groups a step as "grpo" has
     "agapo": {"loss": {"name": "agapo"}},
 }
 
