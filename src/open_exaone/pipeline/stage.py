@@ -38,7 +38,7 @@ from open_exaone.pipeline.start import Run, samples_pairs
 from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
-from open_exaone.train.loop import Objective, train
+from open_exaone.train.loop import Objective, notes_on, train
 from open_exaone.train.policy_reference import Reference
 from open_exaone.train.preference import Preference
 from open_exaone.train.reference import with_reference
@@ -87,7 +87,7 @@ def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
         ),
         seed=run.seed(stage),
     )
-    notes = list(objective.provider.notes) if isinstance(objective, OnlineRl) else []
+    notes = notes_on(progress) + (list(objective.provider.notes) if isinstance(objective, OnlineRl) else [])
     for note in notes:
         run.message(f"note: {note}")
     _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared), notes)
@@ -270,6 +270,7 @@ def _write_outcome(
         "train_seconds": progress.seconds,
         "train_steps": progress.step,
         "skipped_steps": progress.skipped_steps,
+        "empty_steps": progress.empty_steps,
         "train_flops": flops_per_token * progress.tokens,
         "peak_rss_bytes": peak_rss_bytes(),
         "device": str(model.device),
