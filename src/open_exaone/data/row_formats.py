@@ -203,6 +203,18 @@ def _pairs(columns: Columns, row: Row, source: SourceConfig) -> Pair:
     return read_pair(columns)
 
 
+def _unpaired(columns: Columns, row: Row, source: SourceConfig) -> Conversation:
+    label, name = columns.get("label"), columns.column_name("label")
+    if not isinstance(label, bool):
+        raise BadRow(name, "wrong type", f"must be true (wanted) or false (not), not {short(label)}")
+    is_whole = columns.get("messages") is not None
+    read = (_messages if is_whole else _prompt_completion)(columns, row, source)
+    if "train" in read.messages[-1]:
+        field = columns.column_name("messages" if is_whole else "completion")
+        raise BadRow(field, "not read", "has a reply that is left out of the loss, and a label that learns it")
+    return read._replace(label=label)
+
+
 def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
     check_depth(columns.value)
     question = read_question(columns)
@@ -278,6 +290,7 @@ PARSERS: Mapping[RowFormat, Callable[[Columns, Row, SourceConfig], Content]] = {
     "messages": _messages,
     "prompt_completion": _prompt_completion,
     "pairs": _pairs,
+    "unpaired": _unpaired,
     "problems": _problems,
     "text": _plain,
 }

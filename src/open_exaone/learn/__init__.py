@@ -9,10 +9,14 @@ from typing import Any
 _HOMES = {
     "dpo": "open_exaone.learn.preference",
     "group_relative": "open_exaone.learn.advantage",
+    "grouper": "open_exaone.learn.preference",
     "grpo": "open_exaone.learn.policy",
     "ipo": "open_exaone.learn.preference",
+    "kto": "open_exaone.learn.preference",
     "linear_cross_entropy": "open_exaone.learn.cross_entropy",
+    "orpo": "open_exaone.learn.preference",
     "simper": "open_exaone.learn.preference",
+    "simpo": "open_exaone.learn.preference",
 }
 
 

@@ -16,7 +16,7 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.rewards.rubric import weights_of
 from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine
 from open_exaone.tasks.generated import MAX_SOURCES, GeneratedSource
-from open_exaone.train.config import AnyStage, RlStage, SupervisedStage
+from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.verify.settings import JudgeSettings
 
 OWN_MODEL = "model"  # as `start`, the recipe's own
@@ -195,7 +195,7 @@ def _check_data(recipe: Recipe) -> None:
 def _check_judge(recipe: Recipe) -> None:
     if recipe.judge.unsafe_code_execution:
         raise ValueError("judge.unsafe_code_execution: no file may set this: give --unsafe-code-execution yourself")
-    rewards = [weights_of(stage.reward) for stage in recipe.stages if isinstance(stage, RlStage)]
+    rewards = [weights_of(stage.reward) for stage in recipe.stages if isinstance(stage, RlStage | PreferenceStage)]
     if recipe.judge.endpoint is None and any("preference" in weights for weights in rewards):
         raise ValueError("reward 'preference' needs a model: give [judge.endpoint] its base_url and model")
 

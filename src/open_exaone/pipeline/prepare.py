@@ -35,6 +35,8 @@ SAMPLING_KEYS = (
     "temperature",
     "max_new_tokens",
     "mode",
+    "reward",
+    "rubric",
     *SamplingConfig.model_fields,
 )
 _KINDS: dict[str, Kind] = {"pretrain": "pretrain", "base": "pretrain", "sft": "sft", "rl": "rl"}
@@ -77,8 +79,10 @@ def prepare_stage(run: Run, stage: AnyStage) -> StageData:
         _check_unsampled(stage)
     data = _in_mode(run.data[stage.data], stage) if kind == "rl" or stage.kind == "base" else run.data[stage.data]
     prepared = _prepare(run, stage, stage.data, data, "prompts" if kind == "rl" else "data", kind, limit)
-    if isinstance(stage, RlStage):
+    if isinstance(stage, RlStage | PreferenceStage) and kind == "rl":
         check_language(stage, list(prepared.problems))
+    elif isinstance(stage, PreferenceStage):
+        _check_units(stage, prepared)
     if not isinstance(stage, SupervisedStage) or stage.validation is None:
         return StageData(prepared)
     held_out = run.data[stage.validation]
@@ -92,6 +96,19 @@ def _check_unsampled(stage: PreferenceStage) -> None:
         raise ConfigError(
             f"{stage.name}.{name}: nothing is sampled, since data.{stage.data} holds pairs: leave it out, or name data "
             "with problems and answers"
+        )
+
+
+def _check_units(stage: PreferenceStage, prepared: Prepared) -> None:
+    """Finds a loss that needs pairs or groups where the data has single replies."""
+    num_single, learns = int((prepared.unit_sizes_N < 2).sum()), stage.loss.learns
+    if num_single and learns != "replies":
+        needs = (
+            "pairs: rows of prompt, chosen and rejected" if learns == "pairs" else "pairs, or from problems to sample"
+        )
+        raise ConfigError(
+            f"{stage.name}.loss.name = {stage.loss.name!r}: learns from {needs}; {num_single:,} of the "
+            f"{len(prepared):,} examples of data.{stage.data} are single replies with a label, for kto"
         )
 
 

@@ -137,7 +137,7 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
             assert isinstance(stage, PreferenceStage)
             reply = REPLY_SHARE * stage.max_new_tokens
             around += examples * stage.num_samples * reply
-            mean = 2 * (mean + reply)
+            mean = (stage.num_samples if stage.loss.learns == "groups" else 2) * (mean + reply)
         num_steps = -(-max(1, round(stage.num_epochs * examples)) // per_step)
         cost = per_step * mean
     return {"stage": stage.name, "num_steps": num_steps, "cost": cost + around / num_steps}

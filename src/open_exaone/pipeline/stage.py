@@ -31,7 +31,7 @@ from open_exaone.model.lora import add_lora
 from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_policy
-from open_exaone.pipeline.pairs import sampled_pairs
+from open_exaone.pipeline.pairs import sampled_units
 from open_exaone.pipeline.prepare import StageData, mixture_of
 from open_exaone.pipeline.reward_changes import report_changed_rewards
 from open_exaone.pipeline.start import Run, samples_pairs
@@ -39,8 +39,7 @@ from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
-from open_exaone.train.preference import Preference
-from open_exaone.train.reference import with_reference
+from open_exaone.train.preference import open_preference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.saver import NO_METRICS
 from open_exaone.train.settings import MAY_CHANGE
@@ -68,7 +67,7 @@ def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
     learner = _open(run, stage)
     if samples_pairs(run, stage):
         assert isinstance(stage, PreferenceStage)
-        prepared = sampled_pairs(run, stage, prepared, learner.model)
+        prepared = sampled_units(run, stage, prepared, learner.model)
     objective = _objective(run, stage, prepared, learner.model)
     measure, validated = _validation(objective, learner.model, data.validation)
     _announce(run, stage, prepared, objective, learner.model)
@@ -163,8 +162,7 @@ def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageMod
             return Supervised(stage, prepared.documents, steps)
         case PreferenceStage():
             steps = _epochs(mixture, stage.batch_pairs, stage.num_epochs)
-            pairs = with_reference(prepared.pairs, model, run.path(stage), stage)
-            return Preference(stage, pairs, steps)
+            return open_preference(stage, prepared.units, steps, model, run.path(stage))
         case RlStage():
             report_changed_rewards(stage, run.path(stage), run.on_event)
             steps = Lazy(stage.num_steps, lambda step: mixture.step_indices(step, stage.batch_prompts))
@@ -205,11 +203,11 @@ def _fingerprint(run: Run, stage: AnyStage, learner: _Learner) -> dict[str, str]
 def _flops_per_token(run: Run, stage: AnyStage, prepared: Prepared) -> float:
     """The FLOPs of a forward and backward pass at the data's mean context; frozen weights need no gradient.
 
-    The head is computed for learned tokens alone; of a pair's tokens, half are seen together.
+    The head is computed for learned tokens alone; of a unit's tokens, one document's are seen together.
     """
     tokens_N = prepared.tokens_N.astype(float)
     together = tokens_N.mean() if stage.kind == "rl" else (tokens_N**2).sum() / max(1.0, tokens_N.sum())
-    context = together / (4 if stage.kind == "preference" else 2)
+    context = together / 2 / (prepared.unit_sizes_N.mean() if stage.kind == "preference" else 1)
     learned_share = prepared.learned_N.sum() / max(1.0, tokens_N.sum()) if stage.kind != "rl" else 1.0
     shape = run.shape
     forward = shape.flops_per_token(int(context)) - 2 * shape.vocab_size * shape.width * (1 - learned_share)

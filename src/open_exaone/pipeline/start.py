@@ -143,12 +143,12 @@ def _check_rewards(recipe: Recipe, settings: JudgeSettings) -> None:
     from open_exaone.rewards.rubric import weights_of
 
     for stage in recipe.stages:
-        if isinstance(stage, RlStage):
+        if isinstance(stage, RlStage | PreferenceStage):
             for name in filter(is_own, weights_of(stage.reward)):
                 check_own(name, settings)
 
 
-def check_language(stage: RlStage, problems: list[Problem]) -> None:
+def check_language(stage: RlStage | PreferenceStage, problems: list[Problem]) -> None:
     """Finds problems in a language that the reward term "language" does not know.
 
     Raises:

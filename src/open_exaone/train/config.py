@@ -1,8 +1,8 @@
 """What a stage of a recipe may say. No torch here, so that recipes parse quickly."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from open_exaone.base.config import Config
 from open_exaone.learn.config import OptimizerConfig
@@ -69,21 +69,26 @@ class SupervisedStage(StageConfig):
 
 class PreferenceStage(StageConfig, SamplingConfig):
     """Learns from pairs of a chosen and a rejected reply: those in its data or, where its data are problems, those
-    chosen from the model's own judged samples."""
+    chosen from the model's own judged samples. KTO also learns from single replies with a label, GrouPER from whole
+    groups of samples with rewards."""
 
     kind: Literal["preference"]
     """"preference": learn from pairs. Where its data are problems, it samples, judges the samples, and pairs a correct
     reply with an incorrect one."""
     num_epochs: float = Field(default=1.0, gt=0, le=1000)
-    """Passes over the pairs."""
+    """Passes over the pairs, or over the replies or groups."""
     loss: PreferenceLoss = SimPER()
     """What is minimised, such as { name = "simper" } or { name = "dpo", beta = 0.1 }."""
     batch_pairs: int = Field(default=32, gt=0)
-    """Pairs in one optimizer step."""
+    """Pairs in one optimizer step; replies where each is an example of its own (KTO), groups with GrouPER."""
     num_samples: int = Field(default=8, ge=2, le=1024)
     """Where its data are problems: the samples of each."""
     pairs_per_problem: int = Field(default=1, gt=0)
-    """Where its data are problems: the most pairs that one gives."""
+    """Where its data are problems: the most pairs that one gives. GrouPER takes the whole group."""
+    reward: Reward = "correct"
+    """Where its data are problems and its loss is GrouPER: what is rewarded, as in stage `rl`."""
+    rubric: Rubric = Rubric()
+    """With that reward: what each verdict earns in the term "correct"."""
     temperature: float = Field(default=1.0, gt=0, le=10)
     """Where its data are problems: the temperature at which replies are sampled."""
     max_new_tokens: int = Field(default=1024, gt=0)
@@ -94,6 +99,24 @@ class PreferenceStage(StageConfig, SamplingConfig):
     @property
     def thinking(self) -> bool:
         return self.mode == "reasoning"
+
+    @field_validator("reward")
+    @classmethod
+    def _known(cls, reward: Reward) -> Reward:
+        weights_of(reward)
+        return reward
+
+    @model_validator(mode="after")
+    def _check_used(self) -> Self:
+        idle = ("pairs_per_problem",) if self.loss.name == "grouper" else ("reward", "rubric")
+        for name in self.model_dump(include=set(idle), exclude_defaults=True):
+            why = (
+                "keeps whole groups"
+                if self.loss.name == "grouper"
+                else "learns from verdicts, and grouper from rewards"
+            )
+            raise ValueError(f"{name}: has no effect: {self.loss.name} {why}: leave it out")
+        return self
 
 
 class RlStage(StageConfig):
