@@ -39,7 +39,7 @@ from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.train.loop import Objective, train
-from open_exaone.train.preference import open_preference
+from open_exaone.train.preference import Preference, open_preference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.saver import NO_METRICS
 from open_exaone.train.settings import MAY_CHANGE
@@ -86,6 +86,7 @@ def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
         seed=run.seed(stage),
     )
     notes = list(objective.provider.notes) if isinstance(objective, OnlineRl) else []
+    notes += objective.notes(path) if isinstance(objective, Preference) else []
     for note in notes:
         run.message(f"note: {note}")
     _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared), notes)

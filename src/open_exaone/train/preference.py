@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from open_exaone.base.errors import DataError
+from open_exaone.base.files import read_jsonl
 from open_exaone.data.batch import Batch
 from open_exaone.data.document import Document, Unit
 from open_exaone.data.store import Lazy
@@ -83,6 +84,23 @@ class Preference:
         with torch.no_grad():
             metrics = self._metrics(replies, entropies_D)
         return PREFERENCE_LOSSES[settings.name](replies, denominator, settings), metrics
+
+    def notes(self, folder: Path) -> list[str]:
+        """What a report must state of the stage that is done: that both sides' likelihood fell, where it did.
+
+        Args:
+            folder: the stage's, with its metrics.
+        """
+        keys = ("chosen_probability", "rejected_probability")
+        rows = [row for row in read_jsonl(folder / "metrics.jsonl") if all(row.get(key) is not None for key in keys)]
+        if not rows or not all(rows[-1][key] < rows[0][key] for key in keys):
+            return []
+        first, last = rows[0], rows[-1]
+        sides = [f"{key.partition('_')[0]} {first[key]:.3g} → {last[key]:.3g}" for key in keys]
+        return [
+            f"from step {first['step']:,} to step {last['step']:,} the likelihood of both sides fell (exp of a reply's "
+            f"mean log-probability: {', '.join(sides)}), not that of the rejected replies alone"
+        ]
 
     def _metrics(self, replies: Replies, entropies_D: Tensor) -> Metrics:
         """The micro-batch's share of the step's means over replies, over each side, and over pairs."""
