@@ -114,7 +114,7 @@ def test_what_a_step_logs_of_pairs(loss, scale, tmp_path):
     margins = [chosen - rejected for chosen, rejected in values]
     wanted = {
         "reward_margin": np.mean(margins),
-        "preference_accuracy": np.mean([margin > 0 for margin in margins]),
+        "accuracy": np.mean([margin > 0 for margin in margins]),
         "chosen_logprob": np.mean([one for one, _ in sums]),
         "rejected_logprob": np.mean([one for _, one in sums]),
         "chosen_probability": np.mean([one for one, _ in means]),
@@ -136,7 +136,7 @@ def test_groups_log_the_likelihood_of_both_signs(tmp_path):
     objective, model = opened("grouper", "groups", tmp_path)
     data = objective.step_data(0)
     _, metrics = objective.loss(model, join(data.units), data.denominator)
-    assert data.denominator == len(data.units) == 4 and "preference_accuracy" not in metrics
+    assert data.denominator == len(data.units) == 4 and "accuracy" not in metrics
     flat = [
         (reply.advantage, np.mean(tokens))
         for unit in data.units

@@ -116,7 +116,7 @@ class Preference:
         if len(means) == 2:
             metrics["reward_margin"] = means[0] - means[1]
         if step.num_pairs:
-            metrics["preference_accuracy"] = float((replies.margins_U(values_D) > 0).sum()) / step.num_pairs
+            metrics["accuracy"] = float((replies.margins_U(values_D) > 0).sum()) / step.num_pairs
         return metrics
 
 
