@@ -189,18 +189,23 @@ def test_losses_stay_finite_where_replies_are_long_or_certain():
             assert loss.isfinite() and logprobs_D.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("p", [1e-30, 1e-9, 0.5, 1 - 1e-9])
-def test_orpos_odds_are_exact_where_a_reply_is_next_to_certain_or_next_to_impossible(p):
-    """Against log p - log(1 - p) with 1 - p known."""
-    means = [math.log1p(-1e-9) if p > 0.9 else math.log(p), math.log(0.5)]
-    log_odds = means[0] - (math.log(1e-9) if p > 0.9 else math.log1p(-p))
+@pytest.mark.parametrize(
+    ("mean", "log_odds"),
+    [
+        (math.log1p(-1e-13), -math.log(1e-13)),
+        (math.log1p(-1e-9), -math.log(1e-9)),
+        (math.log(0.5), 0.0),
+        (-70.0, -70.0),
+    ],
+)
+def test_orpos_odds_are_exact_where_a_rejected_reply_is_next_to_certain_or_impossible(mean, log_odds):
     replies = replace(
         replies_of(some_pairs([(1, 1)])),
-        logprobs_D=torch.tensor(means, dtype=torch.double),
+        logprobs_D=torch.tensor([math.log(0.5), mean], dtype=torch.double),
         num_tokens_D=torch.ones(2, dtype=torch.double),
     )
-    found = float(orpo(replies, 1, Orpo(odds_weight=1.0))) + means[0]
-    assert found == pytest.approx(max(-log_odds, 0.0) + math.log1p(math.exp(-abs(log_odds))), rel=1e-7)
+    found = float(orpo(replies, 1, Orpo(odds_weight=1.0))) + math.log(0.5)
+    assert found == pytest.approx(max(log_odds, 0.0) + math.log1p(math.exp(-abs(log_odds))), rel=1e-6)
 
 
 def test_kto_pushes_each_side_its_way_and_feels_z0():

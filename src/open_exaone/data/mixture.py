@@ -131,11 +131,14 @@ class Mixture:
 
     def step_indices(self, step: int, per_step: int) -> list[int]:
         """Which examples step `step` learns; epochs follow each other without a seam."""
+        return self.indices(step * per_step, per_step)
+
+    def indices(self, start: int, number: int) -> list[int]:
+        """So many examples from place `start` on in the endless row of epochs."""
         indices: list[int] = []
-        position = step * per_step
-        while len(indices) < per_step:
-            epoch, offset = divmod(position + len(indices), self.num_examples)
-            indices += self.epoch(epoch)[offset : offset + per_step - len(indices)].tolist()
+        while len(indices) < number:
+            epoch, offset = divmod(start + len(indices), self.num_examples)
+            indices += self.epoch(epoch)[offset : offset + number - len(indices)].tolist()
         return indices
 
     def by_tokens(self, batch_tokens: int, num_epochs: float = 1.0) -> "TokenSteps":

@@ -217,6 +217,14 @@ def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
         )
     if is_random and stage.lora is not None:
         raise ValueError(f"{stage.name}.lora: adapters beside frozen random weights teach nothing: leave it out")
+    if isinstance(stage, RlStage) and stage.reference is not None:
+        names = [one.name for one in recipe.stages]
+        before = [*names[: names.index(stage.name)], OWN_MODEL]
+        if stage.reference not in before or (stage.reference == OWN_MODEL and recipe.shape is not None):
+            raise ValueError(
+                f"{stage.name}.reference = {stage.reference!r}: must be a stage before it"
+                f"{did_you_mean(stage.reference, before)} There are {', '.join(before)}"
+            )
     if isinstance(stage, RlStage) and stage.lora is not None and stage.lora.dropout:
         raise ValueError(
             f"{stage.name}.lora.dropout = {stage.lora.dropout}: samples are drawn without dropout, and RL must train "

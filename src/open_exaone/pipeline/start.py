@@ -59,6 +59,11 @@ class Run:
         before = self.recipe.start_of(stage)
         return self.source if before is None else self.path(before) / "model"
 
+    def model_of(self, name: str) -> Path | None:
+        """The folder of the model that a stage leaves, or of the recipe's own; None for random weights."""
+        found = [stage for stage in self.recipe.stages if stage.name == name]
+        return self.path(found[0]) / "model" if found else self.source
+
     def message(self, text: str) -> None:
         self.on_event({"message": text})
 

@@ -20,6 +20,7 @@ from open_exaone.train.config import PreferenceStage
 from open_exaone.train.forward import learned_logprobs, summed
 from open_exaone.train.loop import StepData
 from open_exaone.train.reference import unit_logprobs, with_reference
+from open_exaone.train.state import NOTHING, Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Preference:
     def num_steps(self) -> int:
         return len(self.steps)
 
-    def step_data(self, step: int) -> StepData:
+    def step_data(self, step: int, memory: Memory = NOTHING) -> StepData:
         units = [self.units[index] for index in self.steps[step]]
         advantages = [document.advantage for unit in units for document in unit]
         are_pairs = all(sorted(document.advantage for document in unit) == [-1.0, 1.0] for unit in units)
