@@ -8,6 +8,7 @@ from open_exaone.base.files import read_jsonl, write_text
 from open_exaone.base.printable import printable
 from open_exaone.base.text import count
 from open_exaone.present import formatting, plots
+from open_exaone.present.filtered import section
 from open_exaone.present.stages import Entry, by_benchmark, closing_rows, is_number, read_report, training_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -80,6 +81,11 @@ def render(report: dict[str, Any], metrics: Callable[[str], list[dict[str, Any]]
             (f"{title}: {name}" if len(benchmarks) > 1 else title, noun, entries, heatmap(entries, field))
             for name, entries in benchmarks.items()
             for title, noun, field in HEATMAPS
+        ],
+        filters=[
+            (section(entry["name"], found), found["num_samples"])
+            for entry in report["stages"]
+            if (found := entry.get("filter"))
         ],
         curves=_curves(report["stages"], metrics),
         settings=settings(report),
