@@ -18,14 +18,12 @@ from open_exaone.base.files import iterate_jsonl, read_json, write_json, write_j
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.base.records import NO_FINDING, Problem
 from open_exaone.base.text import count
-from open_exaone.checkpoint.folder import load_model, resolve_device
 from open_exaone.data.store import Prepared
 from open_exaone.data.subset import Subset
 from open_exaone.evaluation.missing import names_of_missing, notes_on_replies, refuse_missing
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task, tasks_by_mode
-from open_exaone.pipeline.engine import open_fixed
 from open_exaone.pipeline.folder import FILTER_FILE
 from open_exaone.pipeline.measure import OnEvent
 from open_exaone.pipeline.prepare import StageData
@@ -37,7 +35,7 @@ from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import AnyStage, FilterConfig, FilterStage
 from open_exaone.verify.settings import JudgeSettings
 
-PASS_RATES, KEPT = "pass_rates.jsonl", "kept.jsonl"
+PASS_RATES, KEPT, SAMPLES = "pass_rates.jsonl", "kept.jsonl", "samples"
 KEEPS, TOO_HARD, TOO_EASY, NOT_JUDGED = "kept", "too hard", "too easy", "not judged"
 Row = dict[str, Any]
 
@@ -52,6 +50,9 @@ def filter_stage(run: Run, stage: FilterStage, data: StageData) -> None:
         DataError: nothing is kept, a sample has no reply, or none could be judged.
         RunFolderError: the samples that are there are another model's.
     """
+    from open_exaone.checkpoint.folder import load_model, resolve_device
+    from open_exaone.pipeline.engine import open_fixed
+
     start = run.start_folder(stage)
     assert start is not None  # the recipe was checked
     prompts = kept_problems(run, stage, data.examples)
@@ -99,7 +100,7 @@ def filter_problems(
         RunFolderError: the folder is another filter's.
     """
     (folder / FILTER_FILE).unlink(missing_ok=True)
-    store = Store(folder / "samples")
+    store = Store(folder / SAMPLES)
     done = run_tasks(tasks, provider, store, judge, suite=name, label=name, on_event=on_event)
     flat = [sample for _, samples in done for row in samples for sample in row]
     if needs_all:

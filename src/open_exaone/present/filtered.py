@@ -6,13 +6,16 @@ from typing import Any, NamedTuple
 
 from open_exaone.base.printable import printable
 from open_exaone.base.records import mode_label
+from open_exaone.base.terminal import Console
 from open_exaone.base.text import count
 from open_exaone.present import formatting
 from open_exaone.present.plots import Frame, caption, drawing, grid, nice_ticks, shorten, tick_labels
+from open_exaone.present.terminal import rich_table
 
 MAX_BINS = 17  # histograms of more samples are drawn in so many bins
 MAX_PLOTS = 12  # of domains; the table has all
 ALL = "all"
+DROPPED_FIRST = ("not judged", "pass rate")  # where the terminal has no room
 Found = Mapping[str, Any]  # what a filter's filter.json holds
 Bin = tuple[int, int]  # the least and the most correct samples
 
@@ -61,6 +64,17 @@ def _row(name: str, part: Found, ranges: Sequence[Bin]) -> list[str]:
         formatting.percent(part["mean_pass_rate"]),
         *(f"{number:,}" for number in numbers),
     ]
+
+
+def print_filter(found: Found, console: Console) -> None:
+    """Prints the table."""
+    shown = rich_table(*table(found), console.width, DROPPED_FIRST)
+    shown.columns[0].justify = "left"
+    console.print(
+        f"Problems by correct samples of {found['num_samples']}: {found['min_correct']} to "
+        f"{found['max_correct']} are kept."
+    )
+    console.print(shown)
 
 
 def bins(num_samples: int) -> list[Bin]:
