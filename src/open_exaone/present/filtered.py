@@ -71,8 +71,8 @@ def print_filter(found: Found, console: Console) -> None:
     shown = rich_table(*table(found), console.width, DROPPED_FIRST)
     shown.columns[0].justify = "left"
     console.print(
-        f"Problems by correct samples of {found['num_samples']}: {found['min_correct']} to "
-        f"{found['max_correct']} are kept."
+        f"Problems by how many of {count(found['num_samples'], 'sample')} are correct; kept from "
+        f"{found['min_correct']} to {found['max_correct']}:"
     )
     console.print(shown)
 
