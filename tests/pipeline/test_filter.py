@@ -173,6 +173,7 @@ def test_a_filter_leaves_no_model_and_all_that_walks_over_stages_knows(whole, pl
     found = entries[1]["filter"]
     assert found["num_kept"] + sum(found["dropped"].values()) == found["num_problems"] == 14
     assert sum(found["histogram"]) == 14 and set(found["per_task"]) == {"hard", "easy"}
+    assert ["filter", "rl"] not in [row["between"] for row in read_json(out / "report.json")["shared_prompts"]]
     page = (out / "report.html").read_text()
     assert "What filter kept" in page and page.count("problems by correct samples of 4") == 3  # all, and two domains
     assert "| filter |" not in (out / "card.md").read_text()
