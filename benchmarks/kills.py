@@ -278,7 +278,7 @@ class Seen:
 
     def step_data(self, step: int) -> StepData:
         data: StepData = self._objective.step_data(step)
-        learned = [(list(map(int, d.ids)), d.advantage, floats(d.old_logprobs)) for d in data.documents]
+        learned = [(list(map(int, d.ids)), d.advantage, floats(d.sampler_logprobs)) for d in data.documents]
         digest = hashlib.sha256(json.dumps(learned).encode()).hexdigest()
         with open(self._path, "a") as file:
             file.write(json.dumps({"step": step, "documents": digest}) + "\n")

@@ -27,7 +27,12 @@ def some_documents(num=24, seed=0):
         half = length // 2
         ids = random_ids(length, seed=seed * 1000 + number).tolist()
         documents.append(
-            Document(ids, [False] * half + [True] * (length - half), 1.0 - 2.0 * (number % 2), [-2.0] * (length - half))
+            Document(
+                ids,
+                [False] * half + [True] * (length - half),
+                1.0 - 2.0 * (number % 2),
+                sampler_logprobs=[-2.0] * (length - half),
+            )
         )
     return documents
 
@@ -70,15 +75,21 @@ class Watched(LocalProvider):
         self.after(requests)
 
 
-def online_rl(model, folder, **changes):
+def online_rl(model, folder, reference=None, **changes):
     """Rewards that a random model earns: the answer is whatever its digits say."""
     fields = {"kind": "rl", "name": "rl", "data": "rl", "num_steps": 8, "batch_prompts": 4, "group_size": 4}
     fields |= {"max_new_tokens": 6, "optimizer": OPTIMIZER, "checkpoint_steps": 2, "rubric": {"truncated": 0.3}}
     problems = [Problem(f"p/{n}", "t", "en", f"How much is {n} + 1?", str(n + 1), "exact") for n in range(10)]
     provider = LocalProvider(Engine(model, make_tokenizer(), num_slots=8))
     stage = RlStage(**fields | changes)
-    steps = shuffled(len(problems), stage.batch_prompts, stage.num_steps)
-    return OnlineRl(stage, problems, [stage.thinking] * len(problems), provider, folder, 3, model, steps)
+    order = [place for step in shuffled(len(problems), 1, 1000) for place in step]
+
+    def places(start, number):
+        return [order[place % len(order)] for place in range(start, start + number)]
+
+    return OnlineRl(
+        stage, problems, [stage.thinking] * len(problems), provider, folder, 3, model, places, reference=reference
+    )
 
 
 def start(config=OPTIMIZER, dtype=torch.float32):

@@ -59,7 +59,7 @@ def test_batches_with_shared_prompts_hold_the_same_documents(groups, max_tokens,
             batch.units_D
         )  # each stands there once
         assert batch.num_tokens <= max_tokens or len(set(batch.units_D.tolist())) == 1
-        assert batch.loss_mask_T.sum() == len(batch.old_logprobs_M)
+        assert batch.loss_mask_T.sum() == len(batch.learned_documents_M)
     assert found == {number: [list(document.ids) for document in unit] for number, unit in enumerate(units)}
     assert join(units).num_tokens <= num_computed(units)
 
@@ -89,10 +89,10 @@ def test_shares_are_as_many_as_asked_for_and_of_like_size():
     assert len(list(pack(units, 4096, 20))) == 16 and len(list(pack(units, 300, 4))) > 4
 
 
-def test_learned_tokens_bring_their_document_and_old_logprobs():
+def test_learned_tokens_bring_their_document_and_log_probabilities():
     documents = [
-        Document([1, 2, 3], [False, True, True], 0.5, [-1.0, -2.0]),
-        Document([4, 5], [True, True], -0.5, [-3.0, -4.0]),  # nothing predicts its first token
+        Document([1, 2, 3], [False, True, True], 0.5, sampler_logprobs=[-1.0, -2.0]),
+        Document([4, 5], [True, True], -0.5, sampler_logprobs=[-3.0, -4.0]),  # nothing predicts its first token
         Document([6], [False]),
         Document([7, 8], [False, True]),
     ]
@@ -100,7 +100,8 @@ def test_learned_tokens_bring_their_document_and_old_logprobs():
     assert batch.starts_E.tolist() == [0, 3, 5, 6, 8]
     assert batch.ids_T[batch.loss_mask_T].tolist() == [2, 3, 5, 8]
     assert batch.learned_documents_M.tolist() == [0, 0, 1, 3]
-    assert batch.old_logprobs_M.tolist() == [-1.0, -2.0, -4.0, 0.0]
+    assert batch.sampler_logprobs_M is None and batch.old_logprobs_M is None  # not all of them bring some
+    assert join(singles(documents[:2])).sampler_logprobs_M.tolist() == [-1.0, -2.0, -4.0]
     assert batch.advantages_D.tolist() == [0.5, -0.5, 0.0, 0.0]
     assert batch.units_D.tolist() == [0, 0, 1, 1] and batch.reference_D is None
     referenced = [replace(document, reference_logprob=-1.5 * row) for row, document in enumerate(documents)]

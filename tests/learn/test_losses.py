@@ -152,7 +152,9 @@ def test_grpo_on_policy_is_the_policy_gradient():
     """Where the ratio is 1 the gradient is that of -A log p, whatever the clip."""
     logprobs = torch.randn(10, dtype=torch.double, requires_grad=True)
     advantages = torch.randn(10, dtype=torch.double)
-    grpo(Sampled(logprobs, logprobs.detach(), advantages, torch.zeros(10).long()), 10, Grpo()).backward()
+    grpo(
+        Sampled(logprobs, logprobs.detach(), advantages, torch.zeros(10).long()), 10, Grpo(aggregate="tokens")
+    ).backward()
     torch.testing.assert_close(logprobs.grad, -advantages / 10)
 
 

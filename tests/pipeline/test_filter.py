@@ -346,6 +346,11 @@ def test_what_a_filter_does_not_go_with_is_named(place, override, why):
     assert why in str(caught.value)
 
 
+def test_a_filter_is_no_reference_of_a_divergence(place):
+    with pytest.raises(ConfigError, match=r"rl.reference = 'filter': must be a stage before it"):
+        recipe(place, "rl.reference='filter'", "rl.loss={name='grpo', kl={beta=0.1}}")
+
+
 def test_sft_may_not_read_a_filter(place):
     text = RECIPE.replace('data = "chat"', 'data = "filter"')
     head, sft, own, _ = text.split("[[stages]]")

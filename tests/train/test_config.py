@@ -43,9 +43,10 @@ def stage_of(kind, **changes):
         ("rl", {"name": "dpo"}, "x.toml: stages.0.loss.name = 'dpo': must be one of grpo"),
         (
             "rl",
-            {"clip": 0.2},
+            {"name": "grpo", "clip": 0.2},
             'stages.0.loss.clip: unknown key; did you mean "clip_low" or "clip_high"?',
         ),
+        ("rl", {"clip_low": 0.2}, "x.toml: stages.0.loss.name: is missing; must be one of grpo, dr_grpo, dapo"),
         ("rl", "grpo", "x.toml: stages.0.loss = 'grpo': must be a table, such as { name = \"grpo\" }"),
         ("sft", {"name": "simper"}, "x.toml: stages.0.loss.name = 'simper': must be one of cross_entropy"),
     ],

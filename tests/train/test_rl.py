@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.train.buffer import read_rollouts, write_rollouts
+from open_exaone.train.collect import Collected
 from open_exaone.train.forward import learned_logprobs
 from open_exaone.train.loop import train
 from open_exaone.train.rollout_metrics import rollout_metrics
@@ -152,7 +154,8 @@ def test_rollouts_of_other_weights_or_of_another_question_are_not_taken(tmp_path
 def test_rollouts_of_another_mode_are_not_taken_even_where_the_prompt_is_the_same(tmp_path):
     objective = online_rl(start()[0], tmp_path, reward=REWARD)
     keys = {
-        objective._key([], [replace(request("Q", Sampling(8)), thinking=thinking)], 0) for thinking in (False, True)
+        objective.collector._key([], [replace(request("Q", Sampling(8)), thinking=thinking)], 0)
+        for thinking in (False, True)
     }
     assert len(keys) == 2
 
@@ -179,7 +182,8 @@ def test_the_step_is_the_policy_gradient_whatever_the_engine_rounds():
         make_model(),
         join(singles(some_documents(8))),
     )  # engine's log-probabilities of -2, far from the model's
-    loss, metrics = online_rl(model, None).loss(model, batch, 10.0)
+    objective = online_rl(model, None, loss={"name": "grpo", "aggregate": "tokens"})
+    loss, metrics = objective.loss(model, batch, 10.0)
     loss.backward()
     found = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
@@ -220,6 +224,12 @@ def group(*statuses, rewards=None):
     return RolloutGroup(PROBLEM, (1, 2, 3), True, tuple(rollouts))
 
 
+def collecting(objective, groups):
+    """Has every step collect these."""
+    collected = Collected(list(groups), 0, ("",), 0.0)
+    object.__setattr__(objective, "collector", SimpleNamespace(collect=lambda *_, **__: collected))
+
+
 def test_what_failed_is_masked_and_what_the_reply_caused_is_rewarded():
     objective = online_rl(make_model(), None)
     groups = [
@@ -228,26 +238,27 @@ def test_what_failed_is_masked_and_what_the_reply_caused_is_rewarded():
         group(S.WRONG, S.UNPARSED, S.ERROR, S.WRONG),
         group(S.ERROR, S.ERROR, S.ERROR, S.ERROR),
     ]
-    object.__setattr__(objective, "_groups", lambda *_: groups)
+    collecting(objective, groups)
     data = objective.step_data(0)
     std = (2 / 9) ** 0.5 + 1e-4
     assert [document.advantage for document in data.documents] == pytest.approx([2 / 3 / std, *[-1 / 3 / std] * 2])
-    assert data.denominator == 6 and data.why_empty == ""
+    assert data.denominator == 3 and data.num_averaged == 6 and data.why_empty == ""
     wanted = {"masked_rollouts": 9, "missing_correct": 9, "masked_groups": 2, "equal_reward_groups": 1}
     wanted |= {"all_correct_groups": 1, "all_wrong_groups": 1, "error_share": 9 / 16, "entropy": 2.0}
     wanted |= {"reward_mean": 2 / 7, "reward_correct": 2 / 7}
     assert {name: data.metrics[name] for name in wanted} == pytest.approx(wanted)
+    assert "constant_score/t" in data.metrics  # the stage's families have columns of their own
 
 
 def test_the_loss_says_whether_advantages_are_divided_by_the_standard_deviation():
-    objective = online_rl(make_model(), None, loss={"divide_by_std": False})
-    object.__setattr__(objective, "_groups", lambda *_: [group(S.CORRECT, S.WRONG, S.WRONG, S.WRONG)])
+    objective = online_rl(make_model(), None, loss={"name": "grpo", "divide_by_std": False})
+    collecting(objective, [group(S.CORRECT, S.WRONG, S.WRONG, S.WRONG)])
     assert [document.advantage for document in objective.step_data(0).documents] == [0.75, -0.25, -0.25, -0.25]
 
 
 def test_a_step_in_which_all_is_masked_names_the_cause():
     objective = online_rl(make_model(), None)
-    object.__setattr__(objective, "_groups", lambda *_: [group(S.ERROR, S.ERROR)] * 2)
+    collecting(objective, [group(S.ERROR, S.ERROR)] * 2)
     data = objective.step_data(0)
     assert not data.documents and data.metrics["masked_rollouts"] == 4
     assert data.why_empty == "4 of 4 samples could not be rewarded (see rollouts/); the first: It failed."
@@ -260,7 +271,7 @@ def test_terms_come_back_from_a_file_as_they_were_and_open_ones_open(tmp_path):
     terms = {"correct": 0.1 + 0.2, "format": Missing("down"), "preference": Missing("It is down.", Outage.REFUSED)}
     sampled = group(S.CORRECT, S.WRONG)
     groups = [replace(sampled, rollouts=tuple(replace(r, terms=terms) for r in sampled.rollouts))]
-    write_rollouts(tmp_path / "a.jsonl", groups, "key")
+    write_rollouts(tmp_path / "a.jsonl", [(groups, "key")])
     requests = [request([1, 2, 3], Sampling(9), index) for index in range(2)]
     [found] = read_rollouts(tmp_path / "a.jsonl", [PROBLEM], requests, make_tokenizer(), "key")
     assert found.thinking is requests[0].thinking is False
@@ -277,7 +288,7 @@ def test_replies_come_back_split_in_the_mode_in_which_they_were_asked(tmp_path, 
     sampled = group(S.CORRECT)
     [rollout] = sampled.rollouts
     written = replace(rollout, generation=replace(rollout.generation, ids=learned))
-    write_rollouts(tmp_path / "a.jsonl", [replace(sampled, rollouts=(written,))], "key")
+    write_rollouts(tmp_path / "a.jsonl", [([replace(sampled, rollouts=(written,))], "key")])
     requests = [replace(request([1, 2, 3], Sampling(9)), thinking=thinking)]
     [found] = read_rollouts(tmp_path / "a.jsonl", [PROBLEM], requests, tokenizer, "key")
     reply = found.rollouts[0].generation.reply

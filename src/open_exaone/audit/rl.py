@@ -147,7 +147,8 @@ def _gauge(model: "LanguageModel", groups: Sequence[RolloutGroup], max_tokens: i
     gaps = []
     with torch.no_grad():
         for batch in pack(singles(documents), max_tokens):
-            engine_M = torch.from_numpy(batch.old_logprobs_M)
+            assert batch.sampler_logprobs_M is not None  # each document brings them
+            engine_M = torch.from_numpy(batch.sampler_logprobs_M)
             gaps.append((learned_logprobs(model, batch)[0].cpu() - engine_M).abs())
     gap_M = torch.cat(gaps)
     found = {"max_gap": float(gap_M.max()), "mean_gap": float(gap_M.mean())}

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 
@@ -20,6 +20,7 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+    refused_keys: ClassVar[Mapping[str, str]] = {}  # that one might expect here: why there are none, and what to do
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -133,6 +134,8 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
     where = short_text(".".join(_without_tags(schema, location))) or "the whole file"
     if detail["type"] == "extra_forbidden":
         owner = _owner(schema, location)
+        if owner and location[-1] in owner.refused_keys:
+            return f"{source}: {where}: {owner.refused_keys[str(location[-1])]}"
         known = sorted(owner.model_fields) if owner else []
         listed = f"{did_you_mean(location[-1], known)} Known keys: {', '.join(known)}" if known else ""
         return f"{source}: {where}: unknown key{listed}"
@@ -153,6 +156,9 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
     message = _PYDANTIC.sub("", detail["msg"])
     if not location:
         return f"{source}: {message}"
+    if detail["type"] == "value_error" and isinstance(value, dict):  # fields that do not go together
+        fields = {name for record in _records_at(schema, location) for name in record.model_fields}
+        return f"{source}: {where}{'.' if message.split(' ')[0] in fields else ': '}{message}"
     return f"{source}: {where} = {short(value)}: {message}"
 
 

@@ -31,9 +31,12 @@ class Batch:
     starts_E: NDArray[np.int32]  # E = J + 1: where each segment begins, and the end
     prefix_J: NDArray[np.int32]  # of a document, the segment of its shared prompt; -1 where it has none
     advantages_D: NDArray[np.float32]
-    old_logprobs_M: NDArray[np.float32]  # zeros where the documents bring none
     units_D: NDArray[np.int64]  # the place of each document's unit among those that were packed
     reference_D: NDArray[np.float32] | None  # reference log-probabilities; None unless all documents bring one
+    # Of each learned token; None unless all documents bring them
+    sampler_logprobs_M: NDArray[np.float32] | None
+    old_logprobs_M: NDArray[np.float32] | None
+    reference_logprobs_M: NDArray[np.float32] | None
 
     @property
     def num_tokens(self) -> int:
@@ -171,17 +174,17 @@ def join(units: Sequence[Unit], places: Sequence[int] | None = None) -> Batch:
     starts_E = np.cumsum([0, *map(len, ids), *map(len, shared)]).astype(np.int32)
     loss_mask_T[starts_E[:-1]] = False
     prefix_J = np.array([*(segments.get(prompt, -1) for prompt in prompts_D), *(-1 for _ in shared)], np.int32)
-    logprobs = [_old_logprobs(document) for document in documents]
     advantages_D = np.array([document.advantage for document in documents], np.float32)
     references = [document.reference_logprob for document in documents]
     reference_D = None if None in references else np.array(references, np.float32)
-    old_logprobs_M = np.concatenate(logprobs)
-    return Batch(ids_T, loss_mask_T, starts_E, prefix_J, advantages_D, old_logprobs_M, units_D, reference_D)
+    columns = [_column(documents, name) for name in ("sampler_logprobs", "old_logprobs", "reference_logprobs")]
+    return Batch(ids_T, loss_mask_T, starts_E, prefix_J, advantages_D, units_D, reference_D, *columns)
 
 
-def _old_logprobs(document: Document) -> NDArray[np.float32]:
-    """[learned tokens] the first token left out, which nothing predicts."""
-    loss_mask = np.asarray(document.loss_mask, np.bool_)
-    if not len(document.old_logprobs):
-        return np.zeros(int(loss_mask[1:].sum()), np.float32)
-    return np.asarray(document.old_logprobs, np.float32)[int(loss_mask[0]) :]
+def _column(documents: Sequence[Document], name: str) -> NDArray[np.float32] | None:
+    """The values of all learned tokens; None unless all documents have some. Nothing predicts a first token."""
+    values = [getattr(document, name) for document in documents]
+    if not all(map(len, values)):
+        return None
+    parts = [np.asarray(part, np.float32)[int(d.loss_mask[0]) :] for d, part in zip(documents, values, strict=True)]
+    return np.concatenate(parts)

@@ -17,8 +17,11 @@ class Document:
     ids: Sequence[int] | NDArray[np.int32]  # [T]
     loss_mask: Sequence[bool] | NDArray[np.bool_]  # [T] True on the tokens that the loss counts
     advantage: float = 0.0  # of the whole completion; for preference +1 is chosen and -1 rejected
-    old_logprobs: Sequence[float] = ()  # [number of learned tokens] under the policy that sampled them
     reference_logprob: float | None = None  # Σ over the learned tokens, under the model that the stage began from
+    # Of each learned token, where there are any; the log-probability
+    sampler_logprobs: Sequence[float] | NDArray[np.float32] = ()  # that the sampler reports
+    old_logprobs: Sequence[float] | NDArray[np.float32] = ()  # under the trained model as it was when it sampled
+    reference_logprobs: Sequence[float] | NDArray[np.float32] = ()  # under the reference model
 
 
 Unit = Sequence[Document]  # documents that no micro-batch splits, such as the two replies of a pair
@@ -39,5 +42,5 @@ def rollout_document(group: RolloutGroup, rollout: Rollout, advantage: float) ->
         ids=(*group.prompt_ids, *ids),
         loss_mask=(False,) * len(group.prompt_ids) + (True,) * len(ids),
         advantage=advantage,
-        old_logprobs=logprobs,
+        sampler_logprobs=logprobs,
     )

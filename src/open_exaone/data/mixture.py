@@ -156,12 +156,12 @@ class Mixture:
         """Which examples step `step` learns; epochs follow each other without a seam."""
         return self.indices(step * per_step, per_step)
 
-    def indices(self, start: int, count: int) -> list[int]:
-        """`count` examples from place `start` on, in the endless row of epochs."""
+    def indices(self, start: int, number: int) -> list[int]:
+        """So many examples from place `start` on in the endless row of epochs."""
         indices: list[int] = []
-        while len(indices) < count:
+        while len(indices) < number:
             epoch, offset = divmod(start + len(indices), self.num_examples)
-            indices += self.epoch(epoch)[offset : offset + count - len(indices)].tolist()
+            indices += self.epoch(epoch)[offset : offset + number - len(indices)].tolist()
         return indices
 
     def by_tokens(self, batch_tokens: int, num_epochs: float = 1.0) -> "TokenSteps":

@@ -6,14 +6,13 @@ The names are loaded when first used: recipes read `learn.config`, and need no t
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
-    "dpo": "open_exaone.learn.preference",
-    "group_relative": "open_exaone.learn.advantage",
-    "grpo": "open_exaone.learn.policy",
-    "ipo": "open_exaone.learn.preference",
-    "linear_cross_entropy": "open_exaone.learn.cross_entropy",
-    "simper": "open_exaone.learn.preference",
+_MODULES = {
+    "advantage": ("agapo_advantages", "batch_normalised", "group_relative", "leave_one_out"),
+    "cross_entropy": ("linear_cross_entropy",),
+    "policy": ("agapo", "agapo_off_policy", "cispo", "dapo", "dr_grpo", "grpo", "gspo", "reinforce_pp", "rloo"),
+    "preference": ("dpo", "ipo", "simper"),
 }
+_HOMES = {name: f"open_exaone.learn.{module}" for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -257,6 +257,14 @@ def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
         return
     if is_random and stage.lora is not None:
         raise ValueError(f"{stage.name}.lora: adapters beside frozen random weights teach nothing: leave it out")
+    if isinstance(stage, RlStage) and stage.reference is not None:
+        names = [one.name for one in recipe.trained]
+        before = [*names[: names.index(stage.name)], OWN_MODEL]
+        if stage.reference not in before or (stage.reference == OWN_MODEL and recipe.shape is not None):
+            raise ValueError(
+                f"{stage.name}.reference = {stage.reference!r}: must be a stage before it"
+                f"{did_you_mean(stage.reference, before)} There are {', '.join(before)}"
+            )
     if isinstance(stage, RlStage) and stage.lora is not None and stage.lora.dropout:
         raise ValueError(
             f"{stage.name}.lora.dropout = {stage.lora.dropout}: samples are drawn without dropout, and RL must train "
@@ -276,9 +284,7 @@ def _reply_limits(recipe: Recipe) -> Iterator[tuple[str, int]]:
     if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None:
         yield "evaluation", recipe.evaluation.max_new_tokens
     for stage in recipe.stages:
-        if isinstance(
-            stage, RlStage | FilterStage
-        ):  # whether a preference stage samples is known once its data is opened
+        if isinstance(stage, RlStage | FilterStage):  # of a preference stage, it is known once its data is opened
             yield stage.name, stage.max_new_tokens
 
 

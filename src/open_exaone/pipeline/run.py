@@ -127,8 +127,9 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
         return {"stage": stage.name, "num_steps": examples * stage.num_samples, "cost": cost}
     mean, around = tokens / max(1, examples), _evaluation_tokens(run)
     if isinstance(stage, RlStage):
-        num_steps, reply = stage.num_steps, REPLY_SHARE * stage.max_new_tokens
-        cost = stage.batch_prompts * stage.group_size * (mean + 2 * reply)  # sampled, then trained
+        num_steps, reply = stage.num_steps * stage.num_updates, REPLY_SHARE * stage.max_new_tokens
+        sampled = (stage.max_prompts or stage.batch_prompts) * stage.group_size * reply / stage.num_updates
+        cost = sampled + stage.batch_prompts * stage.group_size * (mean + reply) / stage.num_minibatches
     elif isinstance(stage, SupervisedStage) and stage.batch_tokens is not None:
         num_steps, cost = max(1, round(stage.num_epochs * tokens / stage.batch_tokens)), float(stage.batch_tokens)
     else:

@@ -39,7 +39,8 @@ from open_exaone.pipeline.start import Run, samples_pairs
 from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage, TrainedStage
-from open_exaone.train.loop import Objective, train
+from open_exaone.train.loop import Objective, notes_on, train
+from open_exaone.train.policy_reference import Reference
 from open_exaone.train.preference import Preference
 from open_exaone.train.reference import with_reference
 from open_exaone.train.rl import OnlineRl
@@ -87,7 +88,7 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
         ),
         seed=run.seed(stage),
     )
-    notes = list(objective.provider.notes) if isinstance(objective, OnlineRl) else []
+    notes = notes_on(progress) + (list(objective.provider.notes) if isinstance(objective, OnlineRl) else [])
     for note in notes:
         run.message(f"note: {note}")
     _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared), notes)
@@ -170,12 +171,44 @@ def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: Languag
             pairs = with_reference(prepared.pairs, model, run.path(stage), stage)
             return Preference(stage, pairs, steps)
         case RlStage():
+            _report_idle(run, stage)
             report_changed_rewards(stage, run.path(stage), run.on_event)
-            steps = Lazy(stage.num_steps, lambda step: mixture.step_indices(step, stage.batch_prompts))
-            provider = open_policy(run, stage, model)
-            path, seed = run.path(stage), run.seed(stage)
-            problems, thinks_N = prepared.problems, prepared.thinks_N
-            return OnlineRl(stage, problems, thinks_N, provider, path, seed, model, steps, run.judge)
+            return OnlineRl(
+                stage,
+                prepared.problems,
+                prepared.thinks_N,
+                open_policy(run, stage, model),
+                run.path(stage),
+                run.seed(stage),
+                model,
+                mixture.indices,
+                run.judge,
+                None if stage.loss.kl is None else _reference(run, stage, model),
+            )
+
+
+def _report_idle(run: Run, stage: RlStage) -> None:
+    """Reports settings of the loss that act on a second update of the same samples alone, where there is none."""
+    names = stage.loss.model_dump(exclude_defaults=True).keys() & {"clip_low", "clip_high", "max_ratio"}
+    if names and stage.num_updates == 1 and not stage.loss.has_own_correction:
+        run.message(
+            f"{stage.name}: with one update on each step's samples all ratios are 1, so {', '.join(sorted(names))} of "
+            f"the loss has no effect (num_epochs, num_minibatches)"
+        )
+
+
+def _reference(run: Run, stage: RlStage, model: LanguageModel) -> Reference:
+    """What the loss's divergence is measured from. Adapters need no second model where that is what they stand on."""
+    start = run.start_folder(stage)
+    named = run.model_of(stage.reference) if stage.reference is not None else start
+    assert named is not None  # random weights cannot begin with RL
+    if named == start and stage.lora is not None:
+        return Reference(stage, model, run.path(stage), None)
+
+    def open_start() -> LanguageModel:
+        return load_model(named, dtype=run.machine.dtype, device=resolve_device(run.machine.device))
+
+    return Reference(stage, model, run.path(stage), open_start)
 
 
 def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int]]:
@@ -241,6 +274,7 @@ def _write_outcome(
         "train_seconds": progress.seconds,
         "train_steps": progress.step,
         "skipped_steps": progress.skipped_steps,
+        "empty_steps": progress.empty_steps,
         "train_flops": flops_per_token * progress.tokens,
         "peak_rss_bytes": peak_rss_bytes(),
         "device": str(model.device),

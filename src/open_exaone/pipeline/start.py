@@ -63,6 +63,11 @@ class Run:
         """What a stage reads; behind a filter, all that the filter reads."""
         return self.data[self.recipe.data_of(stage)]
 
+    def model_of(self, name: str) -> Path | None:
+        """The folder of the model that a stage leaves, or of the recipe's own; None for random weights."""
+        found = [stage for stage in self.recipe.stages if stage.name == name]
+        return self.path(found[0]) / "model" if found else self.source
+
     def message(self, text: str) -> None:
         self.on_event({"message": text})
 

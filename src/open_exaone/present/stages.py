@@ -87,6 +87,7 @@ TRAINED: Columns = [
     ("FLOPs (estimate)", lambda e: f"{e['train_flops']:.2e}" if e.get("train_flops") else formatting.NONE),
     ("memory", lambda e: formatting.size(e.get("peak_rss_bytes"))),
     ("skipped steps", lambda e: formatting.number(e.get("skipped_steps"))),
+    ("empty steps", lambda e: formatting.number(e.get("empty_steps") or None)),
     ("retries", lambda e: _retries(e.get("retries"))),
 ]
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from open_exaone.base.config import Config, did_you_mean, short
 from open_exaone.base.records import MODES, NO_FINDING, Missing, Problem, Reply, Term, Verdict
@@ -28,6 +28,10 @@ Reward = str | dict[str, float]  # one term by its name, or the weight of each
 class Rubric(Config):
     """What each verdict earns in the term "correct"; "error" earns nothing: it says nothing about the reply."""
 
+    refused_keys: ClassVar[Mapping[str, str]] = {
+        "error": "rubric.error was removed: a sample whose verdict is an error says nothing about the reply and is "
+        "left out of its group (masked_rollouts in metrics.jsonl): delete the key"
+    }
     correct: float = Field(default=1.0, ge=-10, le=10)
     """The answer is right."""
     wrong: float = Field(default=0.0, ge=-10, le=10)
@@ -40,16 +44,6 @@ class Rubric(Config):
     """What the reply itself caused took too long: its program loops, its formula never ends. As `wrong` if left out."""
     overlong_share: float = Field(default=0.2, gt=0, le=1)
     """The last part of the token limit, in which the term "overlong" falls from 0 to -1 (DAPO: 4,096 of 20,480)."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_error(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "error" in values:
-            raise ValueError(
-                "rubric.error was removed: a sample whose verdict is an error says nothing about the reply and is left "
-                "out of its group (masked_rollouts in metrics.jsonl): delete the key"
-            )
-        return values
 
     def reward(self, verdict: Verdict) -> float:
         """The number for every verdict on the reply: any but ERROR."""

@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from open_exaone.base.errors import DataError
-from open_exaone.base.files import read_jsonl, write_jsonl
+from open_exaone.base.files import read_jsonl, write_atomically, write_jsonl
 from open_exaone.base.log import logger
 from open_exaone.base.records import (
     Generation,
@@ -38,18 +41,22 @@ from open_exaone.text.tokenizer import Tokenizer
 SAMPLED_VALUES = 256  # of each weight; an update moves more than that
 
 
-def write_rollouts(path: Path, groups: list[RolloutGroup], key: str) -> None:
+def write_rollouts(path: Path, rounds: Sequence[tuple[list[RolloutGroup], str]]) -> None:
     """Writes one row a sample, atomically.
 
     Args:
-        key: what the samples follow from; `read_rollouts` must name the same.
+        rounds: of one step: what was sampled, with a key of what it follows from; `read_rollouts` must name the same.
     """
+    rows = [{**row, "sha256": _seal(row, key)} for groups, key in rounds for row in _rows(groups)]
+    write_jsonl(path, rows)
+
+
+def _rows(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    rows = [
+    return [
         {**row, "ids": list(rollout.generation.ids or ()), "logprobs": _float32(rollout.generation.logprobs or ())}
         for row, rollout in zip(sample_rows(groups), rollouts, strict=True)
     ]
-    write_jsonl(path, [{**row, "sha256": _seal(row, key)} for row in rows])
 
 
 def read_rollouts(
@@ -58,11 +65,14 @@ def read_rollouts(
     requests: Sequence[Request],
     tokenizer: Tokenizer,
     key: str,
+    *,
+    first: int = 0,
 ) -> list[RolloutGroup] | None:
-    """Reads the groups back; what is null is still to be asked for.
+    """Reads the groups of one round back; what is null is still to be asked for.
 
     Args:
         requests: those that the samples answer, as many for each problem.
+        first: the round's first row: how many samples the rounds before it have.
 
     Returns:
         one group a problem; None where the file is not there, is of another key, or is not whole.
@@ -70,7 +80,7 @@ def read_rollouts(
     if not path.is_file():
         return None
     try:
-        rows = read_jsonl(path)
+        rows = read_jsonl(path)[first : first + len(requests)]
         if len(rows) != len(requests) or any(row.pop("sha256") != _seal(row, key) for row in rows):
             return None
     except (DataError, AttributeError, KeyError) as error:
@@ -96,6 +106,26 @@ def buffer_key(model: nn.Module, asked: object) -> str:
         some = values[:: max(1, len(values) // SAMPLED_VALUES)].cpu().contiguous()
         digest.update(name.encode() + some.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def write_logprobs(path: Path, logprobs_DM: Sequence[NDArray[np.float32]], key: str) -> None:
+    """Writes the log-probabilities of a step's tokens under the model that sampled them, atomically."""
+    values_M = torch.from_numpy(np.concatenate([*logprobs_DM, np.zeros(0, np.float32)]))
+    seal = hashlib.sha256(key.encode() + values_M.numpy().tobytes()).hexdigest()
+    write_atomically(path, lambda temporary: save_file({"logprobs": values_M}, temporary, {"seal": seal}))
+
+
+def read_logprobs(path: Path, lengths_D: Sequence[int], key: str) -> list[NDArray[np.float32]] | None:
+    """Reads them back; None where the file is not there, is of another key, or is not whole."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata, values_M = file.metadata(), file.get_tensor("logprobs").numpy()
+    except (SafetensorError, OSError):
+        return None
+    seal = hashlib.sha256(key.encode() + values_M.tobytes()).hexdigest()
+    if metadata != {"seal": seal} or len(values_M) != sum(lengths_D):
+        return None
+    return np.split(values_M, np.cumsum(lengths_D)[:-1])
 
 
 def _rollout(request: Request, row: dict[str, Any], tokenizer: Tokenizer) -> Rollout:

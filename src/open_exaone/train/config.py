@@ -1,8 +1,9 @@
 """What a stage of a recipe may say. No torch here, so that recipes parse quickly."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from open_exaone.base.config import Config
 from open_exaone.learn.config import OptimizerConfig
@@ -102,21 +103,43 @@ class PreferenceStage(StageConfig, SamplingConfig):
         return self.mode == "reasoning"
 
 
-class RlStage(StageConfig):
-    """Online reinforcement learning: prompts with answers only, on-policy."""
+_WHOLE = (
+    "RL draws from the whole distribution, as the probabilities that it trains are those of all tokens: leave it out; "
+    "`temperature` acts on both sides"
+)
 
+
+class RlStage(StageConfig):
+    """Online reinforcement learning: prompts with answers only."""
+
+    refused_keys: ClassVar[Mapping[str, str]] = dict.fromkeys(set(SamplingConfig.model_fields) | {"top_p"}, _WHOLE)
     kind: Literal["rl"]
     """"rl": sample a group for each prompt, judge, push up what was better than its siblings."""
     num_steps: int = Field(gt=0)
-    """Optimizer steps, each on fresh samples."""
+    """Times that fresh samples are drawn; each is followed by `num_epochs` x `num_minibatches` optimizer steps."""
     batch_prompts: int = Field(default=32, gt=0)
     """Prompts in one step."""
+    max_prompts: int | None = Field(default=None, gt=0)
+    """Groups that teach nothing are replaced by those of further prompts, until `batch_prompts` groups teach or so many
+    prompts have been asked in the step; none is replaced if left out."""
     group_size: int = Field(default=8, ge=2, le=1024)
-    """G, samples of each prompt, drawn at temperature 1: from the very distribution that is trained."""
+    """G, samples of each prompt."""
+    num_epochs: int = Field(default=1, gt=0, le=100)
+    """Passes over each step's samples. With one pass and one minibatch, ratios are 1 and no clip acts."""
+    num_minibatches: int = Field(default=1, gt=0, le=1000)
+    """Optimizer steps in one pass, each on its share of the groups."""
+    temperature: float = Field(default=1.0, gt=0, le=10)
+    """The temperature at which samples are drawn, and at which the trainer computes their probabilities."""
     max_new_tokens: int = Field(gt=0)
     """The longest sampled reply in tokens, its thought included."""
+    mask_truncated: bool = False
+    """Leave replies that reached `max_new_tokens` out of their group, instead of rewarding them by the rubric."""
     loss: PolicyLoss = Grpo()
-    """What is minimised, such as { name = "grpo", divide_by_std = false }."""
+    """What is minimised, such as { name = "grpo", divide_by_std = false } or { name = "agapo" }."""
+    reference: str | None = None
+    """The stage whose model `loss.kl` is measured from; the model that this stage begins from if left out."""
+    reference_refresh_steps: int | None = Field(default=None, gt=0)
+    """Steps after which the reference becomes the policy as it then is; it stays the same if left out."""
     reward: Reward = "correct"
     """What is rewarded: a term, a function of your own ("my_rewards.py:score"), or a table of them with weights."""
     rubric: Rubric = Rubric()
@@ -130,11 +153,39 @@ class RlStage(StageConfig):
     def thinking(self) -> bool:
         return self.mode == "reasoning"
 
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps on each step's samples."""
+        return self.num_epochs * self.num_minibatches
+
     @field_validator("reward")
     @classmethod
     def _known(cls, reward: Reward) -> Reward:
         weights_of(reward)
         return reward
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_prompts is not None and self.max_prompts <= self.batch_prompts:
+            raise ValueError(
+                f"max_prompts = {self.max_prompts}: must be above batch_prompts = {self.batch_prompts}, or left out"
+            )
+        if self.num_minibatches > self.batch_prompts:
+            raise ValueError(
+                f"num_minibatches = {self.num_minibatches}: must be at most batch_prompts = {self.batch_prompts}"
+            )
+        if self.num_updates > 1 and self.loss.needs_on_policy:
+            fix = 'use { name = "agapo_off_policy" }, or one pass and one minibatch'
+            what = f"loss {self.loss.name!r}" if self.loss.is_on_policy else 'kl.estimator = "sequence"'
+            raise ValueError(
+                f"{what} is right for fresh samples alone, and this stage has {self.num_updates} updates "
+                f"on each step's samples (num_epochs, num_minibatches): {fix}"
+            )
+        if self.loss.kl is None:
+            for name in ("reference", "reference_refresh_steps"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} has no effect without loss.kl: leave it out, or set loss.kl")
+        return self
 
 
 class FilterConfig(SamplingConfig):

@@ -1,14 +1,20 @@
 """From a batch to the log-probabilities that every loss is made of."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from open_exaone.data.batch import Batch
+from open_exaone.base import interrupt
+from open_exaone.data.batch import Batch, pack, singles
+from open_exaone.data.document import Document
 from open_exaone.model.logprobs import linear_logprobs
 from open_exaone.model.packed import Packed, rounded
+from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
 
 
@@ -35,15 +41,44 @@ def learned_states(model: LanguageModel, batch: Batch) -> Learned:
     return Learned(x_TD[learned_M - 1], ids_T[learned_M], documents_M)  # the token before it predicts it
 
 
-def learned_logprobs(model: LanguageModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def learned_logprobs(model: LanguageModel, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     """The learned tokens' log-probabilities, the entropies they were drawn at, and their documents.
+
+    Args:
+        temperature: that the tokens were drawn at; logits are divided by it.
 
     Returns:
         logprobs_M, entropies_M (without gradient), documents_M; float32, float32, int64.
     """
     learned = learned_states(model, batch)
-    logprobs_M, entropies_M = linear_logprobs(learned.x_MD, model.lm_head.weight, learned.ids_M)
+    x_MD = learned.x_MD if temperature == 1.0 else learned.x_MD / temperature
+    logprobs_M, entropies_M = linear_logprobs(x_MD, model.lm_head.weight, learned.ids_M)
     return logprobs_M, entropies_M, learned.documents_M
+
+
+@torch.no_grad()
+def document_logprobs(
+    model: LanguageModel, documents: Sequence[Document], max_tokens: int, temperature: float = 1.0
+) -> list[NDArray[np.float32]]:
+    """Of each document, the log-probabilities of its learned tokens; the first token must not be one.
+
+    Args:
+        max_tokens: of a micro-batch.
+
+    Raises:
+        Interrupted: at Ctrl-C or SIGTERM, between micro-batches.
+    """
+
+    def compute(batch: Batch) -> tuple[Batch, NDArray[np.float32]]:
+        interrupt.check()
+        return batch, learned_logprobs(model, batch, temperature)[0].cpu().numpy()
+
+    found: dict[int, NDArray[np.float32]] = {}
+    with computing(model, "train") as workers:
+        for batch, logprobs_M in workers.map(compute, pack(singles(documents), max_tokens)):
+            ends = np.cumsum(np.bincount(batch.learned_documents_M, minlength=len(batch.units_D)))
+            found |= dict(zip(batch.units_D.tolist(), np.split(logprobs_M, ends[:-1]), strict=True))
+    return [found[place] for place in range(len(documents))]
 
 
 def summed(values_M: Tensor, documents_M: Tensor, num_documents: int) -> Tensor:

@@ -28,9 +28,9 @@ from open_exaone.train.mfu import peak_flops
 from open_exaone.train.randomness import random_state, seed_all
 from open_exaone.train.saver import Saver
 from open_exaone.train.settings import KeepConfig, LoggingConfig
-from open_exaone.train.state import Progress
+from open_exaone.train.state import Memory, Progress
 
-MAX_EMPTY_STEPS = 10  # in a row; a warning is logged then
+MAX_EMPTY_STEPS = 10  # in a row; a warning is logged then, and again at twice as many
 WHY_EMPTY = (
     "in reinforcement learning all samples of each problem had the same reward (see rollouts/): choose problems that "
     "the model solves sometimes, a larger max_new_tokens where replies are cut off, a larger group_size, or a reward "
@@ -49,6 +49,8 @@ class StepData:
     metrics: Metrics = field(default_factory=dict)  # of how the documents came about
     why_empty: str = ""  # where there are no documents, and not because all rewards were equal
     waited_s: float = 0.0  # for a judge model that was down: no work, and an interruption ends it at once
+    memory: Memory = field(default_factory=dict)  # what later steps need of this one; saved with the state behind it
+    num_averaged: float = 1.0  # what the objective's own metrics are divided by, but for the loss and those of `max_…`
 
     @property
     def documents(self) -> list[Document]:
@@ -64,14 +66,19 @@ class Objective(Protocol):
     @property
     def num_steps(self) -> int: ...
 
-    def step_data(self, step: int) -> StepData:
-        """The documents of step `step`, a function of the seed, the step and the weights alone."""
+    def step_data(self, step: int, memory: Memory = ...) -> StepData:
+        """The documents of step `step`, a function of the seed, the step, the weights and `memory` alone.
+
+        Args:
+            memory: `StepData.memory` of the step before; empty before the first one.
+        """
         ...
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
         """The micro-batch's share of the step's loss, and metrics; called by several threads at a time.
 
-        Metrics add up over micro-batches; of those named `max_…` the greatest stands.
+        Metrics add up over micro-batches and are then divided by `StepData.num_averaged`; of those named `max_…` the
+        greatest stands.
         """
         ...
 
@@ -171,7 +178,7 @@ class _Run:
     measure: Callable[[int], Metrics] | None
     pace: Pace = field(default_factory=Pace)
     empty_in_a_row: int = 0  # steps that had nothing to learn from
-    has_warned_of_empty: bool = False
+    warn_at: int = MAX_EMPTY_STEPS
 
     def step(self) -> dict[str, Any]:
         """One optimizer step.
@@ -185,7 +192,7 @@ class _Run:
         progress, config = self.progress, self.objective.config
         self.model.version = progress.step
         started = time.perf_counter()
-        data = self.objective.step_data(progress.step)
+        data = self.objective.step_data(progress.step, progress.memory)
         started += data.waited_s
         self.pace.act(time.perf_counter() - started)
         rate = rate_at(config.optimizer, progress.step, self.objective.num_steps)
@@ -195,6 +202,7 @@ class _Run:
         self._warn_of_empty(data, num_tokens)
         seconds = time.perf_counter() - started
         progress.step += 1
+        progress.memory = data.memory
         progress.tokens += num_tokens
         progress.seconds += seconds
         progress.skipped_steps += int(is_skipped)
@@ -228,19 +236,22 @@ class _Run:
                 before = totals.get(name, value if name.startswith("max_") else 0.0)
                 totals[name] = max(before, value) if name.startswith("max_") else before + value
             self.pace.act(share.seconds)
-        return totals, num_tokens
+        is_sum = {name: name != "loss" and not name.startswith("max_") for name in totals}
+        return {name: v / data.num_averaged if is_sum[name] else v for name, v in totals.items()}, num_tokens
 
     def _warn_of_empty(self, data: StepData, num_tokens: int) -> None:
-        """Counts steps that had nothing to learn from, and warns once of many in a row."""
+        """Counts steps that had nothing to learn from, and warns of many in a row: at 10, at 20, at 40, …"""
         if num_tokens:
             self.empty_in_a_row = 0
             return
         self.empty_in_a_row += 1
         self.progress.empty_steps += 1
         self.progress.why_empty = data.why_empty or WHY_EMPTY
-        if self.empty_in_a_row == MAX_EMPTY_STEPS and not self.has_warned_of_empty:
-            self.has_warned_of_empty = True
-            logger.warning("%d steps in a row had nothing to learn from: %s", MAX_EMPTY_STEPS, self.progress.why_empty)
+        if self.empty_in_a_row == self.warn_at:
+            self.warn_at *= 2
+            logger.warning(
+                "%d steps in a row had nothing to learn from: %s", self.empty_in_a_row, self.progress.why_empty
+            )
 
     def _move(self, rate: float, workers: Workers) -> tuple[float, bool]:
         """Moves the weights, unless the gradient is not finite or a spike: its norm, and whether it was skipped."""
@@ -285,6 +296,13 @@ def _learned(folder: Path, progress: Progress) -> Progress:
         f"{folder}: none of the {progress.step:,} steps had anything to learn from, so the model is as it was and is "
         f"not saved again: {why}; then train into another folder"
     )
+
+
+def notes_on(progress: Progress) -> list[str]:
+    """What to know of a stage that is done: that many of its steps had nothing to learn from."""
+    if progress.empty_steps < min(MAX_EMPTY_STEPS, progress.step):
+        return []
+    return [f"{progress.empty_steps:,} of {progress.step:,} steps had nothing to learn from: {progress.why_empty}"]
 
 
 def _stuck(folder: Path, progress: Progress, logging: LoggingConfig) -> OpenExaoneError:

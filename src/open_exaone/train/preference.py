@@ -14,6 +14,7 @@ from open_exaone.train.accumulate import Metrics
 from open_exaone.train.config import PreferenceStage
 from open_exaone.train.forward import learned_logprobs, summed
 from open_exaone.train.loop import StepData
+from open_exaone.train.state import NOTHING, Memory
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Preference:
     def num_steps(self) -> int:
         return len(self.steps)
 
-    def step_data(self, step: int) -> StepData:
+    def step_data(self, step: int, memory: Memory = NOTHING) -> StepData:
         pairs = [self.pairs[index] for index in self.steps[step]]
         return StepData(pairs, denominator=len(pairs))
 

@@ -1,14 +1,14 @@
-"""Stage `rl`: online reinforcement learning with GRPO, on-policy, one update a batch of fresh samples.
+"""Stage `rl`: online reinforcement learning: sample groups, judge them, push up what was better than its siblings.
 
-EXAONE Deep's third stage is "a variant of GRPO"; which one was not published. Ours: group-relative advantages,
-loss averaged over tokens of the whole step, no KL term, groups that teach nothing set aside and counted. With one
-update a batch the ratio of probabilities is 1, and nothing is clipped. A sample whose verdict is an error, or a term of
-whose reward could not be found, is masked: it says nothing about the model.
+EXAONE Deep's third stage is "a variant of GRPO", which was not published; EXAONE 4.0's is AGAPO. By default a step is
+one update on fresh samples: ratios of probabilities are 1, and nothing is clipped. Groups that teach nothing are set
+aside and counted. A sample whose verdict is an error, or a term of whose reward could not be found, is masked: it says
+nothing about the model.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,33 +17,47 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from open_exaone.base.errors import ConfigError, DataError, PromptTooLongError
-from open_exaone.base.records import Problem, Request, RolloutGroup, Sampling
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.log import logger
+from open_exaone.base.records import Problem, Rollout, RolloutGroup, StopReason
 from open_exaone.data.batch import Batch, singles
-from open_exaone.data.document import rollout_document
-from open_exaone.learn.advantage import group_relative
-from open_exaone.learn.policy import POLICY_LOSSES, Sampled
-from open_exaone.model.lora import plain_weights
+from open_exaone.data.document import Document, rollout_document
+from open_exaone.learn.advantage import Advantages, Rewards, advantages_of
+from open_exaone.learn.policy import (
+    POLICY_LOSSES,
+    Clipped,
+    Correction,
+    PolicyLossConfig,
+    Sampled,
+    ratios,
+    sampler_weights,
+)
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rewards.rubric import sum_size, weights_of
-from open_exaone.rollout.judge_outage import Patience
-from open_exaone.rollout.provider import Provider, requests_for
-from open_exaone.rollout.run import Judging, judge_groups, sample_requests
+from open_exaone.rollout.provider import Provider
 from open_exaone.train.accumulate import Metrics
-from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
+from open_exaone.train.buffer import read_logprobs, write_logprobs
+from open_exaone.train.collect import Collected, Collector, Places
 from open_exaone.train.config import RlStage
-from open_exaone.train.forward import learned_logprobs
+from open_exaone.train.forward import document_logprobs, learned_logprobs
 from open_exaone.train.loop import StepData
-from open_exaone.train.rollout_metrics import mode_metrics, rollout_metrics, why_empty
-from open_exaone.train.state import fingerprint_of
-from open_exaone.verify.own import file_of, is_own
+from open_exaone.train.policy_reference import Reference
+from open_exaone.train.rollout_metrics import commonest_families, mode_metrics, rollout_metrics, why_empty
+from open_exaone.train.state import NOTHING, Memory
 from open_exaone.verify.settings import JudgeSettings
 
 
 @dataclass(frozen=True)
+class _Learnable:
+    """A step's samples, and the documents of those that may be learned from, by their places [group, sample]."""
+
+    collected: Collected
+    documents: Mapping[tuple[int, int], Document]  # with advantage 0
+
+
+@dataclass(frozen=True)
 class OnlineRl:
-    """A policy loss on fresh samples of the model as it is."""
+    """A policy loss on samples of the model as it is."""
 
     config: RlStage
     problems: Sequence[Problem]
@@ -52,8 +66,10 @@ class OnlineRl:
     folder: Path  # gets rollouts/step-N.jsonl, written before the update that they cause
     seed: int
     model: LanguageModel  # that is trained: the provider samples from its weights
-    steps: Sequence[list[int]]  # which problems each step asks
+    places: Places  # from a place in the endless row of prompts, so many: which problems
     settings: JudgeSettings = field(default_factory=JudgeSettings)
+    reference: Reference | None = None  # where the loss has a `kl`
+    _steps: dict[int, _Learnable] = field(default_factory=dict, init=False, repr=False)  # the step at hand
 
     def __post_init__(self) -> None:
         """Raises:
@@ -68,115 +84,194 @@ class OnlineRl:
 
     @property
     def num_steps(self) -> int:
-        return self.config.num_steps
+        return self.config.num_steps * self.config.num_updates
 
-    @property
-    def judging(self) -> Judging:
-        return Judging(self.settings, weights_of(self.config.reward), self.config.rubric)
+    @cached_property
+    def collector(self) -> Collector:
+        return Collector(
+            self.config,
+            self.problems,
+            self.thinks_N,
+            self.provider,
+            self.folder,
+            self.seed,
+            self.model,
+            self.places,
+            lambda groups: self._advantages(groups).is_kept_P.tolist(),
+            self.settings,
+        )
+
+    @cached_property
+    def loss_settings(self) -> PolicyLossConfig:
+        """The loss's settings; tokens of another sampler than our own engine are corrected for by default."""
+        settings = self.config.loss
+        is_ours = self.provider.identity["engine"] == "local"
+        if is_ours or settings.correction is not None or settings.has_own_correction:
+            return settings
+        return settings.model_copy(update={"correction": Correction()})
 
     @cached_property
     def has_both_modes(self) -> bool:
         return len(np.unique(np.asarray(self.thinks_N, bool))) == 2
 
-    def step_data(self, step: int) -> StepData:
-        sampling = Sampling(
-            max_new_tokens=self.config.max_new_tokens,
-            temperature=1.0,
-            top_p=1.0,
-            num_samples=self.config.group_size,
-            seed=self.seed + step,
-        )
-        patience = Patience(self.settings.endpoint)
-        groups = self._groups(sampling, step, patience)
-        advantages_PG = self._advantages(groups)
+    @cached_property
+    def families(self) -> list[str]:
+        """Those that have metrics of their own."""
+        return commonest_families(self.problems)
+
+    def step_data(self, step: int, memory: Memory = NOTHING) -> StepData:
+        """One update: fresh samples for the first one of a step of sampling, the same ones for the others."""
+        sampling_step, update = divmod(step, self.config.num_updates)
+        if not update or sampling_step not in self._steps:
+            self._steps.clear()
+            self._steps[sampling_step] = self._learnable(sampling_step, memory, is_first=not update)
+        learnable = self._steps[sampling_step]
+        places, groups = self._minibatch(learnable.collected.groups, sampling_step, update)
+        advantages = self._advantages(groups)
         documents = [
-            rollout_document(group, rollout, advantage)
-            for group, advantages in zip(groups, advantages_PG.tolist(), strict=True)
-            if any(advantages)
-            for rollout, advantage in zip(group.rollouts, advantages, strict=True)
-            if rollout.reward is not None
+            replace(learnable.documents[place, sample], advantage=advantage)
+            for place, row in zip(places, advantages.advantages_PG.tolist(), strict=True)
+            for sample, advantage in enumerate(row)
+            if (place, sample) in learnable.documents
         ]
         num_learned = sum(sum(document.loss_mask) for document in documents)
-        metrics = rollout_metrics(groups, advantages_PG.any(dim=1).tolist())
+        return StepData(
+            singles(documents),
+            self.config.loss.denominator(num_learned, len(documents), self.config.max_new_tokens),
+            self._metrics(learnable.collected, update),
+            "" if documents else why_empty(groups),
+            learnable.collected.waited_s if not update else 0.0,
+            learnable.collected.memory,
+            max(1, num_learned),
+        )
+
+    def _metrics(self, collected: Collected, update: int) -> Metrics:
+        """Of the step's samples; with their first update alone."""
+        if update:
+            return {}
+        groups, config = collected.groups, self.config
+        is_kept_P = self._advantages(groups).is_kept_P.tolist()
+        metrics = {**rollout_metrics(groups, is_kept_P, self.families), "useful_groups": sum(is_kept_P)}
         metrics |= mode_metrics(groups) if self.has_both_modes else {}
-        why = "" if documents else why_empty(groups)
-        return StepData(singles(documents), max(1, num_learned), metrics, why, patience.waited_s)
+        if config.max_prompts is not None:
+            metrics["asked_prompts"] = len(groups)
+        if config.mask_truncated:
+            metrics["truncated_masked"] = sum(_is_truncated(r) for group in groups for r in group.rollouts)
+        metrics["pool_epoch"] = (collected.first + len(groups) - 1) // len(self.problems)
+        return metrics
 
-    def _groups(self, sampling: Sampling, step: int, patience: Patience) -> list[RolloutGroup]:
-        """The step's rollouts: those on disk where this model, asked the same, made them; else sampled, and saved."""
-        path = self.folder / "rollouts" / f"step-{step + 1:06d}.jsonl"
-        assert self.provider.tokenizer is not None  # it gives ids
-        problems = [self.problems[index] for index in self.steps[step]]
-        thinking = [bool(self.thinks_N[index]) for index in self.steps[step]]
-        requests = requests_for(problems, self.provider.tokenizer, sampling, thinking=thinking)
-        judging, key = self.judging, self._key(problems, requests, step)
-        found = read_rollouts(path, problems, requests, self.provider.tokenizer, key)
-        groups = judge_groups(
-            found or self._sampled(problems, requests),
-            judging,
-            max_tokens=sampling.max_new_tokens,
-            save=lambda groups: write_rollouts(path, groups, key),
-            patience=patience,
-        )
-        if groups != found:
-            write_rollouts(path, groups, key)
-        return groups
+    def _minibatch(
+        self, groups: list[RolloutGroup], sampling_step: int, update: int
+    ) -> tuple[list[int], list[RolloutGroup]]:
+        """The groups of one update, and their places among the step's; each pass has an order of its own."""
+        epoch, part = divmod(update, self.config.num_minibatches)
+        order = np.arange(len(groups))
+        if self.config.num_minibatches > 1:
+            order = np.random.default_rng((self.seed, sampling_step, epoch)).permutation(len(groups))
+        places = sorted(np.array_split(order, self.config.num_minibatches)[part].tolist())
+        return places, [groups[place] for place in places]
 
-    def _sampled(self, problems: list[Problem], requests: list[Request]) -> list[RolloutGroup]:
-        """Samples of the model as it is now.
+    def _learnable(self, step: int, memory: Memory, *, is_first: bool) -> _Learnable:
+        """Samples a step, or reads it back, with the log-probabilities that its loss compares with."""
+        collected = self.collector.collect(step, memory, again=not is_first)
+        advantages = self._advantages(collected.groups)
+        moves_P = advantages.is_kept_P if self.config.loss.kl else advantages.advantages_PG.any(dim=1)
+        documents = {
+            (place, sample): rollout_document(group, rollout, 0.0)
+            for place, (group, moves) in enumerate(zip(collected.groups, moves_P.tolist(), strict=True))
+            for sample, rollout in enumerate(group.rollouts)
+            if moves and self._reward(rollout) is not None
+        }
+        rows = list(documents.values())
+        if self.reference is not None and rows:
+            found = self.reference.logprobs(rows, step, is_first=is_first)
+            rows = [replace(row, reference_logprobs=x) for row, x in zip(rows, found, strict=True)]
+        if self.config.num_updates > 1 and rows:
+            found = self._old_logprobs(rows, step, collected, is_first=is_first)
+            rows = [replace(row, old_logprobs=x) for row, x in zip(rows, found, strict=True)]
+        return _Learnable(collected, dict(zip(documents, rows, strict=True)))
 
-        Raises:
-            PromptTooLongError: a prompt leaves a reply less room than `max_new_tokens`.
-            DataError: the provider has another vocabulary than the model.
-        """
-        config = self.model.config
-        longest = max(len(request.prompt_ids or ()) for request in requests)
-        if longest + self.config.max_new_tokens > config.max_positions:
-            raise PromptTooLongError(
-                f"a prompt has {longest} tokens; with max_new_tokens = {self.config.max_new_tokens} that exceeds the "
-                f"model's context of {config.max_positions}: shorten the prompt or lower max_new_tokens"
-            )
-        self.provider.update_weights(plain_weights(self.model), self.model.version)
-        groups = sample_requests(problems, requests, self.provider)
-        if any(max(r.generation.ids or (0,)) >= config.vocab_size for group in groups for r in group.rollouts):
-            raise DataError(f"{self.provider.identity['engine']}: gives token ids that the model does not have")
-        return groups
+    def _old_logprobs(
+        self, documents: list[Document], step: int, collected: Collected, *, is_first: bool
+    ) -> list[NDArray[np.float32]]:
+        """Under the model that sampled them; kept on disk, as later updates of the step move the model."""
+        path = self.folder / "rollouts" / f"step-{step + 1:06d}.old.safetensors"
+        key = "".join(collected.keys)
+        if not is_first:
+            lengths = [int(np.count_nonzero(document.loss_mask)) for document in documents]
+            if (found := read_logprobs(path, lengths, key)) is not None:
+                return found
+            logger.warning("%s: is not whole: ratios of the rest of its step begin from the model as it is", path)
+        found = document_logprobs(self.model, documents, self.config.micro_batch_tokens, self.config.temperature)
+        write_logprobs(path, found, key)
+        return found
 
-    def _key(self, problems: list[Problem], requests: list[Request], step: int) -> str:
-        """Of all that the step's rollouts follow from; where the judge model is, and its key, are no part of it."""
-        own = [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, self.judging.weights)]
-        settings = self.settings.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
-        judging = (settings, own, [asdict(problem) for problem in problems])
-        size = self.config.group_size
-        prompts = [(request.prompt_ids, request.thinking) for request in requests[::size]]
-        sampling = asdict(requests[0].sampling)
-        return buffer_key(self.model, (step, prompts, sampling, fingerprint_of(self.config), judging))
+    def _reward(self, rollout: Rollout) -> float | None:
+        """None where the sample is masked."""
+        return None if self.config.mask_truncated and _is_truncated(rollout) else rollout.reward
 
-    def _advantages(self, groups: list[RolloutGroup]) -> Tensor:
-        """[P, G], float64; 0 for what is masked, and for all of a group that teaches nothing."""
-        weights = self.judging.weights
-        rewards = [[math.nan if r.reward is None else r.reward for r in group.rollouts] for group in groups]
-        sizes = [[sum_size(rollout.terms, weights) for rollout in group.rollouts] for group in groups]
-        rewards_PG, sizes_PG = (torch.tensor(rows, dtype=torch.float64) for rows in (rewards, sizes))
-        return group_relative(
-            rewards_PG,
-            is_valid_PG=~rewards_PG.isnan(),
-            sizes_PG=sizes_PG,
-            divide_by_std=self.config.loss.divide_by_std,
-        )
+    def _advantages(self, groups: Sequence[RolloutGroup]) -> Advantages:
+        """[P, G], float64; 0 for what is masked, and for all of a group that is set aside."""
+        weights, shape = weights_of(self.config.reward), (len(groups), -1)
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        rewards = [math.nan if (reward := self._reward(r)) is None else reward for r in rollouts]
+        rewards_PG = torch.tensor(rewards, dtype=torch.float64).view(shape)
+        sizes_PG = torch.tensor([sum_size(r.terms, weights) for r in rollouts], dtype=torch.float64).view(shape)
+        is_correct_PG = torch.tensor([r.verdict.correct for r in rollouts], dtype=torch.bool).view(shape)
+        known = Rewards(rewards_PG, ~rewards_PG.isnan(), sizes_PG, is_correct_PG)
+        return advantages_of(known, self.config.loss)
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
-        logprobs_M, entropies_M, documents_M = learned_logprobs(model, batch)
-        advantages_M = torch.from_numpy(batch.advantages_D).to(logprobs_M.device)[documents_M]
-        # The samples' policy is this very one, and updated once: its own log-probabilities are the old ones. Those of
+        logprobs_M, entropies_M, documents_M = learned_logprobs(model, batch, self.config.temperature)
+        device = logprobs_M.device
+        advantages_M = torch.from_numpy(batch.advantages_D).to(device)[documents_M]
+        old_M, sampler_M, reference_M = (
+            None if values is None else torch.from_numpy(values).to(device)
+            for values in (batch.old_logprobs_M, batch.sampler_logprobs_M, batch.reference_logprobs_M)
+        )
+        # With one update the samples' policy is this very one: its own log-probabilities are the old ones. Those of
         # the engine differ by rounding (in bfloat16 by up to some tenths), and would have ratios clipped for nothing.
-        sampled = Sampled(logprobs_M, logprobs_M.detach(), advantages_M, documents_M)
-        loss = POLICY_LOSSES[self.config.loss.name](sampled, denominator, self.config.loss)
-        engine_logprobs_M = torch.from_numpy(batch.old_logprobs_M).to(logprobs_M.device)
-        gap_M = (logprobs_M.detach() - engine_logprobs_M).abs()
-        metrics = {
-            "learned_entropy": float(entropies_M.sum()) / denominator,
-            "mean_logprob_gap": float(gap_M.sum()) / denominator,
-            "max_logprob_gap": float(gap_M.max()),  # training and engine share weights: only rounding differs
-        }
+        is_replayed = old_M is not None
+        old_M = logprobs_M.detach() if old_M is None else old_M
+        sampled = Sampled(logprobs_M, old_M, advantages_M, documents_M, reference_M, sampler_M)
+        settings = self.loss_settings
+        loss = POLICY_LOSSES[settings.name](sampled, denominator, settings)
+        metrics = {"learned_entropy": float(entropies_M.sum()), **_divergence(sampled)}
+        metrics |= _movement(sampled, settings) if is_replayed else {}
+        metrics |= _correction(sampled, settings.correction)
         return loss, metrics
+
+
+def _is_truncated(rollout: Rollout) -> bool:
+    return rollout.generation.stop is StopReason.LENGTH
+
+
+@torch.no_grad()
+def _divergence(sampled: Sampled) -> Metrics:
+    """Sums over tokens: how far the sampler and the reference are from the model."""
+    metrics = {}
+    if sampled.sampler_M is not None:  # training and our engine share weights: only rounding differs
+        gap_M = (sampled.old_logprobs_M - sampled.sampler_M).abs()
+        metrics = {"mean_logprob_gap": float(gap_M.sum()), "max_logprob_gap": float(gap_M.max())}
+    if sampled.reference_M is not None:
+        r_M = sampled.logprobs_M - sampled.reference_M
+        metrics["kl"] = float((r_M.neg().expm1() + r_M).sum())  # k3: never negative
+    return metrics
+
+
+@torch.no_grad()
+def _movement(sampled: Sampled, settings: PolicyLossConfig) -> Metrics:
+    """Sums over tokens: how far the model has moved since it sampled them."""
+    ratio_M = ratios(sampled, settings)
+    metrics = {"ratio_mean": float(ratio_M.sum()), "max_ratio": float(ratio_M.max())}
+    if isinstance(settings, Clipped):
+        is_high_M = (ratio_M > 1 + settings.clip_high) & (sampled.advantages_M > 0)
+        is_low_M = (ratio_M < 1 - settings.clip_low) & (sampled.advantages_M < 0)
+        metrics["clip_share"] = float((is_high_M | is_low_M).sum())
+    return metrics
+
+
+@torch.no_grad()
+def _correction(sampled: Sampled, correction: Correction | None) -> Metrics:
+    weights_M = sampler_weights(sampled, correction)
+    return {} if weights_M is None else {"sampler_ratio_mean": float(weights_M.sum())}

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,6 +22,10 @@ FILES = ("master.safetensors", "optimizer.safetensors", "state.json")
 SUMS = "SHA256SUMS"  # beside the files that it is of; `sha256sum -c` reads it too
 
 
+Memory = Mapping[str, Any]  # JSON
+NOTHING: Memory = MappingProxyType({})
+
+
 @dataclass
 class Progress:
     """How far a stage is. The order of data and the samples follow from the seed and the step."""
@@ -32,6 +38,7 @@ class Progress:
     empty_steps: int = 0  # that had nothing to learn from
     why_empty: str = ""  # the last of them
     norms: list[float] = field(default_factory=list)  # of the last steps' gradients: what a spike is measured by
+    memory: Memory = field(default_factory=dict)  # what the objective's later steps need of its earlier ones
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from open_exaone.train.accumulate import Metrics
 from open_exaone.train.config import SupervisedStage
 from open_exaone.train.forward import learned_states
 from open_exaone.train.loop import StepData
+from open_exaone.train.state import NOTHING, Memory
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Supervised:
     def num_steps(self) -> int:
         return len(self.steps)
 
-    def step_data(self, step: int) -> StepData:
+    def step_data(self, step: int, memory: Memory = NOTHING) -> StepData:
         documents = [self.documents[index] for index in self.steps[step]]
         num_learned = sum(int(np.count_nonzero(document.loss_mask[1:])) for document in documents)
         return StepData(singles(documents), denominator=max(1, num_learned))

@@ -1,0 +1,183 @@
+"""A step's samples: groups for so many prompts, and for further ones in the place of groups that teach nothing.
+
+The rollouts are on disk before the update that they cause; a step that is run again reads them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from open_exaone.base.errors import DataError, PromptTooLongError
+from open_exaone.base.log import logger
+from open_exaone.base.records import Problem, Request, RolloutGroup, Sampling
+from open_exaone.model.lora import plain_weights
+from open_exaone.model.transformer import LanguageModel
+from open_exaone.remote.settings import WITHOUT_ADDRESS
+from open_exaone.rewards.rubric import weights_of
+from open_exaone.rollout.judge_outage import Patience
+from open_exaone.rollout.provider import Provider, Seen, requests_for
+from open_exaone.rollout.run import Judging, judge_groups, sample_requests
+from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
+from open_exaone.train.config import RlStage
+from open_exaone.train.state import Memory, fingerprint_of
+from open_exaone.verify.own import file_of, is_own
+from open_exaone.verify.settings import JudgeSettings
+
+Places = Callable[[int, int], list[int]]  # from a place in the endless row of prompts, so many: which problems
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What one step sampled."""
+
+    groups: list[RolloutGroup]
+    first: int  # the place of its first prompt in the endless row of prompts
+    keys: tuple[str, ...]  # of its rounds
+    waited_s: float  # for a judge model that was down
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What the step after it, and a later update on these samples, must know."""
+        return {"first_prompt": self.first, "next_prompt": self.first + len(self.groups), "keys": list(self.keys)}
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Samples and judges a step's groups from the model as it is."""
+
+    config: RlStage
+    problems: Sequence[Problem]
+    thinks_N: Sequence[bool] | NDArray[np.bool_]  # whether each problem is asked in reasoning mode
+    provider: Provider
+    folder: Path  # gets rollouts/step-N.jsonl
+    seed: int
+    model: LanguageModel  # that is trained: the provider samples from its weights
+    places: Places
+    teaches: Callable[[list[RolloutGroup]], list[bool]]  # which groups are learned from
+    settings: JudgeSettings = field(default_factory=JudgeSettings)
+
+    @property
+    def judging(self) -> Judging:
+        return Judging(self.settings, weights_of(self.config.reward), self.config.rubric)
+
+    def collect(self, step: int, memory: Memory, *, again: bool = False) -> Collected:
+        """Groups of `batch_prompts` prompts; with `max_prompts`, as many that teach, asking at most so many prompts.
+
+        Args:
+            step: of sampling, from 0.
+            memory: `Collected.memory` of the step before or, with `again`, of this one.
+            again: this step was sampled before, by an earlier version of the model.
+
+        Raises:
+            DataError, EndpointError: see `judge_groups`.
+        """
+        first = memory.get("first_prompt" if again else "next_prompt", step * self.config.batch_prompts)
+        patience = Patience(self.settings.endpoint)
+        seen: Seen = Counter()
+        rounds: list[tuple[list[RolloutGroup], str]] = []
+        groups: list[RolloutGroup] = []
+        most = self.config.max_prompts or self.config.batch_prompts
+        number = self.config.batch_prompts
+        while number > 0:
+            key = memory["keys"][len(rounds)] if again and len(rounds) < len(memory["keys"]) else None
+            rounds.append(self._round(step, first + len(groups), number, rounds, seen, patience, key))
+            groups += rounds[-1][0]
+            number = min(self.config.batch_prompts - sum(self.teaches(groups)), most - len(groups))
+        self._report_end(first, first + len(groups))
+        return Collected(groups, first, tuple(key for _, key in rounds), patience.waited_s)
+
+    def _round(
+        self,
+        step: int,
+        first: int,
+        number: int,
+        rounds: list[tuple[list[RolloutGroup], str]],
+        seen: Seen,
+        patience: Patience,
+        key: str | None,
+    ) -> tuple[list[RolloutGroup], str]:
+        """Samples one round, or reads it back where this model, asked the same, made it: its groups, and its key."""
+        path = self.folder / "rollouts" / f"step-{step + 1:06d}.jsonl"
+        assert self.provider.tokenizer is not None  # it gives ids
+        places = self.places(first, number)
+        problems, thinking = [self.problems[i] for i in places], [bool(self.thinks_N[i]) for i in places]
+        sampling = self._sampling(step)
+        requests = requests_for(problems, self.provider.tokenizer, sampling, thinking=thinking, seen=seen)
+        num_before = sum(len(group.rollouts) for groups, _ in rounds for group in groups)
+        found = None
+        if key is not None:
+            found = read_rollouts(path, problems, requests, self.provider.tokenizer, key, first=num_before)
+            if found is None:
+                logger.warning("%s: is not whole: the rest of its step learns from new samples", path)
+        if found is None:
+            key = self._key(problems, requests, step)
+            found = read_rollouts(path, problems, requests, self.provider.tokenizer, key, first=num_before)
+        assert key is not None
+
+        def save(groups: list[RolloutGroup]) -> None:
+            write_rollouts(path, [*rounds, (groups, key)])
+
+        groups = judge_groups(
+            found or self._sampled(problems, requests),
+            self.judging,
+            max_tokens=sampling.max_new_tokens,
+            save=save,
+            patience=patience,
+        )
+        if groups != found:
+            save(groups)
+        return groups, key
+
+    def _sampling(self, step: int) -> Sampling:
+        return Sampling(
+            max_new_tokens=self.config.max_new_tokens,
+            temperature=self.config.temperature,
+            top_p=1.0,
+            num_samples=self.config.group_size,
+            seed=self.seed + step,
+        )
+
+    def _sampled(self, problems: list[Problem], requests: list[Request]) -> list[RolloutGroup]:
+        """Samples of the model as it is now.
+
+        Raises:
+            PromptTooLongError: a prompt leaves a reply less room than `max_new_tokens`.
+            DataError: the provider has another vocabulary than the model.
+        """
+        config = self.model.config
+        longest = max(len(request.prompt_ids or ()) for request in requests)
+        if longest + self.config.max_new_tokens > config.max_positions:
+            raise PromptTooLongError(
+                f"a prompt has {longest} tokens; with max_new_tokens = {self.config.max_new_tokens} that exceeds the "
+                f"model's context of {config.max_positions}: shorten the prompt or lower max_new_tokens"
+            )
+        self.provider.update_weights(plain_weights(self.model), self.model.version)
+        groups = sample_requests(problems, requests, self.provider)
+        if any(max(r.generation.ids or (0,)) >= config.vocab_size for group in groups for r in group.rollouts):
+            raise DataError(f"{self.provider.identity['engine']}: gives token ids that the model does not have")
+        return groups
+
+    def _key(self, problems: list[Problem], requests: list[Request], step: int) -> str:
+        """Of all that a round's rollouts follow from; where the judge model is, and its key, are no part of it."""
+        own = [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, self.judging.weights)]
+        settings = self.settings.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
+        judging = (settings, own, [asdict(problem) for problem in problems])
+        size = self.config.group_size
+        prompts = [(request.prompt_ids, request.thinking) for request in requests[::size]]
+        sampling = asdict(requests[0].sampling)
+        return buffer_key(self.model, (step, prompts, sampling, fingerprint_of(self.config), judging))
+
+    def _report_end(self, first: int, end: int) -> None:
+        """Logs that every problem has been asked, once for each time round."""
+        number = len(self.problems)
+        if end // number > first // number and end > number - 1:
+            logger.info("all %d problems have been asked %s; they are asked again", number, _times(end // number))
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
