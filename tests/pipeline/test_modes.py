@@ -252,7 +252,8 @@ def test_rows_without_a_thought_count_where_they_are_asked_in_reasoning_mode(pla
 def test_a_ratio_of_modes_that_pairs_of_one_mode_cannot_have_is_reported(place, tmp_path):
     one = recipe(place, "data.problems.reasoning_ratio=1.5")
     messages = []
-    run = SimpleNamespace(data=one.data, message=messages.append, seed=lambda stage: 0)
+    data = one.data["problems"]
+    run = SimpleNamespace(recipe=one, data_of=lambda stage: data, message=messages.append, seed=lambda stage: 0)
     unit = [Document([1, 2, 3], [False, True, True], 1.0), Document([1, 2, 4], [False, True, True], -1.0)]
     for modes, number in ((MODES, 0), (MODES[:1], 1)):
         pairs = [(mode, "Q", unit) for mode in modes]

@@ -234,13 +234,14 @@ def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
         question = options.ask(question)
         metadata |= {"options": list(options.texts), "labels": list(options.labels)}
     task, language = columns.get("task"), columns.get("language")
+    domain = _domain(columns, source) if "domain" in names else source.domain
     is_code = isinstance(language, str) and _LANGUAGE_CODE.fullmatch(language) is not None
     if language is not None and not is_code:
         metadata[columns.column_name("language")] = language  # a programming language, say
     is_korean = not question.isascii() and _HANGUL.search(question) is not None
     return Problem(
         id=_id(columns) or f"{row.file}:{row.number}",
-        task=source.domain or (task if isinstance(task, str) and task else "problems"),
+        task=domain or (task if isinstance(task, str) and task else "problems"),
         language=str(language) if is_code else "ko" if is_korean else "en",
         question=question,
         answer=found.answer,

@@ -124,15 +124,15 @@ class Prepared:
 
     @property
     def tokens_N(self) -> NDArray[np.int32]:
-        return self._examples_N["tokens"]
+        return self.examples_N["tokens"]
 
     @property
     def learned_N(self) -> NDArray[np.int32]:
-        return self._examples_N["learned"]
+        return self.examples_N["learned"]
 
     @property
     def group_N(self) -> NDArray[np.int32]:
-        return self._examples_N["group"]
+        return self.examples_N["group"]
 
     @property
     def unit_sizes_N(self) -> NDArray[np.int64]:
@@ -147,12 +147,12 @@ class Prepared:
     @property
     def rows_N(self) -> NDArray[np.int64]:
         """Which row of its source each example came from, counted from 0 over the source's files."""
-        return self._examples_N["row"]
+        return self.examples_N["row"]
 
     @property
     def prompts_N(self) -> NDArray[np.uint64]:
         """A hash of each example's prompt, by which `data.overlap` finds those that two sets share; 0: it has none."""
-        return self._examples_N["prompt"]
+        return self.examples_N["prompt"]
 
     def place(self, index: int) -> str:
         """Where an example came from, such as "train.jsonl, row 12"."""
@@ -160,10 +160,10 @@ class Prepared:
 
     @property
     def fingerprint(self) -> str:
-        return _hash([self.manifest["settings"], self.manifest["files"], self.manifest["groups"]])
+        return hash_of([self.manifest["settings"], self.manifest["files"], self.manifest["groups"]])
 
     def __len__(self) -> int:
-        return len(self._examples_N)
+        return len(self.examples_N)
 
     def _wants(self, *kinds: Kind) -> None:
         if self.kind not in kinds:
@@ -188,7 +188,8 @@ class Prepared:
         return self._map("ends.bin", np.int64)
 
     @cached_property
-    def _examples_N(self) -> NDArray[Any]:
+    def examples_N(self) -> NDArray[Any]:
+        """What examples.bin holds of each example: records of `EXAMPLE`."""
         return self._map("examples.bin", EXAMPLE)
 
     @cached_property
@@ -296,7 +297,7 @@ class Writer:
 
 def manifest_hash(manifest: Mapping[str, Any]) -> str:
     """What a manifest must say as its "sha256": the hash of all else in it."""
-    return _hash({name: value for name, value in manifest.items() if name != "sha256"})
+    return hash_of({name: value for name, value in manifest.items() if name != "sha256"})
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -324,5 +325,6 @@ def _check_file(path: Path, expected: dict[str, Any], *, verify: bool) -> None:
         raise DataError(f"{path}: is not what was written (its checksum differs); {_FIX}")
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """SHA-256, in hex, of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -19,7 +19,7 @@ from open_exaone.data.store import MANIFEST, Prepared
 from open_exaone.evaluation.missing import refuse_missing
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
-from open_exaone.evaluation.task import Task
+from open_exaone.evaluation.task import Task, tasks_by_mode
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_fixed
 from open_exaone.pipeline.start import Run
@@ -205,13 +205,7 @@ def _samples(
 ) -> list[tuple[Task, Samples]]:
     """The stage's problems, a task for each mode that some are asked in, and the judged samples of each, [P, k]."""
     sampling = stage.to_sampling(top_p=1.0, seed=run.seed(stage))
-    by_mode: dict[bool, list[Problem]] = {}
-    for problem, thinking in zip(prompts.problems, prompts.thinks_N.tolist(), strict=True):
-        by_mode.setdefault(thinking, []).append(problem)
-    tasks = [
-        Task(stage.data + "-non-reasoning" * (not thinking), stage.data, tuple(problems), sampling, thinking)
-        for thinking, problems in by_mode.items()
-    ]
+    tasks = tasks_by_mode(stage.data, prompts.problems, prompts.thinks_N.tolist(), sampling)
     provider = open_fixed(run, stage.name, model, run.start_folder(stage), key)
     done = run_tasks(
         tasks,
