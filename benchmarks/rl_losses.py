@@ -83,9 +83,10 @@ def report(run: Path, arms: list[str], folders: dict[tuple[str, int], Path], num
         useful = sum(row["useful_groups"] for row in rows) / sum(prompts)
         shares = [task["commonest_answer_share"] for task in stage["per_task"].values()]
         means[arm].append(fmean(after.values()))
+        gain = f"{found.value:+.1%} ({found.low:+.1%} to {found.high:+.1%})"
         print(
-            f"{arm:12} {seed:4} {fmean(after.values()):7.1%}  {found.value:+.1%} ({found.low:+.1%} to {found.high:+.1%}) "
-            f"{sum(prompts) * group_size:9,} {useful:14.1%} {fmean(shares):17.1%} {stage['train_seconds']:8.0f}"
+            f"{arm:12} {seed:4} {fmean(after.values()):7.1%}  {gain:28} {sum(prompts) * group_size:9,} {useful:14.1%} "
+            f"{fmean(shares):17.1%} {stage['train_seconds']:8.0f}"
         )
     for arm, values in means.items():
         print(

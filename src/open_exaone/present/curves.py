@@ -56,7 +56,7 @@ SERIES: dict[str, str | Joint] = {  # metrics.jsonl key: its plot's title; in th
         "probability of a token (geometric mean)", {"chosen_probability": "chosen", "rejected_probability": "rejected"}
     ),
     "entropy": "entropy (nats per token)",
-    "kl": "KL to the reference (nats per token)",
+    "kl": "KL to the reference (nats per token; KTO: per reply)",
     "ratio_mean": "probability ratio to the policy that sampled, mean",
     "max_ratio": "probability ratio to the policy that sampled, largest",
     "clip_share": "clipped share of tokens",

@@ -9,6 +9,7 @@ from open_exaone.base.printable import printable
 from open_exaone.base.text import count
 from open_exaone.present import formatting, plots
 from open_exaone.present.curves import stage_plots
+from open_exaone.present.filtered import section
 from open_exaone.present.rollouts import Shown, sample_rollouts
 from open_exaone.present.stages import Entry, by_benchmark, closing_rows, read_report, training_rows
 
@@ -56,6 +57,11 @@ def render(report: dict[str, Any], metrics: Rows, rollouts: Callable[[str], list
             (f"{title}: {name}" if len(benchmarks) > 1 else title, noun, entries, heatmap(entries, field))
             for name, entries in benchmarks.items()
             for title, noun, field in HEATMAPS
+        ],
+        filters=[
+            (section(entry["name"], found), found["num_samples"])
+            for entry in report["stages"]
+            if (found := entry.get("filter"))
         ],
         curves=_curves(report["stages"], metrics, rollouts),
         settings=settings(report),
