@@ -82,7 +82,7 @@ def test_policy_losses_are_trls(name):
     check(POLICY_LOSSES[settings.name](sampled, denominator, settings), logprobs_M, case)
 
 
-@pytest.mark.parametrize("name", [name for name in PREFERENCE if PREFERENCE[name]["name"] in PREFERENCE_LOSSES])
+@pytest.mark.parametrize("name", PREFERENCE)
 def test_preference_losses_are_trls(name):
     case = RECORDED["cases"][name]
     given = RECORDED["inputs"][case["inputs"]]
