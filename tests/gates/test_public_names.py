@@ -49,6 +49,12 @@ COMMANDS = {
         ),
         "--out",
     ],
+    "data build": [
+        *("TEACHER", "SOURCES", "--out", "--samples", "--keep", "--min-distance", "--mode", "--reasoning-ratio"),
+        *("--max-tokens", "--max-new-tokens", "--temperature", "--top-p", "--presence-penalty", "--seed", "--stage"),
+        *("--engine", "--engine-option", "--concurrency", "--format", "--field", "--ignore", "--domain", "--config"),
+        *("--split", "--settings", *OF_MACHINE),
+    ],
     "data decontaminate": [
         *("SOURCE", "--against", "--out", "--rows", "--report", "--seed", "--samples", "--config", "--split"),
     ],

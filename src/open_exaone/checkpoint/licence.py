@@ -50,7 +50,7 @@ K_EXAONE = Licence(
 _BY_NAME = (
     (re.compile(r"k-exaone(?![-_]?2\.)", re.IGNORECASE), K_EXAONE),
     (re.compile(r"exaone[-_]?(3\.|deep)", re.IGNORECASE), LG_1_1),
-    (re.compile(r"exaone[-_]?4(\.|-|_|$)", re.IGNORECASE), LG_1_2),
+    (re.compile(r"exaone[-_]?4(\.|-|_|:|$)", re.IGNORECASE), LG_1_2),
 )
 _LICENCES = (LG_1_1, LG_1_2, K_EXAONE)
 # The end of a turn is id 361 in LG's tokenizers of 3.x and 4.0, and in no other.

@@ -10,6 +10,7 @@ from open_exaone.base.machine import prepare_process
 from open_exaone.base.output import guard_output, memory_error, say_error
 from open_exaone.cli.chat import chat
 from open_exaone.cli.convert import convert
+from open_exaone.cli.data_build import build
 from open_exaone.cli.data_check import check
 from open_exaone.cli.data_decontaminate import decontaminate
 from open_exaone.cli.data_filter import filter_
@@ -33,12 +34,12 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # `_run` says what was saved
 )
-data = App(name="data", help="Check, measure, clean and filter training data.", help_format="plaintext")
+data = App(name="data", help="Build, check, measure, clean and filter training data.", help_format="plaintext")
 for command in (run, train, suites, fetch, verify_real, judge, chat, convert, models, doctor):
     app.command(command)
 app.command(eval_, name="eval")
 app.command(data)
-for preparation in (check, stats, decontaminate):
+for preparation in (build, check, stats, decontaminate):
     data.command(preparation)
 data.command(filter_, name="filter")
 

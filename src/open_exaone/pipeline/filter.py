@@ -20,13 +20,12 @@ from open_exaone.base.records import NO_FINDING, Problem
 from open_exaone.base.text import count
 from open_exaone.data.store import Prepared
 from open_exaone.data.subset import Subset
-from open_exaone.evaluation.missing import names_of_missing, notes_on_replies, refuse_missing
-from open_exaone.evaluation.run import Samples, run_tasks
-from open_exaone.evaluation.store import Store
+from open_exaone.evaluation.run import Samples
 from open_exaone.evaluation.task import Task, tasks_by_mode
 from open_exaone.pipeline.folder import FILTER_FILE
 from open_exaone.pipeline.measure import OnEvent
 from open_exaone.pipeline.prepare import StageData
+from open_exaone.pipeline.sampled import draw
 from open_exaone.pipeline.start import Run
 from open_exaone.present.filtered import sentence
 from open_exaone.remote.settings import WITHOUT_ADDRESS
@@ -35,7 +34,7 @@ from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import AnyStage, FilterConfig, FilterStage
 from open_exaone.verify.settings import JudgeSettings
 
-PASS_RATES, KEPT, SAMPLES = "pass_rates.jsonl", "kept.jsonl", "samples"
+PASS_RATES, KEPT = "pass_rates.jsonl", "kept.jsonl"
 KEEPS, TOO_HARD, TOO_EASY, NOT_JUDGED = "kept", "too hard", "too easy", "not judged"
 Row = dict[str, Any]
 
@@ -100,25 +99,18 @@ def filter_problems(
         RunFolderError: the folder is another filter's.
     """
     (folder / FILTER_FILE).unlink(missing_ok=True)
-    store = Store(folder / SAMPLES)
-    done = run_tasks(tasks, provider, store, judge, suite=name, label=name, on_event=on_event)
-    flat = [sample for _, samples in done for row in samples for sample in row]
-    if needs_all:
-        refuse_missing(flat, provider.failure)
-    rows = pass_rates(done, config)
+    drawn = draw(tasks, provider, folder, judge, name=name, on_event=on_event, needs_all=needs_all)
+    rows = pass_rates(drawn.done, config)
     write_jsonl(folder / PASS_RATES, rows)
     kept = [row for row in rows if row["kept"]]
     found = summary(rows, config)
     if not kept:
         raise DataError(f"{folder}: {_why_nothing(found, config, name)}")
     write_jsonl(folder / KEPT, map(_kept_row, kept))
-    notes = list(dict.fromkeys([*notes_on_replies(flat), *store.notes, *provider.notes]))
-    for note in notes:
-        on_event({"message": f"note: {note}"})
     found |= {
-        "num_missing": len(names_of_missing(flat)),
-        "notes": notes,
-        "sample_seconds": store.seconds,
+        "num_missing": drawn.num_missing,
+        "notes": drawn.notes,
+        "sample_seconds": drawn.seconds,
         "peak_rss_bytes": peak_rss_bytes(),
         "follows_from": dict(follows_from or {}),
     }

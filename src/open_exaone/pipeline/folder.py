@@ -24,6 +24,7 @@ from open_exaone.train.settings import MAY_CHANGE
 LOCK = ".lock"
 RENDERING = "rendering.json"
 FILTER_FILE = "filter.json"  # in a filter's folder, once it is done
+BUILD_FILE = "build.json"  # in the folder of `exaone data build`, once it is done
 BEGUN = ("outcome.json", "rollouts", "samples", "pairs.jsonl")  # what a stage leaves once it has begun
 
 

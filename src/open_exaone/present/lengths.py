@@ -203,7 +203,7 @@ def power_name(power: int) -> str:
 
 def render(stats: LengthStatistics) -> str:
     """The page as text, which loads nothing and runs nothing; the same statistics give the same bytes."""
-    style = _css() + PAGE + RIDGE + "\n"
+    css = style()
     page: str = template("lengths.html.jinja").render(
         domains=stats.domains,
         total=next((group.tokens for group in stats.groups if group.domain is None), None),
@@ -212,10 +212,15 @@ def render(stats: LengthStatistics) -> str:
         notes=notes(stats),
         plot=plot(stats),
         num_left_out=max(0, len(stats.domains) - MAX_DOMAINS),
-        style=style,
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        style=css,
+        style_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
     )
     return page
+
+
+def style() -> str:
+    """The style sheet of a page that shows lengths."""
+    return _css() + PAGE + RIDGE + "\n"
 
 
 def standalone(svg: str) -> str:
@@ -223,11 +228,11 @@ def standalone(svg: str) -> str:
     css = _css()
     colours = dict(re.findall(r"(--[\w-]+): ([^;]+);", css[: css.index("}")]))
     rules = [line for line in [*css.splitlines(), RIDGE] if line.startswith(PLOT_RULES)]
-    style = re.sub(r"var\((--[\w-]+)\)", lambda match: colours[match[1]], "\n".join(rules))
+    rules_text = re.sub(r"var\((--[\w-]+)\)", lambda match: colours[match[1]], "\n".join(rules))
     head, shape, rest = re.split(r'(viewBox="0 0 \d+ \d+">)', svg, maxsplit=1)
     head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     paper = f'<rect width="100%" height="100%" fill="{colours["--paper"]}"/>'
-    return f"{head}{shape}<style>{style}</style>{paper}{rest}\n"
+    return f"{head}{shape}<style>{rules_text}</style>{paper}{rest}\n"
 
 
 def _css() -> str:

@@ -13,6 +13,11 @@ from open_exaone.verify.language import consistency
 _MARKERS = re.compile(r"</?(?:think|thought|tool_call|tool_result)>|\[\|(?:system|user|assistant|tool|endofturn)\|\]")
 
 
+def has_chat_tag(text: str) -> bool:
+    """Whether a part of a split reply holds a tag of the chat formats, which the formats themselves would render."""
+    return _MARKERS.search(text) is not None
+
+
 def format_term(reply: Reply, thinking: bool) -> float:
     """1.0 for a well-formed reply with a visible final answer, else 0.0.
 
@@ -27,7 +32,7 @@ def format_term(reply: Reply, thinking: bool) -> float:
     has_thought = bool(reply.thought.strip())
     found = boxes(reply.answer)
     is_whole = reply.finished and not reply.tool_calls and has_thought == thinking
-    is_clean = not any(_MARKERS.search(text) for text in (reply.thought, reply.answer))
+    is_clean = not (has_chat_tag(reply.thought) or has_chat_tag(reply.answer))
     return float(is_whole and is_clean and len(found) == 1 and bool(found[0]))
 
 

@@ -1,0 +1,120 @@
+"""`exaone data build`: SFT data from a teacher's verified responses."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from open_exaone.base.terminal import Console
+from open_exaone.cli.data_sources import Sources, read_sources
+from open_exaone.cli.eval import check_engine
+from open_exaone.cli.flags import HubSet, JudgeLimits, MachineFlags, Repeated, RowFormat, read_options
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DataBuildArguments:
+    """The flags of `exaone data build`."""
+
+    out: Path
+    """A folder that gets sft.jsonl, dropped.jsonl, sft.toml, build.json, report.html and the samples."""
+    samples: int = 4
+    """Responses drawn to each problem in each mode."""
+    keep: int = 2
+    """The most responses kept of a problem in a mode."""
+    min_distance: float = 0.3
+    """How unlike every other kept response to the problem a response must be, 0 (any) to 1 (nothing in common)."""
+    mode: Literal["reasoning", "non_reasoning", "both"] = "reasoning"
+    """The mode in which the teacher is asked; both asks all problems in each."""
+    reasoning_ratio: float = 1.5
+    """With --mode both, tokens in reasoning mode for each token in non-reasoning mode, as sft.toml mixes them."""
+    max_tokens: int | None = None
+    """Drop responses of more tokens, as the teacher counts them."""
+    max_new_tokens: int = 8192
+    """The longest response in tokens, its thought included; one that is cut there is dropped."""
+    temperature: float = 0.6
+    """Sampling temperature."""
+    top_p: float = 0.95
+    """Nucleus sampling: keep the most likely tokens up to this total probability."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logits of every token that the reply already has."""
+    seed: int = 0
+    """The seed of the samples."""
+    stage: str | None = None
+    """The stage of the run whose model is asked; its last finished stage if left out."""
+    engine: str = "local"
+    """What generates the responses: local, vllm, vllm_server, or the address of an OpenAI-compatible endpoint; see
+    `exaone eval --help`."""
+    engine_option: Repeated = None
+    """An option of the engine, such as tensor_parallel_size=4 (vllm); may be repeated."""
+    concurrency: int | None = None
+    """The number of requests that a server gets at the same time; 32, or 256 with vllm_server, if left out."""
+    columns: RowFormat = field(default_factory=RowFormat)
+    domain: str | None = None
+    """The subject of all rows; --field domain=COLUMN reads it from each row instead."""
+    hub: HubSet = field(default_factory=HubSet)
+    settings: JudgeLimits = field(default_factory=JudgeLimits)
+    machine: MachineFlags = field(default_factory=MachineFlags)
+
+    def config(self) -> "dict[str, Any]":
+        """What a `BuildConfig` takes."""
+        names = ("keep", "min_distance", "mode", "reasoning_ratio", "max_tokens", "max_new_tokens", "temperature")
+        given = {name: getattr(self, name) for name in (*names, "top_p", "presence_penalty")}
+        return {"num_samples": self.samples, **given}
+
+
+def build(
+    teacher: Annotated[
+        str,
+        Parameter(
+            help="A run's folder, a model's folder, owner/name[@revision] on the hub, or an endpoint's address; with "
+            "--engine ADDRESS, the model's name at that endpoint."
+        ),
+    ],
+    sources: Sources,
+    /,
+    *,
+    args: DataBuildArguments,
+) -> int:
+    """Build SFT data from a teacher's verified responses to problems with answers.
+
+    Give the same command again to continue one that was interrupted; with
+    other --keep, --min-distance or --max-tokens, the samples that are there are
+    used.
+
+    The exit code is 1 if a sample could not be had.
+    """
+    from open_exaone.base.config import validate
+    from open_exaone.data.config import DataConfig
+    from open_exaone.pipeline.build import build_files
+    from open_exaone.pipeline.evaluate import Choices
+    from open_exaone.pipeline.responses import BuildConfig
+    from open_exaone.present.built import print_build
+    from open_exaone.present.terminal import Progress
+
+    machine, console = args.machine.machine(), Console()
+    check_engine(teacher, args.engine, args.concurrency, args.machine)
+    config = validate(BuildConfig, args.config(), "exaone data build")
+    found = read_sources(sources, args.columns, args.hub, args.domain)
+    options = read_options(args.engine_option)
+    engine = Choices(stage=args.stage, engine=args.engine, concurrency=args.concurrency, engine_options=options)
+    with Progress(console) as progress:
+        built, stats = build_files(
+            teacher,
+            DataConfig(sources=tuple(source for source, _, _ in found)),
+            config,
+            args.out,
+            engine=engine,
+            seed=args.seed,
+            machine=machine,
+            settings=args.settings.read(),
+            on_event=progress,
+        )
+    print_build(built, stats, console)
+    console.print(
+        f"Rows: {args.out / 'sft.jsonl'}; dropped ones: {args.out / 'dropped.jsonl'}; report: "
+        f"{args.out / 'report.html'}\nTrain on them: exaone train {args.out / 'sft.toml'} --set model=MODEL",
+        soft_wrap=True,
+    )
+    return 1 if built["num_missing"] else 0
