@@ -156,20 +156,53 @@ def test_a_build_that_was_cut_ends_as_one_that_was_not(cli, model, rows, tmp_pat
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_rows_are_trained_on_by_the_recipe_beside_them(cli, model, rows, tmp_path):
+SECOND_PASS = """
+disjoint = true
+
+[data.again]
+bad_rows = "drop"
+sources = [{ path = "SFT", domains = ["odd"], mode = "reasoning" }]
+
+[[stages]]
+kind = "sft"
+name = "again"
+data = "again"
+num_epochs = 1
+optimizer = { learning_rate = 1e-3, kind = "adamw" }
+"""
+
+
+def test_the_recipe_beside_the_rows_trains_on_them_and_a_second_stage_on_a_domain_s_thoughts(
+    cli, model, rows, tmp_path
+):
     out = tmp_path / "out"
+    asked = ("data", "build", rows, "--out", out, "--mode", "both", "--concurrency", 1, "--field", "domain=subject")
     with mock_endpoint(Teacher()) as server:
-        assert cli("data", "build", server.url, rows, "--out", out, "--mode", "both")[0] == 0
-    sets = ("--set", f"model={model}", "--set", "sft.num_epochs=1", "--set", "sft.max_tokens=400")
-    code, text = cli("train", out / "sft.toml", *sets, "--out", tmp_path / "run")
+        assert cli(*asked[:2], server.url, *asked[2:])[0] == 0
+    sets = ("--set", f"model={model}", "--set", "sft.max_tokens=250")
+    code, text = cli("train", out / "sft.toml", *sets, "--out", tmp_path / "once")
     assert code == 0, text
+    counted = read_json(tmp_path / "once" / "01-sft" / "data" / "manifest.json")["sources"][0]
+    assert counted["dropped"] == {} and not counted["unread"]  # the columns besides are named in `ignore`
+    first, second = SECOND_PASS.replace("SFT", str(out / "sft.jsonl")).split("\n\n", 1)
+    recipe = tmp_path / "twice.toml"
+    recipe.write_text(first + "\n" + (out / "sft.toml").read_text() + second)
+    code, text = cli("run", recipe, *sets, "--out", tmp_path / "twice")
+    assert code == 0, text
+    again = read_json(tmp_path / "twice" / "02-again" / "data" / "manifest.json")
+    wanted = [row for row in read_jsonl(out / "sft.jsonl") if (row["domain"], row["mode"]) == ("odd", "reasoning")]
+    assert again["sources"][0]["examples"] == len(wanted) > 0
+    assert again["sources"][0]["dropped"] == {"no thought": 4}  # the rows in non-reasoning mode
+    recipe.write_text(recipe.read_text().replace('domains = ["odd"], ', ""))
+    code, text = cli("run", recipe, *sets, "--out", tmp_path / "shared")
+    assert code == 1 and "disjoint = true" in text
 
 
 @pytest.mark.parametrize(("name", "tag"), [("exaone-deep", "thought"), ("exaone-4.0", "think")])
 def test_thoughts_are_learned_in_the_chat_format_s_own_tags(cli, tokenizer_folder, rows, tmp_path, name, tag):
     out = tmp_path / "out"
     with mock_endpoint(Teacher()) as server:
-        assert cli("data", "build", server.url, rows, "--out", out)[0] == 0
+        assert cli("data", "build", server.url, rows, "--out", out, "--concurrency", 1)[0] == 0
     tokenizer = Tokenizer.load(tokenizer_folder, chat_format=name)
     data = DataConfig(sources=(SourceConfig(path=str(out / "sft.jsonl")),))
     prepared = prepare(data, tokenizer, tmp_path / "data", kind="sft", max_tokens=2000)

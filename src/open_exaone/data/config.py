@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from open_exaone.base.config import Config, did_you_mean
 from open_exaone.base.records import MODES
@@ -53,7 +53,10 @@ class SourceConfig(Config):
     """The split of a hub data set."""
     format: Format = "auto"
     """The format of the rows; "auto" detects it from their columns."""
-    fields: dict[str, str] = Field(default={})
+    domains: tuple[str, ...] = ()
+    """Only rows of these subjects are read, such as ["code", "tool_use"]; all if left out. A row's subject is in its
+    column `domain` where `fields.domain` names no other; of a problem without one, in `task`."""
+    fields: dict[str, str] = Field(default={}, validate_default=True)
     """The columns whose names differ from ours, such as { question = "Question" }; a dot reads a key of an object:
     { answer = "reward_model.ground_truth" }."""
     ignore: tuple[str, ...] = ()
@@ -99,13 +102,19 @@ class SourceConfig(Config):
 
     @field_validator("fields")
     @classmethod
-    def _known(cls, fields: dict[str, str]) -> dict[str, str]:
+    def _known(cls, fields: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         unknown = sorted(set(fields) - set(KNOWN))
         if unknown:
             raise ValueError(
                 f"fields.{unknown[0]}: unknown{did_you_mean(unknown[0], KNOWN)} A row has {', '.join(KNOWN)}"
             )
-        return fields
+        return {"domain": "domain", **fields} if info.data.get("domains") else fields
+
+    @model_validator(mode="after")
+    def _one_domain(self) -> Self:
+        if self.domains and self.domain is not None:
+            raise ValueError("domains: has no effect beside domain, which gives all rows one: leave one of them out")
+        return self
 
 
 class DataOptions(Config):

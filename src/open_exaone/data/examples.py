@@ -21,6 +21,7 @@ from open_exaone.data.rows import Example
 from open_exaone.data.source import read_rows
 
 CHUNK_ROWS = 512
+_MAX_NAMED = 12  # domains that an error names
 _PEEKED = 200  # rows; the format that most of them have is the source's
 
 
@@ -64,7 +65,10 @@ def open_examples(source: SourceConfig, limit: int | None = None, *, asked: bool
     else:
         raise DataError(_unknown(source, peeked))
     parser = RowParser(format, source, asked=asked)
-    return Examples(format, formats, _chunks(itertools.chain(peeked, rows), parser, source), parser)
+    chunks = _chunks(itertools.chain(peeked, rows), parser, source)
+    if source.domains:
+        chunks = _of_domains(chunks, source, is_whole=limit is None)
+    return Examples(format, formats, chunks, parser)
 
 
 def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
@@ -97,6 +101,29 @@ def _chunks(rows: Iterable[Row | RowError], parser: RowParser, source: SourceCon
         for place, row in itertools.islice(numbered, CHUNK_ROWS)
     ]:
         yield ids.checked(chunk)
+
+
+def _of_domains(chunks: Iterable[list[Parsed]], source: SourceConfig, *, is_whole: bool) -> Iterator[list[Parsed]]:
+    """The chunks, less the good rows of other domains than the source's.
+
+    Args:
+        is_whole: all rows are read, so that a domain without rows is an error.
+    """
+    found = Counter[str | None]()
+    for chunk in chunks:
+        domains = [parsed.result.subject if isinstance(parsed.result, Example) else None for parsed in chunk]
+        found.update(domains)
+        yield [
+            parsed
+            for parsed, domain in zip(chunk, domains, strict=True)
+            if domain in source.domains or not isinstance(parsed.result, Example)
+        ]
+    if is_whole and (lacking := [domain for domain in source.domains if not found[domain]]):
+        there = sorted(domain for domain in found if domain is not None)
+        known = ", ".join(there[:_MAX_NAMED]) + ", …" * (len(there) > _MAX_NAMED)
+        fix = ": its rows have none; name the column that holds it, as fields = { domain = … }"
+        why = f"{did_you_mean(lacking[0], there)} There are {known}" if there else fix
+        raise DataError(encodable(f"{source.path}: domains: no good row is of domain {lacking[0]!r}{why}"))
 
 
 class _Ids:

@@ -101,6 +101,11 @@ class Example(NamedTuple):
         content = self.content
         return bool(content.thought) if isinstance(content, Problem) else content.has_thought
 
+    @property
+    def subject(self) -> str | None:
+        """Its domain; of a problem without one, its task."""
+        return self.domain or (self.content.task if isinstance(self.content, Problem) else None)
+
     def renamed(self, id: str) -> "Example":
         """The same with another id."""
         content = replace(self.content, id=id) if isinstance(self.content, Problem) else self.content
