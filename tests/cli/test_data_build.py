@@ -62,7 +62,7 @@ def test_an_endpoint_s_verified_responses_become_rows(cli, rows, tmp_path):
         asked = ("data", "build", server.url, rows, "--out", out, "--field", "domain=subject", "--concurrency", 1)
         code, text = cli(*asked, "--samples", 4, "--mode", "both", "--min-distance", 0.2)
         assert code == 0 and f"exaone train {out}/sft.toml --set model=MODEL" in text, text
-        assert "12 of 32 responses kept, to 4 of 4 problems" in text
+        assert "12 of 32 responses kept, for 4 of 4 problems" in text
         assert "EXAONE AI Model License Agreement 1.2 - NC" in text and "compete with LG's" in text
         num_asked = len(server.requests)
         code, text = cli(*asked, "--samples", 4, "--mode", "both", "--keep", 1)

@@ -22,7 +22,7 @@ MAX_EXAMPLE = 120  # characters
 def sentence(found: Found) -> str:
     """How many responses are kept, and of how many problems."""
     return (
-        f"{found['num_kept']:,} of {count(found['num_responses'], 'response')} kept, to {found['num_problems_kept']:,} "
+        f"{found['num_kept']:,} of {count(found['num_responses'], 'response')} kept, for {found['num_problems_kept']:,} "
         f"of {count(found['num_problems'], 'problem')}"
     )
 
@@ -48,8 +48,7 @@ def domains(found: Found) -> Table:
 
 
 def print_build(found: Found, stats: LengthStatistics, console: Console) -> None:
-    """Prints the tables, and the teacher's licence."""
-    console.print(sentence(found) + ":")
+    """Prints the tables, which `sentence` stands above as an event, and the teacher's licence."""
     for table in (domains(found), reasons(found)):
         if table[1]:
             shown = rich_table(*table, console.width, ("such as", "most dropped"))
