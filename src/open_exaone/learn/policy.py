@@ -107,8 +107,10 @@ class PolicyLossConfig(LossConfig):
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
-        if not self.divide_by_std and self.advantage != "group_relative":
-            raise ValueError(f"divide_by_std = false has no effect with advantage = {self.advantage!r}: leave it out")
+        for name, advantage in (("divide_by_std", "group_relative"), ("all_wrong_advantage", "agapo")):
+            field = type(self).model_fields.get(name)
+            if field and getattr(self, name) != field.default and self.advantage != advantage:
+                raise ValueError(f"{name} has no effect with advantage = {self.advantage!r}: leave it out")
         if self.has_own_correction and self.correction is not None:
             raise ValueError(f"correction has no effect: {self.name} weighs by the sampler's own probabilities already")
         return self
