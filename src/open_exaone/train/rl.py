@@ -129,6 +129,8 @@ class OnlineRl:
             for sample, advantage in enumerate(row)
             if (place, sample) in learnable.documents
         ]
+        if self.config.loss.kl is None and not any(document.advantage for document in documents):
+            documents = []  # a gradient of 0, which would move momentum and decay weights
         num_learned = sum(sum(document.loss_mask) for document in documents)
         return StepData(
             singles(documents),
@@ -169,16 +171,17 @@ class OnlineRl:
         """Samples a step, or reads it back, with the log-probabilities that its loss compares with."""
         collected = self.collector.collect(step, memory, again=not is_first)
         advantages = self._advantages(collected.groups)
-        moves_P = advantages.is_kept_P if self.config.loss.kl else advantages.advantages_PG.any(dim=1)
         documents = {
             (place, sample): rollout_document(group, rollout, 0.0)
-            for place, (group, moves) in enumerate(zip(collected.groups, moves_P.tolist(), strict=True))
+            for place, (group, is_kept) in enumerate(zip(collected.groups, advantages.is_kept_P.tolist(), strict=True))
             for sample, rollout in enumerate(group.rollouts)
-            if moves and self._reward(rollout) is not None
+            if is_kept and self._reward(rollout) is not None
         }
         rows = list(documents.values())
+        if self.reference is not None and is_first:
+            self.reference.refresh(step)
         if self.reference is not None and rows:
-            found = self.reference.logprobs(rows, step, is_first=is_first)
+            found = self.reference.logprobs(rows, step)
             rows = [replace(row, reference_logprobs=x) for row, x in zip(rows, found, strict=True)]
         if self.config.num_updates > 1 and rows:
             found = self._old_logprobs(rows, step, collected, is_first=is_first)
