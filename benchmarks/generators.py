@@ -223,14 +223,15 @@ class Worker:
         dtypes: Sequence[str],
         batches: Sequence[int],
         environment: Mapping[str, str] | None = None,
+        script: Path = WORKER,
     ) -> None:
         """Args:
-        kind: one of generator_worker.py's.
+        kind: one of the script's.
         folder: that holds what the peer opens.
         python: the interpreter that has the peer.
         """
         self.title, self.folder, self.dtypes, self.batches = kind, folder, dtypes, batches
-        self._command = [python, str(WORKER), kind]
+        self._command = [python, str(script), kind]
         self._environment = {**os.environ, "OMP_NUM_THREADS": str(num_cores()), **(environment or {})}
         self._process: subprocess.Popen[str] | None = None
         self._opened: tuple[str, int, int] | None = None
@@ -238,22 +239,25 @@ class Worker:
     def open(self, dtype: str, batch: int, context: int) -> None:
         if self._opened == (dtype, batch, context):
             return
+        self.start({"folder": str(self.folder), "dtype": dtype, "batch": batch, "context": context})
+        self._opened = (dtype, batch, context)
+
+    def start(self, settings: Mapping[str, Any]) -> None:
+        """A new process, with these settings."""
         self.close()
         with (self.folder / f"{self.title}.log").open("a", encoding="utf-8") as log:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
             self._process = subprocess.Popen(self._command, text=True, env=self._environment, **pipes)
-        settings = {"folder": str(self.folder), "dtype": dtype, "batch": batch, "context": context}
-        self._ask({**settings, "threads": num_cores()})
-        self._opened = (dtype, batch, context)
+        self.ask({**settings, "threads": num_cores()})
 
     def run(self, work: Work) -> Timing:
-        return Timing(**self._ask(asdict(work)))
+        return Timing(**self.ask(asdict(work)))
 
     def logprob(self, pieces: Sequence[Sequence[int]]) -> float:
         """The log-probabilities of each piece's tokens behind its first, summed. llama.cpp alone has it."""
-        return float(self._ask({"pieces": pieces})["logprob"])
+        return float(self.ask({"pieces": pieces})["logprob"])
 
-    def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         try:

@@ -22,7 +22,8 @@ from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import locked
 from open_exaone.data.batch import join, singles
 from open_exaone.data.config import DataConfig, SourceConfig
-from open_exaone.data.prepare import prepare
+from open_exaone.data.document import Document
+from open_exaone.data.prepare import prepare, prepare_units
 from open_exaone.data.render import render_batch
 from open_exaone.data.rows import Conversation, Example
 from open_exaone.data.store import Prepared, describe_file
@@ -139,10 +140,10 @@ def test_a_pair_is_one_example_of_two_documents(made):
     prepared = made("preference", [PAIR, {**PAIR, "chosen": "2."}])
     replies = [[{"role": "assistant", "content": text}] for text in ("It is 2.", "It is 3.")]
     wanted = [rendered([{"role": "user", "content": PAIR["prompt"]}, *reply]) for reply in replies]
-    chosen, rejected = prepared.pairs[0]
+    chosen, rejected = prepared.units[0]
     assert [plain(chosen), plain(rejected)] == wanted
     assert (chosen.advantage, rejected.advantage) == (1.0, -1.0)
-    assert len(prepared) == len(prepared.pairs) == 2
+    assert len(prepared) == len(prepared.units) == 2
     assert prepared.tokens_N[0] == len(wanted[0][0]) + len(wanted[1][0])
     with pytest.raises(DataError, match="was prepared for 'preference'"):
         _ = prepared.documents
@@ -157,20 +158,42 @@ def test_pairs_of_which_one_reply_is_left_are_dropped_and_counted(made):
     long = {"prompt": "Q", "chosen": "a" * 50 + "b", "rejected": "a" * 50 + "c"}
     thoughts = {"prompt": "Q", "chosen": "<think>\nT\n</think>\n\nA", "rejected": "<think>\nU\n</think>\n\nA"}
     cut = made("preference", [PAIR, long], max_tokens=45, too_long="truncate", name="cut")
-    assert len(cut.pairs) == 1 and cut.manifest["sources"][0]["dropped"] == {"same replies": 1}
+    assert len(cut.units) == 1 and cut.manifest["sources"][0]["dropped"] == {"same replies": 1}
     plain = made("preference", [PAIR, thoughts], source={"mode": "non_reasoning"}, name="plain")
-    assert len(plain.pairs) == 1 and plain.manifest["sources"][0]["dropped"] == {"same replies": 1}
-    assert len(made("preference", [PAIR, thoughts], name="whole").pairs) == 2
+    assert len(plain.units) == 1 and plain.manifest["sources"][0]["dropped"] == {"same replies": 1}
+    assert len(made("preference", [PAIR, thoughts], name="whole").units) == 2
+    same = {**PAIR, "rejected": PAIR["chosen"]}
+    found = made("preference", [same, PAIR, same], name="same")  # without bad_rows = "drop"
+    assert len(found.units) == 1 and found.manifest["sources"][0]["dropped"] == {"same replies": 2}
+    assert "rows.jsonl: line 1: rejected" in found.manifest["sources"][0]["first_dropped"]["same replies"]
+    with pytest.raises(DataError, match=r"none of its rows can be used \(same replies: 2\)"):
+        made("preference", [same, same], name="none")
+
+
+def test_units_have_one_reply_or_several_each_with_its_advantage(made, tmp_path):
+    rows = [{"prompt": "Q", "completion": text, "label": text == "A"} for text in "AB"]
+    prepared = made("preference", rows)
+    assert [[reply.advantage for reply in unit] for unit in prepared.units] == [[1.0], [-1.0]]
+    assert prepared.unit_sizes_N.tolist() == [1, 1] and len(prepared) == 2
+    sizes = (3, 1, 4)
+    units = [
+        [Document([size, place, 7], [False, True, True], (place - 1) / size) for place in range(size)] for size in sizes
+    ]
+    found = prepare_units([("reasoning", "Q", unit) for unit in units], tmp_path / "own", name="own", settings={})
+    assert found.unit_sizes_N.tolist() == list(sizes) and found.tokens_N.tolist() == [3 * size for size in sizes]
+    for unit, wanted in zip(found.units, units, strict=True):
+        assert [list(reply.ids) for reply in unit] == [reply.ids for reply in wanted]
+        assert [reply.advantage for reply in unit] == pytest.approx([reply.advantage for reply in wanted])
 
 
 @pytest.mark.parametrize("kind", ["sft", "preference", "pretrain"])
 def test_a_reply_that_is_cut_has_no_end(made, kind):
     rows = {"sft": TALK, "preference": PAIR, "pretrain": TEXT}
     whole = made(kind, [rows[kind]], name="whole")
-    documents = [*whole.pairs[0]] if kind == "preference" else [*whole.documents]
+    documents = [*whole.units[0]] if kind == "preference" else [*whole.documents]
     ends = [max(index for index, id in enumerate(one.ids) if id == TOKENIZER.end_id) for one in documents]
     cut = made(kind, [rows[kind]], max_tokens=min(ends), too_long="truncate", name="cut")
-    documents = [*cut.pairs[0]] if kind == "preference" else [*cut.documents]
+    documents = [*cut.units[0]] if kind == "preference" else [*cut.documents]
     assert all(one.ids[-1] != TOKENIZER.end_id and len(one.ids) == min(ends) for one in documents)
 
 

@@ -264,8 +264,38 @@ def test_conversations(tmp_path, name):
 def test_pairs(tmp_path, name):
     row, prompt = (NEMO, user()) if name == "NeMo-RL" else PAIRS[name]
     source = {"fields": {"messages": "context"}} if name == "NeMo-RL" else None
-    [pair] = prepared(tmp_path, row, "preference", source).pairs
+    [pair] = prepared(tmp_path, row, "preference", source).units
     assert [marked(document) for document in pair] == [prompt + reply("A"), prompt + reply("B")]
+
+
+UNPAIRED = {
+    "TRL": {"prompt": "Q", "completion": "A", "label": True},
+    "TRL, turns": {"prompt": [Q], "completion": [A], "label": True},
+    "LLaMA-Factory": {"instruction": "Q", "output": "A", "kto_tag": True},
+    "LLaMA-Factory, ShareGPT": {
+        "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}],
+        "kto_tag": True,
+    },
+    "ms-swift": {"messages": [Q, A], "label": True},
+}
+
+
+@pytest.mark.parametrize("label", [True, False])
+@pytest.mark.parametrize("name", UNPAIRED)
+def test_unpaired_preferences(tmp_path, name, label):
+    row = {key: label if value is True else value for key, value in UNPAIRED[name].items()}
+    [[document]] = prepared(tmp_path, row, "preference").units
+    assert marked(document) == user() + reply("A")
+    assert document.advantage == (1.0 if label else -1.0)
+
+    data = DataConfig(sources=(SourceConfig(path=str(tmp_path / "rows.jsonl")),))
+    with pytest.raises(DataError, match="its rows have the format unpaired; sft trains on messages"):
+        prepare(data, TOKENIZER, tmp_path / "sft", kind="sft", max_tokens=99)
+    column = "kto_tag" if "kto_tag" in row else "label"
+    read = "messages" if {"messages", "conversations"} & row.keys() else "prompt_completion"
+    [error] = check(SourceConfig(path=str(tmp_path / "rows.jsonl"), format=read)).bad
+    assert error.field == column and "learn it with KTO" in str(error)
+    assert check(SourceConfig(path=str(tmp_path / "rows.jsonl"), ignore=(column,))).format == read
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -289,8 +319,6 @@ REFUSED = {
         "messages[2].content",
     ),
     "a video of a problem": ({"question": "Q", "answer": "5", "videos": ["a.mp4"]}, "videos"),
-    "KTO": ({"prompt": "Q", "completion": "A", "label": False}, "label"),
-    "KTO of messages": ({**TALK, "kto_tag": True}, "kto_tag"),
     "a history beside messages": ({**TALK, "history": [["Q", "A"]]}, "history"),
     "a thought beside messages": ({**TALK, "reasoning": "T"}, "reasoning"),
     "a thought beside a pair": ({"prompt": "Q", "chosen": "A", "rejected": "B", "thinking": "T"}, "thinking"),
@@ -386,7 +414,7 @@ def test_half_a_surrogate_pair_is_a_bad_row_wherever_it_stands(tmp_path, row):
     assert (error.number, error.reason) == (1, "not Unicode")
 
 
-@pytest.mark.parametrize("name", ["images", "KTO", "a history beside messages", "a problem's system", "two prompts"])
+@pytest.mark.parametrize("name", ["images", "a history beside messages", "a problem's system", "two prompts"])
 def test_columns_can_be_ignored(tmp_path, name):
     row, field = REFUSED[name]
     assert check(SourceConfig(path=write_rows(tmp_path / "rows.jsonl", [row]), ignore=(field,))).good == 1

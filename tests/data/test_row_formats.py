@@ -74,6 +74,9 @@ def parse(value, **settings):
             "pairs",
             Pair((USER, REPLY, USER), (THINKS,), (REPLY,)),
         ),
+        ({"prompt": "Q", "completion": "A", "label": True}, "unpaired", Conversation((USER, REPLY), label=True)),
+        ({"messages": [USER, THINKS], "label": False}, "unpaired", Conversation((USER, THINKS), label=False)),
+        ({"prompt": "Q", "completion": "A", "label": 1}, "prompt_completion", Conversation((USER, REPLY))),
         ({"text": "Plain.", "meta": 1}, "text", Text("Plain.")),
     ],
 )
@@ -250,6 +253,23 @@ def test_a_bad_row_is_named_with_its_field(value, field, reason):
     assert isinstance(error, RowError)
     assert (error.file, error.number, error.field, error.reason) == ("rows.jsonl", 7, field, reason)
     assert str(error).startswith("rows.jsonl: line 7: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "reason"),
+    [
+        ({"prompt": "Q", "completion": "A", "label": "good"}, "label", "wrong type"),
+        ({"prompt": "Q", "completion": "A", "label": 1}, "label", "wrong type"),
+        ({"prompt": "Q", "completion": "A"}, "", "mixed schema"),
+        ({"prompt": "Q", "completion": "A", "label": True, "kto_tag": False}, "kto_tag", "two columns"),
+        ({"prompt": "Q", "completion": " ", "label": True}, "completion", "empty"),
+        ({"messages": [USER, {**REPLY, "train": False}], "label": True}, "messages", "not read"),
+        ({"messages": [USER], "label": True}, "messages", "no assistant turn"),
+    ],
+)
+def test_a_bad_label_is_named(value, field, reason):
+    error = parse(value, format="unpaired")
+    assert (error.field, error.reason) == (field, reason)
 
 
 def test_a_results_name_and_call_reach_the_template():

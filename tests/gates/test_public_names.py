@@ -52,6 +52,11 @@ COMMANDS = {
     "data decontaminate": [
         *("SOURCE", "--against", "--out", "--rows", "--report", "--seed", "--samples", "--config", "--split"),
     ],
+    "data filter": [
+        *("MODEL", "SOURCES", "--out", "--samples", "--min-correct", "--max-correct", "--max-new-tokens"),
+        *("--temperature", "--mode", "--seed", "--stage", "--engine", "--engine-option", "--concurrency", "--format"),
+        *("--field", "--ignore", "--domain", "--config", "--split", "--settings", *OF_MACHINE),
+    ],
     "data stats": [
         *(
             "SOURCES",

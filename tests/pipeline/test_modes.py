@@ -15,8 +15,9 @@ from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.cli.main import main
 from open_exaone.data.config import DataConfig, SourceConfig
+from open_exaone.data.document import Document
 from open_exaone.data.measure import example_lengths
-from open_exaone.data.prepare import prepare_pairs
+from open_exaone.data.prepare import prepare_units
 from open_exaone.data.store import Prepared
 from open_exaone.pipeline import vocabulary
 from open_exaone.pipeline.measure import Machine
@@ -157,7 +158,7 @@ def test_pairs_are_learned_in_the_mode_in_which_they_were_sampled(whole):
         mode: sum(row["mode"] == mode for row in rows) for mode in MODES
     }
     assert prepared.thinks_N.tolist() == [row["mode"] == "reasoning" for row in rows]
-    for row, (chosen, rejected) in zip(rows, prepared.pairs, strict=True):
+    for row, (chosen, rejected) in zip(rows, prepared.units, strict=True):
         asked = [{"role": "user", "content": row["question"]}]
         prompt = make_tokenizer().render(asked, thinking=row["mode"] == "reasoning", generation_prompt=True)
         assert row["prompt_ids"] == prompt
@@ -251,11 +252,12 @@ def test_rows_without_a_thought_count_where_they_are_asked_in_reasoning_mode(pla
 def test_a_ratio_of_modes_that_pairs_of_one_mode_cannot_have_is_reported(place, tmp_path):
     one = recipe(place, "data.problems.reasoning_ratio=1.5")
     messages = []
-    run = SimpleNamespace(data=one.data, message=messages.append, seed=lambda stage: 0)
-    documents = ([1, 2, 3], [0, 1, 1]), ([1, 2, 4], [0, 1, 1])
+    data = one.data["problems"]
+    run = SimpleNamespace(recipe=one, data_of=lambda stage: data, message=messages.append, seed=lambda stage: 0)
+    unit = [Document([1, 2, 3], [False, True, True], 1.0), Document([1, 2, 4], [False, True, True], -1.0)]
     for modes, number in ((MODES, 0), (MODES[:1], 1)):
-        pairs = [(mode, "Q", *documents) for mode in modes]
-        mixture_of(run, one.stages[0], prepare_pairs(pairs, tmp_path / str(number), name="own", settings={}))
+        pairs = [(mode, "Q", unit) for mode in modes]
+        mixture_of(run, one.stages[0], prepare_units(pairs, tmp_path / str(number), name="own", settings={}))
         assert len(messages) == number
     assert messages == ["prefer: all pairs are of reasoning mode, so data.problems.reasoning_ratio = 1.5 has no effect"]
 

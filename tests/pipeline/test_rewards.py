@@ -70,3 +70,26 @@ def test_a_mistake_stops_the_run_with_the_state_saved_and_its_mending_is_told(
     assert "mine.py:score has changed since this stage began" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "run" / "03-rl" / "metrics.jsonl").read_text().splitlines()]
     assert [row["reward_mean"] for row in rows] == [1.0, 1.0, 0.5]
+
+
+def test_fifty_steps_with_equal_rewards_are_logged_and_reported(short_recipe, tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "def score(sample):\n"
+        "    steps = len(list(Path('run/03-rl/rollouts').glob('step-*')))\n"
+        "    return 0.3 if steps > 1 else float(len(sample['answer']) + len(sample['thought']))\n",
+        encoding="utf-8",
+    )
+    changes = ("reward=mine.py:score", "num_steps=52", "max_new_tokens=6", "batch_prompts=2")
+    sets = [part for change in changes for part in ("--set", f"rl.{change}")]
+    assert run(short_recipe, tmp_path / "run", *sets) == 0
+    said = [record.message for record in caplog.records if "steps in a row had nothing" in record.message]
+    assert [text.split()[0] for text in said] == ["10", "20", "40"] and all("the same reward" in text for text in said)
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    [note] = report["stages"][-1]["notes"]
+    assert note.startswith("50 of 52 steps had nothing to learn from: ") and "the same reward" in note
+    assert report["stages"][-1]["empty_steps"] == 50
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "50 of 52 steps had nothing to learn from" in page and '<th scope="col">empty steps</th>' in page
+    assert "sample rollouts of steps 1, 26, 52" in page

@@ -282,7 +282,7 @@ def test_a_finished_run_is_not_run_again_and_other_settings_are_refused(place):
     events = []
     assert train(config, place / "out", events.append) == first
     assert [event["message"] for event in events] == [
-        f"{place}/out: is trained already; choose another folder with --out to train anew"
+        f"{place}/out: is done already; choose another folder with --out to begin anew"
     ]
     other = config.model_copy(update={"seed": 5})
     with pytest.raises(RunFolderError, match=r"another recipe \(sft; it differs in seed\)"):

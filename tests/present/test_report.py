@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from open_exaone.base.errors import DataError
+from open_exaone.present import curves, stages
 from open_exaone.present import report as page_of
-from open_exaone.present import stages
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -114,7 +114,7 @@ def test_a_cut_metrics_line_and_odd_values_are_left_out(tmp_path: Path) -> None:
     rows = '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": NaN}\n{"step": 3, "loss": 1.0, "note": "x", "ok": true}\n{"st'
     (tmp_path / "01-base").mkdir()
     (tmp_path / "01-base" / "metrics.jsonl").write_text(rows, encoding="utf-8")
-    series = page_of.numeric_series(page_of.stage_metrics(tmp_path)("01-base"))
+    series = curves.numeric_series(page_of.stage_metrics(tmp_path)("01-base"))
     assert series == {"loss": ([1, 3], [2.0, 1.0])}
 
 
@@ -177,3 +177,24 @@ def test_a_stage_without_an_evaluation_stands_between_measured_ones(report: dict
     assert [entry["name"] for entry in stages.by_benchmark(report)["test"]] == ["base", "prefer", "rl"]
     assert [row[2] for row in stages.closing_rows(report)[1]] == ["18.3%", "–", "54.4%", "63.1%"]
     assert "18.3%→63.1%" in Page(page_of.render(report, lambda folder: [])).text
+
+
+def test_an_rl_stage_has_sample_rollouts_folded_and_their_text_never_acts(run_folder: Path) -> None:
+    hostile = json.loads((run_folder / "report.json").read_text(encoding="utf-8"))["showcase"][2]["problem"]["task"]
+    before = Page(page_of.write_report(run_folder).read_text(encoding="utf-8"))
+    names = ("problem", "task", "language", "question", "gold", "thought", "answer", "why", "mode", "verdict")
+    wrong = {**dict.fromkeys(names, hostile), "reward": -0.5, "terms": {hostile: 0.0, "format": {"missing": hostile}}}
+    right = {**wrong, "thought": "Short.", "verdict": "correct", "reward": 1.0, "terms": {"correct": 1.0}}
+    (run_folder / "04-rl" / "rollouts").mkdir()
+    text = json.dumps(right) + "\n" + json.dumps(wrong) + "\n"
+    (run_folder / "04-rl" / "rollouts" / "step-000007.jsonl").write_text(text, encoding="utf-8")
+    html = page_of.write_report(run_folder).read_text(encoding="utf-8")
+    page = Page(html)
+    assert page.tags["script"] == page.tags["img"] == 0 and not re.search("[\x00-\x08\x0b-\x1f\u202e]", html)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    shown = page.text.partition("sample rollouts of step 7")[2]
+    assert all(text in shown for text in ("Short.", "✓ correct", "reward 1", "reward -0.5", "format missing: <script>"))
+    assert shown.count("<img src=x onerror=alert(1)>") > len(names)
+    assert page.tags["article"] == before.tags["article"] + 1
+    assert page.tags["details"] == before.tags["details"] + 3  # the samples, and the thought of each
+    assert page.attributes.count(("open", "")) == before.attributes.count(("open", ""))  # thoughts are folded

@@ -136,23 +136,37 @@ def test_a_rule_then_judge_problem_waits_for_its_model(tokenizer, monkeypatch) -
 def test_a_preference_pair_never_has_a_sample_that_could_not_be_judged(tokenizer) -> None:
     def row(*statuses):
         verdicts = [Verdict(status, None, "") for status in statuses]
-        return [Sample("", "p", "p/1", index, RIGHT, verdict) for index, verdict in enumerate(verdicts)]
+        return [
+            Sample("", "p", "p/1", index, replace(RIGHT, ids=(index,)), verdict)
+            for index, verdict in enumerate(verdicts)
+        ]
 
     status = VerdictStatus
-    pairs = preference_pairs(
+    pairs, num_same = preference_pairs(
         [PROBLEM] * 9,
         [row(status.CORRECT, *[status.ERROR] * 5, status.TIMEOUT)] * 9,
         pairs_per_problem=9,
         seed=0,
     )
-    assert len(pairs) == 9
+    assert len(pairs) == 9 and num_same == 0
     for problem, chosen, rejected in pairs:
         assert problem is PROBLEM
         assert (chosen.verdict.status, rejected.verdict.status) == (status.CORRECT, status.TIMEOUT)
-    assert not preference_pairs([PROBLEM], [row(status.CORRECT, status.ERROR)], pairs_per_problem=9, seed=0)
-    many = preference_pairs([PROBLEM], [row(*[status.CORRECT, status.WRONG] * 8)], pairs_per_problem=3, seed=5)
+    assert preference_pairs([PROBLEM], [row(status.CORRECT, status.ERROR)], pairs_per_problem=9, seed=0) == ([], 0)
+    many, _ = preference_pairs([PROBLEM], [row(*[status.CORRECT, status.WRONG] * 8)], pairs_per_problem=3, seed=5)
     # As random.Random(f"{seed}:{problem.id}") shuffles the correct ones, then the incorrect ones.
     assert [(chosen.index, rejected.index) for _, chosen, rejected in many] == [(8, 3), (6, 15), (2, 9)]
+
+
+def test_a_pair_of_two_samples_that_are_the_same_or_empty_is_dropped() -> None:
+    def row(*ids):
+        found = [Verdict(status, None, "") for status in (VerdictStatus.CORRECT, VerdictStatus.WRONG)]
+        return [Sample("", "p", "p/1", n, replace(RIGHT, ids=one), found[n]) for n, one in enumerate(ids)]
+
+    rows = [row((1, 2), (1, 2)), row((1, 2), (1, 3)), row((), (1,)), row((1,), ())]
+    pairs, num_same = preference_pairs([PROBLEM] * 4, rows, pairs_per_problem=1, seed=0)
+    assert num_same == 1
+    assert [(chosen.generation.ids, rejected.generation.ids) for _, chosen, rejected in pairs] == [((1, 2), (1, 3))]
 
 
 def test_progress_and_what_a_provider_left_out_are_reported(tokenizer) -> None:

@@ -20,7 +20,7 @@ from open_exaone.data.batch import join, pack, singles
 from open_exaone.model.threads import WORTH_THREADS
 from open_exaone.train import accumulate
 from open_exaone.train.forward import learned_logprobs
-from open_exaone.train.loop import StepData, train
+from open_exaone.train.loop import StepData, notes_on, train
 from open_exaone.train.saver import Saver
 from open_exaone.train.settings import LoggingConfig
 from open_exaone.train.supervised import Supervised
@@ -259,18 +259,22 @@ class Taught(Supervised):
         return StepData([], 1) if step < self.num_empty else data
 
 
-@pytest.mark.parametrize(("num_empty", "is_told", "fails"), [(9, False, False), (12, True, False), (24, True, True)])
-def test_a_stage_that_learned_from_nothing_is_no_success(num_empty, is_told, fails, tmp_path, caplog):
+@pytest.mark.parametrize(("num_empty", "warned_at"), [(9, []), (12, [10]), (24, [10, 20])])
+def test_a_stage_that_learned_from_nothing_is_no_success(num_empty, warned_at, tmp_path, caplog):
     objective = wild(Taught, num_epochs=8.0)
     object.__setattr__(objective, "num_empty", num_empty)
     model, optimizer = start()
-    before = copy_of(optimizer)
+    before, fails = copy_of(optimizer), num_empty == 24
     for _ in range(2):  # the second finds that all is done
         with pytest.raises(OpenExaoneError, match=FAILURE) if fails else contextlib.nullcontext():
-            train(model, optimizer, objective, tmp_path, lambda row: None)
+            notes = notes_on(train(model, optimizer, objective, tmp_path, lambda row: None))
+            assert [note.partition(":")[0] for note in notes] == (
+                ["12 of 24 steps had nothing to learn from"] if warned_at else []
+            )
     assert same(optimizer.masters, before) == fails
     told = [record.message for record in caplog.records if "nothing to learn from" in record.message]
-    assert len(told) == is_told and all("10 steps in a row" in text and "larger group_size" in text for text in told)
+    assert [text.partition(" steps in a row")[0] for text in told] == list(map(str, warned_at))
+    assert all("larger group_size" in text for text in told)
 
 
 def test_an_interruption_is_heeded_between_micro_batches_and_loses_only_the_step(tmp_path):

@@ -25,13 +25,13 @@ def logprobs_of(pairs):
 
 def made(folder, model=None, pairs=None, **changes):
     objective = preference(loss=DPO, **changes)
-    return with_reference(pairs or objective.pairs, model or make_model(), folder, objective.config)
+    return with_reference(pairs or objective.units, model or make_model(), folder, objective.config)
 
 
 @pytest.mark.parametrize(("micro_batch_tokens", "at_once"), [(4096, 512), (40, 512), (40, 5), (1, 1)])
 def test_they_are_each_replys_own_in_the_pairs_order(micro_batch_tokens, at_once, tmp_path, monkeypatch):
-    monkeypatch.setattr(reference, "PAIRS_AT_ONCE", at_once)
-    model, pairs = make_model().requires_grad_(False), preference().pairs
+    monkeypatch.setattr(reference, "UNITS_AT_ONCE", at_once)
+    model, pairs = make_model().requires_grad_(False), preference().units
     found, wanted = made(tmp_path, model, micro_batch_tokens=micro_batch_tokens), []
     for document in (reply for pair in pairs for reply in pair):
         logprobs = torch.log_softmax(model(torch.tensor([document.ids]))[0], -1)
@@ -43,7 +43,7 @@ def test_they_are_each_replys_own_in_the_pairs_order(micro_batch_tokens, at_once
 
 def test_a_loss_without_a_reference_gets_its_pairs_as_they_are(tmp_path):
     objective = preference()
-    assert with_reference(objective.pairs, make_model(), tmp_path, objective.config) is objective.pairs
+    assert with_reference(objective.units, make_model(), tmp_path, objective.config) is objective.units
     assert not list(tmp_path.iterdir())
 
 
@@ -61,7 +61,7 @@ def test_with_lora_they_are_the_base_models_to_the_bit(tmp_path):
 
 def test_a_resumed_stage_reads_them(tmp_path, monkeypatch):
     wanted = logprobs_of(made(tmp_path))
-    monkeypatch.setattr(reference, "_compute", None)
+    monkeypatch.setattr(reference, "unit_logprobs", None)
     assert logprobs_of(made(tmp_path)) == wanted
     assert logprobs_of(made(tmp_path, micro_batch_tokens=7)) == wanted  # which may change between two sittings
 
@@ -86,7 +86,7 @@ def test_a_file_that_is_not_whole_or_not_this_stages_is_made_anew(damage, tmp_pa
             with torch.no_grad():
                 model.lm_head.weight.mul_(1.5)
         case "pairs":
-            pairs = [pair[::-1] for pair in preference().pairs]
+            pairs = [pair[::-1] for pair in preference().units]
     found = logprobs_of(made(tmp_path, model, pairs))
     assert "are made anew" in caplog.text
     if model is pairs is None:
@@ -104,8 +104,8 @@ def test_a_cut_stage_ends_in_the_same_weights_and_begins_without_a_preference(tm
     def run(folder, on_step=lambda row: None):
         model, optimizer = start()
         objective = preference(loss=DPO)
-        pairs = with_reference(objective.pairs, model, folder, objective.config)
-        train(model, optimizer, replace(objective, pairs=pairs), folder, on_step)
+        pairs = with_reference(objective.units, model, folder, objective.config)
+        train(model, optimizer, replace(objective, units=pairs), folder, on_step)
         return copy_of(optimizer)
 
     def cut(row):

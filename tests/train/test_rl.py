@@ -247,6 +247,7 @@ def test_what_failed_is_masked_and_what_the_reply_caused_is_rewarded():
     wanted |= {"all_correct_groups": 1, "all_wrong_groups": 1, "error_share": 9 / 16, "entropy": 2.0}
     wanted |= {"reward_mean": 2 / 7, "reward_correct": 2 / 7}
     assert {name: data.metrics[name] for name in wanted} == pytest.approx(wanted)
+    assert "constant_score/t" in data.metrics  # the stage's families have columns of their own
 
 
 def test_the_loss_says_whether_advantages_are_divided_by_the_standard_deviation():

@@ -178,7 +178,7 @@ def run_training(
         options: as for `run_recipe`.
 
     Returns:
-        the stage's entry of the report, with the path of the model as "result".
+        the stage's entry of the report, with the path of the model, or of a filter's kept problems, as "result".
 
     Raises:
         ConfigError: the recipe has several stages.
@@ -186,4 +186,5 @@ def run_training(
     check_one_stage(load_recipe(recipe, overrides))
     report = run_recipe(recipe, out, overrides=overrides, **options)
     [entry] = report["stages"]
-    return {**entry, "result": str(Path(out) / entry["folder"] / "model")}
+    result = "kept.jsonl" if "filter" in entry else "model"
+    return {**entry, "result": str(Path(out) / entry["folder"] / result)}

@@ -156,6 +156,9 @@ def _explain(schema: type[Config], source: str, detail: Any) -> str:
     message = _PYDANTIC.sub("", detail["msg"])
     if not location:
         return f"{source}: {message}"
+    if detail["type"] == "value_error" and isinstance(value, dict):  # fields that do not go together
+        fields = {name for record in _records_at(schema, location) for name in record.model_fields}
+        return f"{source}: {where}{'.' if message.split(' ')[0] in fields else ': '}{message}"
     return f"{source}: {where} = {short(value)}: {message}"
 
 

@@ -152,7 +152,6 @@ def eval_(
 def _check(model: str | None, args: EvalArguments) -> None:
     """Refuses flags that contradict one another before anything is generated."""
     from open_exaone.evaluation.store import Store
-    from open_exaone.pipeline.evaluate import VLLM_SERVER, is_address
     from open_exaone.verify.own import is_own
 
     rescore, kind = args.rescore, args.kind
@@ -169,13 +168,20 @@ def _check(model: str | None, args: EvalArguments) -> None:
         )
     if args.shared_only and args.against is None:
         raise ConfigError("--shared-only: needs --against")
-    is_remote = args.engine == VLLM_SERVER or any(map(is_address, (model or "", args.engine)))
-    if is_remote and (args.machine.device, args.machine.dtype) != ("auto", "auto"):
-        raise ConfigError("--device, --dtype: a server has its own: leave them out")
-    if args.concurrency is not None and not is_remote:
-        raise ConfigError(f"--concurrency {args.concurrency}: is for servers: leave it out")
+    check_engine(model or "", args.engine, args.concurrency, args.machine)
     if args.against is not None:
         Store(args.against).read()
+
+
+def check_engine(model: str, engine: str, concurrency: int | None, machine: MachineFlags) -> None:
+    """Refuses flags of this machine for a server, and of a server for this machine."""
+    from open_exaone.pipeline.evaluate import VLLM_SERVER, is_address
+
+    is_remote = engine == VLLM_SERVER or any(map(is_address, (model, engine)))
+    if is_remote and (machine.device, machine.dtype) != ("auto", "auto"):
+        raise ConfigError("--device, --dtype: a server has its own: leave them out")
+    if concurrency is not None and not is_remote:
+        raise ConfigError(f"--concurrency {concurrency}: is for servers: leave it out")
 
 
 def _measure(model: str | None, choices: "Choices", args: EvalArguments, progress: "Progress") -> "tuple[Path, Report]":

@@ -165,7 +165,8 @@ class RowFormat:
     """How rows of training data are read."""
 
     format_: Annotated[
-        Literal["messages", "prompt_completion", "pairs", "problems", "text"] | None, Parameter(name="--format")
+        Literal["messages", "prompt_completion", "pairs", "unpaired", "problems", "text"] | None,
+        Parameter(name="--format"),
     ] = None
     """The format of the rows; recognised by their columns if left out."""
     field: Repeated = None

@@ -12,6 +12,7 @@ from open_exaone.cli.chat import chat
 from open_exaone.cli.convert import convert
 from open_exaone.cli.data_check import check
 from open_exaone.cli.data_decontaminate import decontaminate
+from open_exaone.cli.data_filter import filter_
 from open_exaone.cli.data_stats import stats
 from open_exaone.cli.doctor import doctor
 from open_exaone.cli.eval import eval_
@@ -32,13 +33,14 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # `_run` says what was saved
 )
-data = App(name="data", help="Check, measure and clean training data.", help_format="plaintext")
+data = App(name="data", help="Check, measure, clean and filter training data.", help_format="plaintext")
 for command in (run, train, suites, fetch, verify_real, judge, chat, convert, models, doctor):
     app.command(command)
 app.command(eval_, name="eval")
 app.command(data)
 for preparation in (check, stats, decontaminate):
     data.command(preparation)
+data.command(filter_, name="filter")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -74,18 +74,24 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags) -> None:
         report = run_recipe(recipe, out, show, machine.machine())
     for entry in report["stages"]:
         console.print(_trained(entry), soft_wrap=True)
-    if recipe.evaluation is not None:
+    if recipe.evaluation is not None and recipe.trained:
         console.print(closing_table_rich(report, console.width))
     console.print(f"{duration(report['seconds'])}, with at most {size(report['peak_rss_bytes'])} of memory.")
-    console.print(f"Report: {out / 'report.html'}\nModel card: {out / 'card.md'}", soft_wrap=True)
+    console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
+    if not recipe.trained:
+        return
+    console.print(f"Model card: {out / 'card.md'}", soft_wrap=True)
     suite = "" if recipe.evaluation is not None else " --suite NAME"
     console.print(f"Talk to the model: exaone chat {out}\nMeasure it: exaone eval {out}{suite}", soft_wrap=True)
 
 
 def _trained(entry: Mapping[str, Any]) -> str:
-    """What a stage's training took, in one line."""
+    """What a stage's training took, or what a filter kept, in one line."""
+    from open_exaone.present.filtered import sentence
     from open_exaone.present.formatting import duration
 
+    if "filter" in entry:
+        return f"{entry['name']}: {sentence(entry['filter'])} in {duration(entry['sample_seconds'])}"
     skipped = f" ({entry['skipped_steps']:,} of them skipped)" if entry["skipped_steps"] else ""
     steps, tokens = count(entry["train_steps"], "step") + skipped, count(entry["train_tokens"], "token")
     return f"{entry['name']}: {steps}, {tokens} in {duration(entry['train_seconds'])}"

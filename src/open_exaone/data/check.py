@@ -27,6 +27,7 @@ KIND_OF: Mapping[RowFormat, Kind] = {
     "messages": "sft",
     "prompt_completion": "sft",
     "pairs": "preference",
+    "unpaired": "preference",
     "problems": "rl",
     "text": "pretrain",
 }  # what a format is looked at as where tokens are counted

@@ -14,12 +14,14 @@ from open_exaone.data.config import KNOWN, SourceConfig
 from open_exaone.data.rows import BadRow
 from open_exaone.data.tools import check_depth
 
-RowFormat = Literal["messages", "prompt_completion", "pairs", "problems", "text"]
+RowFormat = Literal["messages", "prompt_completion", "pairs", "unpaired", "problems", "text"]
 # What a row of each format needs; the first line that a row's columns make is its format.
 NEEDS: tuple[tuple[RowFormat, tuple[str, ...]], ...] = (
     ("pairs", ("chosen", "rejected")),
     ("pairs", ("messages", "rejected")),
     ("pairs", ("messages", "completions")),
+    ("unpaired", ("messages", "label")),
+    ("unpaired", ("prompt", "completion", "label")),
     ("messages", ("messages",)),
     ("prompt_completion", ("prompt", "completion")),
     ("problems", ("question", "answer")),
@@ -29,10 +31,11 @@ NEEDS: tuple[tuple[RowFormat, tuple[str, ...]], ...] = (
     ("problems", ("prompt", "solution")),
     ("text", ("text",)),
 )
-FORMATS: tuple[RowFormat, ...] = ("pairs", "messages", "prompt_completion", "problems", "text")
+FORMATS: tuple[RowFormat, ...] = ("pairs", "unpaired", "messages", "prompt_completion", "problems", "text")
 _ASKED = ("prompt", "question", "input", "history", "system", "tools")
 READS: dict[RowFormat, frozenset[str]] = {
     "pairs": frozenset((*_ASKED, "messages", "chosen", "rejected", "completions")),
+    "unpaired": frozenset((*_ASKED, "messages", "completion", "thought", "label")),
     "messages": frozenset(("messages", "system", "tools")),
     "prompt_completion": frozenset((*_ASKED, "completion", "thought")),
     "problems": frozenset(("question", "prompt", "input", "answer", "solution", "options", "thought", "reply"))
@@ -43,7 +46,7 @@ READS: dict[RowFormat, frozenset[str]] = {
 _CONTEXT = ("system", "history", "tools", "thought")
 _MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 _LABELS = ("label", "kto_tag")  # of unpaired preferences: a reply may be one to be learned away from
-_ONE_ALONE = ("messages", "system", "tools", "prompt", "completion", "chosen", "rejected", "question")
+_ONE_ALONE = ("messages", "system", "tools", "prompt", "completion", "chosen", "rejected", "question", "label")
 _LEARNED = ("weight", "train", "training", "loss")  # of a turn; a row has no such column, and would be learned
 _TAKE_OUT = "take the row out, or list the column in the source's `ignore`"
 _IGNORE = "leave the column out, or list it in the source's `ignore`"
@@ -174,7 +177,8 @@ def detect_format(value: Any, source: SourceConfig) -> RowFormat | None:
 def format_of(columns: Columns) -> RowFormat | None:
     for format, needed in columns.layout.formats:
         for field in needed:
-            if columns.get(field) is None:
+            value = columns.get(field)
+            if value is None or (field == "label" and not isinstance(value, bool)):  # a label may be anything else
                 break
         else:
             return format
@@ -204,8 +208,9 @@ def check_unread(columns: Columns, format: RowFormat) -> None:
         value = look_up(columns.value, name)
         if name in _LABELS:
             if isinstance(value, bool):
-                why = f"is {str(value).lower()}: unpaired preferences are not read, and the reply would be learned"
-                raise BadRow(name, "not read", why, "make pairs of them, or list the column in the source's `ignore`")
+                why = f"is {str(value).lower()}: of an unpaired preference, which the format {format} does not read"
+                fix = 'set format = "unpaired" and learn it with KTO, or list the column in the source\'s `ignore`'
+                raise BadRow(name, "not read", why, fix)
         elif name in _LEARNED:
             if value in (0, False):
                 raise BadRow(name, "not read", f"is {short(value)}, and a whole row is always learned", _TAKE_OUT)

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from open_exaone.base.config import Config, did_you_mean
 from open_exaone.base.records import MODES
 
-Format = Literal["auto", "messages", "prompt_completion", "pairs", "problems", "text"]
+Format = Literal["auto", "messages", "prompt_completion", "pairs", "unpaired", "problems", "text"]
 Mode = Literal["auto", "reasoning", "non_reasoning"]
 # Our names of what a row holds, each with the columns' names that the field uses for it, the usual one first;
 # `SourceConfig.fields` says which column holds each.
@@ -24,6 +24,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "chosen": ("chosen", "chosen_response"),
     "rejected": ("rejected", "rejected_response", "rejected_messages"),
     "completions": ("completions",),
+    "label": ("label", "kto_tag"),
     "question": ("question", "problem"),
     "answer": ("answer", "final_answer", "ground_truth", "reward_model.ground_truth"),
     "solution": ("solution", "worked_solution"),

@@ -16,7 +16,7 @@ class Document:
 
     ids: Sequence[int] | NDArray[np.int32]  # [T]
     loss_mask: Sequence[bool] | NDArray[np.bool_]  # [T] True on the tokens that the loss counts
-    advantage: float = 0.0  # of the whole completion; for preference +1 is chosen and -1 rejected
+    advantage: float = 0.0  # of the whole completion; of a pair +1 is chosen and -1 rejected
     reference_logprob: float | None = None  # Σ over the learned tokens, under the model that the stage began from
     # Of each learned token, where there are any; the log-probability
     sampler_logprobs: Sequence[float] | NDArray[np.float32] = ()  # that the sampler reports
@@ -24,7 +24,7 @@ class Document:
     reference_logprobs: Sequence[float] | NDArray[np.float32] = ()  # under the reference model
 
 
-Unit = Sequence[Document]  # documents that no micro-batch splits, such as the two replies of a pair
+Unit = Sequence[Document]  # documents that no micro-batch splits: the two replies of a pair, the samples of a group
 
 
 def prompt_ids(problems: Sequence[Problem], tokenizer: Tokenizer, *, thinking: bool) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
     mixture = Mixture(prepared, data, seed)              `data` holds the shares, reasoning_ratio and max_repeats
     mixture.num_examples                                 in an epoch
+    mixture.indices(start, count) -> list[int]           so many examples from a place on
     mixture.step_indices(step, per_step) -> list[int]    a step of so many examples
     steps = mixture.by_tokens(batch_tokens, num_epochs)  a step of about so many tokens
     len(steps); steps[step] -> list[int]                 which examples it learns
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from open_exaone.base.errors import DataError
+from open_exaone.base.records import Problem
 from open_exaone.data.config import DataConfig
 from open_exaone.data.store import Group, Prepared
 
@@ -91,21 +93,42 @@ def examples_per_epoch(groups: Sequence[Group], shares: Sequence[float], max_rep
     ]
 
 
+def by_pass_rate(problems: Sequence[Problem], *, hardest_first: bool = False) -> NDArray[np.int64]:
+    """The place of each problem in an order by pass rate, the easiest first; equal rates share a place [N].
+
+    Raises:
+        DataError: a problem has no pass rate in its metadata; names it.
+    """
+    rates = []
+    for problem in problems:
+        rate = problem.metadata.get("pass_rate")
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+            raise DataError(
+                f"problem {problem.id}: has no pass_rate between 0 and 1 in its metadata, by which a curriculum "
+                "orders: let a stage of kind 'filter' come before, or read the kept.jsonl of `exaone data filter`"
+            )
+        rates.append(rate if hardest_first else -rate)
+    return np.unique(np.array(rates, float), return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
 class Mixture:
     """The order in which prepared examples are learned.
 
     Args:
         data: what `prepared` was prepared from.
         seed: with the epoch, it fixes the order.
+        places_N: put each epoch in the order of these, such as a curriculum's; ties stay as they were drawn.
 
     Raises:
         DataError: there is no example, or shares ask for what is not there.
     """
 
-    def __init__(self, prepared: Prepared, data: DataConfig, seed: int) -> None:
+    def __init__(
+        self, prepared: Prepared, data: DataConfig, seed: int, places_N: NDArray[np.int64] | None = None
+    ) -> None:
         if not len(prepared):
             raise DataError(f"{prepared.folder}: holds no example; see its manifest.json for what was dropped and why")
-        self._groups, self._seed = prepared.groups, seed
+        self._groups, self._seed, self._places_N = prepared.groups, seed, places_N
         self._tokens_N, self._group_N = prepared.tokens_N, prepared.group_N
         self.shares = token_shares(self._groups, data)
         self._counts = examples_per_epoch(self._groups, self.shares, data.max_repeats)
@@ -211,7 +234,8 @@ class Mixture:
             spread = np.random.default_rng((self._seed, _SPREAD, group, epoch)).random(count)
             taken.append(self._take(group, members, epoch * count, count))
             places.append((np.arange(count) + spread) / count)
-        return np.concatenate(taken)[np.argsort(np.concatenate(places), kind="stable")]
+        order = np.concatenate(taken)[np.argsort(np.concatenate(places), kind="stable")]
+        return order if self._places_N is None else order[np.argsort(self._places_N[order], kind="stable")]
 
     def _take(self, group: int, members: NDArray[np.int64], start: int, count: int) -> NDArray[np.int64]:
         """`count` examples from place `start` of a group's shuffles, one behind another."""

@@ -2,7 +2,7 @@
 
     prepare(data, tokenizer, folder, *, kind, max_tokens, on_progress=None) -> Prepared
         data         DataConfig
-        kind         "pretrain" (all tokens are learned) | "sft" (replies are) | "preference" (pairs) | "rl" (problems)
+        kind         "pretrain" (all tokens are learned) | "sft" (replies are) | "preference" (pairs, labels) | "rl"
         max_tokens   the longest example; for "rl" the longest prompt
         on_progress  called with the name of a source and how many of its rows are done
 
@@ -28,6 +28,7 @@ from open_exaone.base.tables import RowError, encodable
 from open_exaone.base.version import code_version
 from open_exaone.data.columns import RowFormat
 from open_exaone.data.config import DataConfig, SourceConfig
+from open_exaone.data.document import Unit
 from open_exaone.data.examples import Parsed, open_examples
 from open_exaone.data.overlap import prompt_hash
 from open_exaone.data.render import Fitted, Rendered
@@ -36,7 +37,7 @@ from open_exaone.data.source import SourceFile, find_files
 from open_exaone.data.store import LAYOUT, MANIFEST, Group, Kind, Prepared, Writer, describe_file, manifest_hash
 from open_exaone.data.worker import Chunk
 from open_exaone.data.workers import Workers
-from open_exaone.text.tokenizer import Ids, Tokenizer
+from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.judge import find_judge
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -44,9 +45,10 @@ from open_exaone.verify.settings import JudgeSettings
 LEARNS: dict[Kind, tuple[RowFormat, ...]] = {
     "pretrain": ("text", "messages", "prompt_completion", "problems"),
     "sft": ("messages", "prompt_completion", "problems"),
-    "preference": ("pairs",),
+    "preference": ("pairs", "unpaired"),
     "rl": ("problems",),
 }  # the formats of rows that each kind can train on
+TEACH_NOTHING = frozenset({"same replies"})  # reasons for which a row is left out whatever `bad_rows` is
 CHUNK_CHARS = 500_000  # of text, in a chunk of rows; a single row may have more
 OnProgress = Callable[[str, int], None]
 
@@ -113,14 +115,13 @@ def prepare(
         return _write_whole(folder, settings, write)
 
 
-def prepare_pairs(
-    pairs: Iterable[tuple[str, str, Ids, Ids]], folder: Path, *, name: str, settings: Mapping[str, Any]
+def prepare_units(
+    units: Iterable[tuple[str, str, Unit]], folder: Path, *, name: str, settings: Mapping[str, Any]
 ) -> Prepared:
-    """Prepares pairs that are tokens already, such as a model's own samples.
+    """Prepares pairs or groups that are tokens already, such as a model's own samples.
 
     Args:
-        pairs: each with its mode, its prompt's text, the chosen document and the rejected one: ids [T] and loss mask
-            [T].
+        units: each with its mode, its prompt's text, and its documents with their advantages.
         name: what their source is called.
         settings: what they follow from, as JSON; joins the fingerprint.
 
@@ -129,12 +130,15 @@ def prepare_pairs(
     """
 
     def write(partial: Path) -> dict[str, Any]:
-        writer, groups = Writer(partial, with_problems=False), dict[str, Group]()  # by mode
+        writer, groups = Writer(partial, with_problems=False, with_units=True), dict[str, Group]()  # by mode
         try:
-            for row, (mode, prompt, chosen, rejected) in enumerate(pairs):
+            for row, (mode, prompt, unit) in enumerate(units):
                 group = groups.setdefault(mode, Group(0, name, mode, 0, 0))
                 place = list(groups).index(mode)
-                tokens, _ = writer.add((chosen, rejected), group=place, row=row, prompt=prompt_hash(prompt))
+                documents = [(list(document.ids), list(document.loss_mask)) for document in unit]
+                advantages = [document.advantage for document in unit]
+                hashed = prompt_hash(prompt)
+                tokens, _ = writer.add(documents, group=place, row=row, prompt=hashed, advantages=advantages)
                 groups[mode] = replace(group, examples=group.examples + 1, tokens=group.tokens + tokens)
             files = writer.close()
         finally:
@@ -254,7 +258,7 @@ def _write(
     folder: Path, data: DataConfig, tokenizer: Tokenizer, kind: Kind, max_tokens: int, on_progress: OnProgress | None
 ) -> dict[str, Any]:
     """Writes all files but the manifest, whose content it returns."""
-    writer = Writer(folder, with_problems=kind == "rl")
+    writer = Writer(folder, with_problems=kind == "rl", with_units=kind == "preference")
     groups: dict[tuple[int, str], list[int]] = {}  # (source, mode): its number, examples, tokens
     sources = []
     try:
@@ -349,7 +353,10 @@ class _Source:
             tokens, learned = len(rendered.documents[0][0]), 0
             self.writer.add_problem(problem, tokens=tokens, group=group[0], row=parsed.place, prompt=prompt)
         else:
-            tokens, learned = self.writer.add(rendered.documents, group=group[0], row=parsed.place, prompt=prompt)
+            documents, advantages, place = rendered.documents, rendered.advantages, parsed.place
+            tokens, learned = self.writer.add(
+                documents, group=group[0], row=place, prompt=prompt, advantages=advantages
+            )
         group[1] += 1
         group[2] += tokens
         counts.examples += 1
@@ -362,7 +369,7 @@ class _Source:
         return own if len(self.data.sources) == 1 else f"{self.index}/{own}"
 
     def _drop_bad(self, error: RowError, counts: Counts) -> None:
-        if self.data.bad_rows == "refuse":
+        if self.data.bad_rows == "refuse" and error.reason not in TEACH_NOTHING:
             raise DataError(
                 f"{error}\n`exaone data check {self.source.path}` lists all bad rows; fix them, or set bad_rows = "
                 f'"drop" to leave them out'

@@ -23,6 +23,7 @@ class Rendered(NamedTuple):
 
     documents: tuple[tuple[Sequence[int], Sequence[int]], ...]  # ids and loss mask of one, or of the two of a pair
     mode: str
+    advantages: tuple[float, ...] = ()  # of each document, where a preference is learned
 
     def packed(self) -> "Rendered":
         """The same in few bytes."""
@@ -73,7 +74,7 @@ def render_batch(
         elif not asked:
             results.append(_nothing(example))
         else:
-            results.append(_join(made, kind))
+            results.append(_join(made, kind, _advantages(example)))
     return results
 
 
@@ -101,7 +102,7 @@ def fit(rendered: list[Rendered], max_tokens: int, too_long: str, kind: Kind) ->
                 )
             )
         for piece in pieces:
-            if kind == "preference" and piece.documents[0][0] == piece.documents[1][0]:
+            if kind == "preference" and len(piece.documents) == 2 and piece.documents[0][0] == piece.documents[1][0]:
                 lost.append(Refused("same replies", f"has replies that are the same {_SAME[piece is item]}"))
             elif kind == "rl" or all(any(mask[1:]) for _, mask in piece.documents):
                 kept.append(piece)
@@ -149,6 +150,8 @@ def _dialogues(example: Example, kind: Kind, source: SourceConfig, turns: str) -
     if not isinstance(content, Conversation):
         return []
     messages = _in_mode(content.messages, may_think)
+    if kind == "preference":
+        return [_at_end(messages, thinking, content.tools)]
     if kind == "pretrain":  # which learns every token, and so no row of which a turn must not be
         is_whole = all(message.get("train", True) for message in messages)
         return [_at_end(messages, thinking, content.tools)] if is_whole else []
@@ -207,13 +210,21 @@ def _apart(dialogue: Dialogue) -> list[Dialogue]:
     return [dialogue._replace(messages=dialogue.messages[: place + 1], learned=(place,)) for place in dialogue.learned]
 
 
-def _join(made: Sequence[tuple[Dialogue, Ids]], kind: Kind) -> list[Rendered]:
+def _advantages(example: Example) -> tuple[float, ...]:
+    """Of each reply that a preference learns from: +1 wanted, -1 not."""
+    content = example.content
+    if isinstance(content, Conversation):
+        return (1.0,) if content.label else (-1.0,)
+    return (1.0, -1.0)
+
+
+def _join(made: Sequence[tuple[Dialogue, Ids]], kind: Kind, advantages: tuple[float, ...]) -> list[Rendered]:
     """The examples of one row: a pair, or a conversation's replies, those of one beginning in one document."""
     mode = MODES[made[-1][0].thinking]
     if kind == "pretrain":
         return [Rendered((_all_learned(made[-1][1][0]),), mode)]
     if kind == "preference":
-        return [Rendered(tuple(ids for _, ids in made), mode)]
+        return [Rendered(tuple(ids for _, ids in made), mode, advantages)]
     kept: list[tuple[Ids, bool]] = []
     for dialogue, (ids, mask) in sorted(made, key=lambda one: -len(one[0].messages)):
         longer = next((other for (other, _) in kept if other[0][: len(ids)] == ids), None)

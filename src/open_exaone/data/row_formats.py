@@ -203,6 +203,18 @@ def _pairs(columns: Columns, row: Row, source: SourceConfig) -> Pair:
     return read_pair(columns)
 
 
+def _unpaired(columns: Columns, row: Row, source: SourceConfig) -> Conversation:
+    label, name = columns.get("label"), columns.column_name("label")
+    if not isinstance(label, bool):
+        raise BadRow(name, "wrong type", f"must be true (wanted) or false (not), not {short(label)}")
+    is_whole = columns.get("messages") is not None
+    read = (_messages if is_whole else _prompt_completion)(columns, row, source)
+    if "train" in read.messages[-1]:
+        field = columns.column_name("messages" if is_whole else "completion")
+        raise BadRow(field, "not read", "has a reply that is left out of the loss, and a label that learns it")
+    return read._replace(label=label)
+
+
 def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
     check_depth(columns.value)
     question = read_question(columns)
@@ -222,13 +234,14 @@ def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
         question = options.ask(question)
         metadata |= {"options": list(options.texts), "labels": list(options.labels)}
     task, language = columns.get("task"), columns.get("language")
+    domain = _domain(columns, source) if "domain" in names else source.domain
     is_code = isinstance(language, str) and _LANGUAGE_CODE.fullmatch(language) is not None
     if language is not None and not is_code:
         metadata[columns.column_name("language")] = language  # a programming language, say
     is_korean = not question.isascii() and _HANGUL.search(question) is not None
     return Problem(
         id=_id(columns) or f"{row.file}:{row.number}",
-        task=source.domain or (task if isinstance(task, str) and task else "problems"),
+        task=domain or (task if isinstance(task, str) and task else "problems"),
         language=str(language) if is_code else "ko" if is_korean else "en",
         question=question,
         answer=found.answer,
@@ -278,6 +291,7 @@ PARSERS: Mapping[RowFormat, Callable[[Columns, Row, SourceConfig], Content]] = {
     "messages": _messages,
     "prompt_completion": _prompt_completion,
     "pairs": _pairs,
+    "unpaired": _unpaired,
     "problems": _problems,
     "text": _plain,
 }

@@ -46,6 +46,7 @@ class Conversation(NamedTuple):
 
     messages: tuple[Turn, ...]
     tools: tuple[Mapping[str, Any], ...] | None = None
+    label: bool | None = None  # of an unpaired preference: whether the reply is wanted
 
     @property
     def has_thought(self) -> bool:

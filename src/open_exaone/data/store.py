@@ -3,17 +3,19 @@
     Prepared(folder)                 opens what `data.prepare.prepare` wrote
       .kind                          "pretrain" | "sft" | "preference" | "rl"
       .documents                     Sequence[Document]                      of "pretrain" and "sft"
-      .pairs                         Sequence[tuple[Document, Document]]     of "preference": chosen (+1), rejected (-1)
+      .units                         Sequence[Unit]                          of "preference", such as (chosen, rejected)
       .problems                      Sequence[Problem]                       of "rl"
-      .tokens_N .learned_N .group_N  per example (a pair is one): its tokens, those learned, its group
+      .tokens_N .learned_N .group_N  per example (a unit is one): its tokens, those learned, its group
+      .unit_sizes_N                  per example of "preference": its documents
       .thinks_N                      per example: whether it is in reasoning mode
       .groups                        tuple[Group(source, name, mode, examples, tokens)]
       .fingerprint                   a hash of all content: `train(..., fingerprint={"data": prepared.fingerprint})`
       .manifest                      counts: kept, dropped and why, truncated, split, tokens, tokens learned
 
 A folder holds ids.bin (int32), loss_mask.bin (bool), ends.bin (int64: where each document ends), examples.bin (per
-example: group, tokens, tokens learned, the row it came from, a hash of its prompt), for "rl"
-problems.jsonl with problems.bin, manifest.json.
+example: group, tokens, tokens learned, the row it came from, a hash of its prompt), for "preference" units.bin (int64:
+where each unit's documents end) and advantages.bin (float32, of each document), for "rl" problems.jsonl with
+problems.bin, manifest.json.
 """
 
 import hashlib
@@ -34,11 +36,11 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json
 from open_exaone.base.links import own_folder
 from open_exaone.base.records import REASONING, Problem
-from open_exaone.data.document import Document
+from open_exaone.data.document import Document, Unit
 
 Kind = Literal["pretrain", "sft", "preference", "rl"]
 MANIFEST = "manifest.json"
-LAYOUT = 4  # of the folder; counts up when it changes
+LAYOUT = 5  # of the folder; counts up when it changes
 PROBLEM = tuple(field.name for field in fields(Problem))
 _BLOCK_BYTES = 1 << 22
 EXAMPLE = np.dtype([("group", "<i4"), ("tokens", "<i4"), ("learned", "<i4"), ("row", "<i8"), ("prompt", "<u8")])
@@ -111,12 +113,9 @@ class Prepared:
         return Lazy(len(self._ends_D), lambda index: self._document(index, 0.0))
 
     @cached_property
-    def pairs(self) -> Sequence[tuple[Document, Document]]:
+    def units(self) -> Sequence[Unit]:
         self._wants("preference")
-        return Lazy(
-            len(self._ends_D) // 2,
-            lambda index: (self._document(2 * index, 1.0), self._document(2 * index + 1, -1.0)),
-        )
+        return Lazy(len(self._unit_ends), self._unit)
 
     @cached_property
     def problems(self) -> Sequence[Problem]:
@@ -125,15 +124,20 @@ class Prepared:
 
     @property
     def tokens_N(self) -> NDArray[np.int32]:
-        return self._examples_N["tokens"]
+        return self.examples_N["tokens"]
 
     @property
     def learned_N(self) -> NDArray[np.int32]:
-        return self._examples_N["learned"]
+        return self.examples_N["learned"]
 
     @property
     def group_N(self) -> NDArray[np.int32]:
-        return self._examples_N["group"]
+        return self.examples_N["group"]
+
+    @property
+    def unit_sizes_N(self) -> NDArray[np.int64]:
+        self._wants("preference")
+        return np.diff(self._unit_ends, prepend=0)
 
     @property
     def thinks_N(self) -> NDArray[np.bool_]:
@@ -143,12 +147,12 @@ class Prepared:
     @property
     def rows_N(self) -> NDArray[np.int64]:
         """Which row of its source each example came from, counted from 0 over the source's files."""
-        return self._examples_N["row"]
+        return self.examples_N["row"]
 
     @property
     def prompts_N(self) -> NDArray[np.uint64]:
         """A hash of each example's prompt, by which `data.overlap` finds those that two sets share; 0: it has none."""
-        return self._examples_N["prompt"]
+        return self.examples_N["prompt"]
 
     def place(self, index: int) -> str:
         """Where an example came from, such as "train.jsonl, row 12"."""
@@ -156,10 +160,10 @@ class Prepared:
 
     @property
     def fingerprint(self) -> str:
-        return _hash([self.manifest["settings"], self.manifest["files"], self.manifest["groups"]])
+        return hash_of([self.manifest["settings"], self.manifest["files"], self.manifest["groups"]])
 
     def __len__(self) -> int:
-        return len(self._examples_N)
+        return len(self.examples_N)
 
     def _wants(self, *kinds: Kind) -> None:
         if self.kind not in kinds:
@@ -184,8 +188,17 @@ class Prepared:
         return self._map("ends.bin", np.int64)
 
     @cached_property
-    def _examples_N(self) -> NDArray[Any]:
+    def examples_N(self) -> NDArray[Any]:
+        """What examples.bin holds of each example: records of `EXAMPLE`."""
         return self._map("examples.bin", EXAMPLE)
+
+    @cached_property
+    def _unit_ends(self) -> NDArray[np.int64]:
+        return self._map("units.bin", np.int64)
+
+    @cached_property
+    def _advantages_D(self) -> NDArray[np.float32]:
+        return self._map("advantages.bin", np.float32)
 
     @cached_property
     def _problem_ends(self) -> NDArray[np.int64]:
@@ -202,6 +215,11 @@ class Prepared:
         loss_mask = self._loss_mask[start:end]
         return Document(ids, loss_mask, advantage)
 
+    def _unit(self, index: int) -> Unit:
+        start = int(self._unit_ends[index - 1]) if index else 0
+        places = range(start, int(self._unit_ends[index]))
+        return tuple(self._document(place, float(self._advantages_D[place])) for place in places)
+
     def _problem(self, index: int) -> Problem:
         start = int(self._problem_ends[index - 1]) if index else 0
         return Problem(**json.loads(self._problem_text[start : int(self._problem_ends[index])].tobytes()))
@@ -210,18 +228,27 @@ class Prepared:
 class Writer:
     """Writes a folder's files, example by example; `close` gives their sizes and checksums."""
 
-    def __init__(self, folder: Path, *, with_problems: bool) -> None:
+    def __init__(self, folder: Path, *, with_problems: bool, with_units: bool = False) -> None:
         names = ["examples.bin", *(["problems.jsonl", "problems.bin"] if with_problems else [])]
         names += [] if with_problems else ["ids.bin", "loss_mask.bin", "ends.bin"]
+        names += ["units.bin", "advantages.bin"] if with_units else []
         self._folder = folder
         self._files = {name: open(folder / name, "wb", buffering=1 << 20) for name in names}  # noqa: SIM115 - see close
         self._end = 0  # of the last document, in tokens
+        self._num_documents = 0
         self._problem_end = 0  # in bytes
 
     def add(
-        self, documents: Sequence[tuple[Sequence[int], Sequence[int]]], *, group: int, row: int, prompt: int
+        self,
+        documents: Sequence[tuple[Sequence[int], Sequence[int]]],
+        *,
+        group: int,
+        row: int,
+        prompt: int,
+        advantages: Sequence[float] = (),
     ) -> tuple[int, int]:
-        """Writes one example: a document, or the two of a pair. Returns its tokens and those learned."""
+        """Writes one example: a document, or a unit with each document's advantage. Returns its tokens and those
+        learned."""
         tokens = learned = 0
         for ids, loss_mask in documents:
             mask = bytes(loss_mask)
@@ -231,6 +258,11 @@ class Writer:
             self._files["ends.bin"].write(self._end.to_bytes(8, "little"))
             tokens += len(ids)
             learned += mask.count(1, 1)  # nothing predicts the first token
+        self._num_documents += len(documents)
+        if "units.bin" in self._files:
+            assert len(advantages) == len(documents)
+            self._files["units.bin"].write(self._num_documents.to_bytes(8, "little"))
+            self._files["advantages.bin"].write(array("f", advantages).tobytes())
         self._describe(group, tokens, learned, row, prompt)
         return tokens, learned
 
@@ -265,7 +297,7 @@ class Writer:
 
 def manifest_hash(manifest: Mapping[str, Any]) -> str:
     """What a manifest must say as its "sha256": the hash of all else in it."""
-    return _hash({name: value for name, value in manifest.items() if name != "sha256"})
+    return hash_of({name: value for name, value in manifest.items() if name != "sha256"})
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -293,5 +325,6 @@ def _check_file(path: Path, expected: dict[str, Any], *, verify: bool) -> None:
         raise DataError(f"{path}: is not what was written (its checksum differs); {_FIX}")
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """SHA-256, in hex, of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

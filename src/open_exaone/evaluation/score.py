@@ -27,6 +27,7 @@ from open_exaone.evaluation.statistics import (
     verdict_rates,
 )
 from open_exaone.evaluation.task import Task
+from open_exaone.rollout.commonest import commonest_answer
 from open_exaone.tasks.benchmarks.csat import COMMON, ELECTIVES, NUM_COMMON, NUM_ELECTIVE, csat_score
 from open_exaone.verify.language import LANGUAGES
 
@@ -208,9 +209,9 @@ def _parts(
         name: Part(
             **_score([means[place] for place in places]),
             constant_baseline=_constant_baseline([problems[place].answer for place in places]),
-            commonest_answer_share=_share_of_commonest(
+            commonest_answer_share=commonest_answer(
                 verdict.extracted for place in places for verdict in verdicts[place]
-            ),
+            )[1],
         )
         for name, places in sorted(groups.items())
     }
@@ -218,15 +219,7 @@ def _parts(
 
 def _constant_baseline(answers: Sequence[str]) -> float | None:
     """What always giving the commonest of these gold answers would score; None where a problem has none."""
-    return _share_of_commonest(answers) if all(answers) else None
-
-
-def _share_of_commonest(answers: Iterable[str | None]) -> float:
-    """The share of the commonest answer; none at all is no answer."""
-    counts = Counter(answers)
-    total = counts.total()
-    del counts[None]
-    return max(counts.values(), default=0) / total
+    return commonest_answer(answers)[1] if all(answers) else None
 
 
 def _num_samples(samples: Sequence[Sequence[object]]) -> int:

@@ -1,5 +1,6 @@
 """What is measured: a set of problems under one way of asking."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from open_exaone.base.records import MODES, Problem, Sampling
@@ -22,3 +23,21 @@ class Task:
     @property
     def mode(self) -> str:
         return MODES[self.thinking]
+
+
+def tasks_by_mode(
+    name: str, problems: Iterable[Problem], thinks_P: Iterable[bool], sampling: Sampling
+) -> tuple[Task, ...]:
+    """A task for each mode that some problems are asked in, in the order in which the modes come.
+
+    Args:
+        name: of the problems.
+        thinks_P: whether each is asked in reasoning mode.
+    """
+    by_mode: dict[bool, list[Problem]] = {}
+    for problem, thinking in zip(problems, thinks_P, strict=True):
+        by_mode.setdefault(thinking, []).append(problem)
+    return tuple(
+        Task(name + "-non-reasoning" * (not thinking), name, tuple(one), sampling, thinking)
+        for thinking, one in by_mode.items()
+    )

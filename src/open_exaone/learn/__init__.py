@@ -10,7 +10,7 @@ _MODULES = {
     "advantage": ("agapo_advantages", "batch_normalised", "group_relative", "leave_one_out"),
     "cross_entropy": ("linear_cross_entropy",),
     "policy": ("agapo", "agapo_off_policy", "cispo", "dapo", "dr_grpo", "grpo", "gspo", "reinforce_pp", "rloo"),
-    "preference": ("dpo", "ipo", "simper"),
+    "preference": ("dpo", "grouper", "ipo", "kto", "orpo", "simper", "simpo"),
 }
 _HOMES = {name: f"open_exaone.learn.{module}" for module, names in _MODULES.items() for name in names}
 

@@ -16,7 +16,7 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.rewards.rubric import weights_of
 from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine
 from open_exaone.tasks.generated import MAX_SOURCES, GeneratedSource
-from open_exaone.train.config import AnyStage, RlStage, SupervisedStage
+from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage, TrainedStage
 from open_exaone.verify.settings import JudgeSettings
 
 OWN_MODEL = "model"  # as `start`, the recipe's own
@@ -91,13 +91,29 @@ class Recipe(Config):
         """The shape of random weights; None where training begins from a checkpoint."""
         return None if isinstance(self.model, str) else self.model
 
-    def start_of(self, stage: AnyStage) -> AnyStage | None:
-        """The stage whose model `stage` begins from; None for the recipe's own model."""
-        before = {one.name: one for one in self.stages}
+    @property
+    def trained(self) -> tuple[TrainedStage, ...]:
+        """The stages that leave a model, which is measured: all but filters."""
+        return tuple(stage for stage in self.stages if not isinstance(stage, FilterStage))
+
+    def start_of(self, stage: AnyStage) -> TrainedStage | None:
+        """The stage whose model `stage` begins from, a filter's own start where one stands before it; None for the
+        recipe's own model."""
         if stage.start is not None:
-            return before.get(stage.start)  # "model" is no stage's name
+            return {one.name: one for one in self.trained}.get(stage.start)  # "model" is no stage's name
         index = self.stages.index(stage)
-        return self.stages[index - 1] if index else None
+        before = self.stages[index - 1] if index else None
+        return self.start_of(before) if isinstance(before, FilterStage) else before
+
+    def filter_of(self, stage: AnyStage) -> FilterStage | None:
+        """The filter whose kept problems a stage reads; None where it reads data of the recipe."""
+        filters = (one for one in self.stages if isinstance(one, FilterStage))
+        return next((one for one in filters if one.name == stage.data), None)
+
+    def data_of(self, stage: AnyStage) -> str:
+        """Which of the recipe's data a stage reads, through filters or itself."""
+        read = self.filter_of(stage)
+        return stage.data if read is None else self.data_of(read)
 
     @property
     def config_hash(self) -> str:
@@ -121,6 +137,7 @@ def check_recipe(recipe: Recipe, reserved: Sequence[str]) -> None:
     """
     _check_names(recipe.stages, recipe.data, reserved)
     _check_starts(recipe.stages)
+    _check_filters(recipe)
     _check_data(recipe)
     _check_judge(recipe)
     _check_engine(recipe)
@@ -163,6 +180,27 @@ def _check_starts(stages: Sequence[AnyStage]) -> None:
         before.append(stage.name)
 
 
+def _check_filters(recipe: Recipe) -> None:
+    """A filter leaves problems for the stages behind it, and no model."""
+    behind = set[str]()
+    filters = {stage.name for stage in recipe.stages if isinstance(stage, FilterStage)}
+    for stage in recipe.stages:
+        if stage.name in filters and stage.name in recipe.data:
+            raise ValueError(f"{stage.name}: is the name of a filter and of data: call one of them something else")
+        if stage.start in filters:
+            raise ValueError(
+                f"{stage.name}.start = {stage.start!r}: a filter leaves no model: name the stage before it"
+            )
+        if stage.data in filters - behind:
+            raise ValueError(f"{stage.name}.data = {stage.data!r}: that filter does not come before it: list it first")
+        if stage.data in filters and isinstance(stage, SupervisedStage):
+            raise ValueError(
+                f"{stage.name}.data = {stage.data!r}: a filter's problems are for stages that sample replies to them: "
+                "rl, preference or another filter"
+            )
+        behind |= {stage.name} & filters
+
+
 def _circle(name: str, starts: dict[str, str | None]) -> list[str]:
     """The way back to a stage along its starts; empty where there is none."""
     way, at = [name], starts[name]
@@ -173,7 +211,7 @@ def _circle(name: str, starts: dict[str, str | None]) -> list[str]:
 
 
 def _check_data(recipe: Recipe) -> None:
-    readers = [(f"{stage.name}.data", stage.data) for stage in recipe.stages]
+    readers = [(f"{stage.name}.data", stage.data) for stage in recipe.stages if recipe.filter_of(stage) is None]
     readers += [
         (f"{stage.name}.validation", stage.validation)
         for stage in recipe.stages
@@ -195,7 +233,7 @@ def _check_data(recipe: Recipe) -> None:
 def _check_judge(recipe: Recipe) -> None:
     if recipe.judge.unsafe_code_execution:
         raise ValueError("judge.unsafe_code_execution: no file may set this: give --unsafe-code-execution yourself")
-    rewards = [weights_of(stage.reward) for stage in recipe.stages if isinstance(stage, RlStage)]
+    rewards = [weights_of(stage.reward) for stage in recipe.stages if isinstance(stage, RlStage | PreferenceStage)]
     if recipe.judge.endpoint is None and any("preference" in weights for weights in rewards):
         raise ValueError("reward 'preference' needs a model: give [judge.endpoint] its base_url and model")
 
@@ -215,10 +253,12 @@ def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
             f"{stage.name}: random weights cannot begin with kind {stage.kind!r}: let a stage of kind 'base', "
             "'pretrain' or 'sft' come before it"
         )
+    if isinstance(stage, FilterStage):
+        return
     if is_random and stage.lora is not None:
         raise ValueError(f"{stage.name}.lora: adapters beside frozen random weights teach nothing: leave it out")
     if isinstance(stage, RlStage) and stage.reference is not None:
-        names = [one.name for one in recipe.stages]
+        names = [one.name for one in recipe.trained]
         before = [*names[: names.index(stage.name)], OWN_MODEL]
         if stage.reference not in before or (stage.reference == OWN_MODEL and recipe.shape is not None):
             raise ValueError(
@@ -244,7 +284,7 @@ def _reply_limits(recipe: Recipe) -> Iterator[tuple[str, int]]:
     if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None:
         yield "evaluation", recipe.evaluation.max_new_tokens
     for stage in recipe.stages:
-        if isinstance(stage, RlStage):  # whether a preference stage samples is known once its data is opened
+        if isinstance(stage, RlStage | FilterStage):  # of a preference stage, it is known once its data is opened
             yield stage.name, stage.max_new_tokens
 
 

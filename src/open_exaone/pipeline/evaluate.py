@@ -102,7 +102,7 @@ def evaluate(
     settings = machine.judge(settings or (recipe.judge if recipe else JudgeSettings()))
     left_out: list[str] = []
     suite, tasks, not_published = _planned(source, choices, settings, left_out.append)
-    provider = _provider(source, choices, machine)
+    provider = open_model(source, choices, machine)
     store = Store(out or _default_folder(source, suite, tasks, provider))
     if provider.tokenizer is not None:
         with store.opened():
@@ -217,7 +217,12 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     return ", ".join(names), tasks
 
 
-def _provider(source: str, choices: Choices, machine: Machine) -> Provider:
+def open_model(source: str, choices: Choices, machine: Machine) -> Provider:
+    """What samples from a model: `choices` name its stage, the engine and the engine's options.
+
+    Raises:
+        ConfigError: there is no such model, stage or engine.
+    """
     config = _engine(source, choices)
     if isinstance(config, ChatEndpoint):
         return open_provider(config, Policy(source))

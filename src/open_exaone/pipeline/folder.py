@@ -18,10 +18,12 @@ from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.contents import own_run
 from open_exaone.pipeline.problems import as_files, read_problems
 from open_exaone.remote.settings import WITHOUT_ADDRESS
+from open_exaone.train.config import AnyStage, FilterStage
 from open_exaone.train.settings import MAY_CHANGE
 
 LOCK = ".lock"
 RENDERING = "rendering.json"
+FILTER_FILE = "filter.json"  # in a filter's folder, once it is done
 BEGUN = ("outcome.json", "rollouts", "samples", "pairs.jsonl")  # what a stage leaves once it has begun
 
 
@@ -98,8 +100,9 @@ class RunFolder:
             write_text(self.recipe_file, _with_version(recipe))
             return
         found = self.recipe()
-        if keys := ", ".join(sorted(differences(_decisive(found), _decisive(recipe)))):
-            if self._has_begun(found):
+        changed = differences(_decisive(found), _decisive(recipe)) - self._open_ends(found)
+        if keys := ", ".join(sorted(changed)):
+            if any(self._has_begun(found, stage) for stage in found.stages):
                 raise RunFolderError(
                     f"{self.path}: holds a run of another recipe ({found.name}; it differs in {keys}): choose another "
                     "folder with --out, put the settings back, or remove this folder"
@@ -108,12 +111,24 @@ class RunFolder:
         if found != recipe:
             write_text(self.recipe_file, _with_version(recipe))
 
-    def _has_begun(self, recipe: Recipe) -> bool:
+    def _has_begun(self, recipe: Recipe, stage: AnyStage) -> bool:
         """Whether a stage has a saved state, a sample or a result."""
-        stages = [self.stage(index, stage.name) for index, stage in enumerate(recipe.stages)]
-        return any((path / name).exists() for path in stages for name in BEGUN) or any(
-            any((path / "checkpoints").glob("step-*")) for path in stages
-        )
+        path = self.stage(recipe.stages.index(stage), stage.name)
+        return any((path / name).exists() for name in BEGUN) or any((path / "checkpoints").glob("step-*"))
+
+    def _open_ends(self, recipe: Recipe) -> set[str]:
+        """The ends of filters, which may change until a stage reads what is kept: the samples stay the same."""
+        filters = {stage.name for stage in recipe.stages if isinstance(stage, FilterStage)}
+        filters -= {stage.data for stage in recipe.stages if self._has_begun(recipe, stage)}
+        return {f"{name}.{end}" for name in filters for end in ("min_correct", "max_correct")}
+
+    def is_done(self, recipe: Recipe, stage: AnyStage) -> bool:
+        """Whether a stage has left what it is for: a model, or of a filter what is kept between these ends."""
+        path = self.stage(recipe.stages.index(stage), stage.name)
+        if not isinstance(stage, FilterStage):
+            return (path / "model").is_dir()
+        found = read_json(path / FILTER_FILE) if (path / FILTER_FILE).is_file() else {}
+        return (found.get("min_correct"), found.get("max_correct")) == (stage.min_correct, stage.most_correct)
 
     def _forget(self, recipe: Recipe) -> None:
         """Removes what was prepared for a recipe that learned nothing: all of it can be made again."""
@@ -225,9 +240,10 @@ def resolve_model(source: Path) -> Path:
     if (source / "config.json").is_file():
         return source
     if is_run(source):
-        folders = RunFolder(source).model_folders()
-        if folders:
+        if folders := RunFolder(source).model_folders():
             return folders[-1]
+        if not RunFolder(source).recipe().trained:
+            raise ConfigError(f"{source}: this run has no model: a filter leaves none")
         raise ConfigError(
             f"{source}: no stage of this run has finished yet: run `exaone run {source}/recipe.toml --out {source}`"
         )

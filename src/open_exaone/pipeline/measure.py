@@ -112,14 +112,14 @@ def find_model(source: Path, stage: str | None = None) -> tuple[Path, bool]:
             raise ConfigError(f"--stage {stage}: {source} is not a run's folder, and only a run has stages")
         return resolve_model(source), True
     run = RunFolder(source)
-    folders = {config.name: run.stage(index, config.name) / "model" for index, config in enumerate(run.recipe().stages)}
+    recipe = run.recipe()
+    folders = {one.name: run.stage(recipe.stages.index(one), one.name) / "model" for one in recipe.trained}
     if stage is not None and stage not in folders:
-        raise ConfigError(f"--stage {stage}: must be one of {', '.join(folders)}")
+        raise ConfigError(f"--stage {stage}: must be one of {', '.join(folders) or 'none: a filter leaves no model'}")
     folder = folders[stage] if stage is not None else resolve_model(source)
     if not folder.is_dir():
         raise ConfigError(
             f"--stage {stage}: has not finished yet: run `exaone run {source}/recipe.toml --out {source}`"
         )
-    recipe = run.recipe()
-    thinking = {folders[stage.name]: thinks_after(run, recipe, stage) for stage in recipe.stages}
+    thinking = {folders[one.name]: thinks_after(run, recipe, one) for one in recipe.trained}
     return folder, thinking[folder]

@@ -1,100 +1,188 @@
-"""Preference pairs from a model's own judged samples: sampled once from the stage's starting model, then kept."""
+"""Pairs or groups of a model's own judged samples: sampled once from the stage's starting model, then kept."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from open_exaone.base.config import differences
 from open_exaone.base.errors import DataError, RunFolderError
 from open_exaone.base.files import write_json, write_jsonl
-from open_exaone.base.records import MODES, Problem
-from open_exaone.data.document import prompt_ids
-from open_exaone.data.prepare import prepare_pairs
+from open_exaone.base.records import MODES, Missing, Outage, Problem, Rollout, RolloutGroup
+from open_exaone.data.document import Document, Unit, prompt_ids
+from open_exaone.data.prepare import prepare_units
 from open_exaone.data.store import MANIFEST, Prepared
 from open_exaone.evaluation.missing import refuse_missing
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
-from open_exaone.evaluation.task import Task
+from open_exaone.evaluation.task import Task, tasks_by_mode
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_fixed
 from open_exaone.pipeline.start import Run
 from open_exaone.remote.settings import WITHOUT_ADDRESS
+from open_exaone.rewards.rubric import sum_size, weights_of
+from open_exaone.rollout.run import Judging, judge_groups
 from open_exaone.rollout.select import preference_pairs
-from open_exaone.text.tokenizer import Ids
 from open_exaone.train.buffer import buffer_key
 from open_exaone.train.config import PreferenceStage
+from open_exaone.verify.own import file_of, is_own
 
-SAMPLES = "samples"  # every sample, until the pairs are chosen: a cut stage resumes at the sample
-PAIRS = "pairs.jsonl"
+SAMPLES = "samples"  # every sample, until the pairs or groups are made: a cut stage resumes at the sample
+Row = dict[str, Any]
 
 
-def sampled_pairs(run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel) -> Prepared:
-    """Samples replies to the stage's problems, judges them, and pairs a correct with an incorrect one.
+def sampled_units(run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel) -> Prepared:
+    """Samples replies to the stage's problems and judges them; pairs a correct with an incorrect one, or with GrouPER
+    keeps whole groups with rewards.
 
     Args:
         prompts: the stage's problems.
         model: the stage's starting model.
 
     Raises:
-        DataError: no problem had both a correct and an incorrect sample, a sample has no reply, or none could be
-            judged.
-        RunFolderError: the pairs that are there were sampled from another model, or judged by another judge.
+        DataError: no problem had both a correct and an incorrect sample, or samples of different rewards; a sample has
+            no reply, or none could be judged.
+        RunFolderError: the samples that are there are of another model, or were judged by another judge.
     """
-    path, key = run.path(stage), buffer_key(model, None)
+    path, key, makes = run.path(stage), buffer_key(model, None), _MAKES[stage.loss.learns == "groups"]
     judge = run.recipe.judge.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
     settings = {"prompts": prompts.fingerprint, "seed": run.seed(stage), "model": key, "judge": judge}
+    settings |= {
+        "own_rewards": [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, weights_of(stage.reward))]
+    }
     if (path / "data" / MANIFEST).is_file():
         shutil.rmtree(path / SAMPLES, ignore_errors=True)  # a process was killed before it had
         return _reopened(path / "data", settings)
     store = Store(path / SAMPLES, keeps_ids=True)
     done = _samples(run, stage, prompts, model, key, store)
-    rows = [row for task, samples in done for row in _rows(run, stage, task, samples)]
+    made = [makes.rows(run, stage, task, samples) for task, samples in done]
+    rows, left_out = [row for rows, _ in made for row in rows], sum((counts for _, counts in made), Counter[str]())
+    for why, number in left_out.items():
+        run.message(f"{stage.name}: left out: {number:,} {why}")
     if not rows:
         raise DataError(
-            f"{path}: no problem had both a correct and an incorrect sample, so there is nothing to prefer: raise "
-            f"{stage.name}.num_samples, or give data.{stage.data} more problems, or easier or harder ones"
+            f"{path}: {makes.nothing}, so there is nothing to prefer: raise {stage.name}.num_samples, or give "
+            f"data.{stage.data} more problems, or easier or harder ones"
         )
-    write_jsonl(path / PAIRS, rows)
-    outcome = {"sample_seconds": store.seconds, "num_pairs": len(rows), "notes": store.notes}
+    write_jsonl(path / f"{makes.name}.jsonl", rows)
+    outcome: dict[str, Any] = {"sample_seconds": store.seconds, f"num_{makes.name}": len(rows), "notes": store.notes}
+    outcome["left_out"] = dict(left_out)
     if len(done) > 1:
-        modes = {MODES[task.thinking]: _summary(task, samples, rows) for task, samples in done}
+        modes = {MODES[task.thinking]: _summary(task, samples, rows, makes.name) for task, samples in done}
         for mode, found in modes.items():
-            run.message(f"{stage.name}: {mode}: {found['num_problems']:,} problems gave {found['num_pairs']:,} pairs")
+            num_made = found[f"num_{makes.name}"]
+            run.message(f"{stage.name}: {mode}: {found['num_problems']:,} problems gave {num_made:,} {makes.name}")
         outcome["modes"] = modes
     write_json(path / "sampling.json", outcome)
     for note in store.notes:
         run.message(f"note: {note}")
-    prepared = prepare_pairs(_documents(rows), path / "data", name=f"samples of {stage.data}", settings=settings)
+    units = ((row["mode"], row["question"], makes.unit(row)) for row in rows)
+    prepared = prepare_units(units, path / "data", name=f"samples of {stage.data}", settings=settings)
     shutil.rmtree(path / SAMPLES)
     return prepared
 
 
-def _rows(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> list[dict[str, Any]]:
-    """The pairs of one mode's samples."""
-    pairs = preference_pairs(task.problems, samples, pairs_per_problem=stage.pairs_per_problem, seed=run.seed(stage))
+def _pairs(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> tuple[list[Row], Counter[str]]:
+    """The pairs of one mode's samples, and what was left out."""
+    pairs, num_same = preference_pairs(
+        task.problems, samples, pairs_per_problem=stage.pairs_per_problem, seed=run.seed(stage)
+    )
     ids = prompt_ids([problem for problem, _, _ in pairs], run.tokenizer, thinking=task.thinking)
-    return [
+    rows = [
         {
-            "problem": problem.id,
-            "question": problem.question,
-            "mode": MODES[task.thinking],
-            "prompt_ids": prompt,
+            **_asked(problem, task, prompt),
             "chosen_ids": chosen.generation.ids,
             "rejected_ids": rejected.generation.ids,
             "rejected_because": rejected.verdict.status.value,
         }
         for prompt, (problem, chosen, rejected) in zip(ids, pairs, strict=True)
     ]
+    return rows, +Counter({"pairs whose two replies are the same": num_same})
 
 
-def _summary(task: Task, samples: Samples, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What one mode's samples are, and how many pairs they gave."""
+def _groups(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> tuple[list[Row], Counter[str]]:
+    """The groups of one mode's samples whose rewards differ, and what was left out."""
+    from open_exaone.learn.preference import grouper_advantages
+
+    weights = weights_of(stage.reward)
+    ids = prompt_ids(task.problems, run.tokenizer, thinking=task.thinking)
+    open_terms = dict.fromkeys(weights, Missing("Not scored yet.", Outage.DOWN))
+    sampled = [
+        RolloutGroup(
+            problem,
+            tuple(prompt),
+            task.thinking,
+            tuple(Rollout(sample.generation, sample.verdict, None, open_terms) for sample in row),
+        )
+        for problem, prompt, row in zip(task.problems, ids, samples, strict=True)
+    ]
+    judging = Judging(run.judge, weights, stage.rubric)
+    rows, left_out = list[Row](), Counter[str]()
+    for group in judge_groups(sampled, judging, max_tokens=stage.max_new_tokens):
+        kept = [rollout for rollout in group.rollouts if rollout.reward is not None and rollout.generation.ids]
+        left_out["samples that are empty or whose reward is not known"] += len(group.rollouts) - len(kept)
+        rewards_PG = torch.tensor([[rollout.reward for rollout in kept]], dtype=torch.float64)
+        sizes_PG = torch.tensor([[sum_size(rollout.terms, weights) for rollout in kept]], dtype=torch.float64)
+        advantages = grouper_advantages(rewards_PG, sizes_PG=sizes_PG)[0].tolist() if kept else []
+        if not any(advantages):
+            left_out["groups whose rewards are all equal"] += 1
+            continue
+        replies = [
+            {
+                "ids": rollout.generation.ids,
+                "verdict": rollout.verdict.status.value,
+                "terms": rollout.terms,
+                "reward": rollout.reward,
+                "advantage": advantage,
+            }
+            for rollout, advantage in zip(kept, advantages, strict=True)
+        ]
+        rows.append({**_asked(group.problem, task, list(group.prompt_ids)), "replies": replies})
+    return rows, +left_out
+
+
+def _asked(problem: Problem, task: Task, prompt: list[int]) -> Row:
+    mode = MODES[task.thinking]
+    return {"problem": problem.id, "question": problem.question, "mode": mode, "prompt_ids": prompt}
+
+
+def _pair_unit(row: Row) -> Unit:
+    return [_document(row["prompt_ids"], row[f"{side}_ids"], sign) for side, sign in (("chosen", 1), ("rejected", -1))]
+
+
+def _group_unit(row: Row) -> Unit:
+    return [_document(row["prompt_ids"], reply["ids"], reply["advantage"]) for reply in row["replies"]]
+
+
+def _document(prompt: Sequence[int], reply: Sequence[int], advantage: float) -> Document:
+    return Document([*prompt, *reply], [False] * len(prompt) + [True] * len(reply), advantage)
+
+
+class _Makes(NamedTuple):
+    """What is made of samples."""
+
+    name: str
+    rows: Callable[[Run, PreferenceStage, Task, Samples], tuple[list[Row], Counter[str]]]
+    unit: Callable[[Row], Unit]
+    nothing: str  # why there is none
+
+
+_MAKES = (
+    _Makes("pairs", _pairs, _pair_unit, "no problem had both a correct and an incorrect sample"),
+    _Makes("groups", _groups, _group_unit, "no problem had samples of different rewards"),
+)
+
+
+def _summary(task: Task, samples: Samples, rows: Sequence[Row], name: str) -> dict[str, float]:
+    """What one mode's samples are, and how many pairs or groups they gave."""
     every = [sample for row in samples for sample in row]
     return {
         "num_problems": len(task.problems),
-        "num_pairs": sum(row["mode"] == MODES[task.thinking] for row in rows),
+        f"num_{name}": sum(row["mode"] == MODES[task.thinking] for row in rows),
         "correct_share": fmean(sample.verdict.correct for sample in every),
         "mean_reply_tokens": fmean(sample.generation.num_tokens for sample in every),
     }
@@ -106,7 +194,7 @@ def _reopened(folder: Path, settings: dict[str, Any]) -> Prepared:
     found = {name: prepared.manifest["settings"].get(name) for name in settings}
     if changed := ", ".join(sorted(differences(found, settings))):
         raise RunFolderError(
-            f"{folder}: its pairs were sampled and judged with other settings ({changed}): put them back, or choose "
+            f"{folder}: its samples were drawn and judged with other settings ({changed}): put them back, or choose "
             "another folder with --out"
         )
     return prepared
@@ -117,13 +205,7 @@ def _samples(
 ) -> list[tuple[Task, Samples]]:
     """The stage's problems, a task for each mode that some are asked in, and the judged samples of each, [P, k]."""
     sampling = stage.to_sampling(top_p=1.0, seed=run.seed(stage))
-    by_mode: dict[bool, list[Problem]] = {}
-    for problem, thinking in zip(prompts.problems, prompts.thinks_N.tolist(), strict=True):
-        by_mode.setdefault(thinking, []).append(problem)
-    tasks = [
-        Task(stage.data + "-non-reasoning" * (not thinking), stage.data, tuple(problems), sampling, thinking)
-        for thinking, problems in by_mode.items()
-    ]
+    tasks = tasks_by_mode(stage.data, prompts.problems, prompts.thinks_N.tolist(), sampling)
     provider = open_fixed(run, stage.name, model, run.start_folder(stage), key)
     done = run_tasks(
         tasks,
@@ -136,13 +218,3 @@ def _samples(
     )
     refuse_missing([sample for _, samples in done for row in samples for sample in row], provider.failure)
     return done
-
-
-def _documents(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, Ids, Ids]]:
-    for row in rows:
-        chosen, rejected = (_document(row["prompt_ids"], row[key]) for key in ("chosen_ids", "rejected_ids"))
-        yield row["mode"], row["question"], chosen, rejected
-
-
-def _document(prompt: Sequence[int], reply: Sequence[int]) -> Ids:
-    return [*prompt, *reply], [False] * len(prompt) + [True] * len(reply)

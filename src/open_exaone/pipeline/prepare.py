@@ -8,13 +8,14 @@ from itertools import combinations, product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import MODES, REASONING, mode_label
 from open_exaone.base.text import count
 from open_exaone.data.config import DataConfig, SourceConfig
-from open_exaone.data.mixture import Mixture
+from open_exaone.data.mixture import Mixture, by_pass_rate
 from open_exaone.data.overlap import Overlap, find_overlap, prompt_hash
 from open_exaone.data.prepare import prepare
 from open_exaone.data.store import Kind, Prepared
@@ -24,7 +25,7 @@ from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.measure import own_tasks, thinks_after
 from open_exaone.pipeline.start import Run, check_language, samples_pairs
 from open_exaone.rollout.config import SamplingConfig
-from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
+from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage
 
 REPORT_EVERY_S = 5.0
 EVALUATION = "evaluation"
@@ -35,9 +36,11 @@ SAMPLING_KEYS = (
     "temperature",
     "max_new_tokens",
     "mode",
+    "reward",
+    "rubric",
     *SamplingConfig.model_fields,
 )
-_KINDS: dict[str, Kind] = {"pretrain": "pretrain", "base": "pretrain", "sft": "sft", "rl": "rl"}
+_KINDS: dict[str, Kind] = {"pretrain": "pretrain", "base": "pretrain", "sft": "sft", "rl": "rl", "filter": "rl"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ class StageData:
 def prepare_stage(run: Run, stage: AnyStage) -> StageData:
     """Tokenises what a stage reads, or opens what was tokenised before.
 
-    Problems, of `rl` and of a preference stage that samples its pairs, go into `prompts/`, all else into `data/`.
+    Problems, of `rl`, of a filter and of a preference stage that samples its pairs, go into `prompts/`; all else goes
+    into `data/`.
 
     Raises:
         ConfigError: the settings leave no room for a prompt, or do not go with the kind of stage.
@@ -61,7 +65,7 @@ def prepare_stage(run: Run, stage: AnyStage) -> StageData:
     context = run.shape.max_positions
     room, why = context, f"the model's context of {context:,}"
     if kind == "rl":
-        assert isinstance(stage, PreferenceStage | RlStage)
+        assert isinstance(stage, PreferenceStage | RlStage | FilterStage)
         room = context - stage.max_new_tokens
         why = f"{why} less {stage.name}.max_new_tokens = {stage.max_new_tokens:,}"
         if room < 2:
@@ -75,10 +79,15 @@ def prepare_stage(run: Run, stage: AnyStage) -> StageData:
         )
     if isinstance(stage, PreferenceStage) and kind != "rl":
         _check_unsampled(stage)
-    data = _in_mode(run.data[stage.data], stage) if kind == "rl" or stage.kind == "base" else run.data[stage.data]
-    prepared = _prepare(run, stage, stage.data, data, "prompts" if kind == "rl" else "data", kind, limit)
-    if isinstance(stage, RlStage):
+    data = run.data_of(stage)
+    data = _in_mode(data, stage) if kind == "rl" or stage.kind == "base" else data
+    prepared = _prepare(run, stage, run.recipe.data_of(stage), data, "prompts" if kind == "rl" else "data", kind, limit)
+    if isinstance(stage, RlStage | PreferenceStage) and kind == "rl":
         check_language(stage, list(prepared.problems))
+    elif isinstance(stage, PreferenceStage):
+        _check_units(stage, prepared)
+    if isinstance(stage, RlStage) and stage.curriculum is not None and run.recipe.filter_of(stage) is None:
+        by_pass_rate(prepared.problems)  # refuses problems without one now
     if not isinstance(stage, SupervisedStage) or stage.validation is None:
         return StageData(prepared)
     held_out = run.data[stage.validation]
@@ -92,6 +101,19 @@ def _check_unsampled(stage: PreferenceStage) -> None:
         raise ConfigError(
             f"{stage.name}.{name}: nothing is sampled, since data.{stage.data} holds pairs: leave it out, or name data "
             "with problems and answers"
+        )
+
+
+def _check_units(stage: PreferenceStage, prepared: Prepared) -> None:
+    """Finds a loss that needs pairs or groups where the data has single replies."""
+    num_single, learns = int((prepared.unit_sizes_N < 2).sum()), stage.loss.learns
+    if num_single and learns != "replies":
+        needs = (
+            "pairs: rows of prompt, chosen and rejected" if learns == "pairs" else "pairs, or from problems to sample"
+        )
+        raise ConfigError(
+            f"{stage.name}.loss.name = {stage.loss.name!r}: learns from {needs}; {num_single:,} of the "
+            f"{len(prepared):,} examples of data.{stage.data} are single replies with a label, for kto"
         )
 
 
@@ -110,26 +132,29 @@ def _prepare(
     return prepared
 
 
-def mixture_of(run: Run, stage: AnyStage, prepared: Prepared) -> Mixture:
+def mixture_of(run: Run, stage: AnyStage, prepared: Prepared, places_N: NDArray[np.int64] | None = None) -> Mixture:
     """The order in which a stage learns its examples; pairs of its own samples are one source, whatever their problems'
     sources are; where they are in both modes, `reasoning_ratio` holds for them too.
+
+    Args:
+        places_N: see `Mixture`.
 
     Raises:
         DataError: shares ask for what is not there.
     """
-    data = run.data[stage.data]
+    data = run.data_of(stage)
     if samples_pairs(run, stage):
         ratio = data.reasoning_ratio
         if ratio is not None and len(prepared.groups) == 1:
             mode = mode_label(prepared.groups[0].mode)
             run.message(
-                f"{stage.name}: all pairs are of {mode} mode, so data.{stage.data}.reasoning_ratio = {ratio:g} has no "
-                "effect"
+                f"{stage.name}: all pairs are of {mode} mode, so data.{run.recipe.data_of(stage)}.reasoning_ratio = "
+                f"{ratio:g} has no effect"
             )
             ratio = None
         one = SourceConfig(path=stage.data)
         data = DataConfig(sources=(one,), reasoning_ratio=ratio, max_repeats=data.max_repeats)
-    return Mixture(prepared, data, run.seed(stage))
+    return Mixture(prepared, data, run.seed(stage), places_N)
 
 
 def epoch_size(run: Run, stage: AnyStage, prepared: Prepared) -> tuple[int, int]:
@@ -144,7 +169,7 @@ def epoch_size(run: Run, stage: AnyStage, prepared: Prepared) -> tuple[int, int]
 def teaches_thinking(run: Run, stage: AnyStage, prepared: Prepared) -> bool:
     """Whether a stage's model is to be asked in reasoning mode: as most of its rows are learned, or its problems
     asked."""
-    if stage.kind in ("base", "pretrain"):
+    if stage.kind in ("base", "pretrain", "filter"):
         return stage.thinking
     weights = Counter[bool]()
     for group in prepared.groups:
@@ -154,7 +179,8 @@ def teaches_thinking(run: Run, stage: AnyStage, prepared: Prepared) -> bool:
     if run.recipe.evaluation is not None and run.recipe.evaluation.mode is None and is_surprise:
         why = "are asked without a thought" if prepared.kind == "rl" else "have no thought"
         run.message(
-            f"{stage.name}: most rows of data.{stage.data} {why}, so its model is measured in non-reasoning mode"
+            f"{stage.name}: most rows of data.{run.recipe.data_of(stage)} {why}, so its model is measured in "
+            "non-reasoning mode"
         )
     return thinks
 
@@ -171,7 +197,7 @@ def shared_prompts(run: Run, prepared: Mapping[str, StageData]) -> list[dict[str
     pairs = [
         ((one.name, prepared[one.name].examples), (other.name, prepared[other.name].examples))
         for one, other in combinations(stages, 2)
-        if one.data != other.data
+        if run.recipe.data_of(one) != run.recipe.data_of(other)
     ]
     learned = [(stage.name, prepared[stage.name].examples) for stage in stages]
     held_out = [(f"{stage.name}.validation", prepared[stage.name].validation) for stage in stages]
@@ -179,7 +205,8 @@ def shared_prompts(run: Run, prepared: Mapping[str, StageData]) -> list[dict[str
     for (one, examples), (other, others) in pairs:
         if (overlap := find_overlap(examples, others)) is not None:
             found.append(_row(one, other, overlap))
-    tasks = evaluation_tasks(run, run.recipe.stages[-1]) if run.recipe.evaluation is not None else []
+    is_measured = run.recipe.evaluation is not None and run.recipe.trained
+    tasks = evaluation_tasks(run, run.recipe.trained[-1]) if is_measured else []
     questions = {prompt_hash(problem.question): problem.id for task in tasks for problem in task.problems}
     for stage in stages:
         hashes_N = prepared[stage.name].examples.prompts_N

@@ -11,9 +11,10 @@ from open_exaone.base.records import MODES, Problem
 from open_exaone.evaluation.config import GREEDY
 from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
-from open_exaone.pipeline.folder import RunFolder
+from open_exaone.pipeline.folder import FILTER_FILE, RunFolder, resolve_model
 from open_exaone.pipeline.measure import thinks_after
 from open_exaone.pipeline.problems import FAMILIES_FILE
+from open_exaone.train.config import FilterStage
 
 LIBRARIES = ("open-exaone", "torch", "tokenizers", "safetensors", "reasoning-gym", "numpy")
 
@@ -23,14 +24,14 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
     prepared = _read(folder.prepared_file)
     stages = [_stage_entry(folder, recipe, index) for index in range(len(recipe.stages))]
     seconds = prepared.get("seconds", 0.0)
-    seconds += sum(e["train_seconds"] + e["sample_seconds"] + e["eval_seconds"] for e in stages)
+    seconds += sum(e.get("train_seconds", 0.0) + e["sample_seconds"] + e["eval_seconds"] for e in stages)
     shape = _shape(folder, recipe)
     report = {
         "recipe": recipe.name,
         "seed": recipe.seed,
         "config_hash": recipe.config_hash,
         "versions": versions(),
-        "machine": {key: stages[0].get(key) for key in ("device", "dtype", "threads")},
+        "machine": {key: next((e[key] for e in stages if key in e), None) for key in ("device", "dtype", "threads")},
         "seconds": round(seconds, 1),
         "peak_rss_bytes": max(entry["peak_rss_bytes"] for entry in stages),
         "model": {
@@ -62,7 +63,10 @@ def versions() -> dict[str, str]:
 def _shape(folder: RunFolder, recipe: Recipe) -> ModelConfig:
     from open_exaone.checkpoint.folder import load_config
 
-    return recipe.shape or load_config(folder.stage(0, recipe.stages[0].name) / "model")
+    if recipe.shape is not None:
+        return recipe.shape
+    models = folder.model_folders()
+    return load_config(models[0] if models else resolve_model(Path(str(recipe.model))))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -75,7 +79,8 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
     stage = recipe.stages[index]
     path, before = folder.stage(index, stage.name), recipe.start_of(stage)
     trained, measured = _read(path / "outcome.json"), _read(path / "eval" / "outcome.json")
-    sampled = _read(path / "sampling.json")
+    filtered = _read(path / FILTER_FILE) if isinstance(stage, FilterStage) else {}
+    sampled = filtered or _read(path / "sampling.json")
     notes = [note for outcome in (sampled, trained, measured) for note in outcome.get("notes", [])]
     return {
         "name": stage.name,
@@ -85,18 +90,18 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
         "data": stage.data,
         **_read(path / "eval" / "report.json"),
         **trained,
-        **sampled,
+        **({"filter": filtered} if filtered else sampled),
         "notes": list(dict.fromkeys(notes)),
         "sample_seconds": sampled.get("sample_seconds", 0.0),
         "eval_seconds": measured.get("seconds", 0.0),
-        "peak_rss_bytes": max(trained["peak_rss_bytes"], measured.get("peak_rss_bytes", 0)),
+        "peak_rss_bytes": max(one.get("peak_rss_bytes", 0) for one in (trained, sampled, measured)),
     }
 
 
 def _showcase(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
     """The same few problems after every stage; none where nothing is measured on the recipe's own data."""
-    stages = range(len(recipe.stages))
-    if not (problems := _shown_problems(folder, recipe)):
+    stages = [recipe.stages.index(stage) for stage in recipe.trained]
+    if not stages or not (problems := _shown_problems(folder, recipe)):
         return []
     replies = [_greedy_replies(folder, recipe, index) for index in stages]
     chosen = choose_showcase(problems, replies[0] if len(replies) > 1 else {}, replies[-1])

@@ -18,7 +18,7 @@ from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run, samples_pairs
 from open_exaone.present.card import write_card
 from open_exaone.present.report import write_report
-from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
+from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage, TrainedStage
 
 REPLY_SHARE = 0.25  # of the longest reply: what an average one is taken to be, to estimate a run's time
 
@@ -44,26 +44,23 @@ def run_recipe(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | 
     folder.make()
     with folder.locked(), interrupt.deferred_interrupts():
         folder.claim(recipe)
-        stages = [stage for stage in recipe.stages if not _is_trained(folder, recipe, stage)]
-        if stages or not all(_is_measured(folder, recipe, stage) for stage in recipe.stages):
+        stages = [stage for stage in recipe.stages if not folder.is_done(recipe, stage)]
+        if stages or not all(_is_measured(folder, recipe, stage) for stage in recipe.trained):
             _claim_machine(folder, machine)
             run, prepared = _prepared(recipe, folder, machine, on_event)
             for index, stage in enumerate(recipe.stages):
                 interrupt.check()
                 _run_stage(run, index, stage, prepared.get(stage.name))
         else:
-            on_event({"message": f"{out}: is trained already; choose another folder with --out to train anew"})
+            on_event({"message": f"{out}: is done already; choose another folder with --out to begin anew"})
         report = build_report(folder, recipe)
         write_report(out)
-        write_card(out)
+        if recipe.trained:
+            write_card(out)
         return report
 
 
-def _is_trained(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:
-    return (folder.stage(recipe.stages.index(stage), stage.name) / "model").is_dir()
-
-
-def _is_measured(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:
+def _is_measured(folder: RunFolder, recipe: Recipe, stage: TrainedStage) -> bool:
     path = folder.stage(recipe.stages.index(stage), stage.name)
     return recipe.evaluation is None or (path / "eval" / "report.json").is_file()
 
@@ -92,7 +89,7 @@ def _prepared(
     started, before = time.perf_counter(), folder.prepared()
     run = open_run(recipe, folder, machine, on_event)
     note_kernels(machine, run.message)
-    rest = [stage for stage in recipe.stages if before is None or not _is_trained(folder, recipe, stage)]
+    rest = [stage for stage in recipe.stages if before is None or not folder.is_done(recipe, stage)]
     prepared = {stage.name: prepare_stage(run, stage) for stage in rest}
     questions = hashlib.sha256(repr(run.evaluation_problems).encode()).hexdigest()
     if before is None:
@@ -121,14 +118,18 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
     """A stage's steps, and about what each costs in tokens that are trained or sampled; its evaluation is shared out.
 
     Args:
-        examples, tokens: of a pass over its data.
+        examples, tokens: of a pass over its data; behind a filter, as if it kept all.
 
     Nobody knows how many pairs a stage will find among its samples: one for every problem is assumed.
     """
+    if isinstance(stage, FilterStage):  # which is not measured; a step of its progress is a sample
+        cost = REPLY_SHARE * stage.max_new_tokens
+        return {"stage": stage.name, "num_steps": examples * stage.num_samples, "cost": cost}
     mean, around = tokens / max(1, examples), _evaluation_tokens(run)
     if isinstance(stage, RlStage):
-        num_steps, reply = stage.num_steps, REPLY_SHARE * stage.max_new_tokens
-        cost = stage.batch_prompts * stage.group_size * (mean + 2 * reply)  # sampled, then trained
+        num_steps, reply = stage.num_steps * stage.num_updates, REPLY_SHARE * stage.max_new_tokens
+        sampled = (stage.max_prompts or stage.batch_prompts) * stage.group_size * reply / stage.num_updates
+        cost = sampled + stage.batch_prompts * stage.group_size * (mean + reply) / stage.num_minibatches
     elif isinstance(stage, SupervisedStage) and stage.batch_tokens is not None:
         num_steps, cost = max(1, round(stage.num_epochs * tokens / stage.batch_tokens)), float(stage.batch_tokens)
     else:
@@ -137,7 +138,7 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
             assert isinstance(stage, PreferenceStage)
             reply = REPLY_SHARE * stage.max_new_tokens
             around += examples * stage.num_samples * reply
-            mean = 2 * (mean + reply)
+            mean = (stage.num_samples if stage.loss.learns == "groups" else 2) * (mean + reply)
         num_steps = -(-max(1, round(stage.num_epochs * examples)) // per_step)
         cost = per_step * mean
     return {"stage": stage.name, "num_steps": num_steps, "cost": cost + around / num_steps}
@@ -153,14 +154,18 @@ def _evaluation_tokens(run: Run) -> float:
 
 
 def _run_stage(run: Run, index: int, stage: AnyStage, data: StageData | None) -> None:
-    """Trains and measures a stage, each unless it is done."""
+    """Trains and measures a stage, or filters its problems, each unless it is done."""
+    from open_exaone.pipeline.filter import filter_stage
     from open_exaone.pipeline.stage import train_stage
     from open_exaone.pipeline.stage_measure import measure_stage
 
-    if not _is_trained(run.folder, run.recipe, stage):
-        assert data is not None  # of every stage that is not trained
-        train_stage(run, stage, data)
-    if run.recipe.evaluation is None:
+    if not run.folder.is_done(run.recipe, stage):
+        assert data is not None  # of every stage that is not done
+        if isinstance(stage, FilterStage):
+            filter_stage(run, stage, data)
+        else:
+            train_stage(run, stage, data)
+    if run.recipe.evaluation is None or isinstance(stage, FilterStage):
         return
     if not _is_measured(run.folder, run.recipe, stage):
         measure_stage(run, stage)

@@ -23,7 +23,7 @@ from open_exaone.checkpoint.folder import (
     save_model,
 )
 from open_exaone.checkpoint.licence import carry_licence
-from open_exaone.data.mixture import Mixture
+from open_exaone.data.mixture import Mixture, by_pass_rate
 from open_exaone.data.store import Lazy, Prepared
 from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.learn.optimizer import MasterOptimizer
@@ -31,17 +31,17 @@ from open_exaone.model.lora import add_lora
 from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_policy
-from open_exaone.pipeline.pairs import sampled_pairs
+from open_exaone.pipeline.filter import kept_problems
+from open_exaone.pipeline.pairs import sampled_units
 from open_exaone.pipeline.prepare import StageData, mixture_of
 from open_exaone.pipeline.reward_changes import report_changed_rewards
 from open_exaone.pipeline.start import Run, samples_pairs
 from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
-from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
-from open_exaone.train.loop import Objective, train
+from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage, TrainedStage
+from open_exaone.train.loop import Objective, notes_on, train
 from open_exaone.train.policy_reference import Reference
-from open_exaone.train.preference import Preference
-from open_exaone.train.reference import with_reference
+from open_exaone.train.preference import Preference, open_preference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.saver import NO_METRICS
 from open_exaone.train.settings import MAY_CHANGE
@@ -52,7 +52,7 @@ from open_exaone.train.validation import validating
 RECOMMENDED = ("temperature", "top_p")  # in generation_config.json of a model trained here, as it is evaluated
 
 
-def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
+def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
     """Trains a stage from the model that it begins from, or goes on where it was cut; leaves `model/`, whole.
 
     Args:
@@ -65,11 +65,11 @@ def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
     """
     path = run.path(stage)
     path.mkdir(parents=True, exist_ok=True)
-    prepared = data.examples
+    prepared = kept_problems(run, stage, data.examples)
     learner = _open(run, stage)
     if samples_pairs(run, stage):
         assert isinstance(stage, PreferenceStage)
-        prepared = sampled_pairs(run, stage, prepared, learner.model)
+        prepared = sampled_units(run, stage, prepared, learner.model)
     objective = _objective(run, stage, prepared, learner.model)
     measure, validated = _validation(objective, learner.model, data.validation)
     _announce(run, stage, prepared, objective, learner.model)
@@ -87,7 +87,8 @@ def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
         ),
         seed=run.seed(stage),
     )
-    notes = list(objective.provider.notes) if isinstance(objective, OnlineRl) else []
+    notes = notes_on(progress) + (list(objective.provider.notes) if isinstance(objective, OnlineRl) else [])
+    notes += objective.notes(path) if isinstance(objective, Preference) else []
     for note in notes:
         run.message(f"note: {note}")
     _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared), notes)
@@ -102,7 +103,7 @@ def train_stage(run: Run, stage: AnyStage, data: StageData) -> None:
 class _Reporter:
     """Reports each step; finds out at the first one that learns whether there is the metric that `keep.best` names."""
 
-    def __init__(self, run: Run, stage: AnyStage) -> None:
+    def __init__(self, run: Run, stage: TrainedStage) -> None:
         self._run, self._stage, self._best = run, stage, stage.keep.best
         if isinstance(stage, SupervisedStage) and stage.validation is not None and self._best == "validation_loss":
             self._best = None  # it is there, but not in each step
@@ -129,7 +130,7 @@ class _Learner:
     optimizer: MasterOptimizer
 
 
-def _open(run: Run, stage: AnyStage) -> _Learner:
+def _open(run: Run, stage: TrainedStage) -> _Learner:
     """The model in the dtype that it computes in, and its optimizer with the weights as they were stored."""
     device = resolve_device(run.machine.device)
     dtype = resolve_dtype(run.machine.dtype, device)
@@ -153,8 +154,11 @@ def _open(run: Run, stage: AnyStage) -> _Learner:
     return _Learner(start, model, MasterOptimizer(model, masters, stage.optimizer))
 
 
-def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageModel) -> Objective:
-    mixture = mixture_of(run, stage, prepared)
+def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: LanguageModel) -> Objective:
+    places_N = None
+    if isinstance(stage, RlStage) and stage.curriculum is not None:
+        places_N = by_pass_rate(prepared.problems, hardest_first=stage.curriculum == "hardest_first")
+    mixture = mixture_of(run, stage, prepared, places_N)
     match stage:
         case SupervisedStage():
             if stage.batch_tokens is not None:
@@ -164,9 +168,9 @@ def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageMod
             return Supervised(stage, prepared.documents, steps)
         case PreferenceStage():
             steps = _epochs(mixture, stage.batch_pairs, stage.num_epochs)
-            pairs = with_reference(prepared.pairs, model, run.path(stage), stage)
-            return Preference(stage, pairs, steps)
+            return open_preference(stage, prepared.units, steps, model, run.path(stage))
         case RlStage():
+            _report_idle(run, stage)
             report_changed_rewards(stage, run.path(stage), run.on_event)
             return OnlineRl(
                 stage,
@@ -180,6 +184,16 @@ def _objective(run: Run, stage: AnyStage, prepared: Prepared, model: LanguageMod
                 run.judge,
                 None if stage.loss.kl is None else _reference(run, stage, model),
             )
+
+
+def _report_idle(run: Run, stage: RlStage) -> None:
+    """Reports settings of the loss that act on a second update of the same samples alone, where there is none."""
+    names = stage.loss.model_dump(exclude_defaults=True).keys() & {"clip_low", "clip_high", "max_ratio"}
+    if names and stage.num_updates == 1 and not stage.loss.has_own_correction:
+        run.message(
+            f"{stage.name}: with one update on each step's samples all ratios are 1, so {', '.join(sorted(names))} of "
+            f"the loss has no effect (num_epochs, num_minibatches)"
+        )
 
 
 def _reference(run: Run, stage: RlStage, model: LanguageModel) -> Reference:
@@ -212,7 +226,7 @@ def _validation(
     return validating(objective, model, held_out.documents, objective.config.validation_steps), fingerprint
 
 
-def _fingerprint(run: Run, stage: AnyStage, learner: _Learner) -> dict[str, str]:
+def _fingerprint(run: Run, stage: TrainedStage, learner: _Learner) -> dict[str, str]:
     """What decides the stage's outcome besides its data, by dotted name."""
     may_change = tuple(f"{name}." for name in MAY_CHANGE)
     endpoint = tuple(f"judge.endpoint.{name}." for name in ENDPOINT_MAY_CHANGE)
@@ -224,21 +238,21 @@ def _fingerprint(run: Run, stage: AnyStage, learner: _Learner) -> dict[str, str]
     return {name: value for name, value in settings.items() if not f"{name}.".startswith((*may_change, *endpoint))}
 
 
-def _flops_per_token(run: Run, stage: AnyStage, prepared: Prepared) -> float:
+def _flops_per_token(run: Run, stage: TrainedStage, prepared: Prepared) -> float:
     """The FLOPs of a forward and backward pass at the data's mean context; frozen weights need no gradient.
 
-    The head is computed for learned tokens alone; of a pair's tokens, half are seen together.
+    The head is computed for learned tokens alone; of a unit's tokens, one document's are seen together.
     """
     tokens_N = prepared.tokens_N.astype(float)
     together = tokens_N.mean() if stage.kind == "rl" else (tokens_N**2).sum() / max(1.0, tokens_N.sum())
-    context = together / (4 if stage.kind == "preference" else 2)
+    context = together / 2 / (prepared.unit_sizes_N.mean() if stage.kind == "preference" else 1)
     learned_share = prepared.learned_N.sum() / max(1.0, tokens_N.sum()) if stage.kind != "rl" else 1.0
     shape = run.shape
     forward = shape.flops_per_token(int(context)) - 2 * shape.vocab_size * shape.width * (1 - learned_share)
     return (2 if stage.lora else 3) * float(forward)
 
 
-def _announce(run: Run, stage: AnyStage, prepared: Prepared, objective: Objective, model: LanguageModel) -> None:
+def _announce(run: Run, stage: TrainedStage, prepared: Prepared, objective: Objective, model: LanguageModel) -> None:
     """Reports what is trained on what."""
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     number, tokens = len(prepared), int(prepared.tokens_N.sum())
@@ -259,6 +273,7 @@ def _write_outcome(
         "train_seconds": progress.seconds,
         "train_steps": progress.step,
         "skipped_steps": progress.skipped_steps,
+        "empty_steps": progress.empty_steps,
         "train_flops": flops_per_token * progress.tokens,
         "peak_rss_bytes": peak_rss_bytes(),
         "device": str(model.device),
@@ -269,7 +284,7 @@ def _write_outcome(
     write_json(path, outcome)
 
 
-def _save(run: Run, stage: AnyStage, learner: _Learner, weights: Mapping[str, Tensor], result: Path) -> None:
+def _save(run: Run, stage: TrainedStage, learner: _Learner, weights: Mapping[str, Tensor], result: Path) -> None:
     """Leaves a model's folder, whole or not at all; adapters are merged into the weights that they were trained on."""
     evaluation = run.recipe.evaluation
     values = OWN_SAMPLING | ({} if evaluation is None else evaluation.sampling)
@@ -290,7 +305,7 @@ def _save(run: Run, stage: AnyStage, learner: _Learner, weights: Mapping[str, Te
     replace_folder(partial, result)
 
 
-def _save_adapter(run: Run, stage: AnyStage, model: LanguageModel, weights: Mapping[str, Tensor]) -> None:
+def _save_adapter(run: Run, stage: TrainedStage, model: LanguageModel, weights: Mapping[str, Tensor]) -> None:
     """Leaves `adapter/` in PEFT's format, whole or not at all."""
     start, result = run.start_folder(stage), run.path(stage) / "adapter"
     assert start is not None and stage.lora is not None  # the recipe was checked

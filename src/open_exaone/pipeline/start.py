@@ -22,7 +22,7 @@ from open_exaone.pipeline.vocabulary import trained_tokenizer
 from open_exaone.rollout.config import LocalEngine, VllmEngine, VllmServer
 from open_exaone.rollout.provider import Provider
 from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.train.config import AnyStage, PreferenceStage, RlStage, SupervisedStage
+from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage
 from open_exaone.verify.language import LANGUAGES
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -59,6 +59,10 @@ class Run:
         before = self.recipe.start_of(stage)
         return self.source if before is None else self.path(before) / "model"
 
+    def data_of(self, stage: AnyStage) -> DataConfig:
+        """What a stage reads; behind a filter, all that the filter reads."""
+        return self.data[self.recipe.data_of(stage)]
+
     def model_of(self, name: str) -> Path | None:
         """The folder of the model that a stage leaves, or of the recipe's own; None for random weights."""
         found = [stage for stage in self.recipe.stages if stage.name == name]
@@ -85,7 +89,7 @@ class Run:
 
 def samples_pairs(run: Run, stage: AnyStage) -> bool:
     """Whether a stage chooses its pairs from samples of its own model, since its data are problems."""
-    return isinstance(stage, PreferenceStage) and format_of(run.data[stage.data]) == "problems"
+    return isinstance(stage, PreferenceStage) and format_of(run.data_of(stage)) == "problems"
 
 
 def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent) -> Run:
@@ -148,12 +152,12 @@ def _check_rewards(recipe: Recipe, settings: JudgeSettings) -> None:
     from open_exaone.rewards.rubric import weights_of
 
     for stage in recipe.stages:
-        if isinstance(stage, RlStage):
+        if isinstance(stage, RlStage | PreferenceStage):
             for name in filter(is_own, weights_of(stage.reward)):
                 check_own(name, settings)
 
 
-def check_language(stage: RlStage, problems: list[Problem]) -> None:
+def check_language(stage: RlStage | PreferenceStage, problems: list[Problem]) -> None:
     """Finds problems in a language that the reward term "language" does not know.
 
     Raises:
@@ -195,7 +199,8 @@ def _check_engine(run: Run) -> None:
 
 def _samples(run: Run) -> bool:
     """Whether anything of the recipe is sampled."""
-    return run.recipe.evaluation is not None or bool(_sampling_stages(run))
+    filters = any(isinstance(stage, FilterStage) for stage in run.recipe.stages)
+    return run.recipe.evaluation is not None or filters or bool(_sampling_stages(run))
 
 
 def _sampling_stages(run: Run) -> list[AnyStage]:

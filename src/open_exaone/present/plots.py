@@ -45,6 +45,9 @@ class Frame(NamedTuple):
     def y(self, value: float) -> float:
         return self.bottom - (self.bottom - self.top) * _share(value, *self.y_range)
 
+    def points(self, xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
+        return [(self.x(x), self.y(y)) for x, y in zip(xs, ys, strict=True)]
+
 
 def climb(points: Sequence[Point]) -> str:
     """pass@1 by stage, with 95% intervals."""
@@ -67,24 +70,64 @@ def climb(points: Sequence[Point]) -> str:
     return drawing(480, 284, f"pass@1 by stage, with 95% intervals: {label}", parts)
 
 
+class Line(NamedTuple):
+    """One of several series in a plot."""
+
+    name: str
+    colour: int  # of the page's, from 1
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
 def curve(title: str, xs: Sequence[float], ys: Sequence[float], x_name: str = "step") -> str:
     """One training series: thinned, the raw values faint, their moving mean over them."""
-    first_x, last_x = xs[0], xs[-1]
-    xs, ys = thin(xs), thin(ys)
-    ticks = nice_ticks(min(ys), max(ys))
-    y_range = (min(ticks[0], *ys), max(ticks[-1], *ys))
-    frame = Frame(54, 10, 310, 130, (xs[0], xs[-1]), y_range)
-    parts = [grid(frame, ticks, tick_labels(ticks))]
-    smooth = moving_mean(ys, round(SMOOTH_SHARE * len(ys)) if wanders(ys) else 1)
-    if smooth != ys:
-        parts.append(line_path([(frame.x(x), frame.y(y)) for x, y in zip(xs, ys, strict=True)], "faint"))
-    line = [(frame.x(x), frame.y(y)) for x, y in zip(xs, smooth, strict=True)]
+    thin_xs, thin_ys = thin(xs), thin(ys)
+    frame, parts = _axes(thin_xs, [thin_ys], (xs[0], xs[-1]), x_name)
+    smooth = smoothed(thin_ys)
+    if smooth != thin_ys:
+        parts.append(line_path(frame.points(thin_xs, thin_ys), "faint"))
+    line = frame.points(thin_xs, smooth)
     parts.append(line_path(line, "line"))
     parts.append(f'<circle class="dot" cx="{line[-1][0]:.1f}" cy="{line[-1][1]:.1f}" r="3"/>')
-    parts.append(caption(54, 148, formatting.number(first_x), "tick", "start"))
-    parts.append(caption(310, 148, f"{x_name} {formatting.number(last_x)}", "tick", "end"))
-    ends = f"from {formatting.number(smooth[0])} to {formatting.number(smooth[-1])}"
-    return drawing(320, 156, f"{title}: {ends} by {x_name} {formatting.number(last_x)}", parts)
+    return drawing(320, 156, f"{title}: {_ends(smooth)} by {x_name} {formatting.number(xs[-1])}", parts)
+
+
+def curves(title: str, lines: Sequence[Line], *, is_stacked: bool = False, x_name: str = "step") -> str:
+    """Several training series in one plot, each its moving mean.
+
+    Args:
+        is_stacked: drawn as areas on one another, from the first up; they must be of the same steps.
+    """
+    xs, ys = [thin(line.xs) for line in lines], [smoothed(thin(line.ys)) for line in lines]
+    ends = [f"{line.name} {_ends(values)}" for line, values in zip(lines, ys, strict=True)]
+    if is_stacked:
+        ys = [list(map(sum, zip(*ys[: place + 1], strict=True))) for place in range(len(ys))]
+    first_x, last_x = min(line.xs[0] for line in lines), max(line.xs[-1] for line in lines)
+    frame, parts = _axes(
+        sorted({x for some in xs for x in some}), [*ys, [0.0]] if is_stacked else ys, (first_x, last_x), x_name
+    )
+    for line, some_xs, values in reversed(list(zip(lines, xs, ys, strict=True))):
+        points = frame.points(some_xs, values)
+        if is_stacked:  # what is below is drawn over it
+            points = [(points[0][0], frame.y(0.0)), *points, (points[-1][0], frame.y(0.0))]
+        parts.append(line_path(points, f"{'area' if is_stacked else 'line'} of-{line.colour}"))
+    return drawing(320, 156, f"{title}: {'; '.join(ends)} by {x_name} {formatting.number(last_x)}", parts)
+
+
+def _axes(
+    xs: Sequence[float], series: Sequence[Sequence[float]], ends: tuple[float, float], x_name: str
+) -> tuple[Frame, list[str]]:
+    """The frame that holds all the series, its grid, and the names of both ends."""
+    low, high = min(map(min, series)), max(map(max, series))
+    ticks = nice_ticks(low, high)
+    frame = Frame(54, 10, 310, 130, (xs[0], xs[-1]), (min(ticks[0], low), max(ticks[-1], high)))
+    first, last = (formatting.number(end) for end in ends)
+    names = caption(54, 148, first, "tick", "start") + caption(310, 148, f"{x_name} {last}", "tick", "end")
+    return frame, [grid(frame, ticks, tick_labels(ticks)), names]
+
+
+def _ends(values: Sequence[float]) -> str:
+    return f"from {formatting.number(values[0])} to {formatting.number(values[-1])}"
 
 
 def nice_ticks(low: float, high: float, num_ticks: int = NUM_TICKS) -> list[float]:
@@ -113,6 +156,11 @@ def moving_mean(values: Sequence[float], reach: int) -> list[float]:
     """Each value's mean with up to `reach - 1` neighbours on either side, those that there are."""
     reach = max(1, reach)
     return [_mean(values[max(0, i + 1 - reach) : i + reach]) for i in range(len(values))]
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """The moving mean of a curve that wanders; any other as it is."""
+    return moving_mean(values, round(SMOOTH_SHARE * len(values)) if wanders(values) else 1)
 
 
 def wanders(values: Sequence[float]) -> bool:

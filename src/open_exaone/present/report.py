@@ -8,54 +8,31 @@ from open_exaone.base.files import read_jsonl, write_text
 from open_exaone.base.printable import printable
 from open_exaone.base.text import count
 from open_exaone.present import formatting, plots
-from open_exaone.present.stages import Entry, by_benchmark, closing_rows, is_number, read_report, training_rows
+from open_exaone.present.curves import stage_plots
+from open_exaone.present.filtered import section
+from open_exaone.present.rollouts import Shown, sample_rollouts
+from open_exaone.present.stages import Entry, by_benchmark, closing_rows, read_report, training_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-AXES = frozenset(  # never plotted as a series
-    {"step", "num_steps", "tokens", "epoch", "seconds", "seconds_left", "time", "policy_version"}
-)
-SERIES = {  # metrics.jsonl key: its plot's title; shown in this order, other series are folded away
-    "loss": "loss",
-    "validation_loss": "validation loss",
-    "reward_mean": "mean reward",
-    "reward_mean_reasoning": "mean reward, reasoning",
-    "reward_mean_non_reasoning": "mean reward, non-reasoning",
-    "margin": "margin, chosen over rejected",
-    "accuracy": "pairs ranked right",
-    "entropy": "entropy (nats per token)",
-    "kl": "KL to the reference (nats per token)",
-    "mean_reply_tokens": "reply length (tokens)",
-    "mean_reply_tokens_reasoning": "reply length, reasoning (tokens)",
-    "mean_reply_tokens_non_reasoning": "reply length, non-reasoning (tokens)",
-    "truncated_share": "truncated share",
-    "error_share": "share that could not be judged",
-    "masked_rollouts": "samples that could not be rewarded",
-    "max_logprob_gap": "log-probability gap to the engine",
-    "gradient_norm": "gradient norm",
-    "learning_rate": "learning rate",
-    "tokens_per_second": "tokens per second",
-    "skipped_steps": "skipped steps",
-    "retries": "retries",
-}
-FAULTS = frozenset({"error_share", "masked_rollouts", "skipped_steps", "retries"})  # shown where there are any
 HEATMAPS = (("By family of problems", "family", "per_task"), ("By language", "language", "per_language"))
-Series = dict[str, tuple[list[float], list[float]]]  # per metric, its steps and its values
+Rows = Callable[[str], list[dict[str, Any]]]  # of a stage's folder
 MARKS = {"correct": "✓", "wrong": "✗", "truncated": "…", "unparsed": "?"}
 
 
 def write_report(run_folder: Path) -> Path:
-    """Writes `report.html` from `report.json` and each stage's `metrics.jsonl`; returns its path.
+    """Writes `report.html` from `report.json` and each stage's `metrics.jsonl` and `rollouts/`; returns its path.
 
     Raises:
         DataError: report.json is missing, is not JSON, or has no stage.
     """
     path = run_folder / "report.html"
-    write_text(path, render(read_report(run_folder), stage_metrics(run_folder)))
+    report, metrics = read_report(run_folder), stage_metrics(run_folder)
+    write_text(path, render(report, metrics, lambda folder: sample_rollouts(run_folder / folder)))
     return path
 
 
-def stage_metrics(run_folder: Path) -> Callable[[str], list[dict[str, Any]]]:
+def stage_metrics(run_folder: Path) -> Rows:
     """A reader of a stage folder's metrics: its rows, none where the stage left no file."""
 
     def rows(folder: str) -> list[dict[str, Any]]:
@@ -65,7 +42,7 @@ def stage_metrics(run_folder: Path) -> Callable[[str], list[dict[str, Any]]]:
     return rows
 
 
-def render(report: dict[str, Any], metrics: Callable[[str], list[dict[str, Any]]]) -> str:
+def render(report: dict[str, Any], metrics: Rows, rollouts: Callable[[str], list[Shown]] = lambda folder: []) -> str:
     """The page as text; the same report gives the same bytes."""
     benchmarks = by_benchmark(report)
     page: str = template("report.html.jinja").render(
@@ -81,7 +58,12 @@ def render(report: dict[str, Any], metrics: Callable[[str], list[dict[str, Any]]
             for name, entries in benchmarks.items()
             for title, noun, field in HEATMAPS
         ],
-        curves=_curves(report["stages"], metrics),
+        filters=[
+            (section(entry["name"], found), found["num_samples"])
+            for entry in report["stages"]
+            if (found := entry.get("filter"))
+        ],
+        curves=_curves(report["stages"], metrics, rollouts),
         settings=settings(report),
     )
     return page
@@ -135,40 +117,17 @@ def heatmap(entries: Sequence[Entry], field: str) -> list[tuple[str, list[Entry 
     return [(name, [(entry.get(field) or {}).get(name) for entry in entries]) for name in names]
 
 
-def _curves(
-    entries: Sequence[Entry], metrics: Callable[[str], list[dict[str, Any]]]
-) -> list[tuple[str, list[tuple[str, str]], list[tuple[str, str]]]]:
-    """Per trained stage: its name, and its plots as (title, SVG), the known series and then the others."""
+def _curves(entries: Sequence[Entry], metrics: Rows, rollouts: Callable[[str], list[Shown]]) -> list[dict[str, Any]]:
+    """Per trained stage: its name, its plots, those that are folded away, and samples of its rollouts."""
     folders = {entry["folder"]: entry["name"] for entry in entries if entry.get("folder")}
     curves = []
     for folder, name in folders.items():
-        series = numeric_series(metrics(folder))
-        titles = _titles(series)
-        known = [(title, plots.curve(title, *series[key])) for key, title in titles.items()]
-        unknown = sorted(series.keys() - titles.keys())
-        others = [(formatting.words(key), plots.curve(formatting.words(key), *series[key])) for key in unknown]
-        if series:
-            curves.append((name, known, others))
+        known, others = stage_plots(metrics(folder))
+        shown = rollouts(folder)
+        if known or others or shown:
+            steps = list(dict.fromkeys(group.step for group in shown))
+            curves.append({"name": name, "known": known, "others": others, "rollouts": shown, "steps": steps})
     return curves
-
-
-def _titles(series: Series) -> dict[str, str]:
-    """The series that are shown at once, with their titles: a reward's terms where there are several, faults if any."""
-    terms = [key for key in series if key.startswith("reward_") and key not in SERIES]
-    titles = {**SERIES, **{key: f"reward: {key.removeprefix('reward_')}" for key in terms if len(terms) > 1}}
-    return {key: titles[key] for key in titles if key in series and (key not in FAULTS or any(series[key][1]))}
-
-
-def numeric_series(rows: Sequence[Mapping[str, Any]]) -> Series:
-    """Per metric, the steps and the values at which it is a finite number; at least two of them."""
-    series: Series = {}
-    for index, row in enumerate(rows, start=1):
-        for key, value in row.items():
-            if key not in AXES and is_number(value):
-                steps, values = series.setdefault(key, ([], []))
-                steps.append(row.get("step", index))
-                values.append(value)
-    return {key: pair for key, pair in series.items() if len(pair[0]) > 1}
 
 
 def settings(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -41,7 +41,12 @@ def by_benchmark(report: Mapping[str, Any]) -> dict[str, list[Entry]]:
 
 def _entries(report: Mapping[str, Any]) -> list[Entry]:
     """The stages' entries; one for each benchmark of a suite, or each of several data."""
-    return [{**entry, **part} for entry in report["stages"] for part in entry.get("tasks") or [entry]]
+    return [{**entry, **part} for entry in _trained(report) for part in entry.get("tasks") or [entry]]
+
+
+def _trained(report: Mapping[str, Any]) -> list[Entry]:
+    """The entries of the stages that leave a model; a filter's is shown by itself."""
+    return [entry for entry in report["stages"] if "filter" not in entry]
 
 
 def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -82,13 +87,14 @@ TRAINED: Columns = [
     ("FLOPs (estimate)", lambda e: f"{e['train_flops']:.2e}" if e.get("train_flops") else formatting.NONE),
     ("memory", lambda e: formatting.size(e.get("peak_rss_bytes"))),
     ("skipped steps", lambda e: formatting.number(e.get("skipped_steps"))),
+    ("empty steps", lambda e: formatting.number(e.get("empty_steps") or None)),
     ("retries", lambda e: _retries(e.get("retries"))),
 ]
 
 
 def training_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """What was trained: headings, and a row of texts per stage; columns that no stage has are left out."""
-    columns = [(title, [read(entry) for entry in report["stages"]]) for title, read in TRAINED]
+    columns = [(title, [read(entry) for entry in _trained(report)]) for title, read in TRAINED]
     columns = [(title, cells) for title, cells in columns if set(cells) != {formatting.NONE}]
     return [title for title, _ in columns], [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
 

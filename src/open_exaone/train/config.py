@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from open_exaone.base.config import Config
 from open_exaone.learn.config import OptimizerConfig
@@ -16,7 +16,7 @@ from open_exaone.rollout.config import SamplingConfig
 from open_exaone.train.settings import KeepConfig, LoggingConfig
 
 
-class StageConfig(Config):
+class _Stage(Config):
     """What every stage has."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -24,9 +24,15 @@ class StageConfig(Config):
     start: str | None = None
     """The earlier stage whose model it begins from, or "model" for the recipe's own; the stage before if left out."""
     data: str
-    """Which of the recipe's data it learns from: `[data.NAME]`."""
+    """Which of the recipe's data it reads: `[data.NAME]`; or, by its name, an earlier filter, of which it reads what is
+    kept."""
     max_tokens: int | None = Field(default=None, ge=2)
-    """The longest example in tokens, or with `rl` the longest prompt; the model's context if left out."""
+    """The longest example in tokens, or of problems the longest prompt; the model's context if left out."""
+
+
+class StageConfig(_Stage):
+    """What every stage that trains has."""
+
     lora: LoraConfig | None = None
     """Train low-rank adapters beside frozen weights; all weights are trained if left out."""
     optimizer: OptimizerConfig
@@ -70,21 +76,26 @@ class SupervisedStage(StageConfig):
 
 class PreferenceStage(StageConfig, SamplingConfig):
     """Learns from pairs of a chosen and a rejected reply: those in its data or, where its data are problems, those
-    chosen from the model's own judged samples."""
+    chosen from the model's own judged samples. KTO also learns from single replies with a label, GrouPER from whole
+    groups of samples with rewards."""
 
     kind: Literal["preference"]
     """"preference": learn from pairs. Where its data are problems, it samples, judges the samples, and pairs a correct
     reply with an incorrect one."""
     num_epochs: float = Field(default=1.0, gt=0, le=1000)
-    """Passes over the pairs."""
+    """Passes over the pairs, or over the replies or groups."""
     loss: PreferenceLoss = SimPER()
     """What is minimised, such as { name = "simper" } or { name = "dpo", beta = 0.1 }."""
     batch_pairs: int = Field(default=32, gt=0)
-    """Pairs in one optimizer step."""
+    """Pairs in one optimizer step; replies where each is an example of its own (KTO), groups with GrouPER."""
     num_samples: int = Field(default=8, ge=2, le=1024)
     """Where its data are problems: the samples of each."""
     pairs_per_problem: int = Field(default=1, gt=0)
-    """Where its data are problems: the most pairs that one gives."""
+    """Where its data are problems: the most pairs that one gives. GrouPER takes the whole group."""
+    reward: Reward = "correct"
+    """Where its data are problems and its loss is GrouPER: what is rewarded, as in stage `rl`."""
+    rubric: Rubric = Rubric()
+    """With that reward: what each verdict earns in the term "correct"."""
     temperature: float = Field(default=1.0, gt=0, le=10)
     """Where its data are problems: the temperature at which replies are sampled."""
     max_new_tokens: int = Field(default=1024, gt=0)
@@ -95,6 +106,24 @@ class PreferenceStage(StageConfig, SamplingConfig):
     @property
     def thinking(self) -> bool:
         return self.mode == "reasoning"
+
+    @field_validator("reward")
+    @classmethod
+    def _known(cls, reward: Reward) -> Reward:
+        weights_of(reward)
+        return reward
+
+    @model_validator(mode="after")
+    def _check_used(self) -> Self:
+        idle = ("pairs_per_problem",) if self.loss.name == "grouper" else ("reward", "rubric")
+        for name in self.model_dump(include=set(idle), exclude_defaults=True):
+            why = (
+                "keeps whole groups"
+                if self.loss.name == "grouper"
+                else "learns from verdicts, and grouper from rewards"
+            )
+            raise ValueError(f"{name}: has no effect: {self.loss.name} {why}: leave it out")
+        return self
 
 
 _WHOLE = (
@@ -140,6 +169,8 @@ class RlStage(StageConfig):
     """What each verdict earns in the term "correct"."""
     mode: Literal["reasoning", "non_reasoning"] = "reasoning"
     """The mode in which samples are drawn, for sources without a mode."""
+    curriculum: Literal["easiest_first", "hardest_first"] | None = None
+    """Order the prompts of each epoch by the pass rate that a filter measured; drawn at random if left out."""
 
     @property
     def thinking(self) -> bool:
@@ -180,4 +211,52 @@ class RlStage(StageConfig):
         return self
 
 
-AnyStage = Annotated[SupervisedStage | PreferenceStage | RlStage, Field(discriminator="kind")]
+class FilterConfig(SamplingConfig):
+    """How problems are sampled, and which of them are kept: EXAONE 4.0's accuracy filter (arXiv 2507.11407)."""
+
+    num_samples: int = Field(default=8, ge=1, le=1024)
+    """The samples of each problem."""
+    min_correct: int = Field(default=0, ge=0)
+    """Problems of which fewer samples are correct are dropped."""
+    max_correct: int | None = Field(default=None, ge=0, validate_default=True)
+    """Problems of which more samples are correct are dropped; num_samples - 1 if left out, which drops those that are
+    always solved."""
+    temperature: float = Field(default=1.0, gt=0, le=10)
+    """The temperature at which replies are sampled."""
+    max_new_tokens: int = Field(default=1024, gt=0)
+    """The longest sampled reply in tokens, its thought included."""
+    mode: Literal["reasoning", "non_reasoning"] = "reasoning"
+    """The mode in which samples are drawn, for sources without a mode."""
+
+    @property
+    def most_correct(self) -> int:
+        """`max_correct`, or its default."""
+        return self.num_samples - 1 if self.max_correct is None else self.max_correct
+
+    @property
+    def thinking(self) -> bool:
+        return self.mode == "reasoning"
+
+    @field_validator("max_correct")
+    @classmethod
+    def _in_range(cls, max_correct: int | None, info: ValidationInfo) -> int | None:
+        num_samples, min_correct = info.data.get("num_samples"), info.data.get("min_correct")
+        if num_samples is None or min_correct is None:  # wrong itself
+            return max_correct
+        most, left_out = max_correct, ""
+        if most is None:
+            most, left_out = num_samples - 1, f" (num_samples - 1 = {num_samples - 1} if left out)"
+        if not min_correct <= most <= num_samples:
+            raise ValueError(f"must lie in min_correct = {min_correct} to num_samples = {num_samples}{left_out}")
+        return max_correct
+
+
+class FilterStage(_Stage, FilterConfig):
+    """Keeps the problems that its starting model solves sometimes; it trains nothing and leaves no model."""
+
+    kind: Literal["filter"]
+    """"filter": sample replies to problems, judge them, and keep the problems with a pass rate between two ends."""
+
+
+TrainedStage = SupervisedStage | PreferenceStage | RlStage
+AnyStage = Annotated[TrainedStage | FilterStage, Field(discriminator="kind")]

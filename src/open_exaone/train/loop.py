@@ -30,7 +30,7 @@ from open_exaone.train.saver import Saver
 from open_exaone.train.settings import KeepConfig, LoggingConfig
 from open_exaone.train.state import Memory, Progress
 
-MAX_EMPTY_STEPS = 10  # in a row; a warning is logged then
+MAX_EMPTY_STEPS = 10  # in a row; a warning is logged then, and again at twice as many
 WHY_EMPTY = (
     "in reinforcement learning all samples of each problem had the same reward (see rollouts/): choose problems that "
     "the model solves sometimes, a larger max_new_tokens where replies are cut off, a larger group_size, or a reward "
@@ -178,7 +178,7 @@ class _Run:
     measure: Callable[[int], Metrics] | None
     pace: Pace = field(default_factory=Pace)
     empty_in_a_row: int = 0  # steps that had nothing to learn from
-    has_warned_of_empty: bool = False
+    warn_at: int = MAX_EMPTY_STEPS
 
     def step(self) -> dict[str, Any]:
         """One optimizer step.
@@ -240,16 +240,18 @@ class _Run:
         return {name: v / data.num_averaged if is_sum[name] else v for name, v in totals.items()}, num_tokens
 
     def _warn_of_empty(self, data: StepData, num_tokens: int) -> None:
-        """Counts steps that had nothing to learn from, and warns once of many in a row."""
+        """Counts steps that had nothing to learn from, and warns of many in a row: at 10, at 20, at 40, …"""
         if num_tokens:
             self.empty_in_a_row = 0
             return
         self.empty_in_a_row += 1
         self.progress.empty_steps += 1
         self.progress.why_empty = data.why_empty or WHY_EMPTY
-        if self.empty_in_a_row == MAX_EMPTY_STEPS and not self.has_warned_of_empty:
-            self.has_warned_of_empty = True
-            logger.warning("%d steps in a row had nothing to learn from: %s", MAX_EMPTY_STEPS, self.progress.why_empty)
+        if self.empty_in_a_row == self.warn_at:
+            self.warn_at *= 2
+            logger.warning(
+                "%d steps in a row had nothing to learn from: %s", self.empty_in_a_row, self.progress.why_empty
+            )
 
     def _move(self, rate: float, workers: Workers) -> tuple[float, bool]:
         """Moves the weights, unless the gradient is not finite or a spike: its norm, and whether it was skipped."""
@@ -294,6 +296,13 @@ def _learned(folder: Path, progress: Progress) -> Progress:
         f"{folder}: none of the {progress.step:,} steps had anything to learn from, so the model is as it was and is "
         f"not saved again: {why}; then train into another folder"
     )
+
+
+def notes_on(progress: Progress) -> list[str]:
+    """What to know of a stage that is done: that many of its steps had nothing to learn from."""
+    if progress.empty_steps < min(MAX_EMPTY_STEPS, progress.step):
+        return []
+    return [f"{progress.empty_steps:,} of {progress.step:,} steps had nothing to learn from: {progress.why_empty}"]
 
 
 def _stuck(folder: Path, progress: Progress, logging: LoggingConfig) -> OpenExaoneError:

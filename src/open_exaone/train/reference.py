@@ -1,4 +1,4 @@
-"""Reference log-probabilities of preference pairs: made once from the model that a stage begins from, kept on disk."""
+"""Reference log-probabilities of preferences: made once from the model that a stage begins from, kept on disk."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,7 +16,7 @@ from open_exaone.base import interrupt
 from open_exaone.base.files import write_atomically
 from open_exaone.base.log import logger
 from open_exaone.data.batch import Batch, pack
-from open_exaone.data.document import Document
+from open_exaone.data.document import Unit
 from open_exaone.data.store import Lazy
 from open_exaone.model.lora import without_lora
 from open_exaone.model.threads import computing
@@ -25,16 +26,14 @@ from open_exaone.train.config import PreferenceStage
 from open_exaone.train.forward import learned_logprobs, summed
 
 FILE = "reference.safetensors"
-PAIRS_AT_ONCE = 512  # in memory
-
-Pair = tuple[Document, Document]
+UNITS_AT_ONCE = 512  # in memory
 
 
-def with_reference(pairs: Sequence[Pair], model: LanguageModel, folder: Path, stage: PreferenceStage) -> Sequence[Pair]:
-    """The pairs, each reply with its log-probability under `model`, where the stage's loss needs that.
+def with_reference(units: Sequence[Unit], model: LanguageModel, folder: Path, stage: PreferenceStage) -> Sequence[Unit]:
+    """The units, each reply with its log-probability under `model`, where the stage's loss needs that.
 
     A resumed stage reads them from `reference.safetensors`, which is made anew where it is not whole or was made from
-    other weights or other pairs.
+    other weights or other units.
 
     Args:
         model: with the weights that the stage begins from; adapters are left out.
@@ -45,65 +44,77 @@ def with_reference(pairs: Sequence[Pair], model: LanguageModel, folder: Path, st
         RunFolderError: the disk does not take the file.
     """
     if not stage.loss.needs_reference:
-        return pairs
-    path, key = folder / FILE, _key(pairs, model)
-    known_U2 = _read(path, key, len(pairs)) if path.is_file() else None
-    if known_U2 is None:
-        logprobs_U2 = _compute(pairs, model, stage.micro_batch_tokens)
-        metadata = {"seal": _seal(logprobs_U2, key)}
-        write_atomically(path, lambda temporary: save_file({"logprobs": logprobs_U2}, temporary, metadata))
-    else:
-        logprobs_U2 = known_U2
-    return Lazy(len(pairs), lambda index: _referenced(pairs[index], logprobs_U2[index].tolist()))
+        return units
+    path, (key, starts) = folder / FILE, _key(units, model)
+    logprobs_D = _read(path, key, int(starts[-1])) if path.is_file() else None
+    if logprobs_D is None:
+        with without_lora(model):
+            logprobs_D = unit_logprobs(units, model, stage.micro_batch_tokens)
+        values, metadata = {"logprobs": logprobs_D}, {"seal": _seal(logprobs_D, key)}
+        write_atomically(path, lambda temporary: save_file(values, temporary, metadata))
+    values_D = logprobs_D.numpy()
+    return Lazy(len(units), lambda index: _referenced(units[index], values_D[starts[index] : starts[index + 1]]))
 
 
-def _referenced(pair: Pair, logprobs: Sequence[float]) -> Pair:
-    chosen, rejected = (replace(reply, reference_logprob=x) for reply, x in zip(pair, logprobs, strict=True))
-    return chosen, rejected
+def _referenced(unit: Unit, logprobs: NDArray[np.float32]) -> Unit:
+    return tuple(
+        replace(reply, reference_logprob=logprob) for reply, logprob in zip(unit, logprobs.tolist(), strict=True)
+    )
 
 
-def _compute(pairs: Sequence[Pair], model: LanguageModel, max_tokens: int) -> Tensor:
-    """[U, 2]: Σ log p over each reply's learned tokens, float32."""
-    logprobs_U2 = torch.empty(len(pairs), 2)
+@torch.no_grad()
+def unit_logprobs(units: Sequence[Unit], model: LanguageModel, max_tokens: int) -> Tensor:
+    """[D]: Σ log p over each reply's learned tokens, the units' replies in order, float32, on the CPU.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM.
+    """
     was_training = model.training
     model.eval()
 
-    @torch.no_grad()
-    def sums_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()  # of the worker's thread
+    def sums_of(batch: Batch) -> tuple[Batch, Tensor]:
         interrupt.check()
         logprobs_M, _, documents_M = learned_logprobs(model, batch)
-        sums_D = summed(logprobs_M, documents_M, len(batch.units_D)).cpu()
-        return torch.from_numpy(batch.units_D[::2]), sums_D.view(-1, 2)
+        return batch, summed(logprobs_M, documents_M, len(batch.units_D)).cpu()
 
-    with computing(model, "train") as workers, without_lora(model):
-        for first in range(0, len(pairs), PAIRS_AT_ONCE):
-            batches = pack(pairs[first : first + PAIRS_AT_ONCE], max_tokens)
-            for units_U, sums_U2 in workers.map(sums_of, batches):
-                logprobs_U2[first + units_U] = sums_U2
+    found = []
+    with computing(model, "train") as workers:
+        for first in range(0, len(units), UNITS_AT_ONCE):
+            block = units[first : first + UNITS_AT_ONCE]
+            starts = np.cumsum([0, *map(len, block)])
+            logprobs_D = torch.empty(int(starts[-1]))
+            for batch, sums_D in workers.map(sums_of, pack(block, max_tokens)):
+                firsts = np.flatnonzero(np.diff(batch.units_D, prepend=-1))  # of each unit, its first reply
+                places = [np.arange(starts[unit], starts[unit + 1]) for unit in batch.units_D[firsts]]
+                logprobs_D[torch.from_numpy(np.concatenate(places))] = sums_D
+            found.append(logprobs_D)
     model.train(was_training)
-    return logprobs_U2
+    return torch.cat(found)
 
 
-def _key(pairs: Sequence[Pair], model: LanguageModel) -> str:
-    """Of the weights and the data that the log-probabilities follow from."""
-    digest = hashlib.sha256()
-    for pair in pairs:
-        for part in (part for reply in pair for part in (reply.ids, reply.loss_mask)):
+def _key(units: Sequence[Unit], model: LanguageModel) -> tuple[str, NDArray[np.int64]]:
+    """Of the weights and the data that the log-probabilities follow from; and where each unit's replies begin, and the
+    end."""
+    digest, sizes = hashlib.sha256(), [0]
+    for unit in units:
+        sizes.append(len(unit))
+        for part in (part for reply in unit for part in (reply.ids, reply.loss_mask)):
             digest.update(len(part).to_bytes(8, "little") + np.asarray(part, np.int32).tobytes())
-    return buffer_key(model, digest.hexdigest())
+    return buffer_key(model, digest.hexdigest()), np.cumsum(sizes)
 
 
-def _read(path: Path, key: str, num_pairs: int) -> Tensor | None:
-    """None, with a warning, where the file is not whole or is of other weights or pairs."""
+def _read(path: Path, key: str, num_replies: int) -> Tensor | None:
+    """None, with a warning, where the file is not whole or is of other weights or units."""
     try:
         with safe_open(path, "pt") as file:
-            metadata, logprobs_U2 = file.metadata(), file.get_tensor("logprobs")
-        fits = logprobs_U2.shape == (num_pairs, 2) and logprobs_U2.dtype == torch.float32
-        if fits and metadata == {"seal": _seal(logprobs_U2, key)}:
-            return logprobs_U2
+            metadata, logprobs_D = file.metadata(), file.get_tensor("logprobs")
+        fits = logprobs_D.shape == (num_replies,) and logprobs_D.dtype == torch.float32
+        if fits and metadata == {"seal": _seal(logprobs_D, key)}:
+            return logprobs_D
     except (SafetensorError, OSError) as error:
         logger.warning("%s: cannot be read: %s", path, error)
-    logger.warning("%s: is not whole, or of other weights or pairs: reference log-probabilities are made anew", path)
+    logger.warning("%s: is not whole, or of other weights or data: reference log-probabilities are made anew", path)
     return None
 
 

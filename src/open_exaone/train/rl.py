@@ -42,7 +42,7 @@ from open_exaone.train.config import RlStage
 from open_exaone.train.forward import document_logprobs, learned_logprobs
 from open_exaone.train.loop import StepData
 from open_exaone.train.policy_reference import Reference
-from open_exaone.train.rollout_metrics import mode_metrics, rollout_metrics, why_empty
+from open_exaone.train.rollout_metrics import commonest_families, mode_metrics, rollout_metrics, why_empty
 from open_exaone.train.state import NOTHING, Memory
 from open_exaone.verify.settings import JudgeSettings
 
@@ -114,6 +114,11 @@ class OnlineRl:
     def has_both_modes(self) -> bool:
         return len(np.unique(np.asarray(self.thinks_N, bool))) == 2
 
+    @cached_property
+    def families(self) -> list[str]:
+        """Those that have metrics of their own."""
+        return commonest_families(self.problems)
+
     def step_data(self, step: int, memory: Memory = NOTHING) -> StepData:
         """One update: fresh samples for the first one of a step of sampling, the same ones for the others."""
         sampling_step, update = divmod(step, self.config.num_updates)
@@ -147,7 +152,8 @@ class OnlineRl:
         if update:
             return {}
         groups, config = collected.groups, self.config
-        metrics = rollout_metrics(groups, self._advantages(groups).is_kept_P.tolist())
+        is_kept_P = self._advantages(groups).is_kept_P.tolist()
+        metrics = {**rollout_metrics(groups, is_kept_P, self.families), "useful_groups": sum(is_kept_P)}
         metrics |= mode_metrics(groups) if self.has_both_modes else {}
         if config.max_prompts is not None:
             metrics["asked_prompts"] = len(groups)
