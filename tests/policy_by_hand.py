@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from open_exaone.learn.policy import Sampled
+from open_exaone.learn.policy_parts import Sampled
 
 
 @dataclass

@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from open_exaone.learn.advantage import Rewards, advantages_of
-from open_exaone.learn.policy import (
-    POLICY_LOSSES,
-    Advantage,
-    Correction,
-    Grpo,
-    PolicyLoss,
-    Sampled,
-    grpo,
-    sampler_weights,
-)
+from open_exaone.learn.policy import POLICY_LOSSES, Grpo, PolicyLoss, grpo
+from open_exaone.learn.policy_parts import Advantage, Correction, Sampled, sampler_weights
 from policy_by_hand import Game, advantages_by_hand, loss_by_hand, sampled_of, some_completions
 
 LOSSES, ESTIMATORS, MAX_NEW_TOKENS = list(POLICY_LOSSES), [None, "k1", "k2", "k3", "sequence"], 9

@@ -1,7 +1,6 @@
 """Online RL beyond one update of fresh samples: several updates, refill, references, and another sampler's tokens."""
 
 import itertools
-import logging
 from dataclasses import replace
 
 import pytest
@@ -184,15 +183,16 @@ def test_refill_killed_at_any_round_gives_the_same_weights_and_files(refilled, t
         assert same(after.weights, refilled.weights) and after.files == refilled.files
 
 
-def test_a_pool_of_one_prompt_is_asked_again_and_that_is_logged(tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+def test_a_pool_of_one_prompt_is_asked_again_and_that_is_reported(tmp_path):
     model, optimizer = start()
     objective = online_rl(model, tmp_path, num_steps=2, batch_prompts=2, max_prompts=4, max_new_tokens=2)
     objective = replace(objective, problems=objective.problems[:1], thinks_N=[True], places=lambda start, n: [0] * n)
     rows = []
-    train(model, optimizer, objective, tmp_path, rows.append)
+    progress = train(model, optimizer, objective, tmp_path, rows.append)
+    asked = sum(row["asked_prompts"] for row in rows)
+    assert objective.notes(progress.memory) == [f"{asked} prompts were asked of 1: each {asked:.1f} times"]
+    assert objective.notes({"next_prompt": 1}) == []
     assert len(rows) == 2 and rows[0]["pool_epoch"] == rows[0]["asked_prompts"] - 1
-    assert any("all 1 problems have been asked" in record.message for record in caplog.records)
     ids = [tuple(row["ids"]) for row in read_jsonl(tmp_path / "rollouts" / "step-000001.jsonl")]
     assert len(set(ids)) > len(ids) // 2  # the same prompt again has samples of its own
 

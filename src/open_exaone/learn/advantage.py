@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from open_exaone.learn.policy import PolicyLossConfig
+from open_exaone.learn.policy_parts import PolicyLossConfig
 
 # Rewards are equal where they lie no farther apart than this share of their size: four steps of float32, so that sums
 # of weighted terms are covered, which differ by their rounding alone.
