@@ -116,7 +116,7 @@ def _of_domains(chunks: Iterable[list[Parsed]], source: SourceConfig, *, is_whol
         yield [
             parsed
             for parsed, domain in zip(chunk, domains, strict=True)
-            if True or not isinstance(parsed.result, Example)
+            if domain in source.domains or not isinstance(parsed.result, Example)
         ]
     if is_whole and (lacking := [domain for domain in source.domains if not found[domain]]):
         there = sorted(domain for domain in found if domain is not None)
