@@ -232,8 +232,8 @@ def _mixture_notes(stats: LengthStatistics, config: BuildConfig) -> list[str]:
         return []
     return [
         f"reasoning : non-reasoning is {have:.2g} : 1 in the teacher's tokens; at {wanted:g} : 1 an epoch repeats the "
-        f"{small} responses {_MAX_REPEATS:g} times and holds {_MAX_REPEATS / repeats:.0%} of the others: raise --samples and "
-        "--keep"
+        f"{small} responses {_MAX_REPEATS:g} times and holds {_MAX_REPEATS / repeats:.0%} of the others: "
+        "raise --samples and --keep"
     ]
 
 

@@ -22,8 +22,8 @@ MAX_EXAMPLE = 120  # characters
 def sentence(found: Found) -> str:
     """How many responses are kept, and of how many problems."""
     return (
-        f"{found['num_kept']:,} of {count(found['num_responses'], 'response')} kept, for {found['num_problems_kept']:,} "
-        f"of {count(found['num_problems'], 'problem')}"
+        f"{found['num_kept']:,} of {count(found['num_responses'], 'response')} kept, for "
+        f"{found['num_problems_kept']:,} of {count(found['num_problems'], 'problem')}"
     )
 
 
