@@ -197,7 +197,7 @@ def shared_prompts(run: Run, prepared: Mapping[str, StageData]) -> list[dict[str
     pairs = [
         ((one.name, prepared[one.name].examples), (other.name, prepared[other.name].examples))
         for one, other in combinations(stages, 2)
-        if run.recipe.data_of(one) != run.recipe.data_of(other)
+        if not run.recipe.may_share(one, other)
     ]
     learned = [(stage.name, prepared[stage.name].examples) for stage in stages]
     held_out = [(f"{stage.name}.validation", prepared[stage.name].validation) for stage in stages]
