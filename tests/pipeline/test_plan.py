@@ -76,6 +76,8 @@ def test_a_longer_micro_batch_or_float32_takes_more_memory_and_recomputing_less(
     plain = planned(SFT | limit | {"micro_batch_tokens": 2000}).memory
     assert planned(SFT | limit | {"micro_batch_tokens": 4000}).memory.activations > 1.5 * plain.activations
     assert planned(SFT | {"micro_batch_tokens": 2000}).memory.activations > 10 * plain.activations  # one long example
+    pair = planned({"kind": "preference", "micro_batch_tokens": 2000, "max_tokens": 2000}).memory
+    assert pair.activations == planned(SFT | limit | {"micro_batch_tokens": 4000}).memory.activations  # is not split
     wide = planned(SFT | limit | {"micro_batch_tokens": 2000}, value_bytes=4).memory
     assert wide.weights == 2 * plain.weights
     less = planned(SFT | limit | {"micro_batch_tokens": 2000, "recompute_activations": True})
