@@ -160,6 +160,7 @@ SECOND_PASS = """
 disjoint = true
 
 [data.again]
+reuses = "sft"
 bad_rows = "drop"
 sources = [{ path = "SFT", domains = ["odd"], mode = "reasoning" }]
 
@@ -193,7 +194,7 @@ def test_the_recipe_beside_the_rows_trains_on_them_and_a_second_stage_on_a_domai
     wanted = [row for row in read_jsonl(out / "sft.jsonl") if (row["domain"], row["mode"]) == ("odd", "reasoning")]
     assert again["sources"][0]["examples"] == len(wanted) > 0
     assert again["sources"][0]["dropped"] == {"no thought": 4}  # the rows in non-reasoning mode
-    recipe.write_text(recipe.read_text().replace('domains = ["odd"], ', ""))
+    recipe.write_text(recipe.read_text().replace('reuses = "sft"', ""))
     code, text = cli("run", recipe, *sets, "--out", tmp_path / "shared")
     assert code == 1 and "disjoint = true" in text
 

@@ -9,7 +9,7 @@ import pytest
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nope"], "recipe 'nope': unknown. The recipes are nano/exaone-deep"),
+        (["nope"], "recipe 'nope': unknown. The recipes are exaone-4.0-1.2b, exaone-4.0-32b, exaone-deep-2.4b"),
         (["nope.toml"], "nope.toml: no such file"),
         (["--set", "rl.group_size"], "write it as stage.key=value"),
         (["--set", "rl.group_sise=4"], "group_sise: unknown key; did you mean"),
@@ -58,3 +58,14 @@ def test_the_last_lines_name_the_report_and_the_next_commands(cli, finished_run,
     assert code == 0
     assert f"Report: {folder}/report.html" in text and (folder / "report.html").is_file()
     assert f"Talk to the model: exaone chat {folder} Measure it: exaone eval {folder}" in text
+
+
+def test_a_dry_run_prints_the_costs_and_the_missing_files_and_writes_nothing(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
+    code, text = cli("run", "exaone-deep-32b", "--dry-run", "--set", "sft.num_epochs=1.0")
+    assert code == 0 and not list(tmp_path.iterdir())
+    assert "32,003,200,000 parameters, bfloat16, from LGAI-EXAONE/EXAONE-3.5-32B-Instruct" in text
+    assert "12.0G" in text and "2.3e21" in text  # tokens of one pass, and 6 N D
+    assert "this version trains on one" in text
+    assert "Missing: data.rl: data/rl.jsonl: no such file. rl reads problems" in text

@@ -89,7 +89,7 @@ COMMANDS = {
     "models": [],
     "suites": [],
     "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
-    "run": ["RECIPE", "--out", "--set", "--quick", *OF_MACHINE],
+    "run": ["RECIPE", "--out", "--set", "--quick", "--dry-run", *OF_MACHINE],
     "train": ["FILE", "--out", "--set", *OF_MACHINE],
 }
 

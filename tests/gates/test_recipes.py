@@ -1,12 +1,28 @@
-"""Every recipe that is shipped is valid, in full and in its quick form."""
+"""Every recipe that is shipped is valid, in full and in its quick form; its costs are planned, its stages stepped."""
 
+import math
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from import_graph import SOURCE
+from open_exaone import kernels
 from open_exaone.base.errors import ConfigError
+from open_exaone.kernels import reference
+from open_exaone.learn.cross_entropy import SUPERVISED_LOSSES
+from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.learn.policy import POLICY_LOSSES, Sampled
+from open_exaone.learn.preference import PREFERENCE_LOSSES, Replies
+from open_exaone.model.config import ModelConfig
+from open_exaone.model.cost import dense_flops
+from open_exaone.model.logprobs import linear_logprobs
+from open_exaone.model.threads import ALONE
+from open_exaone.model.transformer import LanguageModel
+from open_exaone.pipeline.plan import plan_recipe, shape_of
 from open_exaone.pipeline.recipe import check_one_stage, load_recipe
+from open_exaone.train.config import FilterStage, PreferenceStage, RlStage, SupervisedStage, TrainedStage
 
 RECIPES = SOURCE / "recipes"
 TRAININGS = SOURCE.parents[1] / "examples" / "finetune"
@@ -25,6 +41,8 @@ def test_the_default_recipe_is_shipped() -> None:
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_every_recipe_parses(path: Path, quick: bool) -> None:
+    if quick and path.parent == RECIPES:
+        pytest.skip("a real model has no quick form")
     recipe = load_recipe(name_of(path), quick=quick)
     names = [stage.name for stage in recipe.stages]
     assert names
@@ -48,3 +66,139 @@ def test_the_gate_can_fail(tmp_path: Path) -> None:
     broken.write_text("no_such_key = 1\n" + PATHS[0].read_text(encoding="utf-8"))
     with pytest.raises(ConfigError, match="no_such_key"):
         load_recipe(str(broken))
+
+
+REAL = [path for path in PATHS if path.parent == RECIPES]
+NOT_PUBLISHED = (  # for any stage: docs/provenance.md
+    *("num_epochs", "batch_tokens", "batch_documents", "batch_pairs", "batch_prompts", "group_size", "num_steps"),
+    *("max_new_tokens", "max_tokens", "num_samples", "optimizer"),
+)
+
+
+def test_the_reports_models_have_recipes() -> None:
+    names = {f"exaone-deep-{size}" for size in ("2.4b", "7.8b", "32b")} | {"exaone-4.0-1.2b", "exaone-4.0-32b"}
+    assert names == {name_of(path) for path in REAL}
+
+
+@pytest.mark.parametrize("path", REAL, ids=name_of)
+def test_a_real_recipe_keeps_to_the_licence_and_to_disjoint_prompts(path: Path) -> None:
+    recipe, head = load_recipe(path), path.read_text(encoding="utf-8").partition("name =")[0]
+    assert recipe.disjoint and recipe.name.startswith("EXAONE")
+    assert "No data is shipped" in head and re.search(r"for research alone|not for commercial use", head)
+    for one in recipe.stages:
+        for other in recipe.stages:
+            assert (
+                one.kind != "rl" or one.kind == other.kind or other.kind == "filter" or not recipe.may_share(one, other)
+            )
+
+
+def unmarked(text: str) -> list[str]:
+    """The lines of stages that set what LG published nothing about, without whose value it is."""
+    lines = text.partition("[[stages]]")[2].splitlines()
+    return [
+        line
+        for above, line in zip(["", *lines], lines, strict=False)
+        if line.partition(" =")[0] in NOT_PUBLISHED
+        and not re.search("# .*(ours|published|authors)", line)
+        and not re.match("# .*(ours|authors)", above)
+    ]
+
+
+@pytest.mark.parametrize("path", REAL, ids=name_of)
+def test_every_value_that_lg_did_not_publish_is_marked(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert unmarked(text) == []
+    assert unmarked(text.replace(" # ours", ""))  # the gate can fail
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_every_recipe_has_a_plan(path: Path) -> None:
+    recipe = load_recipe(path)
+    shape = shape_of(recipe)
+    costs = plan_recipe(recipe, shape)
+    assert [cost.stage for cost in costs] == [stage.name for stage in recipe.stages]
+    for cost in costs:
+        assert cost.flops is not None and cost.train_tokens is not None and cost.sampled_tokens is not None
+        assert math.isfinite(cost.flops) and cost.flops > 0 and cost.train_tokens + cost.sampled_tokens > 0
+        weights = cost.memory.weights / shape.num_parameters
+        assert weights == 2 and cost.memory.total > cost.memory.weights
+        if cost.kind != "filter":
+            assert cost.dense_flops == 6 * shape.num_parameters * cost.train_tokens
+            assert 10 <= cost.memory.optimizer / shape.num_parameters <= 18
+            # at least what is trained; at most that and attention, recomputed, and what is sampled
+            tokens = cost.train_tokens + cost.sampled_tokens
+            assert 0.9 * cost.dense_flops <= cost.flops <= 3 * dense_flops(shape, tokens)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("exaone-deep-32b", 7.04e21), ("exaone-deep-7.8b", 1.71e21), ("exaone-deep-2.4b", 5.27e20)]
+)
+def test_a_whole_recipe_of_exaone_deep_costs_what_the_report_says(name: str, published: float) -> None:
+    recipe = load_recipe(name)
+    [sft, prefer, rl] = plan_recipe(recipe, shape_of(recipe))
+    assert sft.dense_flops == pytest.approx(published, rel=0.02)
+    assert recipe.data["sft"].expected.num_rows == 1_600_000  # type: ignore[union-attr]
+    assert recipe.data["preference"].expected.num_rows == 20_000  # type: ignore[union-attr]
+    assert recipe.data["rl"].expected.num_rows == 10_000  # type: ignore[union-attr]
+    assert sft.flops > 10 * (prefer.flops + rl.flops)  # type: ignore[operator]
+
+
+TOKENS, LAYERS = 24, 4  # a whole LLLG; all layers are alike otherwise
+
+
+@pytest.fixture
+def without_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meta tensors have a shape and no values: no native kernel can read them, and no id can be checked."""
+    for name in ("logprobs_and_entropy", "softmax_loss"):
+        monkeypatch.setattr(kernels, name, getattr(reference, name))
+    monkeypatch.setattr(Sampled, "summed", lambda self, values_M: values_M.sum().expand_as(values_M))  # one completion
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda self: 1.0)
+    monkeypatch.setattr(torch.Tensor, "equal", lambda self, other: self.shape == other.shape)
+    monkeypatch.setattr(Replies, "is_chosen_D", property(lambda self: slice(0, 1)))
+
+
+def meta_loss(model: LanguageModel, stage: TrainedStage) -> torch.Tensor:
+    """The stage's loss on one row of tokens that exist by shape alone."""
+    ids_T = torch.zeros(TOKENS, dtype=torch.long, device="meta")
+    x_MD, ids_M, head_VD = model.model(ids_T[None])[0][:-1], ids_T[1:], model.lm_head.weight
+    if isinstance(stage, SupervisedStage):
+        return SUPERVISED_LOSSES[stage.loss.name](x_MD, head_VD, ids_M, 1.0, stage.loss)[0]
+    logprobs_M, _ = linear_logprobs(x_MD, head_VD, ids_M)
+    if isinstance(stage, RlStage):
+        sampled = Sampled(logprobs_M, logprobs_M.detach(), logprobs_M.detach(), ids_M, logprobs_M.detach(), None)
+        return POLICY_LOSSES[stage.loss.name](sampled, 1.0, stage.loss)
+    assert isinstance(stage, PreferenceStage)
+    pair_D = torch.ones(2, device="meta")
+    replies = Replies(logprobs_M[:2], pair_D, pair_D, pair_D.long(), pair_D)
+    return PREFERENCE_LOSSES[stage.loss.name](replies, 1.0, stage.loss)
+
+
+def meta_model(shape: ModelConfig) -> LanguageModel:
+    with torch.device("meta"):
+        return LanguageModel(shape).to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_every_kind_of_stage_steps_on_the_meta_device(path: Path, without_values: None) -> None:
+    recipe = load_recipe(path)
+    shape = shape_of(recipe)
+    assert sum(weight.numel() for weight in meta_model(shape).parameters()) == shape.num_parameters
+    stepped = set[str]()
+    for stage in recipe.stages:
+        if isinstance(stage, FilterStage) or stage.kind in stepped:
+            continue
+        stepped.add(stage.kind)
+        model = meta_model(shape.model_copy(update={"num_layers": min(LAYERS, shape.num_layers)}))
+        model.model.recomputes = stage.recompute_activations
+        optimizer = MasterOptimizer(model, None, stage.optimizer)
+        loss = meta_loss(model, stage)
+        assert loss.shape == () and loss.device.type == "meta"
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert all(weight.grad is not None and weight.grad.shape == weight.shape for weight in model.parameters())
+        optimizer.accumulate()
+        for group in (group for one in optimizer.optimizers for group in one.param_groups if "fused" in group):
+            group["fused"] = False  # fused code needs a device
+        optimizer._move(list(optimizer.masters), torch.tensor(1.0), ALONE)  # `step` reads the norm's value
+        moved = [name for one in optimizer.optimizers for name in one.state]
+        assert len(moved) == len(optimizer.masters)
+    assert stepped

@@ -27,6 +27,8 @@ class RunArguments:
     """Change one value of the recipe: STAGE.KEY=VALUE or TABLE.KEY=VALUE; may be repeated."""
     quick: Switch = False
     """Run the same stages cut down to about two minutes."""
+    dry_run: Switch = False
+    """Check the recipe and print what it would cost, stage by stage; nothing is trained, downloaded or written."""
     machine: MachineFlags = field(default_factory=MachineFlags)
 
 
@@ -49,9 +51,30 @@ def run(
     from open_exaone.pipeline.recipe import load_recipe
 
     resolved = load_recipe(recipe, args.set_ or [], quick=args.quick)
+    if args.dry_run:
+        show_plan(resolved, args.machine)
+        return 0
     name = resolved.name.replace("/", "-") + ("-quick" if args.quick else "")
     run_and_show(resolved, args.out or Path("runs") / name, args.machine)
     return 0
+
+
+def show_plan(recipe: "Recipe", machine: MachineFlags) -> None:
+    """Prints what each stage would cost, and the files that are not there yet."""
+    from open_exaone.pipeline.plan import missing_files, plan_recipe, shape_of
+    from open_exaone.present.plan import DROPPED_FIRST, TITLES, memory_sentence, plan_rows
+    from open_exaone.present.terminal import rich_table
+
+    console, shape, is_float32 = Console(), shape_of(recipe), machine.dtype == "float32"
+    costs = plan_recipe(recipe, shape, value_bytes=4 if is_float32 else 2)
+    begins = "random weights" if recipe.shape is not None else recipe.model
+    dtype = "float32" if is_float32 else "bfloat16"
+    console.print(f"{recipe.name}: {shape.num_parameters:,} parameters, {dtype}, from {begins}", soft_wrap=True)
+    console.print(rich_table(TITLES, plan_rows(costs), console.width, DROPPED_FIRST))
+    console.print(memory_sentence(costs), soft_wrap=True)
+    console.print("Estimates: docs/training.md, “What a recipe costs”. The evaluation is left out.", soft_wrap=True)
+    for line in missing_files(recipe):
+        console.print(f"Missing: {line}", soft_wrap=True)
 
 
 def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags) -> None:

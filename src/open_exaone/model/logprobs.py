@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from open_exaone import kernels
+from open_exaone.model.cost import CHUNK_BYTES
 from open_exaone.model.packed import rounded
-
-CHUNK_BYTES = 256 << 20  # of logits at once
 
 
 def token_logprobs(logits_XV: Tensor, ids_X: Tensor) -> Tensor:

@@ -40,11 +40,25 @@ AnySource = Annotated[
 Model = Annotated[Annotated[str, Tag("<name>")] | Annotated[ModelConfig, Tag("<shape>")], Discriminator(_is_shape)]
 
 
+class Expected(Config):
+    """How much data there will be: what a run is planned with before its rows are there."""
+
+    num_rows: int = Field(gt=0)
+    """How many rows, of all sources together."""
+    num_tokens: int = Field(gt=0)
+    """How many tokens they have together as the model reads them; of problems, those of the prompts."""
+
+
 class Dataset(DataOptions):
     """Rows to learn from or to be measured on: files, folders, hub sets, generated problems, or a mixture of these."""
 
     sources: tuple[AnySource, ...] = Field(min_length=1)
     """Where rows come from: { path = "rows.jsonl" }, or { families = "worked", num_problems = 1000 }."""
+    expected: Expected | None = None
+    """How much it will be, such as { num_rows = 20_000, num_tokens = 150_000_000 }; only `exaone run --dry-run` reads
+    it."""
+    reuses: str | None = None
+    """Other data whose prompts it has again on purpose: those are not reported as shared, nor refused by `disjoint`."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -114,6 +128,11 @@ class Recipe(Config):
         """Which of the recipe's data a stage reads, through filters or itself."""
         read = self.filter_of(stage)
         return stage.data if read is None else self.data_of(read)
+
+    def may_share(self, one: AnyStage, other: AnyStage) -> bool:
+        """Whether two stages share prompts on purpose: they read the same data, or one's reuses the other's."""
+        first, second = self.data_of(one), self.data_of(other)
+        return first == second or self.data[first].reuses == second or self.data[second].reuses == first
 
     @property
     def config_hash(self) -> str:
@@ -217,6 +236,7 @@ def _check_data(recipe: Recipe) -> None:
         for stage in recipe.stages
         if isinstance(stage, SupervisedStage) and stage.validation is not None
     ]
+    readers += [(f"data.{name}.reuses", one.reuses) for name, one in recipe.data.items() if one.reuses is not None]
     if recipe.evaluation is not None:
         readers += [("evaluation.data", name) for name in recipe.evaluation.names]
     for reader, name in readers:

@@ -22,7 +22,6 @@ from open_exaone.data.store import Kind, Prepared
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
-from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.measure import own_tasks, thinks_after
 from open_exaone.pipeline.start import Run, check_language, samples_pairs
 from open_exaone.rollout.config import SamplingConfig
@@ -198,7 +197,7 @@ def shared_prompts(run: Run, prepared: Mapping[str, StageData]) -> list[dict[str
     pairs = [
         ((one.name, prepared[one.name].examples), (other.name, prepared[other.name].examples))
         for one, other in combinations(stages, 2)
-        if run.recipe.data_of(one) != run.recipe.data_of(other) and not _is_second_pass(run.recipe, one, other)
+        if not run.recipe.may_share(one, other)
     ]
     learned = [(stage.name, prepared[stage.name].examples) for stage in stages]
     held_out = [(f"{stage.name}.validation", prepared[stage.name].validation) for stage in stages]
@@ -225,18 +224,6 @@ def shared_prompts(run: Run, prepared: Mapping[str, StageData]) -> list[dict[str
             raise DataError(f"{text}: the recipe says disjoint = true: leave these rows out of one of them")
         run.message(f"note: {text}")
     return found
-
-
-def _is_second_pass(recipe: Recipe, one: AnyStage, other: AnyStage) -> bool:
-    """Whether two stages learn the same rows on purpose: one of them those of chosen `domains`."""
-    if not (isinstance(one, SupervisedStage) and isinstance(other, SupervisedStage)):
-        return False
-    sources = [
-        [source for source in recipe.data[stage.data].sources if isinstance(source, SourceConfig)]
-        for stage in (one, other)
-    ]
-    rows = [{(at.path, at.config, at.split, at.skip, at.limit) for at in of_one} for of_one in sources]
-    return any(source.domains for of_one in sources for source in of_one) and bool(rows[0] & rows[1])
 
 
 def _row(one: str, other: str, overlap: Overlap) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from open_exaone.base.files import write_json, write_jsonl
 from open_exaone.base.records import Problem
 from open_exaone.base.tables import RowError
 from open_exaone.data.columns import RowFormat
-from open_exaone.data.config import DataConfig, SourceConfig
+from open_exaone.data.config import DataConfig, DataOptions, SourceConfig
 from open_exaone.data.examples import open_examples
 from open_exaone.data.rows import Example
 from open_exaone.data.source import find_files
@@ -59,7 +59,8 @@ def _as_files(recipe: Recipe, folder: Path, name: str, dataset: Dataset) -> Data
         _as_rows(source, _file(recipe, folder, name, place)) if isinstance(source, GeneratedSource) else source
         for place, source in enumerate(dataset.sources)
     ]
-    return DataConfig(**{**dict(dataset), "sources": tuple(sources)})
+    options = {key: getattr(dataset, key) for key in DataOptions.model_fields}
+    return DataConfig(**options, sources=tuple(sources))
 
 
 def _as_rows(source: GeneratedSource, file: Path) -> SourceConfig:

@@ -13,14 +13,13 @@ from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
+from open_exaone.pipeline.plan import REPLY_SHARE
 from open_exaone.pipeline.prepare import StageData, epoch_size, prepare_stage, shared_prompts, teaches_thinking
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run, samples_pairs
 from open_exaone.present.card import write_card
 from open_exaone.present.report import write_report
 from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage, TrainedStage
-
-REPLY_SHARE = 0.25  # of the longest reply: what an average one is taken to be, to estimate a run's time
 
 
 def run_recipe(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | None = None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder, rendering_time, resolve_model, resolve_tokenizer
 from open_exaone.pipeline.measure import Machine, OnEvent
+from open_exaone.pipeline.plan import check_files
 from open_exaone.pipeline.problems import as_files, draw_all, format_of, read_problems
 from open_exaone.pipeline.vocabulary import trained_tokenizer
 from open_exaone.rollout.config import LocalEngine, VllmEngine, VllmServer
@@ -107,6 +108,7 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
     drawn = folder.path / "problems"
     is_new = folder.prepared() is None
     if is_new:
+        check_files(recipe)
         on_event({"message": "preparing the data …"})
         draw_all(recipe, drawn, settings)
     data = as_files(recipe, drawn)

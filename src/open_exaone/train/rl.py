@@ -129,7 +129,7 @@ class OnlineRl:
             if (place, sample) in learnable.documents
         ]
         if self.config.loss.kl is None and not any(document.advantage for document in documents):
-            documents = []  # a gradient of 0, which would move momentum and decay weights
+            documents = []  # the gradient would be 0: nothing is computed, and the step counts as empty
         num_learned = sum(sum(document.loss_mask) for document in documents)
         return StepData(
             singles(documents),

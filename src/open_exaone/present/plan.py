@@ -1,0 +1,39 @@
+"""A recipe's costs as a table, before anything is trained."""
+
+from collections.abc import Sequence
+
+from open_exaone.model.cost import StageCost, num_devices
+from open_exaone.present.formatting import NONE, number, size
+
+TITLES = (
+    *("stage", "steps", "trained", "sampled", "FLOPs", "6ND"),  # tokens that are trained and sampled
+    *("weights", "optimizer", "activations", "reference", "KV cache", "memory"),
+)
+DROPPED_FIRST = ("reference", "KV cache", "activations", "optimizer", "weights", "6ND")  # where there is no room
+DEVICE_BYTES = 80_000_000_000  # of the device that a plan counts in: an H100's
+
+
+def plan_rows(costs: Sequence[StageCost]) -> list[list[str]]:
+    """A line for each stage, under `TITLES`."""
+    rows = []
+    for cost in costs:
+        memory = cost.memory
+        parts = (memory.weights, memory.optimizer, memory.activations, memory.reference, memory.cache, memory.total)
+        cells = [cost.stage, "" if cost.num_steps is None else f"{cost.num_steps:,}"]
+        cells += [number(tokens) if tokens else "" for tokens in (cost.train_tokens, cost.sampled_tokens)]
+        cells += [f"{flops:.3g}".replace("e+", "e") if flops else "" for flops in (cost.flops, cost.dense_flops)]
+        cells += [size(part) if part else "" for part in parts]
+        rows.append([cell or NONE for cell in cells])
+    return rows
+
+
+def memory_sentence(costs: Sequence[StageCost]) -> str:
+    """What the fullest stage needs: one device or several."""
+    most = max(costs, key=lambda cost: cost.memory.total)
+    devices, device = num_devices(most.memory, DEVICE_BYTES), size(DEVICE_BYTES)
+    needs = f"{most.stage} needs the most memory, {size(most.memory.total)}: "
+    if devices == 1:
+        return f"{needs}one device of {device} holds it."
+    of_several = f"the state alone fills {devices} devices of {device}"
+    needs += of_several if devices else f"a micro-batch or a reply is too much for a device of {device}"
+    return f"{needs}, and this version trains on one. LoRA takes less: --set {most.stage}.lora.rank=16"
