@@ -232,7 +232,9 @@ def test_pairs_of_its_own_samples_are_sampled_once_and_resumed_at_the_sample(pla
     assert read_json(stage / "sampling.json")["sample_seconds"] > 1000 and not (stage / "samples").exists()
     content = before.read_bytes()
     before.write_bytes((place / "checkpoint" / "model.safetensors").read_bytes())
-    with pytest.raises(RunFolderError, match=r"02-prefer/data: its samples were drawn and judged with other settings \(model\)"):
+    with pytest.raises(
+        RunFolderError, match=r"02-prefer/data: its samples were drawn and judged with other settings \(model\)"
+    ):
         run(place, "cut", *own)
     before.write_bytes(content)
     (stage / "samples").mkdir()  # as a kill may leave it
