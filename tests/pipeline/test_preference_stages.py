@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections import Counter
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -131,6 +132,13 @@ def test_the_second_stage_prefers_the_higher_reward_and_learns_pairs_of_the_firs
         assert list(rejected.ids) == [*row["prompt_ids"], *row["rejected_ids"]]
         assert (chosen.advantage, rejected.advantage) == (1.0, -1.0)
     assert f"hybrid: learns {len(again)} of the {len(first)} pairs of short again" in messages
+
+
+def test_the_example_has_both_stages():
+    example = Path(__file__).parents[2] / "examples" / "preference_stages" / "exaone-4.0.toml"
+    stages = load_recipe(tomllib.loads(example.read_text("utf-8"))).stages
+    assert [stage.pairs.rule for stage in stages] == ["shortest_correct", "reward"]
+    assert stages[1].reuse.stage == stages[0].name and stages[1].start is None
 
 
 class Cut(BaseException):
