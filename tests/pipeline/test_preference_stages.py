@@ -18,6 +18,8 @@ from open_exaone.data.store import Prepared
 from open_exaone.pipeline.measure import Machine
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
+from open_exaone.rewards import rubric
+from open_exaone.rollout import judging
 
 FLOAT32 = Machine(device="cpu", dtype="float32")
 CLOSE, END = make_tokenizer().think_close_id, make_tokenizer().end_id
@@ -190,6 +192,38 @@ def test_a_judge_model_s_grades_decide_the_pairs(place, tmp_path):
     grades = [[row[f"{side}_terms"]["preference"] for side in ("chosen", "rejected")] for row in rows]
     assert any(chosen > rejected for chosen, rejected in grades)
     assert all(10 * grade == pytest.approx(round(10 * grade)) for pair in grades for grade in pair)
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_grades_that_are_there_are_not_asked_for_again(is_broken, place, tmp_path, monkeypatch):
+    """Where grading is interrupted; a broken file of grades is not read."""
+    asked, stops_at = [], [None]
+
+    def grade(endpoint, question, answer):
+        asked.append((question, answer))
+        if len(asked) == stops_at[0]:
+            raise Cut
+        return len(answer) % 11 / 10
+
+    monkeypatch.setattr(rubric, "preference", grade)
+    monkeypatch.setattr(judging.os, "cpu_count", lambda: 1)  # in turn
+    judge = "judge={ endpoint={ base_url='http://127.0.0.1:1/v1', model='m' } }"
+    overrides = (judge, "hybrid.reward={ preference=1.0, language=0.5, concise_group=0.25 }")
+    run(place, tmp_path / "whole", *overrides)
+    num_all, stops_at[0] = len(asked), 20
+    asked.clear()
+    with pytest.raises(Cut):
+        run(place, tmp_path / "cut", *overrides)
+    file = tmp_path / "cut" / "02-hybrid" / "samples" / "terms-reasoning.jsonl"
+    assert sum("preference" in row["terms"] for row in read_jsonl(file)) == 19
+    if is_broken:
+        file.write_text(file.read_text() + "{")
+    stops_at[0] = None
+    asked.clear()
+    run(place, tmp_path / "cut", *overrides)
+    assert len(asked) == (num_all if is_broken else num_all - 19)
+    files = [tmp_path / name / "02-hybrid" / "pairs.jsonl" for name in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,9 @@ def test_a_reply_that_is_hardly_longer_is_not_rejected():
         correct = [rollout(CORRECT, [1] * size) for size in range(10, 21)]
         pairs, _ = choose(rule, group(*correct), number=99)
         assert sorted(len(pair.rejected.generation.ids) for pair in pairs) == list(range(least, 21))
+    rule = ShortestCorrectPairs(rule="shortest_correct", longer_by=0.1)
+    assert 100 * (1 + 0.1) > 110  # by rounding
+    assert len(choose(rule, group(rollout(CORRECT, [1] * 100), rollout(CORRECT, [1] * 110)))[0]) == 1
 
 
 def test_rewards_that_differ_by_rounding_alone_give_no_pair():

@@ -12,21 +12,22 @@ import torch
 from open_exaone.base.config import differences
 from open_exaone.base.errors import DataError, RunFolderError
 from open_exaone.base.files import write_json, write_jsonl
-from open_exaone.base.records import MODES, Missing, Outage, Rollout, RolloutGroup
+from open_exaone.base.records import MODES, Rollout, RolloutGroup
 from open_exaone.data.document import Document, Unit, prompt_ids
 from open_exaone.data.prepare import prepare_units
-from open_exaone.data.store import MANIFEST, Prepared
+from open_exaone.data.store import MANIFEST, Prepared, hash_of
 from open_exaone.evaluation.missing import refuse_missing
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task, tasks_by_mode
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_fixed
+from open_exaone.pipeline.grading import rewarded
 from open_exaone.pipeline.reuse import PAIRS_FILE, reused_pairs
 from open_exaone.pipeline.start import Run
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rewards.rubric import sum_size, weights_of
-from open_exaone.rollout.run import Judging, judge_groups
+from open_exaone.rollout.run import Judging
 from open_exaone.rollout.select import Pair, RewardPairs, preference_pairs
 from open_exaone.train.buffer import buffer_key
 from open_exaone.train.config import PreferenceStage
@@ -50,11 +51,7 @@ def sampled_units(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
         RunFolderError: the samples that are there are of another model, or were judged by another judge.
     """
     path, key, is_grouped = run.path(stage), buffer_key(model, None), stage.loss.learns == "groups"
-    judge = run.recipe.judge.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
-    settings = {"prompts": prompts.fingerprint, "seed": run.seed(stage), "model": key, "judge": judge}
-    settings |= {
-        "own_rewards": [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, weights_of(stage.reward))]
-    }
+    settings = {"prompts": prompts.fingerprint, "seed": run.seed(stage), "model": key, **_reward_settings(run, stage)}
     if (path / "data" / MANIFEST).is_file():
         shutil.rmtree(path / SAMPLES, ignore_errors=True)  # a process was killed before it had
         return _reopened(path / "data", settings)
@@ -135,21 +132,33 @@ def _pair_counts(run: Run, stage: PreferenceStage, rows: Sequence[Row]) -> dict[
 
 def _sampled_groups(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> list[RolloutGroup]:
     """One mode's samples by problem, with rewards where the stage has use for them."""
-    weights = weights_of(stage.reward)
     ids = prompt_ids(task.problems, run.tokenizer, thinking=task.thinking)
-    open_terms = dict.fromkeys(weights, Missing("Not scored yet.", Outage.DOWN))
     groups = [
         RolloutGroup(
             problem,
             tuple(prompt),
             task.thinking,
-            tuple(Rollout(sample.generation, sample.verdict, None, open_terms) for sample in row),
+            tuple(Rollout(sample.generation, sample.verdict, None) for sample in row),
         )
         for problem, prompt, row in zip(task.problems, ids, samples, strict=True)
     ]
     if stage.loss.learns != "groups" and not stage.pairs.needs_reward:
         return groups
-    return judge_groups(groups, Judging(run.judge, weights, stage.rubric), max_tokens=stage.max_new_tokens)
+    return rewarded(
+        groups,
+        samples,
+        Judging(run.judge, weights_of(stage.reward), stage.rubric),
+        max_tokens=stage.max_new_tokens,
+        file=run.path(stage) / SAMPLES / f"terms-{MODES[task.thinking]}.jsonl",
+        seal=hash_of(_reward_settings(run, stage)),
+    )
+
+
+def _reward_settings(run: Run, stage: PreferenceStage) -> dict[str, Any]:
+    """What a sample's reward follows from besides the sample."""
+    own = [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, weights_of(stage.reward))]
+    judge = run.recipe.judge.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
+    return {"judge": judge, "own_rewards": own}
 
 
 def _groups(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> tuple[list[Row], Counter[str]]:

@@ -13,10 +13,9 @@ from open_exaone.verify.repetition import repeated_share
 
 MAX_ANSWER_CHARS = 8_000  # of "answer_rules"
 MAX_REPEATED_SHARE = 0.5  # of "answer_rules"
-EQUAL_SPREAD = (
-    0.1  # of "concise_group": the share of the longest reply below which a spread of lengths counts for nothing
-)
-FULL_SPREAD = 0.5  # of "concise_group": the share of the longest reply from which a spread of lengths counts whole
+# Of "concise_group", as shares of the longest reply: a spread of lengths below the first counts for nothing, from the
+# second on it counts whole.
+EQUAL_SPREAD, FULL_SPREAD = 0.1, 0.5
 
 # Tags of EXAONE's chat formats: none is left in a reply that was split, unless it stood where it doesn't belong.
 _MARKERS = re.compile(r"</?(?:think|thought|tool_call|tool_result)>|\[\|(?:system|user|assistant|tool|endofturn)\|\]")
