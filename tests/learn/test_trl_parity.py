@@ -7,7 +7,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from open_exaone.learn.policy import POLICY_LOSSES, PolicyLoss, Sampled
+from open_exaone.learn.policy import POLICY_LOSSES, PolicyLoss
+from open_exaone.learn.policy_parts import Sampled
 from open_exaone.learn.preference import PREFERENCE_LOSSES, PreferenceLoss, Replies
 
 RECORDED = json.loads(Path(__file__).with_name("trl_losses.json").read_text(encoding="utf-8"))

@@ -256,6 +256,27 @@ def test_the_loss_says_whether_advantages_are_divided_by_the_standard_deviation(
     assert [document.advantage for document in objective.step_data(0).documents] == [0.75, -0.25, -0.25, -0.25]
 
 
+@pytest.mark.parametrize("masks", [False, True])
+def test_truncated_replies_are_left_out_where_the_stage_masks_them(masks):
+    whole = group(S.CORRECT, S.WRONG, S.CORRECT, S.TRUNCATED)
+    *rest, last = whole.rollouts
+    cut = replace(last, generation=replace(last.generation, stop=StopReason.LENGTH))
+    objective = online_rl(make_model(), None, mask_truncated=masks, loss={"name": "rloo"})
+    collecting(objective, [replace(whole, rollouts=(*rest, cut))])
+    data = objective.step_data(0)
+    wanted = [0.5, -1.0, 0.5] if masks else [2 / 3, -2 / 3, 2 / 3, -2 / 3]
+    assert [document.advantage for document in data.documents] == pytest.approx(wanted)
+    assert data.denominator == len(wanted) and data.metrics.get("truncated_masked") == (1 if masks else None)
+
+
+def test_a_step_whose_advantages_are_all_0_is_empty():
+    """AGAPO keeps all-wrong groups; as equation 2 is printed, their advantages are 0."""
+    objective = online_rl(make_model(), None, loss={"name": "agapo", "all_wrong_advantage": 0.0, "kl": None})
+    collecting(objective, [group(S.WRONG, S.WRONG)])
+    data = objective.step_data(0)
+    assert not data.documents and data.metrics["useful_groups"] == 1
+
+
 def test_a_step_in_which_all_is_masked_names_the_cause():
     objective = online_rl(make_model(), None)
     collecting(objective, [group(S.ERROR, S.ERROR)] * 2)

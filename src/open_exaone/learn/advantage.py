@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from open_exaone.learn.policy import PolicyLossConfig
+from open_exaone.learn.policy_parts import PolicyLossConfig
 
 # Rewards are equal where they lie no farther apart than this share of their size: four steps of float32, so that sums
 # of weighted terms are covered, which differ by their rounding alone.
@@ -126,9 +126,8 @@ def agapo_advantages(
     counted_PG = is_valid_PG & stays_P[:, None]
     loo_PG = loo_PG.where(counted_PG, 0.0)
     std = (loo_PG.square().sum() / counted_PG.sum().clamp(min=1)).sqrt()
-    advantages_PG = loo_PG / std.where(std > 0, 1.0) + (all_wrong_advantage or 0.0) * (
-        counted_PG & all_wrong_P[:, None]
-    )
+    is_wrong_PG = (counted_PG & all_wrong_P[:, None]).to(loo_PG.dtype)
+    advantages_PG = loo_PG / std.where(std > 0, 1.0) + (all_wrong_advantage or 0.0) * is_wrong_PG
     return Advantages(advantages_PG, stays_P)
 
 

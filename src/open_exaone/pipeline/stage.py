@@ -87,7 +87,7 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
         ),
         seed=run.seed(stage),
     )
-    notes = notes_on(progress) + (list(objective.provider.notes) if isinstance(objective, OnlineRl) else [])
+    notes = notes_on(progress) + (objective.notes(progress.memory) if isinstance(objective, OnlineRl) else [])
     notes += objective.notes(path) if isinstance(objective, Preference) else []
     for note in notes:
         run.message(f"note: {note}")

@@ -46,6 +46,28 @@ class Collected:
         return {"first_prompt": self.first, "next_prompt": self.first + len(self.groups), "keys": list(self.keys)}
 
 
+@dataclass
+class _Rounds:
+    """What a step has sampled so far."""
+
+    path: Path  # of its rollouts
+    step: int
+    first: int  # the place of its first prompt
+    known: Sequence[str]  # keys of the rounds that an earlier version of the model has made
+    patience: Patience
+    seen: Seen = field(default_factory=Counter)
+    done: list[tuple[list[RolloutGroup], str]] = field(default_factory=list)  # groups, and a key of what made them
+
+    @property
+    def groups(self) -> list[RolloutGroup]:
+        return [group for groups, _ in self.done for group in groups]
+
+    @property
+    def end(self) -> int:
+        """The place of its next prompt."""
+        return self.first + len(self.groups)
+
+
 @dataclass(frozen=True)
 class Collector:
     """Samples and judges a step's groups from the model as it is."""
@@ -77,61 +99,49 @@ class Collector:
             DataError, EndpointError: see `judge_groups`.
         """
         first = memory.get("first_prompt" if again else "next_prompt", step * self.config.batch_prompts)
-        patience = Patience(self.settings.endpoint)
-        seen: Seen = Counter()
-        rounds: list[tuple[list[RolloutGroup], str]] = []
-        groups: list[RolloutGroup] = []
+        path = self.folder / "rollouts" / f"step-{step + 1:06d}.jsonl"
+        rounds = _Rounds(path, step, first, memory["keys"] if again else (), Patience(self.settings.endpoint))
         most = self.config.max_prompts or self.config.batch_prompts
         number = self.config.batch_prompts
         while number > 0:
-            key = memory["keys"][len(rounds)] if again and len(rounds) < len(memory["keys"]) else None
-            rounds.append(self._round(step, first + len(groups), number, rounds, seen, patience, key))
-            groups += rounds[-1][0]
-            number = min(self.config.batch_prompts - sum(self.teaches(groups)), most - len(groups))
-        self._report_end(first, first + len(groups))
-        return Collected(groups, first, tuple(key for _, key in rounds), patience.waited_s)
+            self._round(rounds, number)
+            number = min(self.config.batch_prompts - sum(self.teaches(rounds.groups)), most - len(rounds.groups))
+        return Collected(rounds.groups, first, tuple(key for _, key in rounds.done), rounds.patience.waited_s)
 
-    def _round(
-        self,
-        step: int,
-        first: int,
-        number: int,
-        rounds: list[tuple[list[RolloutGroup], str]],
-        seen: Seen,
-        patience: Patience,
-        key: str | None,
-    ) -> tuple[list[RolloutGroup], str]:
-        """Samples one round, or reads it back where this model, asked the same, made it: its groups, and its key."""
-        path = self.folder / "rollouts" / f"step-{step + 1:06d}.jsonl"
-        assert self.provider.tokenizer is not None  # it gives ids
-        places = self.places(first, number)
+    def _round(self, rounds: _Rounds, number: int) -> None:
+        """Samples groups for so many prompts, or reads them back where this model, asked the same, made them."""
+        tokenizer = self.provider.tokenizer
+        assert tokenizer is not None  # it gives ids
+        places = self.places(rounds.end, number)
         problems, thinking = [self.problems[i] for i in places], [bool(self.thinks_N[i]) for i in places]
-        sampling = self._sampling(step)
-        requests = requests_for(problems, self.provider.tokenizer, sampling, thinking=thinking, seen=seen)
-        num_before = sum(len(group.rollouts) for groups, _ in rounds for group in groups)
-        found = None
-        if key is not None:
-            found = read_rollouts(path, problems, requests, self.provider.tokenizer, key, first=num_before)
-            if found is None:
-                logger.warning("%s: is not whole: the rest of its step learns from new samples", path)
-        if found is None:
-            key = self._key(problems, requests, step)
-            found = read_rollouts(path, problems, requests, self.provider.tokenizer, key, first=num_before)
-        assert key is not None
+        sampling = self._sampling(rounds.step)
+        requests = requests_for(problems, tokenizer, sampling, thinking=thinking, seen=rounds.seen)
+        num_before = len(rounds.groups) * self.config.group_size
+
+        def read(key: str) -> list[RolloutGroup] | None:
+            return read_rollouts(rounds.path, problems, requests, tokenizer, key, first=num_before)
+
+        key = rounds.known[len(rounds.done)] if len(rounds.done) < len(rounds.known) else None
+        found = None if key is None else read(key)
+        if key is not None and found is None:
+            logger.warning("%s: is not whole: the rest of its step learns from new samples", rounds.path)
+        if key is None or found is None:
+            key = self._key(problems, requests, rounds.step)
+            found = read(key)
 
         def save(groups: list[RolloutGroup]) -> None:
-            write_rollouts(path, [*rounds, (groups, key)])
+            write_rollouts(rounds.path, [*rounds.done, (groups, key)])
 
         groups = judge_groups(
             found or self._sampled(problems, requests),
             self.judging,
             max_tokens=sampling.max_new_tokens,
             save=save,
-            patience=patience,
+            patience=rounds.patience,
         )
         if groups != found:
             save(groups)
-        return groups, key
+        rounds.done.append((groups, key))
 
     def _sampling(self, step: int) -> Sampling:
         return Sampling(
@@ -171,13 +181,3 @@ class Collector:
         prompts = [(request.prompt_ids, request.thinking) for request in requests[::size]]
         sampling = asdict(requests[0].sampling)
         return buffer_key(self.model, (step, prompts, sampling, fingerprint_of(self.config), judging))
-
-    def _report_end(self, first: int, end: int) -> None:
-        """Logs that every problem has been asked, once for each time round."""
-        number = len(self.problems)
-        if end // number > first // number and end > number - 1:
-            logger.info("all %d problems have been asked %s; they are asked again", number, _times(end // number))
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"

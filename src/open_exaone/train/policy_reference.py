@@ -20,15 +20,14 @@ from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import RlStage
 from open_exaone.train.forward import document_logprobs
 
-KEPT = 2  # files of refreshed references
-
 
 @dataclass
 class Reference:
     """A frozen model; every `reference_refresh_steps` steps it becomes the policy as it then is.
 
     Adapters need no second model where the reference is what they are trained on. A refreshed reference is on disk in
-    `reference/step-N.safetensors` before it is used, so that a resumed stage goes on with the same one.
+    `reference/step-N.safetensors` before it is used, so that a resumed stage goes on with the same one; those that no
+    saved state goes on with are deleted.
     """
 
     config: RlStage
@@ -38,23 +37,26 @@ class Reference:
     _reference: LanguageModel | None = field(default=None, init=False)
     _since: int = field(default=-1, init=False)  # the step from which `_reference` holds
 
-    def logprobs(self, documents: Sequence[Document], step: int, *, is_first: bool) -> list[NDArray[np.float32]]:
+    def refresh(self, step: int) -> None:
+        """Makes the trained model the reference where it is time for that; before the first update of step `step`."""
+        if step and step == self._start_of(step):
+            self._write(step)
+
+    def logprobs(self, documents: Sequence[Document], step: int) -> list[NDArray[np.float32]]:
         """Of each document, its learned tokens' log-probabilities under the reference of step `step`.
 
-        Args:
-            is_first: the trained model is as it was when the step was sampled.
-
         Raises:
-            RunFolderError: the refreshed reference is not on disk any more, or cannot be written.
+            RunFolderError: the refreshed reference is not on disk any more.
         """
-        stage = self.config
-        since = 0 if stage.reference_refresh_steps is None else step - step % stage.reference_refresh_steps
-        if since and since == step and is_first:
-            self._write(since)
+        stage, since = self.config, self._start_of(step)
         if self.open_start is None and not since:
             with without_lora(self.model):
                 return document_logprobs(self.model, documents, stage.micro_batch_tokens, stage.temperature)
         return document_logprobs(self._model(since), documents, stage.micro_batch_tokens, stage.temperature)
+
+    def _start_of(self, step: int) -> int:
+        """The step from which the reference of step `step` holds."""
+        return 0 if self.config.reference_refresh_steps is None else step - step % self.config.reference_refresh_steps
 
     def _model(self, since: int) -> LanguageModel:
         if self._reference is None or self._since != since:
@@ -78,8 +80,14 @@ class Reference:
         weights = {name: weight.detach().cpu().contiguous() for name, weight in plain_weights(self.model)}
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda temporary: save_file(weights, temporary, {"sha256": _digest(weights)}))
-        for old in sorted(path.parent.glob("step-*.safetensors"))[:-KEPT]:
-            old.unlink()
+        stage = self.config
+        num_states = since * stage.num_updates // stage.checkpoint_steps  # saved so far; those that stay, and one more:
+        states = range(max(0, num_states - stage.keep.last), num_states + 1)
+        kept = {self._start_of(state * stage.checkpoint_steps // stage.num_updates) for state in states}
+        kept |= {self._start_of(since - 1)}  # where an interruption has saved a state
+        for old in path.parent.glob("step-*.safetensors"):
+            if old.name < path.name and old not in map(self._path, kept):
+                old.unlink()
         self._since = -1
 
     @torch.no_grad()

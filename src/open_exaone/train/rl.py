@@ -20,18 +20,12 @@ from torch import Tensor
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.log import logger
 from open_exaone.base.records import Problem, Rollout, RolloutGroup, StopReason
+from open_exaone.base.text import count
 from open_exaone.data.batch import Batch, singles
 from open_exaone.data.document import Document, rollout_document
 from open_exaone.learn.advantage import Advantages, Rewards, advantages_of
-from open_exaone.learn.policy import (
-    POLICY_LOSSES,
-    Clipped,
-    Correction,
-    PolicyLossConfig,
-    Sampled,
-    ratios,
-    sampler_weights,
-)
+from open_exaone.learn.policy import POLICY_LOSSES, Clipped
+from open_exaone.learn.policy_parts import Correction, PolicyLossConfig, Sampled, ratios, sampler_weights
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rewards.rubric import sum_size, weights_of
 from open_exaone.rollout.provider import Provider
@@ -134,12 +128,14 @@ class OnlineRl:
             for sample, advantage in enumerate(row)
             if (place, sample) in learnable.documents
         ]
+        if self.config.loss.kl is None and not any(document.advantage for document in documents):
+            documents = []  # the gradient would be 0: nothing is computed, and the step counts as empty
         num_learned = sum(sum(document.loss_mask) for document in documents)
         return StepData(
             singles(documents),
             self.config.loss.denominator(num_learned, len(documents), self.config.max_new_tokens),
             self._metrics(learnable.collected, update),
-            "" if documents else why_empty(groups),
+            "" if documents else self._why_empty(groups),
             learnable.collected.waited_s if not update else 0.0,
             learnable.collected.memory,
             max(1, num_learned),
@@ -160,6 +156,23 @@ class OnlineRl:
         metrics["pool_epoch"] = (collected.first + len(groups) - 1) // len(self.problems)
         return metrics
 
+    def _why_empty(self, groups: list[RolloutGroup]) -> str:
+        """Why nothing is learned from some groups; empty where it is that their rewards are equal."""
+        rewards = [[self._reward(rollout) for rollout in group.rollouts] for group in groups]
+        num_masked = sum(_is_truncated(rollout) for group in groups for rollout in group.rollouts)
+        if self.config.mask_truncated and num_masked and all(len(row) - row.count(None) < 2 for row in rewards):
+            number = sum(map(len, rewards))
+            return (
+                f"{num_masked} of {number} samples reached max_new_tokens and are left out (mask_truncated): raise it"
+            )
+        return why_empty(groups)
+
+    def notes(self, memory: Memory) -> list[str]:
+        """What a report must state of the stage that ended with this memory."""
+        asked, number = memory.get("next_prompt", 0), len(self.problems)
+        repeats = [f"{count(asked, 'prompt')} were asked of {number:,}: each {asked / number:.1f} times"]
+        return [*self.provider.notes, *(repeats if asked > number else [])]
+
     def _minibatch(
         self, groups: list[RolloutGroup], sampling_step: int, update: int
     ) -> tuple[list[int], list[RolloutGroup]]:
@@ -175,16 +188,17 @@ class OnlineRl:
         """Samples a step, or reads it back, with the log-probabilities that its loss compares with."""
         collected = self.collector.collect(step, memory, again=not is_first)
         advantages = self._advantages(collected.groups)
-        moves_P = advantages.is_kept_P if self.config.loss.kl else advantages.advantages_PG.any(dim=1)
         documents = {
             (place, sample): rollout_document(group, rollout, 0.0)
-            for place, (group, moves) in enumerate(zip(collected.groups, moves_P.tolist(), strict=True))
+            for place, (group, is_kept) in enumerate(zip(collected.groups, advantages.is_kept_P.tolist(), strict=True))
             for sample, rollout in enumerate(group.rollouts)
-            if moves and self._reward(rollout) is not None
+            if is_kept and self._reward(rollout) is not None
         }
         rows = list(documents.values())
+        if self.reference is not None and is_first:
+            self.reference.refresh(step)
         if self.reference is not None and rows:
-            found = self.reference.logprobs(rows, step, is_first=is_first)
+            found = self.reference.logprobs(rows, step)
             rows = [replace(row, reference_logprobs=x) for row, x in zip(rows, found, strict=True)]
         if self.config.num_updates > 1 and rows:
             found = self._old_logprobs(rows, step, collected, is_first=is_first)
