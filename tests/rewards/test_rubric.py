@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from mock_endpoint import mock_endpoint
 from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.records import Missing, Problem, Reply, Verdict, VerdictStatus
-from open_exaone.rewards.rubric import TERMS, Judged, Rubric, score, sum_size, weighted_sum, weights_of
+from open_exaone.remote.settings import Endpoint
+from open_exaone.rewards.rubric import GROUP_TERMS, TERMS, Judged, Rubric, score, sum_size, weighted_sum, weights_of
 from open_exaone.verify.settings import JudgeSettings
 
 PROBLEM = Problem("p/1", "p", "en", "What is two and two?", "4", "math")
@@ -64,12 +66,26 @@ def test_without_one_of_its_terms_there_is_no_reward() -> None:
     assert weighted_sum({**terms, "preference": 0.5}, weights) == 1.5
 
 
+def test_a_judge_model_grades_what_stands_behind_the_thought() -> None:
+    """As EXAONE 4.0 labels preferences in reasoning mode."""
+    shown = []
+    with mock_endpoint(lambda question, _: shown.append(question) or "7") as endpoint:
+        settings = JudgeSettings(endpoint=Endpoint(base_url=endpoint.url, model="m"))
+        assert score(judged(), {"preference": 1.0}, Rubric(), settings) == {"preference": 0.7}
+    assert REPLY.answer in shown[0] and REPLY.thought not in shown[0]
+
+
+def test_rules_for_an_answer_stand_in_for_a_judge_model() -> None:
+    for status, value in ((VerdictStatus.WRONG, 1.0), (VerdictStatus.TRUNCATED, 0.8)):
+        assert score(judged(status), {"answer_rules": 1.0}, Rubric(), JudgeSettings()) == {"answer_rules": value}
+
+
 def test_terms_that_are_known_are_not_asked_for_again() -> None:
     found = score(judged(), {"correct": 1.0, "format": 1.0}, Rubric(), JudgeSettings(), {"correct": 0.25})
     assert found == {"correct": 0.25, "format": 1.0}
 
 
-@pytest.mark.parametrize("name", [*TERMS, "my_rewards.py:score", "a folder/r.py:f"])
+@pytest.mark.parametrize("name", [*TERMS, *GROUP_TERMS, "my_rewards.py:score", "a folder/r.py:f"])
 def test_a_term_alone_has_weight_one(name: str) -> None:
     assert dict(weights_of(name)) == {name: 1.0}
 

@@ -1,11 +1,15 @@
 """Reward terms: their formulas, their bounds, and what a well-formed reply is."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from open_exaone.base.records import Reply, ToolCall
+from open_exaone.learn.advantage import group_relative
 from open_exaone.rewards.terms import (
+    answer_rules_term,
+    concise_group_terms,
     concise_term,
     format_term,
     language_term,
@@ -81,3 +85,65 @@ def test_overlong_replies_are_punished_by_the_formula_of_dapo() -> None:
 def test_numbers_out_of_range_are_refused_by_name(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@given(st.lists(st.integers(1, 3000), max_size=12))
+def test_beside_its_siblings_a_shorter_correct_reply_earns_no_less(lengths: list[int]) -> None:
+    values = concise_group_terms(lengths)
+    assert len(values) == len(lengths) and all(0.0 <= value <= 1.0 for value in values)
+    by_length = sorted(zip(lengths, values, strict=True))
+    assert [value for _, value in by_length] == sorted(values, reverse=True)
+    if lengths:
+        assert by_length[0][1] == 1.0
+        if by_length[0][0] * 2 <= by_length[-1][0]:
+            assert by_length[-1][1] == 0.0
+
+
+@given(st.lists(st.integers(100, 2000), min_size=2, max_size=16), st.integers(0, 15))
+def test_a_token_more_costs_little_even_where_a_group_is_divided_by_its_deviation(lengths: list[int], place: int):
+    """Of correct replies, which differ in nothing else."""
+
+    def advantages(some: list[int]) -> torch.Tensor:
+        values_PG = torch.tensor([concise_group_terms(some)], dtype=torch.float64)
+        return group_relative(values_PG, divide_by_std=True)[0]
+
+    longer = [length + (number == place % len(lengths)) for number, length in enumerate(lengths)]
+    sides = [max(some) - min(some) >= 0.1 * max(some) for some in (lengths, longer)]
+    if sides == [True, True]:
+        change = (advantages(longer) - advantages(lengths)).abs().max()
+        assert change <= 1.2 * 10 * (2 * len(lengths)) ** 0.5 / max(lengths)
+    elif sides == [False, False]:
+        assert not advantages(lengths).any() and not advantages(longer).any()
+
+
+def test_one_token_more_beside_equal_siblings_costs_nothing() -> None:
+    assert concise_group_terms([100] * 7 + [101]) == [1.0] * 8
+    assert concise_group_terms([80, 100]) == [1.0, pytest.approx(0.6)]  # a fifth of a spread does not count whole
+
+
+ANSWER = r"Two apples and three apples are five apples together. \boxed{5}"
+
+
+def test_an_answer_that_keeps_every_rule_has_them_all_and_none_has_nothing() -> None:
+    assert answer_rules_term(Reply("", ANSWER), "en", is_cut=False) == 1.0
+    assert answer_rules_term(Reply("A thought alone.", " "), "en", is_cut=False) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "language", "is_cut"),
+    [
+        (ANSWER, "en", True),
+        (ANSWER + "</think>", "en", False),
+        (ANSWER + "\n```python\nprint(5)", "en", False),
+        (ANSWER + " So it is five." * 40, "en", False),
+        (ANSWER, "ko", False),
+        ("".join(f"The number after {n} is {n + 1}. " for n in range(400)) + ANSWER, "en", False),
+    ],
+)
+def test_each_rule_that_an_answer_breaks_costs_a_fifth(answer: str, language: str, is_cut: bool) -> None:
+    assert answer_rules_term(Reply("", answer), language, is_cut) == pytest.approx(0.8)
+
+
+def test_the_thought_plays_no_part_in_the_rules_for_an_answer() -> None:
+    thought = "생각을 한국어로 합니다. </think> ```" * 50
+    assert answer_rules_term(Reply(thought, ANSWER), "en", is_cut=False) == 1.0

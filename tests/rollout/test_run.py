@@ -11,11 +11,11 @@ from mock_endpoint import mock_endpoint
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import (
     Generation,
+    Missing,
     Problem,
     Reply,
     Rollout,
     RolloutGroup,
-    Sample,
     Sampling,
     StopReason,
     Verdict,
@@ -27,7 +27,6 @@ from open_exaone.rollout import judge_outage
 from open_exaone.rollout import judging as judging_module
 from open_exaone.rollout.provider import requests_for
 from open_exaone.rollout.run import MIN_ERRORS, Judging, judge_groups, sample
-from open_exaone.rollout.select import preference_pairs
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.settings import JudgeSettings
 
@@ -133,40 +132,31 @@ def test_a_rule_then_judge_problem_waits_for_its_model(tokenizer, monkeypatch) -
     assert [r.reward for r in found] == [1.0, 1.0, 0.0]
 
 
-def test_a_preference_pair_never_has_a_sample_that_could_not_be_judged(tokenizer) -> None:
-    def row(*statuses):
-        verdicts = [Verdict(status, None, "") for status in statuses]
-        return [
-            Sample("", "p", "p/1", index, replace(RIGHT, ids=(index,)), verdict)
-            for index, verdict in enumerate(verdicts)
-        ]
+def test_terms_that_compare_the_replies_to_a_problem_join_the_others() -> None:
+    """A reply whose verdict is not known misses its own; its siblings are compared without it."""
 
-    status = VerdictStatus
-    pairs, num_same = preference_pairs(
-        [PROBLEM] * 9,
-        [row(status.CORRECT, *[status.ERROR] * 5, status.TIMEOUT)] * 9,
-        pairs_per_problem=9,
-        seed=0,
-    )
-    assert len(pairs) == 9 and num_same == 0
-    for problem, chosen, rejected in pairs:
-        assert problem is PROBLEM
-        assert (chosen.verdict.status, rejected.verdict.status) == (status.CORRECT, status.TIMEOUT)
-    assert preference_pairs([PROBLEM], [row(status.CORRECT, status.ERROR)], pairs_per_problem=9, seed=0) == ([], 0)
-    many, _ = preference_pairs([PROBLEM], [row(*[status.CORRECT, status.WRONG] * 8)], pairs_per_problem=3, seed=5)
-    # As random.Random(f"{seed}:{problem.id}") shuffles the correct ones, then the incorrect ones.
-    assert [(chosen.index, rejected.index) for _, chosen, rejected in many] == [(8, 3), (6, 15), (2, 9)]
+    def one(answer: str, num_tokens: int) -> Rollout:
+        generation = replace(RIGHT, reply=Reply("", answer), num_tokens=num_tokens)
+        return Rollout(generation, judge_outage.UNJUDGED, None)
 
-
-def test_a_pair_of_two_samples_that_are_the_same_or_empty_is_dropped() -> None:
-    def row(*ids):
-        found = [Verdict(status, None, "") for status in (VerdictStatus.CORRECT, VerdictStatus.WRONG)]
-        return [Sample("", "p", "p/1", n, replace(RIGHT, ids=one), found[n]) for n, one in enumerate(ids)]
-
-    rows = [row((1, 2), (1, 2)), row((1, 2), (1, 3)), row((), (1,)), row((1,), ())]
-    pairs, num_same = preference_pairs([PROBLEM] * 4, rows, pairs_per_problem=1, seed=0)
-    assert num_same == 1
-    assert [(chosen.generation.ids, rejected.generation.ids) for _, chosen, rejected in pairs] == [((1, 2), (1, 3))]
+    right, wrong = r"\boxed{4}", r"\boxed{5}"
+    lost = Rollout(RIGHT, Verdict(VerdictStatus.ERROR, None, "It broke."), None, {"correct": Missing("It broke.")})
+    rollouts = (one(right, 40), one(wrong, 10), one(right, 100), lost, one(right, 70))
+    weights = {"concise_group": 0.5, "correct": 1.0}
+    groups, saved = [RolloutGroup(PROBLEM, (1,), False, rollouts), RolloutGroup(PROBLEM, (1,), False, (lost,))], []
+    judging = Judging(weights=weights)
+    [found, alone] = judge_groups(groups, judging, max_tokens=100, save=saved.append)
+    assert [list(rollout.terms) for rollout in found.rollouts] == [["concise_group", "correct"]] * 5
+    assert [rollout.terms["concise_group"] for rollout in found.rollouts] == [
+        1.0,
+        0.0,
+        0.0,
+        Missing("It broke."),
+        pytest.approx(0.5),
+    ]
+    assert [rollout.reward for rollout in found.rollouts] == [1.5, 0.0, 1.0, None, pytest.approx(1.25)]
+    assert alone.rollouts[0].reward is None
+    assert judge_groups([found, alone], judging, max_tokens=100) == [found, alone]  # as a resumed step reads them
 
 
 def test_progress_and_what_a_provider_left_out_are_reported(tokenizer) -> None:

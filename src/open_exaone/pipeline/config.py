@@ -255,7 +255,10 @@ def _check_judge(recipe: Recipe) -> None:
         raise ValueError("judge.unsafe_code_execution: no file may set this: give --unsafe-code-execution yourself")
     rewards = [weights_of(stage.reward) for stage in recipe.stages if isinstance(stage, RlStage | PreferenceStage)]
     if recipe.judge.endpoint is None and any("preference" in weights for weights in rewards):
-        raise ValueError("reward 'preference' needs a model: give [judge.endpoint] its base_url and model")
+        raise ValueError(
+            "reward 'preference' needs a model: give [judge.endpoint] its base_url and model, or reward "
+            "'answer_rules', which grades answers by rules"
+        )
 
 
 def _check_engine(recipe: Recipe) -> None:
@@ -277,6 +280,8 @@ def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
         return
     if is_random and stage.lora is not None:
         raise ValueError(f"{stage.name}.lora: adapters beside frozen random weights teach nothing: leave it out")
+    if isinstance(stage, PreferenceStage) and stage.reuse is not None:
+        _check_reuse(recipe, stage, stage.reuse.stage)
     if isinstance(stage, RlStage) and stage.reference is not None:
         names = [one.name for one in recipe.trained]
         before = [*names[: names.index(stage.name)], OWN_MODEL]
@@ -296,6 +301,22 @@ def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
         raise ValueError(
             f"{stage.name}.optimizer.matrix_learning_rate: is missing; its default is for random weights, and moves "
             "trained ones far: 2e-4 is gentle"
+        )
+
+
+def _check_reuse(recipe: Recipe, stage: PreferenceStage, name: str) -> None:
+    before = recipe.stages[: recipe.stages.index(stage)]
+    known = {one.name: one for one in before if isinstance(one, PreferenceStage)}
+    if name not in known:
+        there_are = f"There are {', '.join(known)}" if known else "there is none before it"
+        raise ValueError(
+            f"{stage.name}.reuse.stage = {name!r}: must be a preference stage before it{did_you_mean(name, known)} "
+            f"{there_are}"
+        )
+    if known[name].loss.learns == "groups":
+        raise ValueError(
+            f"{stage.name}.reuse.stage = {name!r}: that stage learns from groups ({known[name].loss.name}), and "
+            f"{stage.loss.name} from pairs: name a stage that chooses pairs"
         )
 
 

@@ -2,31 +2,33 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from open_exaone.base.config import differences
 from open_exaone.base.errors import DataError, RunFolderError
 from open_exaone.base.files import write_json, write_jsonl
-from open_exaone.base.records import MODES, Missing, Outage, Problem, Rollout, RolloutGroup
+from open_exaone.base.records import MODES, Rollout, RolloutGroup
 from open_exaone.data.document import Document, Unit, prompt_ids
 from open_exaone.data.prepare import prepare_units
-from open_exaone.data.store import MANIFEST, Prepared
+from open_exaone.data.store import MANIFEST, Prepared, hash_of
 from open_exaone.evaluation.missing import refuse_missing
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task, tasks_by_mode
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_fixed
+from open_exaone.pipeline.grading import rewarded
+from open_exaone.pipeline.reuse import PAIRS_FILE, reused_pairs
 from open_exaone.pipeline.start import Run
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rewards.rubric import sum_size, weights_of
-from open_exaone.rollout.run import Judging, judge_groups
-from open_exaone.rollout.select import preference_pairs
+from open_exaone.rollout.run import Judging
+from open_exaone.rollout.select import Pair, RewardPairs, preference_pairs
 from open_exaone.train.buffer import buffer_key
 from open_exaone.train.config import PreferenceStage
 from open_exaone.verify.own import file_of, is_own
@@ -36,51 +38,55 @@ Row = dict[str, Any]
 
 
 def sampled_units(run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel) -> Prepared:
-    """Samples replies to the stage's problems and judges them; pairs a correct with an incorrect one, or with GrouPER
-    keeps whole groups with rewards.
+    """Samples replies to the stage's problems and judges them; pairs them by the stage's rule, or with GrouPER keeps
+    whole groups with rewards; pairs of an earlier stage join them where the stage re-uses some.
 
     Args:
         prompts: the stage's problems.
         model: the stage's starting model.
 
     Raises:
-        DataError: no problem had both a correct and an incorrect sample, or samples of different rewards; a sample has
-            no reply, or none could be judged.
+        DataError: the rule found no pair, or no problem had samples of different rewards; a sample has no reply, or
+            none could be judged; an earlier stage's pairs are not there.
         RunFolderError: the samples that are there are of another model, or were judged by another judge.
     """
-    path, key, makes = run.path(stage), buffer_key(model, None), _MAKES[stage.loss.learns == "groups"]
-    judge = run.recipe.judge.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
-    settings = {"prompts": prompts.fingerprint, "seed": run.seed(stage), "model": key, "judge": judge}
-    settings |= {
-        "own_rewards": [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, weights_of(stage.reward))]
-    }
+    path, key, is_grouped = run.path(stage), buffer_key(model, None), stage.loss.learns == "groups"
+    settings = {"prompts": prompts.fingerprint, "seed": run.seed(stage), "model": key, **_reward_settings(run, stage)}
     if (path / "data" / MANIFEST).is_file():
         shutil.rmtree(path / SAMPLES, ignore_errors=True)  # a process was killed before it had
         return _reopened(path / "data", settings)
+    reused, reuse_counts = reused_pairs(run, stage)
     store = Store(path / SAMPLES, keeps_ids=True)
     done = _samples(run, stage, prompts, model, key, store)
-    made = [makes.rows(run, stage, task, samples) for task, samples in done]
+    made = [(_groups if is_grouped else _pairs)(run, stage, task, samples) for task, samples in done]
     rows, left_out = [row for rows, _ in made for row in rows], sum((counts for _, counts in made), Counter[str]())
     for why, number in left_out.items():
         run.message(f"{stage.name}: left out: {number:,} {why}")
     if not rows:
+        nothing = RewardPairs.nothing if is_grouped else stage.pairs.nothing
         raise DataError(
-            f"{path}: {makes.nothing}, so there is nothing to prefer: raise {stage.name}.num_samples, or give "
+            f"{path}: {nothing}, so there is nothing to prefer: raise {stage.name}.num_samples, or give "
             f"data.{stage.data} more problems, or easier or harder ones"
         )
-    write_jsonl(path / f"{makes.name}.jsonl", rows)
-    outcome: dict[str, Any] = {"sample_seconds": store.seconds, f"num_{makes.name}": len(rows), "notes": store.notes}
+    name = "groups" if is_grouped else "pairs"
+    write_jsonl(path / ("groups.jsonl" if is_grouped else PAIRS_FILE), [*rows, *reused])
+    outcome: dict[str, Any] = {"sample_seconds": store.seconds, f"num_{name}": len(rows), "notes": store.notes}
     outcome["left_out"] = dict(left_out)
+    if not is_grouped:
+        outcome |= _pair_counts(run, stage, rows)
+    if reuse_counts:
+        outcome["reused"] = reuse_counts
     if len(done) > 1:
-        modes = {MODES[task.thinking]: _summary(task, samples, rows, makes.name) for task, samples in done}
+        modes = {MODES[task.thinking]: _summary(task, samples, rows, name) for task, samples in done}
         for mode, found in modes.items():
-            num_made = found[f"num_{makes.name}"]
-            run.message(f"{stage.name}: {mode}: {found['num_problems']:,} problems gave {num_made:,} {makes.name}")
+            num_made = found[f"num_{name}"]
+            run.message(f"{stage.name}: {mode}: {found['num_problems']:,} problems gave {num_made:,} {name}")
         outcome["modes"] = modes
     write_json(path / "sampling.json", outcome)
     for note in store.notes:
         run.message(f"note: {note}")
-    units = ((row["mode"], row["question"], makes.unit(row)) for row in rows)
+    unit = _group_unit if is_grouped else _pair_unit
+    units = ((row["mode"], row["question"], unit(row)) for row in [*rows, *reused])
     prepared = prepare_units(units, path / "data", name=f"samples of {stage.data}", settings=settings)
     shutil.rmtree(path / SAMPLES)
     return prepared
@@ -88,20 +94,71 @@ def sampled_units(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
 
 def _pairs(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> tuple[list[Row], Counter[str]]:
     """The pairs of one mode's samples, and what was left out."""
-    pairs, num_same = preference_pairs(
-        task.problems, samples, pairs_per_problem=stage.pairs_per_problem, seed=run.seed(stage)
+    groups = _sampled_groups(run, stage, task, samples)
+    pairs, left_out = preference_pairs(
+        groups,
+        stage.pairs,
+        weights=weights_of(stage.reward),
+        pairs_per_problem=stage.pairs_per_problem,
+        seed=run.seed(stage),
     )
-    ids = prompt_ids([problem for problem, _, _ in pairs], run.tokenizer, thinking=task.thinking)
-    rows = [
-        {
-            **_asked(problem, task, prompt),
-            "chosen_ids": chosen.generation.ids,
-            "rejected_ids": rejected.generation.ids,
-            "rejected_because": rejected.verdict.status.value,
-        }
-        for prompt, (problem, chosen, rejected) in zip(ids, pairs, strict=True)
+    return [_pair_row(pair, task) for pair in pairs], left_out
+
+
+def _pair_row(pair: Pair, task: Task) -> Row:
+    row = {
+        **_asked(pair.group, task),
+        "chosen_ids": pair.chosen.generation.ids,
+        "rejected_ids": pair.rejected.generation.ids,
+        "rejected_because": pair.rejected_because,
+    }
+    if pair.chosen.reward is None:
+        return row
+    sides = {"chosen": pair.chosen, "rejected": pair.rejected}
+    return row | {f"{side}_{name}": getattr(one, name) for side, one in sides.items() for name in ("reward", "terms")}
+
+
+def _pair_counts(run: Run, stage: PreferenceStage, rows: Sequence[Row]) -> dict[str, Any]:
+    """Why replies are rejected, and how long both sides' replies are on average."""
+    why = dict(Counter(row["rejected_because"] for row in rows))
+    chosen, rejected = (fmean(len(row[f"{side}_ids"]) for row in rows) for side in ("chosen", "rejected"))
+    counted = ", ".join(f"{number:,} {reason}" for reason, number in why.items())
+    run.message(
+        f"{stage.name}: {len(rows):,} pairs; chosen replies have {chosen:,.1f} tokens on average, rejected ones "
+        f"{rejected:,.1f} ({counted})"
+    )
+    return {"rejected_because": why, "mean_chosen_tokens": chosen, "mean_rejected_tokens": rejected}
+
+
+def _sampled_groups(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> list[RolloutGroup]:
+    """One mode's samples by problem, with rewards where the stage has use for them."""
+    ids = prompt_ids(task.problems, run.tokenizer, thinking=task.thinking)
+    groups = [
+        RolloutGroup(
+            problem,
+            tuple(prompt),
+            task.thinking,
+            tuple(Rollout(sample.generation, sample.verdict, None) for sample in row),
+        )
+        for problem, prompt, row in zip(task.problems, ids, samples, strict=True)
     ]
-    return rows, +Counter({"pairs whose two replies are the same": num_same})
+    if stage.loss.learns != "groups" and not stage.pairs.needs_reward:
+        return groups
+    return rewarded(
+        groups,
+        samples,
+        Judging(run.judge, weights_of(stage.reward), stage.rubric),
+        max_tokens=stage.max_new_tokens,
+        file=run.path(stage) / SAMPLES / f"terms-{MODES[task.thinking]}.jsonl",
+        seal=hash_of(_reward_settings(run, stage)),
+    )
+
+
+def _reward_settings(run: Run, stage: PreferenceStage) -> dict[str, Any]:
+    """What a sample's reward follows from besides the sample."""
+    own = [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, weights_of(stage.reward))]
+    judge = run.recipe.judge.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
+    return {"judge": judge, "own_rewards": own}
 
 
 def _groups(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> tuple[list[Row], Counter[str]]:
@@ -109,20 +166,8 @@ def _groups(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> t
     from open_exaone.learn.preference import grouper_advantages
 
     weights = weights_of(stage.reward)
-    ids = prompt_ids(task.problems, run.tokenizer, thinking=task.thinking)
-    open_terms = dict.fromkeys(weights, Missing("Not scored yet.", Outage.DOWN))
-    sampled = [
-        RolloutGroup(
-            problem,
-            tuple(prompt),
-            task.thinking,
-            tuple(Rollout(sample.generation, sample.verdict, None, open_terms) for sample in row),
-        )
-        for problem, prompt, row in zip(task.problems, ids, samples, strict=True)
-    ]
-    judging = Judging(run.judge, weights, stage.rubric)
     rows, left_out = list[Row](), Counter[str]()
-    for group in judge_groups(sampled, judging, max_tokens=stage.max_new_tokens):
+    for group in _sampled_groups(run, stage, task, samples):
         kept = [rollout for rollout in group.rollouts if rollout.reward is not None and rollout.generation.ids]
         left_out["samples that are empty or whose reward is not known"] += len(group.rollouts) - len(kept)
         rewards_PG = torch.tensor([[rollout.reward for rollout in kept]], dtype=torch.float64)
@@ -141,13 +186,13 @@ def _groups(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> t
             }
             for rollout, advantage in zip(kept, advantages, strict=True)
         ]
-        rows.append({**_asked(group.problem, task, list(group.prompt_ids)), "replies": replies})
+        rows.append({**_asked(group, task), "replies": replies})
     return rows, +left_out
 
 
-def _asked(problem: Problem, task: Task, prompt: list[int]) -> Row:
-    mode = MODES[task.thinking]
-    return {"problem": problem.id, "question": problem.question, "mode": mode, "prompt_ids": prompt}
+def _asked(group: RolloutGroup, task: Task) -> Row:
+    mode, problem = MODES[task.thinking], group.problem
+    return {"problem": problem.id, "question": problem.question, "mode": mode, "prompt_ids": list(group.prompt_ids)}
 
 
 def _pair_unit(row: Row) -> Unit:
@@ -160,21 +205,6 @@ def _group_unit(row: Row) -> Unit:
 
 def _document(prompt: Sequence[int], reply: Sequence[int], advantage: float) -> Document:
     return Document([*prompt, *reply], [False] * len(prompt) + [True] * len(reply), advantage)
-
-
-class _Makes(NamedTuple):
-    """What is made of samples."""
-
-    name: str
-    rows: Callable[[Run, PreferenceStage, Task, Samples], tuple[list[Row], Counter[str]]]
-    unit: Callable[[Row], Unit]
-    nothing: str  # why there is none
-
-
-_MAKES = (
-    _Makes("pairs", _pairs, _pair_unit, "no problem had both a correct and an incorrect sample"),
-    _Makes("groups", _groups, _group_unit, "no problem had samples of different rewards"),
-)
 
 
 def _summary(task: Task, samples: Samples, rows: Sequence[Row], name: str) -> dict[str, float]:

@@ -23,6 +23,7 @@ from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.measure import own_tasks, thinks_after
+from open_exaone.pipeline.reuse import check_reuse
 from open_exaone.pipeline.start import Run, check_language, samples_pairs
 from open_exaone.rollout.config import SamplingConfig
 from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage
@@ -32,7 +33,9 @@ EVALUATION = "evaluation"
 # Of a preference stage that samples its pairs.
 SAMPLING_KEYS = (
     "num_samples",
+    "pairs",
     "pairs_per_problem",
+    "reuse",
     "temperature",
     "max_new_tokens",
     "mode",
@@ -84,6 +87,8 @@ def prepare_stage(run: Run, stage: AnyStage) -> StageData:
     prepared = _prepare(run, stage, run.recipe.data_of(stage), data, "prompts" if kind == "rl" else "data", kind, limit)
     if isinstance(stage, RlStage | PreferenceStage) and kind == "rl":
         check_language(stage, list(prepared.problems))
+        if isinstance(stage, PreferenceStage):
+            check_reuse(run, stage)
     elif isinstance(stage, PreferenceStage):
         _check_units(stage, prepared)
     if isinstance(stage, RlStage) and stage.curriculum is not None and run.recipe.filter_of(stage) is None:

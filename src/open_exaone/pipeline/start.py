@@ -160,7 +160,7 @@ def _check_rewards(recipe: Recipe, settings: JudgeSettings) -> None:
 
 
 def check_language(stage: RlStage | PreferenceStage, problems: list[Problem]) -> None:
-    """Finds problems in a language that the reward term "language" does not know.
+    """Finds problems in a language that the reward terms "language" and "answer_rules" do not know.
 
     Raises:
         ConfigError: names the language.
@@ -168,9 +168,9 @@ def check_language(stage: RlStage | PreferenceStage, problems: list[Problem]) ->
     from open_exaone.rewards.rubric import weights_of
 
     unknown = {problem.language for problem in problems} - set(LANGUAGES)
-    if "language" in weights_of(stage.reward) and unknown:
+    if unknown and (terms := [name for name in weights_of(stage.reward) if name in ("language", "answer_rules")]):
         known = ", ".join(LANGUAGES)
-        raise ConfigError(f"{stage.name}.reward: 'language' knows {known}; data.{stage.data} has {min(unknown)!r}")
+        raise ConfigError(f"{stage.name}.reward: {terms[0]!r} knows {known}; data.{stage.data} has {min(unknown)!r}")
 
 
 def _check_engine(run: Run) -> None:

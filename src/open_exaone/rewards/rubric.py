@@ -1,23 +1,41 @@
 """From a judged reply to a reward: named terms, each reported by itself, and their weighted sum.
 
-A term is a row of `TERMS` or a function of the user's own, named by its path, such as "my_rewards.py:score". The
-papers' hybrid reward (EXAONE 4.0, section 3.3: verifiable, preference, language consistency, conciseness) is one table
-of weights among others.
+A term is a row of `TERMS`, one of `GROUP_TERMS` that compares the replies to one problem, or a function of the user's
+own, named by its path, such as "my_rewards.py:score". The papers' hybrid reward (EXAONE 4.0, section 2.4.3: verifiable,
+preference, language consistency, conciseness) is one table of weights among others.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from open_exaone.base.config import Config, did_you_mean, short
-from open_exaone.base.records import MODES, NO_FINDING, Missing, Problem, Reply, Term, Verdict
+from open_exaone.base.records import (
+    MODES,
+    NO_FINDING,
+    Missing,
+    Problem,
+    Reply,
+    Rollout,
+    RolloutGroup,
+    Term,
+    Verdict,
+    VerdictStatus,
+)
 from open_exaone.rewards.own import own_score
 from open_exaone.rewards.preference import preference
-from open_exaone.rewards.terms import concise_term, format_term, language_term, overlong_term
+from open_exaone.rewards.terms import (
+    answer_rules_term,
+    concise_group_terms,
+    concise_term,
+    format_term,
+    language_term,
+    overlong_term,
+)
 from open_exaone.verify.own import is_own
 from open_exaone.verify.settings import JudgeSettings
 
@@ -76,10 +94,23 @@ def score(
         found: the terms that are known already, and are not asked for again.
 
     Returns:
-        by name a number, or why it could not be found.
+        by name a number, or why it could not be found; without those of `GROUP_TERMS`, which need the whole group.
     """
-    known = found or {}
-    return {name: known[name] if name in known else _term(name, judged, rubric, settings) for name in weights}
+    known, own = found or {}, [name for name in weights if name not in GROUP_TERMS]
+    return {name: known[name] if name in known else _term(name, judged, rubric, settings) for name in own}
+
+
+def with_group_terms(group: RolloutGroup, weights: Mapping[str, float]) -> RolloutGroup:
+    """A group whose replies have all their other terms, with those that compare them, and the rewards that follow."""
+    compared = {name: GROUP_TERMS[name](group.rollouts) for name in weights if name in GROUP_TERMS}
+    if not compared:
+        return group
+    rollouts = []
+    for place, rollout in enumerate(group.rollouts):
+        found = {**rollout.terms, **{name: terms[place] for name, terms in compared.items()}}
+        terms = {name: found[name] for name in weights}
+        rollouts.append(replace(rollout, terms=terms, reward=weighted_sum(terms, weights)))
+    return replace(group, rollouts=tuple(rollouts))
 
 
 def weighted_sum(terms: Mapping[str, Term], weights: Mapping[str, float]) -> float | None:
@@ -104,9 +135,10 @@ def weights_of(reward: Reward) -> Mapping[str, float]:
     for name, weight in weights.items():
         if not abs(weight) <= MAX_WEIGHT:
             raise ValueError(f"reward {name!r}: weight {weight}: must lie within ±{MAX_WEIGHT:,}")
-        if name not in TERMS and not is_own(name):
+        known = (*TERMS, *GROUP_TERMS)
+        if name not in known and not is_own(name):
             raise ValueError(
-                f"reward {short(name)}: unknown{did_you_mean(name, TERMS)} The terms are {', '.join(TERMS)}; "
+                f"reward {short(name)}: unknown{did_you_mean(name, known)} The terms are {', '.join(known)}; "
                 'a function of yours is written as "FILE.py:function"'
             )
     return MappingProxyType(weights)
@@ -172,6 +204,23 @@ def _preference(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> Term
     return preference(settings.endpoint, judged.problem.question, judged.reply.answer)
 
 
+def _answer_rules(judged: Judged, rubric: Rubric, settings: JudgeSettings) -> float:
+    return answer_rules_term(judged.reply, judged.problem.language, judged.verdict.status is VerdictStatus.TRUNCATED)
+
+
+def _concise_group(rollouts: Sequence[Rollout]) -> list[Term]:
+    correct = [rollout.generation.num_tokens for rollout in rollouts if rollout.verdict.correct]
+    values = iter(concise_group_terms(correct))
+    return [
+        Missing(verdict.why, verdict.outage)
+        if verdict.status in NO_FINDING
+        else next(values)
+        if verdict.correct
+        else 0.0
+        for verdict in (rollout.verdict for rollout in rollouts)
+    ]
+
+
 TERMS: Mapping[str, Callable[[Judged, Rubric, JudgeSettings], Term]] = MappingProxyType(
     {
         "correct": _correct,  # the verdict, by the rubric
@@ -180,5 +229,9 @@ TERMS: Mapping[str, Callable[[Judged, Rubric, JudgeSettings], Term]] = MappingPr
         "concise": _concise,  # towards 1 for a short correct reply
         "overlong": _overlong,  # 0, falling to -1 at the token limit
         "preference": _preference,  # 0 to 1, by the model behind [judge.endpoint]
+        "answer_rules": _answer_rules,  # 0 to 1, by rules for the final answer; needs no model
     }
+)
+GROUP_TERMS: Mapping[str, Callable[[Sequence[Rollout]], list[Term]]] = MappingProxyType(
+    {"concise_group": _concise_group}  # 1 for the shortest correct reply of the group, towards 0 for longer ones
 )

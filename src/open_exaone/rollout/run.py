@@ -22,7 +22,7 @@ from open_exaone.base.records import (
     Verdict,
     VerdictStatus,
 )
-from open_exaone.rewards.rubric import Judged, Rubric, score, weighted_sum
+from open_exaone.rewards.rubric import GROUP_TERMS, Judged, Rubric, score, weighted_sum, with_group_terms
 from open_exaone.rollout.judge_outage import UNJUDGED, Patience, is_open
 from open_exaone.rollout.judging import JudgePool, is_slow
 from open_exaone.rollout.provider import Provider, requests_for
@@ -148,7 +148,7 @@ def judge_groups(
     finally:
         pool.stop()
     check_verdicts([rollout.verdict for rollout in rollouts.values()])
-    return grouped()
+    return [with_group_terms(group, judging.weights) for group in grouped()]
 
 
 def _judged(problem: Problem, rollout: Rollout, judging: Judging, max_tokens: int, thinking: bool) -> Rollout:
@@ -156,7 +156,8 @@ def _judged(problem: Problem, rollout: Rollout, judging: Judging, max_tokens: in
     generation, verdict = rollout.generation, rollout.verdict
     if verdict.outage:
         verdict = judge_reply(problem, generation.reply, generation.stop, settings=judging.settings)
-    terms: Mapping[str, Term] = dict.fromkeys(judging.weights, Missing(verdict.why, verdict.outage))
+    own = [name for name in judging.weights if name not in GROUP_TERMS]
+    terms: Mapping[str, Term] = dict.fromkeys(own, Missing(verdict.why, verdict.outage))
     if verdict.status not in NO_FINDING:
         seen = Judged(problem, generation.reply, verdict, generation.num_tokens, max_tokens, thinking)
         found = {n: term for n, term in rollout.terms.items() if not (isinstance(term, Missing) and term.outage)}

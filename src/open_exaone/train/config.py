@@ -13,6 +13,7 @@ from open_exaone.learn.preference import PreferenceLoss, SimPER
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.rewards.rubric import Reward, Rubric, weights_of
 from open_exaone.rollout.config import SamplingConfig
+from open_exaone.rollout.select import CorrectPairs, PairRule
 from open_exaone.train.settings import KeepConfig, LoggingConfig
 
 
@@ -74,14 +75,24 @@ class SupervisedStage(StageConfig):
         return self.kind == "sft"
 
 
+class ReuseConfig(Config):
+    """Pairs of an earlier stage that are learned again, as EXAONE 4.0's second preference stage does (how many is
+    ours)."""
+
+    stage: str
+    """The earlier preference stage that sampled them."""
+    share: float = Field(gt=0, le=1)
+    """How many of that stage's pairs, drawn at random."""
+
+
 class PreferenceStage(StageConfig, SamplingConfig):
     """Learns from pairs of a chosen and a rejected reply: those in its data or, where its data are problems, those
     chosen from the model's own judged samples. KTO also learns from single replies with a label, GrouPER from whole
     groups of samples with rewards."""
 
     kind: Literal["preference"]
-    """"preference": learn from pairs. Where its data are problems, it samples, judges the samples, and pairs a correct
-    reply with an incorrect one."""
+    """"preference": learn from pairs. Where its data are problems, it samples, judges the samples, and pairs them by
+    `pairs`."""
     num_epochs: float = Field(default=1.0, gt=0, le=1000)
     """Passes over the pairs, or over the replies or groups."""
     loss: PreferenceLoss = SimPER()
@@ -90,10 +101,14 @@ class PreferenceStage(StageConfig, SamplingConfig):
     """Pairs in one optimizer step; replies where each is an example of its own (KTO), groups with GrouPER."""
     num_samples: int = Field(default=8, ge=2, le=1024)
     """Where its data are problems: the samples of each."""
+    pairs: PairRule = CorrectPairs(rule="correct")
+    """Where its data are problems: which sample is chosen and which rejected, such as { rule = "shortest_correct" }."""
     pairs_per_problem: int = Field(default=1, gt=0)
     """Where its data are problems: the most pairs that one gives. GrouPER takes the whole group."""
+    reuse: ReuseConfig | None = None
+    """Where its data are problems: pairs of an earlier stage that are learned besides; none if left out."""
     reward: Reward = "correct"
-    """Where its data are problems and its loss is GrouPER: what is rewarded, as in stage `rl`."""
+    """Where its data are problems, with GrouPER or { rule = "reward" }: what is rewarded, as in stage `rl`."""
     rubric: Rubric = Rubric()
     """With that reward: what each verdict earns in the term "correct"."""
     temperature: float = Field(default=1.0, gt=0, le=10)
@@ -115,14 +130,15 @@ class PreferenceStage(StageConfig, SamplingConfig):
 
     @model_validator(mode="after")
     def _check_used(self) -> Self:
-        idle = ("pairs_per_problem",) if self.loss.name == "grouper" else ("reward", "rubric")
-        for name in self.model_dump(include=set(idle), exclude_defaults=True):
-            why = (
-                "keeps whole groups"
-                if self.loss.name == "grouper"
-                else "learns from verdicts, and grouper from rewards"
-            )
-            raise ValueError(f"{name}: has no effect: {self.loss.name} {why}: leave it out")
+        if self.loss.learns == "groups":
+            idle, why = {"pairs", "pairs_per_problem", "reuse"}, f"{self.loss.name} keeps whole groups"
+        elif not self.pairs.needs_reward:
+            idle = {"reward", "rubric"}
+            why = f'{self.loss.name} learns from verdicts; pairs = {{ rule = "reward" }} or loss grouper needs a reward'
+        else:
+            idle, why = set(), ""
+        for name in self.model_dump(include=idle, exclude_defaults=True):
+            raise ValueError(f"{name}: has no effect: {why}: leave it out")
         return self
 
 
