@@ -99,7 +99,8 @@ def filter_problems(
         DataError: nothing is kept, or see `run_tasks`.
         RunFolderError: the folder is another filter's.
     """
-    (folder / FILTER_FILE).unlink(missing_ok=True)
+    for outdated in (FILTER_FILE, KEPT):
+        (folder / outdated).unlink(missing_ok=True)
     store = Store(folder / SAMPLES)
     done = run_tasks(tasks, provider, store, judge, suite=name, label=name, on_event=on_event)
     flat = [sample for _, samples in done for row in samples for sample in row]

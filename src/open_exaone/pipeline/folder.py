@@ -24,7 +24,7 @@ from open_exaone.train.settings import MAY_CHANGE
 LOCK = ".lock"
 RENDERING = "rendering.json"
 FILTER_FILE = "filter.json"  # in a filter's folder, once it is done
-BEGUN = ("outcome.json", "rollouts", "samples", "pairs.jsonl")  # what a stage leaves once it has begun
+BEGUN = ("outcome.json", "rollouts", "samples", "pairs.jsonl", "groups.jsonl")  # what a stage leaves once it has begun
 
 
 def rendering_time(folder: Path) -> datetime:
