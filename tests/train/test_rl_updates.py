@@ -201,6 +201,13 @@ def test_refill_asks_until_enough_groups_teach_or_the_cost_is_reached(refilled):
     assert first > 4  # some step has asked for more
 
 
+def test_the_weights_are_handed_over_once_a_step_whatever_the_number_of_rounds(tmp_path):
+    objective, versions = online_rl(make_model(), tmp_path, batch_prompts=2, max_prompts=6, max_new_tokens=2), []
+    objective.provider.update_weights = lambda weights, version: versions.append(version)
+    object.__setattr__(objective, "_reward", lambda rollout: 0.0)
+    assert len(objective.step_data(0).memory["keys"]) == 3 and versions == [0]
+
+
 def test_refill_killed_at_any_round_gives_the_same_weights_and_files(refilled, tmp_path):
     assert len(refilled.asked) > 3
     for stream in range(1, len(refilled.asked)):
