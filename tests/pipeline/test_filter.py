@@ -245,7 +245,11 @@ def test_where_nothing_is_kept_the_end_to_loosen_is_named_and_nothing_is_sampled
     wanted = "none of 14 problems is kept .*14 less often.*: lower filter.min_correct, or give it other problems"
     with pytest.raises(DataError, match=wanted):
         run(place, tmp_path / "out", *own, "filter.min_correct=1")
-    assert not (tmp_path / "out" / "02-filter" / "filter.json").exists()
+    kept = tmp_path / "out" / "02-filter" / "kept.jsonl"
+    kept.write_text("of other ends")
+    with pytest.raises(DataError, match=wanted):
+        run(place, tmp_path / "out", *own, "filter.min_correct=1")
+    assert not kept.exists() and not kept.with_name("filter.json").exists()
     monkeypatch.setattr(LocalProvider, "stream", lambda provider, requests: pytest.fail("sampled again"))
     with pytest.raises(pytest.fail.Exception):  # by rl, for the first time
         run(place, tmp_path / "out", *own)

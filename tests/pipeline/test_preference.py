@@ -1,6 +1,7 @@
 """Preference stages through a whole run: groups of a model's own samples, labelled rows, and what is refused."""
 
 import json
+import shutil
 import tomllib
 from collections import Counter
 
@@ -9,10 +10,11 @@ import pytest
 import torch
 
 from doubles import TINY, make_model, make_tokenizer
-from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.data.store import Prepared
+from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
@@ -129,6 +131,11 @@ def test_a_stage_that_was_cut_ends_as_one_that_was_not(loss, data, place):
 
     with pytest.raises(Cut):
         run_recipe(recipe(place, *args), out, cut, FLOAT32)
+    if data == "problems":  # what was sampled is not thrown away
+        begun = shutil.copytree(out, place / "begun")
+        shutil.rmtree(begun / "01-prefer" / "checkpoints", ignore_errors=True)
+        with pytest.raises(RunFolderError, match=r"another recipe .*differs in prefer\.num_samples"):
+            RunFolder(begun).claim(recipe(place, *args, "prefer.num_samples=5"))
     run_recipe(recipe(place, *args), out, lambda event: None, FLOAT32)
     one, other = (dict(load_weights(path / "model").items()) for path in (whole, out / "01-prefer"))
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -10,6 +10,7 @@ from doubles import TINY, make_model, make_tokenizer
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import read_jsonl
 from open_exaone.checkpoint.folder import load_weights, save_model
+from open_exaone.pipeline.contents import STAGE
 from open_exaone.pipeline.measure import Machine
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
@@ -46,6 +47,7 @@ SETTINGS = {
     "agapo from the recipe's model, then from itself": (AGAPO, "rl.reference='model'", "rl.reference_refresh_steps=2"),
     "several updates of adapters with refill": (
         *(K2, "rl.lora={rank=4}", "rl.num_steps=2", "rl.num_epochs=2", "rl.num_minibatches=2", "rl.max_prompts=6"),
+        "rl.keep={best='reward_mean', best_is='highest'}",
     ),
 }
 
@@ -109,6 +111,7 @@ def test_a_reference_that_is_renewed_is_the_policy_as_it_then_is(place):
     run(place, "out", *SETTINGS["agapo from the recipe's model, then from itself"])
     first, second, third = (row["kl"] for row in read_jsonl(place / "out" / "02-rl" / "metrics.jsonl"))
     assert first > 1e-4 and second > 1e-4 and third < 1e-9  # the third is sampled by its own reference
+    assert {path.name for path in (place / "out" / "02-rl").iterdir()} <= STAGE
 
 
 def test_a_reference_is_a_stage_before_or_the_recipe_s_model(place):
@@ -117,3 +120,9 @@ def test_a_reference_is_a_stage_before_or_the_recipe_s_model(place):
             recipe(place, AGAPO, f"rl.reference='{wrong}'")
     with pytest.raises(ConfigError, match="reference has no effect without loss.kl"):
         recipe(place, "rl.reference='sft'")
+
+
+def test_vllm_which_reports_probabilities_at_temperature_1_is_refused_at_another_one(place):
+    recipe(place, "engine={kind='vllm'}")
+    with pytest.raises(ConfigError, match=r"rl.temperature = 0.7: vLLM reports log-probabilities at temperature 1"):
+        recipe(place, "engine={kind='vllm'}", "rl.temperature=0.7")

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from doubles import make_model
 from open_exaone.base.errors import RunFolderError
 from open_exaone.base.files import read_jsonl
+from open_exaone.base.interrupt import Interrupted
 from open_exaone.data.batch import join, singles
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.learn.policy import POLICY_LOSSES
@@ -34,9 +35,19 @@ def rarely(rollout):
 
 
 class Trial:
-    """One sitting of a stage, killed at an update or at a request for samples where that is wanted."""
+    """One sitting of a stage, killed or interrupted at an update, or killed at a request for samples."""
 
-    def __init__(self, folder, reward=by_ids, kill_update=None, kill_stream=None, reference=None, lora=False, **fields):
+    def __init__(
+        self,
+        folder,
+        reward=by_ids,
+        kill_update=None,
+        stop_update=None,
+        kill_stream=None,
+        reference=None,
+        lora=False,
+        **fields,
+    ):
         folder.mkdir(exist_ok=True)
         self.folder, self.model = folder, make_model()
         if lora:
@@ -58,6 +69,8 @@ class Trial:
         def killed_loss(*args):
             if kill_update == self.model.version:
                 raise KeyboardInterrupt
+            if stop_update == self.model.version:
+                raise Interrupted
             return loss(*args)
 
         object.__setattr__(self.objective, "provider", Watched(self.objective.provider, before))
@@ -65,7 +78,7 @@ class Trial:
         object.__setattr__(self.objective, "loss", killed_loss)
         try:
             train(self.model, self.optimizer, self.objective, folder, self.rows.append)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             self.killed = True
 
     @property
@@ -112,12 +125,27 @@ def test_broken_old_probabilities_are_reported_and_computed_anew(several, tmp_pa
     assert not same(after.weights, several.weights)
 
 
-def test_each_pass_goes_once_over_all_groups(tmp_path):
+def test_each_pass_goes_once_over_all_groups_and_each_update_gets_some_that_teach(tmp_path):
     objective = online_rl(make_model(), tmp_path, num_epochs=2, num_minibatches=3, batch_prompts=5)
     for step in range(2):
-        places = [objective._minibatch(list(range(5)), step, update)[0] for update in range(6)]
+        places = [objective._minibatch([False, True, False, True, True], step, update) for update in range(6)]
+        assert all(len({1, 3, 4} & set(part)) == 1 for part in places)
         assert all(sorted(itertools.chain(*each)) == list(range(5)) for each in (places[:3], places[3:]))
         assert places[:3] != places[3:]
+
+
+def test_a_reply_without_a_token_is_a_baseline_and_no_document(tmp_path):
+    """vLLM gives one where its context has no room; a batch with it would lose all of its log-probabilities."""
+    objective = online_rl(make_model(), tmp_path, batch_prompts=2, max_new_tokens=2)
+    collected = objective.collector.collect(0, {})
+    first, *others = collected.groups[0].rollouts
+    empty = replace(first, generation=replace(first.generation, ids=(), logprobs=()))
+    groups = [replace(collected.groups[0], rollouts=(empty, *others)), collected.groups[1]]
+    object.__setattr__(objective.collector, "collect", lambda *args, **again: replace(collected, groups=groups))
+    object.__setattr__(objective, "_reward", lambda rollout: float(rollout is not empty))
+    data = objective.step_data(0)
+    assert data.denominator == len(data.documents) == 3
+    assert join(data.units).sampler_logprobs_M is not None
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
@@ -171,6 +199,13 @@ def test_refill_asks_until_enough_groups_teach_or_the_cost_is_reached(refilled):
         assert [a["problem"] for a, _ in groups] == [problem.id for problem in problems]
         first += len(groups)
     assert first > 4  # some step has asked for more
+
+
+def test_the_weights_are_handed_over_once_a_step_whatever_the_number_of_rounds(tmp_path):
+    objective, versions = online_rl(make_model(), tmp_path, batch_prompts=2, max_prompts=6, max_new_tokens=2), []
+    objective.provider.update_weights = lambda weights, version: versions.append(version)
+    object.__setattr__(objective, "_reward", lambda rollout: 0.0)
+    assert len(objective.step_data(0).memory["keys"]) == 3 and versions == [0]
 
 
 def test_refill_killed_at_any_round_gives_the_same_weights_and_files(refilled, tmp_path):
@@ -242,8 +277,15 @@ def test_no_more_references_stay_than_saved_states_need(tmp_path):
     fields = {**REFRESH, "num_steps": 9, "reference_refresh_steps": 1}
     Trial(tmp_path, kill_update=8, **fields)
     names = sorted(int(path.stem[5:]) for path in (tmp_path / "reference").iterdir())
-    assert names == [3, 6, 7, 8]
+    assert names == [3, 6, 8]
     assert not Trial(tmp_path, **fields).killed  # from step 6, which later files do not hinder
+
+
+def test_a_state_that_an_interruption_saved_keeps_its_reference(tmp_path):
+    fields = {**REFRESH, "num_steps": 8, "checkpoint_steps": 100}
+    assert Trial(tmp_path, stop_update=3, **fields).killed  # the only state, whose reference is that of step 2
+    assert Trial(tmp_path, kill_update=6, **fields).killed
+    assert [row["step"] for row in Trial(tmp_path, **fields).rows] == [4, 5, 6, 7, 8]
 
 
 def test_a_step_without_anything_to_learn_refreshes_the_reference_too(tmp_path):

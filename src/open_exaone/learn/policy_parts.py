@@ -53,7 +53,8 @@ class Kl(Config):
         k3        E[(1 - p_ref / p) ∇ log p], the gradient of KL(p_ref || p), the other direction.
         sequence  the whole completion's Σ r, detached, is taken off its advantage, times beta: E[(Σ r) ∇ Σ log p], the
                   gradient of KL(p || p_ref) of whole completions, which no per-token term gives, as a token also
-                  decides which tokens come after it. On-policy only.
+                  decides which tokens come after it. On-policy only, and with the sum of a completion's tokens ("sums",
+                  or RLOO's ratio): an average over them weighs it by the completion's length.
     """
 
     beta: float = Field(gt=0, le=100)

@@ -267,6 +267,13 @@ def _check_engine(recipe: Recipe) -> None:
             "engine.kind = 'endpoint': a chat endpoint cannot sample from the model that is trained: choose local, "
             "vllm or vllm_server"
         )
+    if not isinstance(recipe.engine, LocalEngine):
+        for stage in recipe.stages:
+            if isinstance(stage, RlStage) and stage.temperature != 1:
+                raise ValueError(
+                    f"{stage.name}.temperature = {stage.temperature:g}: vLLM reports log-probabilities at temperature "
+                    "1, and RL needs those at which tokens are drawn: leave it out, or choose the local engine"
+                )
 
 
 def _check_stage(recipe: Recipe, stage: AnyStage) -> None:

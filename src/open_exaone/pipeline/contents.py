@@ -23,7 +23,7 @@ STAGE = frozenset(
         *(f".{name}.{end}" for name in _MADE_WHOLE for end in ("partial", "lock")),
         *("rewards.json", "sampling.json", "outcome.json", "reference.safetensors", "metrics.jsonl", "pairs.jsonl"),
         *("groups.jsonl", "pass_rates.jsonl", "kept.jsonl", "filter.json"),
-        *("samples.jsonl", "samples", "checkpoints", "rollouts", "eval"),
+        *("samples.jsonl", "samples", "checkpoints", "rollouts", "reference", "eval"),
     }
 )  # in the folder of a stage
 RUN = frozenset(

@@ -98,7 +98,8 @@ def filter_problems(
         DataError: nothing is kept, or see `run_tasks`.
         RunFolderError: the folder is another filter's.
     """
-    (folder / FILTER_FILE).unlink(missing_ok=True)
+    for outdated in (FILTER_FILE, KEPT):
+        (folder / outdated).unlink(missing_ok=True)
     drawn = draw(tasks, provider, folder, judge, name=name, on_event=on_event, needs_all=needs_all)
     rows = pass_rates(drawn.done, config)
     write_jsonl(folder / PASS_RATES, rows)

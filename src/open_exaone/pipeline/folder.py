@@ -25,7 +25,7 @@ LOCK = ".lock"
 RENDERING = "rendering.json"
 FILTER_FILE = "filter.json"  # in a filter's folder, once it is done
 BUILD_FILE = "build.json"  # in the folder of `exaone data build`, once it is done
-BEGUN = ("outcome.json", "rollouts", "samples", "pairs.jsonl")  # what a stage leaves once it has begun
+BEGUN = ("outcome.json", "rollouts", "samples", "pairs.jsonl", "groups.jsonl")  # what a stage leaves once it has begun
 
 
 def rendering_time(folder: Path) -> datetime:

@@ -112,7 +112,8 @@ class _Reporter:
         """Raises:
         ConfigError: there is no such metric; names those that there are.
         """
-        if self._best is not None and "loss" in row:
+        is_repeated = isinstance(self._stage, RlStage) and (row["step"] - 1) % self._stage.num_updates
+        if self._best is not None and "loss" in row and not is_repeated:  # only a first update has the samples' metrics
             if self._best not in row:
                 known = sorted(row.keys() - NO_METRICS)
                 why = f"no such metric{did_you_mean(self._best, known)} There are {', '.join(known)}"

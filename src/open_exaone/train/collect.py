@@ -55,6 +55,7 @@ class _Rounds:
     first: int  # the place of its first prompt
     known: Sequence[str]  # keys of the rounds that an earlier version of the model has made
     patience: Patience
+    has_weights: bool = False  # whether the provider has the model as it is
     seen: Seen = field(default_factory=Counter)
     done: list[tuple[list[RolloutGroup], str]] = field(default_factory=list)  # groups, and a key of what made them
 
@@ -133,7 +134,7 @@ class Collector:
             write_rollouts(rounds.path, [*rounds.done, (groups, key)])
 
         groups = judge_groups(
-            found or self._sampled(problems, requests),
+            found or self._sampled(problems, requests, rounds),
             self.judging,
             max_tokens=sampling.max_new_tokens,
             save=save,
@@ -152,7 +153,7 @@ class Collector:
             seed=self.seed + step,
         )
 
-    def _sampled(self, problems: list[Problem], requests: list[Request]) -> list[RolloutGroup]:
+    def _sampled(self, problems: list[Problem], requests: list[Request], rounds: _Rounds) -> list[RolloutGroup]:
         """Samples of the model as it is now.
 
         Raises:
@@ -166,7 +167,9 @@ class Collector:
                 f"a prompt has {longest} tokens; with max_new_tokens = {self.config.max_new_tokens} that exceeds the "
                 f"model's context of {config.max_positions}: shorten the prompt or lower max_new_tokens"
             )
-        self.provider.update_weights(plain_weights(self.model), self.model.version)
+        if not rounds.has_weights:
+            self.provider.update_weights(plain_weights(self.model), self.model.version)
+            rounds.has_weights = True
         groups = sample_requests(problems, requests, self.provider)
         if any(max(r.generation.ids or (0,)) >= config.vocab_size for group in groups for r in group.rollouts):
             raise DataError(f"{self.provider.identity['engine']}: gives token ids that the model does not have")

@@ -178,7 +178,8 @@ class RlStage(StageConfig):
     reference: str | None = None
     """The stage whose model `loss.kl` is measured from; the model that this stage begins from if left out."""
     reference_refresh_steps: int | None = Field(default=None, gt=0)
-    """Steps after which the reference becomes the policy as it then is; it stays the same if left out."""
+    """Steps, as `num_steps` counts them, after which the reference becomes the policy as it then is; it stays the same
+    if left out."""
     reward: Reward = "correct"
     """What is rewarded: a term, a function of your own ("my_rewards.py:score"), or a table of them with weights."""
     rubric: Rubric = Rubric()

@@ -19,6 +19,7 @@ from open_exaone.model.lora import plain_weights, without_lora
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import RlStage
 from open_exaone.train.forward import document_logprobs
+from open_exaone.train.state import checkpoints
 
 
 @dataclass
@@ -80,11 +81,12 @@ class Reference:
         weights = {name: weight.detach().cpu().contiguous() for name, weight in plain_weights(self.model)}
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda temporary: save_file(weights, temporary, {"sha256": _digest(weights)}))
-        stage = self.config
-        num_states = since * stage.num_updates // stage.checkpoint_steps  # saved so far; those that stay, and one more:
-        states = range(max(0, num_states - stage.keep.last), num_states + 1)
-        kept = {self._start_of(state * stage.checkpoint_steps // stage.num_updates) for state in states}
-        kept |= {self._start_of(since - 1)}  # where an interruption has saved a state
+        updates = self.config.num_updates
+        saved = [int(state.name.removeprefix("step-")) for state in checkpoints(self.folder / "checkpoints")]
+        saved.append(
+            since * updates - since * updates % self.config.checkpoint_steps
+        )  # may still be on its way to disk
+        kept = {self._start_of(step // updates) for step in saved}
         for old in path.parent.glob("step-*.safetensors"):
             if old.name < path.name and old not in map(self._path, kept):
                 old.unlink()

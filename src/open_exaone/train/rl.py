@@ -120,7 +120,9 @@ class OnlineRl:
             self._steps.clear()
             self._steps[sampling_step] = self._learnable(sampling_step, memory, is_first=not update)
         learnable = self._steps[sampling_step]
-        places, groups = self._minibatch(learnable.collected.groups, sampling_step, update)
+        every = learnable.collected.groups
+        places = self._minibatch(self._advantages(every).is_kept_P.tolist(), sampling_step, update)
+        groups = [every[place] for place in places]
         advantages = self._advantages(groups)
         documents = [
             replace(learnable.documents[place, sample], advantage=advantage)
@@ -173,16 +175,18 @@ class OnlineRl:
         repeats = [f"{count(asked, 'prompt')} were asked of {number:,}: each {asked / number:.1f} times"]
         return [*self.provider.notes, *(repeats if asked > number else [])]
 
-    def _minibatch(
-        self, groups: list[RolloutGroup], sampling_step: int, update: int
-    ) -> tuple[list[int], list[RolloutGroup]]:
-        """The groups of one update, and their places among the step's; each pass has an order of its own."""
+    def _minibatch(self, is_kept_P: Sequence[bool], sampling_step: int, update: int) -> list[int]:
+        """The places of one update's groups; each pass has an order of its own.
+
+        Args:
+            is_kept_P: whether each group is learned from; those that are, are spread evenly over a pass's updates.
+        """
         epoch, part = divmod(update, self.config.num_minibatches)
-        order = np.arange(len(groups))
+        order = list(range(len(is_kept_P)))
         if self.config.num_minibatches > 1:
-            order = np.random.default_rng((self.seed, sampling_step, epoch)).permutation(len(groups))
-        places = sorted(np.array_split(order, self.config.num_minibatches)[part].tolist())
-        return places, [groups[place] for place in places]
+            order = np.random.default_rng((self.seed, sampling_step, epoch)).permutation(len(order)).tolist()
+            order.sort(key=lambda place: not is_kept_P[place])
+        return sorted(order[part :: self.config.num_minibatches])
 
     def _learnable(self, step: int, memory: Memory, *, is_first: bool) -> _Learnable:
         """Samples a step, or reads it back, with the log-probabilities that its loss compares with."""
@@ -192,7 +196,7 @@ class OnlineRl:
             (place, sample): rollout_document(group, rollout, 0.0)
             for place, (group, is_kept) in enumerate(zip(collected.groups, advantages.is_kept_P.tolist(), strict=True))
             for sample, rollout in enumerate(group.rollouts)
-            if is_kept and self._reward(rollout) is not None
+            if is_kept and rollout.generation.ids and self._reward(rollout) is not None
         }
         rows = list(documents.values())
         if self.reference is not None and is_first:

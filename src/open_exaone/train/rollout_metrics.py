@@ -46,7 +46,7 @@ def rollout_metrics(
         "error_share": (len(rollouts) - len(judged)) / len(rollouts),
         "language_mismatch_share": _language_mismatch(groups),
         **_family_metrics(groups, families),
-        # Drawn at temperature 1 from the whole vocabulary, tokens are as unlikely on average as the entropy is high.
+        # Tokens drawn from a whole distribution, at whatever temperature, are as unlikely on average as it has entropy.
         "entropy": -float(np.concatenate(logprobs).mean(dtype=np.float64)),
     }
 
