@@ -130,12 +130,12 @@ def advantages_by_hand(rewards, is_valid, is_correct, settings):
 
 
 def _agapo_by_hand(groups, settings):
-    constant, rows, kept = getattr(settings, "all_wrong_advantage", None), [], []
+    constant, rows, kept = getattr(settings, "all_wrong_advantage", "drop"), [], []
     for group, _ in groups:
         corrects = [correct for _, correct in group.values()]
         is_all_wrong = len(group) > 1 and not any(corrects)
         stays = len(group) > 1 and not all(corrects) and (_differ(group) or is_all_wrong)
-        kept.append(stays and not (is_all_wrong and constant is None))
+        kept.append(len(group) > 1 and _differ(group) if constant == "drop" else stays)
         total = sum(r for r, _ in group.values())
         loo = {i: r - (total - r) / (len(group) - 1) if _differ(group) else 0.0 for i, (r, _) in group.items()}
         rows.append((loo, is_all_wrong))
@@ -146,7 +146,7 @@ def _agapo_by_hand(groups, settings):
     for (loo, is_all_wrong), stays, (_, size) in zip(rows, kept, groups, strict=True):
         row = [0.0] * size
         for i, value in loo.items() if stays else ():
-            row[i] = ((value - mean) / std if std else 0.0) + (constant if is_all_wrong else 0.0)
+            row[i] = ((value - mean) / std if std else 0.0) + (constant if is_all_wrong and constant != "drop" else 0.0)
         advantages.append(row)
     return advantages, kept
 

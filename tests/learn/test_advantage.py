@@ -22,7 +22,7 @@ from open_exaone.learn.policy import Agapo, Grpo
 from policy_by_hand import advantages_by_hand
 
 ALL = [Grpo(advantage=name) for name in ADVANTAGES if name != "agapo"]
-ALL += [Grpo(divide_by_std=False), *(Agapo(kl=None, all_wrong_advantage=constant) for constant in (-0.1, 0.0, None))]
+ALL += [Grpo(divide_by_std=False), *(Agapo(all_wrong_advantage=constant) for constant in (-0.1, 0.0, "drop"))]
 
 
 def known(rewards, is_valid=None, is_correct=None, sizes=None):
@@ -97,7 +97,8 @@ def test_equal_rewards_have_no_advantage_in_any_mixture_of_groups(loss, value):
     for is_correct in ([False] * 8, [True, False] * 4):
         beside = advantages_of(known([[value] * 8, [0.0, 1.0] * 4], None, [is_correct, [False, True] * 4]), loss)
         alone = advantages_of(known([[value] * 8], None, [is_correct]), loss)
-        constant = (getattr(loss, "all_wrong_advantage", None) or 0.0) if not any(is_correct) else 0.0
+        constant = getattr(loss, "all_wrong_advantage", "drop")
+        constant = 0.0 if constant == "drop" or any(is_correct) else constant
         assert beside.advantages_PG[0].tolist() == alone.advantages_PG[0].tolist() == [constant] * 8
         assert beside.advantages_PG[1].any() and beside.is_kept_P[1]
 
@@ -113,9 +114,9 @@ def test_an_all_correct_group_leaves_the_statistics_and_an_all_wrong_one_stays()
     assert found.is_kept_P.tolist() == [True, False, True]
     printed = agapo_advantages(rewards, torch.tensor(correct), all_wrong_advantage=0.0)
     assert printed.advantages_PG[2].tolist() == [0.0, 0.0] and printed.is_kept_P.tolist() == [True, False, True]
-    aside = agapo_advantages(rewards, torch.tensor(correct), all_wrong_advantage=None)
-    torch.testing.assert_close(aside.advantages_PG, numbers([1, -1], [0, 0], [0, 0]))
-    assert aside.is_kept_P.tolist() == [True, False, False]
+    aside = agapo_advantages(rewards, torch.tensor(correct), all_wrong_advantage="drop")  # by variance alone
+    torch.testing.assert_close(aside.advantages_PG, numbers([1, -1], [0.5, -0.5], [0, 0]) / math.sqrt(0.625))
+    assert aside.is_kept_P.tolist() == [True, True, False]
 
 
 def test_the_constant_is_added_behind_the_normalisation_where_wrong_rewards_differ_too():

@@ -36,7 +36,9 @@ def variants(name):
     for aggregate, estimator, correction in itertools.product(AGGREGATES, ESTIMATORS, CORRECTIONS):
         if correction is not None and (name == "agapo_off_policy" or estimator in ("k1", "k2")):
             continue
-        kl = None if estimator is None else {"beta": 0.3, "estimator": estimator}
+        if name in ("gspo", "rloo") and aggregate != "sequences":
+            continue
+        kl = {"beta": 0.0} if estimator is None else {"beta": 0.3, "estimator": estimator}
         fields = {"aggregate": aggregate, "kl": kl} | ({} if correction is None else {"correction": correction})
         fields |= {"max_ratio": 1.2} if name in ("cispo", "agapo_off_policy") else {}
         found.append(settings_of(name, **fields))
@@ -143,7 +145,9 @@ def test_a_divergence_without_reference_is_an_error_and_a_sampler_without_number
         ({"name": "agapo_off_policy", "correction": {"kind": "mask"}}, "weighs by the sampler's own probabilities"),
         ({"name": "agapo", "all_wrong_advantage": 0.1}, "less than or equal to 0"),
         ({"name": "agapo", "advantage": "leave_one_out", "all_wrong_advantage": -0.2}, "has no effect with advantage"),
-        ({"name": "grpo", "kl": {"beta": 0}}, "greater than 0"),
+        ({"name": "grpo", "kl": {"beta": -1}}, "greater than or equal to 0"),
+        ({"name": "agapo", "kl": None}, r"kl is missing: \{ beta = 0 \} switches it off"),
+        ({"name": "gspo", "aggregate": "tokens"}, "gspo compares whole replies, each of which counts once"),
         ({"name": "grpo", "kl": {"beta": 0.1, "estimator": "k4"}}, "'k1', 'k2', 'k3' or 'sequence'"),
     ],
 )
@@ -214,7 +218,7 @@ def test_k2_moves_as_the_divergence_of_each_token_k3_as_its_reverse_and_k1_not_a
 def expected_steps(name, num_groups, size, length):
     """The expectation over all batches of the step that our code takes, and of the published gradient by hand."""
     game = Game(length)
-    variant = settings_of(name, **({"kl": None} if name == "agapo" else {}))
+    variant = settings_of(name, **({"kl": {"beta": 0.0}} if name == "agapo" else {}))
     wanted = np.zeros(game.logits.shape)
     for batch in itertools.product(game.sequences, repeat=num_groups * size):
         rewards = torch.tensor([game.rewards[sequence] for sequence in batch], dtype=torch.float64).view(-1, size)
@@ -272,7 +276,7 @@ def test_leave_one_out_follows_the_expected_reward_and_a_group_mean_its_share(si
 def test_every_loss_finds_the_best_of_three_arms(name):
     game = Game(1, seed=1)
     game.rewards = {(0,): 0.0, (1,): 1.0, (2,): 0.5}
-    variant = settings_of(name, **({"kl": None} if name == "agapo" else {}))
+    variant = settings_of(name, **({"kl": {"beta": 0.0}} if name == "agapo" else {}))
     for _ in range(25):
         game.logits.grad = None
         for pair in itertools.product(game.sequences, repeat=2):

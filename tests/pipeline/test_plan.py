@@ -52,7 +52,7 @@ def test_rl_counts_samples_the_reference_and_further_updates() -> None:
     with_kl = planned(RL | {"loss": {"name": "grpo", "kl": {"beta": 0.1, "estimator": "k2"}}})
     assert with_kl.flops - plain.flops == pytest.approx(forward)
     assert plain.memory.reference == 0 and with_kl.memory.reference == 2 * SHAPE.num_parameters
-    twice = planned(RL | {"num_epochs": 2})
+    twice = planned(RL | {"num_iterations": 2})
     assert twice.flops - plain.flops == pytest.approx(4 * forward) and twice.num_steps == 20
     adapters = planned(RL | {"lora": {}, "loss": {"name": "grpo", "kl": {"beta": 0.1, "estimator": "k2"}}})
     assert adapters.memory.reference == 0  # the model with its adapters off

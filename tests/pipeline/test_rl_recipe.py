@@ -46,7 +46,7 @@ K2 = "rl.loss={name='grpo', kl={beta=0.05, estimator='k2'}}"
 SETTINGS = {
     "agapo from the recipe's model, then from itself": (AGAPO, "rl.reference='model'", "rl.reference_refresh_steps=2"),
     "several updates of adapters with refill": (
-        *(K2, "rl.lora={rank=4}", "rl.num_steps=2", "rl.num_epochs=2", "rl.num_minibatches=2", "rl.max_prompts=6"),
+        *(K2, "rl.lora={rank=4}", "rl.num_steps=2", "rl.num_iterations=2", "rl.num_minibatches=2", "rl.max_prompts=6"),
         "rl.keep={best='reward_mean', best_is='highest'}",
     ),
 }

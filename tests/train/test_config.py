@@ -46,6 +46,11 @@ def stage_of(kind, **changes):
             {"name": "grpo", "clip": 0.2},
             'stages.0.loss.clip: unknown key; did you mean "clip_low" or "clip_high"?',
         ),
+        (
+            "rl",
+            {"name": "grpo", "beta": 0.1},
+            "x.toml: stages.0.loss.beta: is TRL's name of the weight of a KL: write kl",
+        ),
         ("rl", {"clip_low": 0.2}, "x.toml: stages.0.loss.name: is missing; must be one of grpo, dr_grpo, dapo"),
         ("rl", "grpo", "x.toml: stages.0.loss = 'grpo': must be a table, such as { name = \"grpo\" }"),
         ("sft", {"name": "simper"}, "x.toml: stages.0.loss.name = 'simper': must be one of cross_entropy"),
@@ -58,7 +63,7 @@ def test_a_wrong_loss_is_refused_with_the_known_ones(kind, loss, why):
 
 
 def test_a_wrong_kind_is_refused_with_the_known_ones():
-    known = "must be one of pretrain, base, sft, preference, rl"
+    known = "must be one of pretrain, base, sft, preference, rl, filter"
     for stage, why in ({"kind": "xyz"}, "kind = 'xyz': "), ({}, "kind: is missing; "):
         with pytest.raises(ConfigError) as caught:
             validate(File, {"stages": [stage]}, "x.toml")

@@ -271,7 +271,7 @@ def test_truncated_replies_are_left_out_where_the_stage_masks_them(masks):
 
 def test_a_step_whose_advantages_are_all_0_is_empty():
     """AGAPO keeps all-wrong groups; as equation 2 is printed, their advantages are 0."""
-    objective = online_rl(make_model(), None, loss={"name": "agapo", "all_wrong_advantage": 0.0, "kl": None})
+    objective = online_rl(make_model(), None, loss={"name": "agapo", "all_wrong_advantage": 0.0, "kl": {"beta": 0.0}})
     collecting(objective, [group(S.WRONG, S.WRONG)])
     data = objective.step_data(0)
     assert not data.documents and data.metrics["useful_groups"] == 1

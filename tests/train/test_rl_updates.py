@@ -21,7 +21,7 @@ from open_exaone.train.loop import train
 from open_exaone.train.policy_reference import Reference
 from tiny_stages import OPTIMIZER, Watched, copy_of, online_rl, same, some_documents, start
 
-SEVERAL = {"num_steps": 2, "num_epochs": 2, "num_minibatches": 2, "batch_prompts": 2, "group_size": 3}
+SEVERAL = {"num_steps": 2, "num_iterations": 2, "num_minibatches": 2, "batch_prompts": 2, "group_size": 3}
 KL = {"name": "grpo", "kl": {"beta": 0.5, "estimator": "k2"}}
 
 
@@ -126,7 +126,7 @@ def test_broken_old_probabilities_are_reported_and_computed_anew(several, tmp_pa
 
 
 def test_each_pass_goes_once_over_all_groups_and_each_update_gets_some_that_teach(tmp_path):
-    objective = online_rl(make_model(), tmp_path, num_epochs=2, num_minibatches=3, batch_prompts=5)
+    objective = online_rl(make_model(), tmp_path, num_iterations=2, num_minibatches=3, batch_prompts=5)
     for step in range(2):
         places = [objective._minibatch([False, True, False, True, True], step, update) for update in range(6)]
         assert all(len({1, 3, 4} & set(part)) == 1 for part in places)
@@ -156,7 +156,7 @@ def test_equal_rewards_move_no_weight_with_any_loss(name, kind, tmp_path):
     losses = (
         [{"name": name}]
         if name != "agapo"
-        else [{"name": name, "kl": None, "all_wrong_advantage": x} for x in (0, -0.1)]
+        else [{"name": name, "kl": {"beta": 0.0}, "all_wrong_advantage": x} for x in (0, -0.1)]
     )
     for moves, loss in enumerate(losses):
         model, optimizer = start(config)
@@ -170,7 +170,7 @@ def test_equal_rewards_move_no_weight_with_any_loss(name, kind, tmp_path):
 
 def test_all_wrong_groups_without_a_signal_are_in_the_denominator(tmp_path):
     """Equation 2 as printed keeps them; a step of nothing else has no documents."""
-    loss = {"name": "agapo", "kl": None, "all_wrong_advantage": 0}
+    loss = {"name": "agapo", "kl": {"beta": 0.0}, "all_wrong_advantage": 0}
     objective = online_rl(make_model(), tmp_path, loss=loss, batch_prompts=3, max_new_tokens=2)
     [first, *_] = objective.collector.collect(0, {}).groups[1].rollouts
     object.__setattr__(objective, "_reward", lambda rollout: float(rollout.generation.ids == first.generation.ids))
@@ -365,7 +365,10 @@ def test_tokens_of_another_sampler_are_weighted(correction, is_remote, weight):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"loss": {"name": "agapo"}, "num_epochs": 2}, "'agapo' is right for fresh samples alone.*2 updates.*off_pol"),
+        (
+            {"loss": {"name": "agapo"}, "num_iterations": 2},
+            "'agapo' is right for fresh samples alone.*2 updates.*off_pol",
+        ),
         ({"loss": KL | {"kl": {"beta": 1, "estimator": "sequence"}}, "num_minibatches": 2}, "kl.estimator = .sequence"),
         ({"reference": "sft"}, "reference has no effect without loss.kl"),
         ({"reference_refresh_steps": 3}, "reference_refresh_steps has no effect without loss.kl"),

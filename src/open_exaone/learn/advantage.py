@@ -7,7 +7,7 @@ members, or whose rewards differ by no more than rounding: exactly 0, as optimiz
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ def agapo_advantages(
     *,
     is_valid_PG: Tensor | None = None,
     sizes_PG: Tensor | None = None,
-    all_wrong_advantage: float | None = -0.1,
+    all_wrong_advantage: float | Literal["drop"] = -0.1,
 ) -> Advantages:
     """AGAPO: leave-one-out in the group, normalised over the batch; all-correct groups leave, all-wrong ones stay.
 
@@ -110,7 +110,8 @@ def agapo_advantages(
 
     Args:
         is_correct_PG: bool, by the verdict: all-correct and all-wrong are decided by it, among valid members.
-        all_wrong_advantage: 0 leaves equation 2 as it is printed; None sets all-wrong groups aside.
+        all_wrong_advantage: 0 leaves equation 2 as it is printed. "drop" sets groups aside whose rewards are all equal,
+            and no others: K-EXAONE's filter.
 
     Returns:
         advantages, and which groups stay: those whose rewards differ and that are not all correct, and all-wrong ones.
@@ -121,13 +122,14 @@ def agapo_advantages(
     all_correct_P = (is_correct_PG | ~is_valid_PG).all(dim=1)
     all_wrong_P = has_siblings_P & ~(is_correct_PG & is_valid_PG).any(dim=1)
     stays_P = has_siblings_P & ~all_correct_P & (loo_PG.any(dim=1) | all_wrong_P)
-    if all_wrong_advantage is None:
-        stays_P &= ~all_wrong_P
+    constant = all_wrong_advantage
+    if constant == "drop":
+        constant, stays_P = 0.0, loo_PG.any(dim=1)
     counted_PG = is_valid_PG & stays_P[:, None]
     loo_PG = loo_PG.where(counted_PG, 0.0)
     std = (loo_PG.square().sum() / counted_PG.sum().clamp(min=1)).sqrt()
     is_wrong_PG = (counted_PG & all_wrong_P[:, None]).to(loo_PG.dtype)
-    advantages_PG = loo_PG / std.where(std > 0, 1.0) + (all_wrong_advantage or 0.0) * is_wrong_PG
+    advantages_PG = loo_PG / std.where(std > 0, 1.0) + constant * is_wrong_PG
     return Advantages(advantages_PG, stays_P)
 
 
@@ -158,7 +160,7 @@ def _whole(advantages_PG: Tensor) -> Advantages:
 
 def _agapo(r: Rewards, settings: PolicyLossConfig) -> Advantages:
     assert r.is_correct_PG is not None  # the caller has verdicts
-    constant = getattr(settings, "all_wrong_advantage", None)
+    constant: float | Literal["drop"] = getattr(settings, "all_wrong_advantage", "drop")
     return agapo_advantages(
         r.rewards_PG, r.is_correct_PG, is_valid_PG=r.is_valid_PG, sizes_PG=r.sizes_PG, all_wrong_advantage=constant
     )

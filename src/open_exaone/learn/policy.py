@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+AllWrong = Annotated[float, Field(ge=-10, le=0)] | Literal["drop"]
+
+
 class Clipped(PolicyLossConfig):
     """The losses with PPO's clip; with one update for each batch of samples all ratios are 1, and it is idle."""
 
@@ -163,9 +166,10 @@ class Agapo(PolicyLossConfig):
     aggregate: Aggregate = "sums"
     kl: Kl | None = Kl(beta=0.01, estimator="sequence")
     """The divergence from the SFT model. Published: the cumulative one of whole completions; beta is ours."""
-    all_wrong_advantage: float | None = Field(default=-0.1, ge=-10, le=0)
-    """The advantage of every completion of a group that is all wrong; 0: equation 2 as it is printed. Ours: the report
-    says "small negative", and no number."""
+    all_wrong_advantage: AllWrong = -0.1
+    """The advantage of every completion of a group that is all wrong; 0: equation 2 as it is printed; "drop": groups
+    whose rewards are all equal are left out, all-wrong ones too. Ours: the report says "small negative", and no number.
+    """
 
 
 def agapo(sampled: Sampled, denominator: float, settings: Agapo) -> Tensor:
@@ -194,8 +198,9 @@ class AgapoOffPolicy(PolicyLossConfig):
     name: Literal["agapo_off_policy"] = "agapo_off_policy"
     has_own_correction: ClassVar[bool] = True
     advantage: Advantage = "agapo"
-    all_wrong_advantage: float | None = Field(default=None, ge=-10, le=0)
-    """The advantage of every completion of a group that is all wrong; such groups are left out if it is left out."""
+    all_wrong_advantage: AllWrong = "drop"
+    """The advantage of every completion of a group that is all wrong; "drop": groups whose rewards are all equal are
+    left out, all-wrong ones too."""
     max_ratio: float = Field(default=2.0, gt=0)
     """The largest importance weight of a token, ε; ours, as none was published."""
 

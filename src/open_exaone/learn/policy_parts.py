@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -57,10 +58,10 @@ class Kl(Config):
                   or RLOO's ratio): an average over them weighs it by the completion's length.
     """
 
-    beta: float = Field(gt=0, le=100)
-    """The weight of the divergence."""
+    beta: float = Field(ge=0, le=100)
+    """The weight of the divergence; 0 switches it off."""
     estimator: Literal["k1", "k2", "k3", "sequence"] = "k3"
-    """What is computed from a token's log-ratio; see docs/training.md for what each one's gradient is."""
+    """What is computed from a token's log-ratio; see docs/rl.md for what each one's gradient is."""
 
 
 class Correction(Config):
@@ -81,6 +82,13 @@ class PolicyLossConfig(LossConfig):
     """What every policy loss has."""
 
     is_on_policy: ClassVar[bool] = False  # right for the first update of fresh samples alone
+    refused_keys: ClassVar[Mapping[str, str]] = {
+        "beta": "is TRL's name of the weight of a KL: write kl = { beta = … }",
+        "epsilon": "is TRL's name of a clip: write clip_low and clip_high",
+        "epsilon_high": "is TRL's name of a clip: write clip_high, or max_ratio with cispo",
+        "loss_type": "is TRL's name of a choice that `name` and `aggregate` make",
+        "scale_rewards": "is TRL's name of a choice that `advantage` and `divide_by_std` make",
+    }
     has_own_correction: ClassVar[bool] = False  # its ratio is to the sampler itself
     ratio_of: ClassVar[RatioOf] = "token"  # or of the whole completion, by the geometric mean over its tokens or not
     advantage: Advantage = "group_relative"
@@ -98,9 +106,14 @@ class PolicyLossConfig(LossConfig):
     vLLM, and none with this package's own engine."""
 
     @property
+    def divergence(self) -> Kl | None:
+        """The penalty, unless it is off."""
+        return self.kl if self.kl is not None and self.kl.beta > 0 else None
+
+    @property
     def needs_on_policy(self) -> bool:
         """Whether only the first update of fresh samples is right."""
-        return self.is_on_policy or (self.kl is not None and self.kl.estimator == "sequence")
+        return self.is_on_policy or (self.divergence is not None and self.divergence.estimator == "sequence")
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
@@ -108,6 +121,13 @@ class PolicyLossConfig(LossConfig):
             field = type(self).model_fields.get(name)
             if field and getattr(self, name) != field.default and self.advantage != advantage:
                 raise ValueError(f"{name} has no effect with advantage = {self.advantage!r}: leave it out")
+        if self.kl is None and type(self).model_fields["kl"].default is not None:
+            raise ValueError("kl is missing: { beta = 0 } switches it off")
+        if self.ratio_of != "token" and self.aggregate != "sequences":
+            raise ValueError(
+                f"aggregate = {self.aggregate!r}: {self.name} compares whole replies, each of which counts once: leave "
+                'it out, which is "sequences"'
+            )
         if self.has_own_correction and self.correction is not None:
             raise ValueError(f"correction has no effect: {self.name} weighs by the sampler's own probabilities already")
         return self
@@ -151,19 +171,21 @@ def likelihood(sampled: Sampled, settings: PolicyLossConfig) -> Tensor:
 
 def penalised_advantages(sampled: Sampled, settings: PolicyLossConfig) -> Tensor:
     """Each token's advantage, less the divergence of its whole completion where `kl` is of whole completions."""
-    if settings.kl is None or settings.kl.estimator != "sequence":
+    kl = settings.divergence
+    if kl is None or kl.estimator != "sequence":
         return sampled.advantages_M
-    return sampled.advantages_M - settings.kl.beta * sampled.summed(_log_ratios(sampled).detach())
+    return sampled.advantages_M - kl.beta * sampled.summed(_log_ratios(sampled).detach())
 
 
 def reduced(values_M: Tensor, sampled: Sampled, denominator: float, settings: PolicyLossConfig) -> Tensor:
     """The weighted sum of the tokens' values and of their divergence from the reference."""
     weights_M = sampler_weights(sampled, settings.correction)
     values_M = values_M if weights_M is None else values_M * weights_M
-    if settings.kl is not None and settings.kl.estimator != "sequence":
+    kl = settings.divergence
+    if kl is not None and kl.estimator != "sequence":
         r_M = _log_ratios(sampled)
         kl_M = {"k1": lambda: r_M, "k2": lambda: r_M.square() / 2, "k3": lambda: r_M.neg().expm1() + r_M}
-        values_M = values_M + settings.kl.beta * kl_M[settings.kl.estimator]()
+        values_M = values_M + kl.beta * kl_M[kl.estimator]()
     return (values_M / sampled.lengths_M if settings.aggregate == "sequences" else values_M).sum() / denominator
 
 

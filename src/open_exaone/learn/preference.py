@@ -183,8 +183,7 @@ def orpo(replies: Replies, denominator: float, settings: Orpo) -> Tensor:
 
     odds = p / (1 - p), p = exp(mean log p). Hong et al. 2024, arXiv 2403.07691, equations 4 to 7. The first term is the
     mean over the chosen reply's own tokens, as in equation 6; TRL averages it over all tokens of a batch, the prompts'
-    included. Ours: a reply that is certain (p = 1 in the dtype) has the odds of the largest p below 1, and no gradient
-    through them.
+    included. Ours: a reply that is certain (p = 1 in the dtype) has the odds of the largest p below 1.
 
     Args:
         denominator: how many pairs the whole optimizer step has.

@@ -196,7 +196,7 @@ def _memory(recipe: Recipe, shape: ModelConfig, stage: AnyStage, longest: int, r
 
 def _has_second_model(recipe: Recipe, stage: TrainedStage) -> bool:
     """RL's reference; adapters need none where the reference is what they stand on."""
-    if not isinstance(stage, RlStage) or stage.loss.kl is None:
+    if not isinstance(stage, RlStage) or stage.loss.divergence is None:
         return False
     start = recipe.start_of(stage)
     is_start = stage.reference in (None, OWN_MODEL if start is None else start.name)
@@ -242,8 +242,8 @@ def _rl(shape: ModelConfig, stage: RlStage, training: Training, prompt: float, m
     reply, num_asked = REPLY_SHARE * stage.max_new_tokens, stage.max_prompts or stage.batch_prompts
     sampled = stage.num_steps * num_asked * stage.group_size * reply
     once = stage.num_steps * stage.batch_prompts * (prompt + stage.group_size * reply)
-    tokens, context = stage.num_epochs * once, prompt + reply / 2
-    num_forward = (stage.loss.kl is not None) + (stage.num_updates > 1)  # the reference's, and the old ones
+    tokens, context = stage.num_iterations * once, prompt + reply / 2
+    num_forward = (stage.loss.divergence is not None) + (stage.num_updates > 1)  # the reference's, and the old ones
     flops = sampling_flops(shape, stage.num_steps * num_asked, stage.group_size, prompt, reply)
     flops += training_flops(shape, tokens, context, training) + num_forward * forward_flops(shape, once, context)
     num_steps, dense = stage.num_steps * stage.num_updates, dense_flops(shape, tokens)

@@ -183,17 +183,20 @@ def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: Languag
                 model,
                 mixture.indices,
                 run.judge,
-                None if stage.loss.kl is None else _reference(run, stage, model),
+                None if stage.loss.divergence is None else _reference(run, stage, model),
             )
 
 
 def _report_idle(run: Run, stage: RlStage) -> None:
-    """Reports settings of the loss that act on a second update of the same samples alone, where there is none."""
+    """Reports settings of the loss that have no effect: on a second update of the same samples alone, where there is
+    none, and a divergence whose gradient is 0 on average."""
+    if stage.loss.divergence is not None and stage.loss.divergence.estimator == "k1":
+        run.message(f"{stage.name}: kl.estimator = 'k1' has no gradient on average: it only adds noise (docs/rl.md)")
     names = stage.loss.model_dump(exclude_defaults=True).keys() & {"clip_low", "clip_high", "max_ratio"}
     if names and stage.num_updates == 1 and not stage.loss.has_own_correction:
         run.message(
             f"{stage.name}: with one update on each step's samples all ratios are 1, so {', '.join(sorted(names))} of "
-            f"the loss has no effect (num_epochs, num_minibatches)"
+            f"the loss has no effect (num_iterations, num_minibatches)"
         )
 
 
@@ -236,6 +239,8 @@ def _fingerprint(run: Run, stage: TrainedStage, learner: _Learner) -> dict[str, 
         settings |= {f"judge.{name}": value for name, value in fingerprint_of(run.recipe.judge).items()}
     if learner.start is not None:
         settings["model"] = weights_hash(learner.start)
+    if isinstance(stage, RlStage) and stage.reference is not None and (folder := run.model_of(stage.reference)):
+        settings["reference_weights"] = weights_hash(folder)
     return {name: value for name, value in settings.items() if not f"{name}.".startswith((*may_change, *endpoint))}
 
 

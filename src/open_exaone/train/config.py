@@ -151,11 +151,16 @@ _WHOLE = (
 class RlStage(StageConfig):
     """Online reinforcement learning: prompts with answers only."""
 
-    refused_keys: ClassVar[Mapping[str, str]] = dict.fromkeys(set(SamplingConfig.model_fields) | {"top_p"}, _WHOLE)
+    refused_keys: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys((*SamplingConfig.model_fields, "top_p"), _WHOLE),
+        "num_epochs": "RL counts steps of fresh samples: write num_steps; num_iterations are passes over one step's",
+        "num_generations": "is TRL's name: write group_size",
+        "max_completion_length": "is TRL's name: write max_new_tokens",
+    }
     kind: Literal["rl"]
     """"rl": sample a group for each prompt, judge, push up what was better than its siblings."""
     num_steps: int = Field(gt=0)
-    """Times that fresh samples are drawn; each is followed by `num_epochs` x `num_minibatches` optimizer steps."""
+    """Times that fresh samples are drawn; each is followed by `num_iterations` x `num_minibatches` optimizer steps."""
     batch_prompts: int = Field(default=32, gt=0)
     """Prompts in one step."""
     max_prompts: int | None = Field(default=None, gt=0)
@@ -163,8 +168,8 @@ class RlStage(StageConfig):
     prompts have been asked in the step; none is replaced if left out."""
     group_size: int = Field(default=8, ge=2, le=1024)
     """G, samples of each prompt."""
-    num_epochs: int = Field(default=1, gt=0, le=100)
-    """Passes over each step's samples. With one pass and one minibatch, ratios are 1 and no clip acts."""
+    num_iterations: int = Field(default=1, gt=0, le=100)
+    """Passes over each step's samples, as TRL's. With one pass and one minibatch, ratios are 1 and no clip acts."""
     num_minibatches: int = Field(default=1, gt=0, le=1000)
     """Optimizer steps in one pass, each on its share of the groups."""
     temperature: float = Field(default=1.0, gt=0, le=10)
@@ -196,7 +201,7 @@ class RlStage(StageConfig):
     @property
     def num_updates(self) -> int:
         """Optimizer steps on each step's samples."""
-        return self.num_epochs * self.num_minibatches
+        return self.num_iterations * self.num_minibatches
 
     @field_validator("reward")
     @classmethod
@@ -219,9 +224,9 @@ class RlStage(StageConfig):
             what = f"loss {self.loss.name!r}" if self.loss.is_on_policy else 'kl.estimator = "sequence"'
             raise ValueError(
                 f"{what} is right for fresh samples alone, and this stage has {self.num_updates} updates "
-                f"on each step's samples (num_epochs, num_minibatches): {fix}"
+                f"on each step's samples (num_iterations, num_minibatches): {fix}"
             )
-        if self.loss.kl is None:
+        if self.loss.divergence is None:
             for name in ("reference", "reference_refresh_steps"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} has no effect without loss.kl: leave it out, or set loss.kl")

@@ -7,9 +7,10 @@ nothing about the model.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,11 @@ from open_exaone.verify.settings import JudgeSettings
 
 @dataclass(frozen=True)
 class _Learnable:
-    """A step's samples, and the documents of those that may be learned from, by their places [group, sample]."""
+    """A step's samples, and what is learned from them."""
 
     collected: Collected
-    documents: Mapping[tuple[int, int], Document]  # with advantage 0
+    is_kept_P: Sequence[bool]  # whether each group is learned from
+    documents_P: Sequence[Sequence[Document]]  # of each group; of one that is set aside, none
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,16 @@ class OnlineRl:
     @cached_property
     def collector(self) -> Collector:
         return Collector(
-            self.config,
-            self.problems,
-            self.thinks_N,
-            self.provider,
-            self.folder,
-            self.seed,
-            self.model,
-            self.places,
-            lambda groups: self._advantages(groups).is_kept_P.tolist(),
-            self.settings,
+            config=self.config,
+            problems=self.problems,
+            thinks_N=self.thinks_N,
+            provider=self.provider,
+            folder=self.folder,
+            seed=self.seed,
+            model=self.model,
+            places=self.places,
+            teaches=lambda groups: self._advantages(groups).is_kept_P.tolist(),
+            settings=self.settings,
         )
 
     @cached_property
@@ -120,36 +122,30 @@ class OnlineRl:
             self._steps.clear()
             self._steps[sampling_step] = self._learnable(sampling_step, memory, is_first=not update)
         learnable = self._steps[sampling_step]
-        every = learnable.collected.groups
-        places = self._minibatch(self._advantages(every).is_kept_P.tolist(), sampling_step, update)
-        groups = [every[place] for place in places]
-        advantages = self._advantages(groups)
-        documents = [
-            replace(learnable.documents[place, sample], advantage=advantage)
-            for place, row in zip(places, advantages.advantages_PG.tolist(), strict=True)
-            for sample, advantage in enumerate(row)
-            if (place, sample) in learnable.documents
-        ]
-        if self.config.loss.kl is None and not any(document.advantage for document in documents):
+        places = self._minibatch(learnable.is_kept_P, sampling_step, update)
+        documents = [document for place in places for document in learnable.documents_P[place]]
+        if self.config.loss.divergence is None and not any(document.advantage for document in documents):
             documents = []  # the gradient would be 0: nothing is computed, and the step counts as empty
         num_learned = sum(sum(document.loss_mask) for document in documents)
         return StepData(
             singles(documents),
             self.config.loss.denominator(num_learned, len(documents), self.config.max_new_tokens),
-            self._metrics(learnable.collected, update),
-            "" if documents else self._why_empty(groups),
+            {} if update else self._metrics(learnable),
+            "" if documents else self._why_empty([learnable.collected.groups[place] for place in places]),
             learnable.collected.waited_s if not update else 0.0,
             learnable.collected.memory,
             max(1, num_learned),
         )
 
-    def _metrics(self, collected: Collected, update: int) -> Metrics:
-        """Of the step's samples; with their first update alone."""
-        if update:
-            return {}
-        groups, config = collected.groups, self.config
-        is_kept_P = self._advantages(groups).is_kept_P.tolist()
-        metrics = {**rollout_metrics(groups, is_kept_P, self.families), "useful_groups": sum(is_kept_P)}
+    def _metrics(self, learnable: _Learnable) -> Metrics:
+        """Of a step's samples; those of their first update alone are logged."""
+        collected, config = learnable.collected, self.config
+        groups = [
+            replace(group, rollouts=tuple(replace(r, reward=self._reward(r)) for r in group.rollouts))
+            for group in collected.groups
+        ]
+        metrics = rollout_metrics(groups, learnable.is_kept_P, self.families)
+        metrics["useful_groups"] = sum(learnable.is_kept_P)
         metrics |= mode_metrics(groups) if self.has_both_modes else {}
         if config.max_prompts is not None:
             metrics["asked_prompts"] = len(groups)
@@ -191,14 +187,16 @@ class OnlineRl:
     def _learnable(self, step: int, memory: Memory, *, is_first: bool) -> _Learnable:
         """Samples a step, or reads it back, with the log-probabilities that its loss compares with."""
         collected = self.collector.collect(step, memory, again=not is_first)
-        advantages = self._advantages(collected.groups)
-        documents = {
-            (place, sample): rollout_document(group, rollout, 0.0)
-            for place, (group, is_kept) in enumerate(zip(collected.groups, advantages.is_kept_P.tolist(), strict=True))
-            for sample, rollout in enumerate(group.rollouts)
-            if is_kept and rollout.generation.ids and self._reward(rollout) is not None
-        }
-        rows = list(documents.values())
+        advantages_PG, is_kept_P = (values.tolist() for values in self._advantages(collected.groups))
+        documents_P = [
+            [
+                rollout_document(group, rollout, advantage)
+                for rollout, advantage in zip(group.rollouts, advantages, strict=True)
+                if is_kept and rollout.generation.ids and self._reward(rollout) is not None
+            ]
+            for group, advantages, is_kept in zip(collected.groups, advantages_PG, is_kept_P, strict=True)
+        ]
+        rows = [document for documents in documents_P for document in documents]
         if self.reference is not None and is_first:
             self.reference.refresh(step)
         if self.reference is not None and rows:
@@ -207,7 +205,8 @@ class OnlineRl:
         if self.config.num_updates > 1 and rows:
             found = self._old_logprobs(rows, step, collected, is_first=is_first)
             rows = [replace(row, old_logprobs=x) for row, x in zip(rows, found, strict=True)]
-        return _Learnable(collected, dict(zip(documents, rows, strict=True)))
+        rest = iter(rows)
+        return _Learnable(collected, is_kept_P, [list(islice(rest, len(documents))) for documents in documents_P])
 
     def _old_logprobs(
         self, documents: list[Document], step: int, collected: Collected, *, is_first: bool
