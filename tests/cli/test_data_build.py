@@ -67,7 +67,18 @@ def test_an_endpoint_s_verified_responses_become_rows(cli, rows, tmp_path):
         num_asked = len(server.requests)
         code, text = cli(*asked, "--samples", 4, "--mode", "both", "--keep", 1)
         assert code == 0 and "8 of 32 responses kept" in text and len(server.requests) == num_asked
+        code, text = cli(*asked, "--samples", 4, "--mode", "both", "--max-tokens", 1)
+        assert code == 1 and "none of 32 responses is kept" in text
+        assert {path.name for path in out.iterdir()} == {"samples", "dropped.jsonl"}  # nothing of another choice
+        code, text = cli("data", "filter", *asked[2:])
+        assert code == 1 and "is not empty and holds no filter" in text, text  # though no build.json is there now
+        code, text = cli(*asked, "--reasoning-ratio", 2)
+        assert code == 2 and "reasoning_ratio: has no effect with one mode" in text, text
         assert cli(*asked, "--samples", 4, "--mode", "both", "--min-distance", 0.2)[0] == 0
+        files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+        code, text = cli(*asked, "--samples", 4, "--mode", "both", "--temperature", 1)
+        assert code == 1 and "differs in tasks.0.sampling.temperature" in text
+        assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == files
     found, kept = read_json(out / "build.json"), read_jsonl(out / "sft.jsonl")
     assert found["dropped"] == {"wrong": 8, "too_alike": 8, "not_needed": 4} and found["num_kept"] == len(kept) == 12
     assert found["licence"]["prefix"] == "EXAONE" and found["teacher"]["model"] == "lgai/EXAONE-4.0-32B"

@@ -88,6 +88,21 @@ def test_a_filter_that_was_cut_ends_as_one_that_was_not(cli, model, rows, tmp_pa
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_refused_command_leaves_what_is_kept(cli, model, rows, tmp_path):
+    asked = ("data", "filter", model, rows, "--samples", 2, "--max-new-tokens", 6, "--max-correct", 2)
+    assert cli(*asked, "--out", tmp_path / "out")[0] == 0
+    kept = (tmp_path / "out" / "kept.jsonl").read_bytes()
+    code, text = cli(*asked, "--out", tmp_path / "out", "--temperature", 0.5)
+    assert code == 1 and "differs in tasks.0.sampling.temperature" in text
+    assert (tmp_path / "out" / "kept.jsonl").read_bytes() == kept and (tmp_path / "out" / "filter.json").is_file()
+
+
+def test_a_recipe_is_no_file_of_problems(cli, model, tmp_path):
+    for command in ("filter", "build"):
+        code, text = cli("data", command, model, "src/open_exaone/recipes/nano/exaone-deep.toml", "--out", tmp_path)
+        assert code == 2 and "is a recipe: name the files of those of its problems that are meant" in text
+
+
 def test_what_cannot_be_filtered_is_named(cli, model, rows, tmp_path):
     asked = ("data", "filter", model, rows, "--out")
     for flags, status, why in (

@@ -67,8 +67,19 @@ def test_sampled_pairs_and_filters_count_every_sample() -> None:
     assert pairs.sampled_tokens == 100 * 4 * 100 and pairs.train_tokens == 100 * (100 + 2 * 100)
     groups = planned(stage | {"loss": {"name": "grouper"}}, PROBLEMS)
     assert groups.train_tokens == 100 * (100 + 4 * 100)
+    unnamed = PROBLEMS | {"sources": [{"path": "rows.jsonl"}]}
+    assert planned(stage, unnamed).train_tokens == pairs.train_tokens  # pairs in rows refuse num_samples
     dpo = planned(stage | {"loss": {"name": "dpo"}}, PROBLEMS)
     assert dpo.flops - pairs.flops == pytest.approx(pairs.train_tokens * SHAPE.flops_per_token(150))
+
+
+def test_pairs_that_are_learned_again_are_counted() -> None:
+    stage = {"kind": "preference", "data": "rows", "max_new_tokens": 400, "batch_pairs": 10, "optimizer": OPTIMIZER}
+    again = {**stage, "name": "two", "reuse": {"stage": "one", "share": 0.25}}
+    values = {"name": "x", "model": "LGAI-EXAONE/EXAONE-4.0-1.2B", "data": {"rows": PROBLEMS}}
+    recipe = load_recipe({**values, "stages": [{**stage, "name": "one", "pairs_per_problem": 2}, again]})
+    _, cost = plan_recipe(recipe, SHAPE)
+    assert cost.num_steps == 15 and cost.train_tokens == (100 + 50) * (100 + 2 * 100)
 
 
 def test_a_longer_micro_batch_or_float32_takes_more_memory_and_recomputing_less() -> None:
@@ -100,6 +111,8 @@ def test_the_sentence_says_whether_one_device_holds_it() -> None:
     assert "the state alone fills 3 devices of 80.0 GB, and this version trains on one" in memory_sentence(
         [cost, large]
     )
+    assert memory_sentence([large]).endswith("LoRA takes less: --set one.lora.rank=16")
+    assert "LoRA" not in memory_sentence([replace(large, has_adapters=True)])
 
 
 def test_the_shape_is_known_without_a_download(tmp_path: Path) -> None:
@@ -166,6 +179,8 @@ optimizer = { learning_rate = 1e-3 }
         run_recipe(load_recipe(tmp_path / "recipe.toml"), tmp_path / "refused", lambda event: None)
     recipe = load_recipe(tmp_path / "recipe.toml", ['data.again.reuses="first"'])
     report = run_recipe(recipe, tmp_path / "run", lambda event: None)
-    assert len(report["stages"]) == 2
+    assert len(report["stages"]) == 2 and report["reuses"] == {"again": "first"}
+    expected = ['data.again.reuses="first"', "data.first.expected={num_rows=8,num_tokens=99}"]
+    run_recipe(load_recipe(tmp_path / "recipe.toml", expected), tmp_path / "run", lambda event: None)  # the same run
     with pytest.raises(ConfigError, match="data.again.reuses = 'frist': no such data; did you mean \"first\""):
         load_recipe(tmp_path / "recipe.toml", ['data.again.reuses="frist"'])

@@ -172,6 +172,11 @@ def test_a_run_without_an_evaluation_has_its_curves_and_what_was_trained(trained
     assert stages.closing_rows(report) == (titles, rows)
 
 
+def test_data_that_reuses_other_data_is_named_where_prompts_are_counted(report: dict[str, Any]) -> None:
+    page = page_of.render({**report, "shared_prompts": [], "reuses": {"<b>again": "first"}}, lambda folder: [])
+    assert "Data &lt;b&gt;again reuses first on purpose: what these two share is not counted." in page
+
+
 def test_a_stage_without_an_evaluation_stands_between_measured_ones(report: dict[str, Any]) -> None:
     del report["stages"][1]["pass_at_1"]
     assert [entry["name"] for entry in stages.by_benchmark(report)["test"]] == ["base", "prefer", "rl"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from open_exaone.base.terminal import Console
-from open_exaone.cli.data_sources import Sources, read_sources
+from open_exaone.cli.data_sources import Problems, read_problem_sources
 from open_exaone.cli.eval import check_engine
 from open_exaone.cli.flags import HubSet, JudgeLimits, MachineFlags, Repeated, RowFormat, read_options
 
@@ -63,7 +63,7 @@ def filter_(
             "--engine ADDRESS, the model's name at that endpoint."
         ),
     ],
-    sources: Sources,
+    sources: Problems,
     /,
     *,
     args: DataFilterArguments,
@@ -76,7 +76,6 @@ def filter_(
     The exit code is 1 if a sample could not be had.
     """
     from open_exaone.base.config import validate
-    from open_exaone.data.config import DataConfig
     from open_exaone.pipeline.evaluate import Choices
     from open_exaone.pipeline.filter_files import filter_files
     from open_exaone.present.filtered import print_filter
@@ -86,13 +85,13 @@ def filter_(
     machine, console = args.machine.machine(), Console()
     check_engine(model, args.engine, args.concurrency, args.machine)
     config = validate(FilterConfig, args.config(), "exaone data filter")
-    found = read_sources(sources, args.columns, args.hub, args.domain)
+    data = read_problem_sources(sources, args.columns, args.hub, args.domain)
     options = read_options(args.engine_option)
     engine = Choices(stage=args.stage, engine=args.engine, concurrency=args.concurrency, engine_options=options)
     with Progress(console) as progress:
         kept = filter_files(
             model,
-            DataConfig(sources=tuple(source for source, _, _ in found)),
+            data,
             config,
             args.out,
             engine=engine,

@@ -10,7 +10,7 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.cli.flags import HubSet, RowFormat
 
 if TYPE_CHECKING:
-    from open_exaone.data.config import SourceConfig
+    from open_exaone.data.config import DataConfig, SourceConfig
     from open_exaone.text.tokenizer import Tokenizer
 
 Sources = Annotated[
@@ -21,6 +21,29 @@ Sources = Annotated[
         negative="",
     ),
 ]
+Problems = Annotated[
+    list[str],
+    Parameter(
+        help="Files of problems with answers (.jsonl, .json, .csv, or these with .gz, .parquet, .arrow), folders, "
+        "patterns or hub:owner/name.",
+        negative="",
+    ),
+]
+
+
+def read_problem_sources(
+    paths: Sequence[str], columns: RowFormat, hub: HubSet, domain: str | None = None
+) -> "DataConfig":
+    """The files of problems that a command line names.
+
+    Raises:
+        ConfigError: a flag is wrong, or one is a recipe, some of whose problems may be those that it is measured on.
+    """
+    from open_exaone.data.config import DataConfig
+
+    if recipes := [path for path in paths if path.endswith(".toml")]:
+        raise ConfigError(f"{recipes[0]}: is a recipe: name the files of those of its problems that are meant")
+    return DataConfig(sources=tuple(source for source, _, _ in read_sources(paths, columns, hub, domain)))
 
 
 def read_sources(

@@ -145,6 +145,11 @@ class Store:
         self._append([{**place_row(sample), **verdict_row(sample)} for sample in samples])
 
     @property
+    def suite(self) -> str | None:
+        """What its samples are of, such as a suite's name; None where there are none."""
+        return self._plan().get("suite")
+
+    @property
     def seconds(self) -> float:
         """How long generating took, over all its parts that were not killed."""
         return float(self._plan().get("seconds", 0.0))

@@ -57,6 +57,7 @@ class StageCost:
     flops: float | None
     dense_flops: float | None  # 6 N D of what is trained, as reports count
     memory: Memory
+    has_adapters: bool = False  # trains them instead of all weights, as LoRA does
 
 
 def dense_flops(shape: ModelConfig, num_tokens: float) -> float:

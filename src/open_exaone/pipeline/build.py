@@ -88,7 +88,6 @@ def build_files(
     )
     teacher = provider.identity["model"]
     licence = _licence(source, engine, teacher)
-    (out / BUILD_FILE).unlink(missing_ok=True)
     judge = machine.judge(settings or JudgeSettings())
     drawn = draw(tasks, provider, out, judge, name=NAME, on_event=on_event)
     found = {
@@ -114,6 +113,8 @@ def _write(
         found: what build.json says besides the counts.
     """
     found = {**found, **summary(responses)}
+    for outdated in (BUILD_FILE, RECIPE, SFT, REPORT):  # of other choices
+        (out / outdated).unlink(missing_ok=True)
     write_jsonl(out / DROPPED, _dropped_rows(responses))
     rows = [
         row_of(one.problem, one.thinking, choice.sample, found["teacher"]["model"])

@@ -25,7 +25,7 @@ from open_exaone.evaluation.task import Task, tasks_by_mode
 from open_exaone.pipeline.folder import FILTER_FILE
 from open_exaone.pipeline.measure import OnEvent
 from open_exaone.pipeline.prepare import StageData
-from open_exaone.pipeline.sampled import draw
+from open_exaone.pipeline.sampled import REPORT, draw
 from open_exaone.pipeline.start import Run
 from open_exaone.present.filtered import sentence
 from open_exaone.remote.settings import WITHOUT_ADDRESS
@@ -98,9 +98,9 @@ def filter_problems(
         DataError: nothing is kept, or see `run_tasks`.
         RunFolderError: the folder is another filter's.
     """
-    for outdated in (FILTER_FILE, KEPT):
-        (folder / outdated).unlink(missing_ok=True)
     drawn = draw(tasks, provider, folder, judge, name=name, on_event=on_event, needs_all=needs_all)
+    for outdated in (FILTER_FILE, KEPT, REPORT):  # of other ends
+        (folder / outdated).unlink(missing_ok=True)
     rows = pass_rates(drawn.done, config)
     write_jsonl(folder / PASS_RATES, rows)
     kept = [row for row in rows if row["kept"]]

@@ -200,11 +200,13 @@ class RunFolder:
 
 
 def _decisive(recipe: Recipe) -> dict[str, Any]:
-    """What decides a run's outcome: a stage's memory, saving and watching, and where the judge model is, may change
-    between two sittings."""
+    """What decides a run's outcome: a stage's memory, saving and watching, where the judge model is, and how much data
+    was expected, may change between two sittings."""
     values = recipe.model_dump(mode="json", exclude={"judge": WITHOUT_ADDRESS})
     may_change = set(MAY_CHANGE) - {"name"}  # a stage's folder is called so
     values["engine"].pop("num_slots", None)
+    for dataset in values["data"].values():
+        dataset.pop("expected", None)
     stages = values.pop("stages")
     by_name = {s["name"]: {key: value for key, value in s.items() if key not in may_change} for s in stages}
     return {**values, **by_name, "order of stages": list(by_name)}

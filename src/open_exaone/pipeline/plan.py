@@ -1,6 +1,7 @@
 """What a recipe would cost, before anything is trained or downloaded. Reads no row and loads no weight."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from open_exaone.base.errors import ConfigError, DataError
@@ -22,7 +23,15 @@ from open_exaone.model.cost import (
 from open_exaone.model.registry import PUBLISHED
 from open_exaone.pipeline.config import OWN_MODEL, Dataset, Recipe
 from open_exaone.tasks.generated import GeneratedSource
-from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage, TrainedStage
+from open_exaone.train.config import (
+    SAMPLING_KEYS,
+    AnyStage,
+    FilterStage,
+    PreferenceStage,
+    RlStage,
+    SupervisedStage,
+    TrainedStage,
+)
 
 REPLY_SHARE = 0.25  # of the longest reply: what an average one is taken to be
 _PROBLEMS = 'problems, such as {"question": "…", "answer": "…"}'
@@ -110,9 +119,11 @@ def _rows_of(recipe: Recipe, stage: AnyStage) -> str:
 
 
 def _samples_pairs(recipe: Recipe, stage: PreferenceStage) -> bool:
-    """Whether its data are problems, by what the recipe says of them."""
+    """Whether its data are problems, by what the recipe says of them: their format, or how they are sampled."""
     source = recipe.data[recipe.data_of(stage)].sources[0]
-    return isinstance(source, GeneratedSource) or source.format == "problems"
+    if isinstance(source, GeneratedSource) or source.format != "auto":
+        return isinstance(source, GeneratedSource) or source.format == "problems"
+    return bool(stage.model_dump(include=set(SAMPLING_KEYS), exclude_defaults=True))
 
 
 def plan_recipe(recipe: Recipe, shape: ModelConfig, *, value_bytes: int = 2) -> list[StageCost]:
@@ -124,7 +135,9 @@ def plan_recipe(recipe: Recipe, shape: ModelConfig, *, value_bytes: int = 2) -> 
     Args:
         value_bytes: of a weight and an activation: 2 in bfloat16, 4 in float32.
     """
-    return [_planned(recipe, shape, stage, value_bytes) for stage in recipe.stages]
+    costs = [_planned(recipe, shape, stage, value_bytes) for stage in recipe.stages]
+    adapted = {stage.name for stage in recipe.trained if stage.lora is not None}
+    return [replace(cost, has_adapters=cost.stage in adapted) for cost in costs]
 
 
 def _planned(recipe: Recipe, shape: ModelConfig, stage: AnyStage, value_bytes: int) -> StageCost:
@@ -144,7 +157,7 @@ def _planned(recipe: Recipe, shape: ModelConfig, stage: AnyStage, value_bytes: i
         case RlStage():
             return _rl(shape, stage, training, mean, memory)
         case PreferenceStage() if is_sampled:
-            return _sampled_pairs(shape, stage, training, num_rows, mean, memory)
+            return _sampled_pairs(shape, stage, training, num_rows, mean, memory, _num_reused(recipe, stage))
     if num_rows is None:
         return StageCost(stage.name, stage.kind, None, None, None, None, None, memory)
     tokens = stage.num_epochs * num_rows * mean
@@ -215,6 +228,15 @@ def _sampled_rows(
     return 0.0, num_replies * reply, flops, num_replies
 
 
+def _num_reused(recipe: Recipe, stage: PreferenceStage) -> int:
+    """The pairs of an earlier stage that are learned again, as if each of its problems gave as many as it may."""
+    if stage.reuse is None:
+        return 0
+    earlier = next(one for one in recipe.stages if one.name == stage.reuse.stage)
+    assert isinstance(earlier, PreferenceStage)  # the recipe was checked
+    return round(stage.reuse.share * earlier.pairs_per_problem * (_num_rows(recipe.data[recipe.data_of(earlier)]) or 0))
+
+
 def _sampled_pairs(
     shape: ModelConfig,
     stage: PreferenceStage,
@@ -222,13 +244,14 @@ def _sampled_pairs(
     num_rows: int | None,
     prompt: float,
     memory: Memory,
+    num_reused: int,
 ) -> StageCost:
-    """As if every problem gave as many pairs as it may."""
+    """As if every problem gave as many pairs as it may; those that are learned again are as long as its own."""
     _, sampled, flops, _ = _sampled_rows(shape, stage, num_rows, prompt)
     if num_rows is None or flops is None:
         return StageCost(stage.name, stage.kind, None, None, None, None, None, memory)
     is_group, reply = stage.loss.learns == "groups", REPLY_SHARE * stage.max_new_tokens
-    num_units = num_rows * (1 if is_group else stage.pairs_per_problem)
+    num_units = num_rows * (1 if is_group else stage.pairs_per_problem) + num_reused
     once = num_units * (prompt + (stage.num_samples if is_group else 2) * reply)
     tokens, context = stage.num_epochs * once, prompt + reply / 2
     flops += training_flops(shape, tokens, context, training)

@@ -25,24 +25,17 @@ from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.measure import own_tasks, thinks_after
 from open_exaone.pipeline.reuse import check_reuse
 from open_exaone.pipeline.start import Run, check_language, samples_pairs
-from open_exaone.rollout.config import SamplingConfig
-from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage
+from open_exaone.train.config import (
+    SAMPLING_KEYS,
+    AnyStage,
+    FilterStage,
+    PreferenceStage,
+    RlStage,
+    SupervisedStage,
+)
 
 REPORT_EVERY_S = 5.0
 EVALUATION = "evaluation"
-# Of a preference stage that samples its pairs.
-SAMPLING_KEYS = (
-    "num_samples",
-    "pairs",
-    "pairs_per_problem",
-    "reuse",
-    "temperature",
-    "max_new_tokens",
-    "mode",
-    "reward",
-    "rubric",
-    *SamplingConfig.model_fields,
-)
 _KINDS: dict[str, Kind] = {"pretrain": "pretrain", "base": "pretrain", "sft": "sft", "rl": "rl", "filter": "rl"}
 
 

@@ -41,6 +41,7 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
         },
         "num_examples": prepared.get("num_examples", {}),
         "shared_prompts": prepared.get("shared_prompts", []),
+        "reuses": {name: data.reuses for name, data in recipe.data.items() if data.reuses is not None},
         "families": _read(folder.path / "problems" / FAMILIES_FILE),
         "stages": stages,
         "showcase": _showcase(folder, recipe),

@@ -8,9 +8,9 @@ degenerate ones and those in another language, and keeps several diverse ones fo
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from open_exaone.base.records import MODES, NO_FINDING, Problem, Sample, StopReason, VerdictStatus
 from open_exaone.base.tables import Row, RowError
@@ -48,6 +48,12 @@ class BuildConfig(SamplingConfig):
     """Nucleus sampling: keep the most likely tokens up to this total probability."""
     max_new_tokens: int = Field(default=8192, gt=0)
     """The longest response in tokens, its thought included."""
+
+    @model_validator(mode="after")
+    def _check_used(self) -> Self:
+        if self.mode != "both" and self.reasoning_ratio != type(self).model_fields["reasoning_ratio"].default:
+            raise ValueError('reasoning_ratio: has no effect with one mode: leave it out, or ask in mode "both"')
+        return self
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -116,11 +116,12 @@ def open_asked(
 
 def _check_folder(out: Path, name: str, files: frozenset[str]) -> None:
     """Leaves what is another command's alone."""
-    is_ours = (out / SAMPLES).is_dir() and not any((out / other).exists() for other in _OF_OTHERS - files)
-    if not is_ours and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunFolderError(f"{out}: is not empty and holds no {name}: choose another --out")
     if out.is_dir():
         own_folder(out, RunFolderError, names=files)
+    is_ours = (out / SAMPLES).is_dir() and not any((out / other).exists() for other in _OF_OTHERS - files)
+    is_ours = is_ours and Store(out / SAMPLES).suite in (None, name)
+    if not is_ours and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunFolderError(f"{out}: is not empty and holds no {name}: choose another --out")
 
 
 def _context(source: str, engine: Choices) -> int | None:

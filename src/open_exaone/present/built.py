@@ -41,10 +41,10 @@ def reasons(found: Found) -> Table:
 
 def domains(found: Found) -> Table:
     """By domain, and by mode where there are two."""
-    parts = [(formatting.words(name), part) for name, part in found["per_domain"].items()]
+    parts = [(formatting.short_name(formatting.words(name)), part) for name, part in found["per_domain"].items()]
     parts += [(mode_label(mode), part) for mode, part in found["per_mode"].items() if len(found["per_mode"]) > 1]
     titles = ["domain", "problems", "with a response", "responses", "kept", "most dropped"]
-    return titles, [_row(printable(name), part) for name, part in [*parts, (ALL, found)]]
+    return titles, [_row(name, part) for name, part in [*parts, (ALL, found)]]
 
 
 def print_build(found: Found, stats: LengthStatistics, console: Console) -> None:

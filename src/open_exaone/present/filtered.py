@@ -50,7 +50,7 @@ def table(found: Found) -> tuple[list[str], list[list[str]]]:
     """By domain, and by mode where there are two: how many problems are solved so often, and how many are kept."""
     ranges = bins(found["num_samples"])
     titles = ["domain", "problems", "kept", "pass rate", *map(_named, ranges), "not judged"]
-    parts = [(formatting.words(name), part) for name, part in found["per_task"].items()]
+    parts = [(formatting.short_name(formatting.words(name)), part) for name, part in found["per_task"].items()]
     parts += [(mode_label(mode), part) for mode, part in found["per_mode"].items() if len(found["per_mode"]) > 1]
     return titles, [_row(printable(name), part, ranges) for name, part in [*parts, (ALL, found)]]
 

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from open_exaone.base.printable import printable
+
 NONE = "–"  # where there is no number
+MAX_CELLS = 20  # of a name in a table; Korean takes two for a syllable
 UNITS = ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # from where, the unit, its sign
 
 
@@ -68,3 +71,11 @@ def setting(name: str, value: object) -> str:
 def words(name: str) -> str:
     """`chain_sum` as `chain sum`."""
     return name.replace("_", " ")
+
+
+def short_name(name: str) -> str:
+    """A domain's or a mode's name, on one line, cut to the cells there are."""
+    from rich.cells import cell_len, set_cell_size
+
+    text = " ".join(printable(name).split()) or NONE
+    return text if cell_len(text) <= MAX_CELLS else set_cell_size(text, MAX_CELLS - 1).rstrip() + "…"

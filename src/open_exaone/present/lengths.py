@@ -9,7 +9,6 @@ from pathlib import Path
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import write_json, write_text
-from open_exaone.base.printable import printable
 from open_exaone.base.records import mode_label
 from open_exaone.base.terminal import Console
 from open_exaone.base.text import count
@@ -22,7 +21,6 @@ from open_exaone.present.terminal import rich_table
 BINS_PER_DOUBLING = 4
 ROW, RISE = 58, 44  # height of a domain's row, and of its highest bin
 LEFT, RIGHT, TOP = 184, 520, 8
-MAX_CELLS = 20  # of a domain's name; Korean takes two for a syllable
 MAX_DOMAINS = 24  # drawn; the table has all
 ALL = "all"
 MODE = "· "  # begins a mode's row, below its domain's
@@ -95,19 +93,11 @@ def _name(group: LengthGroup) -> str:
     """The domain; a mode's row stands below its domain's, and names the mode."""
     if group.mode is not None:
         return MODE + _mode(group)
-    return ALL if group.domain is None else _short(group.domain)
+    return ALL if group.domain is None else formatting.short_name(group.domain)
 
 
 def _mode(group: LengthGroup) -> str:
-    return mode_label(_short(group.mode or ""))
-
-
-def _short(name: str) -> str:
-    """A domain's or a mode's name, on one line, cut to the cells there are."""
-    from rich.cells import cell_len, set_cell_size
-
-    text = " ".join(printable(name).split()) or formatting.NONE
-    return text if cell_len(text) <= MAX_CELLS else set_cell_size(text, MAX_CELLS - 1).rstrip() + "…"
+    return mode_label(formatting.short_name(group.mode or ""))
 
 
 def _tokens(number: float) -> str:
@@ -174,7 +164,7 @@ def _ridge(frame: Frame, group: LengthGroup, base: float) -> str:
             line_path(outline, "ridge"),
             f'<path class="bar" d="M{median:.1f} {base:.1f}v-{RISE}"/>',
             f'<circle class="dot" cx="{mean:.1f}" cy="{base:.1f}" r="4"/>',
-            caption(LEFT - 10, base - 18, _short(group.domain or ""), "name", "end"),
+            caption(LEFT - 10, base - 18, formatting.short_name(group.domain or ""), "name", "end"),
             caption(
                 LEFT - 10,
                 base - 2,

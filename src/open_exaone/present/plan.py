@@ -36,4 +36,7 @@ def memory_sentence(costs: Sequence[StageCost]) -> str:
         return f"{needs}one device of {device} holds it."
     of_several = f"the state alone fills {devices} devices of {device}"
     needs += of_several if devices else f"a micro-batch or a reply is too much for a device of {device}"
-    return f"{needs}, and this version trains on one. LoRA takes less: --set {most.stage}.lora.rank=16"
+    needs += ", and this version trains on one"
+    if most.kind == "filter" or most.has_adapters:
+        return f"{needs}. A shorter max_tokens or max_new_tokens, or a smaller model, takes less"
+    return f"{needs}. LoRA takes less: --set {most.stage}.lora.rank=16"

@@ -142,6 +142,10 @@ class PreferenceStage(StageConfig, SamplingConfig):
         return self
 
 
+SAMPLING_KEYS = (  # of a preference stage that samples its pairs; refused beside rows of pairs
+    *("num_samples", "pairs", "pairs_per_problem", "reuse", "temperature", "max_new_tokens", "mode", "reward"),
+    *("rubric", *SamplingConfig.model_fields),
+)
 _WHOLE = (
     "RL draws from the whole distribution, as the probabilities that it trains are those of all tokens: leave it out; "
     "`temperature` acts on both sides"
