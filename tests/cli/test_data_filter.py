@@ -103,6 +103,13 @@ def test_a_recipe_is_no_file_of_problems(cli, model, tmp_path):
         assert code == 2 and "is a recipe: name the files of those of its problems that are meant" in text
 
 
+def test_a_file_without_problems_is_named(cli, model, tmp_path):
+    path = tmp_path / "sft.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    code, text = cli("data", "filter", model, path, "--out", tmp_path / "out")
+    assert code == 1 and f"row 1 of {path} is no problem with an answer" in text and not (tmp_path / "out").exists()
+
+
 def test_what_cannot_be_filtered_is_named(cli, model, rows, tmp_path):
     asked = ("data", "filter", model, rows, "--out")
     for flags, status, why in (

@@ -138,7 +138,8 @@ class JudgeLimits:
     """What judging may cost."""
 
     settings: Path | None = None
-    """A TOML file, such as a recipe, whose table [judge] limits the time and memory of judging."""
+    """A TOML file, such as a recipe, whose table [judge] limits the time and memory of judging and names, in
+    [judge.endpoint], the model that judges."""
 
     def read(self) -> "JudgeSettings | None":
         """The file's table [judge].

@@ -117,16 +117,18 @@ def _problems(data: DataConfig, name: str, on_drop: Callable[[RowError], object]
                 continue
             seen.add(place)
             if not isinstance(parsed.result, RowError):
-                yield _problem(parsed.result, name, index, parsed.place, len(data.sources))
+                yield _problem(parsed.result, name, index, parsed.place, source.path, len(data.sources))
             elif data.bad_rows == "refuse":
                 raise DataError(f"data.{name}: {parsed.result}")
             else:
                 on_drop(parsed.result)
 
 
-def _problem(example: Example, name: str, index: int, place: int, num_sources: int) -> Problem:
+def _problem(example: Example, name: str, index: int, place: int, path: str, num_sources: int) -> Problem:
     content = example.content
     if not isinstance(content, Problem):
-        raise DataError(f"data.{name}: row {place + 1} is no problem with an answer, and only those can be measured")
+        raise DataError(
+            f"data.{name}: row {place + 1} of {path} is no problem with an answer, and only those are asked"
+        )
     own = example.id or f"{name}/{place + 1}"
     return replace(content, id=own if num_sources == 1 else f"{index}/{own}")
