@@ -10,7 +10,9 @@ from mock_endpoint import mock_endpoint
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.base.interrupt import Interrupted
 from open_exaone.checkpoint.folder import save_model
+from open_exaone.pipeline.sampled import judging_of
 from open_exaone.rollout.providers.local import LocalProvider
+from open_exaone.verify.settings import JudgeSettings
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,25 @@ def test_a_refused_command_leaves_what_is_kept(cli, model, rows, tmp_path):
     code, text = cli(*asked, "--out", tmp_path / "out", "--temperature", 0.5)
     assert code == 1 and "differs in tasks.0.sampling.temperature" in text
     assert (tmp_path / "out" / "kept.jsonl").read_bytes() == kept and (tmp_path / "out" / "filter.json").is_file()
+
+
+def test_a_run_s_folder_is_left_alone_and_its_model_is_judged_as_the_run_does(cli, model, rows, tmp_path):
+    text = f"""name = "mine"
+model = "{model}"
+data.rows.sources = [{{ path = "{rows}" }}]
+judge.time_limit_s = 2.5
+[[stages]]
+kind = "filter"
+name = "filter"
+data = "rows"
+max_new_tokens = 6
+"""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.toml").write_text(text)
+    code, text = cli("data", "filter", model, rows, "--out", run / "01-filter")
+    assert code == 1 and "01-filter: belongs to a run: choose another --out" in text
+    assert judging_of(run).time_limit_s == 2.5 and judging_of(model) == JudgeSettings()
 
 
 def test_a_recipe_is_no_file_of_problems(cli, model, tmp_path):

@@ -27,7 +27,7 @@ from open_exaone.pipeline.evaluate import Choices, is_address
 from open_exaone.pipeline.folder import BUILD_FILE
 from open_exaone.pipeline.measure import Machine, OnEvent, find_model
 from open_exaone.pipeline.responses import SFT, BuildConfig, Choice, Reason, row_of, select
-from open_exaone.pipeline.sampled import REPORT, SAMPLES, Drawn, draw, open_asked
+from open_exaone.pipeline.sampled import REPORT, SAMPLES, Drawn, draw, judging_of, open_asked
 from open_exaone.present.build_page import write_build_page
 from open_exaone.present.built import licence_text, sentence
 from open_exaone.verify.language import LANGUAGES
@@ -88,7 +88,7 @@ def build_files(
     )
     teacher = provider.identity["model"]
     licence = _licence(source, engine, teacher)
-    judge = machine.judge(settings or JudgeSettings())
+    judge = machine.judge(settings or judging_of(source))
     drawn = draw(tasks, provider, out, judge, name=NAME, on_event=on_event)
     found = {
         "teacher": dict(provider.identity),
@@ -251,7 +251,7 @@ def recipe_text(rows: Path, found: Mapping[str, Any], stats: LengthStatistics) -
     warning = licence_text(found)
     ratio = {"reasoning_ratio": found["settings"]["reasoning_ratio"]} if stats.reasoning_ratio else {}
     columns = ["mode", "problem", "response", "teacher", "verdict"]
-    source = {"path": str(rows), "format": "messages", "fields": {"domain": "domain"}, "ignore": columns}
+    source = {"path": str(rows.absolute()), "format": "messages", "fields": {"domain": "domain"}, "ignore": columns}
     recipe = {
         "name": "sft",
         "model": "MODEL",

@@ -8,7 +8,7 @@ from open_exaone.pipeline.evaluate import Choices
 from open_exaone.pipeline.filter import KEPT, PASS_RATES, filter_problems
 from open_exaone.pipeline.folder import FILTER_FILE
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.sampled import REPORT, SAMPLES, open_asked
+from open_exaone.pipeline.sampled import REPORT, SAMPLES, judging_of, open_asked
 from open_exaone.present.filter_page import write_filter_page
 from open_exaone.train.config import FilterConfig
 from open_exaone.verify.settings import JudgeSettings
@@ -54,7 +54,7 @@ def filter_files(
     tasks, provider = open_asked(
         source, data, out, modes, engine=engine, machine=machine, name=NAME, files=FILES, on_event=on_event
     )
-    judge = machine.judge(settings or JudgeSettings())
+    judge = machine.judge(settings or judging_of(source))
     found = filter_problems(tasks, config, out, provider, judge, name=NAME, on_event=on_event)
     write_filter_page(out, f"Kept for {provider.identity['model']}", found)
     return found

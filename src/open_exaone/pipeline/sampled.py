@@ -19,7 +19,7 @@ from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.evaluate import Choices, is_address, open_model
-from open_exaone.pipeline.folder import BUILD_FILE, FILTER_FILE, rendering_time
+from open_exaone.pipeline.folder import BUILD_FILE, FILTER_FILE, RunFolder, is_run, rendering_time
 from open_exaone.pipeline.measure import Machine, OnEvent, find_model
 from open_exaone.pipeline.problems import read_problems
 from open_exaone.rollout.provider import Provider
@@ -114,12 +114,19 @@ def open_asked(
     return [_fitting(task, provider, context, on_event) for task in tasks], provider
 
 
+def judging_of(source: str | Path) -> JudgeSettings:
+    """How replies are judged where nothing else is given: as the run does whose model is asked."""
+    return RunFolder(Path(source)).recipe().judge if is_run(Path(source)) else JudgeSettings()
+
+
 def _check_folder(out: Path, name: str, files: frozenset[str]) -> None:
     """Leaves what is another command's alone."""
     if out.is_dir():
         own_folder(out, RunFolderError, names=files)
     is_ours = (out / SAMPLES).is_dir() and not any((out / other).exists() for other in _OF_OTHERS - files)
     is_ours = is_ours and Store(out / SAMPLES).suite in (None, name)
+    if is_run(out.parent):
+        raise RunFolderError(f"{out}: belongs to a run: choose another --out")
     if not is_ours and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunFolderError(f"{out}: is not empty and holds no {name}: choose another --out")
 
