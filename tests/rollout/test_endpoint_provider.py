@@ -394,7 +394,8 @@ def interrupt_soon(stream: Iterator[Any]) -> None:
 
 
 CTRL_C = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts jobs in the background without it
 from open_exaone.base.records import Request, Sampling
 from open_exaone.rollout.config import ChatEndpoint
 from open_exaone.rollout.providers.endpoint import EndpointProvider
