@@ -160,7 +160,7 @@ def test_what_is_not_there_cannot_be_mixed():
         ({"sources": [{"path": "a"}, {"path": "a", "skip": 3}]}, "a is listed twice"),
         ({"sources": [{"path": "a", "fields": {"question": "q", "anser": "a"}}]}, "anser: unknown"),
         ({"sources": [{"path": "a"}], "max_repeats": 0.5}, "max_repeats"),
-        ({"sources": [{"path": "a", "colour": "red"}]}, "Known keys: code, config, domain, fields"),
+        ({"sources": [{"path": "a", "colour": "red"}]}, "Known keys: code, config, domain, domains, fields"),
     ],
 )
 def test_a_wrong_configuration_is_named(values, said):
