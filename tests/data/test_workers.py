@@ -210,6 +210,8 @@ def test_chunks_of_long_rows_are_cut(monkeypatch):
 
 
 RUNS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts jobs in the background without it
 import sys, time
 from pathlib import Path
 from open_exaone.data import workers
