@@ -1,6 +1,8 @@
 """Tiny real things that tests share: shapes, models, a tokenizer."""
 
 import functools
+import json
+from pathlib import Path
 
 import torch
 
@@ -54,6 +56,16 @@ def make_tokenizer(vocab_size: int = 320) -> Tokenizer:
         for b in range(9)
     ]
     return Tokenizer.train(texts, vocab_size)
+
+
+def write_sums(path: Path, number: int) -> Path:
+    """A file of so many problems with answers, in two domains by turns."""
+    asked = [
+        {"question": f"How much is {n} + 1?", "answer": str(n + 1), "subject": "odd" if n % 2 else "even"}
+        for n in range(number)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    return path
 
 
 def request(prompt_ids, sampling: Sampling, index: int = 0, occurrence: int = 0) -> Request:

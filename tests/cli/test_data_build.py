@@ -1,13 +1,12 @@
 """`exaone data build`: SFT data from a teacher's responses; resumed by the same command, trained on as written."""
 
-import json
 import re
 import tomllib
 from dataclasses import replace
 
 import pytest
 
-from doubles import TINY, make_model, make_tokenizer
+from doubles import TINY, make_model, make_tokenizer, write_sums
 from mock_endpoint import mock_endpoint
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.base.interrupt import Interrupted
@@ -31,13 +30,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def rows(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    asked = [
-        {"question": f"How much is {n} + 1?", "answer": str(n + 1), "subject": "odd" if n % 2 else "even"}
-        for n in range(4)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in asked))
-    return path
+    return write_sums(tmp_path / "rows.jsonl", 4)
 
 
 class Teacher:

@@ -1,16 +1,16 @@
 """`exaone data filter`: any model, any files; resumed by the same command."""
 
-import json
 import re
 
 import pytest
 
-from doubles import TINY, make_model, make_tokenizer
+from doubles import TINY, make_model, make_tokenizer, write_sums
 from mock_endpoint import mock_endpoint
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.base.interrupt import Interrupted
 from open_exaone.checkpoint.folder import save_model
-from open_exaone.pipeline.sampled import judging_of
+from open_exaone.pipeline.evaluate import Choices
+from open_exaone.pipeline.sampled import Asking
 from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.verify.settings import JudgeSettings
 
@@ -24,13 +24,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def rows(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    asked = [
-        {"question": f"How much is {n} + 1?", "answer": str(n + 1), "subject": "odd" if n % 2 else "even"}
-        for n in range(6)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in asked))
-    return path
+    return write_sums(tmp_path / "rows.jsonl", 6)
 
 
 def test_an_endpoint_s_problems_are_kept_by_their_pass_rates(cli, rows, tmp_path):
@@ -115,7 +109,8 @@ max_new_tokens = 6
     (run / "recipe.toml").write_text(text)
     code, text = cli("data", "filter", model, rows, "--out", run / "01-filter")
     assert code == 1 and "01-filter: belongs to a run: choose another --out" in text
-    assert judging_of(run).time_limit_s == 2.5 and judging_of(model) == JudgeSettings()
+    limits = [Asking(source=str(one), data=None, out=run, engine=Choices()).judge for one in (run, model)]
+    assert limits[0].time_limit_s == 2.5 and limits[1] == JudgeSettings()
 
 
 def test_a_recipe_is_no_file_of_problems(cli, model, tmp_path):

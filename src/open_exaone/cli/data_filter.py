@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from cyclopts import Parameter
 
 from open_exaone.base.terminal import Console
-from open_exaone.cli.data_sources import Problems, read_problem_sources
-from open_exaone.cli.eval import check_engine
-from open_exaone.cli.flags import HubSet, JudgeLimits, MachineFlags, Repeated, RowFormat, read_options
+from open_exaone.cli.asking import Asked, AskingFlags
+from open_exaone.cli.data_sources import Problems
 
 
 @Parameter(name="*")
@@ -31,23 +30,7 @@ class DataFilterArguments:
     """Sampling temperature."""
     mode: Literal["reasoning", "non_reasoning"] = "reasoning"
     """The mode in which all problems are asked."""
-    seed: int = 0
-    """The seed of the samples."""
-    stage: str | None = None
-    """The stage of the run whose model is asked; its last finished stage if left out."""
-    engine: str = "local"
-    """What generates the replies: local, vllm, vllm_server, or the address of an OpenAI-compatible endpoint; see
-    `exaone eval --help`."""
-    engine_option: Repeated = None
-    """An option of the engine, such as tensor_parallel_size=4 (vllm); may be repeated."""
-    concurrency: int | None = None
-    """The number of requests that a server gets at the same time; 32, or 256 with vllm_server, if left out."""
-    columns: RowFormat = field(default_factory=RowFormat)
-    domain: str | None = None
-    """The subject of all rows; --field domain=COLUMN reads it from each row instead."""
-    hub: HubSet = field(default_factory=HubSet)
-    settings: JudgeLimits = field(default_factory=JudgeLimits)
-    machine: MachineFlags = field(default_factory=MachineFlags)
+    asking: AskingFlags = field(default_factory=AskingFlags)
 
     def config(self) -> "dict[str, Any]":
         """What a `FilterConfig` takes."""
@@ -56,13 +39,7 @@ class DataFilterArguments:
 
 
 def filter_(
-    model: Annotated[
-        str,
-        Parameter(
-            help="A run's folder, a model's folder, owner/name[@revision] on the hub, or an endpoint's address; with "
-            "--engine ADDRESS, the model's name at that endpoint."
-        ),
-    ],
+    model: Asked,
     sources: Problems,
     /,
     *,
@@ -76,30 +53,15 @@ def filter_(
     The exit code is 1 if a sample could not be had.
     """
     from open_exaone.base.config import validate
-    from open_exaone.pipeline.evaluate import Choices
     from open_exaone.pipeline.filter_files import filter_files
     from open_exaone.present.filtered import print_filter
     from open_exaone.present.terminal import Progress
     from open_exaone.train.config import FilterConfig
 
-    machine, console = args.machine.machine(), Console()
-    check_engine(model, args.engine, args.concurrency, args.machine)
+    console = Console()
     config = validate(FilterConfig, args.config(), "exaone data filter")
-    data = read_problem_sources(sources, args.columns, args.hub, args.domain)
-    options = read_options(args.engine_option)
-    engine = Choices(stage=args.stage, engine=args.engine, concurrency=args.concurrency, engine_options=options)
     with Progress(console) as progress:
-        kept = filter_files(
-            model,
-            data,
-            config,
-            args.out,
-            engine=engine,
-            seed=args.seed,
-            machine=machine,
-            settings=args.settings.read(),
-            on_event=progress,
-        )
+        kept = filter_files(args.asking.read(model, sources, args.out, progress), config)
     print_filter(kept, console)
     console.print(f"Kept: {args.out / 'kept.jsonl'}\nReport: {args.out / 'report.html'}", soft_wrap=True)
     return 1 if kept["num_missing"] else 0

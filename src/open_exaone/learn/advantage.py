@@ -12,11 +12,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from open_exaone.learn.config import REWARD_ROUNDING
 from open_exaone.learn.policy_parts import PolicyLossConfig
 
-# Rewards are equal where they lie no farther apart than this share of their size: four steps of float32, so that sums
-# of weighted terms are covered, which differ by their rounding alone.
-ROUNDING = 4 * torch.finfo(torch.float32).eps
 _SMALLEST_SIZE = 1e-6
 
 
@@ -150,7 +148,7 @@ def _differ_P1(rewards_PG: Tensor, is_valid_PG: Tensor, sizes_PG: Tensor) -> Ten
     """Whether a group's valid rewards differ by more than rounding."""
     highest_P1 = rewards_PG.where(is_valid_PG, -torch.inf).amax(dim=1, keepdim=True)
     lowest_P1 = rewards_PG.where(is_valid_PG, torch.inf).amin(dim=1, keepdim=True)
-    return highest_P1 - lowest_P1 > ROUNDING * sizes_PG.amax(dim=1, keepdim=True).clamp(min=_SMALLEST_SIZE)
+    return highest_P1 - lowest_P1 > REWARD_ROUNDING * sizes_PG.amax(dim=1, keepdim=True).clamp(min=_SMALLEST_SIZE)
 
 
 def _whole(advantages_PG: Tensor) -> Advantages:

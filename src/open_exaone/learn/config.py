@@ -6,6 +6,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from open_exaone.base.config import Config
 
+# Rewards are equal where they lie no farther apart than this share of their size: four steps of float32, so that sums
+# of weighted terms are covered, which differ by their rounding alone.
+REWARD_ROUNDING = 2.0**-21
+
 
 class OptimizerConfig(Config):
     """How weights move."""

@@ -21,17 +21,16 @@ from open_exaone.base.records import MODES, NON_REASONING, REASONING, Problem
 from open_exaone.base.text import count
 from open_exaone.base.version import code_version
 from open_exaone.checkpoint.licence import Licence, licence_by_name, licence_of, warn_before_generating
-from open_exaone.data.config import DataConfig, DataOptions
+from open_exaone.data.config import DataOptions
 from open_exaone.data.lengths import ExampleLength, LengthStatistics, lengths
 from open_exaone.pipeline.evaluate import Choices, is_address
 from open_exaone.pipeline.folder import BUILD_FILE
-from open_exaone.pipeline.measure import Machine, OnEvent, find_model
+from open_exaone.pipeline.measure import OnEvent, find_model
 from open_exaone.pipeline.responses import SFT, BuildConfig, Choice, Reason, row_of, select
-from open_exaone.pipeline.sampled import REPORT, SAMPLES, Drawn, draw, judging_of, open_asked
+from open_exaone.pipeline.sampled import REPORT, SAMPLES, Asking, Drawn, draw, open_asked
 from open_exaone.present.build_page import write_build_page
 from open_exaone.present.built import licence_text, sentence
 from open_exaone.verify.language import LANGUAGES
-from open_exaone.verify.settings import JudgeSettings
 
 NAME = "build"  # what events and errors call it
 DROPPED, RECIPE = "dropped.jsonl", "sft.toml"
@@ -48,28 +47,11 @@ class Responses(NamedTuple):
     choices: list[Choice]
 
 
-def build_files(
-    source: str,
-    data: DataConfig,
-    config: BuildConfig,
-    out: Path,
-    *,
-    engine: Choices,
-    seed: int = 0,
-    machine: Machine | None = None,
-    settings: JudgeSettings | None = None,
-    on_event: OnEvent = lambda event: None,
-) -> tuple[Row, LengthStatistics]:
+def build_files(asking: Asking, config: BuildConfig) -> tuple[Row, LengthStatistics]:
     """Samples a teacher's responses, judges them and writes rows of those that are kept; the same call resumes.
 
-    Other choices, or another number of samples, in the same folder take the samples that are there.
-
-    Args:
-        source: the teacher: a run's folder, a model's folder, a name on the hub, or an endpoint's address.
-        data: the problems; all are asked in the modes of `config`, whatever their sources' modes.
-        out: gets sft.jsonl, dropped.jsonl, sft.toml, build.json, report.html and samples/.
-        engine: the stage, the engine and its options; its other fields are not read.
-        seed: of the samples.
+    Other choices, or another number of samples, in the same folder take the samples that are there. The folder gets
+    sft.jsonl, dropped.jsonl, sft.toml, build.json, report.html and samples/.
 
     Returns:
         what build.json holds, and how long the kept responses are.
@@ -80,20 +62,16 @@ def build_files(
         RunFolderError: the folder holds something else, or samples of another model.
         Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
     """
-    machine = machine or Machine()
-    sampling = config.to_sampling(seed=seed)
+    sampling = config.to_sampling(seed=asking.seed)
     modes = [(mode, mode == REASONING, sampling) for mode in config.modes]
-    tasks, provider = open_asked(
-        source, data, out, modes, engine=engine, machine=machine, name=NAME, files=FILES, on_event=on_event
-    )
+    tasks, provider = open_asked(asking, modes, name=NAME, files=FILES)
     teacher = provider.identity["model"]
-    licence = _licence(source, engine, teacher)
-    judge = machine.judge(settings or judging_of(source))
-    drawn = draw(tasks, provider, out, judge, name=NAME, on_event=on_event)
+    licence = _licence(asking.source, asking.engine, teacher)
+    drawn = draw(tasks, provider, asking.out, asking.judge, name=NAME, on_event=asking.on_event)
     found = {
         "teacher": dict(provider.identity),
         "licence": None if licence is None else asdict(licence),
-        "seed": seed,
+        "seed": asking.seed,
         "settings": config.model_dump(mode="json"),
         "num_missing": drawn.num_missing,
         "sample_seconds": drawn.seconds,
@@ -101,7 +79,7 @@ def build_files(
         "code_version": code_version(),
         "notes": drawn.notes,
     }
-    return _write(out, _chosen(drawn, config, teacher), config, found, on_event)
+    return _write(asking.out, _chosen(drawn, config, teacher), config, found, asking.on_event)
 
 
 def _write(

@@ -4,7 +4,7 @@ A folder of such a command holds `samples/` (a `Store`) and what the command mak
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from open_exaone.base.errors import DataError, RunFolderError
@@ -27,6 +27,28 @@ from open_exaone.verify.settings import JudgeSettings
 
 SAMPLES, REPORT = "samples", "report.html"
 _OF_OTHERS = frozenset({"recipe.toml", FILTER_FILE, BUILD_FILE})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """A model, the problems that it is asked, and where what comes of it stands."""
+
+    source: str  # a run's folder, a model's folder, a name on the hub, or an endpoint's address
+    data: DataConfig  # all is asked in the command's modes, whatever the sources' own modes
+    out: Path  # the command's folder
+    engine: Choices  # the stage, the engine and its options; its other fields are not read
+    seed: int = 0  # of the samples
+    machine: Machine = field(default_factory=Machine)
+    settings: JudgeSettings | None = None  # of judging; a run's own, or the defaults, where None
+    on_event: OnEvent = lambda event: None
+
+    @property
+    def judge(self) -> JudgeSettings:
+        """How replies are judged on this machine; where nothing is given, as the run does whose model is asked."""
+        path = Path(self.source)
+        return self.machine.judge(
+            self.settings or (RunFolder(path).recipe().judge if is_run(path) else JudgeSettings())
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,49 +96,33 @@ def draw(
 
 
 def open_asked(
-    source: str,
-    data: DataConfig,
-    out: Path,
-    modes: Sequence[tuple[str, bool, Sampling]],
-    *,
-    engine: Choices,
-    machine: Machine,
-    name: str,
-    files: frozenset[str],
-    on_event: OnEvent,
+    asking: Asking, modes: Sequence[tuple[str, bool, Sampling]], *, name: str, files: frozenset[str]
 ) -> tuple[list[Task], Provider]:
     """The problems of files as tasks that fit into a model's context, and what samples from the model.
 
     Args:
-        source: a run's folder, a model's folder, a name on the hub, or an endpoint's address.
-        out: the command's folder.
         modes: of each task its name, whether it is asked in reasoning mode, and how it is sampled.
         name: what errors call the data.
-        files: all that the command opens in `out`.
+        files: all that the command opens in its folder.
 
     Raises:
         ConfigError: there is no such model, stage, engine or verifier.
         DataError: a row is no problem, or no prompt fits.
         RunFolderError: the folder holds something else.
     """
-    check_verifiers(data)
-    problems = read_problems(data, name)
+    check_verifiers(asking.data)
+    problems = read_problems(asking.data, name)
     if not problems:
         raise DataError("the sources have no problem")
-    _check_folder(out, name, files)
-    provider = open_model(source, engine, machine)
-    store = Store(out / SAMPLES)
+    _check_folder(asking.out, name, files)
+    provider = open_model(asking.source, asking.engine, asking.machine)
+    store = Store(asking.out / SAMPLES)
     with store.opened():
         if provider.tokenizer is not None:
             provider.tokenizer.rendered_at = rendering_time(store.folder)
     tasks = [Task(own, name, tuple(problems), sampling, thinking) for own, thinking, sampling in modes]
-    context = _context(source, engine)
-    return [_fitting(task, provider, context, on_event) for task in tasks], provider
-
-
-def judging_of(source: str | Path) -> JudgeSettings:
-    """How replies are judged where nothing else is given: as the run does whose model is asked."""
-    return RunFolder(Path(source)).recipe().judge if is_run(Path(source)) else JudgeSettings()
+    context = _context(asking.source, asking.engine)
+    return [_fitting(task, provider, context, asking.on_event) for task in tasks], provider
 
 
 def _check_folder(out: Path, name: str, files: frozenset[str]) -> None:

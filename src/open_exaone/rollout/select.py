@@ -14,9 +14,9 @@ from pydantic import Field
 
 from open_exaone.base.config import Config
 from open_exaone.base.records import NO_FINDING, Rollout, RolloutGroup
+from open_exaone.learn.config import REWARD_ROUNDING
 from open_exaone.rewards.rubric import sum_size
 
-ROUNDING = 2.0**-21  # rewards closer than this share of their terms' size are equal: four steps of float32
 LONGER, LOWER_REWARD = "longer", "lower_reward"  # why a reply is rejected; an incorrect one by its verdict's status
 
 
@@ -152,7 +152,7 @@ def _by_reward(
     ordered.sort(key=lambda one: one.reward or 0.0, reverse=True)
     found: _Found = []
     for chosen, rejected in zip(ordered, reversed(ordered), strict=True):
-        rounding = ROUNDING * max(sum_size(one.terms, weights) for one in (chosen, rejected))
+        rounding = REWARD_ROUNDING * max(sum_size(one.terms, weights) for one in (chosen, rejected))
         if (chosen.reward or 0.0) - (rejected.reward or 0.0) <= rounding:
             break
         found.append((chosen, rejected, LOWER_REWARD))

@@ -106,7 +106,9 @@ class Collector:
         number = self.config.batch_prompts
         while number > 0:
             self._round(rounds, number)
-            number = min(self.config.batch_prompts - sum(self.teaches(rounds.groups)), most - len(rounds.groups))
+            number = most - len(rounds.groups)
+            if number > 0:
+                number = min(number, self.config.batch_prompts - sum(self.teaches(rounds.groups)))
         return Collected(rounds.groups, first, tuple(key for _, key in rounds.done), rounds.patience.waited_s)
 
     def _round(self, rounds: _Rounds, number: int) -> None:

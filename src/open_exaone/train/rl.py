@@ -140,10 +140,10 @@ class OnlineRl:
     def _metrics(self, learnable: _Learnable) -> Metrics:
         """Of a step's samples; those of their first update alone are logged."""
         collected, config = learnable.collected, self.config
-        groups = [
-            replace(group, rollouts=tuple(replace(r, reward=self._reward(r)) for r in group.rollouts))
-            for group in collected.groups
-        ]
+        groups = collected.groups
+        if config.mask_truncated:
+            rewarded = ([replace(r, reward=self._reward(r)) for r in group.rollouts] for group in groups)
+            groups = [replace(group, rollouts=tuple(row)) for group, row in zip(groups, rewarded, strict=True)]
         metrics = rollout_metrics(groups, learnable.is_kept_P, self.families)
         metrics["useful_groups"] = sum(learnable.is_kept_P)
         metrics |= mode_metrics(groups) if self.has_both_modes else {}
