@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from open_exaone.base.config import Config
 from open_exaone.learn.config import OptimizerConfig
@@ -85,6 +85,14 @@ class ReuseConfig(Config):
     """How many of that stage's pairs, drawn at random."""
 
 
+def _known(reward: Reward) -> Reward:
+    weights_of(reward)
+    return reward
+
+
+KnownReward = Annotated[Reward, AfterValidator(_known)]
+
+
 class PreferenceStage(StageConfig, SamplingConfig):
     """Learns from pairs of a chosen and a rejected reply: those in its data or, where its data are problems, those
     chosen from the model's own judged samples. KTO also learns from single replies with a label, GrouPER from whole
@@ -107,7 +115,7 @@ class PreferenceStage(StageConfig, SamplingConfig):
     """Where its data are problems: the most pairs that one gives. GrouPER takes the whole group."""
     reuse: ReuseConfig | None = None
     """Where its data are problems: pairs of an earlier stage that are learned besides; none if left out."""
-    reward: Reward = "correct"
+    reward: KnownReward = "correct"
     """Where its data are problems, with GrouPER or { rule = "reward" }: what is rewarded, as in stage `rl`."""
     rubric: Rubric = Rubric()
     """With that reward: what each verdict earns in the term "correct"."""
@@ -121,12 +129,6 @@ class PreferenceStage(StageConfig, SamplingConfig):
     @property
     def thinking(self) -> bool:
         return self.mode == "reasoning"
-
-    @field_validator("reward")
-    @classmethod
-    def _known(cls, reward: Reward) -> Reward:
-        weights_of(reward)
-        return reward
 
     @model_validator(mode="after")
     def _check_used(self) -> Self:
@@ -189,7 +191,7 @@ class RlStage(StageConfig):
     reference_refresh_steps: int | None = Field(default=None, gt=0)
     """Steps, as `num_steps` counts them, after which the reference becomes the policy as it then is; it stays the same
     if left out."""
-    reward: Reward = "correct"
+    reward: KnownReward = "correct"
     """What is rewarded: a term, a function of your own ("my_rewards.py:score"), or a table of them with weights."""
     rubric: Rubric = Rubric()
     """What each verdict earns in the term "correct"."""
@@ -206,12 +208,6 @@ class RlStage(StageConfig):
     def num_updates(self) -> int:
         """Optimizer steps on each step's samples."""
         return self.num_iterations * self.num_minibatches
-
-    @field_validator("reward")
-    @classmethod
-    def _known(cls, reward: Reward) -> Reward:
-        weights_of(reward)
-        return reward
 
     @model_validator(mode="after")
     def _check(self) -> Self:
