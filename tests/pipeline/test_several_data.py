@@ -141,7 +141,7 @@ def test_what_data_cannot_be_measured_on_is_named(override, why):
 
 
 def test_data_that_are_called_as_the_greedy_replies_of_others_are_refused():
-    with pytest.raises(ConfigError, match="data: harder-greedy is what the greedy replies to harder are called"):
+    with pytest.raises(ConfigError, match="data: harder-greedy is what a measurement of harder is called"):
         load_recipe(tomllib.loads(RECIPE.replace("test", "harder-greedy")))
 
 

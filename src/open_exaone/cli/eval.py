@@ -224,10 +224,10 @@ def _print_whether_repeated(console: Console, source: Path, stage: str | None, r
     """Whether this measurement equals the run's own."""
     from open_exaone.base.files import read_json
     from open_exaone.pipeline.folder import RunFolder
-    from open_exaone.pipeline.measure import find_model, stage_report
+    from open_exaone.pipeline.measure import find_model, is_repeated
 
     config = RunFolder(source).recipe().evaluation
     stored = find_model(source, stage)[0].parent / "eval" / "report.json"
     if config is not None and stored.is_file():
-        same = read_json(stored) == stage_report(report.tasks, is_suite=config.suite is not None)
+        same = is_repeated(read_json(stored), report.tasks, has_suite=config.suite is not None)
         console.print(f"This {'is the same as' if same else 'differs from'} the run's own measurement, {stored}.")

@@ -135,7 +135,7 @@ def plan_recipe(recipe: Recipe, shape: ModelConfig, *, value_bytes: int = 2) -> 
     Args:
         value_bytes: of a weight and an activation: 2 in bfloat16, 4 in float32.
     """
-    costs = [_planned(recipe, shape, stage, value_bytes) for stage in recipe.stages]
+    costs = [_planned(recipe, recipe.shape_after(stage, shape), stage, value_bytes) for stage in recipe.stages]
     adapted = {stage.name for stage in recipe.trained if stage.lora is not None}
     return [replace(cost, has_adapters=cost.stage in adapted) for cost in costs]
 

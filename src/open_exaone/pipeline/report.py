@@ -65,9 +65,9 @@ def _shape(folder: RunFolder, recipe: Recipe) -> ModelConfig:
     from open_exaone.checkpoint.folder import load_config
 
     if recipe.shape is not None:
-        return recipe.shape
+        return recipe.shape_after(recipe.stages[-1], recipe.shape)
     models = folder.model_folders()
-    return load_config(models[0] if models else resolve_model(Path(str(recipe.model))))
+    return load_config(models[-1] if models else resolve_model(Path(str(recipe.model))))
 
 
 def _read(path: Path) -> dict[str, Any]:
