@@ -125,6 +125,7 @@ def eval_(
     Give the same command again to continue a measurement that was interrupted.
     """
     from open_exaone.pipeline.folder import is_run
+    from open_exaone.present.cells import lowest_cells
     from open_exaone.present.terminal import Progress, measured_table
 
     choices = args.choices()
@@ -132,7 +133,10 @@ def eval_(
     console = Console()
     with Progress(console) as progress:
         folder, report = _measure(model, choices, args, progress)
-    console.print(measured_table(report.model_dump(mode="json"), console.width))
+    measured = report.model_dump(mode="json")
+    console.print(measured_table(measured, console.width))
+    for line in lowest_cells(measured["tasks"]):
+        console.print(line, soft_wrap=True)
     console.print(f"Report with every sample: {folder}/report.html")
     for entry in report.tasks:
         if entry.grader is not None:

@@ -97,6 +97,7 @@ def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
         "error_share": samples.rates.error.value,
         "per_task": {name: part.model_dump(mode="json") for name, part in samples.per_task.items()},
         "per_language": {name: part.model_dump(mode="json") for name, part in samples.per_language.items()},
+        **({"per_cell": [cell.model_dump(mode="json") for cell in samples.per_cell]} if samples.per_cell else {}),
     }
 
 

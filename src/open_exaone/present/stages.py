@@ -41,7 +41,9 @@ def by_benchmark(report: Mapping[str, Any]) -> dict[str, list[Entry]]:
 
 def _entries(report: Mapping[str, Any]) -> list[Entry]:
     """The stages' entries; one for each benchmark of a suite, or each of several data."""
-    return [{**entry, **part} for entry in _trained(report) for part in entry.get("tasks") or [entry]]
+    return [  # a part without `per_cell` has none, and not that of the stage, which is its first part's
+        {**entry, "per_cell": [], **part} for entry in _trained(report) for part in entry.get("tasks") or [entry]
+    ]
 
 
 def _trained(report: Mapping[str, Any]) -> list[Entry]:
