@@ -82,7 +82,7 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags) -> None:
     from open_exaone.checkpoint.folder import resolve_device
     from open_exaone.pipeline.run import run_recipe
     from open_exaone.present.formatting import duration, size
-    from open_exaone.present.terminal import Progress, closing_table_rich
+    from open_exaone.present.terminal import Progress, change_table, closing_table_rich
 
     resolve_device(machine.device)
     console = Console()
@@ -99,6 +99,8 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags) -> None:
         console.print(_trained(entry), soft_wrap=True)
     if recipe.evaluation is not None and recipe.trained:
         console.print(closing_table_rich(report, console.width))
+        if (table := change_table(report, console.width)) is not None:
+            console.print(table)
     console.print(f"{duration(report['seconds'])}, with at most {size(report['peak_rss_bytes'])} of memory.")
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
     if not recipe.trained:

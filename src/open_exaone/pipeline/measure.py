@@ -79,6 +79,7 @@ def is_repeated(stored: dict[str, Any], entries: Sequence[Entry], *, has_suite: 
 def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
     """The fields of a stage's entry in report.json that come from its measurement."""
     assert samples.rates.truncated is not None  # of generations, it is known
+    mismatch = samples.rates.language_mismatch
     tokens = samples.tokens  # None where no sample has a reply
     return {
         "mode": samples.mode,
@@ -95,6 +96,7 @@ def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
         "truncated_share": samples.rates.truncated.value,
         "unparsed_share": samples.rates.no_answer.value,
         "error_share": samples.rates.error.value,
+        "language_mismatch_share": mismatch.value if mismatch else None,
         "per_task": {name: part.model_dump(mode="json") for name, part in samples.per_task.items()},
         "per_language": {name: part.model_dump(mode="json") for name, part in samples.per_language.items()},
         **({"per_cell": [cell.model_dump(mode="json") for cell in samples.per_cell]} if samples.per_cell else {}),

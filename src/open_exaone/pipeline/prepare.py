@@ -316,4 +316,6 @@ def evaluation_tasks(run: Run, stage: TrainedStage) -> list[Task]:
             sampling=config.sampling,
             settings=run.judge,
         )
-    return own if stage.suite is None else [*own, *plan(load_suite(stage.suite), settings=run.judge)]
+    if stage.suite is None:
+        return own
+    return [*own, *plan(load_suite(stage.suite), limit=config.limit, settings=run.judge)]

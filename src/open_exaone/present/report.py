@@ -12,7 +12,7 @@ from open_exaone.present.cells import Grid, grids
 from open_exaone.present.curves import stage_plots
 from open_exaone.present.filtered import section
 from open_exaone.present.rollouts import Shown, sample_rollouts
-from open_exaone.present.stages import Entry, by_benchmark, closing_rows, read_report, training_rows
+from open_exaone.present.stages import Entry, by_benchmark, change_rows, closing_rows, read_report, training_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -51,6 +51,7 @@ def render(report: dict[str, Any], metrics: Rows, rollouts: Callable[[str], list
         measured=next(iter(benchmarks.values()), []),
         climbs=[(name, _climb(entries)) for name, entries in benchmarks.items()],
         results=closing_rows(report) if benchmarks else None,
+        changes=change_rows(report),
         trained=training_rows(report),
         totals=_totals(report),
         drawn=list(dict.fromkeys(name for row in (report.get("families") or {}).values() for name in row["problems"])),
