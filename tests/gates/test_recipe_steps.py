@@ -24,6 +24,7 @@ from open_exaone.model.threads import ALONE
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.plan import shape_of
 from open_exaone.pipeline.recipe import load_recipe
+from open_exaone.train import rl
 from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage, TrainedStage
 from open_exaone.train.preference import Preference, Step
 from open_exaone.train.rl import OnlineRl
@@ -44,7 +45,9 @@ def without_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "attention", attention)
     for name in ("logprobs_and_entropy", "softmax_loss"):  # as they come they check the ids
         monkeypatch.setattr(kernels, name, getattr(reference, name))
-    monkeypatch.setattr(Tensor, "__float__", lambda self: 1.0)
+    monkeypatch.setattr(
+        rl, "numbers", lambda values: dict.fromkeys(values, 1.0)
+    )  # all that RL's loss reads of a device
     monkeypatch.setattr(Tensor, "equal", lambda self, other: self.shape == other.shape)
     monkeypatch.setattr(Replies, "is_chosen_D", property(lambda self: slice(0, None, 2)))
     monkeypatch.setattr(Replies, "margins_U", lambda self, values_D: values_D[::2] - values_D[1::2])
@@ -94,8 +97,8 @@ def loss_of(stage: TrainedStage, model: LanguageModel, batch: Batch) -> Tensor:
         case RlStage():
             provider: Any = SimpleNamespace(gives_ids=True, identity={"engine": "local"})
             objective = OnlineRl(stage, [], [], provider, None, 0, model, None)  # type: ignore[arg-type]
-    loss, _ = objective.loss(model, batch, float(len(batch.advantages_D)))
-    assert isinstance(loss, Tensor)
+    loss, metrics = objective.loss(model, batch, float(len(batch.advantages_D)))
+    assert isinstance(loss, Tensor) and all(isinstance(value, float) for value in metrics.values())
     return loss
 
 
@@ -106,9 +109,13 @@ def trained_names(model: LanguageModel) -> Iterator[str]:
 
 @pytest.mark.parametrize("lora", [None, LoraConfig()], ids=["whole", "lora"])
 @pytest.mark.parametrize(("recipe", "name"), STAGES)
-def test_every_stage_steps_on_the_meta_device(recipe: str, name: str, lora: LoraConfig | None) -> None:
+def test_every_stage_steps_on_the_meta_device(
+    recipe: str, name: str, lora: LoraConfig | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = load_recipe(recipe)
     [stage] = [one for one in loaded.trained if one.name == name]
+    if isinstance(stage, SupervisedStage):  # whose gradient is made with the loss, for a scale that is read
+        monkeypatch.setattr(Tensor, "__float__", lambda self: 1.0)
     shape = shape_of(loaded)
     model = meta_model(shape.model_copy(update={"num_layers": min(LAYERS, shape.num_layers)}))
     if lora is not None:
