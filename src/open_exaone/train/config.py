@@ -251,6 +251,8 @@ class FilterConfig(SamplingConfig):
     always solved."""
     temperature: float = Field(default=1.0, gt=0, le=10)
     """The temperature at which replies are sampled."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling: keep the most likely tokens up to this total probability."""
     max_new_tokens: int = Field(default=1024, gt=0)
     """The longest sampled reply in tokens, its thought included."""
     mode: Literal["reasoning", "non_reasoning"] = "reasoning"
