@@ -104,6 +104,12 @@ def test_the_report_tells_every_stage(finished_run):
         metrics = read_jsonl(run / entry["folder"] / "metrics.jsonl")
         assert metrics[-1]["tokens"] == entry["train_tokens"] > 0
         assert len(metrics) == entry["train_steps"] == metrics[-1]["num_steps"]
+    assert "gain" not in report["stages"][0]
+    for before, entry in itertools.pairwise(report["stages"]):
+        gain = entry["gain"]
+        assert (gain["over"], gain["measured_on"]) == (before["name"], "test")
+        assert gain["value"] == pytest.approx(entry["pass_at_1"] - before["pass_at_1"])
+        assert gain["ci95"][0] <= gain["value"] <= gain["ci95"][1] and 0 < gain["p_value"] <= 1
     folder, (first, last) = RunFolder(run), (report["stages"][0], report["stages"][-1])
     verdicts = [{row["problem"]: row for row in greedy_rows(run / e["folder"] / "eval", "test")} for e in (first, last)]
     chosen = choose_showcase(folder.problems("test"), *verdicts)

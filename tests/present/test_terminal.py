@@ -40,6 +40,15 @@ def test_the_closing_table_lines_up_and_holds_each_stage(report: dict[str, Any])
     assert lines[-1].split()[:5] == ["rl", "reasoning", "63.1%", "60.5–65.7", "64.0%"]
 
 
+def test_a_gain_stands_in_the_row_of_what_it_was_measured_on(report: dict[str, Any]) -> None:
+    assert "gain, 95% interval" not in closing_rows(report)[0]
+    last = report["stages"][-1]
+    last |= {"tasks": [{**last, "measured_on": name} for name in ("one", "two")]}
+    last["gain"] = {"measured_on": "two", "over": "sft", "value": 0.034, "ci95": [-0.01, 0.058], "p_value": 0.1}
+    titles, rows = closing_rows(report)
+    assert [row[titles.index("gain, 95% interval")] for row in rows[-2:]] == ["–", "+3.4, -1.0 to +5.8"]
+
+
 def test_the_rich_table_tells_the_same(report: dict[str, Any]) -> None:
     target = console()
     target.print(terminal.closing_table_rich(report))

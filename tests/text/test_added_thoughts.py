@@ -43,6 +43,11 @@ def test_a_thought_is_learned_and_the_prompt_opens_it(thoughtful: Tokenizer) -> 
     assert (parts.thought, parts.answer, parts.finished) == ("2 + 3 = 5", "It is 5.", True)
 
 
+def test_an_earlier_thought_is_not_shown(thoughtful: Tokenizer) -> None:
+    text = thoughtful.decode(thoughtful.render(AGAIN, thinking=True, generation_prompt=True))
+    assert "It is 5." in text and "2 + 3 = 5" not in text and text.count("<think>") == 1
+
+
 def test_without_thinking_nothing_changes(folder: Path, thoughtful: Tokenizer) -> None:
     plain = Tokenizer.load(folder, chat_format="template")
     for messages in ([USER], AGAIN):

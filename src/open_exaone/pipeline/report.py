@@ -1,14 +1,17 @@
 """report.json: what a run measured, in one file."""
 
 import platform
+from collections import defaultdict
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from open_exaone.base.files import iterate_jsonl, read_json, write_json
 from open_exaone.base.records import MODES, Problem
 from open_exaone.evaluation.config import GREEDY
+from open_exaone.evaluation.paired import paired_difference
 from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import FILTER_FILE, RunFolder, resolve_model
@@ -90,6 +93,7 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
         "start": None if before is None else before.name,
         "data": stage.data,
         **_read(path / "eval" / "report.json"),
+        **({} if before is None else _gain(path, folder.stage(recipe.stages.index(before), before.name))),
         **trained,
         **({"filter": filtered} if filtered else sampled),
         "notes": list(dict.fromkeys(notes)),
@@ -97,6 +101,30 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
         "eval_seconds": measured.get("seconds", 0.0),
         "peak_rss_bytes": max(one.get("peak_rss_bytes", 0) for one in (trained, sampled, measured)),
     }
+
+
+def _gain(path: Path, before: Path) -> dict[str, Any]:
+    """How much pass@1 differs from that of the stage whose model this one began from, problem by problem.
+
+    Empty where either has no measurement, or they have different problems.
+    """
+    task = _read(path / "eval" / "report.json").get("measured_on")
+    ours, theirs = _correct_shares(path, task), _correct_shares(before, task)
+    if not ours or ours.keys() != theirs.keys():
+        return {}
+    gain = paired_difference(ours, theirs)
+    values = {"value": gain.value, "ci95": [gain.low, gain.high], "p_value": gain.p_value}
+    return {"gain": {"measured_on": task, "over": before.name.partition("-")[2], **values}}
+
+
+def _correct_shares(path: Path, task: str | None) -> dict[str, float]:
+    """The share of correct samples of each problem of a task, by the problem's id."""
+    found = defaultdict[str, list[bool]](list)
+    if task is not None and (path / "eval" / "samples.jsonl").is_file():
+        for _, row in iterate_jsonl(path / "eval" / "samples.jsonl"):
+            if row["task"] == task:
+                found[row["problem"]].append(row["verdict"] == "correct")
+    return {problem: fmean(verdicts) for problem, verdicts in found.items()}
 
 
 def _showcase(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Numbers as people read them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from open_exaone.base.printable import printable
 
@@ -18,6 +19,14 @@ def percent(fraction: float | None) -> str:
 def interval(bounds: Sequence[float] | None) -> str:
     """[0.59, 0.63] as `59.0–63.0`, in percent."""
     return NONE if bounds is None else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"
+
+
+def gain(difference: Mapping[str, Any] | None) -> str:
+    """A paired difference of two scores with its interval, in points: `+3.4, +1.0 to +5.8`."""
+    if difference is None:
+        return NONE
+    low, high = difference["ci95"]
+    return f"{100 * difference['value']:+.1f}, {100 * low:+.1f} to {100 * high:+.1f}"
 
 
 def number(value: float | None) -> str:

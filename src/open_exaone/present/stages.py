@@ -72,9 +72,17 @@ def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
         ("train tokens", lambda e: formatting.number(e.get("train_tokens"))),
         ("train time", lambda e: formatting.duration(e.get("train_seconds"))),
     ]
+    if any("gain" in entry for entry in entries):
+        columns.insert(4, ("gain, 95% interval", _gain))
     if len(benchmarks) > 1:
         columns.insert(1, ("benchmark", lambda e: printable(e.get("measured_on") or formatting.NONE)))
     return [title for title, _ in columns], [[read(entry) for _, read in columns] for entry in entries]
+
+
+def _gain(entry: Entry) -> str:
+    """What the stage gained over the model it began from, in the row of what that was measured on."""
+    gain = entry.get("gain")
+    return formatting.gain(gain if gain and gain["measured_on"] == entry.get("measured_on") else None)
 
 
 TRAINED: Columns = [
