@@ -23,7 +23,7 @@ from open_exaone.pipeline.evaluate import Choices, evaluate
 from open_exaone.pipeline.folder import RunFolder, resolve_model
 from open_exaone.pipeline.measure import Machine, stage_entry
 from open_exaone.pipeline.recipe import load_recipe
-from open_exaone.pipeline.report import choose_showcase, greedy_rows
+from open_exaone.pipeline.report import choose_showcase, gain_over, greedy_rows
 from open_exaone.pipeline.run import run_recipe
 from open_exaone.rollout.run import judge_reply
 
@@ -88,6 +88,19 @@ def test_the_judge_model_may_move_to_another_address(recipe_file, tmp_path):
     folder.claim(recipes[1])
     with pytest.raises(RunFolderError, match=r"differs in judge\.endpoint\.model"):
         folder.claim(recipes[2])
+
+
+def test_a_gain_is_the_later_score_less_the_earlier_one(tmp_path):
+    for name, num_correct in (("01-sft", 1), ("02-rl", 3)):
+        rows = [
+            {"task": "test", "problem": str(n), "verdict": "correct" if n < num_correct else "wrong"} for n in range(8)
+        ]
+        (tmp_path / name / "eval").mkdir(parents=True)
+        (tmp_path / name / "eval" / "report.json").write_text('{"measured_on": "test"}')
+        (tmp_path / name / "eval" / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    gain = gain_over(tmp_path / "02-rl", tmp_path / "01-sft")["gain"]
+    assert (gain["over"], gain["value"]) == ("sft", 0.25)
+    assert gain_over(tmp_path / "02-rl", tmp_path / "none") == {}
 
 
 def test_the_report_tells_every_stage(finished_run):

@@ -93,7 +93,7 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
         "start": None if before is None else before.name,
         "data": stage.data,
         **_read(path / "eval" / "report.json"),
-        **({} if before is None else _gain(path, folder.stage(recipe.stages.index(before), before.name))),
+        **({} if before is None else gain_over(path, folder.stage(recipe.stages.index(before), before.name))),
         **trained,
         **({"filter": filtered} if filtered else sampled),
         "notes": list(dict.fromkeys(notes)),
@@ -103,7 +103,7 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
     }
 
 
-def _gain(path: Path, before: Path) -> dict[str, Any]:
+def gain_over(path: Path, before: Path) -> dict[str, Any]:
     """How much pass@1 differs from that of the stage whose model this one began from, problem by problem.
 
     Empty where either has no measurement, or they have different problems.
