@@ -80,8 +80,9 @@ class Recipe(Config):
     tokenizer: str | None = None
     """A folder or a name on the hub. If left out: the model's own; for random weights, one trained on the data."""
     chat_format: str | None = None
-    """How conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0" or "template"; the tokenizer's own way
-    if left out."""
+    """How conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0", "template", or
+    "template-with-thoughts", the model's own template with thoughts that it lacks; the tokenizer's own way if left
+    out."""
     data: dict[str, Dataset] = Field(min_length=1)
     """The data by name. Of generated problems, the data listed first keeps a question that two would share."""
     disjoint: bool = False

@@ -21,7 +21,7 @@ from open_exaone.model.cost import (
     training_flops,
     weight_bytes,
 )
-from open_exaone.model.registry import PUBLISHED
+from open_exaone.model.registry import shape_by_name
 from open_exaone.pipeline.config import OWN_MODEL, Dataset, Recipe
 from open_exaone.tasks.generated import GeneratedSource
 from open_exaone.train.config import (
@@ -66,8 +66,7 @@ def shape_of(recipe: Recipe) -> ModelConfig:
         return recipe.model
     if Path(recipe.model).exists():
         return load_config(resolve_model(Path(recipe.model)))
-    known = {published.hub_name: published.config for published in PUBLISHED.values()}
-    if (shape := known.get(recipe.model.partition("@")[0])) is None:
+    if (shape := shape_by_name(recipe.model.partition("@")[0])) is None:
         raise ConfigError(
             f"model = {recipe.model!r}: is not here, and its shape is not known without it: download it and name its "
             "folder"

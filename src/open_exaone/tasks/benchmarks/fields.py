@@ -25,6 +25,18 @@ def text(row: Row, *names: str) -> str:
     return value
 
 
+def final_answer(answer: str) -> str:
+    """What stands behind GSM8K's `####`, without the commas of thousands; an answer without the mark as it is.
+
+    Raises:
+        ValueError: nothing stands behind the mark.
+    """
+    _, mark, final = answer.rpartition("####")
+    if mark and not final.strip():
+        raise ValueError("has nothing behind ####; write the answer there")
+    return final.strip().replace(",", "") if mark else answer
+
+
 def whole(row: Row, name: str, low: int, high: int) -> int:
     """A whole number from `low` to `high`, or a text of its digits.
 
