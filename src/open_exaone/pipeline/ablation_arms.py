@@ -109,22 +109,34 @@ def shared_values(recipe: Recipe, shared: Sequence[AnyStage]) -> dict[str, Any]:
     stages = recipe.stages[: len(shared)]
     values = decisive(recipe.model_copy(update={"stages": stages}))
     values = values if stages else {"data": values["data"]}
-    read = {recipe.data_of(stage) for stage in stages} | set(recipe.evaluation.names if recipe.evaluation else ())
-    read |= {stage.validation for stage in stages if isinstance(stage, SupervisedStage) and stage.validation}
-    drawn = [name for name, data in recipe.data.items() if any(isinstance(s, GeneratedSource) for s in data.sources)]
-    last = max((drawn.index(name) for name in read if name in drawn), default=-1)
-    before = [name for name in drawn[: last + 1] if name not in read]
-    data = values.pop("data")
+    read, data = _read(recipe, stages), values.pop("data")
+    drawn = _drawn(recipe)
+    drawn = drawn[: max((drawn.index(name) + 1 for name in read if name in drawn), default=0)]
     held_out = {stage.validation for stage in recipe.stages if isinstance(stage, SupervisedStage)}
     return {
         **values,
-        "data": {
-            **{name: data[name] for name in data if name in read},
-            **{name: {"sources": data[name]["sources"]} for name in before},
-        },
-        "order of data": drawn[: last + 1],
-        "validation data": sorted(name for name in held_out if name in drawn[: last + 1]),
+        "data": {name: data[name] if name in read else {"sources": data[name]["sources"]} for name in {*read, *drawn}},
+        "order of data": drawn,
+        "validation data": sorted(name for name in held_out if name in drawn),
     }
+
+
+def drawn_for_all(recipe: Recipe, shared: Sequence[AnyStage]) -> list[str]:
+    """The generated data that a recipe's first stages read or are measured on."""
+    read = _read(recipe, recipe.stages[: len(shared)])
+    return [name for name in _drawn(recipe) if name in read]
+
+
+def _read(recipe: Recipe, stages: Sequence[AnyStage]) -> set[str]:
+    """The data that stages read or are measured on."""
+    validation = {stage.validation for stage in stages if isinstance(stage, SupervisedStage) and stage.validation}
+    measured = recipe.evaluation.names if recipe.evaluation else ()
+    return {*(recipe.data_of(stage) for stage in stages), *validation, *measured}
+
+
+def _drawn(recipe: Recipe) -> list[str]:
+    """The data with generated problems, in order."""
+    return [name for name, data in recipe.data.items() if any(isinstance(one, GeneratedSource) for one in data.sources)]
 
 
 def _check_places(recipe: Recipe, config: AblationConfig, where: str) -> None:
