@@ -16,11 +16,13 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.base.interrupt import Interrupted
+from open_exaone.evaluation.paired import paired_difference
 from open_exaone.pipeline import ablation as ablations
 from open_exaone.pipeline import ablation_jobs
 from open_exaone.pipeline.ablation import run_ablation
 from open_exaone.pipeline.ablation_arms import load_ablation
 from open_exaone.pipeline.ablation_jobs import LOG, Job, run_jobs
+from open_exaone.pipeline.ablation_report import Measured, _difference
 from open_exaone.pipeline.evaluate import Choices, evaluate
 from open_exaone.pipeline.folder import resolve_model
 from open_exaone.pipeline.recipe import load_recipe
@@ -119,6 +121,24 @@ def test_differences_are_paired_by_problem_and_averaged_over_seeds(done):
     before = read_json(out.parent / "loss" / "simper-0" / "02-sft" / "eval" / "report.json")["pass_at_1"]
     assert found["shared"]["score"] == pytest.approx(before) and found["shared"]["begins_from"] == "sft"
     assert dpo["gain"]["value"] == pytest.approx(dpo["mean"] - before)
+
+
+def test_a_problem_counts_once_however_many_seeds_there_are():
+    """Student's interval: -0.3 -+ 4.302653 sd / sqrt(3)."""
+    base = dict.fromkeys("abcd", 0.5)
+    seeds = [
+        {"a": 0.5, "b": 0.5, "c": 0.0, "d": 0.0},
+        dict.fromkeys("abcd", 0.25),
+        {**dict.fromkeys("abc", 0.0), "d": 0.4},
+    ]
+    found = _difference([(Measured(None, one), Measured(None, base)) for one in seeds])
+    assert found["by_seed"] == pytest.approx([-0.25, -0.25, -0.4])
+    assert found["value"] == pytest.approx(-0.3) and found["num_questions"] == 4
+    assert found["sd"] == pytest.approx(0.0866025, abs=1e-6)
+    assert found["seeds_ci95"] == pytest.approx([-0.5151328, -0.0848672], abs=1e-6)
+    mean = {problem: fmean(one[problem] for one in seeds) for problem in "abcd"}
+    alone = paired_difference(mean, base)
+    assert (found["low"], found["high"]) == (alone.low, alone.high)
 
 
 def test_what_training_took_is_that_of_the_arms_own_stages(done):
@@ -256,7 +276,7 @@ def test_one_process_that_fails_leaves_the_others_alone(tmp_path, monkeypatch):
     events = list[str]()
     failures = run_jobs(jobs_in(tmp_path, *places), 1, lambda event: events.append(event["message"]))
     assert failures.keys() == {("b", 0)}
-    assert failures["b", 0].startswith("exaone: the disk is full: free some space (exit code 1; ")
+    assert failures["b", 0].startswith("the disk is full: free some space (exit code 1; ")
     assert (tmp_path / "c-0" / LOG).read_text(encoding="utf-8") == "fine\n"
     assert [text for text in events if "ended" in text] == ["a-0: ended (1 of 3)", "c-0: ended (3 of 3)"]
 

@@ -1,6 +1,7 @@
 """Runs of `exaone` side by side, each in a process of one thread; one that fails leaves the others alone."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from open_exaone.pipeline.measure import OnEvent
 
 LOG = "output.log"  # in a run's folder: what its process printed
 TAIL_BYTES = 4096
+STEP = re.compile(r" \d+/\d+ ")  # in a line of progress
 POLL_S, REPORT_S = 0.1, 15.0
 
 Place = tuple[str, int]  # an arm and a seed
@@ -55,8 +57,8 @@ class _Running:
         return self._process.poll()
 
     def news(self) -> str:
-        """The last line that it has printed, unless that was shown before."""
-        line = (self._lines() or [""])[-1]
+        """The last line of its progress, unless that was shown before."""
+        line = next(filter(STEP.search, reversed(self._lines())), "")
         before, self._shown = self._shown, line
         return "" if line == before else f"{self.job.label}: {line}"
 
@@ -64,7 +66,9 @@ class _Running:
         """What it printed as its error."""
         lines = self._lines()
         starts = [place for place, line in enumerate(lines) if line.startswith("exaone: ")]
-        said = " ".join(lines[starts[-1] :]) if starts else (lines or ["it printed nothing"])[-1]
+        said = (
+            " ".join(lines[starts[-1] :]).removeprefix("exaone: ") if starts else (lines or ["it printed nothing"])[-1]
+        )
         return f"{said} (exit code {self._process.returncode}; {self._log})"
 
     def stop(self) -> None:

@@ -12,7 +12,7 @@ from open_exaone.base.files import read_json, read_jsonl, write_json
 from open_exaone.evaluation.paired import paired_difference
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.score import score_task
-from open_exaone.evaluation.statistics import t_interval
+from open_exaone.evaluation.statistics import t_quantile
 from open_exaone.evaluation.store import Store
 from open_exaone.pipeline.ablation_arms import Ablation, drawn_for_all
 from open_exaone.pipeline.folder import FILTER_FILE, RunFolder
@@ -228,13 +228,19 @@ def _difference(pairs: Sequence[tuple[Measured, Measured]]) -> dict[str, Any] | 
     ours, theirs = ([pair[place].scores for pair in pairs] for place in (0, 1))
     found = paired_difference(_over_seeds(ours), _over_seeds(theirs))
     by_seed = [fmean(own.values()) - fmean(other.values()) for own, other in zip(ours, theirs, strict=True)]
-    is_spread = len(by_seed) > 1
-    return {
-        **asdict(found),
-        "by_seed": by_seed,
-        "sd": stdev(by_seed) if is_spread else None,
-        "seeds_ci95": list(t_interval(by_seed)) if is_spread else None,
-    }
+    return {**asdict(found), "by_seed": by_seed, **_spread(by_seed)}
+
+
+def _spread(by_seed: Sequence[float]) -> dict[str, Any]:
+    """The standard deviation over seeds, and Student's interval of 95 % for the mean over all seeds; None of one seed.
+
+    Unlike shares of a question, differences may lie below 0.
+    """
+    if len(by_seed) < 2:
+        return {"sd": None, "seeds_ci95": None}
+    middle, sd = fmean(by_seed), stdev(by_seed)
+    half = t_quantile(0.975, len(by_seed) - 1) * sd / len(by_seed) ** 0.5
+    return {"sd": sd, "seeds_ci95": [middle - half, middle + half]}
 
 
 def _over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:

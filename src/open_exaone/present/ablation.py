@@ -22,12 +22,13 @@ DROPPED_FIRST = (
     *("reply tokens", "sd over seeds"),
 )
 HOW = (
-    "Score: the mean over problems of the share of correct samples. Difference: each problem's difference is averaged "
-    "over the seeds, and the interval is over problems: it says how far other problems would move the difference "
-    "between these very models. How far other seeds would move it is the spread over seeds. Reply tokens: thought and "
-    "answer. Most frequent answer: the mean over families of the share of samples that give the family's commonest "
-    "answer, which is what a model that always gives one answer would have at 100%. Train time has the sampling in it."
+    "pass@1: the mean over problems of the share of correct samples. Minus the baseline: each problem's difference is "
+    "averaged over the seeds, and the interval is over problems: it says how far other problems would move the "
+    "difference between these very models. How far other seeds would move it is its standard deviation (sd) over "
+    "seeds. Reply tokens: thought and answer. Most frequent answer: the share of samples that give their family's "
+    "commonest answer, a mean over families; it rises where a model guesses. Train time includes sampling."
 )
+STYLE = "figure { max-width: 36rem; }"
 
 
 def write_ablation_page(folder: Path) -> Path:
@@ -39,7 +40,7 @@ def write_ablation_page(folder: Path) -> Path:
     found = read_json(folder / "ablation.json")
     if not isinstance(found, dict) or not isinstance(found.get("arms"), list):
         raise DataError(f"{folder / 'ablation.json'}: has no arms: run the ablation again")
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + STYLE
     page: str = template("ablation.html.jinja").render(
         found=found,
         sentences=sentences(found),
@@ -106,7 +107,7 @@ def _differs(arm: Found, baseline: str) -> str | None:
     if not found:
         return None
     value, bounds = found["value"], (found["low"], found["high"])
-    how = f"{abs(100 * value):.1f} points {'more' if value >= 0 else 'less'} than"
+    how = f"{abs(100 * value):.1f} points {'more' if value > 0 else 'less'} than" if points(value) != "0.0" else "as"
     text = f"{arm['name']} scores {how} {baseline} (95% interval {points(bounds[0])} to {points(bounds[1])})"
     by_seed = ", ".join(map(points, found["by_seed"]))
     text += f"; by seed: {by_seed}."
@@ -119,7 +120,7 @@ def _differs(arm: Found, baseline: str) -> str | None:
     text += (
         f" {over}, which gives {points(low)} to {points(high)} for its mean (Student, {len(found['by_seed'])} seeds)"
     )
-    return f"{text}{': other seeds may turn its sign.' if low <= 0 <= high else '.'}"
+    return f"{text}{': other seeds may turn its sign.' if low < 0 < high else '.'}"
 
 
 def arms_table(found: Found) -> Table:
@@ -129,10 +130,10 @@ def arms_table(found: Found) -> Table:
         ("pass@1", lambda arm: formatting.percent(arm.get("mean"))),
         ("sd over seeds", lambda arm: _spread(arm.get("sd"))),
         ("by seed", lambda arm: ", ".join(formatting.percent(run.get("score")) for run in arm["runs"])),
-        (f"less {found['baseline']}", lambda arm: _signed(arm.get("difference"))),
+        (f"minus {found['baseline']}", lambda arm: _signed(arm.get("difference"))),
         ("95% interval", lambda arm: _bounds(arm.get("difference"))),
         ("its sd over seeds", lambda arm: _spread((arm.get("difference") or {}).get("sd"))),
-        ("less the start", lambda arm: _signed(arm.get("gain"))),
+        ("minus start", lambda arm: _signed(arm.get("gain"))),
         ("reply tokens", lambda arm: formatting.number(arm.get("mean_reply_tokens"))),
         ("truncated", lambda arm: formatting.percent(arm.get("truncated_share"))),
         ("other language", lambda arm: formatting.percent(arm.get("language_mismatch"))),
@@ -150,7 +151,7 @@ def runs_table(found: Found) -> Table:
     columns: list[tuple[str, Callable[[Found], str]]] = [
         ("pass@1", lambda run: formatting.percent(run.get("score"))),
         ("95% interval", lambda run: formatting.interval(run.get("ci95"))),
-        (f"less {found['baseline']}", lambda run: _signed(run.get("difference"))),
+        (f"minus {found['baseline']}", lambda run: _signed(run.get("difference"))),
         ("its 95% interval", lambda run: _bounds(run.get("difference"))),
         ("reply tokens", lambda run: formatting.number(run.get("mean_reply_tokens"))),
         ("most frequent answer", lambda run: formatting.percent(run.get("commonest_answer_share"))),
