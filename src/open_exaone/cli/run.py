@@ -34,14 +34,11 @@ class RunArguments:
     until: str | None = None
     """Stop after this stage; the same command without it runs the others."""
     ablate: str | None = None
-    """Run an ablation of the recipe: its table [ablations.NAME], such as preference_loss or rl_loss of
-    nano/exaone-deep; --dry-run lists its arms, and without --ablate the recipe's ablations."""
+    """Run an ablation of the recipe, [ablations.NAME], such as preference_loss of nano/exaone-deep."""
     jobs: int | None = None
-    """With --ablate: how many runs are trained at once, each in a process of one thread; as many as there are cores if
-    left out."""
+    """With --ablate: runs at once, each in a process of one thread; if left out, one a core, and one on a GPU."""
     from_: Annotated[Path | None, Parameter(name="--from")] = None
-    """With --ablate: a run of the same recipe and settings; its stages before the one that differs are taken instead of
-    trained again."""
+    """With --ablate: a finished run of the same recipe and settings, to begin the arms from."""
     machine: MachineFlags = field(default_factory=MachineFlags)
 
 
@@ -62,9 +59,11 @@ def run(
         exaone run --set rl.group_size=16 --set evaluation.num_samples=8 --out runs/group-16
 
     --ablate compares variants of the recipe over several seeds: what they share
-    is trained once, and the same command continues what was interrupted:
+    is trained once, and the same command continues what was interrupted. A dry
+    run names the recipe's ablations, or the arms of one:
 
         exaone run nano/exaone-deep --ablate preference_loss
+        exaone run nano/exaone-deep --ablate rl_loss --dry-run
     """
     from open_exaone.pipeline.ablation_arms import ablation_names, load_ablation
     from open_exaone.pipeline.recipe import load_recipe

@@ -75,7 +75,8 @@ def run_ablation(
     Args:
         out: the ablation's folder; one that was killed there continues.
         on_event: as for `run_recipe`.
-        jobs: how many arms are trained at once, each in a process of one thread; as many as there are cores if None.
+        jobs: how many runs are trained at once, each in a process of one thread; as many as there are cores if None,
+            one on a GPU.
         begun_from: a run of the same recipe whose stages before the one that differs are taken, not trained again.
 
     Returns:
@@ -99,10 +100,16 @@ def run_ablation(
         _train_shared(run, on_event, machine)
         interrupt.check()
         waiting = [job for place in run.folders if (job := _job(run, place, machine)) is not None]
-        failures = run_jobs(waiting, jobs or num_cores(), on_event)
+        failures = run_jobs(waiting, jobs or _default_jobs(machine), on_event)
         found = write_results(ablation, out, run.folders, run.shared, failures)
         write_ablation_page(out)
         return found
+
+
+def _default_jobs(machine: Machine) -> int:
+    from open_exaone.checkpoint.folder import resolve_device
+
+    return 1 if resolve_device(machine.device).type == "cuda" else num_cores()
 
 
 def _check_from(run: AblationRun) -> None:
