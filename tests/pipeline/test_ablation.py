@@ -283,9 +283,13 @@ def test_one_process_that_fails_leaves_the_others_alone(tmp_path, monkeypatch):
 
 def test_an_interruption_reaches_each_process_once_and_waits_for_it(tmp_path, monkeypatch):
     script = (
-        "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *a: (print('saved', flush=True), sys.exit(130)))\n"
-        "print('ready', flush=True)\ntime.sleep(60)"
+        "import signal, time\n"
+        "got = []\n"
+        "signal.signal(signal.SIGTERM, lambda number, frame: (got.append(number), print('asked', flush=True)))\n"
+        "print('ready', flush=True)\n"
+        "while not got: time.sleep(0.02)\n"
+        "time.sleep(0.5)\n"
+        "print('saved', flush=True)"
     )
     places = [("a", 0), ("a", 1), ("a", 2)]
     scripted(monkeypatch, dict.fromkeys(places, script))
@@ -300,5 +304,5 @@ def test_an_interruption_reaches_each_process_once_and_waits_for_it(tmp_path, mo
         threading.Thread(target=interrupt_once_ready).start()
         with pytest.raises(Interrupted):
             run_jobs(begun, 2, lambda event: None)
-    assert [(job.folder / LOG).read_text(encoding="utf-8") for job in begun[:2]] == ["ready\nsaved\n"] * 2
+    assert [(job.folder / LOG).read_text(encoding="utf-8") for job in begun[:2]] == ["ready\nasked\nsaved\n"] * 2
     assert not (begun[2].folder / LOG).exists()
