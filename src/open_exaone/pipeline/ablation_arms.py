@@ -8,6 +8,7 @@ from typing import Any
 
 from open_exaone.base.config import did_you_mean, differences
 from open_exaone.base.errors import ConfigError
+from open_exaone.evaluation.config import NON_REASONING
 from open_exaone.pipeline.ablation_config import ABLATIONS, AblationConfig
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import decisive
@@ -157,11 +158,12 @@ def _check_places(recipe: Recipe, config: AblationConfig, where: str) -> None:
         )
     if recipe.evaluation is None:
         raise ConfigError(f"{where}: the recipe has no [evaluation], so that no score can be compared: give it one")
-    measured = recipe.evaluation.names
+    both = (name + NON_REASONING for name in recipe.evaluation.in_both_modes)
+    measured = recipe.evaluation.names and (*recipe.evaluation.names, *both)
     if config.measure is not None and measured and config.measure not in measured:
         raise ConfigError(
             f"{where}.measure = {config.measure!r}: is not measured{did_you_mean(config.measure, measured)} "
-            f"evaluation.data has {', '.join(measured)}"
+            f"There are {', '.join(measured)}"
         )
 
 

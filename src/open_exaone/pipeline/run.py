@@ -14,13 +14,13 @@ from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.plan import REPLY_SHARE
+from open_exaone.pipeline.plan import REPLY_SHARE, Rows, plan_stage
 from open_exaone.pipeline.prepare import StageData, epoch_size, prepare_stage, shared_prompts, teaches_thinking
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run, samples_pairs
 from open_exaone.present.card import write_card
 from open_exaone.present.report import write_report
-from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage, TrainedStage
+from open_exaone.train.config import AnyStage, FilterStage, RlStage, TrainedStage
 
 
 def run_recipe(
@@ -141,29 +141,14 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
 
     Args:
         examples, tokens: of a pass over its data; behind a filter, as if it kept all.
-
-    Nobody knows how many pairs a stage will find among its samples: one for every problem is assumed.
     """
-    if isinstance(stage, FilterStage):  # which is not measured; a step of its progress is a sample
-        cost = REPLY_SHARE * stage.max_new_tokens
-        return {"stage": stage.name, "num_steps": examples * stage.num_samples, "cost": cost}
-    mean, around = tokens / max(1, examples), _evaluation_tokens(run)
-    if isinstance(stage, RlStage):
-        num_steps, reply = stage.num_steps * stage.num_updates, REPLY_SHARE * stage.max_new_tokens
-        sampled = (stage.max_prompts or stage.batch_prompts) * stage.group_size * reply / stage.num_updates
-        cost = sampled + stage.batch_prompts * stage.group_size * (mean + reply) / stage.num_minibatches
-    elif isinstance(stage, SupervisedStage) and stage.batch_tokens is not None:
-        num_steps, cost = max(1, round(stage.num_epochs * tokens / stage.batch_tokens)), float(stage.batch_tokens)
-    else:
-        per_step = stage.batch_pairs if isinstance(stage, PreferenceStage) else stage.batch_documents
-        if samples_pairs(run, stage):
-            assert isinstance(stage, PreferenceStage)
-            reply = REPLY_SHARE * stage.max_new_tokens
-            around += examples * stage.num_samples * reply
-            mean = (stage.num_samples if stage.loss.learns == "groups" else 2) * (mean + reply)
-        num_steps = -(-max(1, round(stage.num_epochs * examples)) // per_step)
-        cost = per_step * mean
-    return {"stage": stage.name, "num_steps": num_steps, "cost": cost + around / num_steps}
+    are_problems = isinstance(stage, RlStage | FilterStage) or samples_pairs(run, stage)
+    rows = Rows(examples, tokens / max(1, examples), are_problems)
+    planned = plan_stage(run.recipe, run.shape, stage, rows)
+    num_steps, trained, sampled = planned.num_steps, planned.train_tokens, planned.sampled_tokens
+    assert num_steps is not None and trained is not None and sampled is not None  # as the rows are known
+    evaluation = 0.0 if isinstance(stage, FilterStage) else _evaluation_tokens(run)
+    return {"stage": stage.name, "num_steps": num_steps, "cost": (trained + sampled + evaluation) / max(1, num_steps)}
 
 
 def _evaluation_tokens(run: Run) -> float:

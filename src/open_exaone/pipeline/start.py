@@ -73,6 +73,10 @@ class Run:
         found = [stage for stage in self.recipe.stages if stage.name == name]
         return self.path(found[0]) / "model" if found else self.source
 
+    def shape_of(self, stage: AnyStage) -> ModelConfig:
+        """The shape of the model that a stage trains, or a filter samples from."""
+        return self.recipe.shape_after(stage, self.shape)
+
     def message(self, text: str) -> None:
         self.on_event({"message": text})
 
@@ -118,6 +122,7 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
     data = as_files(recipe, drawn)
     source = None if recipe.shape is not None else resolve_model(Path(str(recipe.model)))
     shape, tokenizer = _open_tokenizer(recipe, folder, source, data)
+    _check_contexts(recipe, shape)
     tokenizer.rendered_at = rendering_time(folder.path)
     run = Run(recipe, folder, source, shape, tokenizer, data, machine, on_event)
     _check_engine(run)
@@ -151,6 +156,15 @@ def _open_tokenizer(
             "belong together; raise model.vocab_size or choose another tokenizer"
         )
     return shape, tokenizer
+
+
+def _check_contexts(recipe: Recipe, shape: ModelConfig) -> None:
+    """Finds a context that the checkpoint's RoPE does not reach; for random weights, parsing has found it."""
+    for stage in recipe.stages:
+        try:
+            recipe.shape_after(stage, shape)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 def _check_rewards(recipe: Recipe, settings: JudgeSettings) -> None:
@@ -224,7 +238,8 @@ def _check_chat_format(run: Run) -> None:
 def _check_evaluation(run: Run) -> None:
     """Finds a verifier that is unknown, or a prompt that leaves its reply too little of the context, before anything is
     trained."""
-    evaluation, context = run.recipe.evaluation, run.shape.max_positions
+    evaluation = run.recipe.evaluation
+    context = min((run.shape_of(stage).max_positions for stage in run.recipe.trained), default=run.shape.max_positions)
     for name, problems in run.evaluation_problems.items():
         assert evaluation is not None  # it names them
         try:

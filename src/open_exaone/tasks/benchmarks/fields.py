@@ -38,6 +38,18 @@ def whole(row: Row, name: str, low: int, high: int) -> int:
     return int(value)
 
 
+def share(row: Row, name: str) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:  # not a number fails too
+        raise ValueError(f"field {name!r}: must be a number from 0 to 1, not {short(value)}")
+    return value
+
+
 def texts(row: Row, name: str, low: int, high: int) -> tuple[str, ...]:
     """A list of `low` to `high` texts, some of which may be empty.
 
