@@ -89,7 +89,9 @@ COMMANDS = {
     "models": [],
     "suites": [],
     "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
-    "run": ["RECIPE", "--out", "--set", "--quick", "--dry-run", *OF_MACHINE],
+    "run": [
+        *("RECIPE", "--out", "--set", "--quick", "--dry-run", "--until", "--ablate", "--jobs", "--from", *OF_MACHINE),
+    ],
     "train": ["FILE", "--out", "--set", *OF_MACHINE],
 }
 

@@ -9,6 +9,8 @@ import pytest
 from import_graph import SOURCE
 from open_exaone.base.errors import ConfigError
 from open_exaone.model.cost import dense_flops
+from open_exaone.pipeline.ablation_arms import ablation_names, load_ablation
+from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.plan import plan_recipe, shape_of
 from open_exaone.pipeline.recipe import check_one_stage, load_recipe
 
@@ -40,6 +42,21 @@ def test_every_recipe_parses(path: Path, quick: bool) -> None:
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_a_recipe_is_found_by_its_path_too(path: Path) -> None:
     assert load_recipe(str(path)) == load_recipe(name_of(path))
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_every_arm_of_every_ablation_is_a_valid_recipe(path: Path, quick: bool) -> None:
+    if quick and path.parent == RECIPES:
+        pytest.skip("a real model has no quick form")
+    for name in ablation_names(name_of(path)):
+        ablation = load_ablation(name, name_of(path), quick=quick)
+        assert ablation.measure is not None
+        for arm in ablation.arms:
+            for seed in ablation.config.seeds:
+                recipe = ablation.recipe_of(arm, seed, None)
+                assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert name_of(path) != "nano/exaone-deep" or ablation_names(name_of(path)) == ["preference_loss", "rl_loss"]
 
 
 @pytest.mark.parametrize("path", sorted(TRAININGS.glob("*.toml")), ids=lambda path: path.stem)

@@ -235,7 +235,7 @@ def _fingerprint(run: Run, stage: TrainedStage, learner: _Learner) -> dict[str, 
     """What decides the stage's outcome besides its data, by dotted name."""
     may_change = tuple(f"{name}." for name in MAY_CHANGE)
     endpoint = tuple(f"judge.endpoint.{name}." for name in ENDPOINT_MAY_CHANGE)
-    settings = {**fingerprint_of(stage), "seed": str(run.recipe.seed), "dtype": str(learner.model.dtype)}
+    settings = {**fingerprint_of(stage), "seed": str(run.seed_of(stage)), "dtype": str(learner.model.dtype)}
     if not isinstance(stage, SupervisedStage):
         settings |= {f"judge.{name}": value for name, value in fingerprint_of(run.recipe.judge).items()}
     if learner.start is not None:

@@ -51,9 +51,13 @@ class Run:
     def path(self, stage: AnyStage) -> Path:
         return self.folder.stage(self.recipe.stages.index(stage), stage.name)
 
+    def seed_of(self, stage: AnyStage) -> int:
+        """The stage's own seed, or the recipe's."""
+        return self.recipe.seed if stage.seed is None else stage.seed
+
     def seed(self, stage: AnyStage) -> int:
-        """The seed of a stage's data order and samples: stages and recipe seeds lie far apart."""
-        return self.recipe.seed * 1_000_000_000 + (self.recipe.stages.index(stage) + 1) * 10_000_000
+        """The seed of a stage's data order and samples: stages and seeds lie far apart."""
+        return self.seed_of(stage) * 1_000_000_000 + (self.recipe.stages.index(stage) + 1) * 10_000_000
 
     def start_folder(self, stage: AnyStage) -> Path | None:
         """The folder of the model that a stage begins from; None for random weights."""

@@ -30,6 +30,8 @@ class _Stage(Config):
     kept."""
     max_tokens: int | None = Field(default=None, ge=2)
     """The longest example in tokens, or of problems the longest prompt; the model's context if left out."""
+    seed: int | None = Field(default=None, ge=0, le=2**31)
+    """The seed of its samples and of its order of the data; the recipe's if left out."""
 
 
 class StageConfig(_Stage):
