@@ -24,7 +24,7 @@ from tiny_recipe import RECIPE
         (["--set", 'data.test.sources.0.families=["sudoku"]'], "sudoku"),
         (
             ["--set", "rl.max_new_tokens=400"],
-            "rl.max_new_tokens = 400: must lie below model.max_positions = 384",
+            "rl.max_new_tokens = 400: must lie below the model's context, max_positions = 384",
         ),
         (["--set", "stages=5", "--set", "rl.num_steps=3"], "'rl' is neither a stage"),
     ],
