@@ -85,8 +85,14 @@ def convert(
                 weights: Mapping[str, Tensor] = Weights(source, config, chosen)
                 if added is not None:
                     weights = Merged(Weights(source, config), added, chosen)
-                options = {"max_shard_bytes": max_shard_bytes, "response_template": response_template}
-                _write_folder(converted, weights, source, folder, **options)
+                _write_folder(
+                    converted,
+                    weights,
+                    source,
+                    folder,
+                    max_shard_bytes=max_shard_bytes,
+                    response_template=response_template,
+                )
     return converted
 
 

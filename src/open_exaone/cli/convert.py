@@ -38,8 +38,14 @@ def convert(
     from open_exaone.checkpoint.convert import convert
     from open_exaone.pipeline.folder import resolve_model
 
-    options = {"dtype": args.dtype, "adapter": args.adapter, "response_template": args.response_template}
-    config = convert(resolve_model(source), target, to=args.to, **options)
+    config = convert(
+        resolve_model(source),
+        target,
+        to=args.to,
+        dtype=args.dtype,
+        adapter=args.adapter,
+        response_template=args.response_template,
+    )
     layout = "GGUF" if args.to == "gguf" else config.family
     say(f"{target}: {config.num_parameters:,} parameters in {count(config.num_layers, 'layer')}, as {layout}")
     return 0

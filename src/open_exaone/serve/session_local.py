@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import PromptTooLongError
 from open_exaone.base.records import Request, Sampling, StopReason
-from open_exaone.engine.engine import Engine
 from open_exaone.engine.request import Sample
 from open_exaone.serve.session import End, Events, Message, Note, Settings
 from open_exaone.text.chat import Segment
@@ -14,6 +14,9 @@ from open_exaone.text.encode import PieceEncoder, without_markers
 from open_exaone.text.split import join_pieces
 from open_exaone.text.stream import Detokenizer
 from open_exaone.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # loads torch
+    from open_exaone.engine.engine import Engine
 
 
 class LocalModel:
@@ -24,7 +27,7 @@ class LocalModel:
         sampling: how each reply is drawn, `max_new_tokens` its longest. Stop strings are not supported.
     """
 
-    def __init__(self, name: str, engine: Engine, sampling: Sampling) -> None:
+    def __init__(self, name: str, engine: "Engine", sampling: Sampling) -> None:
         self.name = name
         self._engine, self._sampling = engine, sampling
         self._context = engine.model.config.max_positions
