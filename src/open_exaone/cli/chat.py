@@ -24,6 +24,7 @@ Talker = Annotated[
         "Hugging Face hub; or an endpoint's address up to /v1."
     ),
 ]
+_DEFAULT_RUN = "runs/nano-exaone-deep"
 _DEFAULT_LIMIT = 4096
 _SILENCE_S = 600.0  # of an endpoint
 _DRAWN = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed")
@@ -53,7 +54,7 @@ class ChatArguments:
     compute: Compute = field(default_factory=Compute)
 
 
-def chat(model: Talker = "runs/nano-exaone-deep", /, *, args: ChatArguments = ChatArguments()) -> int:
+def chat(model: Talker = _DEFAULT_RUN, /, *, args: ChatArguments = ChatArguments()) -> int:
     """Talk to a model in the terminal; with a run's folder, it offers problems that the model solved.
 
     Where standard input or output is no terminal, all of the input is one message, and the answer alone is printed.
@@ -63,6 +64,10 @@ def chat(model: Talker = "runs/nano-exaone-deep", /, *, args: ChatArguments = Ch
 
     if args.budget is not None and args.budget < 1:
         raise ConfigError(f"--budget {args.budget}: must be at least 1; leave it out for thoughts of any length")
+    if model == _DEFAULT_RUN and not Path(model).exists():
+        raise ConfigError(
+            f"{model}: is not there yet: make it by `exaone run`, or name a model or an endpoint's address"
+        )
     is_quiet = not (sys.stdin.isatty() and sys.stdout.isatty())
     text = sys.stdin.read().strip() if is_quiet else ""
     if is_quiet and not text:

@@ -18,6 +18,7 @@ from typing import Any
 
 from open_exaone.base.streams import parse_json
 from open_exaone.text.chat import CALL_CLOSE, CALL_OPEN, END
+from open_exaone.text.exaone4 import EMPTY_BLOCK
 
 KEY = "response_template"
 MAX_DEPTH = 20  # of a call's JSON: parsers that recurse fail at some depth
@@ -38,15 +39,17 @@ def response_template(format_name: str) -> dict[str, Any] | None:
     """
     if format_name not in _FORMATS:
         return None
-    anchor, tag = _FORMATS[format_name]
+    anchor, tag, block = _FORMATS[format_name]
     opening, closing = f"<{tag}>", f"</{tag}>"
-    again = rf"(?<=^\n*{opening}\n*{closing}\n*){opening}"  # behind an empty block, which the prompt has closed
+    again = (
+        rf"|(?<=^{re.escape(block)}\n*){opening}" if block else ""
+    )  # the reply's own, where the prompt has closed one
     return {
         "version": 1,
         "defaults": {"role": "assistant"},
         "start_anchor": anchor,
         "fields": {
-            "thinking": {"open_pattern": rf"^\n*{opening}|{again}", "close": closing},
+            "thinking": {"open_pattern": rf"^\n*{opening}{again}", "close": closing},
             "tool_calls": {
                 "open_pattern": rf"{_definitions()}\s*{CALL_OPEN}{_BEGINS}{_CLOSES}(?={_call()}{CALL_CLOSE})",
                 "close": CALL_CLOSE,
@@ -59,9 +62,10 @@ def response_template(format_name: str) -> dict[str, Any] | None:
     }
 
 
-_FORMATS: Mapping[str, tuple[str, str]] = {  # what a reply begins behind, and the tag of its thought
-    "exaone-4.0": ("[|assistant|]\n", "think"),
-    "exaone-deep": ("[|assistant|]", "thought"),
+# What a reply begins behind, the tag of its thought, and what prompts in non-reasoning mode end in.
+_FORMATS: Mapping[str, tuple[str, str, str]] = {
+    "exaone-4.0": ("[|assistant|]\n", "think", EMPTY_BLOCK),
+    "exaone-deep": ("[|assistant|]", "thought", ""),
 }
 
 
