@@ -49,7 +49,7 @@ class MockEndpoint(ThreadingHTTPServer):
         self.num_by_prompt: Counter[str] = Counter()  # how often each question was answered
         self.num_errors = 0
         self.num_connections = 0
-        self.num_left = 0  # streams whose asker went away
+        self.left = threading.Event()  # the asker of a stream went away
 
     @property
     def url(self) -> str:
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
         if message.get("waits"):  # until the asker goes away
             self.connection.recv(1)
-            self.server.num_left += 1
+            self.server.left.set()
             return
         self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]})
         self.wfile.write(b": a comment\n\ndata: [DONE]\n\n")

@@ -50,7 +50,7 @@ class MadeUp:
             if text == "note":
                 yield Note("the first 2 turns are left out")
             stop = StopReason.CANCELLED if interrupt.requested() else StopReason.END
-        yield End(join_pieces(pieces, finished=text != "open"), StopReason.LENGTH if text == "open" else stop)
+        yield End(join_pieces(pieces, finished=text != "open"), StopReason.LENGTH if text in ("open", "long") else stop)
 
     def close(self) -> None:
         self.is_closed = True

@@ -1,7 +1,6 @@
 """Replies of an endpoint: thoughts wherever it puts them, and what came before it fails."""
 
 import json
-import threading
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -157,9 +156,7 @@ def test_leaving_a_stream_closes_the_connection() -> None:
             pass
         with closing(events):
             pass
-        gone = threading.Event()
-        while not server.num_left:  # the server sees it
-            gone.wait(0.01)
+        assert server.left.wait(60)  # the server sees it
     assert session.messages[-1]["content"].startswith("It")
 
 

@@ -167,6 +167,7 @@ def test_a_pipe_gets_the_answer_alone(capsys: pytest.CaptureFixture[str]) -> Non
     [
         ("fail", "li\n", "exaone: the connection broke in the middle of the reply\n"),
         ("fail at once", "", "exaone: it cannot\n"),
+        ("long", "gnol\n", "exaone: the token limit ended the answer: raise --max-new-tokens\n"),
         ("open", "", "exaone: the reply has no answer: raise --max-new-tokens, or try --budget N or --no-thinking\n"),
     ],
 )

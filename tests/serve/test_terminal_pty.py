@@ -151,11 +151,15 @@ def test_history_is_kept_over_chats_for_the_user_alone(history: Path) -> None:
         terminal.rest()
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
     assert stat.S_IMODE(history.parent.stat().st_mode) == 0o700
+    history.chmod(0o644)
     with chatting(history) as terminal:
         terminal.send(UP)
         terminal.until("remembered")
         terminal.send("\r")
         assert "derebmemer" in plain(terminal.until("> "))
+        terminal.send(CTRL_D)
+        terminal.rest()
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
 
 
 def test_a_reply_cannot_steer_the_terminal(history: Path) -> None:

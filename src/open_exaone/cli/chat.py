@@ -27,6 +27,7 @@ Talker = Annotated[
 _DEFAULT_RUN = "runs/nano-exaone-deep"
 _DEFAULT_LIMIT = 4096
 _SILENCE_S = 600.0  # of an endpoint
+_TOKENS_AT_ONCE = 4  # so that a reply flows, and Ctrl-C stops it soon
 _DRAWN = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed")
 
 
@@ -159,7 +160,7 @@ def _local(source: Path, args: ChatArguments, *, with_problems: bool) -> "tuple[
         )
     folder = resolve_model(source)
     network = load_model(folder, dtype=args.compute.dtype, device=resolve_device(args.compute.device))
-    engine = open_engine(config, network, load_tokenizer(folder))
+    engine = open_engine(config, network, load_tokenizer(folder), num_steps=_TOKENS_AT_ONCE)
     of_run = RunFolder(source).recipe().evaluation if is_run(source) else None
     context = network.config.max_positions
     limit = of_run.reply_limit(context) if of_run else min(_DEFAULT_LIMIT, context // 2)

@@ -36,7 +36,6 @@ def line_editing(history: Path | None) -> Iterator[None]:
         with contextlib.suppress(OSError):
             history.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(history, os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW, 0o600))
-            history.chmod(0o600)
             readline.read_history_file(history)
     try:
         yield

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from open_exaone.base.printable import printable
 from open_exaone.base.records import Reply, StopReason
 from open_exaone.base.terminal import Console
 from open_exaone.serve.session import End, Event, Note
@@ -28,7 +27,7 @@ class View:
         """Prints a text of ours, or of the reply."""
         from rich.text import Text
 
-        self.console.print(Text(printable(text), style=style), soft_wrap=True, end=end)
+        self.console.print(Text(text, style=style), soft_wrap=True, end=end)
 
     def show(self, events: Iterable[Event]) -> Reply | None:
         """Prints a reply as it comes; gives it whole, None where it failed before its end."""
