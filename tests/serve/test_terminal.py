@@ -2,13 +2,14 @@
 
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from open_exaone.base.records import Problem, Reply, Verdict, VerdictStatus
 from open_exaone.base.terminal import Console
-from open_exaone.serve.session import Session
+from open_exaone.serve.session import Events, Message, Session, Settings
 from open_exaone.serve.terminal import NUM_OFFERED, Chat, answer_once
 from open_exaone.serve.terminal_input import read_message
 from open_exaone.serve.terminal_view import View
@@ -107,6 +108,17 @@ def test_a_failure_is_shown_and_retry_asks_again() -> None:
     shown = talk("fail", "/retry", model=model)
     assert shown.count("the connection broke in the middle of the reply (/retry asks again") == 2
     assert "li\n" in shown  # what came
+
+
+def test_ctrl_c_before_a_reply_begins_does_not_leave() -> None:
+    class Interrupted(MadeUp):
+        def stream(self, messages: Sequence[Message], settings: Settings, turn: int) -> Events:
+            if messages[-1]["content"] == "break":
+                raise KeyboardInterrupt
+            return super().stream(messages, settings, turn)
+
+    model = Interrupted()
+    assert "stopped\n" in talk("break", "ab", model=model) and len(model.asked) == 1
 
 
 def test_what_is_missing_at_the_end_is_said() -> None:

@@ -108,7 +108,7 @@ def test_a_reply_streams_its_thought_dimmed_and_korean_is_typed_as_it_is(history
 def test_ctrl_c_stops_a_reply_keeps_what_came_and_the_chat_goes_on(history: Path) -> None:
     with chatting(history) as terminal:
         terminal.send("wait\r")
-        terminal.until("it")  # the reply's last piece
+        terminal.until("tiaw")  # the whole reply, which then waits
         terminal.send(CTRL_C)
         assert "stopped; what came is kept" in terminal.until("> ")
         terminal.send("next\r")

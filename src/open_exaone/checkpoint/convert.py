@@ -85,14 +85,7 @@ def convert(
                 weights: Mapping[str, Tensor] = Weights(source, config, chosen)
                 if added is not None:
                     weights = Merged(Weights(source, config), added, chosen)
-                _write_folder(
-                    converted,
-                    weights,
-                    source,
-                    folder,
-                    max_shard_bytes=max_shard_bytes,
-                    response_template=response_template,
-                )
+                _write_folder(converted, weights, source, folder, max_shard_bytes, response_template)
     return converted
 
 
@@ -178,7 +171,6 @@ def _write_folder(
     weights: Mapping[str, Tensor],
     source: Path,
     folder: Path,
-    *,
     max_shard_bytes: int,
     response_template: bool,
 ) -> None:

@@ -57,13 +57,18 @@ class Chat:
         self.offer()
         while self.open:
             try:
-                self.take(read_message(read_line))
+                message = read_message(read_line)
             except EOFError:
                 break
             except KeyboardInterrupt:
                 if not buffer():
                     break
                 self._view.console.print()
+                continue
+            try:
+                self.take(message)
+            except KeyboardInterrupt:  # before its reply began, or once more within it
+                self._view.say("stopped", "yellow")
         self._view.console.print()
 
     def take(self, text: str) -> None:
@@ -162,13 +167,11 @@ class Chat:
             self._view.say(f"{verdict.status}: {verdict.why}{gold}", "green" if verdict.correct else "red")
 
     def _turn(self, events: Events) -> Reply | None:
-        """Shows a reply; None where it failed or was broken off by a second Ctrl-C."""
+        """Shows a reply; None where it failed."""
         try:
             return self._view.show(events)
         except OpenExaoneError as error:
             self._view.say(f"{error} (/retry asks again, /new begins a new conversation)", "red")
-        except KeyboardInterrupt:
-            self._view.say("stopped", "yellow")
         finally:
             events.close()
         return None
