@@ -10,21 +10,19 @@ from typing import Any, Literal, overload
 import tokenizers
 
 from open_exaone.base.errors import CheckpointError, DataError
-from open_exaone.base.files import write_atomically, write_json, write_text
+from open_exaone.base.files import write_atomically
 from open_exaone.base.records import Reply
 from open_exaone.text import exaone4
 from open_exaone.text.bpe import trained_backend
-from open_exaone.text.chat import END, THINK_CLOSE, THINK_OPEN, ChatFormat, Dialogue, Message, Segment, Tool, last_reply
+from open_exaone.text.chat import THINK_CLOSE, THINK_OPEN, ChatFormat, Dialogue, Message, Segment, Tool, last_reply
 from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, without_markers
 from open_exaone.text.formats import NATIVE, check_name, choose_format, source_for
+from open_exaone.text.saved import saved_files
 from open_exaone.text.split import ReplySplitter
 from open_exaone.text.stored import split_stored
 from open_exaone.text.template import Template
 from open_exaone.text.tokenizer_files import (
     BACKEND_FILE,
-    BOS,
-    PAD,
-    UNK,
     ChatTemplates,
     Source,
     SpecialIds,
@@ -108,26 +106,13 @@ class Tokenizer:
         return cls(backend, source=source, chat_format=chat_format)
 
     def save(self, folder: Path) -> None:
-        """Writes what transformers, vLLM and llama.cpp look for; each file appears whole.
+        """Writes what transformers, vLLM and llama.cpp look for; each file appears whole. See `saved.saved_files`."""
+        for name, content in self.files().items():
+            write_atomically(folder / name, functools.partial(Path.write_bytes, data=content))
 
-        One that was loaded from a folder is written as it stood there, byte for byte; a template may have got thoughts.
-        """
-        if self._source is not None:
-            for name, content in self._source.files.items():
-                write_atomically(folder / name, functools.partial(Path.write_bytes, data=content))
-            return
-        names = {"bos_token": BOS, "eos_token": END, "pad_token": PAD, "unk_token": UNK}
-        settings = {
-            **names,
-            "add_bos_token": False,
-            "add_prefix_space": False,
-            "clean_up_tokenization_spaces": False,
-            "tokenizer_class": "PreTrainedTokenizerFast",  # others bring a pre-tokenizer of their own
-        }
-        write_text(folder / BACKEND_FILE, self.backend.to_str(pretty=True))
-        write_json(folder / "tokenizer_config.json", settings)
-        write_json(folder / "special_tokens_map.json", names)
-        write_text(folder / "chat_template.jinja", exaone4.jinja_template())
+    def files(self) -> dict[str, bytes]:
+        """What `save` writes, by name."""
+        return saved_files(self.backend, self._source, lambda: self.chat_format.name)
 
     @cached_property
     def chat_format(self) -> ChatFormat:
