@@ -1,0 +1,74 @@
+"""The chat page's files: nothing from elsewhere, no inline script or style, small; and the tests of its pure parts."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from chat_page_server import WEB
+
+MAX_BYTES = 350_000
+NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1998/Math/MathML", "http://www.w3.org/1999/xhtml"}
+TEXTS = sorted(path for path in WEB.rglob("*") if path.suffix in {".html", ".js", ".css", ".svg", ".json"})
+HERE = Path(__file__).parent
+
+
+def outside(text: str) -> set[str]:
+    """Addresses of other hosts, but for the names of namespaces and examples within Temml's own messages."""
+    return {
+        url for url in re.findall(r"(?:https?:)?//[a-z0-9-]+(?:\.[a-z0-9-]+)+[\w/.~-]*", text) if url not in NAMESPACES
+    }
+
+
+def test_nothing_from_elsewhere_is_named() -> None:
+    assert len(TEXTS) > 15
+    assert {str(path.relative_to(WEB)): found for path in TEXTS if (found := outside(path.read_text("utf-8")))} == {}
+    assert outside('src="//cdn.example.org/x.js"') and outside("https://example.org")
+
+
+def test_no_inline_script_style_or_handler() -> None:
+    page = (WEB / "index.html").read_text("utf-8")
+    assert "default-src 'self'" in page and "unsafe" not in page
+    assert re.findall(r"<script(?![^>]*\bsrc=)", page) == []
+    assert re.findall(r"<style|\sstyle=|\son\w+=|javascript:", page) == []
+
+
+def test_model_text_cannot_become_markup() -> None:
+    """No sink of HTML is in the page's own code; require-trusted-types-for would refuse it too."""
+    sinks = re.compile(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment"
+        r"|\beval\(|new Function\b"
+    )
+    own = [path for path in TEXTS if path.suffix == ".js" and path.parent == WEB]
+    assert [path.name for path in own if sinks.search(path.read_text("utf-8"))] == []
+
+
+def test_the_page_is_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in WEB.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < MAX_BYTES, sizes
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    page = (WEB / "index.html").read_text("utf-8")
+    names = re.findall(r'(?:src|href)="([^"#]+)"', page)
+    names += [
+        f"vendor/{name}" for name in re.findall(r"url\('([^')]+)'\)", (WEB / "vendor/temml.css").read_text("utf-8"))
+    ]
+    for path in WEB.glob("*.js"):
+        names += re.findall(r'from "\./([\w.]+)"', path.read_text("utf-8"))
+    assert len(names) > 30 and [name for name in names if not (WEB / name).is_file()] == []
+
+
+def test_modules_are_short() -> None:
+    own = {path.name: len(path.read_text("utf-8").splitlines()) for path in WEB.glob("*.js")}
+    assert {name: lines for name, lines in own.items() if lines > 400} == {}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js here")
+@pytest.mark.parametrize("file", sorted((HERE / "web").glob("*.test.mjs")), ids=lambda path: path.name.split(".")[0])
+def test_in_node(file: Path) -> None:
+    """The parsers, the tree of messages and the texts."""
+    told = subprocess.run(["node", "--test", "--test-reporter=spec", file], capture_output=True, text=True, timeout=300)
+    assert told.returncode == 0, told.stdout[-6000:] + told.stderr[-2000:]
