@@ -1,0 +1,29 @@
+"""A path of the server."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path, and what answers it."""
+
+    method: str
+    path: str  # a part in braces matches anything without a slash
+    function: Callable[..., Awaitable[Any]]  # (service, body, **what stands at the braces)
+    summary: str
+    record: type[BaseModel] | None = None  # the body's
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """What stands at the braces; None where the path is another."""
+        own, given = self.path.split("/"), path.split("/")
+        if self.path == path:
+            return {}
+        if "{" not in self.path or len(own) != len(given):
+            return None
+        if any(not name.startswith("{") and name != value for name, value in zip(own, given, strict=True)):
+            return None
+        return {name[1:-1]: value for name, value in zip(own, given, strict=True) if name.startswith("{")}
