@@ -18,10 +18,12 @@ const NARROW = matchMedia("(max-width: 800px)");
 
 const settings = loadSettings();
 const runs = new Map(); // node id -> its run
+const deleted = new Set(); // ids; a reply that ends later does not bring its conversation back
 const others = "BroadcastChannel" in window ? new BroadcastChannel("open-exaone") : null;
 let store = new MemoryStore();
 let conversation = newConversation();
 let models = [];
+let opening = 0; // a later opening makes an earlier one void
 let retry = null; // what was asked for when the server wanted a key
 
 const runOf = (node) => runs.get(node.id);
@@ -38,7 +40,7 @@ const thread = new Thread({
 // ---- Conversations
 
 async function save(changed = conversation) {
-  if (!Object.keys(changed.nodes).length) return;
+  if (!Object.keys(changed.nodes).length || deleted.has(changed.id)) return;
   try {
     await store.save(changed);
     others?.postMessage(changed.id);
@@ -49,8 +51,10 @@ async function save(changed = conversation) {
 
 /** Shows a conversation; an unknown id begins a new one. */
 async function openConversation(id) {
+  const own = ++opening;
   const live = [...runs.values()].find((run) => run.conversation.id === id)?.conversation;
   const kept = live ?? (id ? await store.load(id) : undefined);
+  if (own !== opening) return;
   conversation = kept ?? newConversation();
   if (!live) interrupted(conversation);
   setAddress(kept ? conversation.id : "");
@@ -265,6 +269,7 @@ function bind() {
   click("delete", confirmDelete);
   click("confirm-yes", async () => {
     by("confirm").close();
+    deleted.add(conversation.id);
     stop();
     await store.remove(conversation.id);
     others?.postMessage(conversation.id);

@@ -4,6 +4,7 @@
 //        {type: "strong" | "em" | "del" | "link", children, href?}
 
 const MAX_MATH = 4000; // characters of one formula
+const MAX_BOXED = 500;
 const MAX_TRIED = 12; // dollar signs that may turn out not to close a formula
 const MAX_OPEN = 32; // delimiters that wait for their other half
 const MAX_DEPTH = 12; // emphasis within emphasis
@@ -98,9 +99,24 @@ class Scanner {
     const next = this.source[this.place + 1];
     if (next === "(" && this.math("\\(", "\\)", false)) return true;
     if (next === "[" && this.math("\\[", "\\]", true)) return true;
+    if (this.source.startsWith("boxed{", this.place + 1)) return this.boxed();
     if (next === "(" || next === "[") return this.text(`\\${next}`); // a formula that is not closed (yet)
     if (next === "\n") return this.add({ type: "break" }, 2);
     if (next && /[!-/:-@[-`{-~]/.test(next)) return this.add({ type: "text", text: next }, 2);
+    return false;
+  }
+
+  /** \boxed{…} outside of a formula, as models write their final answers. */
+  boxed() {
+    const { source, place } = this;
+    const last = Math.min(source.length, place + MAX_BOXED);
+    for (let i = place + 6, depth = 0; i < last; i++) {
+      if (source[i] === "\\") i++;
+      else if (source[i] === "{") depth++;
+      else if (source[i] === "}" && --depth === 0) {
+        return this.add({ type: "math", text: source.slice(place, i + 1), display: false }, i + 1 - place);
+      }
+    }
     return false;
   }
 

@@ -2,6 +2,7 @@
 // Work is done in slices of a few milliseconds, so that a long text never stops the page.
 
 import { copyText, icon, make, plain } from "./dom.js";
+import { highlight } from "./highlight.js";
 import { nextBlock } from "./markdown.js";
 import { renderMath } from "./math.js";
 import { t } from "./strings.js";
@@ -9,6 +10,8 @@ import { t } from "./strings.js";
 const SLICE_MS = 12; // longest work at a time
 const REST = 5; // the pause after a slice is this many times as long as the slice, at least MIN_PAUSE_MS
 const MIN_PAUSE_MS = 30;
+const PART_BLOCKS = 40; // blocks in one part of a long text; parts that are not seen are not laid out
+const WIDE_LATEX = 60; // characters of a formula in a line that may be wider than the page
 const CODE_CHUNK = 8000; // characters of code in one element, so that a longer block is not laid out again as a whole
 
 export class MarkdownView {
@@ -16,12 +19,15 @@ export class MarkdownView {
   #place = 0; // up to here the text is built for good
   #open = []; // nodes of the blocks that may still change
   #openCode = null;
+  #settled = 0;
+  #part; // the element that the next block goes into
   #final = false;
   #timer = null;
 
   /** `onblock(element)` is called with each block that is built for good. */
   constructor(element, onblock = () => {}) {
     this.element = element;
+    this.#part = element;
     this.onblock = onblock;
   }
 
@@ -73,14 +79,15 @@ export class MarkdownView {
 
   #settle({ block, end }) {
     if (this.#openCode && block.type === "code") {
-      this.#openCode.set(block.text);
+      this.#openCode.finish(block.text);
       this.#openCode = null;
       this.onblock(this.#open.pop());
     } else {
       this.#clear();
-      this.onblock(place(this.element, block));
+      this.onblock(place(this.#part, block));
     }
     this.#place = end;
+    if (++this.#settled % PART_BLOCKS === 0) this.#part = this.element.appendChild(make("div", { class: "part" }));
   }
 
   #tentative() {
@@ -90,10 +97,10 @@ export class MarkdownView {
     if (found?.block.type === "code") this.#openCode = new CodeView(found.block.language);
     if (this.#openCode) {
       this.#openCode.set(found.block.text);
-      this.element.append(this.#openCode.element);
+      this.#part.append(this.#openCode.element);
       this.#open = [this.#openCode.element];
     } else {
-      for (; found; found = nextBlock(this.#source, found.end)) this.#open.push(place(this.element, found.block));
+      for (; found; found = nextBlock(this.#source, found.end)) this.#open.push(place(this.#part, found.block));
     }
   }
 
@@ -101,7 +108,7 @@ export class MarkdownView {
     for (const node of this.#open) {
       const list = node.parentElement;
       node.remove();
-      if (list !== this.element && !list?.childElementCount) list?.remove();
+      if (list !== this.#part && !list?.childElementCount) list?.remove();
     }
     this.#open = [];
     this.#openCode = null;
@@ -132,7 +139,7 @@ function build(block) {
       return inline(`h${Math.min(6, block.level + 2)}`); // the page has its own h1 and h2
     case "code": {
       const view = new CodeView(block.language);
-      view.set(block.text);
+      view.finish(block.text);
       return view.element;
     }
     case "rule":
@@ -199,7 +206,8 @@ function inlineNode(node) {
 
 function mathElement(latex, display) {
   const element = make("span", { class: display ? "math display" : "math" });
-  if (display) element.tabIndex = 0; // wide formulas scroll
+  if (!display && latex.length > WIDE_LATEX) element.classList.add("wide");
+  if (element.className !== "math") element.tabIndex = 0; // it may scroll
   renderMath(element, latex, display);
   return element;
 }
@@ -210,6 +218,7 @@ class CodeView {
   #endsLine = false;
 
   constructor(language) {
+    this.language = language;
     this.code = make("code");
     const copy = make("button", { type: "button", class: "plain", onclick: () => this.#copy(copy) }, icon("copy"), t("copy"));
     const head = make("div", { class: "code-head" }, make("span", { text: plain(language) }), copy);
@@ -228,6 +237,14 @@ class CodeView {
       this.#endsLine = text[end - 1] === "\n";
       at = end;
     }
+    this.#text = text;
+  }
+
+  /** Shows the whole code, in colours where its language is known. */
+  finish(text) {
+    const pieces = highlight(text, this.language);
+    if (pieces.length < 2) return this.set(text);
+    this.code.replaceChildren(...pieces.map(({ kind, text }) => (kind ? make("span", { class: kind, text: plain(text) }) : plain(text))));
     this.#text = text;
   }
 

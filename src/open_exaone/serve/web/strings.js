@@ -60,6 +60,7 @@ const EN = {
   menu: "Show or hide conversations",
   model: "Model",
   noMatch: "No conversation holds this text.",
+  noAnswer: "The reply ended without an answer.",
   none: "No conversations yet.",
   notCopied: "Not copied",
   notSaved: "This browser cannot keep conversations ({why}). Export what you want to keep before you close the page.",
@@ -172,6 +173,7 @@ const KO = {
   menu: "대화 목록 보이기/숨기기",
   model: "모델",
   noMatch: "이 내용이 있는 대화가 없습니다.",
+  noAnswer: "답변 없이 끝났습니다.",
   none: "아직 대화가 없습니다.",
   notCopied: "복사 실패",
   notSaved: "이 브라우저에 대화를 저장할 수 없습니다({why}). 페이지를 닫기 전에 필요한 대화를 내보내세요.",
@@ -241,7 +243,7 @@ export function t(key, values = {}) {
 
 export const number = (value, digits = 0) => value.toLocaleString(locale, { maximumFractionDigits: digits });
 export const tokens = (count) => (count === 1 ? t("tokensOne") : t("tokens", { count: number(count) }));
-export const seconds = (ms) => number(ms / 1000, ms < 10_000 ? 1 : 0);
+export const seconds = (ms) => number(Math.max(0.1, ms / 1000), ms < 10_000 ? 1 : 0);
 
 /** Fills in the texts that the page's elements ask for: data-t (text), data-t-label, data-t-placeholder. */
 export function translatePage(root = document) {

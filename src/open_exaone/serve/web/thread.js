@@ -175,15 +175,16 @@ class ReplyView extends MessageView {
     this.summary = make("summary", { onclick: () => (this.touched = true) }, this.label);
     this.thoughtText = make("div", { class: "markdown thought-text", tabindex: "0" });
     this.thought = make("details", { ontoggle: () => this.#showThought() }, this.summary, this.thoughtText);
-    this.endButton = make("button", { type: "button", class: "chip", text: t("answerNow"), onclick: () => actions.endThought(node) });
+    this.endButton = make("button", { type: "button", class: "chip", hidden: true, text: t("answerNow"), onclick: () => actions.endThought(node) });
     this.thoughtBox = make("div", { class: "thought", hidden: true }, this.thought, this.endButton);
     this.answer = make("div", { class: "markdown answer" });
     this.waiting = make("p", { class: "waiting", text: t("waiting") });
+    this.silent = make("p", { class: "small", text: t("noAnswer") });
     this.error = make("div", { class: "error", role: "alert", hidden: true });
     this.stats = make("span", { class: "stats" });
     const again = iconButton("again", t("regenerate"), () => actions.regenerate(node), { "data-action": "again" });
     this.tools.append(this.copyButton("copyReply"), again, this.stats);
-    this.element.append(this.thoughtBox, this.answer, this.waiting, this.error, this.tools);
+    this.element.append(this.thoughtBox, this.answer, this.waiting, this.silent, this.error, this.tools);
     this.thoughtView = new MarkdownView(this.thoughtText);
     this.answerView = new MarkdownView(this.answer, (element) => this.#announce(element));
     new ResizeObserver(() => this.#followThought()).observe(this.thoughtText);
@@ -194,8 +195,8 @@ class ReplyView extends MessageView {
     const phase = run?.phase ?? "finished";
     this.#live ||= Boolean(run);
     this.element.dataset.phase = phase;
-    this.element.classList.toggle("long", this.node.content.length + this.node.thought.length > 100_000);
     this.waiting.hidden = phase !== "waiting";
+    this.silent.hidden = Boolean(run || this.node.content || this.node.error);
     this.#updateThought(run, phase);
     this.answerView.update(this.node.content, !run);
     this.tools.classList.toggle("running", Boolean(run));
@@ -236,7 +237,7 @@ class ReplyView extends MessageView {
 
   #followThought() {
     if (this.element.dataset.phase !== "thinking") return;
-    const text = this.thoughtText.parentElement && this.thoughtText;
+    const text = this.thoughtText;
     if (text.scrollHeight - text.scrollTop - text.clientHeight < 200) text.scrollTop = text.scrollHeight;
   }
 
