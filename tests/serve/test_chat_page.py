@@ -103,6 +103,9 @@ def test_a_thought_is_watched_folded_and_measured(page: Page) -> None:
 def test_a_thought_that_the_reader_folds_stays_folded(page: Page) -> None:
     page.ask("x", "y", thought=("one ", HOLD, "two"), until="document.querySelector('.thought-text')?.textContent")
     page.click("summary")
+    label = json.dumps(page.texts(".thought-label")[0])
+    page.wait(f"document.querySelector('.thought-label').textContent !== {label}")  # its time goes on
+    assert not page.evaluate("document.querySelector('details').open")
     page.server.release()
     page.wait(IDLE)
     assert not page.evaluate("document.querySelector('details').open")

@@ -1,5 +1,6 @@
 """The chat page's files: nothing from elsewhere, no inline script or style, small; and the tests of its pure parts."""
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -12,6 +13,10 @@ from chat_page_server import WEB
 MAX_BYTES = 350_000
 NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1998/Math/MathML", "http://www.w3.org/1999/xhtml"}
 TEXTS = sorted(path for path in WEB.rglob("*") if path.suffix in {".html", ".js", ".css", ".svg", ".json"})
+VENDOR = {  # of the npm package temml 0.13.5, unchanged
+    "temml.min.js": "1ab19148afe0dbc836b7a74f344071b3f3a70a7a8259ae4049e76894fcdf8d95",
+    "Temml.woff2": "fc70501355ae6d38ff0b80f825af153557d5f2f474198d6b9b7dd2d3a291a0cc",
+}
 HERE = Path(__file__).parent
 
 
@@ -48,6 +53,11 @@ def test_model_text_cannot_become_markup() -> None:
 def test_the_page_is_small() -> None:
     sizes = {path.name: path.stat().st_size for path in WEB.rglob("*") if path.is_file()}
     assert sum(sizes.values()) < MAX_BYTES, sizes
+
+
+def test_what_is_from_temml_is_unchanged() -> None:
+    hashes = {name: hashlib.sha256((WEB / "vendor" / name).read_bytes()).hexdigest() for name in VENDOR}
+    assert hashes == VENDOR
 
 
 def test_every_file_that_is_named_is_there() -> None:
