@@ -4,15 +4,14 @@
     python benchmarks/serve.py --model FOLDER     # such as a finished run: also its start, and its first token
 
 The same prompts (64 tokens each) are completed by the engine alone, by the server to clients that wait for whole
-replies, and to clients that stream them, in turn, round after round; figures are medians. No reply ends early. Clients,
-which are one process with a thread, share the processor with the server; the engine alone has it to itself. "Server
-CPU" is the time of all threads of the server's process over that of the engine's for the same tokens.
+replies, and to clients that stream them, in turn, round after round; figures are medians. No reply ends early. The
+clients are one process with one thread, and share the processor with the server; the engine alone has it to itself.
+"Loop" is the processor time of the server's event loop for each token: reading requests, text from tokens, writing.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -36,7 +35,6 @@ from open_exaone.text.tokenizer import Tokenizer
 from shapes import SHAPES
 
 PROMPT = 64
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
@@ -61,9 +59,10 @@ class Server:
         self.ready_s = time.perf_counter() - began
         self.port = int(line.split("/v1")[0].rpartition(":")[2])
 
-    def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
+    def loop_s(self) -> float:
+        """Processor time of the event loop's thread, which is the process's first."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/schedstat")
+        return int(path.read_text().split()[0]) / 1e9
 
     def close(self) -> None:
         self.process.terminate()
@@ -112,7 +111,7 @@ def throughput(folder: Path, num_clients: int, num_new: int, rounds: int) -> Non
     rng = np.random.default_rng(0)
     server, total = Server(folder), num_clients * num_new
     rates: dict[str, list[float]] = {}
-    cpu: dict[str, list[float]] = {}
+    loop: dict[str, list[float]] = {}
     for number in range(rounds + 1):
         prompts = rng.integers(20, engine.tokenizer.vocab_size, (num_clients, PROMPT)).tolist()
         ways = {
@@ -121,23 +120,18 @@ def throughput(folder: Path, num_clients: int, num_new: int, rounds: int) -> Non
             "server, streamed": lambda prompts=prompts: clients(server, prompts, sampling, streams=True),
         }
         for name, work in ways.items():
-            is_engine = name == "engine alone"
-            began, busy = time.perf_counter(), time.process_time() if is_engine else server.cpu_s()
+            began, busy = time.perf_counter(), server.loop_s()
             work()
-            used = (time.process_time() if is_engine else server.cpu_s()) - busy
             if number:
                 rates.setdefault(name, []).append(total / (time.perf_counter() - began))
-                cpu.setdefault(name, []).append(used)
+                loop.setdefault(name, []).append(1e6 * (server.loop_s() - busy) / total)
     server.close()
     own = statistics.median(rates["engine alone"])
-    own_cpu = statistics.median(cpu["engine alone"])
     print(f"{num_clients} clients, {num_new} tokens each, {rounds} rounds in turn")
     for name, values in rates.items():
-        median, overhead = statistics.median(values), 1e6 * (statistics.median(cpu[name]) - own_cpu) / total
+        median, busy = statistics.median(values), statistics.median(loop[name])
         spread = f"[{min(values):,.0f} … {max(values):,.0f}]"
-        print(
-            f"  {name:<18} {median:>9,.0f} tokens/s {spread:<20} {median / own:5.2f}x  CPU {overhead:+6.1f} us a token"
-        )
+        print(f"  {name:<18} {median:>9,.0f} tokens/s {spread:<20} {median / own:5.2f}x  loop {busy:5.1f} us a token")
 
 
 def latency(folder: Path, rounds: int) -> None:

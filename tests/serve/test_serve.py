@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import socket
 import sys
 import time
 
@@ -299,6 +300,25 @@ def test_a_request_ends_at_its_deadline(server, monkeypatch) -> None:
             asked = threads.submit(server.post, "/v1/chat/completions", {"messages": QUESTION})
             wait_for(lambda: server.service.worker._inbox.qsize() >= 2 or None)  # its submission, and its end
         assert asked.result().status_code == 504 and "0.05 seconds" in asked.result().text
+
+
+def test_a_step_that_fails_ends_what_runs_and_no_more(server, monkeypatch) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as threads, server.held():
+        session = server.service.worker._lanes["tiny"].session
+        monkeypatch.setattr(session, "step", lambda: 1 / 0)
+        asked = threads.submit(server.post, "/v1/completions", {"prompt": "a", "stream": True})
+        wait_for(lambda: server.service.worker._inbox.qsize() or None)
+    assert "the engine failed" in asked.result().text and "ZeroDivision" in asked.result().text
+    assert server.post("/v1/completions", {"prompt": "a", "max_tokens": 3}).json()["usage"]["completion_tokens"] == 3
+
+
+def test_a_request_that_does_not_arrive_is_given_up(server) -> None:
+    config = server.service.config.model_copy(update={"client_timeout_s": 0.05})
+    with running(config.model_copy(update={"port": 0})) as hasty:
+        address = ("127.0.0.1", int(hasty.url.rpartition(":")[2]))
+        with socket.create_connection(address, timeout=60) as slow:
+            slow.sendall(b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n{")
+            assert slow.recv(1000).startswith(b"HTTP/1.1 408")
 
 
 def test_a_reply_that_nobody_reads_is_cancelled() -> None:

@@ -257,7 +257,9 @@ def conversation_of(request: CountRequest, is_streamed: bool = False) -> Convers
         tools=tools,
         tool_choice=_choice(choice),
         is_parallel=not (choice and choice.disable_parallel_tool_use),
-        response_format=form and ResponseFormat(type="json_schema", json_schema=JsonSchema(schema=form.schema_)),
+        response_format=(
+            None if form is None else ResponseFormat(type="json_schema", json_schema=JsonSchema(schema=form.schema_))
+        ),
         is_streamed=is_streamed,
     )
 

@@ -290,8 +290,8 @@ class ResponsesDialect:
         more = {"logprobs": []} if block.part is Part.ANSWER else {}
         done = self._event(f"response.{kind}.done", **part, text=block.text, **more)
         done += self._event("response.content_part.done", **part, part=_part(block.part, block.text))
-        item = self._item(block, "completed")
-        return done + self._event("response.output_item.done", output_index=block.index, item=item)
+        whole = self._item(block, "completed")
+        return done + self._event("response.output_item.done", output_index=block.index, item=whole)
 
     def _call_step(self, act: Act, block: Block, where: Mapping[str, Any]) -> str:
         """A call comes whole, once its name is known."""

@@ -48,8 +48,8 @@ async def tokenize(service: Service, body: bytes) -> dict[str, Any]:
     request = parsed(TokenizeRequest, body)
     model = service.model(request.model)
     if request.prompt is not None:
-        ids = await service.run(model.tokenizer.encode, request.prompt)
-        ids = [*model.tokenizer.text_begin_ids, *ids] if request.add_special_tokens else ids
+        begin = model.tokenizer.text_begin_ids if request.add_special_tokens else []
+        ids = (*begin, *await service.run(model.tokenizer.encode, request.prompt))
     else:
         kwargs = request.chat_template_kwargs or TemplateKwargs()
         thinking = kwargs.enable_thinking if kwargs.enable_thinking is not None else kwargs.thinking
