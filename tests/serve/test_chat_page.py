@@ -419,3 +419,31 @@ def test_dark_colours_by_the_system_and_by_the_switch(page: Page) -> None:
     assert light != dark and page.evaluate(background) == light
     page.reload()
     assert page.evaluate(background) == light
+
+
+def test_with_the_real_server_and_a_tiny_model(browser: Chromium, server: Any) -> None:
+    browser.look(1200, 860)
+    browser.visit(server.url, READY)
+    for name, value in {"maxTokens": 24, "seed": 3}.items():
+        field = f"document.getElementById('set-{name}')"
+        browser.evaluate(f"{field}.value = '{value}'; {field}.dispatchEvent(new Event('input'))")
+    browser.evaluate("document.getElementById('input').focus()")
+    browser.send("Input.insertText", text="12 + 30?")
+    browser.press("Enter")
+    browser.wait(f"document.querySelector('.assistant') && {IDLE}")
+    shown = browser.evaluate("document.querySelector('.stats').textContent")
+    body = {
+        "messages": [{"role": "user", "content": "12 + 30?"}],
+        "chat_template_kwargs": {"enable_thinking": True},
+        "max_tokens": 24,
+        "seed": 3,
+    }
+    told = server.post("/v1/chat/completions", body).json()
+    message, num_tokens = told["choices"][0]["message"], told["usage"]["completion_tokens"]
+    assert shown.startswith(f"{num_tokens} token")
+    browser.evaluate("document.querySelector('details').open = true")
+    browser.wait(f"{IDLE}")
+    assert browser.evaluate("document.querySelector('.thought').checkVisibility()") == bool(
+        message["reasoning_content"]
+    )
+    assert browser.evaluate("document.querySelector('.error').checkVisibility()") is False

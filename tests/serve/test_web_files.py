@@ -5,10 +5,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
-from chat_page_server import WEB
+from chat_page_server import TYPES, WEB
 
 MAX_BYTES = 350_000
 NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1998/Math/MathML", "http://www.w3.org/1999/xhtml"}
@@ -74,6 +76,15 @@ def test_every_file_that_is_named_is_there() -> None:
 def test_modules_are_short() -> None:
     own = {path.name: len(path.read_text("utf-8").splitlines()) for path in WEB.glob("*.js")}
     assert {name: lines for name, lines in own.items() if lines > 400} == {}
+
+
+def test_the_server_gives_every_file_with_its_type_and_the_policy(server: Any) -> None:
+    for path in [*TEXTS, *WEB.glob("vendor/*.woff2")]:
+        told = httpx2.get(f"{server.url}/{path.relative_to(WEB)}")
+        assert told.content == path.read_bytes() and told.headers["content-type"] == TYPES[path.suffix]
+        assert told.headers["content-security-policy"].startswith("default-src 'self';")
+        assert "unsafe" not in told.headers["content-security-policy"]
+    assert httpx2.get(server.url).content == (WEB / "index.html").read_bytes()
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js here")

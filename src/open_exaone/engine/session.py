@@ -134,7 +134,7 @@ class Session:
         sample.was_cut |= tokens.was_cut
         num = len(tokens.ids_T)
         sample.extend(tokens.ids_T, tokens.logprobs_T[:num], tokens.sampling_logprobs_T[:num], self._end_ids)
-        if sample.constraint is not None:
+        if sample.constraint is not None and tokens.ids_T:
             sample.constraint.take(tokens.ids_T)
         if sample.stop is not None:
             return

@@ -80,7 +80,7 @@ class Answer:
             (b"x-request-id", self._ticket.id.encode()),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        seconds = self._service.config.write_timeout_s
+        seconds = self._service.config.client_timeout_s
         try:
             async for text in self._events():
                 async with asyncio.timeout(seconds):

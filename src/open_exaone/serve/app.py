@@ -1,5 +1,6 @@
 """The application: who may ask, how large a request may be, and which function answers which path. ASGI."""
 
+import asyncio
 import hmac
 import logging
 import time
@@ -110,7 +111,11 @@ class App:
         route, values = found
         if path not in _OPEN_PATHS:
             self._check_key(headers)
-        body = await self._body(headers, receive) if method == "POST" else b""
+        try:
+            async with asyncio.timeout(self._config.client_timeout_s):
+                body = await self._body(headers, receive) if method == "POST" else b""
+        except TimeoutError as error:
+            raise ApiError(408, "the request did not arrive in time") from error
         answer = await route.function(self.service, body, **values)
         if isinstance(answer, Answer):
             await answer(scope, receive, send)

@@ -37,5 +37,5 @@ class ServeConfig(Config):
     """The largest JSON schema, and the largest list of tools."""
     max_unread_tokens: int = Field(default=8192, ge=64)
     """A streamed reply is cancelled when its client leaves more tokens than this unread."""
-    write_timeout_s: float = Field(default=30.0, gt=0)
-    """A streamed reply is cancelled when its client reads nothing for this long."""
+    client_timeout_s: float = Field(default=30.0, gt=0)
+    """The longest that a request may take to arrive, and that a client may read nothing of a streamed reply."""

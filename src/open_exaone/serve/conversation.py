@@ -1,5 +1,6 @@
 """A conversation to go on, whatever the API: its mode of thinking, its tools, and what its answer must be."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -102,16 +103,9 @@ async def prepare(
     Raises:
         ApiError: it is refused.
     """
-    if len(conversation.messages) > service.config.max_messages:
-        raise ApiError(
-            400, f"messages: has {len(conversation.messages)}; at most {service.config.max_messages}", param="messages"
-        )
     thinking = conversation.thinks(service.config.thinking)
     rule = await service.run(_rule, service, model, conversation)
-    tools = [tool.model_dump(exclude_none=True) for tool in conversation.offered]
-    prompt = await service.render(
-        model, conversation.messages, thinking=thinking, tools=tools or None, keeps_thoughts=conversation.keeps_thoughts
-    )
+    prompt = await rendered(service, model, conversation)
     if is_clamped and max_tokens is not None:
         max_tokens = max(1, min(max_tokens, model.context - len(prompt)))
     effort = None if conversation.effort == "none" or not thinking else conversation.effort
@@ -123,8 +117,30 @@ async def prepare(
         sampling,
         thinking,
         conversation.is_streamed,
-        reads_calls=bool(tools),
+        reads_calls=bool(conversation.offered),
         constraint=None if rule is None else lambda: rule.constraint(thinking),
+    )
+
+
+async def rendered(service: Service, model: Served, conversation: Conversation) -> tuple[int, ...]:
+    """A conversation's prompt.
+
+    Raises:
+        ApiError: it is refused.
+    """
+    if len(conversation.messages) > service.config.max_messages:
+        raise ApiError(
+            400, f"messages: has {len(conversation.messages)}; at most {service.config.max_messages}", param="messages"
+        )
+    tools = [tool.model_dump(exclude_none=True) for tool in conversation.offered]
+    if (size := len(json.dumps(tools))) > service.config.max_schema_bytes:
+        raise ApiError(400, f"tools: have {size} bytes; at most {service.config.max_schema_bytes}", param="tools")
+    return await service.render(
+        model,
+        conversation.messages,
+        thinking=conversation.thinks(service.config.thinking),
+        tools=tools or None,
+        keeps_thoughts=conversation.keeps_thoughts,
     )
 
 

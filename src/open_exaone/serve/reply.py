@@ -93,10 +93,6 @@ class Reader:
         pieces, notes = self._shown(self._split(text, stop is not None))
         return Delta(self._index, pieces, ids, logprobs, stop, notes)
 
-    @property
-    def thought_is_closed(self) -> bool:
-        return self._splitter is None or self._splitter.finished
-
     def _split(self, text: str, is_last: bool) -> Sequence[Piece]:
         if self._splitter is None:
             return [Piece(Part.ANSWER, text)] if text else []

@@ -80,6 +80,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], object]) -> None:
         super().__init__(config)
         self._service, self._on_ready = service, on_ready
+        service.stop = self._stop
+
+    def _stop(self) -> None:
+        """Stops as SIGTERM does; any thread may call it."""
+        self._service.is_draining = True
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -87,10 +93,9 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._service.is_draining = True
         if sig == signal.SIGINT and self.should_exit:
             self.force_exit = True
-        self.should_exit = True
+        self._stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         service = self._service

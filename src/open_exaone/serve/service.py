@@ -1,6 +1,7 @@
 """What every API of the server asks: render a prompt, generate, and read what comes."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -17,6 +18,7 @@ from open_exaone.serve.config import ServeConfig
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.metrics import Metrics
 from open_exaone.serve.prompts import Prompts
+from open_exaone.serve.remembered import Responses
 from open_exaone.serve.reply import Delta, Outcome, Reader, Usage, num_prompt_tokens
 from open_exaone.serve.worker import Job, Ticket, Worker
 from open_exaone.text.tokenizer import Tokenizer
@@ -79,7 +81,9 @@ class Service:
         self.config = config
         self.metrics = Metrics()
         self.tickets: dict[str, Ticket] = {}
+        self.responses = Responses()
         self.is_draining = False
+        self.stop: Callable[[], None] = lambda: None  # set by the server that answers with it
         self._prompts = {model.name: Prompts(model.tokenizer) for model in models}
         engines = {model.name: model.engine for model in models}
         self.worker = Worker(engines, max_unread_tokens=config.max_unread_tokens)
@@ -89,8 +93,14 @@ class Service:
     def start(self) -> None:
         """Begins to answer; called in the event loop that will ask."""
         for model in self.models.values():
-            _ = model.engine.thoughts  # slow the first time
+            self._warm(model)
         self.worker.start(asyncio.get_running_loop())
+
+    def _warm(self, model: Served) -> None:
+        """Does once what is slow the first time. A model without a chat format is still served to /v1/completions."""
+        with contextlib.suppress(CheckpointError, DataError):
+            self._prompts[model.name].render([{"role": "user", "content": "Hi"}], thinking=True)
+            _ = model.engine.thoughts
 
     def close(self) -> None:
         """Ends everything."""

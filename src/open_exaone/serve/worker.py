@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from open_exaone.base.records import Request, StopReason
+from open_exaone.base.records import Request, Sampling, StopReason
 from open_exaone.engine.request import Constraint, Sample
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ class Worker:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begins; readers are woken in `loop`."""
         self._loop = loop
+        for lane in self._lanes.values():
+            lane.session.submit([Request((), (0,), False, Sampling(max_new_tokens=2))])
+            while not lane.session.finished:  # what is slow the first time
+                lane.session.step()
         sys.setswitchinterval(0.0005)  # else a thread that has work waits 5 ms for the other
         self._thread.start()
 

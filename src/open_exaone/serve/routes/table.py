@@ -4,11 +4,22 @@ from typing import Any
 
 from open_exaone.base.config import Config
 from open_exaone.serve.answer import Answer
+from open_exaone.serve.conversation import rendered
 from open_exaone.serve.errors import ApiError, parsed
 from open_exaone.serve.fields import UNSUPPORTED
 from open_exaone.serve.openapi import description
 from open_exaone.serve.routes.chat import ChatDialect, ChatRequest, ask_chat
+from open_exaone.serve.routes.completions import CompletionDialect, CompletionRequest, ask_completion
+from open_exaone.serve.routes.messages import (
+    CountRequest,
+    MessagesDialect,
+    MessagesRequest,
+    ask_messages,
+    conversation_of,
+)
+from open_exaone.serve.routes.responses import ResponsesDialect, ResponsesRequest, ask_response
 from open_exaone.serve.routes.route import Route
+from open_exaone.serve.routes.tokens import DetokenizeRequest, TokenizeRequest, detokenize, tokenize
 from open_exaone.serve.service import Served, Service
 
 
@@ -18,6 +29,37 @@ async def chat(service: Service, body: bytes) -> Answer:
     ask = await ask_chat(service, request)
     ticket = service.open(ask)
     return Answer(service, ask, ticket, ChatDialect(ask, ticket, request))
+
+
+async def completions(service: Service, body: bytes) -> Answer:
+    """Goes on with texts."""
+    request = parsed(CompletionRequest, body, UNSUPPORTED)
+    ask = await ask_completion(service, request)
+    ticket = service.open(ask)
+    return Answer(service, ask, ticket, CompletionDialect(ask, ticket, request))
+
+
+async def responses(service: Service, body: bytes) -> Answer:
+    """Goes on with a conversation of items."""
+    request = parsed(ResponsesRequest, body, UNSUPPORTED)
+    ask, turns = await ask_response(service, request)
+    ticket = service.open(ask)
+    return Answer(service, ask, ticket, ResponsesDialect(service, ask, ticket, request, turns))
+
+
+async def messages(service: Service, body: bytes) -> Answer:
+    """Goes on with a conversation, as Anthropic's clients ask."""
+    request = parsed(MessagesRequest, body, UNSUPPORTED)
+    ask = await ask_messages(service, request)
+    ticket = service.open(ask)
+    return Answer(service, ask, ticket, MessagesDialect(ask, ticket, request))
+
+
+async def count_tokens(service: Service, body: bytes) -> dict[str, Any]:
+    """How many tokens a conversation's prompt has."""
+    request = parsed(CountRequest, body)
+    conversation = conversation_of(request)
+    return {"input_tokens": len(await rendered(service, service.model(request.model), conversation))}
 
 
 class EndReasoning(Config):
@@ -73,9 +115,15 @@ async def openapi(service: Service, body: bytes) -> dict[str, Any]:
 
 ROUTES = (
     Route("POST", "/v1/chat/completions", chat, "Go on with a conversation", ChatRequest),
+    Route("POST", "/v1/completions", completions, "Go on with texts or token ids", CompletionRequest),
+    Route("POST", "/v1/responses", responses, "Go on with a conversation of items", ResponsesRequest),
+    Route("POST", "/v1/messages", messages, "Go on with a conversation (Anthropic)", MessagesRequest),
+    Route("POST", "/v1/messages/count_tokens", count_tokens, "Count a conversation's tokens", CountRequest),
     Route("POST", "/v1/requests/{id}/end_reasoning", end_reasoning, "End the thought of a running reply", EndReasoning),
     Route("GET", "/v1/models", models, "The models that are served"),
     Route("GET", "/v1/models/{model}", model, "One of the models"),
+    Route("POST", "/tokenize", tokenize, "The token ids of a text or a conversation", TokenizeRequest),
+    Route("POST", "/detokenize", detokenize, "The text of token ids", DetokenizeRequest),
     Route("GET", "/health", health, "Whether the server answers"),
     Route("GET", "/metrics", metrics, "What the server has done, for Prometheus"),
     Route("GET", "/openapi.json", openapi, "This description"),
