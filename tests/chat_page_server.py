@@ -36,7 +36,7 @@ class ChatPageServer(ThreadingHTTPServer):
         self.replies: list[tuple[list[str], list[str]] | tuple[int, str]] = []
         self.requests: list[dict[str, Any]] = []
         self.ended: list[str] = []  # ids of the requests whose thoughts were ended
-        self.num_gone = 0  # pages that went away while a reply was held
+        self.gone = threading.Event()  # the page went away while a reply was held
         self.key = ""
         self._released = threading.Event()
 
@@ -52,7 +52,7 @@ class ChatPageServer(ThreadingHTTPServer):
         """False where the page has gone away."""
         while not self._released.wait(0.02):
             if not still_there():
-                self.num_gone += 1
+                self.gone.set()
                 return False
         self._released.clear()
         return True

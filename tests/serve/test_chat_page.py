@@ -127,8 +127,7 @@ def test_stop_keeps_what_has_come_and_leaves_the_server(page: Page) -> None:
     page.browser.press("Escape")
     page.wait(IDLE)
     assert page.texts(".answer") == ["so far"] and "stopped" in page.texts(".stats")[0]
-    while not page.server.num_gone:
-        page.evaluate("1")
+    assert page.server.gone.wait(60)
     page.reload()
     assert page.texts(".answer") == ["so far"] and page.errors() == []
 
@@ -195,9 +194,22 @@ def test_a_reply_goes_on_while_another_conversation_is_read(page: Page) -> None:
 
 
 def test_a_reload_during_a_reply_keeps_its_begin(page: Page) -> None:
-    page.ask("x", "begun ", HOLD, until="document.querySelector('.answer')?.textContent === 'begun'")
+    page.ask("x", "begun ", "more ", HOLD, until="document.querySelector('.answer')?.textContent === 'begun more'")
     page.reload()
-    assert page.texts(".bubble") == ["x"] and "interrupted" in page.texts(".stats")[0]
+    assert page.texts(".answer") == ["begun more"] and "interrupted" in page.texts(".stats")[0]
+
+
+KEPT = """new Promise((resolve) => (indexedDB.open('open-exaone').onsuccess = ({ target: { result } }) =>
+    (result.transaction('conversations').objectStore('conversations').getAll().onsuccess = ({ target }) => {
+        result.close();
+        resolve(target.result.flatMap(({ nodes }) => Object.values(nodes).map(({ content }) => content)));
+    })))"""
+
+
+def test_a_long_reply_is_kept_while_it_grows(page: Page) -> None:
+    page.ask("x", "begun ", "more ", HOLD, until="document.querySelector('.answer')?.textContent === 'begun more'")
+    page.evaluate(f"window.kept = []; setInterval(() => {KEPT}.then((all) => (window.kept = all)), 50); 0")
+    page.wait("kept.includes('begun more ')")
 
 
 def test_enter_that_ends_a_korean_syllable_does_not_send(page: Page) -> None:
@@ -224,7 +236,7 @@ $\\href{javascript:window.bad=1}{x}$ $\\htmlId{input}{y}$ $\\includegraphics{htt
 
 $$\\def\\a{\\a\\a}\\a$$
 
-$$\\begin{align} x \\label{input} &= 1 \\end{align}$$
+$$x \\tag{7} \\label{input}$$
 
 $$\\rule{9999em}{9999em}$$
 
@@ -415,10 +427,15 @@ def test_dark_colours_by_the_system_and_by_the_switch(page: Page) -> None:
     light = page.evaluate(background)
     page.browser.look(1200, 860, dark=True)
     dark = page.evaluate(background)
+    page.browser.look(1200, 860)
     page.click("#theme")
-    assert light != dark and page.evaluate(background) == light
+    assert light != dark and page.evaluate(background) == dark
+    themes = "window.themes = new Set(); new MutationObserver(() => themes.add(document.documentElement.dataset.theme))"
+    watch = themes + ".observe(document, { attributes: true, subtree: true, attributeFilter: ['data-theme'] })"
+    script = page.browser.send("Page.addScriptToEvaluateOnNewDocument", source=watch)
     page.reload()
-    assert page.evaluate(background) == light
+    page.browser.send("Page.removeScriptToEvaluateOnNewDocument", **script)
+    assert page.evaluate(background) == dark and page.evaluate("[...themes]") == ["dark"]  # from the first moment on
 
 
 def test_with_the_real_server_and_a_tiny_model(browser: Chromium, server: Any) -> None:

@@ -1,6 +1,7 @@
 // The page: the conversation that is shown, the replies that are being generated, and what the controls do.
 
 import { apiKey, keepApiKey, listModels, requestBody } from "./client.js";
+import { keepCut, restoreCut } from "./cut.js";
 import { announce, by, make } from "./dom.js";
 import { exportFile, importFile } from "./files.js";
 import { bindKeys } from "./keys.js";
@@ -12,7 +13,7 @@ import { setLanguage, t, translatePage } from "./strings.js";
 import { sends, Thread } from "./thread.js";
 import { addMessage, choose, history, newConversation, path, removeLast, titleOf } from "./tree.js";
 
-const SAVE_MS = 3000; // how often a growing reply is kept
+const SAVE_MS = 2000; // how often a growing reply is kept
 const TICK_MS = 250; // how often the running time is drawn
 const NARROW = matchMedia("(max-width: 800px)");
 
@@ -125,14 +126,9 @@ function again(node) {
   reply(node.parent);
 }
 
-let saved = 0; // when a growing reply was last kept
-
 function changed(run) {
   thread.update(run.node);
   if (run.phase !== run.announced) announce(t((run.announced = run.phase)));
-  if (performance.now() - saved < SAVE_MS) return;
-  saved = performance.now();
-  save(run.conversation);
 }
 
 function finish(run) {
@@ -341,18 +337,20 @@ async function start() {
   NARROW.addEventListener("change", () => setSidebar(settings.sidebar && !NARROW.matches));
   try {
     store = await Store.open();
+    await restoreCut(store);
   } catch (error) {
     notify(t("notSaved", { why: error?.name ?? "" }));
   }
   others?.addEventListener("message", () => sidebar.refresh());
   addEventListener("hashchange", () => location.hash.slice(1) !== conversation.id && openConversation(location.hash.slice(1)));
-  addEventListener("pagehide", () => runs.forEach((run) => save(run.conversation)));
+  addEventListener("pagehide", () => keepCut(runs.values()));
   setInterval(() => {
     for (const run of runs.values()) {
       run.tick();
       thread.update(run.node);
     }
   }, TICK_MS);
+  setInterval(() => runs.forEach((run) => save(run.conversation)), SAVE_MS);
   await openConversation(location.hash.slice(1));
   document.documentElement.dataset.ready = "true";
   loadModels();
