@@ -371,7 +371,7 @@ REFUSED = [
         "/v1/messages",
         {"model": "tiny", "max_tokens": 5, "messages": [{"role": "assistant", "content": "a"}]},
         400,
-        ["user"],
+        ["messages"],
     ),
     ("/detokenize", {"tokens": [-1]}, 400, ["tokens.0"]),
     ("/tokenize", {}, 400, ["prompt"]),
@@ -478,6 +478,30 @@ def test_an_evaluation_of_the_server_is_one_of_the_model(server) -> None:
         for provider in (endpoint, local)
     ]
     assert found[0] == found[1]
+
+
+def test_a_reply_that_is_begun_is_gone_on_with(server, client, claude) -> None:
+    tokenizer = server.engine.tokenizer
+    begun = {"role": "assistant", "content": "The answer is"}
+    ids = [*tokenizer.render(QUESTION, generation_prompt=True), *tokenizer.encode("The answer is")]
+    [[completion]] = make_engine().generate([ids], Sampling(8, 0.0))
+    options = {"model": "tiny", "messages": [*QUESTION, begun], "max_tokens": 8}
+    extra = {"continue_final_message": True, "add_generation_prompt": False}
+    reply = client.chat.completions.create(temperature=0, reasoning_effort="none", extra_body=extra, **options)
+    assert reply.choices[0].message.content == tokenizer.decode(completion.ids, skip_special=True).strip("\n")
+    assert reply.usage.prompt_tokens == len(ids)
+    prefilled = claude.messages.create(extra_body={"temperature": 0}, **options)
+    assert prefilled.content[0].text == reply.choices[0].message.content
+    thought = {"role": "assistant", "content": "3 + 4\n</think>\n\nIt is"}
+    options["messages"] = [*QUESTION, thought]
+    closed = client.chat.completions.create(extra_body=extra, **options)
+    assert not hasattr(closed.choices[0].message, "reasoning") and closed.choices[0].message.content
+    assert closed.usage.completion_tokens_details.reasoning_tokens == 0
+    text = tokenizer.render(QUESTION, thinking=True, generation_prompt=True)
+    rest = [*tokenizer.encode("3 + 4\n"), tokenizer.think_close_id, *tokenizer.encode("\n\nIt is")]
+    assert closed.usage.prompt_tokens == len(text) + len(rest)
+    with pytest.raises(openai.BadRequestError, match="must be a reply"):
+        client.chat.completions.create(model="tiny", messages=QUESTION, extra_body=extra)
 
 
 def test_adapters_are_models_of_their_own(tmp_path) -> None:
