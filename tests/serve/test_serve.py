@@ -528,6 +528,21 @@ def test_adapters_are_models_of_their_own(tmp_path) -> None:
     assert texts[0] != texts[1] and names == ["tiny", "mine"]
 
 
+def test_a_model_named_as_on_the_hub_and_the_description(server) -> None:
+    served = Served("LGAI-EXAONE/EXAONE", make_engine())
+    with running(models=[served]) as one:
+        assert httpx2.get(f"{one.url}/v1/models/LGAI-EXAONE/EXAONE").json()["max_model_len"] == 1024
+        assert httpx2.get(f"{one.url}/v1/models/other").status_code == 404
+    described = httpx2.get(f"{server.url}/openapi.json").json()
+    for path in (*FIELDS, "/metrics", "/v1/requests/{id}/end_reasoning"):
+        assert path in described["paths"]
+    fields = described["components"]["schemas"]["ChatRequest"]["properties"]
+    assert fields["seed"]["description"].startswith("Equal requests")
+    metrics = httpx2.get(f"{server.url}/metrics").text
+    assert "# TYPE open_exaone_first_token_seconds histogram" in metrics
+    assert all(len(line.rsplit(" ", 1)) == 2 for line in metrics.splitlines())
+
+
 def test_a_port_in_use_says_how_to_go_on(server) -> None:
     with pytest.raises(OpenExaoneError, match="--port"):
         listen(ServeConfig(port=int(server.url.rpartition(":")[2])))

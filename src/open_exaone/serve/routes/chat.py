@@ -290,6 +290,7 @@ def token_logprobs(ask: Ask, ids: Sequence[int], logprobs: Sequence[float]) -> l
     records = []
     for token, logprob in zip(ids, logprobs, strict=True):
         text = ask.model.tokenizer.decode([token])
+        logprob = max(logprob, -9999.0)  # JSON has no infinity
         records.append({"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []})
     return records
 
