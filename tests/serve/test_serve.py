@@ -371,7 +371,7 @@ REFUSED = [
         "/v1/messages",
         {"model": "tiny", "max_tokens": 5, "messages": [{"role": "assistant", "content": "a"}]},
         400,
-        ["user"],
+        ["messages"],
     ),
     ("/detokenize", {"tokens": [-1]}, 400, ["tokens.0"]),
     ("/tokenize", {}, 400, ["prompt"]),
@@ -480,6 +480,30 @@ def test_an_evaluation_of_the_server_is_one_of_the_model(server) -> None:
     assert found[0] == found[1]
 
 
+def test_a_reply_that_is_begun_is_gone_on_with(server, client, claude) -> None:
+    tokenizer = server.engine.tokenizer
+    begun = {"role": "assistant", "content": "The answer is"}
+    ids = [*tokenizer.render(QUESTION, generation_prompt=True), *tokenizer.encode("The answer is")]
+    [[completion]] = make_engine().generate([ids], Sampling(8, 0.0))
+    options = {"model": "tiny", "messages": [*QUESTION, begun], "max_tokens": 8}
+    extra = {"continue_final_message": True, "add_generation_prompt": False}
+    reply = client.chat.completions.create(temperature=0, reasoning_effort="none", extra_body=extra, **options)
+    assert reply.choices[0].message.content == tokenizer.decode(completion.ids, skip_special=True).strip("\n")
+    assert reply.usage.prompt_tokens == len(ids)
+    prefilled = claude.messages.create(extra_body={"temperature": 0}, **options)
+    assert prefilled.content[0].text == reply.choices[0].message.content
+    thought = {"role": "assistant", "content": "3 + 4\n</think>\n\nIt is"}
+    options["messages"] = [*QUESTION, thought]
+    closed = client.chat.completions.create(extra_body=extra, **options)
+    assert not hasattr(closed.choices[0].message, "reasoning") and closed.choices[0].message.content
+    assert closed.usage.completion_tokens_details.reasoning_tokens == 0
+    text = tokenizer.render(QUESTION, thinking=True, generation_prompt=True)
+    rest = [*tokenizer.encode("3 + 4\n"), tokenizer.think_close_id, *tokenizer.encode("\n\nIt is")]
+    assert closed.usage.prompt_tokens == len(text) + len(rest)
+    with pytest.raises(openai.BadRequestError, match="must be a reply"):
+        client.chat.completions.create(model="tiny", messages=QUESTION, extra_body=extra)
+
+
 def test_adapters_are_models_of_their_own(tmp_path) -> None:
     base = make_engine()
     trained = make_engine().model
@@ -502,6 +526,21 @@ def test_adapters_are_models_of_their_own(tmp_path) -> None:
         [[completion]] = own.generate([(5, 6, 7)], Sampling(12, 0.0))
         assert text == base.tokenizer.decode(completion.ids, skip_special=True)
     assert texts[0] != texts[1] and names == ["tiny", "mine"]
+
+
+def test_a_model_named_as_on_the_hub_and_the_description(server) -> None:
+    served = Served("LGAI-EXAONE/EXAONE", make_engine())
+    with running(models=[served]) as one:
+        assert httpx2.get(f"{one.url}/v1/models/LGAI-EXAONE/EXAONE").json()["max_model_len"] == 1024
+        assert httpx2.get(f"{one.url}/v1/models/other").status_code == 404
+    described = httpx2.get(f"{server.url}/openapi.json").json()
+    for path in (*FIELDS, "/metrics", "/v1/requests/{id}/end_reasoning"):
+        assert path in described["paths"]
+    fields = described["components"]["schemas"]["ChatRequest"]["properties"]
+    assert fields["seed"]["description"].startswith("Equal requests")
+    metrics = httpx2.get(f"{server.url}/metrics").text
+    assert "# TYPE open_exaone_first_token_seconds histogram" in metrics
+    assert all(len(line.rsplit(" ", 1)) == 2 for line in metrics.splitlines())
 
 
 def test_a_port_in_use_says_how_to_go_on(server) -> None:

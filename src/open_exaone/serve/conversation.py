@@ -71,6 +71,7 @@ class Conversation:
     is_parallel: bool = True
     response_format: ResponseFormat | None = None
     is_streamed: bool = False
+    begun: str = ""  # what the reply begins with, behind the messages
 
     @property
     def offered(self) -> Sequence[FunctionTool]:
@@ -118,7 +119,8 @@ async def prepare(
         thinking,
         conversation.is_streamed,
         reads_calls=bool(conversation.offered),
-        constraint=None if rule is None else lambda: rule.constraint(thinking),
+        begun=conversation.begun,
+        constraint=None if rule is None else lambda: rule.constraint(thinking, conversation.begun),
     )
 
 
@@ -141,6 +143,7 @@ async def rendered(service: Service, model: Served, conversation: Conversation) 
         thinking=conversation.thinks(service.config.thinking),
         tools=tools or None,
         keeps_thoughts=conversation.keeps_thoughts,
+        begun=conversation.begun,
     )
 
 

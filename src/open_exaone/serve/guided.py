@@ -55,10 +55,13 @@ class Rule:
     model: Served
     grammar: str
 
-    def constraint(self, thinking: bool) -> "Guide":
-        """For one reply; its thought is free."""
-        tokenizer = self.model.tokenizer
-        return Guide(_matcher(self.model, self.grammar), tokenizer, self.model.engine.model.config.vocab_size, thinking)
+    def constraint(self, thinking: bool, begun: str = "") -> "Guide":
+        """For one reply; its thought is free.
+
+        Args:
+            begun: what the prompt has of it already.
+        """
+        return Guide(_matcher(self.model, self.grammar), self.model.tokenizer, _size(self.model), thinking, begun)
 
 
 def rule_for(model: Served, response_format: ResponseFormat | None, *, max_bytes: int) -> Rule | None:
@@ -159,6 +162,7 @@ class Guide:
     _tokenizer: Tokenizer
     _size: int
     _thinking: bool
+    _begun: str
     _is_free: bool = field(init=False)
     _text: Detokenizer = field(init=False)
     _splitter: ReplySplitter = field(init=False)
@@ -167,6 +171,8 @@ class Guide:
     def __post_init__(self) -> None:
         self._text = Detokenizer(self._tokenizer, skip_special=True)
         self._splitter = self._tokenizer.splitter(thinking=self._thinking)
+        if self._begun:
+            self._splitter.feed(self._begun)
         self._is_free = not self._splitter.finished
         self._mask = np.zeros(-(-self._size // 32), np.int32)
 

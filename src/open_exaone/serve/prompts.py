@@ -6,6 +6,7 @@ engine remembers fit.
 """
 
 import hashlib
+import re
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -35,11 +36,13 @@ class Prompts:
         thinking: bool,
         tools: Sequence[Tool] | None = None,
         keeps_thoughts: bool = False,
+        begun: str = "",
     ) -> tuple[int, ...]:
         """The ids of a prompt.
 
         Args:
             keeps_thoughts: whether those of earlier replies stay in it.
+            begun: what the reply begins with; the tags of its thought are markers there.
 
         Raises:
             DataError: a message is malformed (names its index and field), or the format can't say it.
@@ -53,6 +56,9 @@ class Prompts:
             with_mask=False,
             keeps_thoughts=keeps_thoughts,
         )
+        tag = self._tokenizer.chat_format.thought_tag
+        parts = re.split(f"(</?{tag}>)", begun)  # texts and tags by turns
+        segments += [Segment(part, number % 2 == 1) for number, part in enumerate(parts) if part]
         [pieces] = self._tokenizer.encode_segments([segments])
         ids, place, digest = list[int](), 0, hashlib.blake2b(digest_size=16)
         while place < len(segments):

@@ -64,13 +64,25 @@ class Reader:
     Args:
         thinking: as its prompt was rendered; None: the text is not split, as where there is no conversation.
         reads_calls: whether tool calls are told apart; otherwise they are the answer's text.
+        begun: what its prompt has of the reply already; it is not given again.
     """
 
-    def __init__(self, index: int, job: Job, tokenizer: Tokenizer, *, thinking: bool | None, reads_calls: bool) -> None:
+    def __init__(
+        self,
+        index: int,
+        job: Job,
+        tokenizer: Tokenizer,
+        *,
+        thinking: bool | None,
+        reads_calls: bool,
+        begun: str = "",
+    ) -> None:
         self.job = job
         self._index, self._reads_calls = index, reads_calls
         self._detokenizer = Detokenizer(tokenizer, skip_special=True)
         self._splitter = None if thinking is None else tokenizer.splitter(thinking=thinking)
+        if self._splitter is not None and begun:
+            self._splitter.feed(begun)
         self._stops = StopText(job.request.sampling.stop)
         self._stop_ids = frozenset(job.request.sampling.stop_ids)
         self.is_done = False

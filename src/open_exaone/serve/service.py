@@ -60,6 +60,7 @@ class Ask:
     is_streamed: bool = False
     reads_calls: bool = False  # whether tools are on offer
     constraint: Callable[[], Constraint] | None = None  # makes one for each reply
+    begun: str = ""  # what the prompts have of the reply already
     arrived: float = field(default_factory=time.perf_counter)
 
     def requests(self) -> list[Request]:
@@ -173,7 +174,14 @@ class Service:
             ApiError: the engine failed, or the request took too long.
         """
         readers = [
-            Reader(index, job, ask.model.tokenizer, thinking=ask.thinking, reads_calls=ask.reads_calls)
+            Reader(
+                index,
+                job,
+                ask.model.tokenizer,
+                thinking=ask.thinking,
+                reads_calls=ask.reads_calls,
+                begun=ask.begun,
+            )
             for index, job in enumerate(ticket.jobs)
         ]
         seconds = self.config.deadline_s
@@ -263,7 +271,11 @@ def context_exceeded(model: Served, num_prompt: int, max_tokens: int) -> ApiErro
 
 
 def num_thought_tokens(ask: Ask, outcome: Outcome) -> int:
-    """How many of a reply's tokens are its thought."""
+    """How many of a reply's tokens are its thought; what was begun already is not counted."""
+    begun = ask.model.tokenizer.splitter(thinking=bool(ask.thinking))
+    begun.feed(ask.begun)
+    if ask.begun and begun.finished:
+        return 0
     reply = ask.model.tokenizer.split(outcome.ids, thinking=bool(ask.thinking))
     return ask.model.engine.thoughts.num_tokens(outcome.ids, reply)
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from open_exaone.base.records import Request, Sampling, StopReason
@@ -58,8 +59,12 @@ class _Lane:
     """One model: its session, and the jobs that it runs."""
 
     engine: "Engine"
-    session: "Session"
+    session: "Session | None"  # None behind a failure, until the next request
     jobs: dict[Sample, tuple[Job, Ticket]] = field(default_factory=dict)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.session is None or self.session.finished
 
 
 class Worker:
@@ -84,6 +89,7 @@ class Worker:
         """Begins; readers are woken in `loop`."""
         self._loop = loop
         for lane in self._lanes.values():
+            assert lane.session is not None
             lane.session.submit([Request((), (0,), False, Sampling(max_new_tokens=2))])
             while not lane.session.finished:  # what is slow the first time
                 lane.session.step()
@@ -98,12 +104,14 @@ class Worker:
 
     def holds(self, model: str, length: int) -> bool:
         """Whether memory holds a prompt and its reply of so many tokens together."""
-        return self._lanes[model].session.holds(length)
+        session = self._lanes[model].session
+        return session is None or session.holds(length)
 
     def counts(self) -> tuple[int, int]:
         """How many replies run, and how many wait."""
         lanes = self._lanes.values()
-        running = sum(len(lane.session.scheduler.running) for lane in lanes)
+        sessions = [session for lane in lanes if (session := lane.session) is not None]
+        running = sum(len(session.scheduler.running) for session in sessions)
         return running, max(0, sum(len(lane.jobs) for lane in lanes) - running)
 
     def submit(self, ticket: Ticket) -> None:
@@ -121,7 +129,8 @@ class Worker:
 
         def end() -> None:
             session = self._lanes[ticket.model].session
-            ended = [job.sample is not None and session.end_thought(job.sample) for job in ticket.jobs]
+            samples = [job.sample for job in ticket.jobs if job.sample is not None]
+            ended = [session is not None and session.end_thought(sample) for sample in samples]
             answer.set_result(any(ended))
 
         self._inbox.put(end)
@@ -129,22 +138,30 @@ class Worker:
 
     def _run(self) -> None:
         while not self._is_closing:
-            if all(lane.session.finished for lane in self._lanes.values()):
-                self._inbox.get()()
+            if all(lane.is_idle for lane in self._lanes.values()):
+                self._do(self._inbox.get())
             while not self._inbox.empty():
-                self._inbox.get()()
+                self._do(self._inbox.get())
             for lane in self._lanes.values():
-                if not lane.session.finished:
+                if not lane.is_idle:
                     self._step(lane)
         for lane in self._lanes.values():
-            lane.session.close()
+            if lane.session is not None:
+                lane.session.close()
+
+    def _do(self, command: Callable[[], object]) -> None:
+        try:
+            command()
+        except Exception:  # a border: the request that it came from ends at its deadline
+            logger.exception("the engine could not take a request")
 
     def _step(self, lane: _Lane) -> None:
+        assert lane.session is not None
         try:
             num_tokens, _ = lane.session.step()
         except Exception as error:  # a border: the others go on, and the next request finds a session
             logger.exception("a step of the engine failed")
-            self._restart(lane, f"the engine failed: {type(error).__name__}")
+            self._do(partial(self._restart, lane, f"the engine failed: {type(error).__name__}"))
             return
         self.num_tokens += num_tokens
         self.num_steps += 1
@@ -177,6 +194,7 @@ class Worker:
         lane = self._lanes[ticket.model]
         if ticket.cancelled is not None:
             return
+        lane.session = lane.session or lane.engine.open_session()
         for job, sample in zip(ticket.jobs, lane.session.submit([job.request for job in ticket.jobs]), strict=True):
             sample.constraint = job.constraint
             job.sample = sample
@@ -189,18 +207,20 @@ class Worker:
             if job.stop is None:
                 if job.sample is not None:
                     lane.jobs.pop(job.sample, None)
-                    lane.session.cancel(job.sample)
+                    if lane.session is not None:
+                        lane.session.cancel(job.sample)
                 job.stop = StopReason.CANCELLED
         self._wake([ticket])
 
     def _restart(self, lane: _Lane, why: str) -> None:
-        """Gives up all that a session runs, and opens another."""
+        """Gives up all that a session runs; the next request opens another."""
         jobs, lane.jobs = list(lane.jobs.values()), {}
+        session, lane.session = lane.session, None
         for job, _ in jobs:
             job.error, job.stop = why, StopReason.ERROR
-        lane.session.close()
-        lane.session = lane.engine.open_session()
         self._wake(ticket for _, ticket in jobs)
+        if session is not None:
+            session.close()
 
     def _close(self) -> None:
         self._is_closing = True

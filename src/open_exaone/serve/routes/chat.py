@@ -118,6 +118,8 @@ class TemplateKwargs(Config):
     """Whether the thoughts of earlier replies stay in the prompt."""
     thinking: bool | None = None
     """The same as enable_thinking, as some templates name it."""
+    skip_think: Any = None
+    """Ignored: EXAONE 4.0's own template takes it."""
 
 
 class ChatRequest(SamplingFields):
@@ -141,6 +143,10 @@ class ChatRequest(SamplingFields):
     """False allows one call at most where the reply is restricted to calls."""
     response_format: ResponseFormat | None = None
     """What the answer must be: any text, any JSON object, or JSON of a schema."""
+    continue_final_message: bool | None = None
+    """Go on with the last message, which is a reply's; the answer is what is new."""
+    add_generation_prompt: bool | None = None
+    """False goes with continue_final_message."""
     logprobs: bool | None = None
     """Give the log-probability of each token, under the model at temperature 1."""
     top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
@@ -159,8 +165,16 @@ async def ask_chat(service: Service, request: ChatRequest) -> Ask:
     """
     kwargs = request.chat_template_kwargs or TemplateKwargs()
     thinking = kwargs.enable_thinking if kwargs.enable_thinking is not None else kwargs.thinking
+    messages, begun = [message.rendered() for message in request.messages], ""
+    if request.continue_final_message:
+        begun = begun_of(messages.pop(), service.model(request.model).tokenizer.chat_format.thought_tag)
+    elif request.add_generation_prompt is False:
+        raise ApiError(
+            400, "add_generation_prompt: false goes with continue_final_message", param="add_generation_prompt"
+        )
     conversation = Conversation(
-        messages=[message.rendered() for message in request.messages],
+        messages=messages,
+        begun=begun,
         thinking=thinking,
         keeps_thoughts=bool(kwargs.preserve_thinking),
         effort=request.reasoning_effort,
@@ -173,6 +187,18 @@ async def ask_chat(service: Service, request: ChatRequest) -> Ask:
     )
     max_tokens = request.max_completion_tokens or request.max_tokens
     return await prepare(service, service.model(request.model), conversation, request.given(), max_tokens)
+
+
+def begun_of(message: Mapping[str, Any], tag: str) -> str:
+    """What a reply that is gone on with has so far.
+
+    Raises:
+        ApiError: the message is no reply, or calls tools.
+    """
+    if message["role"] != "assistant" or message.get("tool_calls"):
+        raise ApiError(400, "messages: the last must be a reply without calls, to be gone on with", param="messages")
+    thought = message.get("reasoning_content")
+    return (f"{thought}\n</{tag}>\n\n" if thought else "") + (message["content"] or "")
 
 
 class ChatDialect:
@@ -264,6 +290,7 @@ def token_logprobs(ask: Ask, ids: Sequence[int], logprobs: Sequence[float]) -> l
     records = []
     for token, logprob in zip(ids, logprobs, strict=True):
         text = ask.model.tokenizer.decode([token])
+        logprob = max(logprob, -9999.0)  # JSON has no infinity
         records.append({"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []})
     return records
 

@@ -96,5 +96,10 @@ class CompletionDialect:
         record: dict[str, Any] | None = None
         if self._request.logprobs is not None:
             tokens = [self._ask.model.tokenizer.decode([token]) for token in ids]
-            record = {"tokens": tokens, "token_logprobs": list(logprobs), "top_logprobs": None, "text_offset": None}
+            record = {
+                "tokens": tokens,
+                "token_logprobs": [max(one, -9999.0) for one in logprobs],
+                "top_logprobs": None,
+                "text_offset": None,
+            }
         return {"index": index, "text": text, "logprobs": record, "finish_reason": finish}

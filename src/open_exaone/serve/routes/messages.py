@@ -195,7 +195,7 @@ class CountRequest(Config):
     model: str = Field(max_length=1000)
     """The model's name, as /v1/models has it."""
     messages: tuple[MessageTurn, ...] = Field(min_length=1)
-    """The turns so far, of which the last is the user's."""
+    """The turns so far; a reply at the end is gone on with."""
     system: str | tuple[TextBlock, ...] | None = None
     """What the model is told beforehand."""
     tools: tuple[Tool, ...] | None = None
@@ -232,13 +232,9 @@ class MessagesRequest(CountRequest):
 
 
 def conversation_of(request: CountRequest, is_streamed: bool = False) -> Conversation:
-    """The conversation of a request.
-
-    Raises:
-        ApiError: it ends with a reply, which would have to be gone on with.
-    """
-    if request.messages[-1].role == "assistant":
-        raise ApiError(400, "messages: ends with a reply, and replies are not continued: end with the user's turn")
+    """The conversation of a request. A reply at its end is gone on with; then there is no thought, unless asked for."""
+    turns = [message for turn in request.messages for message in turn.rendered()]
+    begun = turns.pop()["content"] if request.messages[-1].role == "assistant" else ""
     system = [{"role": "system", "content": _text(request.system)}] if request.system else []
     thinking, output, choice = request.thinking, request.output_config, request.tool_choice
     tools = [
@@ -250,8 +246,9 @@ def conversation_of(request: CountRequest, is_streamed: bool = False) -> Convers
     ]
     form = output.format if output else None
     return Conversation(
-        [*system, *(message for turn in request.messages for message in turn.rendered())],
-        thinking=None if thinking is None else thinking.type != "disabled",
+        [*system, *turns],
+        thinking=(False if begun else None) if thinking is None else thinking.type != "disabled",
+        begun=begun,
         effort=output.effort if output else None,
         budget=thinking.budget_tokens if thinking else None,
         tools=tools,

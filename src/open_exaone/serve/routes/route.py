@@ -12,17 +12,18 @@ class Route:
     """A path, and what answers it."""
 
     method: str
-    path: str  # a part in braces matches anything without a slash
+    path: str  # a part in braces matches anything without a slash, the last one anything
     function: Callable[..., Awaitable[Any]]  # (service, body, **what stands at the braces)
     summary: str
     record: type[BaseModel] | None = None  # the body's
 
     def match(self, path: str) -> dict[str, str] | None:
         """What stands at the braces; None where the path is another."""
-        own, given = self.path.split("/"), path.split("/")
-        if self.path == path:
-            return {}
-        if "{" not in self.path or len(own) != len(given):
+        if "{" not in self.path:
+            return {} if self.path == path else None
+        own = self.path.split("/")
+        given = path.split("/", len(own) - 1 if own[-1].startswith("{") else -1)
+        if len(own) != len(given):
             return None
         if any(not name.startswith("{") and name != value for name, value in zip(own, given, strict=True)):
             return None
