@@ -90,6 +90,10 @@ COMMANDS = {
     "fetch": ["BENCHMARK", "--rows", "--out", "--changed"],
     "judge": ["FILE", "--kind", "--out", "--settings", "--unsafe-code-execution"],
     "models": [],
+    "serve": [
+        *("MODEL", "--host", "--port", "--name", "--api-key", "--cors-origin", "--allowed-host", "--thinking"),
+        *("--no-thinking", "--lora", "--limit", "--engine-option", "--quiet", "--device", "--dtype"),
+    ],
     "suites": [],
     "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
     "run": [

@@ -15,7 +15,7 @@ from open_exaone.base.records import Reply
 from open_exaone.text import exaone4
 from open_exaone.text.bpe import trained_backend
 from open_exaone.text.chat import THINK_CLOSE, THINK_OPEN, ChatFormat, Dialogue, Message, Segment, Tool, last_reply
-from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, without_markers
+from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, with_mask, without_markers
 from open_exaone.text.formats import NATIVE, check_name, choose_format, source_for
 from open_exaone.text.saved import saved_files
 from open_exaone.text.split import ReplySplitter
@@ -284,7 +284,7 @@ class Tokenizer:
             CheckpointError: as `render`.
         """
         rendered = self.chat_format.render_all(dialogues)
-        encoded = iter(self._encode_segments([segments for segments in rendered if isinstance(segments, list)]))
+        encoded = iter(self._encode_masked([segments for segments in rendered if isinstance(segments, list)]))
         return [next(encoded) if isinstance(each, list) else each for each in rendered]
 
     def split(self, reply: str | Sequence[int], *, thinking: bool) -> Reply:
@@ -302,22 +302,18 @@ class Tokenizer:
         opened = self.chat_format.opens_thought(thinking)
         return ReplySplitter(thinking=opened, thought_tags=(self.chat_format.thought_tag,))
 
-    def _encode_segments(self, rendered: Sequence[Sequence[Segment]]) -> list[tuple[list[int], list[bool]]]:
-        """Tokenises each segment alone; for each conversation, its ids and its loss mask."""
+    def encode_segments(self, rendered: Sequence[Sequence[Segment]]) -> list[list[list[int]]]:
+        """Tokenises each segment of each conversation alone."""
         placed = [(segment, place > 0) for segments in rendered for place, segment in enumerate(segments)]
         plain = [(item.text, inside) for item, inside in placed if not item.is_format]
         contents = iter(self._plain.encode(plain) if plain else ())
         formats = self._encode_formats({(item.text, inside) for item, inside in placed if item.is_format})
+        pieces = (formats[item.text, inside] if item.is_format else next(contents) for item, inside in placed)
+        return [[next(pieces) for _ in segments] for segments in rendered]
 
-        def join(segments: Sequence[Segment]) -> tuple[list[int], list[bool]]:
-            ids, mask = list[int](), list[bool]()
-            for place, segment in enumerate(segments):
-                piece = formats[segment.text, place > 0] if segment.is_format else next(contents)
-                ids += piece
-                mask += [segment.is_learned] * len(piece)
-            return ids, mask
-
-        return [join(segments) for segments in rendered]
+    def _encode_masked(self, rendered: Sequence[Sequence[Segment]]) -> list[tuple[list[int], list[bool]]]:
+        """For each conversation, its ids and its loss mask."""
+        return [with_mask(*each) for each in zip(rendered, self.encode_segments(rendered), strict=True)]
 
     def _encode_formats(self, placed: set[tuple[str, bool]]) -> dict[tuple[str, bool], list[int]]:
         """Tokenises the format's own texts, in which markers' names are markers."""
