@@ -220,7 +220,8 @@ def test_killed_again_and_again_it_ends_in_the_same_report(tmp_path: Path) -> No
         subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True)
         num_asked = len(server.requests)
     assert num_kills >= 2  # a busy machine may let the last of them end before it is killed
-    assert num_asked <= 2 * 240 + 4 * num_kills  # what was in flight at a kill never arrived
+    # At a kill up to 4 requests are in flight, and up to 4 replies have arrived that are not yet written.
+    assert num_asked <= 2 * 240 + 8 * num_kills
     whole, cut = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("whole", "cut"))
     for report in (whole, cut):
         del report["started"], report["seconds"]

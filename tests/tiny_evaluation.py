@@ -100,6 +100,7 @@ def _entry(name: str, place: int) -> dict[str, Any]:
             }
         },
         "per_language": {},
+        "per_cell": [],
         "csat": None,
         "published": [],
         "grader": None,

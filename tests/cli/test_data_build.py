@@ -66,7 +66,7 @@ def test_an_endpoint_s_verified_responses_become_rows(cli, rows, tmp_path):
         code, text = cli("data", "filter", *asked[2:])
         assert code == 1 and "is not empty and holds no filter" in text, text  # though no build.json is there now
         code, text = cli(*asked, "--reasoning-ratio", 2)
-        assert code == 2 and "reasoning_ratio: has no effect with one mode" in text, text
+        assert code == 2 and "--reasoning-ratio: has no effect with one mode" in text, text
         assert cli(*asked, "--samples", 4, "--mode", "both", "--min-distance", 0.2)[0] == 0
         files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
         code, text = cli(*asked, "--samples", 4, "--mode", "both", "--temperature", 1)

@@ -129,13 +129,16 @@ def test_a_file_without_problems_is_named(cli, model, tmp_path):
 def test_what_cannot_be_filtered_is_named(cli, model, rows, tmp_path):
     asked = ("data", "filter", model, rows, "--out")
     for flags, status, why in (
-        (["--samples", 4, "--max-correct", 5], 2, "max_correct = 5: must lie in min_correct = 0 to num_samples = 4"),
+        (["--samples", 4, "--max-correct", 5], 2, "--max-correct 5: must lie in --min-correct 0 to --samples 4"),
         (["--max-new-tokens", 128], 1, "no prompt fits: the model's context of 128 tokens less 128 for the reply"),
         (
             ["--min-correct", 2, "--samples", 2, "--max-correct", 2, "--max-new-tokens", 2],
             1,
-            "lower filter.min_correct",
+            "--min-correct 2 and --max-correct 2 of 2: 0 are solved more often, 6 less often, 0 could not be judged: "
+            "lower --min-correct",
         ),
+        (["--top-p", 0, "--temperature", 0], 2, "data filter: --top-p 0.0: should be greater than 0"),
+        (["--samples", 0, "--stop", ""], 2, "data filter: --samples 0: should be greater"),
         (["--concurrency", 2], 2, "--concurrency 2: is for servers"),
         (["--engine", "fast"], 2, "--engine fast: must be local, vllm"),
     ):
@@ -146,3 +149,20 @@ def test_what_cannot_be_filtered_is_named(cli, model, rows, tmp_path):
     (tmp_path / "texts.jsonl").write_text('{"text": "no problem"}\n')
     code, text = cli("data", "filter", model, tmp_path / "texts.jsonl", "--out", tmp_path / "out")
     assert code == 1 and "is no problem with an answer" in text
+
+
+def test_replies_are_drawn_as_flags_say(cli, model, rows, tmp_path, monkeypatch):
+    seen = []
+    stream = LocalProvider.stream
+
+    def watched(provider, requests):
+        seen.extend(request.sampling for request in requests)
+        yield from stream(provider, requests)
+
+    monkeypatch.setattr(LocalProvider, "stream", watched)
+    asked = ("data", "filter", model, rows, "--samples", 2, "--max-new-tokens", 2, "--max-correct", 2)
+    flags = ("--temperature", 0.5, "--top-p", 0.9, "--top-k", 5, "--repetition-penalty", 1.1, "--seed", 3)
+    for number, given in enumerate((flags, ())):
+        assert cli(*asked, *given, "--out", tmp_path / str(number))[0] == 0
+    drawn = [(s.temperature, s.top_p, s.top_k, s.repetition_penalty, s.seed) for s in seen]
+    assert len(drawn) == 24 and set(drawn[:12]) == {(0.5, 0.9, 5, 1.1, 3)} and set(drawn[12:]) == {(1, 1, None, 1, 0)}

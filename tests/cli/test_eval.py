@@ -1,12 +1,13 @@
 """`exaone eval`: a finished run's own measurement, repeated; its flags."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from evaluation.made_up import MadeUp, right, sums
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Sample
+from open_exaone.base.records import Generation, Reply, Sample, StopReason, Verdict, VerdictStatus
 from open_exaone.cli.eval import EvalArguments
 from open_exaone.cli.flags import BenchmarkRows, SamplingFlags
 from open_exaone.evaluation.missing import NO_GENERATION, NO_REPLY
@@ -16,6 +17,7 @@ from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
 from open_exaone.kernels.build import library
 from open_exaone.pipeline.measure import stage_entry
+from open_exaone.tasks.benchmarks.registry import load_problems
 
 
 def test_eval_repeats_a_run_s_own_measurement(cli, finished_run, monkeypatch, tmp_path):
@@ -66,6 +68,25 @@ def test_missing_samples_are_named_and_change_the_exit_status(cli, monkeypatch, 
         assert code == status
         assert ("note: sums: 2 of 2 samples (sum/0 #0, sum/1 #0) have no reply" in text) == bool(status)
     assert stage_entry(lacking)["mean_reply_tokens"] is None  # as for the comparison with the run's own measurement
+
+
+def test_the_lowest_cell_of_a_needle_test_is_a_line_below_the_table(cli, monkeypatch, tmp_path):
+    problems = load_problems("needle", "64,2048:kinds=single,depths=3,repeats=4,prompt=plain")
+    task = replace(sums(1, 1, name="needle"), problems=tuple(problems))
+    answers = {problem.id: "" if problem.id.endswith("2048-0-2-3") else problem.answer for problem in problems}
+    rows = [[sample_of(task.name, problem.id, answers[problem.id])] for problem in problems]
+    entries = [score_task(task, rows), score_task(sums(1, 1), [[sample_of("sums", "sum/0", "1")]])]
+    report = build_report(entries, suite="", model={}, code_version="", versions={}, started="", seconds=0)
+    monkeypatch.setattr("open_exaone.cli.eval._measure", lambda *args: (tmp_path, report))
+    code, text = cli("eval", "model", "--suite", "nano")
+    assert code == 0 and text.count("the lowest cell") == 1
+    assert "needle, single: the lowest cell: 3 of 4 at 2,048 tokens, depth 50 %. Report" in text
+
+
+def sample_of(task: str, problem: str, answer: str) -> Sample:
+    status = VerdictStatus.CORRECT if answer else VerdictStatus.WRONG
+    generation = Generation(Reply("", answer), StopReason.END, 60, 5, 0)
+    return Sample("", task, problem, 0, generation, Verdict(status, answer, ""))
 
 
 def test_missing_samples_are_named_wherever_replies_are_judged_anew(cli, tmp_path):

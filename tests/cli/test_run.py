@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from tiny_recipe import RECIPE
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -22,7 +24,7 @@ import pytest
         (["--set", 'data.test.sources.0.families=["sudoku"]'], "sudoku"),
         (
             ["--set", "rl.max_new_tokens=400"],
-            "rl.max_new_tokens = 400: must lie below model.max_positions = 384",
+            "rl.max_new_tokens = 400: must lie below the model's context, max_positions = 384",
         ),
         (["--set", "stages=5", "--set", "rl.num_steps=3"], "'rl' is neither a stage"),
     ],
@@ -69,3 +71,61 @@ def test_a_dry_run_prints_the_costs_and_the_missing_files_and_writes_nothing(cli
     assert "12.0G" in text and "2.3e21" in text  # tokens of one pass, and 6 N D
     assert "this version trains on one" in text
     assert "Missing: data.rl: data/rl.jsonl: no such file. rl reads problems" in text
+
+
+ARMS = """
+[ablations.loss]
+what = "SimPER against DPO."
+stage = "prefer"
+arms.simper = {}
+arms.dpo = { "prefer.loss" = { name = "dpo" } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ablate", "los"], '--ablate los: no such ablation; did you mean "loss"? There are loss'),
+        (["--ablate", "loss", "--until", "prefer"], "--until prefer: an ablation's own `until` says where"),
+        (["--jobs", "2"], "--jobs 2: goes with --ablate alone"),
+        (["--from", "runs/x"], "--from runs/x: goes with --ablate alone"),
+        (["--ablate", "loss", "--jobs", "0"], "--jobs 0: must be at least 1"),
+        (["--ablate", "loss", "--jobs", "2", "--dry-run"], "--jobs 2: a dry run trains nothing"),
+        (["--ablate", "loss", "--set", "ablations.loss.seeds=[1, 1]"], "has 1 twice"),
+        (["--until", "prefr"], '--until prefr: no such stage; did you mean "prefer"? There are base, sft, prefer, rl'),
+    ],
+)
+def test_a_wrong_ablation_exits_2_and_writes_nothing(arguments, message, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(RECIPE + ARMS, encoding="utf-8")
+    code, text = cli("run", "tiny.toml", *arguments)
+    assert code == 2
+    assert message in text
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+def test_a_dry_run_lists_ablations_and_arms(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(RECIPE + ARMS, encoding="utf-8")
+    assert "Ablations (--ablate NAME): loss" in cli("run", "tiny.toml", "--dry-run")[1]
+    code, text = cli("run", "tiny.toml", "--ablate", "loss", "--dry-run")
+    assert code == 0
+    assert "Shared: base, sft. Each arm and seed: prefer. Compared on test." in text
+    assert "2 arms, with the seeds 0, 1, 2: 6 runs; nothing was trained." in text
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+@pytest.mark.parametrize("errors", [[], ["the disk is full"]])
+def test_an_ablation_prints_its_table_and_fails_where_a_run_did(errors, cli, tmp_path, monkeypatch):
+    run = {"seed": 0, "folder": "out/a-0", "score": 0.5, "ci95": [0.4, 0.6]}
+    runs = [run, *({"seed": 1, "folder": "out/a-1", "error": error} for error in errors)]
+    arm = {"name": "a", "changes": {}, "runs": runs, "mean": 0.5, "sd": None, "difference": None}
+    found = {
+        **{"what": "It.", "baseline": "a", "arms": [arm], "seeds": [0, 1], "stages": ["prefer"], "stage": "prefer"},
+        **{"shared": None, "measured": {"name": "test", "num_problems": 12, "k": 2}},
+    }
+    monkeypatch.setattr("open_exaone.pipeline.ablation.run_ablation", lambda *a, **b: found)
+    (tmp_path / "tiny.toml").write_text(RECIPE + ARMS, encoding="utf-8")
+    code, text = cli("run", tmp_path / "tiny.toml", "--ablate", "loss", "--out", "out")
+    assert code == len(errors)
+    assert "50.0%" in text and "out/ablation.html" in text

@@ -105,6 +105,29 @@ def test_the_answer_of_a_problem_is_found(value, answer, reply):
     assert problem.verifier == ("choice" if "choices" in value else "math")
 
 
+@pytest.mark.parametrize(
+    ("value", "thought", "reply"),
+    [
+        ({"answer": "6 + 1 = <<6+1=7>>7\n#### 1,007"}, "6 + 1 = 7", r"\boxed{1007}"),
+        ({"solution": "6 < 7 << 8 and\n6 > 1\n#### 7"}, "6 < 7 << 8 and\n6 > 1", r"\boxed{7}"),
+        ({"solution": r"So \boxed{\frac{1}{2}}."}, r"So \boxed{\frac{1}{2}}.", r"\boxed{\frac{1}{2}}"),
+        ({"solution": "It is half.", "answer": "0.5"}, "It is half.", r"\boxed{0.5}"),
+        ({"solution": "Hm.", "answer": "5", "thought": "T", "reply": "R"}, "T", "R"),
+    ],
+)
+def test_a_worked_solution_may_be_the_thought(value, thought, reply):
+    example = parse({"question": "Q", **value}, solution_as="thought", mode="reasoning")
+    assert (example.content.thought, example.content.reply) == (thought, reply)
+
+
+@pytest.mark.parametrize("answer", ["5", "#### 5", "<<5=5>>\n#### 5"])
+def test_a_problem_without_a_worked_solution_gives_no_thought(answer):
+    error = parse({"question": "Q", "answer": answer}, solution_as="thought")
+    assert (error.file, error.number, error.field, error.reason) == ("rows.jsonl", 7, "answer", "no solution")
+    assert "worked solution" in error.why and "solution_as" in error.fix
+    assert parse({"question": "Q", "answer": answer}).content.answer == "5"
+
+
 def test_a_problem_keeps_what_its_verifier_may_need():
     row = {"id": 3, "question": "사과는 몇 개?", "answer": "5", "tests": ["t"], "subject": "수학", "empty": None}
     example = parse(row, fields={"domain": "subject"}, verifier="code")

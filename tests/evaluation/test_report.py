@@ -46,7 +46,7 @@ def test_the_shipped_schema_is_that_of_the_records() -> None:
 
 
 def test_every_field_of_the_schema_that_holds_a_number_is_explained() -> None:
-    for name in ("Entry", "Rates", "TokenMeans", "Cost", "Beside", "Grader"):
+    for name in ("Entry", "Rates", "TokenMeans", "Cost", "Beside", "Grader", "Cell"):
         fields = schema()["$defs"][name]["properties"]
         assert [field for field, about in fields.items() if "description" not in about and "$ref" not in about] == []
 
@@ -58,6 +58,10 @@ def test_a_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     value = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert value["schema_version"] == 1
     assert isinstance(value["tasks"][0]["ci95"], list) and value["tasks"][0]["published"] == []
+    for task in value["tasks"]:
+        assert task.pop("per_cell") == []  # which reports of before did not have
+    (tmp_path / "report.json").write_text(json.dumps(value), encoding="utf-8")
+    assert read_report(tmp_path) == written
 
 
 def test_a_curve_holds_the_budgets_of_one_benchmark_and_mode_in_order() -> None:

@@ -118,7 +118,7 @@ def test_an_entry_by_hand() -> None:
     assert entry.stops == {"end": 5, "length": 1}
     assert {name: part.num_problems for name, part in entry.per_task.items()} == {"sort": 1, "sum": 1}
     assert entry.per_language["en"].ci95 == entry.ci95
-    assert (entry.csat, entry.published, entry.grader) == (None, (), None)
+    assert (entry.csat, entry.published, entry.grader, entry.per_cell) == (None, (), None, ())
 
 
 @given(
@@ -144,6 +144,41 @@ def test_the_share_of_the_commonest_answer_is_recounted(drawn: list[tuple[str, s
             [a for family, _, answers in drawn if family == name for a in answers]
         )
     assert entry.per_language["en"].constant_baseline == recounted([gold for _, gold, _ in drawn])
+
+
+CELL = {"kind": "single", "length": 512, "depth": 0.25}
+NO_CELLS = [{name: value for name, value in CELL.items() if name != lacking} for lacking in CELL]
+ODD = [
+    ("kind", 1),
+    ("length", True),
+    ("length", 0),
+    ("length", "512"),
+    ("length", 9.5),
+    ("depth", True),
+    ("depth", "0"),
+]
+ODD += [("depth", 1.5), ("depth", -0.1), ("depth", float("nan")), ("depth", None)]
+
+
+def test_each_cell_is_the_score_of_its_problems_alone() -> None:
+    """By kind, length and depth, whatever the order of the problems; those without all three are in none."""
+    cells = [("single", 512, 0.5), ("keys", 512, 0), ("single", 64, 1.0), ("single", 512, 0.5), ("single", 512, 0.25)]
+    about = [dict(zip(("kind", "length", "depth"), cell, strict=True)) for cell in cells]
+    about += [*NO_CELLS, *({**CELL, name: value} for name, value in ODD)]
+    problems = tuple(problem_of(str(place), **metadata) for place, metadata in enumerate(about))
+    right = [[True, True], [True, False], [False, False], [False, True], [True, True]]
+    right += [[True, False]] * (len(about) - len(right))
+    samples = [
+        [sample(problem, index, str(int(flag)), RIGHT if flag else WRONG) for index, flag in enumerate(row)]
+        for problem, row in zip(problems, right, strict=True)
+    ]
+    entry = score.score_task(replace(TASK, problems=problems, sampling=replace(TASK.sampling, num_samples=2)), samples)
+    assert [(cell.kind, cell.length, cell.depth, cell.num_problems, cell.pass_at_1) for cell in entry.per_cell] == [
+        ("keys", 512, 0.0, 1, 0.5), ("single", 64, 1.0, 1, 0.0),
+        ("single", 512, 0.25, 1, 1.0), ("single", 512, 0.5, 2, 0.75),
+    ]  # fmt: skip
+    assert entry.per_cell[-1].ci95 == question_interval([1.0, 0.5]) and entry.num_problems == len(problems)
+    assert (entry.per_cell[-1].constant_baseline, entry.per_cell[-1].commonest_answer_share) == (1.0, 0.75)
 
 
 @pytest.mark.parametrize(("k", "expected"), [(1, [1]), (2, [1, 2]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])

@@ -54,7 +54,7 @@ COMMANDS = {
     ],
     "data build": [
         *("TEACHER", "SOURCES", "--out", "--samples", "--keep", "--min-distance", "--mode", "--reasoning-ratio"),
-        *("--max-tokens", "--max-new-tokens", "--temperature", "--top-p", "--presence-penalty", "--seed", "--stage"),
+        *("--max-tokens", *OF_SAMPLING, "--stage"),
         *("--engine", "--engine-option", "--concurrency", "--format", "--field", "--ignore", "--domain", "--config"),
         *("--split", "--settings", *OF_MACHINE),
     ],
@@ -62,8 +62,8 @@ COMMANDS = {
         *("SOURCE", "--against", "--out", "--rows", "--report", "--seed", "--samples", "--config", "--split"),
     ],
     "data filter": [
-        *("MODEL", "SOURCES", "--out", "--samples", "--min-correct", "--max-correct", "--max-new-tokens"),
-        *("--temperature", "--mode", "--seed", "--stage", "--engine", "--engine-option", "--concurrency", "--format"),
+        *("MODEL", "SOURCES", "--out", "--samples", "--min-correct", "--max-correct"),
+        *("--mode", *OF_SAMPLING, "--stage", "--engine", "--engine-option", "--concurrency", "--format"),
         *("--field", "--ignore", "--domain", "--config", "--split", "--settings", *OF_MACHINE),
     ],
     "data stats": [
@@ -92,7 +92,9 @@ COMMANDS = {
     "models": [],
     "suites": [],
     "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
-    "run": ["RECIPE", "--out", "--set", "--quick", "--dry-run", *OF_MACHINE],
+    "run": [
+        *("RECIPE", "--out", "--set", "--quick", "--dry-run", "--until", "--ablate", "--jobs", "--from", *OF_MACHINE),
+    ],
     "train": ["FILE", "--out", "--set", *OF_MACHINE],
 }
 

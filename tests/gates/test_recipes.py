@@ -1,28 +1,18 @@
-"""Every recipe that is shipped is valid, in full and in its quick form; its costs are planned, its stages stepped."""
+"""Every recipe that is shipped is valid, in full and in its quick form; its costs are planned."""
 
 import math
 import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from import_graph import SOURCE
-from open_exaone import kernels
 from open_exaone.base.errors import ConfigError
-from open_exaone.kernels import reference
-from open_exaone.learn.cross_entropy import SUPERVISED_LOSSES
-from open_exaone.learn.optimizer import MasterOptimizer
-from open_exaone.learn.policy import POLICY_LOSSES, Sampled
-from open_exaone.learn.preference import PREFERENCE_LOSSES, Replies
-from open_exaone.model.config import ModelConfig
 from open_exaone.model.cost import dense_flops
-from open_exaone.model.logprobs import linear_logprobs
-from open_exaone.model.threads import ALONE
-from open_exaone.model.transformer import LanguageModel
+from open_exaone.pipeline.ablation_arms import ablation_names, load_ablation
+from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.plan import plan_recipe, shape_of
 from open_exaone.pipeline.recipe import check_one_stage, load_recipe
-from open_exaone.train.config import FilterStage, PreferenceStage, RlStage, SupervisedStage, TrainedStage
 
 RECIPES = SOURCE / "recipes"
 TRAININGS = SOURCE.parents[1] / "examples" / "finetune"
@@ -54,6 +44,21 @@ def test_a_recipe_is_found_by_its_path_too(path: Path) -> None:
     assert load_recipe(str(path)) == load_recipe(name_of(path))
 
 
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_every_arm_of_every_ablation_is_a_valid_recipe(path: Path, quick: bool) -> None:
+    if quick and path.parent == RECIPES:
+        pytest.skip("a real model has no quick form")
+    for name in ablation_names(name_of(path)):
+        ablation = load_ablation(name, name_of(path), quick=quick)
+        assert ablation.measure is not None
+        for arm in ablation.arms:
+            for seed in ablation.config.seeds:
+                recipe = ablation.recipe_of(arm, seed, None)
+                assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert name_of(path) != "nano/exaone-deep" or ablation_names(name_of(path)) == ["preference_loss", "rl_loss"]
+
+
 @pytest.mark.parametrize("path", sorted(TRAININGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_example_of_a_training_parses(path: Path) -> None:
     recipe = load_recipe(path)
@@ -68,7 +73,13 @@ def test_the_gate_can_fail(tmp_path: Path) -> None:
         load_recipe(str(broken))
 
 
-REAL = [path for path in PATHS if path.parent == RECIPES]
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_a_recipe_whose_stages_follow_one_another_refuses_prompts_that_they_share(path: Path) -> None:
+    recipe = load_recipe(name_of(path))
+    assert recipe.disjoint or len(recipe.trained) == 1
+
+
+REAL = [path for path in PATHS if path.parent == RECIPES and path.stem.startswith("exaone-")]
 NOT_PUBLISHED = (  # for any stage: docs/provenance.md
     *("num_epochs", "batch_tokens", "batch_documents", "batch_pairs", "batch_prompts", "group_size", "num_steps"),
     *("max_new_tokens", "max_tokens", "num_samples", "optimizer"),
@@ -141,64 +152,3 @@ def test_a_whole_recipe_of_exaone_deep_costs_what_the_report_says(name: str, pub
     assert recipe.data["preference"].expected.num_rows == 20_000  # type: ignore[union-attr]
     assert recipe.data["rl"].expected.num_rows == 10_000  # type: ignore[union-attr]
     assert sft.flops > 10 * (prefer.flops + rl.flops)  # type: ignore[operator]
-
-
-TOKENS, LAYERS = 24, 4  # a whole LLLG; all layers are alike otherwise
-
-
-@pytest.fixture
-def without_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Meta tensors have a shape and no values: no native kernel can read them, and no id can be checked."""
-    for name in ("logprobs_and_entropy", "softmax_loss"):
-        monkeypatch.setattr(kernels, name, getattr(reference, name))
-    monkeypatch.setattr(Sampled, "summed", lambda self, values_M: values_M.sum().expand_as(values_M))  # one completion
-    monkeypatch.setattr(torch.Tensor, "__float__", lambda self: 1.0)
-    monkeypatch.setattr(torch.Tensor, "equal", lambda self, other: self.shape == other.shape)
-    monkeypatch.setattr(Replies, "is_chosen_D", property(lambda self: slice(0, 1)))
-
-
-def meta_loss(model: LanguageModel, stage: TrainedStage) -> torch.Tensor:
-    """The stage's loss on one row of tokens that exist by shape alone."""
-    ids_T = torch.zeros(TOKENS, dtype=torch.long, device="meta")
-    x_MD, ids_M, head_VD = model.model(ids_T[None])[0][:-1], ids_T[1:], model.lm_head.weight
-    if isinstance(stage, SupervisedStage):
-        return SUPERVISED_LOSSES[stage.loss.name](x_MD, head_VD, ids_M, 1.0, stage.loss)[0]
-    logprobs_M, _ = linear_logprobs(x_MD, head_VD, ids_M)
-    if isinstance(stage, RlStage):
-        sampled = Sampled(logprobs_M, logprobs_M.detach(), logprobs_M.detach(), ids_M, logprobs_M.detach(), None)
-        return POLICY_LOSSES[stage.loss.name](sampled, 1.0, stage.loss)
-    assert isinstance(stage, PreferenceStage)
-    pair_D = torch.ones(2, device="meta")
-    replies = Replies(logprobs_M[:2], pair_D, pair_D, pair_D.long(), pair_D)
-    return PREFERENCE_LOSSES[stage.loss.name](replies, 1.0, stage.loss)
-
-
-def meta_model(shape: ModelConfig) -> LanguageModel:
-    with torch.device("meta"):
-        return LanguageModel(shape).to(torch.bfloat16)
-
-
-@pytest.mark.parametrize("path", PATHS, ids=name_of)
-def test_every_kind_of_stage_steps_on_the_meta_device(path: Path, without_values: None) -> None:
-    recipe = load_recipe(path)
-    shape = shape_of(recipe)
-    assert sum(weight.numel() for weight in meta_model(shape).parameters()) == shape.num_parameters
-    stepped = set[str]()
-    for stage in recipe.stages:
-        if isinstance(stage, FilterStage) or stage.kind in stepped:
-            continue
-        stepped.add(stage.kind)
-        model = meta_model(shape.model_copy(update={"num_layers": min(LAYERS, shape.num_layers)}))
-        model.model.recomputes = stage.recompute_activations
-        optimizer = MasterOptimizer(model, None, stage.optimizer)
-        loss = meta_loss(model, stage)
-        assert loss.shape == () and loss.device.type == "meta"
-        loss.backward()  # type: ignore[no-untyped-call]
-        assert all(weight.grad is not None and weight.grad.shape == weight.shape for weight in model.parameters())
-        optimizer.accumulate()
-        for group in (group for one in optimizer.optimizers for group in one.param_groups if "fused" in group):
-            group["fused"] = False  # fused code needs a device
-        optimizer._move(list(optimizer.masters), torch.tensor(1.0), ALONE)  # `step` reads the norm's value
-        moved = [name for one in optimizer.optimizers for name in one.state]
-        assert len(moved) == len(optimizer.masters)
-    assert stepped

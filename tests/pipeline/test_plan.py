@@ -11,7 +11,8 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.cost import StageCost, dense_flops
 from open_exaone.model.registry import PUBLISHED
-from open_exaone.pipeline.plan import missing_files, plan_recipe, shape_of
+from open_exaone.pipeline.config import Recipe
+from open_exaone.pipeline.plan import Rows, missing_files, plan_recipe, plan_stage, shape_of
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
 from open_exaone.present.plan import memory_sentence, plan_rows
@@ -21,12 +22,15 @@ SHAPE = PUBLISHED["EXAONE-4.0-1.2B"].config
 OPTIMIZER = {"kind": "adamw", "learning_rate": 1e-5}
 
 
-def planned(stage: dict[str, Any], data: dict[str, Any] | None = None, **changes: Any) -> StageCost:
+def recipe_of(stage: dict[str, Any], data: dict[str, Any] | None = None) -> Recipe:
     rows = {"sources": [{"path": "rows.jsonl"}], "expected": {"num_rows": 100, "num_tokens": 10_000}}
     stages = [{"name": "one", "data": "rows", "optimizer": OPTIMIZER, **stage}]
     model = "LGAI-EXAONE/EXAONE-4.0-1.2B"
-    recipe = load_recipe({"name": "x", "model": model, "data": {"rows": data or rows}, "stages": stages})
-    return plan_recipe(recipe, SHAPE, **changes)[0]
+    return load_recipe({"name": "x", "model": model, "data": {"rows": data or rows}, "stages": stages})
+
+
+def planned(stage: dict[str, Any], data: dict[str, Any] | None = None, **changes: Any) -> StageCost:
+    return plan_recipe(recipe_of(stage, data), SHAPE, **changes)[0]
 
 
 SFT = {"kind": "sft", "num_epochs": 2}
@@ -39,10 +43,27 @@ PROBLEMS = {
 
 def test_tokens_and_steps_follow_from_what_is_expected() -> None:
     cost = planned(SFT | {"batch_documents": 16})
-    assert (cost.train_tokens, cost.sampled_tokens, cost.num_steps) == (20_000, 0, 12)
+    assert (cost.train_tokens, cost.sampled_tokens, cost.num_steps) == (
+        20_000,
+        0,
+        13,
+    )  # the last one takes what is left
     assert cost.dense_flops == dense_flops(SHAPE, 20_000)
     assert planned(SFT | {"batch_tokens": 4_000}).num_steps == 5
     assert planned({"kind": "preference", "batch_pairs": 32}).num_steps == 4
+
+
+def test_a_run_plans_by_the_rows_that_it_has_read() -> None:
+    recipe = recipe_of(SFT | {"batch_documents": 16})
+    cost = plan_stage(recipe, SHAPE, recipe.stages[0], Rows(40, 30.0, False))
+    assert (cost.train_tokens, cost.sampled_tokens, cost.num_steps) == (2_400, 0, 5)
+    preference = recipe_of({"kind": "preference", "batch_pairs": 8, "num_samples": 4, "max_new_tokens": 40})
+    pairs, problems = (
+        plan_stage(preference, SHAPE, preference.stages[0], Rows(40, 30.0, are_problems))
+        for are_problems in (False, True)
+    )
+    assert (pairs.train_tokens, pairs.sampled_tokens, pairs.num_steps) == (1_200, 0, 5)
+    assert (problems.train_tokens, problems.sampled_tokens) == (40 * (30 + 2 * 10), 40 * 4 * 10)
 
 
 def test_rl_counts_samples_the_reference_and_further_updates() -> None:

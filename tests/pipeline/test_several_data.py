@@ -20,6 +20,7 @@ from open_exaone.pipeline.problems import draw_all
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.report import build_report, choose_showcase
 from open_exaone.pipeline.run import run_recipe
+from open_exaone.present.report import write_report
 from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.tasks.registry import get_family
 from open_exaone.verify.settings import JudgeSettings
@@ -114,6 +115,28 @@ def test_each_data_has_its_entry_and_the_first_is_the_stage_s(whole):
     assert all(f"By family of problems: {name}" in page for name in ("test", "harder"))
 
 
+def test_what_a_stage_changed_is_paired_with_the_model_that_it_began_from(copied):
+    folder = RunFolder(copied)
+    for name, verdicts in (("01-base", ["correct", "wrong"]), ("02-more", ["correct", "correct"])):
+        rows = read_jsonl(copied / name / "eval" / "samples.jsonl")
+        for place, row in enumerate(row for row in rows if row["task"] == "test"):
+            row["verdict"] = verdicts[place % 2]
+        (copied / name / "eval" / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = build_report(folder, folder.recipe())["changes"]
+    assert [(row["start"], row["stage"], row["measured_on"]) for row in changes] == [
+        ("base", "more", "test"),
+        ("base", "more", "harder"),
+    ]
+    test, harder = changes
+    assert test["value"] == 0.5 and 0 < test["low"] < 0.5 < test["high"] <= 1 and test["p_value"] < 0.05
+    assert harder["value"] == 0 and harder["low"] < 0 < harder["high"]
+    assert test["mean_reply_tokens"] == [
+        read_json(copied / name / "eval" / "report.json")["tasks"][0]["mean_reply_tokens"]
+        for name in ("01-base", "02-more")
+    ]
+    assert "What each stage changed" in write_report(copied).read_text(encoding="utf-8")
+
+
 def test_one_name_is_the_same_as_a_list_of_it(tmp_path):
     reports = [
         read_json(run(tmp_path / str(number), f"evaluation.data={data}", "evaluation.shown='test'") / "report.json")
@@ -141,7 +164,7 @@ def test_what_data_cannot_be_measured_on_is_named(override, why):
 
 
 def test_data_that_are_called_as_the_greedy_replies_of_others_are_refused():
-    with pytest.raises(ConfigError, match="data: harder-greedy is what the greedy replies to harder are called"):
+    with pytest.raises(ConfigError, match="data: harder-greedy is what a measurement of harder is called"):
         load_recipe(tomllib.loads(RECIPE.replace("test", "harder-greedy")))
 
 

@@ -236,6 +236,15 @@ def test_a_report_that_lacks_a_field_or_holds_an_odd_one_is_still_told(
     for parts in ("tokens", "rates", "cost", "csat"):
         entries += [{**entry, parts: odd} for odd in mangled(entry[parts])]
     entries += [{**entry, "published": [odd]} for odd in mangled(entry["published"][0])]
+    whole_cell = {
+        "kind": "single",
+        "length": 512,
+        "depth": 0.5,
+        "num_problems": 4,
+        "pass_at_1": 0.5,
+        "ci95": [0.1, 0.9],
+    }
+    entries += [{**entry, "per_cell": [whole_cell, odd]} for odd in mangled(whole_cell)]
     curves = [{**told["curve"][0], "points": [odd]} for odd in mangled(told["curve"][0]["points"][0])]
     for report in [*whole, *({**told, "tasks": [odd]} for odd in entries), *({**told, "curve": [c]} for c in curves)]:
         (tmp_path / "report.json").write_text(json.dumps(report), encoding="utf-8")

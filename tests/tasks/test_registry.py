@@ -102,6 +102,8 @@ def test_the_same_sum_in_other_words_is_the_same_work() -> None:
 
 def test_questions_and_thoughts_are_short_enough_for_a_small_model(draws: Draws) -> None:
     for key, drawn in draws.items():
+        if get_family(key[0]).group == "long":
+            continue
         problems = [each.problem for each in drawn]
         assert sum(len(problem.question) for problem in problems) / len(problems) <= (150 if key[-1] else 140), key
         thoughts = [problem.thought for problem in problems if problem.thought]

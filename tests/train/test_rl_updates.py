@@ -7,14 +7,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from doubles import make_model
+from doubles import make_model, make_tokenizer
 from open_exaone.base.errors import RunFolderError
 from open_exaone.base.files import read_jsonl
 from open_exaone.base.interrupt import Interrupted
 from open_exaone.data.batch import join, singles
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.learn.policy import POLICY_LOSSES
-from open_exaone.model.lora import add_lora
+from open_exaone.model.lora import add_lora, merge_lora
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.train.forward import document_logprobs
 from open_exaone.train.loop import train
@@ -244,6 +244,30 @@ def test_the_divergence_is_measured_from_the_second_model_or_from_the_model_with
         kls = [row["kl"] for row in trial.rows]
         assert (kls[0] > 0.05) == (name == "second")
         assert name == "second" or (abs(kls[0]) < 1e-6 and kls[1] > 1e-5)
+
+
+def reply_logprobs(model, row):
+    """By the model's plain forward pass, without anything that training shares."""
+    turns = [{"role": "user", "content": row["question"]}]
+    prompt = make_tokenizer().render(turns, thinking=row["mode"] == "reasoning", generation_prompt=True)
+    logprobs_TV = torch.log_softmax(model(torch.tensor([[*prompt, *row["ids"]]]))[0].double(), -1)
+    return logprobs_TV[len(prompt) - 1 : -1].gather(1, torch.tensor(row["ids"])[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("loss", [KL, {"name": "agapo", "kl": {"beta": 0.5, "estimator": "sequence"}}])
+def test_with_adapters_the_divergence_is_that_from_a_base_model_of_its_own(loss, tmp_path):
+    fields = {"loss": loss, "num_steps": 3, "reference": opened, "lora": True}
+    rows = Trial(tmp_path / "whole", **fields).rows
+    assert abs(rows[0]["kl"]) < 1e-6
+    for update in (1, 2):
+        cut = Trial(tmp_path / f"cut-{update}", kill_update=update, **fields)  # the policy as it sampled this update
+        merge_lora(cut.model)
+        path, base, values = cut.folder / "rollouts" / f"step-{update + 1:06d}.jsonl", make_model(), []
+        with torch.no_grad():
+            for row in read_jsonl(path):
+                r_T = reply_logprobs(cut.model, row) - reply_logprobs(base, row)
+                values += (torch.exp(-r_T) - 1 + r_T).tolist()
+        assert rows[update]["kl"] == pytest.approx(sum(values) / len(values), rel=1e-3) and rows[update]["kl"] > 1e-5
 
 
 REFRESH = {

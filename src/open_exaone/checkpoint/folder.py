@@ -14,6 +14,7 @@ from open_exaone.base.machine import has_fast_cpu_bfloat16
 from open_exaone.checkpoint.licence import licence_of, model_name, warn_of_licence
 from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weights
 from open_exaone.model.config import ModelConfig
+from open_exaone.model.context import ContextConfig
 from open_exaone.model.hf import config_from_hf, config_to_hf
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.text.tokenizer import Tokenizer
@@ -123,18 +124,29 @@ def load_weights(folder: Path) -> Weights:
     return Weights(folder, load_config(folder))
 
 
-def load_model(folder: Path, *, dtype: str | torch.dtype = "auto", device: str | torch.device = "cpu") -> LanguageModel:
+def load_model(
+    folder: Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "cpu",
+    context: ContextConfig | None = None,
+) -> LanguageModel:
     """Opens a model's folder of any family.
 
     On the CPU, weights already stored as `dtype` stay in the files that they are mapped from: opening takes no memory
     of its own, until training writes to them.
 
+    Args:
+        context: a longer one than it was saved with.
+
     Raises:
+        ValueError: the context is no longer, or longer than its RoPE reaches.
         CheckpointError: a file is missing or broken, a tensor is missing, unknown, of another shape or not finite, or
             the tokenizer beside them has more ids than the model.
     """
     warn_of_licence(licence_of(folder), model_name(folder))
     config = load_config(folder)
+    config = config if context is None else context.extended(config)
     check_vocabulary(folder, config)
     target = dtype if isinstance(dtype, torch.dtype) else resolve_dtype(dtype, device)
     weights = Weights(folder, config, target)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from open_exaone.cli.data_sources import read_problem_sources
 from open_exaone.cli.eval import check_engine
-from open_exaone.cli.flags import HubSet, JudgeLimits, MachineFlags, Repeated, RowFormat, read_options
+from open_exaone.cli.flags import HubSet, JudgeLimits, MachineFlags, Repeated, RowFormat, SamplingFlags, read_options
 
 if TYPE_CHECKING:
     from open_exaone.pipeline.sampled import Asking
@@ -28,8 +28,7 @@ Asked = Annotated[
 class AskingFlags:
     """Which model is asked, by what engine, and how problems are read and replies are judged."""
 
-    seed: int = 0
-    """The seed of the samples."""
+    drawing: SamplingFlags = field(default_factory=SamplingFlags)
     stage: str | None = None
     """The stage of the run whose model is asked; its last finished stage if left out."""
     engine: str = "local"
@@ -45,6 +44,14 @@ class AskingFlags:
     hub: HubSet = field(default_factory=HubSet)
     settings: JudgeLimits = field(default_factory=JudgeLimits)
     machine: MachineFlags = field(default_factory=MachineFlags)
+
+    def sampling(self) -> dict[str, Any]:
+        """How replies are drawn, as far as flags say: what a `SamplingConfig` takes.
+
+        Raises:
+            ConfigError: --logit-bias is malformed.
+        """
+        return {name: value for name, value in self.drawing.given().items() if name != "seed"}
 
     def read(
         self, source: str, sources: Sequence[str], out: Path, on_event: Callable[[dict[str, Any]], None]
@@ -64,7 +71,7 @@ class AskingFlags:
             data=read_problem_sources(sources, self.columns, self.hub, self.domain),
             out=out,
             engine=Choices(stage=self.stage, engine=self.engine, concurrency=self.concurrency, engine_options=options),
-            seed=self.seed,
+            seed=self.drawing.seed or 0,
             machine=self.machine.machine(),
             settings=self.settings.read(),
             on_event=on_event,

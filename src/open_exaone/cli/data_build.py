@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from open_exaone.base.terminal import Console
 from open_exaone.cli.asking import Asked, AskingFlags
 from open_exaone.cli.data_sources import Problems
+from open_exaone.cli.flags import read_record
 
 
 @Parameter(name="*")
@@ -30,21 +31,12 @@ class DataBuildArguments:
     """With --mode both, tokens in reasoning mode for each token in non-reasoning mode, as sft.toml mixes them."""
     max_tokens: int | None = None
     """Drop responses of more tokens, as the teacher counts them."""
-    max_new_tokens: int = 8192
-    """The longest response in tokens, its thought included; one that is cut there is dropped."""
-    temperature: float = 0.6
-    """Sampling temperature."""
-    top_p: float = 0.95
-    """Nucleus sampling: keep the most likely tokens up to this total probability."""
-    presence_penalty: float = 0.0
-    """Subtracted from the logits of every token that the reply already has."""
     asking: AskingFlags = field(default_factory=AskingFlags)
 
     def config(self) -> "dict[str, Any]":
         """What a `BuildConfig` takes."""
-        names = ("keep", "min_distance", "mode", "reasoning_ratio", "max_tokens", "max_new_tokens", "temperature")
-        given = {name: getattr(self, name) for name in (*names, "top_p", "presence_penalty")}
-        return {"num_samples": self.samples, **given}
+        own = ("keep", "min_distance", "mode", "reasoning_ratio", "max_tokens")
+        return {"num_samples": self.samples, **{name: getattr(self, name) for name in own}, **self.asking.sampling()}
 
 
 def build(
@@ -62,14 +54,13 @@ def build(
 
     The exit code is 1 if a sample could not be had.
     """
-    from open_exaone.base.config import validate
     from open_exaone.pipeline.build import build_files
     from open_exaone.pipeline.responses import BuildConfig
     from open_exaone.present.built import print_build
     from open_exaone.present.terminal import Progress
 
     console = Console()
-    config = validate(BuildConfig, args.config(), "exaone data build")
+    config = read_record(BuildConfig, args.config(), "exaone data build")
     with Progress(console) as progress:
         built, stats = build_files(args.asking.read(teacher, sources, args.out, progress), config)
     print_build(built, stats, console)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from open_exaone.base.terminal import Console
 from open_exaone.cli.asking import Asked, AskingFlags
 from open_exaone.cli.data_sources import Problems
+from open_exaone.cli.flags import read_record
 
 
 @Parameter(name="*")
@@ -24,18 +25,14 @@ class DataFilterArguments:
     """Drop problems of which fewer samples are correct."""
     max_correct: int | None = None
     """Drop problems of which more samples are correct; samples - 1 if left out, which drops those always solved."""
-    max_new_tokens: int = 1024
-    """The longest reply in tokens, its thought included."""
-    temperature: float = 1.0
-    """Sampling temperature."""
     mode: Literal["reasoning", "non_reasoning"] = "reasoning"
     """The mode in which all problems are asked."""
     asking: AskingFlags = field(default_factory=AskingFlags)
 
     def config(self) -> "dict[str, Any]":
         """What a `FilterConfig` takes."""
-        names = ("min_correct", "max_correct", "max_new_tokens", "temperature", "mode")
-        return {"num_samples": self.samples, **{name: getattr(self, name) for name in names}}
+        own = {name: getattr(self, name) for name in ("min_correct", "max_correct", "mode")}
+        return {"num_samples": self.samples, **own, **self.asking.sampling()}
 
 
 def filter_(
@@ -52,14 +49,13 @@ def filter_(
 
     The exit code is 1 if a sample could not be had.
     """
-    from open_exaone.base.config import validate
     from open_exaone.pipeline.filter_files import filter_files
     from open_exaone.present.filtered import print_filter
     from open_exaone.present.terminal import Progress
     from open_exaone.train.config import FilterConfig
 
     console = Console()
-    config = validate(FilterConfig, args.config(), "exaone data filter")
+    config = read_record(FilterConfig, args.config(), "exaone data filter")
     with Progress(console) as progress:
         kept = filter_files(args.asking.read(model, sources, args.out, progress), config)
     print_filter(kept, console)

@@ -125,6 +125,7 @@ def eval_(
     Give the same command again to continue a measurement that was interrupted.
     """
     from open_exaone.pipeline.folder import is_run
+    from open_exaone.present.cells import lowest_cells
     from open_exaone.present.terminal import Progress, measured_table
 
     choices = args.choices()
@@ -132,7 +133,10 @@ def eval_(
     console = Console()
     with Progress(console) as progress:
         folder, report = _measure(model, choices, args, progress)
-    console.print(measured_table(report.model_dump(mode="json"), console.width))
+    measured = report.model_dump(mode="json")
+    console.print(measured_table(measured, console.width))
+    for line in lowest_cells(measured["tasks"]):
+        console.print(line, soft_wrap=True)
     console.print(f"Report with every sample: {folder}/report.html")
     for entry in report.tasks:
         if entry.grader is not None:
@@ -224,10 +228,10 @@ def _print_whether_repeated(console: Console, source: Path, stage: str | None, r
     """Whether this measurement equals the run's own."""
     from open_exaone.base.files import read_json
     from open_exaone.pipeline.folder import RunFolder
-    from open_exaone.pipeline.measure import find_model, stage_report
+    from open_exaone.pipeline.measure import find_model, is_repeated
 
     config = RunFolder(source).recipe().evaluation
     stored = find_model(source, stage)[0].parent / "eval" / "report.json"
     if config is not None and stored.is_file():
-        same = read_json(stored) == stage_report(report.tasks, is_suite=config.suite is not None)
+        same = is_repeated(read_json(stored), report.tasks, has_suite=config.suite is not None)
         console.print(f"This {'is the same as' if same else 'differs from'} the run's own measurement, {stored}.")

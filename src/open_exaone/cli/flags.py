@@ -1,13 +1,14 @@
 """What several commands take: small records of flags, flattened into each command's own record."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from open_exaone.base.config import parse_value
+from open_exaone.base.config import Config, parse_value, validate
 from open_exaone.base.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,11 +64,14 @@ class SamplingFlags:
     """How replies are drawn; what is left out keeps the command's own value."""
 
     max_new_tokens: int | None = None
-    """The longest reply in tokens, its thought included; if left out, the suite's or the run's own limit, else 4096."""
+    """The longest reply in tokens, its thought included; if left out, the suite's or the run's own limit; 1024 in data
+    filter, 8192 in data build, else 4096."""
     temperature: float | None = None
-    """Sampling temperature; 0 is greedy decoding; the suite's own if left out, and 0.6 in chat."""
+    """Sampling temperature; 0 is greedy decoding; if left out, the suite's own; 0.6 in chat and data build, 1 in data
+    filter."""
     top_p: float | None = None
-    """Nucleus sampling: keep the most likely tokens up to this total probability; the suite's own if left out."""
+    """Nucleus sampling: keep the most likely tokens up to this total probability; if left out, the suite's own; 0.95 in
+    data build, 1 in data filter."""
     top_k: int | None = None
     """Sample from this many most likely tokens."""
     min_p: float | None = None
@@ -85,7 +89,7 @@ class SamplingFlags:
     stop: Repeated = None
     """A string that ends a reply, whose text is what stands before it; may be repeated."""
     seed: int | None = None
-    """The seed of the samples; the suite's own if left out, and 0 in chat."""
+    """The seed of the samples; if left out, the suite's own; 0 in chat and of data."""
 
     def given(self) -> dict[str, Any]:
         """Those that are not left out, as `Sampling` takes them.
@@ -200,3 +204,35 @@ def read_options(given: Sequence[str] | None) -> dict[str, Any]:
             raise ConfigError(f"--engine-option {text}: write it as NAME=VALUE, such as tensor_parallel_size=4")
         options[name] = parse_value(value)
     return options
+
+
+Record = TypeVar("Record", bound=Config)
+
+
+def read_record(schema: type[Record], values: dict[str, Any], command: str) -> Record:
+    """A record of settings from flags.
+
+    Args:
+        values: by the record's own names; `num_samples` is the flag --samples.
+        command: what errors begin with.
+
+    Raises:
+        ConfigError: a value is wrong; names the flags, not the settings that they stand for.
+    """
+    try:
+        return validate(schema, values, command)
+    except ConfigError as error:
+        raise ConfigError(_by_flags(str(error), command, schema.model_fields)) from error
+
+
+def flag_of(name: str) -> str:
+    """max_correct as --max-correct."""
+    return "--" + {"num_samples": "samples"}.get(name, name).replace("_", "-")
+
+
+def _by_flags(text: str, command: str, names: Iterable[str]) -> str:
+    """`max_correct = 5` as `--max-correct 5`: names before an equals sign, at a line's head, and with an underscore."""
+    known = "|".join(sorted(names, key=len, reverse=True))
+    text = re.sub(rf"\b({known}) = ", lambda found: f"{flag_of(found[1])} ", text)
+    text = re.sub(rf"(?m)^({re.escape(command)}: )({known})\b", lambda found: found[1] + flag_of(found[2]), text)
+    return re.sub(rf"(?<![\w-])(?=\w*_)({known})\b", lambda found: flag_of(found[1]), text)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from open_exaone.base.errors import ConfigError
 from open_exaone.base.terminal import Console
 from open_exaone.base.text import count
+from open_exaone.cli.ablate import ablate_and_show, show_arms
 from open_exaone.cli.flags import MachineFlags, Overrides, Switch
 
 if TYPE_CHECKING:
@@ -29,6 +31,14 @@ class RunArguments:
     """Run the same stages cut down to about two minutes."""
     dry_run: Switch = False
     """Check the recipe and print what it would cost, stage by stage; nothing is trained, downloaded or written."""
+    until: str | None = None
+    """Stop after this stage; the same command without it runs the others."""
+    ablate: str | None = None
+    """Run an ablation of the recipe, [ablations.NAME], such as preference_loss of nano/exaone-deep."""
+    jobs: int | None = None
+    """With --ablate: runs at once, each in a process of one thread; if left out, one a core, and one on a GPU."""
+    from_: Annotated[Path | None, Parameter(name="--from")] = None
+    """With --ablate: a finished run of the same recipe and settings, to begin the arms from."""
     machine: MachineFlags = field(default_factory=MachineFlags)
 
 
@@ -47,16 +57,48 @@ def run(
     other values needs a folder of its own:
 
         exaone run --set rl.group_size=16 --set evaluation.num_samples=8 --out runs/group-16
+
+    --ablate compares variants of the recipe over several seeds: what they share
+    is trained once, and the same command continues what was interrupted. A dry
+    run names the recipe's ablations, or the arms of one:
+
+        exaone run nano/exaone-deep --ablate preference_loss
+        exaone run nano/exaone-deep --ablate rl_loss --dry-run
     """
+    from open_exaone.pipeline.ablation_arms import ablation_names, load_ablation
     from open_exaone.pipeline.recipe import load_recipe
 
+    _check_flags(args)
+    if args.ablate is not None:
+        ablation = load_ablation(args.ablate, recipe, args.set_ or [], quick=args.quick)
+        if args.dry_run:
+            show_arms(ablation)
+            return 0
+        out = args.out or Path("runs") / f"{_folder_name(ablation.recipe, args)}-{args.ablate}"
+        return ablate_and_show(ablation, out, args.machine, jobs=args.jobs, begun_from=args.from_)
     resolved = load_recipe(recipe, args.set_ or [], quick=args.quick)
     if args.dry_run:
         show_plan(resolved, args.machine)
+        if names := ablation_names(recipe):
+            Console().print(f"Ablations (--ablate NAME): {', '.join(names)}", soft_wrap=True)
         return 0
-    name = resolved.name.replace("/", "-") + ("-quick" if args.quick else "")
-    run_and_show(resolved, args.out or Path("runs") / name, args.machine)
+    run_and_show(resolved, args.out or Path("runs") / _folder_name(resolved, args), args.machine, until=args.until)
     return 0
+
+
+def _check_flags(args: RunArguments) -> None:
+    """Refuses flags that go only with --ablate, or not with it."""
+    if args.ablate is not None and args.until is not None:
+        raise ConfigError(f"--until {args.until}: an ablation's own `until` says where its runs end: set that")
+    for flag, value in (("--jobs", args.jobs), ("--from", args.from_)):
+        if value is not None and args.ablate is None:
+            raise ConfigError(f"{flag} {value}: goes with --ablate alone: leave it out")
+        if value is not None and args.dry_run:
+            raise ConfigError(f"{flag} {value}: a dry run trains nothing: leave one of the two out")
+
+
+def _folder_name(recipe: "Recipe", args: RunArguments) -> str:
+    return recipe.name.replace("/", "-") + ("-quick" if args.quick else "")
 
 
 def show_plan(recipe: "Recipe", machine: MachineFlags) -> None:
@@ -77,12 +119,12 @@ def show_plan(recipe: "Recipe", machine: MachineFlags) -> None:
         console.print(f"Missing: {line}", soft_wrap=True)
 
 
-def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags) -> None:
+def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: str | None = None) -> None:
     """Runs a recipe and prints its progress, its results and what to do next."""
     from open_exaone.checkpoint.folder import resolve_device
     from open_exaone.pipeline.run import run_recipe
     from open_exaone.present.formatting import duration, size
-    from open_exaone.present.terminal import Progress, closing_table_rich
+    from open_exaone.present.terminal import Progress, change_table, closing_table_rich
 
     resolve_device(machine.device)
     console = Console()
@@ -94,14 +136,17 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags) -> None:
             if "measured" in event:
                 _show_measured(console, progress, event)
 
-        report = run_recipe(recipe, out, show, machine.machine())
+        report = run_recipe(recipe, out, show, machine.machine(), until=until)
     for entry in report["stages"]:
         console.print(_trained(entry), soft_wrap=True)
-    if recipe.evaluation is not None and recipe.trained:
+    has_model = any("filter" not in entry for entry in report["stages"])
+    if recipe.evaluation is not None and has_model:
         console.print(closing_table_rich(report, console.width))
+        if (table := change_table(report, console.width)) is not None:
+            console.print(table)
     console.print(f"{duration(report['seconds'])}, with at most {size(report['peak_rss_bytes'])} of memory.")
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
-    if not recipe.trained:
+    if not has_model:
         return
     console.print(f"Model card: {out / 'card.md'}", soft_wrap=True)
     suite = "" if recipe.evaluation is not None else " --suite NAME"

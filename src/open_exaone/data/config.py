@@ -71,6 +71,10 @@ class SourceConfig(Config):
     """Its share of the tokens of an epoch. Give all sources a share or none; without shares, each counts by size."""
     verifier: str = Field(default="math", min_length=1)
     """How replies to its problems are judged, where a row has no `verifier` of its own; with options, by "choice"."""
+    solution_as: Literal["reply", "thought"] = "reply"
+    """How the worked solution of a problem is learned: as the reply; or as the thought, without GSM8K's calculator
+    marks and its last line `#### 5`, and then the reply is the final answer in \\boxed{}: a problem without a worked
+    solution is a bad row."""
     unique_ids: Literal["file", "source"] = "file"
     """Where a row's id must stand only once: in its file, or in all files of the source."""
     skip: int = Field(default=0, ge=0)

@@ -1,6 +1,7 @@
 """Where a problem's row hides its answer: behind GSM8K's `####`, in a solution's last box, as an option's index."""
 
 import math
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from open_exaone.verify.extract import last_boxed
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _GSM8K = "####"
+_CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's <<48/2=24>>, behind which the result stands again
 
 
 class Options(NamedTuple):
@@ -78,6 +80,22 @@ def find_answer(
     if value is not None:
         raise BadRow(name, "empty", "is empty")
     return _of_solution(worked or "")
+
+
+def thought_of(found: Answer, name: str) -> str:
+    """What a worked solution says without GSM8K's calculator marks and without its last line, the answer behind `####`.
+
+    Raises:
+        BadRow: there is no worked solution, or nothing but the answer.
+    """
+    fix = 'take the row out, or leave solution_as = "thought" out'
+    if found.worked is None:
+        raise BadRow(name, "no solution", "has no worked solution, which its source learns as the thought", fix)
+    before, mark, _ = found.worked.rpartition(_GSM8K)
+    thought = _CALCULATOR.sub("", before if mark else found.worked).strip()
+    if not thought:
+        raise BadRow(name, "no solution", "holds an answer and no worked solution before it", fix)
+    return thought
 
 
 def _of_solution(solution: str) -> Answer:

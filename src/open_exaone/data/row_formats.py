@@ -26,7 +26,7 @@ from open_exaone.data.columns import (
 )
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.pairs import read_pair
-from open_exaone.data.problems import find_answer, find_options
+from open_exaone.data.problems import find_answer, find_options, thought_of
 from open_exaone.data.prompts import behind_system, checked, read_prompt, read_question, read_reply, tools_of
 from open_exaone.data.rows import BadRow, Content, Conversation, Example, Pair, Text
 from open_exaone.data.tools import as_json, check_depth
@@ -227,7 +227,9 @@ def _problems(columns: Columns, row: Row, source: SourceConfig) -> Problem:
     if "metadata" in names:
         metadata |= _metadata(columns)
     thought, reply = _text_or_none(columns, "thought"), _text_or_none(columns, "reply")
-    if found.worked is not None and reply is None:
+    if source.solution_as == "thought" and reply is None and thought is None:
+        thought, reply = thought_of(found, columns.column_name("answer")), f"\\boxed{{{found.answer}}}"
+    elif found.worked is not None and reply is None:
         turn = reply_turn(found.worked, columns.column_name("solution"), thought)
         thought, reply = turn.get("reasoning_content"), str(turn["content"])
     if options is not None:

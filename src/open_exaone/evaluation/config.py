@@ -13,6 +13,7 @@ Names = Annotated[
     Annotated[str, Tag("<word>")] | Annotated[tuple[str, ...], Tag("<list>"), Field(min_length=1)],
     Discriminator(word_or_list),
 ]
+NON_REASONING = "-non-reasoning"  # behind the name of data: its task in the other mode
 GREEDY = "-greedy"  # behind the name of data: its task of one greedy reply to each problem
 # On data of a recipe (EXAONE Deep: temperature 0.6, top-p 0.95). The seed is fixed, so that every stage and every seed
 # of training meets the same draws.
@@ -30,6 +31,9 @@ class EvaluationConfig(SamplingConfig):
     first one's score is the run's."""
     shown: str | None = None
     """Which of `data` the report takes its example problems from; the first if left out."""
+    both_modes: Names | None = None
+    """Of `data`, what is measured in both modes once a stage teaches to reason: also in non-reasoning mode, as
+    NAME-non-reasoning."""
     suite: str | None = None
     """Instead of `data`: a suite or a benchmark, several joined by commas, or a .toml or .jsonl file, as
     `exaone eval --suite` takes it; the report has each benchmark's score."""
@@ -58,13 +62,16 @@ class EvaluationConfig(SamplingConfig):
     def _check(self) -> Self:
         if (self.data is None) == (self.suite is None):
             raise ValueError('give either data, such as data = "test", or suite, such as suite = "math_500"')
+        for name in self.in_both_modes:
+            if name not in self.names:
+                names = ", ".join(self.names) or "there is none"
+                raise ValueError(f"both_modes: {name!r} must be one of data ({names})")
         if doubles := [name for name in self.names if self.names.count(name) > 1]:
             raise ValueError(f"data: names {doubles[0]!r} twice: leave one out")
-        if greedy := sorted({name + GREEDY for name in self.names} & set(self.names)):
-            raise ValueError(
-                f"data: {greedy[0]} is what the greedy replies to {greedy[0].removesuffix(GREEDY)} are called: rename "
-                "one of the two"
-            )
+        tasks = [*(name + GREEDY for name in self.names), *(name + NON_REASONING for name in self.in_both_modes)]
+        if taken := sorted(set(tasks) & set(self.names)):
+            name = taken[0].removesuffix(GREEDY).removesuffix(NON_REASONING)
+            raise ValueError(f"data: {taken[0]} is what a measurement of {name} is called: rename one of the two")
         if self.rows and self.suite is None:
             raise ValueError("rows: says where a suite's benchmarks are: leave it out, or give a suite")
         return self
@@ -73,6 +80,11 @@ class EvaluationConfig(SamplingConfig):
     def names(self) -> tuple[str, ...]:
         """The names of the data that are measured on; none for a suite."""
         return (self.data,) if isinstance(self.data, str) else self.data or ()
+
+    @property
+    def in_both_modes(self) -> tuple[str, ...]:
+        """The names of the data that are measured in both modes."""
+        return (self.both_modes,) if isinstance(self.both_modes, str) else self.both_modes or ()
 
     @property
     def sampling(self) -> dict[str, Any]:

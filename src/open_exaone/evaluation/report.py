@@ -97,6 +97,17 @@ class Part(Record):
     """The share of their samples that give the most frequent answer of these samples."""
 
 
+class Cell(Part):
+    """The questions of one kind whose text is equally long and has its fact at the same depth."""
+
+    kind: str
+    """What kind of question."""
+    length: Annotated[int, Field(gt=0)]
+    """Of the text, in tokens."""
+    depth: Share
+    """Where the fact stands: 0 is the beginning of the text, 1 its end."""
+
+
 class Elective(Record):
     """A paper of the Korean examination: the common questions and those of one elective."""
 
@@ -243,6 +254,8 @@ class Entry(Record):
     """By family or subject."""
     per_language: dict[str, Part]
     """By the questions' language."""
+    per_cell: tuple[Cell, ...] = ()
+    """Of a needle test, by kind, length and depth, in this order; empty for other benchmarks."""
     csat: Csat | None
     """The examination's score, where all of its questions were measured."""
     published: tuple[Beside, ...] = ()

@@ -14,7 +14,7 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.records import Problem, Sample, Verdict
 from open_exaone.evaluation.consensus import consensus_curve, same_by_judge
 from open_exaone.evaluation.missing import answered, names_of_missing, notes_on_replies
-from open_exaone.evaluation.report import Cost, Csat, Entry, Estimated, Part, Rates, TokenMeans
+from open_exaone.evaluation.report import Cell, Cost, Csat, Entry, Estimated, Part, Rates, TokenMeans
 from open_exaone.evaluation.statistics import (
     Correct,
     Estimate,
@@ -32,6 +32,7 @@ from open_exaone.tasks.benchmarks.csat import COMMON, ELECTIVES, NUM_COMMON, NUM
 from open_exaone.verify.language import LANGUAGES
 
 Item = TypeVar("Item")
+Key = TypeVar("Key", str, tuple[str, int, float])
 
 CSAT = "csat_2025_math"
 
@@ -111,6 +112,7 @@ def score_task(
         stops=dict(sorted(Counter(sample.generation.stop.value for sample in flat).items())),
         per_task=_parts([problem.task for problem in task.problems], task.problems, verdicts, means),
         per_language=_parts([problem.language for problem in task.problems], task.problems, verdicts, means),
+        per_cell=_cells(task.problems, verdicts, means),
         csat=_csat(task, means),
     )
 
@@ -199,22 +201,49 @@ def _score(means: Sequence[float]) -> dict[str, Any]:
 
 
 def _parts(
-    names: Sequence[str], problems: Sequence[Problem], verdicts: Sequence[Sequence[Verdict]], means: Sequence[float]
-) -> dict[str, Part]:
-    """Name -> the score of its problems, what a constant answer would score, and how often one answer is given."""
-    groups: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        groups.setdefault(name, []).append(place)
+    keys: Sequence[Key | None],
+    problems: Sequence[Problem],
+    verdicts: Sequence[Sequence[Verdict]],
+    means: Sequence[float],
+) -> dict[Key, Part]:
+    """Key -> the score of its problems, what a constant answer would score, and how often one answer is given.
+
+    Args:
+        keys: of each problem, such as its family; None leaves a problem out.
+    """
+    groups: dict[Key, list[int]] = {}
+    for place, key in enumerate(keys):
+        if key is not None:
+            groups.setdefault(key, []).append(place)
     return {
-        name: Part(
+        key: Part(
             **_score([means[place] for place in places]),
             constant_baseline=_constant_baseline([problems[place].answer for place in places]),
             commonest_answer_share=commonest_answer(
                 verdict.extracted for place in places for verdict in verdicts[place]
             )[1],
         )
-        for name, places in sorted(groups.items())
+        for key, places in sorted(groups.items())
     }
+
+
+def _cells(
+    problems: Sequence[Problem], verdicts: Sequence[Sequence[Verdict]], means: Sequence[float]
+) -> tuple[Cell, ...]:
+    """The scores of the problems whose metadata holds a kind, a length and a depth; no others count."""
+    parts = _parts([_cell_of(problem.metadata) for problem in problems], problems, verdicts, means)
+    return tuple(
+        Cell(kind=kind, length=length, depth=depth, **dict(part)) for (kind, length, depth), part in parts.items()
+    )
+
+
+def _cell_of(metadata: Mapping[str, object]) -> tuple[str, int, float] | None:
+    """A problem's kind, length and depth; None where it lacks one, or has something else under its name."""
+    kind, length, depth = (metadata.get(name) for name in ("kind", "length", "depth"))
+    if not isinstance(kind, str) or not isinstance(length, int) or not isinstance(depth, int | float):
+        return None
+    is_odd = isinstance(length, bool) or isinstance(depth, bool) or length < 1 or not 0 <= depth <= 1
+    return None if is_odd else (kind, length, float(depth))
 
 
 def _constant_baseline(answers: Sequence[str]) -> float | None:

@@ -26,15 +26,14 @@ class Sampled:
     logprobs_M: Tensor  # under the policy that is trained
     old_logprobs_M: Tensor  # under the same model as it was when they were sampled; no gradient
     advantages_M: Tensor  # each token carries its completion's
-    documents_M: Tensor  # int64: which completion each belongs to, from 0
+    documents_M: Tensor  # int64: which completion each belongs to; from 0, each number in use
     reference_M: Tensor | None = None  # log-probabilities under the reference model, where `kl` needs them
     sampler_M: Tensor | None = None  # log-probabilities as the sampler reports them, where it is not the trainer
 
     def summed(self, values_M: Tensor) -> Tensor:
         """Of each token, the sum over its whole completion, [M]."""
-        num_documents = int(self.documents_M.max()) + 1 if len(self.documents_M) else 0
-        sums_D = values_M.new_zeros(num_documents).index_add(0, self.documents_M, values_M)
-        return sums_D[self.documents_M]
+        sums_M = values_M.new_zeros(len(values_M)).index_add(0, self.documents_M, values_M)  # more than enough rows
+        return sums_M[self.documents_M]
 
     @property
     def lengths_M(self) -> Tensor:

@@ -44,8 +44,8 @@ class Packed:
     @cached_property
     def segments_T(self) -> Tensor:
         """Which segment each token belongs to."""
-        lengths_J = self.starts_E.diff().to(self.device, torch.long)
-        return torch.repeat_interleave(torch.arange(len(lengths_J), device=self.device), lengths_J)
+        lengths_J = self.starts_E.diff().long()
+        return torch.repeat_interleave(torch.arange(len(lengths_J)), lengths_J).to(self.device)
 
     @cached_property
     def positions_T(self) -> Tensor:

@@ -1,4 +1,7 @@
-"""The shapes that LG AI Research published, by model name. No weights: those come from a folder or the hub."""
+"""The shapes that LG AI Research published, by model name, and those of other models that a shipped recipe begins from.
+
+No weights: those come from a folder or the hub.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,3 +88,29 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
         )
     }
 )
+
+# Other models that a shipped recipe begins from, by their names on the hub, so that it is planned before a download.
+STARTS: Mapping[str, ModelConfig] = MappingProxyType(
+    {
+        "HuggingFaceTB/SmolLM2-135M-Instruct": ModelConfig(
+            family="llama",
+            vocab_size=49_152,
+            width=576,
+            num_layers=30,
+            num_heads=9,
+            num_kv_heads=3,
+            head_width=64,
+            ffn_width=1536,
+            max_positions=8192,
+            rope_theta=1e5,
+            tied_embeddings=True,
+        )
+    }
+)
+
+
+def shape_by_name(hub_name: str) -> ModelConfig | None:
+    """The shape of a model on the hub; None where it is not known without its files."""
+    return {published.hub_name: published.config for published in PUBLISHED.values()}.get(hub_name) or STARTS.get(
+        hub_name
+    )

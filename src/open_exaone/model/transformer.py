@@ -122,8 +122,8 @@ class Decoder(nn.Module):
         if packed is None and positions_BT is None and ids_BT.device.type == "cpu":
             packed = Packed.rows(B, T, ids_BT.device)
         if packed is not None:
-            on_cpu = ids_BT.device.type == "cpu"
-            return {kind: packed if on_cpu else packed.block_mask(kind, window) for kind in kinds}
+            has_blocks = ids_BT.device.type == "cuda"
+            return {kind: packed.block_mask(kind, window) if has_blocks else packed for kind in kinds}
         if positions_BT is None:
             if not self.config.is_hybrid or (window is not None and T <= window):
                 return {}

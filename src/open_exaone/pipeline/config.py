@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import tomli_w
@@ -80,8 +80,9 @@ class Recipe(Config):
     tokenizer: str | None = None
     """A folder or a name on the hub. If left out: the model's own; for random weights, one trained on the data."""
     chat_format: str | None = None
-    """How conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0" or "template"; the tokenizer's own way
-    if left out."""
+    """How conversations are rendered: "exaone-3.5", "exaone-deep", "exaone-4.0", "template", or
+    "template-with-thoughts", the model's own template with thoughts that it lacks; the tokenizer's own way if left
+    out."""
     data: dict[str, Dataset] = Field(min_length=1)
     """The data by name. Of generated problems, the data listed first keeps a question that two would share."""
     disjoint: bool = False
@@ -118,6 +119,24 @@ class Recipe(Config):
         index = self.stages.index(stage)
         before = self.stages[index - 1] if index else None
         return self.start_of(before) if isinstance(before, FilterStage) else before
+
+    def shape_after(self, stage: AnyStage, shape: ModelConfig) -> ModelConfig:
+        """The shape of the model that a stage leaves, or a filter samples from.
+
+        Args:
+            shape: of the recipe's own model.
+
+        Raises:
+            ValueError: a stage extends the context beyond what RoPE reaches; names the stage.
+        """
+        before = self.start_of(stage)
+        shape = shape if before is None else self.shape_after(before, shape)
+        if not isinstance(stage, SupervisedStage) or stage.context is None:
+            return shape
+        try:
+            return stage.context.extended(shape)
+        except ValueError as error:
+            raise ValueError(f"{stage.name}.{error}") from error
 
     def filter_of(self, stage: AnyStage) -> FilterStage | None:
         """The filter whose kept problems a stage reads; None where it reads data of the recipe."""
@@ -162,11 +181,8 @@ def check_recipe(recipe: Recipe, reserved: Sequence[str]) -> None:
     _check_engine(recipe)
     for stage in recipe.stages:
         _check_stage(recipe, stage)
-    context = None if recipe.shape is None else recipe.shape.max_positions
-    if context is not None:
-        for reader, limit in _reply_limits(recipe):
-            if limit >= context:
-                raise ValueError(f"{reader}.max_new_tokens = {limit}: must lie below model.max_positions = {context}")
+    if recipe.shape is not None:
+        _check_reply_limits(recipe, recipe.shape)
 
 
 def _check_names(stages: Sequence[AnyStage], data: Mapping[str, Dataset], reserved: Sequence[str]) -> None:
@@ -285,6 +301,8 @@ def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
         )
     if isinstance(stage, FilterStage):
         return
+    if stage.suite is not None and recipe.evaluation is None:
+        raise ValueError(f"{stage.name}.suite = {stage.suite!r}: no model is measured without [evaluation]: add it")
     if is_random and stage.lora is not None:
         raise ValueError(f"{stage.name}.lora: adapters beside frozen random weights teach nothing: leave it out")
     if isinstance(stage, PreferenceStage) and stage.reuse is not None:
@@ -327,13 +345,22 @@ def _check_reuse(recipe: Recipe, stage: PreferenceStage, name: str) -> None:
         )
 
 
-def _reply_limits(recipe: Recipe) -> Iterator[tuple[str, int]]:
-    """Which setting limits how many tokens of a reply."""
-    if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None:
-        yield "evaluation", recipe.evaluation.max_new_tokens
-    for stage in recipe.stages:
-        if isinstance(stage, RlStage | FilterStage):  # of a preference stage, it is known once its data is opened
-            yield stage.name, stage.max_new_tokens
+def _check_reply_limits(recipe: Recipe, shape: ModelConfig) -> None:
+    """Finds a reply that is longer than the context of the model that writes it."""
+    contexts = {stage.name: recipe.shape_after(stage, shape).max_positions for stage in recipe.stages}
+    limits = [  # of a preference stage, it is known once its data is opened
+        (stage.name, stage.max_new_tokens, contexts[stage.name])
+        for stage in recipe.stages
+        if isinstance(stage, RlStage | FilterStage)
+    ]
+    if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None and recipe.trained:
+        shortest = min(contexts[stage.name] for stage in recipe.trained)
+        limits.append(("evaluation", recipe.evaluation.max_new_tokens, shortest))
+    for reader, limit, context in limits:
+        if limit >= context:
+            raise ValueError(
+                f"{reader}.max_new_tokens = {limit}: must lie below the model's context, max_positions = {context}"
+            )
 
 
 def _without_none(value: Any) -> Any:

@@ -57,9 +57,7 @@ def filter_stage(run: Run, stage: FilterStage, data: StageData) -> None:
     prompts = kept_problems(run, stage, data.examples)
     model = load_model(start, dtype=run.machine.dtype, device=resolve_device(run.machine.device))
     filter_problems(
-        tasks_by_mode(
-            stage.data, prompts.problems, prompts.thinks_N.tolist(), stage.to_sampling(top_p=1.0, seed=run.seed(stage))
-        ),
+        tasks_by_mode(stage.data, prompts.problems, prompts.thinks_N.tolist(), stage.to_sampling(seed=run.seed(stage))),
         stage,
         run.path(stage),
         open_fixed(run, stage.name, model, start, weights_hash(start)),
@@ -82,6 +80,7 @@ def filter_problems(
     on_event: OnEvent,
     follows_from: Mapping[str, Any] | None = None,
     needs_all: bool = False,
+    has_flags: bool = False,
 ) -> Row:
     """Samples, judges and keeps; what the folder has is not sampled again.
 
@@ -90,6 +89,7 @@ def filter_problems(
         name: what events and errors call the filter.
         follows_from: what decides the outcome besides `config`, as JSON.
         needs_all: refuse samples without a reply; otherwise they count as those that could not be judged.
+        has_flags: its ends are flags of a command, and errors name those.
 
     Returns:
         what filter.json holds.
@@ -106,7 +106,7 @@ def filter_problems(
     kept = [row for row in rows if row["kept"]]
     found = summary(rows, config)
     if not kept:
-        raise DataError(f"{folder}: {_why_nothing(found, config, name)}")
+        raise DataError(f"{folder}: {_why_nothing(found, config, None if has_flags else name)}")
     write_jsonl(folder / KEPT, map(_kept_row, kept))
     found |= {
         "num_missing": drawn.num_missing,
@@ -190,10 +190,17 @@ def _part(rows: Sequence[Row], config: FilterConfig) -> Row:
     }
 
 
-def _why_nothing(found: Row, config: FilterConfig, name: str) -> str:
+def _why_nothing(found: Row, config: FilterConfig, stage: str | None) -> str:
+    """Args:
+    stage: whose settings the ends are; None: they are flags.
+    """
     easy, hard, unknown = (found["dropped"][outcome] for outcome in (TOO_EASY, TOO_HARD, NOT_JUDGED))
-    advice = [f"raise {name}.max_correct" if easy else "", f"lower {name}.min_correct" if hard else ""]
-    ends = f"with min_correct = {config.min_correct} and max_correct = {config.most_correct} of {config.num_samples}"
+    least, most = ("--min-correct ", "--max-correct ") if stage is None else ("min_correct = ", "max_correct = ")
+    low, high = (
+        ("--min-correct", "--max-correct") if stage is None else (f"{stage}.min_correct", f"{stage}.max_correct")
+    )
+    advice = [f"raise {high}" if easy else "", f"lower {low}" if hard else ""]
+    ends = f"with {least}{config.min_correct} and {most}{config.most_correct} of {config.num_samples}"
     advised = " or ".join(filter(None, advice))
     return (
         f"none of {count(found['num_problems'], 'problem')} is kept {ends}: {easy:,} are solved more often, {hard:,} "

@@ -27,8 +27,10 @@ def filter_files(asking: Asking, config: FilterConfig) -> dict[str, Any]:
         RunFolderError: the folder holds something else, or samples of another model.
         Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
     """
-    modes = [(NAME, config.thinking, config.to_sampling(top_p=1.0, seed=asking.seed))]
+    modes = [(NAME, config.thinking, config.to_sampling(seed=asking.seed))]
     tasks, provider = open_asked(asking, modes, name=NAME, files=FILES)
-    found = filter_problems(tasks, config, asking.out, provider, asking.judge, name=NAME, on_event=asking.on_event)
+    found = filter_problems(
+        tasks, config, asking.out, provider, asking.judge, name=NAME, on_event=asking.on_event, has_flags=True
+    )
     write_filter_page(asking.out, f"Kept for {provider.identity['model']}", found)
     return found

@@ -101,7 +101,7 @@ class RunFolder:
             write_text(self.recipe_file, _with_version(recipe))
             return
         found = self.recipe()
-        changed = differences(_decisive(found), _decisive(recipe)) - self._open_ends(found)
+        changed = differences(decisive(found), decisive(recipe)) - self._open_ends(found)
         if keys := ", ".join(sorted(changed)):
             if any(self._has_begun(found, stage) for stage in found.stages):
                 raise RunFolderError(
@@ -199,7 +199,7 @@ class RunFolder:
         return [folder for folder in folders if folder.is_dir()]
 
 
-def _decisive(recipe: Recipe) -> dict[str, Any]:
+def decisive(recipe: Recipe) -> dict[str, Any]:
     """What decides a run's outcome: a stage's memory, saving and watching, where the judge model is, and how much data
     was expected, may change between two sittings."""
     values = recipe.model_dump(mode="json", exclude={"judge": WITHOUT_ADDRESS})

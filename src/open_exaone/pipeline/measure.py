@@ -8,7 +8,7 @@ from typing import Any
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem, Sampling
-from open_exaone.evaluation.config import GREEDY, OWN_SAMPLING, EvaluationConfig
+from open_exaone.evaluation.config import GREEDY, NON_REASONING, OWN_SAMPLING, EvaluationConfig
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.config import Recipe
@@ -36,7 +36,8 @@ class Machine:
 def own_tasks(
     problems: Sequence[Problem], config: EvaluationConfig, name: str, *, context: int, thinking: bool, source: str = ""
 ) -> list[Task]:
-    """A run's own measurement: k samples of every problem, and one greedy reply.
+    """A run's own measurement: k samples of every problem, and one greedy reply; in both modes, where a model reasons
+    and its evaluation has `both_modes`.
 
     Args:
         name: of the problems.
@@ -44,8 +45,11 @@ def own_tasks(
     """
     sampling = Sampling(**OWN_SAMPLING | config.sampling | {"max_new_tokens": config.reply_limit(context)})
     samples = Task(name, name, tuple(problems), sampling, thinking, source)
+    asked = [samples]
+    if thinking and name in config.in_both_modes:
+        asked.append(replace(samples, name=name + NON_REASONING, thinking=False))
     greedy = replace(sampling, temperature=0.0, num_samples=1)
-    return [samples, replace(samples, name=name + GREEDY, sampling=greedy)]
+    return [each for one in asked for each in (one, replace(one, name=one.name + GREEDY, sampling=greedy))]
 
 
 def thinks_after(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:
@@ -57,18 +61,25 @@ def thinks_after(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> bool:
     return stage.thinking if prepared is None else bool(prepared["thinking"][stage.name])
 
 
-def stage_report(entries: Sequence[Entry], *, is_suite: bool) -> dict[str, Any]:
+def stage_report(entries: Sequence[Entry], *, has_suite: bool) -> dict[str, Any]:
     """A stage's `eval/report.json`: of each data, the samples and the greedy replies; of a suite, each task."""
-    if is_suite:
-        rows = [stage_entry(entry) for entry in entries]
-    else:
-        rows = [stage_entry(*pair) for pair in zip(entries[::2], entries[1::2], strict=True)]
-    return {**rows[0], "tasks": rows} if is_suite or len(rows) > 1 else rows[0]
+    greedy = {entry.name: entry for entry in entries if entry.name.endswith(GREEDY)}
+    samples = [entry for entry in entries if entry.name not in greedy]
+    rows = [stage_entry(entry, greedy.get(entry.name + GREEDY)) for entry in samples]
+    return {**rows[0], "tasks": rows} if has_suite or len(rows) > 1 else rows[0]
+
+
+def is_repeated(stored: dict[str, Any], entries: Sequence[Entry], *, has_suite: bool) -> bool:
+    """Whether a new measurement equals what a stage's report stores of it, besides the stage's own suite."""
+    again = stage_report(entries, has_suite=has_suite)
+    known = {row["measured_on"]: row for row in stored.get("tasks", [stored])}
+    return all(known.get(row["measured_on"]) == row for row in again.get("tasks", [again]))
 
 
 def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
     """The fields of a stage's entry in report.json that come from its measurement."""
     assert samples.rates.truncated is not None  # of generations, it is known
+    mismatch = samples.rates.language_mismatch
     tokens = samples.tokens  # None where no sample has a reply
     return {
         "mode": samples.mode,
@@ -85,8 +96,10 @@ def stage_entry(samples: Entry, greedy: Entry | None = None) -> dict[str, Any]:
         "truncated_share": samples.rates.truncated.value,
         "unparsed_share": samples.rates.no_answer.value,
         "error_share": samples.rates.error.value,
+        "language_mismatch_share": mismatch.value if mismatch else None,
         "per_task": {name: part.model_dump(mode="json") for name, part in samples.per_task.items()},
         "per_language": {name: part.model_dump(mode="json") for name, part in samples.per_language.items()},
+        **({"per_cell": [cell.model_dump(mode="json") for cell in samples.per_cell]} if samples.per_cell else {}),
     }
 
 

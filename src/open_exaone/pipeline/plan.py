@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.data.config import SourceConfig
@@ -20,7 +21,7 @@ from open_exaone.model.cost import (
     training_flops,
     weight_bytes,
 )
-from open_exaone.model.registry import PUBLISHED
+from open_exaone.model.registry import shape_by_name
 from open_exaone.pipeline.config import OWN_MODEL, Dataset, Recipe
 from open_exaone.tasks.generated import GeneratedSource
 from open_exaone.train.config import (
@@ -43,6 +44,14 @@ _CONVERSATIONS = (
 )
 
 
+class Rows(NamedTuple):
+    """What is known of the rows that a stage reads."""
+
+    number: int | None  # None: nothing says
+    mean_tokens: float
+    are_problems: bool  # whose replies it samples itself
+
+
 def shape_of(recipe: Recipe) -> ModelConfig:
     """The shape of the model that a recipe begins from: its own, a published one's, or that of a folder.
 
@@ -57,8 +66,7 @@ def shape_of(recipe: Recipe) -> ModelConfig:
         return recipe.model
     if Path(recipe.model).exists():
         return load_config(resolve_model(Path(recipe.model)))
-    known = {published.hub_name: published.config for published in PUBLISHED.values()}
-    if (shape := known.get(recipe.model.partition("@")[0])) is None:
+    if (shape := shape_by_name(recipe.model.partition("@")[0])) is None:
         raise ConfigError(
             f"model = {recipe.model!r}: is not here, and its shape is not known without it: download it and name its "
             "folder"
@@ -135,20 +143,49 @@ def plan_recipe(recipe: Recipe, shape: ModelConfig, *, value_bytes: int = 2) -> 
     Args:
         value_bytes: of a weight and an activation: 2 in bfloat16, 4 in float32.
     """
-    costs = [_planned(recipe, shape, stage, value_bytes) for stage in recipe.stages]
-    adapted = {stage.name for stage in recipe.trained if stage.lora is not None}
-    return [replace(cost, has_adapters=cost.stage in adapted) for cost in costs]
+    return [plan_stage(recipe, shape, stage, value_bytes=value_bytes) for stage in recipe.stages]
 
 
-def _planned(recipe: Recipe, shape: ModelConfig, stage: AnyStage, value_bytes: int) -> StageCost:
+def plan_stage(
+    recipe: Recipe, shape: ModelConfig, stage: AnyStage, rows: Rows | None = None, *, value_bytes: int = 2
+) -> StageCost:
+    """What one stage costs.
+
+    Args:
+        shape: of the recipe's own model, before any stage extends its context.
+        rows: of its data as they are, where they are prepared; those that are expected where None.
+    """
+    shape = recipe.shape_after(stage, shape)
+    rows = _expected(recipe, shape, stage) if rows is None else rows
+    cost = _planned(recipe, shape, stage, rows, value_bytes)
+    return replace(cost, has_adapters=not isinstance(stage, FilterStage) and stage.lora is not None)
+
+
+def _expected(recipe: Recipe, shape: ModelConfig, stage: AnyStage) -> Rows:
     dataset = recipe.data[recipe.data_of(stage)]
-    is_sampled = not isinstance(stage, SupervisedStage | PreferenceStage)
-    is_sampled |= isinstance(stage, PreferenceStage) and _samples_pairs(recipe, stage)
-    reply = stage.max_new_tokens if is_sampled and not isinstance(stage, SupervisedStage) else 0
-    longest = min(stage.max_tokens or shape.max_positions, shape.max_positions - reply)
-    num_rows = _num_rows(dataset)
-    mean = dataset.expected.num_tokens / dataset.expected.num_rows if dataset.expected else float(longest)
-    memory = _memory(recipe, shape, stage, longest, reply, value_bytes)
+    are_problems = isinstance(stage, RlStage | FilterStage)
+    are_problems |= isinstance(stage, PreferenceStage) and _samples_pairs(recipe, stage)
+    if dataset.expected:
+        mean = dataset.expected.num_tokens / dataset.expected.num_rows
+    else:
+        mean = float(_longest(shape, stage, _reply(stage, are_problems)))
+    return Rows(_num_rows(dataset), mean, are_problems)
+
+
+def _reply(stage: AnyStage, are_problems: bool) -> int:
+    """The tokens of its longest reply; 0 where it samples none."""
+    return stage.max_new_tokens if are_problems and not isinstance(stage, SupervisedStage) else 0
+
+
+def _longest(shape: ModelConfig, stage: AnyStage, reply: int) -> int:
+    """The tokens of its longest example or prompt."""
+    return min(stage.max_tokens or shape.max_positions, shape.max_positions - reply)
+
+
+def _planned(recipe: Recipe, shape: ModelConfig, stage: AnyStage, rows: Rows, value_bytes: int) -> StageCost:
+    num_rows, mean, is_sampled = rows
+    reply = _reply(stage, is_sampled)
+    memory = _memory(recipe, shape, stage, _longest(shape, stage, reply), reply, value_bytes)
     if isinstance(stage, FilterStage):
         trained, sampled, flops, num_steps = _sampled_rows(shape, stage, num_rows, mean)
         return StageCost(stage.name, stage.kind, num_steps, trained, sampled, flops, 0.0, memory)
@@ -166,8 +203,10 @@ def _planned(recipe: Recipe, shape: ModelConfig, stage: AnyStage, value_bytes: i
         flops = training_flops(shape, tokens, mean / 4, training)  # half of one of two replies
         flops += forward_flops(shape, tokens / stage.num_epochs, mean / 4) if stage.loss.needs_reference else 0.0
     else:
-        per_step = stage.batch_documents if stage.batch_tokens is None else stage.batch_tokens / mean
-        num_steps = max(1, round(stage.num_epochs * num_rows / per_step))
+        if stage.batch_tokens is None:  # the last step takes what is left
+            num_steps = -(-max(1, round(stage.num_epochs * num_rows)) // stage.batch_documents)
+        else:
+            num_steps = max(1, round(tokens / stage.batch_tokens))
         flops = training_flops(shape, tokens, mean / 2, training)
     return StageCost(stage.name, stage.kind, num_steps, tokens, 0.0, flops, dense_flops(shape, tokens), memory)
 

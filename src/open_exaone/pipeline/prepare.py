@@ -32,6 +32,7 @@ from open_exaone.train.config import (
     PreferenceStage,
     RlStage,
     SupervisedStage,
+    TrainedStage,
 )
 
 REPORT_EVERY_S = 5.0
@@ -58,7 +59,7 @@ def prepare_stage(run: Run, stage: AnyStage) -> StageData:
         DataError: a row is wrong, the data is of the wrong kind, or has changed since.
     """
     kind: Kind = "rl" if samples_pairs(run, stage) else _KINDS.get(stage.kind, "preference")
-    context = run.shape.max_positions
+    context = run.shape_of(stage).max_positions
     room, why = context, f"the model's context of {context:,}"
     if kind == "rl":
         assert isinstance(stage, PreferenceStage | RlStage | FilterStage)
@@ -203,8 +204,9 @@ def shared_prompts(run: Run, prepared: Mapping[str, StageData]) -> list[dict[str
     for (one, examples), (other, others) in pairs:
         if (overlap := find_overlap(examples, others)) is not None:
             found.append(_row(one, other, overlap))
-    is_measured = run.recipe.evaluation is not None and run.recipe.trained
-    tasks = evaluation_tasks(run, run.recipe.trained[-1]) if is_measured else []
+    measured = run.recipe.trained if run.recipe.evaluation is not None else ()
+    measured = tuple(stage for stage in measured if stage.suite is not None or stage is measured[-1])
+    tasks = [task for stage in measured for task in evaluation_tasks(run, stage)]
     questions = {prompt_hash(problem.question): problem.id for task in tasks for problem in task.problems}
     for stage in stages:
         hashes_N = prepared[stage.name].examples.prompts_N
@@ -288,7 +290,7 @@ def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
+def evaluation_tasks(run: Run, stage: TrainedStage) -> list[Task]:
     """What the model that a stage leaves is measured on.
 
     Raises:
@@ -297,20 +299,23 @@ def evaluation_tasks(run: Run, stage: AnyStage) -> list[Task]:
     config, thinking, context = (
         run.recipe.evaluation,
         thinks_after(run.folder, run.recipe, stage),
-        run.shape.max_positions,
+        run.shape_of(stage).max_positions,
     )
     assert config is not None  # the caller has looked
-    if config.data is not None:
-        return [
-            task
-            for name, problems in run.evaluation_problems.items()
-            for task in own_tasks(problems, config, name, context=context, thinking=thinking)
-        ]
-    return plan(
-        load_suite(str(config.suite)),
-        rows=config.rows,
-        limit=config.limit,
-        modes=None if config.mode is None else (MODES[thinking],),
-        sampling=config.sampling,
-        settings=run.judge,
-    )
+    own = [
+        task
+        for name, problems in run.evaluation_problems.items()
+        for task in own_tasks(problems, config, name, context=context, thinking=thinking)
+    ]
+    if config.suite is not None:
+        own = plan(
+            load_suite(config.suite),
+            rows=config.rows,
+            limit=config.limit,
+            modes=None if config.mode is None else (MODES[thinking],),
+            sampling=config.sampling,
+            settings=run.judge,
+        )
+    if stage.suite is None:
+        return own
+    return [*own, *plan(load_suite(stage.suite), limit=config.limit, settings=run.judge)]

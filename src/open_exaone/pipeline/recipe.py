@@ -3,12 +3,14 @@
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from open_exaone.base.config import did_you_mean, parse_override, read_toml, validate
 from open_exaone.base.errors import ConfigError
+from open_exaone.pipeline.ablation_config import ABLATIONS, AblationConfig, ablation_of
 from open_exaone.pipeline.config import Recipe
 
 DEFAULT_RECIPE = "nano/exaone-deep"
@@ -28,6 +30,20 @@ def load_recipe(
     Raises:
         ConfigError: no such recipe, or a value is wrong; names the file, key, value and what is allowed.
     """
+    return resolve(read_recipe(source, overrides, quick=quick))
+
+
+@dataclass(frozen=True)
+class RawRecipe:
+    """A recipe as it was written, its overrides applied, not yet checked."""
+
+    source: str  # what errors call it
+    values: dict[str, Any]
+    ablations: dict[str, AblationConfig]
+
+
+def read_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, quick: bool) -> RawRecipe:
+    """As `load_recipe`, before the values are checked; of the ablations, the form is."""
     if isinstance(source, Mapping):
         name, values = "recipe", copy.deepcopy(dict(source))
     else:
@@ -46,8 +62,28 @@ def load_recipe(
     for text in overrides:
         keys, value = parse_override(text)
         _override(values, keys, value, f"--set {text}")
+    tables = values.pop(ABLATIONS, {})
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{name}: {ABLATIONS}: must be a table: write each ablation as [ablations.NAME]")
+    return RawRecipe(name, values, {key: ablation_of(key, table, name) for key, table in tables.items()})
+
+
+def resolve(raw: RawRecipe, changes: Mapping[str, Any] | None = None, where: str = "") -> Recipe:
+    """The checked recipe.
+
+    Args:
+        changes: further values by dotted key, as `--set` takes them.
+        where: what errors call these.
+
+    Raises:
+        ConfigError: a value is wrong; names the source, the key, the value and what is allowed.
+    """
+    values = copy.deepcopy(raw.values) if changes else raw.values
+    source = f"{raw.source}: {where}" if where else raw.source
+    for key, value in (changes or {}).items():
+        _override(values, key.split("."), copy.deepcopy(value), source)
     try:
-        return validate(Recipe, values, name)
+        return validate(Recipe, values, source)
     except ConfigError as error:
         raise ConfigError(
             re.sub(r"\bstages\.(\d+)", lambda place: _name_of(values, int(place[1])), str(error))
@@ -101,8 +137,10 @@ def _override(values: dict[str, Any], keys: list[str], value: Any, source: str) 
     stages = {str(row.get("name")): row for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)}
     owner: Any = stages.get(keys[0], values)
     path = keys[1:] if keys[0] in stages else keys
-    if not path or (keys[0] not in stages and keys[0] not in Recipe.model_fields):
-        tables = sorted(name for name in Recipe.model_fields if name != "stages")
+    tables = sorted((*(name for name in Recipe.model_fields if name != "stages"), ABLATIONS))
+    if not path and keys[0] in stages:
+        raise ConfigError(f'{source}: {keys[0]!r} is a stage: name one of its keys, such as "{keys[0]}.data"')
+    if keys[0] not in stages and keys[0] not in (*tables, "stages"):
         raise ConfigError(
             f"{source}: {keys[0]!r} is neither a stage ({', '.join(stages)}) nor one of {', '.join(tables)}"
             f"{did_you_mean(keys[0], [*stages, *tables])}"

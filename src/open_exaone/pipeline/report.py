@@ -10,6 +10,7 @@ from open_exaone.base.files import iterate_jsonl, read_json, write_json
 from open_exaone.base.records import MODES, Problem
 from open_exaone.evaluation.config import GREEDY
 from open_exaone.model.config import ModelConfig
+from open_exaone.pipeline.changes import changes
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import FILTER_FILE, RunFolder, resolve_model
 from open_exaone.pipeline.measure import thinks_after
@@ -44,6 +45,7 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
         "reuses": {name: data.reuses for name, data in recipe.data.items() if data.reuses is not None},
         "families": _read(folder.path / "problems" / FAMILIES_FILE),
         "stages": stages,
+        "changes": [row for stage in recipe.trained for row in changes(folder, recipe, stage)],
         "showcase": _showcase(folder, recipe),
     }
     write_json(folder.report_file, report)
@@ -65,9 +67,9 @@ def _shape(folder: RunFolder, recipe: Recipe) -> ModelConfig:
     from open_exaone.checkpoint.folder import load_config
 
     if recipe.shape is not None:
-        return recipe.shape
+        return recipe.shape_after(recipe.stages[-1], recipe.shape)
     models = folder.model_folders()
-    return load_config(models[0] if models else resolve_model(Path(str(recipe.model))))
+    return load_config(models[-1] if models else resolve_model(Path(str(recipe.model))))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,26 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base import interrupt
-from open_exaone.base.errors import DataError
+from open_exaone.base.config import did_you_mean
+from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.files import read_json, write_json
 from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.plan import REPLY_SHARE
+from open_exaone.pipeline.plan import REPLY_SHARE, Rows, plan_stage
 from open_exaone.pipeline.prepare import StageData, epoch_size, prepare_stage, shared_prompts, teaches_thinking
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run, samples_pairs
 from open_exaone.present.card import write_card
 from open_exaone.present.report import write_report
-from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage, TrainedStage
+from open_exaone.train.config import AnyStage, FilterStage, RlStage, TrainedStage
 
 
-def run_recipe(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | None = None) -> dict[str, Any]:
+def run_recipe(
+    recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | None = None, *, until: str | None = None
+) -> dict[str, Any]:
     """Runs a recipe from where its folder stands to the end.
 
     Args:
         out: the run's folder; a run that was killed there continues.
+        until: the last stage to run, if not the recipe's; the others may be run later.
         on_event: called with progress: {"plan": [{"stage", "num_steps", "cost"}, …]}, {"stage", "step", "num_steps",
             …}, {"stage", "resumed_at", "num_steps"}, {"message": …} and {"measured": entry, "stage", "showcase"}.
 
@@ -39,24 +43,42 @@ def run_recipe(recipe: Recipe, out: Path, on_event: OnEvent, machine: Machine | 
         RunFolderError: the folder holds another recipe's run, or one begun in another dtype or on another device.
         Interrupted: after Ctrl-C or SIGTERM; the state is saved.
     """
-    folder, machine = RunFolder(out), machine or Machine()
+    folder, machine, part = RunFolder(out), machine or Machine(), _part(recipe, until)
     folder.make()
     with folder.locked(), interrupt.deferred_interrupts():
         folder.claim(recipe)
-        stages = [stage for stage in recipe.stages if not folder.is_done(recipe, stage)]
-        if stages or not all(_is_measured(folder, recipe, stage) for stage in recipe.trained):
+        if not is_finished(folder, part):
             _claim_machine(folder, machine)
-            run, prepared = _prepared(recipe, folder, machine, on_event)
-            for index, stage in enumerate(recipe.stages):
+            run, prepared = _prepared(recipe, folder, machine, on_event, len(part.stages))
+            for index, stage in enumerate(part.stages):
                 interrupt.check()
                 _run_stage(run, index, stage, prepared.get(stage.name))
         else:
             on_event({"message": f"{out}: is done already; choose another folder with --out to begin anew"})
-        report = build_report(folder, recipe)
+        report = build_report(folder, part)
         write_report(out)
-        if recipe.trained:
+        if part.trained:
             write_card(out)
         return report
+
+
+def _part(recipe: Recipe, until: str | None) -> Recipe:
+    """The recipe as far as a stage.
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
+    names = [stage.name for stage in recipe.stages]
+    if until is not None and until not in names:
+        raise ConfigError(f"--until {until}: no such stage{did_you_mean(until, names)} There are {', '.join(names)}")
+    return recipe if until is None else recipe.model_copy(update={"stages": recipe.stages[: names.index(until) + 1]})
+
+
+def is_finished(folder: RunFolder, part: Recipe) -> bool:
+    """Whether all stages of a recipe, or of its first part, are trained and measured."""
+    return all(folder.is_done(part, stage) for stage in part.stages) and all(
+        _is_measured(folder, part, stage) for stage in part.trained
+    )
 
 
 def _is_measured(folder: RunFolder, recipe: Recipe, stage: TrainedStage) -> bool:
@@ -82,9 +104,10 @@ def note_kernels(machine: Machine, message: Callable[[str], None]) -> None:
 
 
 def _prepared(
-    recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent
+    recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent, num_stages: int
 ) -> tuple[Run, dict[str, StageData]]:
-    """The run, and the prepared data of the stages to train: wrong or changed rows are found before one begins."""
+    """The run, and the prepared data of all stages to train, also those behind the `num_stages` that run now: wrong or
+    changed rows are found before one begins."""
     started, before = time.perf_counter(), folder.prepared()
     run = open_run(recipe, folder, machine, on_event)
     note_kernels(machine, run.message)
@@ -109,7 +132,7 @@ def _prepared(
             f"evaluation.data = {', '.join(recipe.evaluation.names)}: the problems that every stage is measured on "
             "have changed since this run began: put them back, or choose another folder with --out"
         )
-    on_event({"plan": [_planned(run, stage, *before["epochs"][stage.name]) for stage in recipe.stages]})
+    on_event({"plan": [_planned(run, stage, *before["epochs"][stage.name]) for stage in recipe.stages[:num_stages]]})
     return run, prepared
 
 
@@ -118,29 +141,14 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
 
     Args:
         examples, tokens: of a pass over its data; behind a filter, as if it kept all.
-
-    Nobody knows how many pairs a stage will find among its samples: one for every problem is assumed.
     """
-    if isinstance(stage, FilterStage):  # which is not measured; a step of its progress is a sample
-        cost = REPLY_SHARE * stage.max_new_tokens
-        return {"stage": stage.name, "num_steps": examples * stage.num_samples, "cost": cost}
-    mean, around = tokens / max(1, examples), _evaluation_tokens(run)
-    if isinstance(stage, RlStage):
-        num_steps, reply = stage.num_steps * stage.num_updates, REPLY_SHARE * stage.max_new_tokens
-        sampled = (stage.max_prompts or stage.batch_prompts) * stage.group_size * reply / stage.num_updates
-        cost = sampled + stage.batch_prompts * stage.group_size * (mean + reply) / stage.num_minibatches
-    elif isinstance(stage, SupervisedStage) and stage.batch_tokens is not None:
-        num_steps, cost = max(1, round(stage.num_epochs * tokens / stage.batch_tokens)), float(stage.batch_tokens)
-    else:
-        per_step = stage.batch_pairs if isinstance(stage, PreferenceStage) else stage.batch_documents
-        if samples_pairs(run, stage):
-            assert isinstance(stage, PreferenceStage)
-            reply = REPLY_SHARE * stage.max_new_tokens
-            around += examples * stage.num_samples * reply
-            mean = (stage.num_samples if stage.loss.learns == "groups" else 2) * (mean + reply)
-        num_steps = -(-max(1, round(stage.num_epochs * examples)) // per_step)
-        cost = per_step * mean
-    return {"stage": stage.name, "num_steps": num_steps, "cost": cost + around / num_steps}
+    are_problems = isinstance(stage, RlStage | FilterStage) or samples_pairs(run, stage)
+    rows = Rows(examples, tokens / max(1, examples), are_problems)
+    planned = plan_stage(run.recipe, run.shape, stage, rows)
+    num_steps, trained, sampled = planned.num_steps, planned.train_tokens, planned.sampled_tokens
+    assert num_steps is not None and trained is not None and sampled is not None  # as the rows are known
+    evaluation = 0.0 if isinstance(stage, FilterStage) else _evaluation_tokens(run)
+    return {"stage": stage.name, "num_steps": num_steps, "cost": (trained + sampled + evaluation) / max(1, num_steps)}
 
 
 def _evaluation_tokens(run: Run) -> float:

@@ -140,12 +140,13 @@ def _open(run: Run, stage: TrainedStage) -> _Learner:
     start = run.start_folder(stage)
     masters: Mapping[str, Tensor] | None
     if start is None:
-        model = LanguageModel(run.shape)
+        model = LanguageModel(run.shape_of(stage))
         model.reset_parameters(run.recipe.seed)
         masters = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         model = model.to(device, dtype)
     else:
-        model = load_model(start, dtype=dtype, device=device)
+        longer = stage.context if isinstance(stage, SupervisedStage) else None
+        model = load_model(start, dtype=dtype, device=device, context=longer)
         masters = None if stage.lora else load_weights(start)
     if stage.lora is not None:
         add_lora(model, stage.lora, run.seed(stage))
@@ -234,7 +235,7 @@ def _fingerprint(run: Run, stage: TrainedStage, learner: _Learner) -> dict[str, 
     """What decides the stage's outcome besides its data, by dotted name."""
     may_change = tuple(f"{name}." for name in MAY_CHANGE)
     endpoint = tuple(f"judge.endpoint.{name}." for name in ENDPOINT_MAY_CHANGE)
-    settings = {**fingerprint_of(stage), "seed": str(run.recipe.seed), "dtype": str(learner.model.dtype)}
+    settings = {**fingerprint_of(stage), "seed": str(run.seed_of(stage)), "dtype": str(learner.model.dtype)}
     if not isinstance(stage, SupervisedStage):
         settings |= {f"judge.{name}": value for name, value in fingerprint_of(run.recipe.judge).items()}
     if learner.start is not None:
@@ -253,7 +254,7 @@ def _flops_per_token(run: Run, stage: TrainedStage, prepared: Prepared) -> float
     together = tokens_N.mean() if stage.kind == "rl" else (tokens_N**2).sum() / max(1.0, tokens_N.sum())
     context = together / 2 / (prepared.unit_sizes_N.mean() if stage.kind == "preference" else 1)
     learned_share = prepared.learned_N.sum() / max(1.0, tokens_N.sum()) if stage.kind != "rl" else 1.0
-    shape = run.shape
+    shape = run.shape_of(stage)
     forward = shape.flops_per_token(int(context)) - 2 * shape.vocab_size * shape.width * (1 - learned_share)
     return (2 if stage.lora else 3) * float(forward)
 
@@ -305,7 +306,7 @@ def _save(run: Run, stage: TrainedStage, learner: _Learner, weights: Mapping[str
         kept = sampling_defaults(learner.start)  # as its authors recommend it
         is_given = kept.get("do_sample") is False or any(name in kept for name in RECOMMENDED)
         sampling = kept if is_given else sampling | kept
-    save_model(partial, run.shape, weights, run.tokenizer, sampling)
+    save_model(partial, run.shape_of(stage), weights, run.tokenizer, sampling)
     if learner.start is not None:
         carry_licence(learner.start, partial)
     replace_folder(partial, result)

@@ -14,10 +14,10 @@ from open_exaone.pipeline.measure import stage_report
 from open_exaone.pipeline.prepare import evaluation_tasks
 from open_exaone.pipeline.start import Run
 from open_exaone.rollout.providers.local import weights_hash
-from open_exaone.train.config import AnyStage
+from open_exaone.train.config import TrainedStage
 
 
-def measure_stage(run: Run, stage: AnyStage) -> None:
+def measure_stage(run: Run, stage: TrainedStage) -> None:
     """Measures a stage's `model/` and leaves `eval/`; what was measured before a cut is not measured again.
 
     Raises:
@@ -43,5 +43,5 @@ def measure_stage(run: Run, stage: AnyStage) -> None:
     outcome = {"seconds": seconds, "peak_rss_bytes": peak_rss_bytes(), "notes": store.notes}
     write_json(path / "eval" / "outcome.json", outcome)
     entries = [score_task(*pair) for pair in done]
-    is_suite = run.recipe.evaluation is None or run.recipe.evaluation.data is None
-    write_json(path / "eval" / "report.json", stage_report(entries, is_suite=is_suite))
+    has_suite = stage.suite is not None or run.recipe.evaluation is None or run.recipe.evaluation.suite is not None
+    write_json(path / "eval" / "report.json", stage_report(entries, has_suite=has_suite))

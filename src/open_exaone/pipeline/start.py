@@ -51,9 +51,13 @@ class Run:
     def path(self, stage: AnyStage) -> Path:
         return self.folder.stage(self.recipe.stages.index(stage), stage.name)
 
+    def seed_of(self, stage: AnyStage) -> int:
+        """The stage's own seed, or the recipe's."""
+        return self.recipe.seed if stage.seed is None else stage.seed
+
     def seed(self, stage: AnyStage) -> int:
-        """The seed of a stage's data order and samples: stages and recipe seeds lie far apart."""
-        return self.recipe.seed * 1_000_000_000 + (self.recipe.stages.index(stage) + 1) * 10_000_000
+        """The seed of a stage's data order and samples: stages and seeds lie far apart."""
+        return self.seed_of(stage) * 1_000_000_000 + (self.recipe.stages.index(stage) + 1) * 10_000_000
 
     def start_folder(self, stage: AnyStage) -> Path | None:
         """The folder of the model that a stage begins from; None for random weights."""
@@ -68,6 +72,10 @@ class Run:
         """The folder of the model that a stage leaves, or of the recipe's own; None for random weights."""
         found = [stage for stage in self.recipe.stages if stage.name == name]
         return self.path(found[0]) / "model" if found else self.source
+
+    def shape_of(self, stage: AnyStage) -> ModelConfig:
+        """The shape of the model that a stage trains, or a filter samples from."""
+        return self.recipe.shape_after(stage, self.shape)
 
     def message(self, text: str) -> None:
         self.on_event({"message": text})
@@ -114,6 +122,7 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
     data = as_files(recipe, drawn)
     source = None if recipe.shape is not None else resolve_model(Path(str(recipe.model)))
     shape, tokenizer = _open_tokenizer(recipe, folder, source, data)
+    _check_contexts(recipe, shape)
     tokenizer.rendered_at = rendering_time(folder.path)
     run = Run(recipe, folder, source, shape, tokenizer, data, machine, on_event)
     _check_engine(run)
@@ -147,6 +156,15 @@ def _open_tokenizer(
             "belong together; raise model.vocab_size or choose another tokenizer"
         )
     return shape, tokenizer
+
+
+def _check_contexts(recipe: Recipe, shape: ModelConfig) -> None:
+    """Finds a context that the checkpoint's RoPE does not reach; for random weights, parsing has found it."""
+    for stage in recipe.stages:
+        try:
+            recipe.shape_after(stage, shape)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 def _check_rewards(recipe: Recipe, settings: JudgeSettings) -> None:
@@ -220,7 +238,8 @@ def _check_chat_format(run: Run) -> None:
 def _check_evaluation(run: Run) -> None:
     """Finds a verifier that is unknown, or a prompt that leaves its reply too little of the context, before anything is
     trained."""
-    evaluation, context = run.recipe.evaluation, run.shape.max_positions
+    evaluation = run.recipe.evaluation
+    context = min((run.shape_of(stage).max_positions for stage in run.recipe.trained), default=run.shape.max_positions)
     for name, problems in run.evaluation_problems.items():
         assert evaluation is not None  # it names them
         try:

@@ -13,6 +13,7 @@ from open_exaone.base.files import explain_os_errors, read_json, write_atomicall
 from open_exaone.base.records import mode_label
 from open_exaone.present import evaluation_plots as drawn
 from open_exaone.present import evaluation_tables as tables
+from open_exaone.present.cells import grids
 from open_exaone.present.evaluation_tables import Entry
 from open_exaone.present.plots import Point
 from open_exaone.present.report import TEMPLATES, template
@@ -99,6 +100,7 @@ def render(report: Mapping[str, Any], packed: Packed) -> str:
         scores=drawn.scores(points) if points else None,
         published=[(entry["name"], beside(entry), rows) for entry in entries if (rows := tables.published(entry))],
         parts=[(entry["name"], *part) for entry in entries for part in tables.parts(entry)],
+        cell_grids=[(f"{entry['name']}, {grid.kind}", grid) for entry in entries for grid in grids(entry)],
         plots=plots(report, packed),
         records=tables.records(report),
         bounds=tables.bounds,

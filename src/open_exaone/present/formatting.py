@@ -15,6 +15,11 @@ def percent(fraction: float | None) -> str:
     return NONE if fraction is None else f"{100 * fraction:.1f}%"
 
 
+def points(difference: float) -> str:
+    """0.034 as `+3.4`: a difference of two fractions in percentage points."""
+    return f"{100 * difference + 0.0:+.1f}"
+
+
 def interval(bounds: Sequence[float] | None) -> str:
     """[0.59, 0.63] as `59.0–63.0`, in percent."""
     return NONE if bounds is None else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"

@@ -8,10 +8,11 @@ from open_exaone.base.files import read_jsonl, write_text
 from open_exaone.base.printable import printable
 from open_exaone.base.text import count
 from open_exaone.present import formatting, plots
+from open_exaone.present.cells import Grid, grids
 from open_exaone.present.curves import stage_plots
 from open_exaone.present.filtered import section
 from open_exaone.present.rollouts import Shown, sample_rollouts
-from open_exaone.present.stages import Entry, by_benchmark, closing_rows, read_report, training_rows
+from open_exaone.present.stages import Entry, by_benchmark, change_rows, closing_rows, read_report, training_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -50,6 +51,7 @@ def render(report: dict[str, Any], metrics: Rows, rollouts: Callable[[str], list
         measured=next(iter(benchmarks.values()), []),
         climbs=[(name, _climb(entries)) for name, entries in benchmarks.items()],
         results=closing_rows(report) if benchmarks else None,
+        changes=change_rows(report),
         trained=training_rows(report),
         totals=_totals(report),
         drawn=list(dict.fromkeys(name for row in (report.get("families") or {}).values() for name in row["problems"])),
@@ -58,6 +60,7 @@ def render(report: dict[str, Any], metrics: Rows, rollouts: Callable[[str], list
             for name, entries in benchmarks.items()
             for title, noun, field in HEATMAPS
         ],
+        cell_grids=_cell_grids(benchmarks),
         filters=[
             (section(entry["name"], found), found["num_samples"])
             for entry in report["stages"]
@@ -115,6 +118,16 @@ def heatmap(entries: Sequence[Entry], field: str) -> list[tuple[str, list[Entry 
     """Per task or language, its score after each stage; None where the stage was not measured on it."""
     names = sorted({name for entry in entries for name in entry.get(field) or {}})
     return [(name, [(entry.get(field) or {}).get(name) for entry in entries]) for name in names]
+
+
+def _cell_grids(benchmarks: Mapping[str, Sequence[Entry]]) -> dict[str, list[tuple[str, Grid]]]:
+    """Per benchmark and kind of question that has scores by cell: the stages that were measured on it, each's grid."""
+    found: dict[str, list[tuple[str, Grid]]] = {}
+    for name, entries in benchmarks.items():
+        for entry in entries:
+            for grid in grids(entry):
+                found.setdefault(f"{name}, {grid.kind}", []).append((entry["name"], grid))
+    return found
 
 
 def _curves(entries: Sequence[Entry], metrics: Rows, rollouts: Callable[[str], list[Shown]]) -> list[dict[str, Any]]:

@@ -41,7 +41,9 @@ def by_benchmark(report: Mapping[str, Any]) -> dict[str, list[Entry]]:
 
 def _entries(report: Mapping[str, Any]) -> list[Entry]:
     """The stages' entries; one for each benchmark of a suite, or each of several data."""
-    return [{**entry, **part} for entry in _trained(report) for part in entry.get("tasks") or [entry]]
+    return [  # a part without `per_cell` has none, and not that of the stage, which is its first part's
+        {**entry, "per_cell": [], **part} for entry in _trained(report) for part in entry.get("tasks") or [entry]
+    ]
 
 
 def _trained(report: Mapping[str, Any]) -> list[Entry]:
@@ -75,6 +77,28 @@ def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     if len(benchmarks) > 1:
         columns.insert(1, ("benchmark", lambda e: printable(e.get("measured_on") or formatting.NONE)))
     return [title for title, _ in columns], [[read(entry) for _, read in columns] for entry in entries]
+
+
+CHANGES: Columns = [
+    ("stage", lambda row: f"{printable(row['start'])} → {printable(row['stage'])}"),
+    ("benchmark", lambda row: printable(row["measured_on"])),
+    ("change of pass@1", lambda row: formatting.points(row["value"])),
+    ("95% interval", lambda row: f"{formatting.points(row['low'])} to {formatting.points(row['high'])}"),
+    ("thought tokens", lambda row: _both(row, "mean_thought_tokens", formatting.number)),
+    ("wrong language", lambda row: _both(row, "language_mismatch_share", formatting.percent)),
+]
+
+
+def change_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """What each stage changed beside the model that it began from: headings, and a row of texts per stage and task."""
+    rows = report.get("changes") or []
+    return [title for title, _ in CHANGES], [[read(row) for _, read in CHANGES] for row in rows]
+
+
+def _both(row: Entry, name: str, write: Callable[[Any], str]) -> str:
+    """The number before and after."""
+    before, after = row.get(name) or (None, None)
+    return formatting.NONE if before is None or after is None else f"{write(before)} → {write(after)}"
 
 
 TRAINED: Columns = [

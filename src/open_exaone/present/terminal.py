@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from open_exaone.base.terminal import Console
 from open_exaone.present import formatting
 from open_exaone.present.evaluation_tables import results
-from open_exaone.present.stages import closing_rows, is_number, mode_name
+from open_exaone.present.stages import change_rows, closing_rows, is_number, mode_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,6 +51,12 @@ def closing_table(report: Mapping[str, Any]) -> str:
 def closing_table_rich(report: Mapping[str, Any], width: int | None = None) -> "Table":
     """The closing table for a rich console of `width` cells: the columns that fit; all of them where None."""
     return rich_table(*closing_rows(report), width)
+
+
+def change_table(report: Mapping[str, Any], width: int | None = None) -> "Table | None":
+    """What each stage changed; None where nothing can be compared."""
+    titles, rows = change_rows(report)
+    return rich_table(titles, rows, width, ("wrong language", "thought tokens")) if rows else None
 
 
 def measured_table(report: Mapping[str, Any], width: int | None = None) -> "Table":

@@ -10,8 +10,8 @@ from open_exaone.base.records import Problem
 from open_exaone.tasks.thoughts import Step, canonical, written
 
 # worked: with worked thoughts; unworked: without, its method put together from those of worked families;
-# unseen: for measuring alone, no recipe of ours trains on it; drill: single steps, for pretraining.
-Group = Literal["worked", "unworked", "unseen", "drill"]
+# unseen: for measuring alone, no recipe of ours trains on it; drill: single steps, for pretraining; long: long texts.
+Group = Literal["worked", "unworked", "unseen", "drill", "long"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 

@@ -8,6 +8,7 @@ one, and one more where a family has too few answers for that.
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
+from dataclasses import replace
 from itertools import count, cycle, islice
 from typing import Annotated, Literal, Self
 
@@ -21,6 +22,7 @@ from open_exaone.base.records import Problem
 from open_exaone.tasks.family import Drawn, Family
 from open_exaone.tasks.own import own_problems
 from open_exaone.tasks.registry import families_of, get_family
+from open_exaone.tasks.sentences import in_sentences
 from open_exaone.verify.settings import JudgeSettings
 
 MAX_PROBLEMS = 100_000  # of one source
@@ -34,6 +36,7 @@ UNUSED_SEED = 10**30  # from seeds that no source reaches, whatever its own
 BLOCK = 10_000_000  # seeds of one source; reasoning-gym draws item i from seed + i, so blocks must never touch
 assert BLOCK > MAX_PROBLEMS * DRAWS_PER_PROBLEM + SPARE_DRAWS
 
+OTHER_LANGUAGE = {"en": "ko", "ko": "en"}
 MAX_SHARE_OF_ANSWER = 0.05  # of the problems of one family and language
 
 Families = Annotated[
@@ -46,7 +49,8 @@ class GeneratedSource(Config):
 
     families: Families | None = None
     """The families of problems to draw from, by name or by group: "worked" have worked thoughts, "unworked" have none
-    but can be put together from those, "unseen" are for measuring alone, "drill" are single steps for pretraining.
+    but can be put together from those, "unseen" are for measuring alone, "drill" are single steps for pretraining,
+    "long" are texts in which facts are hidden.
     Every family and language has an equal share."""
     harder: bool = False
     """Draw problems that are longer than any that are drawn without this; of equations and drills, larger numbers."""
@@ -57,6 +61,12 @@ class GeneratedSource(Config):
     """How many problems are drawn."""
     with_thoughts_only: bool = False
     """Draw only problems that have a worked thought."""
+    thoughts: Literal["steps", "sentences"] = "steps"
+    """How worked thoughts are written: "steps", one a line; "sentences": the same steps between an opening, a second
+    look at one of them and a closing, of which each thought has some."""
+    other_language_share: float = Field(default=0.0, ge=0, le=1)
+    """With thoughts in sentences, the share of them that is in the other language than the question, English or
+    Korean."""
     seed: int = Field(default=0, ge=0)
     """Another seed draws other problems."""
     mode: Literal["auto", "reasoning", "non_reasoning"] = "auto"
@@ -72,6 +82,10 @@ class GeneratedSource(Config):
             )
         if self.problems is not None and self.harder:
             raise ValueError("harder: is for families: leave it out beside problems of your own")
+        if self.other_language_share and self.thoughts != "sentences":
+            raise ValueError('other_language_share: has no effect on thoughts = "steps": use "sentences"')
+        if self.families is None and self.thoughts != "steps":
+            raise ValueError("thoughts: is for families: leave it out beside problems of your own")
         if self.families is not None and not self.chosen():
             raise ValueError("no family is left: name one, with a worked thought where with_thoughts_only is set")
         return self
@@ -136,7 +150,18 @@ def _draw_families(
         _draw_share(name, family, language, count(first_seed), quota, used, held_out, source.harder)
         for family, language in pairs
     ]
-    return (next(share) for share in islice(cycle(shares), source.num_problems))
+    return (_written(source, next(share)) for share in islice(cycle(shares), source.num_problems))
+
+
+def _written(source: GeneratedSource, drawn: Drawn) -> Problem:
+    """The problem, its thought as the source wants it."""
+    problem = drawn.problem
+    if source.thoughts == "steps" or problem.thought is None:
+        return problem
+    rng = random.Random(f"{problem.id}/sentences")
+    is_other = rng.random() < source.other_language_share
+    language = OTHER_LANGUAGE[problem.language] if is_other else problem.language
+    return replace(problem, thought=in_sentences(rng, drawn.steps, language, always_opened=is_other))
 
 
 def _choose_own(
@@ -172,7 +197,7 @@ def _draw_share(
     used: set[str],
     held_out: Set[str],
     harder: bool,
-) -> Iterator[Problem]:
+) -> Iterator[Drawn]:
     """Draws problems whose question and work are new and whose answer is not too common, and remembers them."""
     answers, spare = Counter[str](), dict[str, Drawn]()
     most_alike = max(1, int(MAX_SHARE_OF_ANSWER * quota))
@@ -196,12 +221,12 @@ def _draw_share(
             used |= marks
             answers[answer] += 1
             misses = 0
-            yield drawn.problem
+            yield drawn
     for drawn in spare.values():  # of 25 answers, 55 problems have some three times
         if not _marks(drawn) & used:
             used |= _marks(drawn)
             answers[drawn.problem.answer] += 1
-            yield drawn.problem
+            yield drawn
     raise DataError(
         f"data.{name}: the family {family.name} ({language}) gave {answers.total():,} of {quota:,} problems in "
         f"{num_draws:,} draws: {num_doubles:,} have the question or the steps of a problem drawn before, "

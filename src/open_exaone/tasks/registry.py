@@ -11,6 +11,7 @@ from open_exaone.tasks.families import (
     egg_boxes,
     grid_walk,
     height_order,
+    hidden_codes,
     secret_number,
     shared_change,
     shopping,
@@ -19,7 +20,10 @@ from open_exaone.tasks.families import (
 from open_exaone.tasks.family import GROUPS, Family
 from open_exaone.tasks.gym import SETTINGS, gym_family
 
-_OURS = (grid_walk, height_order, secret_number, shopping, two_shoppers, shared_change, bus_ride, egg_boxes, drill)
+_OURS = (
+    *(grid_walk, height_order, secret_number, shopping, two_shoppers, shared_change, bus_ride, egg_boxes, drill),
+    hidden_codes,
+)
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {name: gym_family(name) for name in SETTINGS} | {module.FAMILY.name: module.FAMILY for module in _OURS}
@@ -27,7 +31,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 
 
 def families_of(names: Iterable[str]) -> tuple[Family, ...]:
-    """The families of these names, of which some may be groups: "worked", "unworked", "unseen", "drill".
+    """The families of these names, of which some may be groups: "worked", "unworked", "unseen", "drill", "long".
 
     Raises:
         ConfigError: a name is neither; names the known ones.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError
+from open_exaone.text.added_thoughts import with_thoughts
 from open_exaone.text.chat import ChatFormat, Dialogue, Message, Rendering, check_messages, thought_and_answer
 from open_exaone.text.exaone3 import EXAONE_35, EXAONE_DEEP
 from open_exaone.text.exaone4 import EXAONE_4, jinja_template
@@ -13,7 +14,8 @@ from open_exaone.text.template import Template
 from open_exaone.text.tokenizer_files import ChatTemplates, Source
 
 NATIVE = {chat_format.name: chat_format for chat_format in (EXAONE_35, EXAONE_DEEP, EXAONE_4)}
-NAMES = (*NATIVE, "template")
+WITH_THOUGHTS = "template-with-thoughts"  # the folder's own template, and thoughts that it lacks: `added_thoughts`
+NAMES = (*NATIVE, "template", WITH_THOUGHTS)
 
 _SYSTEM = {"role": "system", "content": " 너는 친절하다.\n"}
 _USER = {"role": "user", "content": " Q1\n\n"}
@@ -31,6 +33,19 @@ def check_name(name: str | None) -> None:
         raise ConfigError(
             f"chat_format = {name!r}: unknown{did_you_mean(name, NAMES)} The formats are {', '.join(NAMES)}"
         )
+
+
+def source_for(name: str | None, source: Source) -> Source:
+    """A folder's files as a format needs them: its own template must be there, and may get thoughts.
+
+    Raises:
+        CheckpointError: there is no template, or thoughts cannot be added to it.
+    """
+    if name == WITH_THOUGHTS:
+        return with_thoughts(source)
+    if name == "template" and source.chat_templates() is None:
+        raise CheckpointError(f"{source.folder}: has no chat template; leave chat_format='template' out, or add one")
+    return source
 
 
 def choose_format(source: Source, name: str | None, make_template: Callable[[ChatTemplates], Template]) -> ChatFormat:

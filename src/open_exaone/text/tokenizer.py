@@ -16,7 +16,7 @@ from open_exaone.text import exaone4
 from open_exaone.text.bpe import trained_backend
 from open_exaone.text.chat import THINK_CLOSE, THINK_OPEN, ChatFormat, Dialogue, Message, Segment, Tool, last_reply
 from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, without_markers
-from open_exaone.text.formats import NATIVE, check_name, choose_format
+from open_exaone.text.formats import NATIVE, check_name, choose_format, source_for
 from open_exaone.text.saved import saved_files
 from open_exaone.text.split import ReplySplitter
 from open_exaone.text.stored import split_stored
@@ -86,18 +86,16 @@ class Tokenizer:
         """Opens the tokenizer of a model's folder, of any family; `tokenizer.json` alone must be there.
 
         Args:
-            chat_format: how conversations are rendered: a name of `formats.NAMES` such as "exaone-4.0", or
-                "template", the folder's own. None leaves it to the folder: a native format where its template says
-                the same as that one (but tools always in the template's words), else its template.
+            chat_format: how conversations are rendered: a name of `formats.NAMES` such as "exaone-4.0", "template",
+                the folder's own, or "template-with-thoughts" where that has none. None leaves it to the folder: a
+                native format where its template says the same (but tools always in the template's words), else it.
 
         Raises:
             CheckpointError: a file is missing, too large or broken; names the file and the field.
             ConfigError: there is no such chat format.
         """
         check_name(chat_format)
-        source = Source.read(folder)
-        if chat_format == "template" and source.chat_templates() is None:
-            raise CheckpointError(f"{folder}: has no chat template; leave chat_format='template' out, or add one")
+        source = source_for(chat_format, Source.read(folder))
         with named_failure("cannot be read as a tokenizer", folder):
             backend = tokenizers.Tokenizer.from_str(source.text(BACKEND_FILE) or "")
             backend.no_truncation()  # a training's leftovers, which would cut what is encoded

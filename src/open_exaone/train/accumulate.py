@@ -1,7 +1,7 @@
 """A step's gradients, added up micro-batch by micro-batch; of a small model, several threads compute a share each."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,15 @@ from open_exaone.model.threads import Workers
 MAX_SHARES, SHARE_TOKENS = 8, 330
 
 Metrics = dict[str, float]
+
+
+def numbers(values: Mapping[str, Tensor]) -> Metrics:
+    """Single values in one transfer: a GPU finishes all that was asked of it before it gives one.
+
+    Args:
+        values: float32, or whole numbers below 2**24.
+    """
+    return dict(zip(values, torch.stack([value.float() for value in values.values()]).tolist(), strict=True))
 
 
 class Share(NamedTuple):

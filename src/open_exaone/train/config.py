@@ -10,6 +10,7 @@ from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.cross_entropy import CrossEntropy, SupervisedLoss
 from open_exaone.learn.policy import Grpo, PolicyLoss
 from open_exaone.learn.preference import PreferenceLoss, SimPER
+from open_exaone.model.context import ContextConfig
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.rewards.rubric import Reward, Rubric, weights_of
 from open_exaone.rollout.config import SamplingConfig
@@ -29,6 +30,8 @@ class _Stage(Config):
     kept."""
     max_tokens: int | None = Field(default=None, ge=2)
     """The longest example in tokens, or of problems the longest prompt; the model's context if left out."""
+    seed: int | None = Field(default=None, ge=0, le=2**31)
+    """The seed of its samples and of its order of the data; the recipe's if left out."""
 
 
 class StageConfig(_Stage):
@@ -44,6 +47,9 @@ class StageConfig(_Stage):
     """Keep one tensor a layer and compute the rest again in the backward pass: a third slower, far less memory."""
     checkpoint_steps: int = Field(default=100, gt=0)
     """Optimizer steps between saved states; a killed run loses at most as many."""
+    suite: str | None = None
+    """A suite or a benchmark that this stage's model is measured on besides, as `exaone eval --suite` takes it; such as
+    needle tests after the context was extended."""
     keep: KeepConfig = KeepConfig()
     """Which saved states stay, and how they are written."""
     logging: LoggingConfig = LoggingConfig()
@@ -64,6 +70,8 @@ class SupervisedStage(StageConfig):
     """Tokens in one optimizer step, instead of so many conversations; they may be spread over many passes."""
     loss: SupervisedLoss = CrossEntropy()
     """What is minimised, such as { name = "cross_entropy", label_smoothing = 0.1, z_loss = 1e-4 }."""
+    context: ContextConfig | None = None
+    """Give the model a longer context from this stage on, such as { max_positions = 131_072, rope_theta = 1e6 }."""
     validation: str | None = None
     """Data that is not learned: its loss is logged as `validation_loss`."""
     validation_steps: int = Field(default=100, gt=0)
@@ -245,6 +253,8 @@ class FilterConfig(SamplingConfig):
     always solved."""
     temperature: float = Field(default=1.0, gt=0, le=10)
     """The temperature at which replies are sampled."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling: keep the most likely tokens up to this total probability."""
     max_new_tokens: int = Field(default=1024, gt=0)
     """The longest sampled reply in tokens, its thought included."""
     mode: Literal["reasoning", "non_reasoning"] = "reasoning"

@@ -35,7 +35,7 @@ def learned_states(model: LanguageModel, batch: Batch) -> Learned:
         ids_T, prefix_J = F.pad(ids_T, (0, missing)), F.pad(prefix_J, (0, 1), value=-1)
         starts_E = torch.cat((starts_E, starts_E[-1:] + missing))
     packed = Packed(starts_E, device, prefix_J)
-    learned_M = torch.from_numpy(batch.loss_mask_T).to(device).nonzero()[:, 0]
+    learned_M = torch.from_numpy(np.flatnonzero(batch.loss_mask_T)).to(device)
     x_TD = model.model(ids_T[None], packed=packed)[0]
     documents_M = torch.from_numpy(batch.learned_documents_M).to(device)
     return Learned(x_TD[learned_M - 1], ids_T[learned_M], documents_M)  # the token before it predicts it

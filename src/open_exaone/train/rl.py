@@ -30,7 +30,7 @@ from open_exaone.learn.policy_parts import Correction, PolicyLossConfig, Sampled
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rewards.rubric import sum_size, weights_of
 from open_exaone.rollout.provider import Provider
-from open_exaone.train.accumulate import Metrics
+from open_exaone.train.accumulate import Metrics, numbers
 from open_exaone.train.buffer import read_logprobs, write_logprobs
 from open_exaone.train.collect import Collected, Collector, Places
 from open_exaone.train.config import RlStage
@@ -253,10 +253,10 @@ class OnlineRl:
         sampled = Sampled(logprobs_M, old_M, advantages_M, documents_M, reference_M, sampler_M)
         settings = self.loss_settings
         loss = POLICY_LOSSES[settings.name](sampled, denominator, settings)
-        metrics = {"learned_entropy": float(entropies_M.sum()), **_divergence(sampled)}
-        metrics |= _movement(sampled, settings) if is_replayed else {}
-        metrics |= _correction(sampled, settings.correction)
-        return loss, metrics
+        values = {"learned_entropy": entropies_M.sum(), **_divergence(sampled)}
+        values |= _movement(sampled, settings) if is_replayed else {}
+        values |= _correction(sampled, settings.correction)
+        return loss, numbers(values)
 
 
 def _is_truncated(rollout: Rollout) -> bool:
@@ -264,31 +264,31 @@ def _is_truncated(rollout: Rollout) -> bool:
 
 
 @torch.no_grad()
-def _divergence(sampled: Sampled) -> Metrics:
+def _divergence(sampled: Sampled) -> dict[str, Tensor]:
     """Sums over tokens: how far the sampler and the reference are from the model."""
-    metrics = {}
+    metrics: dict[str, Tensor] = {}
     if sampled.sampler_M is not None:  # training and our engine share weights: only rounding differs
         gap_M = (sampled.old_logprobs_M - sampled.sampler_M).abs()
-        metrics = {"mean_logprob_gap": float(gap_M.sum()), "max_logprob_gap": float(gap_M.max())}
+        metrics = {"mean_logprob_gap": gap_M.sum(), "max_logprob_gap": gap_M.max()}
     if sampled.reference_M is not None:
         r_M = sampled.logprobs_M - sampled.reference_M
-        metrics["kl"] = float((r_M.neg().expm1() + r_M).sum())  # k3: never negative
+        metrics["kl"] = (r_M.neg().expm1() + r_M).sum()  # k3: never negative
     return metrics
 
 
 @torch.no_grad()
-def _movement(sampled: Sampled, settings: PolicyLossConfig) -> Metrics:
+def _movement(sampled: Sampled, settings: PolicyLossConfig) -> dict[str, Tensor]:
     """Sums over tokens: how far the model has moved since it sampled them."""
     ratio_M = ratios(sampled, settings)
-    metrics = {"ratio_mean": float(ratio_M.sum()), "max_ratio": float(ratio_M.max())}
+    metrics = {"ratio_mean": ratio_M.sum(), "max_ratio": ratio_M.max()}
     if isinstance(settings, Clipped):
         is_high_M = (ratio_M > 1 + settings.clip_high) & (sampled.advantages_M > 0)
         is_low_M = (ratio_M < 1 - settings.clip_low) & (sampled.advantages_M < 0)
-        metrics["clip_share"] = float((is_high_M | is_low_M).sum())
+        metrics["clip_share"] = (is_high_M | is_low_M).sum()
     return metrics
 
 
 @torch.no_grad()
-def _correction(sampled: Sampled, correction: Correction | None) -> Metrics:
+def _correction(sampled: Sampled, correction: Correction | None) -> dict[str, Tensor]:
     weights_M = sampler_weights(sampled, correction)
-    return {} if weights_M is None else {"sampler_ratio_mean": float(weights_M.sum())}
+    return {} if weights_M is None else {"sampler_ratio_mean": weights_M.sum()}

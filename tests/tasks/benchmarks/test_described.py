@@ -42,6 +42,15 @@ def test_the_example_of_the_documents_works(tmp_path: Path) -> None:
         assert not judge_answer(problem.verifier, wrong_reply(problem), problem.answer, problem.metadata).correct
 
 
+def test_the_answer_of_a_worked_solution_stands_behind_its_mark(tmp_path: Path) -> None:
+    rows = [{"question": "?", "answer": answer} for answer in ("1,000 + 1\n#### 1,001", "1,001", "It is\n#### 7 ")]
+    assert [problem.answer for problem in load_problems(write(tmp_path, HEAD, *rows))] == ["1001", "1,001", "7"]
+    (exact,) = load_problems(write(tmp_path, HEAD + 'judge = "exact"\n', rows[0]))
+    assert exact.answer == rows[0]["answer"]
+    with pytest.raises(DataError, match=r"field 'answer': has nothing behind ####"):
+        load_problems(write(tmp_path, HEAD, {"question": "?", "answer": "5 ####"}))
+
+
 @pytest.mark.parametrize(
     ("answer_is", "answer"), [("letter", "C"), ("number from 0", 2), ("number from 1", "3"), ("text", "Seoul ")]
 )

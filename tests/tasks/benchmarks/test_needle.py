@@ -1,6 +1,7 @@
 """Needle tests: made by code, the same anywhere, answerable by whoever reads the whole text."""
 
 import re
+from collections import Counter
 
 import pytest
 
@@ -78,6 +79,25 @@ def test_the_same_again_and_other_seeds_differ() -> None:
     assert load_problems("needle", "512,1024:seed=7")[: len(first.problems)] == list(first.problems)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_repeats_are_further_problems_of_each_kind_length_and_depth(name: str) -> None:
+    """The first of them is what there is without repeats, and other repeats change none of the earlier."""
+    spec = "256,512:kinds=single+values,depths=3,seed=7"
+    once, twice, thrice = (load_problems(name, f"{spec},repeats={number}") for number in (1, 2, 3))
+    assert once == load_problems(name, spec) == twice[:12] and twice == thrice[:24]
+    assert once[0].id == f"{name}/single-256-7-1" and thrice[-1].id == f"{name}/values-512-7-3-3"
+    assert len({problem.id for problem in thrice}) == len({problem.question for problem in thrice}) == 36
+    cells = Counter(tuple(problem.metadata.items()) for problem in thrice)
+    assert set(cells.values()) == {3, 9} and len(cells) == 2 * 3 + 2  # values have no depth
+    assert all(reread(problem) == problem.answer for problem in thrice)
+
+
+def test_no_two_repeats_are_the_same_however_short_the_text() -> None:
+    """Drawn without a look at the earlier ones, four of these would be."""
+    problems = load_problems("needle", "18:kinds=single,depths=1,repeats=1000,seed=8,prompt=plain")
+    assert len({problem.question for problem in problems}) == 1000
+
+
 @pytest.mark.parametrize("name", [*NAMES, "reasoning_gym"])
 def test_the_default_is_what_it_was(name: str) -> None:
     """Another text would be another benchmark under the same name."""
@@ -101,6 +121,8 @@ def test_plain_says_nothing_but_text_and_question() -> None:
         ("512:depth=3", "needle: 'depth=3': must be one of the options, such as \"4096,8192"),
         ("512:depths", "needle: 'depths': must be one of the options"),
         ("512:depths=0", "needle: depths = '0': must be a whole number from 1 to 100"),
+        ("512:repeats=0", "needle: repeats = '0': must be a whole number from 1 to 1000"),
+        ("1048576:depths=10,kinds=keys,repeats=7", "needle: '1048576:depths=10,kinds=keys,repeats=7': is more than"),
         ("512:chars_per_token=nan", "needle: chars_per_token = 'nan': must be a number from 0.1 to 20"),
         ("512:prompt=long", "needle: prompt = 'long': must be one of short answer, plain"),
         ("1048576:depths=100", "needle: '1048576:depths=100': is more than 67,108,864 tokens in all"),
@@ -115,3 +137,9 @@ def test_a_file_of_made_rows_is_read_too(tmp_path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": "x", "kind": "single", "length": 9, "prompt": "?"}\n')
     with pytest.raises(DataError, match=r"a.jsonl: line 1: field 'answer': is missing"):
         load_problems("needle", str(tmp_path / "a.jsonl"))
+    for depth in ("1.01", '"0.5"', "true", "NaN", "null"):
+        (tmp_path / "a.jsonl").write_text(
+            f'{{"id": "x", "kind": "single", "length": 9, "depth": {depth}, "prompt": "?", "answer": "1"}}\n'
+        )
+        with pytest.raises(DataError, match=r"a.jsonl: line 1: field 'depth': must be a number from 0 to 1, not"):
+            load_problems("needle", str(tmp_path / "a.jsonl"))

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from open_exaone.base.config import Config, read_toml, validate
 from open_exaone.base.records import Problem
 from open_exaone.tasks.benchmarks.benchmark import Access, Benchmark, Hub, PromptKind, Row
-from open_exaone.tasks.benchmarks.fields import about, letter, text, texts, whole
+from open_exaone.tasks.benchmarks.fields import about, final_answer, letter, text, texts, whole
 from open_exaone.tasks.benchmarks.prompts import CHOICE, LETTERS, SHORT_ANSWER, fill, letters_of, listed
 from open_exaone.verify.judge import judge_answer
 from open_exaone.verify.own import is_own
@@ -34,7 +34,7 @@ class FieldNames(Config):
     question: str = "question"
     """What is asked."""
     answer: str = "answer"
-    """The gold answer."""
+    """The gold answer; in mathematics what stands behind `####`, if it does, as in GSM8K."""
     options: str | tuple[str, ...] | None = None
     """For multiple choice: the field that holds the list of options, or one field for each option."""
     id: str | None = None
@@ -150,6 +150,11 @@ def _parse(description: Description, row: Row, number: int) -> Problem:
         metadata["tests"] = dict(row)
     else:
         answer = text(row, names.answer)
+        if description.judge == "math":
+            try:
+                answer = final_answer(answer)
+            except ValueError as error:
+                raise ValueError(f"field {names.answer!r}: {error}") from error
     asked = fill(template, **{part: content for part, content in parts.items() if f"{{{part}}}" in template})
     if description.judge == "code":
         judge_answer(description.judge, "", answer, metadata)  # raises where the tests are none

@@ -25,6 +25,18 @@ def text(row: Row, *names: str) -> str:
     return value
 
 
+def final_answer(answer: str) -> str:
+    """What stands behind GSM8K's `####`, without the commas of thousands; an answer without the mark as it is.
+
+    Raises:
+        ValueError: nothing stands behind the mark.
+    """
+    _, mark, final = answer.rpartition("####")
+    if mark and not final.strip():
+        raise ValueError("has nothing behind ####; write the answer there")
+    return final.strip().replace(",", "") if mark else answer
+
+
 def whole(row: Row, name: str, low: int, high: int) -> int:
     """A whole number from `low` to `high`, or a text of its digits.
 
@@ -36,6 +48,18 @@ def whole(row: Row, name: str, low: int, high: int) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) < 20 and low <= int(value) <= high):
         raise ValueError(f"field {name!r}: must be a whole number from {low} to {high}, not {short(value)}")
     return int(value)
+
+
+def share(row: Row, name: str) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:  # not a number fails too
+        raise ValueError(f"field {name!r}: must be a number from 0 to 1, not {short(value)}")
+    return value
 
 
 def texts(row: Row, name: str, low: int, high: int) -> tuple[str, ...]:

@@ -13,12 +13,13 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 
 from open_exaone.base.config import short
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Problem
 from open_exaone.tasks.benchmarks.benchmark import Access, Benchmark, PromptKind, Row
-from open_exaone.tasks.benchmarks.fields import text, whole
+from open_exaone.tasks.benchmarks.fields import share, text, whole
 from open_exaone.tasks.benchmarks.needle_words import WORDS, Words
 from open_exaone.tasks.benchmarks.pins import pins_of
 from open_exaone.tasks.benchmarks.spec import PROMPTS, Spec, read_spec
@@ -32,6 +33,7 @@ NUM_KEYS, NUM_VALUES, NUM_HOPS = 4, 4, 4  # as RULER's smallest settings
 OPTIONS = {
     "kinds": "single+keys+values+tracking",
     "depths": "5",
+    "repeats": "1",  # problems of each kind, length and depth
     "chars_per_token": "",
     "prompt": "short answer",  # or "plain": without a word on what to do and where to put the answer
     "seed": "0",
@@ -95,30 +97,36 @@ KINDS = {"single": single, "keys": many_keys, "values": many_values, "tracking":
 
 
 def make_needles(task: str, language: str, asked: str) -> Iterator[Row]:
-    """The rows of "1024,4096:kinds=single+keys,depths=5,chars_per_token=4.6,seed=0", anew on each call the same.
+    """The rows of "1024,4096:kinds=single+keys,depths=5,repeats=2,seed=0"; the same on each call.
+
+    Each repeat is a whole pass over lengths, kinds and depths, and the first one is what there is without repeats.
 
     Raises:
         ConfigError: a length or an option is wrong, or a kind does not fit a length.
     """
     spec = read_spec(task, asked, LENGTHS, OPTIONS | {"chars_per_token": str(CHARS_PER_TOKEN[language])})
     lengths = [read_whole(task, "length", item, 16, MAX_LENGTH) for item in spec.items]
-    num_depths, ratio = spec.whole("depths", 1, 100), spec.number("chars_per_token", 0.1, 20)
+    num_depths, repeats = spec.whole("depths", 1, 100), spec.whole("repeats", 1, 1000)
+    ratio = spec.number("chars_per_token", 0.1, 20)
     kinds, seed, words = _kinds(spec), spec.whole("seed", 0, 10**9), WORDS[language]
     if spec.one_of("prompt", PROMPTS) == "plain":
         words = replace(words, opening="", box="")
-    if sum(lengths) * num_depths * len(kinds) > MAX_TOTAL:
+    if sum(lengths) * num_depths * len(kinds) * repeats > MAX_TOTAL:
         raise ConfigError(f"{task}: {short(asked)}: is more than {MAX_TOTAL:,} tokens in all: ask for less")
-    for length in lengths:
-        for kind in kinds:
-            for place in range(num_depths):
-                key = f"{kind}-{length}-{seed}-{place + 1}"
-                rng = random.Random(f"{task}/{language}/{key}")
-                needles = KINDS[kind](rng, words)
-                depth = place / max(num_depths - 1, 1)
-                prompt = _write(rng, words, needles, depth, int(length * ratio), f"{task}: {kind}: {length}")
-                has_depth = {"depth": round(depth, 4)} if needles.at is not None else {}
-                about = {"id": key, "kind": kind, "length": length, **has_depth}
-                yield {**about, "prompt": prompt, "answer": needles.answer}
+    seen = set[tuple[object, ...]]()
+    for repeat, length, kind, place in product(range(repeats), lengths, kinds, range(num_depths)):
+        key = f"{kind}-{length}-{seed}-{place + 1}" + (f"-{repeat + 1}" if repeat else "")
+        rng = random.Random(f"{task}/{language}/{key}")
+        depth, num_chars = place / max(num_depths - 1, 1), int(length * ratio)
+        while True:  # short texts may come out as an earlier repeat did: 900,000 are possible without filler
+            needles = KINDS[kind](rng, words)
+            prompt = _write(rng, words, needles, depth, num_chars, f"{task}: {kind}: {length}")
+            if (cell := (kind, length, place, prompt)) not in seen:
+                break
+        seen.add(cell)
+        has_depth = {"depth": round(depth, 4)} if needles.at is not None else {}
+        about = {"id": key, "kind": kind, "length": length, **has_depth}
+        yield {**about, "prompt": prompt, "answer": needles.answer}
 
 
 def _kinds(spec: Spec) -> list[str]:
@@ -155,7 +163,11 @@ def _write(rng: random.Random, words: Words, needles: Needles, depth: float, num
 def parse_needle(task: str, language: str, row: Row, number: int) -> Problem:
     """One made row."""
     length = whole(row, "length", 1, MAX_LENGTH)
-    metadata = {"kind": text(row, "kind"), "length": length, **({"depth": row["depth"]} if "depth" in row else {})}
+    metadata = {
+        "kind": text(row, "kind"),
+        "length": length,
+        **({"depth": share(row, "depth")} if "depth" in row else {}),
+    }
     return Problem(
         id=f"{task}/{text(row, 'id')}",
         task=f"{task}-{length}",  # so that a report has the accuracy of each length

@@ -1,0 +1,239 @@
+"""Runs an ablation: what its arms share once, then every arm with every seed, several at once, each in its own folder.
+
+OUT/shared is an ordinary run of the recipe that ends before the stage that differs. OUT/ARM-SEED is an ordinary run of
+the arm's recipe whose first stages are those of the shared run, as hard links: it stands alone, and the command that
+continues any run continues it.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from open_exaone.base import interrupt
+from open_exaone.base.config import differences
+from open_exaone.base.errors import ConfigError, RunFolderError
+from open_exaone.base.files import explain_os_errors, locked, read_json, replace_folder, write_text
+from open_exaone.base.machine import num_cores
+from open_exaone.pipeline.ablation_arms import Ablation, shared_values
+from open_exaone.pipeline.ablation_jobs import Job, run_jobs
+from open_exaone.pipeline.ablation_report import write_results
+from open_exaone.pipeline.config import Recipe
+from open_exaone.pipeline.contents import STAGE
+from open_exaone.pipeline.folder import LOCK, RunFolder, is_run
+from open_exaone.pipeline.measure import Machine, OnEvent
+from open_exaone.pipeline.run import is_finished, run_recipe
+from open_exaone.present.ablation import write_ablation_page
+
+SHARED = "shared"
+MARK = "ablation.toml"  # in the folder of an ablation: its table
+_NOT_LINKED = frozenset({"checkpoints", "data", "prompts", "validation"})  # of a finished stage, nothing needs them
+_OF_THE_RUN = ("machine.json", "rendering.json")  # what the shared stages were computed on, and when rendered
+
+
+@dataclass(frozen=True)
+class AblationRun:
+    """An ablation on its way, and where."""
+
+    ablation: Ablation
+    out: Path
+    begun_from: Path | None = None  # another run whose first stages are taken instead of training them
+    folders: Mapping[tuple[str, int], RunFolder] = field(init=False)
+
+    def __post_init__(self) -> None:
+        places = [(arm, seed) for seed in self.ablation.config.seeds for arm in self.ablation.arms]
+        folders = {(arm, seed): RunFolder(self.out / f"{arm}-{seed}") for arm, seed in places}
+        object.__setattr__(self, "folders", folders)
+
+    @property
+    def shared(self) -> RunFolder | None:
+        """The run that has the shared stages; None where there are none."""
+        return RunFolder(self.begun_from or self.out / SHARED) if self.ablation.shared else None
+
+    def recipe_of(self, arm: str, seed: int) -> Recipe:
+        recipe = self.ablation.recipe
+        has_own = self.shared is not None and recipe.shape is not None and recipe.tokenizer is None
+        tokenizer = (self.shared.path / "tokenizer").resolve() if self.shared is not None and has_own else None
+        return self.ablation.recipe_of(arm, seed, tokenizer)
+
+
+def run_ablation(
+    ablation: Ablation,
+    out: Path,
+    on_event: OnEvent,
+    machine: Machine | None = None,
+    *,
+    jobs: int | None = None,
+    begun_from: Path | None = None,
+) -> dict[str, Any]:
+    """Runs an ablation from where its folder stands to the end; finished runs are not run again.
+
+    Args:
+        out: the ablation's folder; one that was killed there continues.
+        on_event: as for `run_recipe`.
+        jobs: how many runs are trained at once, each in a process of one thread; as many as there are cores if None,
+            one on a GPU.
+        begun_from: a run of the same recipe whose stages before the one that differs are taken, not trained again.
+
+    Returns:
+        what ablation.json holds; an arm's run that failed has its `error` there.
+
+    Raises:
+        ConfigError: `begun_from` has other settings, or has not finished these stages; `jobs` is below 1.
+        RunFolderError: a folder holds something else.
+        Interrupted: after Ctrl-C or SIGTERM; every run has saved its state.
+    """
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: must be at least 1")
+    run, machine = AblationRun(ablation, out, begun_from), machine or Machine()
+    _check_from(run)
+    _make(run)
+    busy = f"{out}: another process runs this ablation: wait for it or stop it"
+    with locked(out / LOCK, busy), interrupt.deferred_interrupts():
+        write_text(out / MARK, tomli_w.dumps(ablation.config.model_dump(mode="json", exclude_none=True)))
+        for place, folder in run.folders.items():  # another recipe's folder is found before anything is trained
+            _claim(folder, run.recipe_of(*place))
+        _train_shared(run, on_event, machine)
+        interrupt.check()
+        waiting = [job for place in run.folders if (job := _job(run, place, machine)) is not None]
+        failures = run_jobs(waiting, jobs or _default_jobs(machine), on_event)
+        found = write_results(ablation, out, run.folders, run.shared, failures)
+        write_ablation_page(out)
+        return found
+
+
+def _default_jobs(machine: Machine) -> int:
+    from open_exaone.checkpoint.folder import resolve_device
+
+    return 1 if resolve_device(machine.device).type == "cuda" else num_cores()
+
+
+def _check_from(run: AblationRun) -> None:
+    """Holds the run that the arms shall begin from to the recipe.
+
+    Raises:
+        ConfigError: names the setting that differs, or the stage that is not finished.
+    """
+    if run.begun_from is None:
+        return
+    shared, where = run.ablation.shared, f"--from {run.begun_from}"
+    if not shared:
+        raise ConfigError(
+            f"{where}: the arms share no stage, as {run.ablation.config.stage} is the first: leave it out"
+        )
+    if not is_run(run.begun_from):
+        raise ConfigError(f"{where}: is no run's folder (it has no recipe.toml): name one that `exaone run` made")
+    folder = RunFolder(run.begun_from)
+    recipe = folder.recipe()
+    wanted = shared_values(run.ablation.recipe, shared)
+    if keys := sorted(differences(shared_values(recipe, shared), wanted)):
+        raise ConfigError(
+            f"{where}: that run has other settings ({', '.join(keys)}): give them by --set, or leave --from out, which "
+            "trains the shared stages anew"
+        )
+    part = recipe.model_copy(update={"stages": recipe.stages[: len(shared)]})
+    if not is_finished(folder, part):
+        names = ", ".join(stage.name for stage in shared)
+        raise ConfigError(f"{where}: that run has not finished {names}: finish it first, or leave --from out")
+
+
+def _make(run: AblationRun) -> None:
+    """Makes the ablation's folder, unless it is there and may hold an ablation."""
+    out = run.out
+    if is_run(out):
+        raise RunFolderError(f"{out}: is a run's folder: choose another folder for the ablation with --out")
+    if out.is_dir() and not (out / MARK).exists() and any(path.name != LOCK for path in out.iterdir()):
+        raise RunFolderError(f"{out}: is not empty and holds no ablation: choose another folder with --out")
+    with explain_os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+
+
+def _claim(folder: RunFolder, recipe: Recipe) -> None:
+    folder.make()
+    with folder.locked():
+        folder.claim(recipe)
+
+
+def _train_shared(run: AblationRun, on_event: OnEvent, machine: Machine) -> None:
+    """Trains the shared stages, unless another run has them or they are there; checks what is measured."""
+    if run.shared is None:
+        return
+    recipe, shared = run.ablation.recipe, run.ablation.shared
+    part = recipe.model_copy(update={"stages": recipe.stages[: len(shared)]})
+    if run.begun_from is None and not (is_run(run.shared.path) and is_finished(run.shared, part)):
+        names = ", ".join(stage.name for stage in shared)
+        on_event({"message": f"{names}: trained once for all arms, in {run.shared.path}"})
+        run_recipe(recipe, run.shared.path, on_event, machine, until=shared[-1].name)
+    elif run.begun_from is None:
+        _claim(run.shared, recipe)
+    _check_measured(run, part)
+
+
+def _check_measured(run: AblationRun, part: Recipe) -> None:
+    """Finds a benchmark of a suite that is not measured, before the arms are trained."""
+    if run.shared is None or run.ablation.config.measure is None or not part.trained:
+        return
+    stage = part.trained[-1]
+    entry = read_json(run.shared.stage(part.stages.index(stage), stage.name) / "eval" / "report.json")
+    measured = [task["measured_on"] for task in entry.get("tasks", [entry])]
+    if run.ablation.config.measure not in measured:
+        raise ConfigError(
+            f"ablations.{run.ablation.name}.measure = {run.ablation.config.measure!r}: is not measured; there are "
+            f"{', '.join(measured)}"
+        )
+
+
+def _job(run: AblationRun, place: tuple[str, int], machine: Machine) -> Job | None:
+    """The process that trains an arm with a seed; None where that is done already."""
+    ablation, folder = run.ablation, run.folders[place]
+    recipe = run.recipe_of(*place)
+    if run.shared is not None:
+        with folder.locked():
+            _take_shared(run.shared, folder, recipe, len(ablation.shared))
+    part = recipe.model_copy(update={"stages": recipe.stages[: len(ablation.shared) + len(ablation.own)]})
+    if is_finished(folder, part) and folder.report_file.is_file():
+        return None
+    options = ["--until", ablation.until, "--device", machine.device, "--dtype", machine.dtype]
+    options += ["--unsafe-code-execution"] if machine.unsafe_code_execution else []
+    return Job(place, folder.path, ("run", str(folder.recipe_file), "--out", str(folder.path), *options))
+
+
+def _take_shared(shared: RunFolder, folder: RunFolder, recipe: Recipe, num_stages: int) -> None:
+    """Gives an arm's folder the shared run's finished stages, each whole or not at all."""
+    for name in _OF_THE_RUN:
+        if (shared.path / name).is_file() and not (folder.path / name).exists():
+            _link(shared.path / name, folder.path / name)
+    for index, stage in enumerate(recipe.stages[:num_stages]):
+        if folder.is_done(recipe, stage):
+            continue
+        target = folder.stage(index, stage.name)
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        with explain_os_errors(target):
+            source = shared.stage(index, stage.name)
+            shutil.copytree(source, partial, copy_function=_link, ignore=_left_out(source))
+        replace_folder(partial, target)
+
+
+def _left_out(stage: Path) -> Any:
+    """What `shutil.copytree` leaves out: locks, what no finished stage needs, and what is not a run's."""
+
+    def names(folder: str, inside: Sequence[str]) -> set[str]:
+        if Path(folder) != stage:
+            return {LOCK} & set(inside)
+        return {name for name in inside if name not in STAGE - _NOT_LINKED or name.startswith(".")}
+
+    return names
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """A hard link, or a copy where the disk has none; all that is written in a run's folder is written anew, so that
+    neither folder changes the other's files."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,206 @@
+"""What an ablation found: sentences, tables, and ablation.html, one page that loads nothing and runs nothing."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.errors import DataError
+from open_exaone.base.files import read_json, write_text
+from open_exaone.base.text import count
+from open_exaone.present import formatting
+from open_exaone.present.evaluation_plots import scores
+from open_exaone.present.plots import Point
+from open_exaone.present.report import TEMPLATES, template
+
+Found = Mapping[str, Any]  # what ablation.json holds
+Table = tuple[list[str], list[list[str]]]
+DROPPED_FIRST = (
+    *("useful groups", "samples", "train tokens", "most frequent answer", "truncated", "other language", "train time"),
+    *("reply tokens", "sd over seeds"),
+)
+HOW = (
+    "pass@1: the mean over problems of the share of correct samples. Minus the baseline: each problem's difference is "
+    "averaged over the seeds, and the interval is over problems: it says how far other problems would move the "
+    "difference between these very models. How far other seeds would move it is its standard deviation (sd) over "
+    "seeds. Reply tokens: thought and answer. Most frequent answer: the share of samples that give their family's "
+    "commonest answer, a mean over families; it rises where a model guesses. Train time includes sampling."
+)
+STYLE = "figure { max-width: 36rem; }"
+
+
+def write_ablation_page(folder: Path) -> Path:
+    """Writes `ablation.html` from `ablation.json`; returns its path.
+
+    Raises:
+        DataError: ablation.json is missing or broken.
+    """
+    found = read_json(folder / "ablation.json")
+    if not isinstance(found, dict) or not isinstance(found.get("arms"), list):
+        raise DataError(f"{folder / 'ablation.json'}: has no arms: run the ablation again")
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8") + STYLE
+    page: str = template("ablation.html.jinja").render(
+        found=found,
+        sentences=sentences(found),
+        arms=arms_table(found),
+        runs=runs_table(found),
+        plot=_plot(found),
+        failures=[(f"{arm['name']}-{run['seed']}", run["error"]) for arm, run in _runs(found) if "error" in run],
+        how=HOW,
+        style=style,
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+    )
+    path = folder / "ablation.html"
+    write_text(path, page)
+    return path
+
+
+def sentences(found: Found) -> list[str]:
+    """What was changed, what was shared, which seeds, how it was measured; then how each arm differs from the first."""
+    seeds = f"seed{'' if len(found['seeds']) == 1 else 's'} {_listed([str(seed) for seed in found['seeds']])}"
+    ran = f"Every arm ran {_listed(found['stages'])} with {seeds}"
+    lines = [_changes(found), _shared(found), f"{ran}: a seed draws other samples and another order of the data."]
+    if about := found["measured"]:
+        asked = f"{count(about['num_problems'], 'problem')} of {about['name']}, {count(about['k'], 'sample')} each"
+        lines.append(f"Scores are pass@1 on {asked}.")
+    lines += [sentence for arm in found["arms"] if (sentence := _differs(arm, found["baseline"]))]
+    if missing := sum("error" in run for _, run in _runs(found)):
+        lines.append(f"{count(missing, 'run')} failed and {'is' if missing == 1 else 'are'} left out of all numbers.")
+    return lines
+
+
+def _changes(found: Found) -> str:
+    parts = []
+    for arm in found["arms"]:
+        changes = ", ".join(f"{key} = {_value(value)}" for key, value in arm["changes"].items())
+        baseline = " (the baseline)" if arm["name"] == found["baseline"] else ""
+        parts.append(f"{arm['name']}{baseline}: {changes or 'the recipe as it is'}")
+    return f"{count(len(parts), 'arm')}. {'; '.join(parts)}."
+
+
+def _value(value: object) -> str:
+    """A value as a recipe has it."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_value(part)}" for key, part in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _shared(found: Found) -> str:
+    shared = found["shared"]
+    if shared is None:
+        return f"Nothing was shared: {found['stage']} is the recipe's first stage."
+    were = "was" if len(shared["stages"]) == 1 else "were"
+    text = f"{_listed(shared['stages'])} {were} trained once, in {shared['folder']}, for all arms and seeds"
+    if "score" not in shared:
+        return f"{text}."
+    score = formatting.percent(shared["score"])
+    return f"{text}; every arm began from the model of {shared['begins_from']}, which scores {score}."
+
+
+def _differs(arm: Found, baseline: str) -> str | None:
+    """How an arm differs from the baseline, in words; None for the baseline itself."""
+    found = arm.get("difference")
+    if not found:
+        return None
+    value, bounds = found["value"], (found["low"], found["high"])
+    how = f"{abs(100 * value):.1f} points {'more' if value > 0 else 'less'} than" if points(value) != "0.0" else "as"
+    text = f"{arm['name']} scores {how} {baseline} (95% interval {points(bounds[0])} to {points(bounds[1])})"
+    by_seed = ", ".join(map(points, found["by_seed"]))
+    text += f"; by seed: {by_seed}."
+    if bounds[0] <= 0 <= bounds[1]:
+        text += " The interval holds 0: no difference was shown."
+    if found["seeds_ci95"] is None:
+        return f"{text} With one seed, nothing is known of the spread over seeds."
+    low, high = found["seeds_ci95"]
+    over = f"Over seeds the standard deviation of the difference is {100 * found['sd']:.1f} points"
+    text += (
+        f" {over}, which gives {points(low)} to {points(high)} for its mean (Student, {len(found['by_seed'])} seeds)"
+    )
+    return f"{text}{': other seeds may turn its sign.' if low < 0 < high else '.'}"
+
+
+def arms_table(found: Found) -> Table:
+    """A row for each arm: the means over its seeds."""
+    columns: list[tuple[str, Callable[[Found], str]]] = [
+        ("arm", lambda arm: arm["name"]),
+        ("pass@1", lambda arm: formatting.percent(arm.get("mean"))),
+        ("sd over seeds", lambda arm: _spread(arm.get("sd"))),
+        ("by seed", lambda arm: ", ".join(formatting.percent(run.get("score")) for run in arm["runs"])),
+        (f"minus {found['baseline']}", lambda arm: _signed(arm.get("difference"))),
+        ("95% interval", lambda arm: _bounds(arm.get("difference"))),
+        ("its sd over seeds", lambda arm: _spread((arm.get("difference") or {}).get("sd"))),
+        ("minus start", lambda arm: _signed(arm.get("gain"))),
+        ("reply tokens", lambda arm: formatting.number(arm.get("mean_reply_tokens"))),
+        ("truncated", lambda arm: formatting.percent(arm.get("truncated_share"))),
+        ("other language", lambda arm: formatting.percent(arm.get("language_mismatch"))),
+        ("most frequent answer", lambda arm: formatting.percent(arm.get("commonest_answer_share"))),
+        ("train time", lambda arm: formatting.duration(arm.get("train_seconds"))),
+        ("train tokens", lambda arm: formatting.number(arm.get("train_tokens"))),
+        ("samples", lambda arm: formatting.number(arm.get("samples"))),
+        ("useful groups", lambda arm: formatting.percent(arm.get("useful_groups_share"))),
+    ]
+    return _filled([(title, [read(arm) for arm in found["arms"]]) for title, read in columns])
+
+
+def runs_table(found: Found) -> Table:
+    """A row for each run: an arm with a seed."""
+    columns: list[tuple[str, Callable[[Found], str]]] = [
+        ("pass@1", lambda run: formatting.percent(run.get("score"))),
+        ("95% interval", lambda run: formatting.interval(run.get("ci95"))),
+        (f"minus {found['baseline']}", lambda run: _signed(run.get("difference"))),
+        ("its 95% interval", lambda run: _bounds(run.get("difference"))),
+        ("reply tokens", lambda run: formatting.number(run.get("mean_reply_tokens"))),
+        ("most frequent answer", lambda run: formatting.percent(run.get("commonest_answer_share"))),
+        ("train time", lambda run: formatting.duration(run.get("train_seconds"))),
+        ("train tokens", lambda run: formatting.number(run.get("train_tokens"))),
+        ("samples", lambda run: formatting.number(run.get("samples"))),
+        ("folder", lambda run: run["folder"]),
+    ]
+    runs = list(_runs(found))
+    names = ("run", [f"{arm['name']}-{run['seed']}" for arm, run in runs])
+    return _filled([names, *((title, [read(run) for _, run in runs]) for title, read in columns)])
+
+
+def points(value: float) -> str:
+    """A difference of two shares in percentage points, with its sign: `+1.2`, `−0.4`."""
+    text = f"{abs(100 * value):.1f}"
+    return text if text == "0.0" else f"{'−' if value < 0 else '+'}{text}"
+
+
+def _plot(found: Found) -> str | None:
+    """The score of every run with its interval."""
+    drawn = [
+        Point(f"{arm['name']}-{run['seed']}", run["score"], *run["ci95"]) for arm, run in _runs(found) if "score" in run
+    ]
+    return scores(drawn) if drawn else None
+
+
+def _runs(found: Found) -> list[tuple[Found, Found]]:
+    return [(arm, run) for arm in found["arms"] for run in arm["runs"]]
+
+
+def _filled(columns: Sequence[tuple[str, list[str]]]) -> Table:
+    """The columns as a table, without those that have nothing but dashes."""
+    kept = [(title, cells) for title, cells in columns if set(cells) != {formatting.NONE}]
+    return [title for title, _ in kept], [list(row) for row in zip(*(cells for _, cells in kept), strict=True)]
+
+
+def _spread(value: float | None) -> str:
+    return formatting.NONE if value is None else f"{100 * value:.1f}"
+
+
+def _signed(difference: Found | None) -> str:
+    return points(difference["value"]) if difference else formatting.NONE
+
+
+def _bounds(difference: Found | None) -> str:
+    return f"{points(difference['low'])} to {points(difference['high'])}" if difference else formatting.NONE
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -1,0 +1,44 @@
+"""The codes of some places, hidden in a text: from which a longer context is learned, in the needle tests' words."""
+
+import random
+
+from open_exaone.tasks.benchmarks.needle_words import WORDS, Words
+from open_exaone.tasks.family import Draft, our_family
+from open_exaone.tasks.thoughts import Step
+
+NUM_SENTENCES, NUM_CODES = (0, 6), (2, 4)  # of filler, and how many codes stand among it;
+MORE_SENTENCES, MORE_CODES = (7, 82), (5, 8)  # in the harder ones: with two sentences less for each code that is
+# asked for, at most 1,024 tokens of the nano tokenizer, the reply included
+ONE_ASKED_SHARE = 0.5  # how often one code is asked for, as the tests ask; otherwise all of them
+
+Fact = tuple[str, str]  # name, number
+
+
+def compose(rng: random.Random, language: str, harder: bool) -> Draft:
+    """Up to 6 sentences of filler with two to four codes of five digits, harder up to 80 with five to eight.
+
+    The reply quotes each fact before it gives the answer.
+    """
+    words = WORDS[language]
+    names = rng.sample(words.names, rng.randint(*(MORE_CODES if harder else NUM_CODES)))
+    facts = [(name, str(rng.randrange(10_000, 100_000))) for name in names]
+    asked = [rng.choice(facts)] if rng.random() < ONE_ASKED_SHARE else rng.sample(facts, len(facts))
+    least, most = MORE_SENTENCES if harder else NUM_SENTENCES
+    text = _text(rng, words, facts, rng.randint(least, most - 2 * len(asked) if harder else most))
+    question = " ".join(words.ask_one(name) for name, _ in asked)
+    reply = "".join(f"{words.fact(*fact)} " for fact in asked)
+    name, number = asked[-1]
+    subject = f"{name}의 암호는" if language == "ko" else f"The code of the {name}"
+    in_order = [*(fact for fact in facts if fact != asked[-1]), asked[-1]]
+    steps = tuple(Step(f"{place}:", code) for place, code in in_order)
+    return Draft(f"{text}\n\n{question}", number, subject, steps, reply)
+
+
+def _text(rng: random.Random, words: Words, facts: list[Fact], num_sentences: int) -> str:
+    sentences = [words.sentence(rng) for _ in range(num_sentences)]
+    for name, number in facts:
+        sentences.insert(rng.randrange(len(sentences) + 1), words.fact(name, number))
+    return " ".join(sentences)
+
+
+FAMILY = our_family("hidden_codes", compose, "long")
