@@ -70,7 +70,8 @@ def test_what_it_does_not_have_is_refused_by_name(cli, tmp_path, piped, argument
     assert code == 2 and why in text
 
 
-def test_an_empty_input_is_refused(cli, tmp_path, piped):
+def test_an_empty_input_is_refused(cli, piped):
     piped(" \n")
-    code, text = cli("chat", tmp_path)
-    assert code == 2 and "the input is empty" in text
+    with mock_endpoint(lambda question, request: "ok") as server:
+        code, text = cli("chat", server.url)
+    assert code == 2 and "the input is empty" in text and not server.requests

@@ -70,9 +70,6 @@ def chat(model: Talker = _DEFAULT_RUN, /, *, args: ChatArguments = ChatArguments
             f"{model}: is not there yet: make it by `exaone run`, or name a model or an endpoint's address"
         )
     is_quiet = not (sys.stdin.isatty() and sys.stdout.isatty())
-    text = sys.stdin.read().strip() if is_quiet else ""
-    if is_quiet and not text:
-        raise ConfigError("the input is empty: pipe a message in, or start it in a terminal")
     if is_address(model) or is_address(args.engine):
         talker, problems = _endpoint(model, args), list["Problem"]()
     elif args.engine != "local":
@@ -81,12 +78,15 @@ def chat(model: Talker = _DEFAULT_RUN, /, *, args: ChatArguments = ChatArguments
         talker, problems = _local(Path(model), args, with_problems=not is_quiet)
     with closing(talker):
         session = Session(talker, Settings(args.thinking, args.budget, args.system))
-        return _once(session, text, args) if is_quiet else _talk(session, problems, args)
+        return _once(session, args) if is_quiet else _talk(session, problems, args)
 
 
-def _once(session: "Session", text: str, args: ChatArguments) -> int:
+def _once(session: "Session", args: ChatArguments) -> int:
     from open_exaone.serve.terminal import answer_once
 
+    text = sys.stdin.read().strip()
+    if not text:
+        raise ConfigError("the input is empty: pipe a message in, or start it in a terminal")
     if any("\ud800" <= sign <= "\udfff" for sign in text):
         say_error("the input is not UTF-8 text")
         return 1
