@@ -49,6 +49,7 @@ class MockEndpoint(ThreadingHTTPServer):
         self.num_by_prompt: Counter[str] = Counter()  # how often each question was answered
         self.num_errors = 0
         self.num_connections = 0
+        self.left = threading.Event()  # the asker of a stream went away
 
     @property
     def url(self) -> str:
@@ -79,13 +80,14 @@ def mock_endpoint(
     context_words: str = TOO_LARGE,
     fills_context: bool = True,
     tells_context: bool = False,
+    cut_after: int | None = None,
     port: int = 0,
 ) -> Iterator[MockEndpoint]:
     """Serves while the context is open.
 
     Args:
         reply: (question, request) -> the reply: its text, or the message's fields ("content", "reasoning_content", …;
-            "finish_reason" and "usage" go where they belong).
+            "finish_reason" and "usage" go where they belong; a stream with "waits" does not end).
         error_share: this share of requests, chosen by a hash of the seed and the request's number, gets a 500, a 429, a
             dropped connection, a body that is no JSON, or a body that is cut.
         truncate: every reply is cut in half and ends by length.
@@ -98,6 +100,7 @@ def mock_endpoint(
             stops where the prompt is too long.
         fills_context: False: prompt and limit must be shorter than the context.
         tells_context: GET /models gives the context as max_model_len.
+        cut_after: a stream breaks off after so many events, with the message's "stream_error" where it has one.
         port: where it listens; a free one if 0.
     """
     settings = {
@@ -114,6 +117,7 @@ def mock_endpoint(
         "context_words": context_words,
         "fills_context": fills_context,
         "tells_context": tells_context,
+        "cut_after": cut_after,
     }
     server = MockEndpoint(reply, settings, port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -177,7 +181,42 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self._completion(question, request)
         with server.lock:
             server.num_by_prompt[question] += 1
-        self._send(200, answer)
+        if request.get("stream"):
+            self._stream(answer)
+        else:
+            self._send(200, answer)
+
+    def _stream(self, answer: dict[str, Any]) -> None:
+        """The completion as events: a few characters at a time, thoughts first, then how it ended."""
+        [choice] = answer["choices"]
+        cut_after = self.server.settings["cut_after"]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        message = choice["message"]
+        deltas = [{"role": "assistant", "content": ""}]
+        for key in ("reasoning_content", "reasoning", "content"):
+            text = message.get(key) or ""
+            deltas += [{key: text[place : place + 3]} for place in range(0, len(text), 3)]
+        deltas += [{"tool_calls": [call]} for call in message.get("tool_calls", ())]
+        for number, delta in enumerate(deltas):
+            if number == cut_after:
+                if "stream_error" in message:
+                    self._event({"error": {"message": message["stream_error"]}})
+                return
+            self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+        if message.get("waits"):  # until the asker goes away
+            self.connection.recv(1)
+            self.server.left.set()
+            return
+        self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]})
+        self.wfile.write(b": a comment\n\ndata: [DONE]\n\n")
+
+    def _event(self, value: dict[str, Any]) -> None:
+        self.wfile.write(b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n")
+        self.wfile.flush()
 
     def _completion(self, question: str, request: dict[str, Any]) -> dict[str, Any]:
         said = self.server.reply(question, request)

@@ -284,3 +284,18 @@ def test_the_published_models_are_listed(capsys):
         main(["models"])
     output = capsys.readouterr().out
     assert ended.value.code == 0 and "EXAONE-4.0-32B" in output and "32,003,216,384" in output and "27.3%" in output
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_copy_says_how_replies_are_split_and_the_source_stays(tmp_path, wanted):
+    source = save(tmp_path / "source", "exaone4")
+    path = source / "tokenizer_config.json"
+    settings = read_json(path)
+    grammar = settings.pop("response_template")
+    path.write_text(json.dumps(settings))
+    before = {file.name: file.read_bytes() for file in source.iterdir()}
+    convert(source, tmp_path / "copy", response_template=wanted)
+    assert {file.name: file.read_bytes() for file in source.iterdir()} == before
+    assert read_json(tmp_path / "copy" / "tokenizer_config.json") == (
+        settings | {"response_template": grammar} if wanted else settings
+    )

@@ -1,20 +1,77 @@
-"""`exaone chat`: a conversation with a finished run."""
+"""`exaone chat`: a pipe gets the answer alone, of a run's model or an endpoint's."""
 
 import io
+import os
+import subprocess
 import sys
 
 import pytest
 
+from mock_endpoint import mock_endpoint
+
+
+@pytest.fixture
+def piped(monkeypatch):
+    return lambda text: monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+
 
 @pytest.mark.parametrize("options", [(), ("--engine-option", "num_slots=1")])
-def test_chat_works_on_a_finished_run(cli, finished_run, monkeypatch, options):
+def test_a_finished_run_answers_a_pipe(cli, finished_run, piped, options):
     folder, _ = finished_run
-    monkeypatch.setattr(sys, "stdin", io.StringIO("Who is the tallest?\n/think off\n1\n/quit\nnever read\n"))
-    code, text = cli("chat", folder, "--device", "cpu", *options)
-    assert code == 0
-    assert "thinking is off" in text
+    piped("Who is the tallest?\n")
+    code, text = cli("chat", folder, "--device", "cpu", "--no-thinking", *options)
+    assert code in (0, 1) and "[1]" not in text and "/help" not in text  # a model trained for seconds may say nothing
 
 
-def test_chat_refuses_an_option_that_the_engine_does_not_have(cli, tmp_path):
-    code, text = cli("chat", tmp_path, "--engine-option", "colour=red")
-    assert code == 2 and "--engine-option: colour" in text
+def test_an_endpoint_answers_a_pipe(capfd, piped):
+    with mock_endpoint(lambda question, request: f"<think>hm</think>{question.upper()} 값") as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "open_exaone", "chat", server.url, "--max-new-tokens", "50", "--system", "S"],
+            input="first line\nsecond 값\n".encode(),
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, "FIRST LINE\nSECOND 값 값\n", b"")
+    [request] = server.requests
+    assert request["max_tokens"] == 50
+    assert [turn["content"] for turn in request["messages"]] == ["S", "first line\nsecond 값"]
+
+
+def test_a_model_is_named_beside_its_endpoint_and_thoughts_go_to_standard_error(capsys, piped, cli):
+    with mock_endpoint(lambda question, request: "<think>hm</think>ok", models=["a", "b"]) as server:
+        piped("Q")
+        assert cli("chat", "b", "--engine", server.url, "--thoughts", "show") == (0, "ok hm ")
+        piped("Q")
+        code, text = cli("chat", server.url)
+    assert server.requests[0]["model"] == "b"
+    assert code == 2 and "has 2 models" in text
+
+
+def test_an_endpoint_that_breaks_off_gives_what_came_and_fails(cli, piped):
+    with mock_endpoint(lambda question, request: "It is seven.", cut_after=3) as server:
+        piped("Q")
+        code, text = cli("chat", server.url)
+    assert code == 1 and text.startswith("It is exaone:") and "in the middle of the reply" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--engine-option", "colour=red"), "--engine-option: colour"),
+        (("--engine", "vllm"), "--engine vllm: must be local or an address"),
+        (("--budget", "0"), "--budget 0"),
+        (("--stop", "x"), "--stop"),
+        (("--temperature", "-1"), "temperature"),
+    ],
+)
+def test_what_it_does_not_have_is_refused_by_name(cli, tmp_path, piped, arguments, why):
+    piped("Q")
+    code, text = cli("chat", tmp_path, *arguments)
+    assert code == 2 and why in text
+
+
+def test_an_empty_input_is_refused(cli, piped):
+    piped(" \n")
+    with mock_endpoint(lambda question, request: "ok") as server:
+        code, text = cli("chat", server.url)
+    assert code == 2 and "the input is empty" in text and not server.requests

@@ -31,9 +31,12 @@ OF_SAMPLING = (
 OF_MACHINE = ("--device", "--dtype", "--unsafe-code-execution")
 COMMANDS = {
     "chat": [
-        *("MODEL", "--thinking", "--no-thinking", *OF_SAMPLING, "--engine-option", "--device", "--dtype"),
+        *("MODEL", "--thinking", "--no-thinking", "--budget", "--system", "--thoughts", "--history", "--no-history"),
+        *("--engine", *OF_SAMPLING, "--engine-option", "--device", "--dtype"),
     ],
-    "convert": ["SOURCE", "TARGET", "--to", "--dtype", "--adapter"],
+    "convert": [
+        *("SOURCE", "TARGET", "--to", "--dtype", "--adapter", "--response-template", "--no-response-template"),
+    ],
     "data check": [
         *(
             "SOURCES",
@@ -87,6 +90,10 @@ COMMANDS = {
     "fetch": ["BENCHMARK", "--rows", "--out", "--changed"],
     "judge": ["FILE", "--kind", "--out", "--settings", "--unsafe-code-execution"],
     "models": [],
+    "serve": [
+        *("MODEL", "--host", "--port", "--name", "--api-key", "--cors-origin", "--allowed-host", "--thinking"),
+        *("--no-thinking", "--lora", "--limit", "--engine-option", "--quiet", "--device", "--dtype"),
+    ],
     "suites": [],
     "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
     "run": [

@@ -17,6 +17,11 @@ def say(text: object = "") -> None:
     print(as_written(printable(text), getattr(sys.stdout, "encoding", None)))
 
 
+def say_aside(text: object) -> None:
+    """Prints a line to standard error."""
+    print(as_written(printable(text), getattr(sys.stderr, "encoding", None)), file=sys.stderr)
+
+
 def say_error(error: object) -> None:
     """Prints what ended a command."""
     text = printable(f"exaone: {error}")

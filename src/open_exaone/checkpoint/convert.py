@@ -21,7 +21,8 @@ from open_exaone.checkpoint.weights import MAX_SHARD_BYTES, Weights, save_weight
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.family import FAMILIES
 from open_exaone.model.hf import config_to_hf
-from open_exaone.text.tokenizer_files import tokenizer_files
+from open_exaone.text.tokenizer import Tokenizer
+from open_exaone.text.tokenizer_files import BACKEND_FILE, tokenizer_files
 
 TARGETS = (*FAMILIES, "gguf")
 INTERCHANGEABLE = {"exaone", "llama"}  # the same computation under two sets of names
@@ -35,6 +36,7 @@ def convert(
     to: str | None = None,
     dtype: str | None = None,
     adapter: Path | None = None,
+    response_template: bool = True,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> ModelConfig:
     """Converts a model's folder into `target`, which appears whole or not at all.
@@ -49,6 +51,8 @@ def convert(
             any other family only for itself. The source's own family if left out.
         dtype: "float32", "bfloat16" or "float16".
         adapter: a folder of LoRA adapters in PEFT's format, which are added to the weights.
+        response_template: of EXAONE's chat formats, writes how a reply is split into a tokenizer_config.json that does
+            not say it; see `text.response_template`.
 
     Returns:
         the converted model's config.
@@ -81,7 +85,7 @@ def convert(
                 weights: Mapping[str, Tensor] = Weights(source, config, chosen)
                 if added is not None:
                     weights = Merged(Weights(source, config), added, chosen)
-                _write_folder(converted, weights, source, folder, max_shard_bytes)
+                _write_folder(converted, weights, source, folder, max_shard_bytes, response_template)
     return converted
 
 
@@ -163,10 +167,18 @@ def converted_config(config: ModelConfig, to: str, source: Path) -> ModelConfig:
 
 
 def _write_folder(
-    config: ModelConfig, weights: Mapping[str, Tensor], source: Path, folder: Path, max_shard_bytes: int
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    source: Path,
+    folder: Path,
+    max_shard_bytes: int,
+    response_template: bool,
 ) -> None:
     save_weights(folder, config, weights, max_shard_bytes=max_shard_bytes)
-    for name, content in tokenizer_files(source, "generation_config.json").items():
+    files = tokenizer_files(source, "generation_config.json")
+    if response_template and BACKEND_FILE in files:
+        files |= Tokenizer.load(source).files()
+    for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     original: dict[str, Any] = read_json(own_file(source / "config.json"))

@@ -1,14 +1,34 @@
-"""`exaone chat`: a conversation in the terminal."""
+"""`exaone chat`: a conversation in the terminal, or one answer through a pipe."""
 
+import sys
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Problem
-from open_exaone.cli.flags import Compute, Model, Repeated, SamplingFlags, read_options
+from open_exaone.base.output import say_error
+from open_exaone.cli.flags import Compute, Repeated, SamplingFlags, read_options
+
+if TYPE_CHECKING:
+    from open_exaone.base.records import Problem, Sampling
+    from open_exaone.serve.session import Model, Session
+
+Talker = Annotated[
+    str,
+    Parameter(
+        help="A run's folder, which stands for its last finished model; a model's folder; owner/name[@revision] on the "
+        "Hugging Face hub; or an endpoint's address up to /v1."
+    ),
+]
+_DEFAULT_RUN = "runs/nano-exaone-deep"
+_DEFAULT_LIMIT = 4096
+_SILENCE_S = 600.0  # of an endpoint
+_TOKENS_AT_ONCE = 4  # so that a reply flows, and Ctrl-C stops it soon
+_DRAWN = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed")
 
 
 @Parameter(name="*")
@@ -18,40 +38,137 @@ class ChatArguments:
 
     thinking: bool = True
     """Begin in reasoning mode."""
+    budget: int | None = None
+    """The longest thought, in tokens; then its end is forced and the answer follows."""
+    system: str = ""
+    """Instructions in front of the conversation."""
+    thoughts: Literal["show", "hide"] | None = None
+    """Whether thoughts are shown; if left out they are in a terminal. Through a pipe, show sends them to standard
+    error."""
+    history: Annotated[bool, Parameter(negative="--no-history")] = True
+    """Keep what is typed for the next chat, in a file that only you can read."""
+    engine: str = "local"
+    """local, or the address of an OpenAI-compatible endpoint, with the model's name there as MODEL."""
     drawing: SamplingFlags = field(default_factory=SamplingFlags)
     engine_option: Repeated = None
     """An option of the engine, such as weights=int8, which rounds the weights to 8 bits; may be repeated."""
     compute: Compute = field(default_factory=Compute)
 
 
-def chat(model: Model, /, *, args: ChatArguments = ChatArguments()) -> int:
-    """Talk to a model in the terminal; with a run's folder, it offers problems that the model solved."""
-    from open_exaone.base.records import Sampling
-    from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
-    from open_exaone.pipeline.folder import RunFolder, is_run, resolve_model
-    from open_exaone.rollout.config import LocalEngine
-    from open_exaone.rollout.providers.local import LocalProvider
-    from open_exaone.rollout.providers.open import open_engine
-    from open_exaone.rollout.run import judge_reply
-    from open_exaone.serve.chat import asking, run_chat
+def chat(model: Talker = _DEFAULT_RUN, /, *, args: ChatArguments = ChatArguments()) -> int:
+    """Talk to a model in the terminal; with a run's folder, it offers problems that the model solved.
 
-    try:
-        sampling = Sampling(**{"max_new_tokens": 1, **args.drawing.given()})
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    config = validate(LocalEngine, read_options(args.engine_option), "--engine-option")
-    folder = resolve_model(model)
-    network = load_model(folder, dtype=args.compute.dtype, device=resolve_device(args.compute.device))
-    provider = LocalProvider(open_engine(config, network, load_tokenizer(folder)))
-    of_run = RunFolder(model).recipe().evaluation if is_run(model) else None
-    context = network.config.max_positions
-    limit = of_run.reply_limit(context) if of_run else min(4096, context // 2)
-    sampling = replace(sampling, max_new_tokens=args.drawing.max_new_tokens or limit)
-    run_chat(asking(provider, sampling), judge_reply, _solved_problems(model, folder), thinking=args.thinking)
+    Where standard input or output is no terminal, all of the input is one message, and the answer alone is printed.
+    """
+    from open_exaone.pipeline.evaluate import is_address
+    from open_exaone.serve.session import Session, Settings
+
+    if args.budget is not None and args.budget < 1:
+        raise ConfigError(f"--budget {args.budget}: must be at least 1; leave it out for thoughts of any length")
+    if model == _DEFAULT_RUN and not Path(model).exists():
+        raise ConfigError(
+            f"{model}: is not there yet: make it by `exaone run`, or name a model or an endpoint's address"
+        )
+    is_quiet = not (sys.stdin.isatty() and sys.stdout.isatty())
+    if is_address(model) or is_address(args.engine):
+        talker, problems = _endpoint(model, args), list["Problem"]()
+    elif args.engine != "local":
+        raise ConfigError(f"--engine {args.engine}: must be local or an address, such as http://localhost:8000/v1")
+    else:
+        talker, problems = _local(Path(model), args, with_problems=not is_quiet)
+    with closing(talker):
+        session = Session(talker, Settings(args.thinking, args.budget, args.system))
+        return _once(session, args) if is_quiet else _talk(session, problems, args)
+
+
+def _once(session: "Session", args: ChatArguments) -> int:
+    from open_exaone.serve.terminal import answer_once
+
+    text = sys.stdin.read().strip()
+    if not text:
+        raise ConfigError("the input is empty: pipe a message in, or start it in a terminal")
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        say_error("the input is not UTF-8 text")
+        return 1
+    return answer_once(session, text, shows_thoughts=args.thoughts == "show")
+
+
+def _talk(session: "Session", problems: "list[Problem]", args: ChatArguments) -> int:
+    from open_exaone.base.terminal import Console
+    from open_exaone.rollout.run import judge_reply
+    from open_exaone.serve.terminal import Chat
+    from open_exaone.serve.terminal_input import history_file, line_editing, typed
+    from open_exaone.serve.terminal_view import View
+
+    view = View(Console(), shows_thoughts=args.thoughts != "hide")
+    with line_editing(history_file() if args.history else None):
+        Chat(session, view, judge_reply, problems).run(buffer=typed)
     return 0
 
 
-def _solved_problems(source: Path, folder: Path) -> list[Problem]:
+def _sampling(args: ChatArguments, limit: int) -> "Sampling":
+    from open_exaone.base.records import Sampling
+
+    try:
+        return Sampling(**{"max_new_tokens": limit, **args.drawing.given()})
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _endpoint(model: str, args: ChatArguments) -> "Model":
+    """The model behind an address.
+
+    Raises:
+        ConfigError: a flag is for the local engine, or the endpoint has several models.
+        EndpointError: it cannot be reached.
+    """
+    from open_exaone.pipeline.evaluate import is_address
+    from open_exaone.remote.http import Limits
+    from open_exaone.rollout.config import ChatEndpoint
+    from open_exaone.rollout.providers.server import MAX_RESPONSE_BYTES, ServerProvider, find_model
+    from open_exaone.serve.session_endpoint import EndpointModel
+
+    url, name = (model, None) if is_address(model) else (args.engine, model)
+    if args.engine_option:
+        raise ConfigError("--engine-option is for the local engine, not for an endpoint")
+    sampling = _sampling(args, args.drawing.max_new_tokens or _DEFAULT_LIMIT)
+    given = args.drawing.given()
+    fields: dict[str, Any] = {"temperature": sampling.temperature}
+    fields |= {name: given[name] for name in _DRAWN if name in given}
+    fields |= {"max_tokens": given["max_new_tokens"]} if "max_new_tokens" in given else {}
+    fields |= {"stop": list(sampling.stop)} if sampling.stop else {}
+    fields |= {"stop_token_ids": list(sampling.stop_ids)} if sampling.stop_ids else {}
+    fields |= {"logit_bias": dict(sampling.logit_bias)} if sampling.logit_bias else {}
+    provider = ServerProvider(ChatEndpoint(url=url, timeout_s=_SILENCE_S, max_attempts=2))
+    found, _ = find_model(provider.server, provider.limits, name)
+    return EndpointModel(provider.server, found, fields, Limits(_SILENCE_S, 1, MAX_RESPONSE_BYTES))
+
+
+def _local(source: Path, args: ChatArguments, *, with_problems: bool) -> "tuple[Model, list[Problem]]":
+    """The model of a folder with its engine, and problems that it solved."""
+    from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
+    from open_exaone.pipeline.folder import RunFolder, is_run, resolve_model
+    from open_exaone.rollout.config import LocalEngine
+    from open_exaone.rollout.providers.open import open_engine
+    from open_exaone.serve.session_local import LocalModel
+
+    sampling = _sampling(args, 1)
+    config = validate(LocalEngine, read_options(args.engine_option), "--engine-option")
+    if args.drawing.stop:
+        raise ConfigError(
+            "--stop: the chat shows a reply as it comes; stop strings are for exaone eval, or an endpoint"
+        )
+    folder = resolve_model(source)
+    network = load_model(folder, dtype=args.compute.dtype, device=resolve_device(args.compute.device))
+    engine = open_engine(config, network, load_tokenizer(folder), num_steps=_TOKENS_AT_ONCE)
+    of_run = RunFolder(source).recipe().evaluation if is_run(source) else None
+    context = network.config.max_positions
+    limit = of_run.reply_limit(context) if of_run else min(_DEFAULT_LIMIT, context // 2)
+    sampling = replace(sampling, max_new_tokens=args.drawing.max_new_tokens or limit)
+    return LocalModel(str(source), engine, sampling), _solved_problems(source, folder) if with_problems else []
+
+
+def _solved_problems(source: Path, folder: Path) -> "list[Problem]":
     """Problems that the model answered right greedily, one family after the other; none without a run."""
     from open_exaone.pipeline.folder import RunFolder, is_run
     from open_exaone.pipeline.report import greedy_rows

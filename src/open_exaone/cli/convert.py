@@ -22,6 +22,9 @@ class ConvertArguments:
     """The number format of the weights that are written; the model's own if left out."""
     adapter: Path | None = None
     """A folder of LoRA adapters in PEFT's format, which are merged into the weights."""
+    response_template: bool = True
+    """Write into the copy's tokenizer_config.json how a reply is split into thought, answer and tool calls, for vLLM,
+    SGLang and transformers; for models that speak EXAONE Deep's or 4.0's chat format."""
 
 
 def convert(
@@ -35,7 +38,14 @@ def convert(
     from open_exaone.checkpoint.convert import convert
     from open_exaone.pipeline.folder import resolve_model
 
-    config = convert(resolve_model(source), target, to=args.to, dtype=args.dtype, adapter=args.adapter)
+    config = convert(
+        resolve_model(source),
+        target,
+        to=args.to,
+        dtype=args.dtype,
+        adapter=args.adapter,
+        response_template=args.response_template,
+    )
     layout = "GGUF" if args.to == "gguf" else config.family
     say(f"{target}: {config.num_parameters:,} parameters in {count(config.num_layers, 'layer')}, as {layout}")
     return 0

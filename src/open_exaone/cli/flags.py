@@ -191,7 +191,7 @@ class HubSet:
     """The split of a data set on the hub; train if left out."""
 
 
-def read_options(given: Sequence[str] | None) -> dict[str, Any]:
+def read_options(given: Sequence[str] | None, flag: str = "--engine-option") -> dict[str, Any]:
     """["max_model_len=65536"] as {"max_model_len": 65536}; a value is read as TOML, or as text where it is none.
 
     Raises:
@@ -201,10 +201,12 @@ def read_options(given: Sequence[str] | None) -> dict[str, Any]:
     for text in given or []:
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise ConfigError(f"--engine-option {text}: write it as NAME=VALUE, such as tensor_parallel_size=4")
+            raise ConfigError(f"{flag} {text}: write it as NAME=VALUE, such as {_EXAMPLES[flag]}")
         options[name] = parse_value(value)
     return options
 
+
+_EXAMPLES = {"--engine-option": "tensor_parallel_size=4", "--limit": "deadline_s=60"}
 
 Record = TypeVar("Record", bound=Config)
 

@@ -21,6 +21,7 @@ from open_exaone.cli.fetch import fetch
 from open_exaone.cli.judge import judge
 from open_exaone.cli.models import models
 from open_exaone.cli.run import run
+from open_exaone.cli.serve import serve
 from open_exaone.cli.suites import suites
 from open_exaone.cli.train import train
 from open_exaone.cli.verify_real import verify_real
@@ -35,7 +36,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # `_run` says what was saved
 )
 data = App(name="data", help="Build, check, measure, clean and filter training data.", help_format="plaintext")
-for command in (run, train, suites, fetch, verify_real, judge, chat, convert, models, doctor):
+for command in (run, train, suites, fetch, verify_real, judge, chat, serve, convert, models, doctor):
     app.command(command)
 app.command(eval_, name="eval")
 app.command(data)

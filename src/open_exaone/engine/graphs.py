@@ -342,7 +342,8 @@ class _Step:
 
 def _is_drawn_inside(sample: Sample) -> bool:
     """Whether a step draws its tokens: nothing changes its logits."""
-    return not (sample.request.sampling.logit_bias or needs_counts(sample.request.sampling))
+    sampling = sample.request.sampling
+    return sample.constraint is None and not (sampling.logit_bias or needs_counts(sampling))
 
 
 def _joined(first: Tokens, last: Tokens) -> Tokens:

@@ -109,7 +109,7 @@ class NativeBackend:
         _set_tables(sequences, [sample.table for sample in samples if sample.table])
         sequences["num_steps"] = num_steps
         sequences["uniforms"] += 4 * np.array([len(sample.ids) for sample in samples])
-        kept = self._forced(samples, sequences)
+        kept = [*self._forced(samples, sequences), *_ban(samples, sequences)]
         most = max(num_steps)
         drawn_BT = np.zeros((len(samples), most), np.int32)
         logprobs_BT, sampling_logprobs_BT = np.zeros((2, len(samples), most), np.float32)
@@ -149,14 +149,30 @@ class NativeBackend:
             row = self._rows[sample] = _Row(sample, self._settings[sampling], self._model.config.vocab_size)
         return row
 
-    def _forced(self, samples: Sequence[Sample], sequences: NDArray[np.void]) -> list[NDArray[np.int32]]:
+    def _forced(self, samples: Sequence[Sample], sequences: NDArray[np.void]) -> list[NDArray[np.generic]]:
         """Names the tokens that end a cut thought; returns them, as they must stay."""
-        kept = []
+        kept: list[NDArray[np.generic]] = []
         for row, sample in enumerate(samples):
             if forced := sample.forced_ids():
                 kept.append(np.array(forced, np.int32))
                 sequences["forced"][row], sequences["num_forced"][row] = _address(kept[-1]), len(forced)
         return kept
+
+
+def _ban(samples: Sequence[Sample], sequences: NDArray[np.void]) -> list[NDArray[np.generic]]:
+    """Rules out the ids that constraints ban, by biases; returns these, as they must stay."""
+    kept: list[NDArray[np.generic]] = []
+    for row, sample in enumerate(samples):
+        if sample.constraint is None:
+            continue
+        banned, given = sample.constraint.banned_ids(), dict(sample.request.sampling.logit_bias)
+        ids = np.concatenate([np.array(list(given), np.int32), banned])
+        biases = np.full(len(ids), -np.inf, np.float32)
+        biases[: len(given)] = list(given.values())
+        kept += [ids, biases]
+        sequences["bias_ids"][row], sequences["biases"][row] = _address(ids), _address(biases)
+        sequences["num_biases"][row] = len(ids)
+    return kept
 
 
 class _Settings:

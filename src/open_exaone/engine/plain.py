@@ -1,6 +1,7 @@
 """The reference backend: the model's own forward in plain torch, over the same blocks; any device, any dtype."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -94,6 +95,7 @@ class PlainBackend:
                 counted.enter(row, prompt_of(sample.request), reply)
             counts = counted.of(range(len(samples)))
         settings = Settings.of(list(alike.values()) if len(alike) == 1 else samplings, vocab_size, device)
+        settings = replace(settings, biases=(*settings.biases, *_bans(samples, device)))
         drawn = draw(logits_BV, settings, torch.tensor(uniforms, device=device), counts)
         forced = [sample.forced_ids()[len(ids) :][:1] for sample, ids in zip(samples, begun, strict=True)]
         was_cut = set()
@@ -110,6 +112,14 @@ class PlainBackend:
                 zip(*(part.tolist() for part in drawn), strict=True)
             )
         ]
+
+
+def _bans(samples: Sequence[Sample], device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The biases that rule out what constraints ban, as `Settings.biases` has them."""
+    for row, sample in enumerate(samples):
+        if sample.constraint is not None:
+            ids_N = torch.from_numpy(sample.constraint.banned_ids()).long().to(device)
+            yield torch.tensor([[row]], device=device), ids_N, torch.full((len(ids_N),), -torch.inf, device=device)
 
 
 def block_tables(

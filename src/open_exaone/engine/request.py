@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,16 @@ def max_length(request: Request) -> int:
     return len(prompt_of(request)) + request.sampling.max_new_tokens
 
 
+class Constraint(Protocol):
+    """What a reply may say next, such as JSON of a schema; made for one sample."""
+
+    def banned_ids(self) -> NDArray[np.int32]:
+        """The ids that may not come next."""
+
+    def take(self, ids: Sequence[int]) -> None:
+        """The reply goes on with these."""
+
+
 @dataclass(slots=True, eq=False)
 class Sample:
     """One completion in the making."""
@@ -62,13 +73,17 @@ class Sample:
     stop_strings: StopStrings | None = None  # where it has some, from when it starts
     closing_ids: Sequence[int] = ()  # forced behind the thinking budget, where that cuts the thought
     was_cut: bool = False  # a forced token took the place of another
+    num_cached: int | None = None  # tokens of its prompt that were remembered; None until it has begun
+    constraint: "Constraint | None" = None  # what may come next, where that is restricted
     max_new_tokens: int = field(init=False)
+    thinking_budget: int | None = field(init=False)  # the request's, or where its thought was ended on demand
     table: Table | None = None  # its keys and values, while it runs
     group: "Group | None" = None  # in which it waits, or waited last
     _uniforms_T: NDArray[np.float32] | None = None  # its own random stream, one number a token; drawn when it starts
 
     def __post_init__(self) -> None:
         self.max_new_tokens = self.request.sampling.max_new_tokens
+        self.thinking_budget = self.request.sampling.thinking_budget
 
     def all_ids(self) -> tuple[int, ...]:
         """Prompt and reply so far."""
@@ -84,13 +99,13 @@ class Sample:
     @property
     def is_at_budget(self) -> bool:
         """Whether it goes on, and its last token was the last that the thinking budget allows."""
-        return self.stop is None and len(self.ids) == self.request.sampling.thinking_budget
+        return self.stop is None and len(self.ids) == self.thinking_budget
 
     def forced_ids(self) -> list[int]:
         """Its next tokens, where they are not the model's choice."""
         if not self.closing_ids:
             return []
-        return list(self.closing_ids[len(self.ids) - (self.request.sampling.thinking_budget or 0) :])
+        return list(self.closing_ids[len(self.ids) - (self.thinking_budget or 0) :])
 
     def append(self, token: int, logprob: float, sampling_logprob: float, end_ids: frozenset[int]) -> None:
         """Takes the next token and notices when it is the last: a stop string goes before every other reason."""

@@ -114,6 +114,8 @@ class Scheduler:
                 table.release()
                 return
             del self._waiting[group]
+            for sample in group.samples:
+                sample.num_cached = table.length if sample.num_cached is None else sample.num_cached
             self._prompts.append(Prompt(group.prompt_ids, deque(group.samples), table))
             free -= len(group.samples)
 

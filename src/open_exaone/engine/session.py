@@ -59,6 +59,24 @@ class Session:
             self.scheduler.cancel(sample)
             self._backend.forget(sample)
 
+    def end_thought(self, sample: Sample) -> bool:
+        """Ends a sample's thought where it stands: what closes it is forced next, and the answer follows.
+
+        Returns:
+            whether a thought was open.
+        """
+        is_over = sample.stop is not None or bool(sample.closing_ids)
+        if is_over or not self._thoughts().is_open(prompt_of(sample.request), sample.ids):
+            return False
+        sample.thinking_budget = len(sample.ids)
+        sample.closing_ids = self._thoughts().closing_ids(sample.ids)
+        return True
+
+    def holds(self, length: int) -> bool:
+        """Whether the memory taken holds one sequence of so many tokens."""
+        blocks = self.scheduler.blocks
+        return all(num <= pool.size for pool, num in zip(blocks.used, blocks.needed(length), strict=True))
+
     def refresh(self) -> None:
         """Goes on with the model's weights as they are now; remembered prompts are forgotten."""
         if self._backend.refresh():
@@ -78,6 +96,8 @@ class Session:
                 sample.stop_strings = StopStrings(self._tokenizer, sample.request.sampling.stop)
         most = self._backend.most_steps(max(1, len(self.scheduler.running)))
         self._steps = min(most, self._most_steps or most)
+        if any(sample.constraint is not None for sample in self.scheduler.running):
+            self._steps = 1  # each token decides what may come next
         self.scheduler.grow(self._num_steps)
         samples = list(self.scheduler.running)
         if not samples:
@@ -106,7 +126,7 @@ class Session:
     def _num_steps(self, sample: Sample) -> int:
         """Tokens that are drawn before anything has to be decided about a sample."""
         num = min(self._steps, sample.max_new_tokens - len(sample.ids))
-        budget = sample.request.sampling.thinking_budget
+        budget = sample.thinking_budget
         return min(num, budget - len(sample.ids)) if budget is not None and len(sample.ids) < budget else num
 
     def _take(self, sample: Sample, tokens: Tokens) -> None:
@@ -114,6 +134,8 @@ class Session:
         sample.was_cut |= tokens.was_cut
         num = len(tokens.ids_T)
         sample.extend(tokens.ids_T, tokens.logprobs_T[:num], tokens.sampling_logprobs_T[:num], self._end_ids)
+        if sample.constraint is not None and tokens.ids_T:
+            sample.constraint.take(tokens.ids_T)
         if sample.stop is not None:
             return
         sample.table.length += num

@@ -43,6 +43,7 @@ class Dialogue(NamedTuple):
     tools: Sequence[Tool] | None = None
     generation_prompt: bool = False
     learned: tuple[int, ...] = ()  # the places of the replies that are learned
+    keeps_thoughts: bool = False  # earlier replies keep theirs too, where the format can say it
 
     @property
     def learns_the_end_alone(self) -> bool:
@@ -73,11 +74,13 @@ class ChatFormat:
         tools: Sequence[Tool] | None = None,
         generation_prompt: bool = False,
         with_mask: bool = True,
+        keeps_thoughts: bool = False,
     ) -> list[Segment]:
         """Renders one conversation, of which a reply at the end is learned.
 
         Args:
             with_mask: False: nobody asks what is learned; a format that must search for it leaves that out.
+            keeps_thoughts: whether earlier replies keep theirs.
 
         Raises:
             DataError: a message is malformed (names its index and field), the format can't say it, or what is learned
@@ -85,7 +88,7 @@ class ChatFormat:
             CheckpointError: the checkpoint's own template is broken.
         """
         learned = last_reply(messages, generation_prompt) if with_mask else ()
-        [rendered] = self.render_all([Dialogue(messages, thinking, tools, generation_prompt, learned)])
+        [rendered] = self.render_all([Dialogue(messages, thinking, tools, generation_prompt, learned, keeps_thoughts)])
         if isinstance(rendered, DataError):
             raise rendered
         assert rendered is not None  # it has one reply to learn at most, at its end

@@ -11,6 +11,7 @@ from typing import Any
 import tokenizers
 
 from open_exaone.base.errors import CheckpointError, DataError, OpenExaoneError
+from open_exaone.text.chat import Segment
 
 MAX_ID = 10_000_000  # ten times the largest vocabulary there is; tokenizers writes a line for each id up to the last
 _MAX_GROWTH = 1000  # characters that a normalizer may make of one
@@ -35,6 +36,15 @@ def named_failure(what: str, folder: Path = Path()) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CheckpointError(f"{folder / 'tokenizer.json'}: {what}: {str(error)[:1000]}; fix the file") from error
+
+
+def with_mask(segments: Sequence[Segment], pieces: Sequence[Sequence[int]]) -> tuple[list[int], list[bool]]:
+    """A conversation's ids and its loss mask, from the ids of each segment."""
+    ids, mask = list[int](), list[bool]()
+    for segment, piece in zip(segments, pieces, strict=True):
+        ids += piece
+        mask += [segment.is_learned] * len(piece)
+    return ids, mask
 
 
 class PieceEncoder:

@@ -38,7 +38,7 @@ def render_exaone35(dialogue: Dialogue) -> list[Segment]:
     Raises:
         DataError: a message is malformed (names its index and field), or tools are used.
     """
-    messages, _, tools, generation_prompt, learned = dialogue
+    messages, _, tools, generation_prompt, learned, _ = dialogue
     check_messages(messages)
     refuse_tools(messages, tools, "exaone-3.5")
     rendered = _first_system_turn(messages)
@@ -62,7 +62,7 @@ def render_deep(dialogue: Dialogue) -> list[Segment]:
     Raises:
         DataError: a message is malformed (names its index and field), or tools are used.
     """
-    messages, thinking, tools, generation_prompt, learned = dialogue
+    messages, thinking, tools, generation_prompt, learned, keeps_thoughts = dialogue
     check_messages(messages)
     refuse_tools(messages, tools, "exaone-deep")
     rendered = _first_system_turn(messages)
@@ -71,6 +71,7 @@ def render_deep(dialogue: Dialogue) -> list[Segment]:
             rendered.append(format_text("\n"))
         if message["role"] == "assistant":
             thinks = thinking and index == len(messages) - 1 and not generation_prompt
+            thinks |= keeps_thoughts and bool(thought_and_answer(message, "thought")[0])
             rendered += _deep_turn(message, thinking=thinks, is_learned=index in learned)
         else:
             rendered += [format_text(f"[|{message['role']}|]"), content_text(message["content"])]

@@ -56,7 +56,7 @@ def render(dialogue: Dialogue) -> list[Segment]:
     Raises:
         DataError: a message is malformed; names its index and field.
     """
-    messages, thinking, tools, generation_prompt, learned = dialogue
+    messages, thinking, tools, generation_prompt, learned, keeps_thoughts = dialogue
     check_messages(messages)
     check_tools(tools)
     offer = list(_offer(tools)) if tools else []
@@ -68,6 +68,7 @@ def render(dialogue: Dialogue) -> list[Segment]:
         match message["role"]:
             case "assistant":
                 thinks = thinking and is_last and not generation_prompt
+                thinks |= keeps_thoughts and bool(thought_and_answer(message, "think")[0])
                 rendered += _assistant_turn(message, thinking=thinks, is_learned=index in learned)
             case "tool":
                 opens = index == 0 or messages[index - 1]["role"] != "tool"

@@ -6,6 +6,7 @@ UTF-8; so a run is held back until it ends. Of all others, tokenizers' own strea
 """
 
 import codecs
+import functools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -32,8 +33,7 @@ class Detokenizer:
 
     def __init__(self, tokenizer: "Tokenizer", *, skip_special: bool = False) -> None:
         self._backend = tokenizer.backend
-        added = self._backend.get_added_tokens_decoder().values() if skip_special else ()
-        self._skipped = {token.content for token in added if token.special}
+        self._skipped = _special_names(tokenizer) if skip_special else frozenset[str]()
         self._decoder = _decoder(self._backend)
 
     def feed(self, ids: Iterable[int]) -> str:
@@ -48,6 +48,13 @@ class Detokenizer:
     def finish(self) -> str:
         """Returns what was held back, at the end of the stream."""
         return self._decoder.finish()
+
+
+@functools.lru_cache(maxsize=16)
+def _special_names(tokenizer: "Tokenizer") -> frozenset[str]:
+    """The names of the tokens that are left out; there may be thousands, and a server asks for each reply."""
+    added = tokenizer.backend.get_added_tokens_decoder().values()
+    return frozenset(token.content for token in added if token.special)
 
 
 class _Decoder(Protocol):

@@ -224,6 +224,7 @@ class Template:
             "tools": dialogue.tools,
             "documents": None,
             **self._modes(dialogue.thinking, dialogue.generation_prompt),
+            **({"preserve_thinking": True} if dialogue.keeps_thoughts else {}),
         }
 
     def _modes(self, thinking: bool, generation_prompt: bool) -> dict[str, bool]:

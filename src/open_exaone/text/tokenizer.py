@@ -10,21 +10,19 @@ from typing import Any, Literal, overload
 import tokenizers
 
 from open_exaone.base.errors import CheckpointError, DataError
-from open_exaone.base.files import write_atomically, write_json, write_text
+from open_exaone.base.files import write_atomically
 from open_exaone.base.records import Reply
 from open_exaone.text import exaone4
 from open_exaone.text.bpe import trained_backend
-from open_exaone.text.chat import END, THINK_CLOSE, THINK_OPEN, ChatFormat, Dialogue, Message, Segment, Tool, last_reply
-from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, without_markers
+from open_exaone.text.chat import THINK_CLOSE, THINK_OPEN, ChatFormat, Dialogue, Message, Segment, Tool, last_reply
+from open_exaone.text.encode import PieceEncoder, check_growth, named_failure, with_mask, without_markers
 from open_exaone.text.formats import NATIVE, check_name, choose_format, source_for
+from open_exaone.text.saved import saved_files
 from open_exaone.text.split import ReplySplitter
 from open_exaone.text.stored import split_stored
 from open_exaone.text.template import Template
 from open_exaone.text.tokenizer_files import (
     BACKEND_FILE,
-    BOS,
-    PAD,
-    UNK,
     ChatTemplates,
     Source,
     SpecialIds,
@@ -108,26 +106,13 @@ class Tokenizer:
         return cls(backend, source=source, chat_format=chat_format)
 
     def save(self, folder: Path) -> None:
-        """Writes what transformers, vLLM and llama.cpp look for; each file appears whole.
+        """Writes what transformers, vLLM and llama.cpp look for; each file appears whole. See `saved.saved_files`."""
+        for name, content in self.files().items():
+            write_atomically(folder / name, functools.partial(Path.write_bytes, data=content))
 
-        One that was loaded from a folder is written as it stood there, byte for byte; a template may have got thoughts.
-        """
-        if self._source is not None:
-            for name, content in self._source.files.items():
-                write_atomically(folder / name, functools.partial(Path.write_bytes, data=content))
-            return
-        names = {"bos_token": BOS, "eos_token": END, "pad_token": PAD, "unk_token": UNK}
-        settings = {
-            **names,
-            "add_bos_token": False,
-            "add_prefix_space": False,
-            "clean_up_tokenization_spaces": False,
-            "tokenizer_class": "PreTrainedTokenizerFast",  # others bring a pre-tokenizer of their own
-        }
-        write_text(folder / BACKEND_FILE, self.backend.to_str(pretty=True))
-        write_json(folder / "tokenizer_config.json", settings)
-        write_json(folder / "special_tokens_map.json", names)
-        write_text(folder / "chat_template.jinja", exaone4.jinja_template())
+    def files(self) -> dict[str, bytes]:
+        """What `save` writes, by name."""
+        return saved_files(self.backend, self._source, lambda: self.chat_format.name)
 
     @cached_property
     def chat_format(self) -> ChatFormat:
@@ -299,7 +284,7 @@ class Tokenizer:
             CheckpointError: as `render`.
         """
         rendered = self.chat_format.render_all(dialogues)
-        encoded = iter(self._encode_segments([segments for segments in rendered if isinstance(segments, list)]))
+        encoded = iter(self._encode_masked([segments for segments in rendered if isinstance(segments, list)]))
         return [next(encoded) if isinstance(each, list) else each for each in rendered]
 
     def split(self, reply: str | Sequence[int], *, thinking: bool) -> Reply:
@@ -317,22 +302,18 @@ class Tokenizer:
         opened = self.chat_format.opens_thought(thinking)
         return ReplySplitter(thinking=opened, thought_tags=(self.chat_format.thought_tag,))
 
-    def _encode_segments(self, rendered: Sequence[Sequence[Segment]]) -> list[tuple[list[int], list[bool]]]:
-        """Tokenises each segment alone; for each conversation, its ids and its loss mask."""
+    def encode_segments(self, rendered: Sequence[Sequence[Segment]]) -> list[list[list[int]]]:
+        """Tokenises each segment of each conversation alone."""
         placed = [(segment, place > 0) for segments in rendered for place, segment in enumerate(segments)]
         plain = [(item.text, inside) for item, inside in placed if not item.is_format]
         contents = iter(self._plain.encode(plain) if plain else ())
         formats = self._encode_formats({(item.text, inside) for item, inside in placed if item.is_format})
+        pieces = (formats[item.text, inside] if item.is_format else next(contents) for item, inside in placed)
+        return [[next(pieces) for _ in segments] for segments in rendered]
 
-        def join(segments: Sequence[Segment]) -> tuple[list[int], list[bool]]:
-            ids, mask = list[int](), list[bool]()
-            for place, segment in enumerate(segments):
-                piece = formats[segment.text, place > 0] if segment.is_format else next(contents)
-                ids += piece
-                mask += [segment.is_learned] * len(piece)
-            return ids, mask
-
-        return [join(segments) for segments in rendered]
+    def _encode_masked(self, rendered: Sequence[Sequence[Segment]]) -> list[tuple[list[int], list[bool]]]:
+        """For each conversation, its ids and its loss mask."""
+        return [with_mask(*each) for each in zip(rendered, self.encode_segments(rendered), strict=True)]
 
     def _encode_formats(self, placed: set[tuple[str, bool]]) -> dict[tuple[str, bool], list[int]]:
         """Tokenises the format's own texts, in which markers' names are markers."""

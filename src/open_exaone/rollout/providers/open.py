@@ -64,8 +64,13 @@ def open_provider(config: EngineConfig, policy: Policy) -> Provider:
     return LocalProvider(engine, model=policy.name, weights=policy.weights)
 
 
-def open_engine(config: LocalEngine, model: "LanguageModel", tokenizer: "Tokenizer") -> "Engine":
+def open_engine(
+    config: LocalEngine, model: "LanguageModel", tokenizer: "Tokenizer", *, num_steps: int | None = None
+) -> "Engine":
     """The engine of this package.
+
+    Args:
+        num_steps: see `Engine`.
 
     Raises:
         ConfigError: it cannot compute this model so.
@@ -75,7 +80,12 @@ def open_engine(config: LocalEngine, model: "LanguageModel", tokenizer: "Tokeniz
 
     try:
         return Engine(
-            model, tokenizer, num_slots=config.num_slots, int8=config.weights == "int8", backend=config.backend
+            model,
+            tokenizer,
+            num_slots=config.num_slots,
+            int8=config.weights == "int8",
+            backend=config.backend,
+            num_steps=num_steps,
         )
     except ValueError as error:
         chosen = {name: getattr(config, name) for name in ("weights", "backend")}

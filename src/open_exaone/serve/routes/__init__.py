@@ -1,0 +1,1 @@
+"""One file for each API: its records, what they ask of the service, and how its answers are written."""

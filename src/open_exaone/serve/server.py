@@ -1,0 +1,112 @@
+"""Listens, answers until it is told to stop, and lets accepted requests go on for a while then."""
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from open_exaone.base.errors import OpenExaoneError
+from open_exaone.serve.app import LOOPBACK, App
+from open_exaone.serve.config import ServeConfig
+from open_exaone.serve.service import Service
+
+logger = logging.getLogger("open_exaone.serve")
+_FIXES = {
+    errno.EADDRINUSE: "another program listens there: stop it, or choose another with --port",
+    errno.EACCES: "ports below 1024 need more rights: choose another with --port",
+    errno.EADDRNOTAVAIL: "this machine has no such address: choose another with --host",
+}
+
+
+def listen(config: ServeConfig) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        OpenExaoneError: the address cannot be had; says how to fix it.
+    """
+    where = f"{config.host}:{config.port}"
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except socket.gaierror as error:
+        raise OpenExaoneError(f"{where}: there is no such address: choose another with --host") from error
+    except OSError as error:
+        fix = _FIXES.get(error.errno or 0, error.strerror or "it cannot be had")
+        raise OpenExaoneError(f"{where}: {fix}") from error
+    return listener
+
+
+def serve(service: Service, config: ServeConfig, listener: socket.socket, say: Callable[[str], object]) -> None:
+    """Answers until Ctrl-C or SIGTERM.
+
+    Args:
+        say: gets the server's address when it is ready.
+    """
+    host, port = listener.getsockname()[:2]
+    app = App(service, config, config.host)
+    options = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        h11_max_incomplete_event_size=64 << 10,
+        timeout_graceful_shutdown=int(config.drain_s) + 5,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    server = _Server(
+        options, service, lambda: say(f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else shown}:{port}")
+    )
+    if config.host not in LOOPBACK and config.api_key is None:
+        logger.warning("%s is reached from other machines, and no --api-key is set: anybody there may ask", config.host)
+    asyncio.run(server.serve(sockets=[listener]))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which says when it is ready, and has requests that are refused or cut short while it stops."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._service, self._on_ready = service, on_ready
+        service.stop = self._stop
+
+    def _stop(self) -> None:
+        """Stops as SIGTERM does; any thread may call it."""
+        self._service.is_draining = True
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGINT and self.should_exit:
+            self.force_exit = True
+        self._stop()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        service = self._service
+        service.is_draining = True
+        if service.tickets:
+            logger.info("stopping: %d requests may go on for %g s", len(service.tickets), service.config.drain_s)
+        loop = asyncio.get_running_loop()
+        loop.call_later(service.config.drain_s, service.cancel_all, "the server stops")
+        await super().shutdown(sockets)
+
+
+def key_from_environment() -> str | None:
+    """The API key that OPEN_EXAONE_API_KEY holds."""
+    return os.environ.get("OPEN_EXAONE_API_KEY") or None

@@ -1,0 +1,72 @@
+"""`exaone serve`: the command, from its first line to SIGTERM."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx2
+import pytest
+
+import open_exaone
+from doubles import TINY, make_model, make_tokenizer
+from open_exaone.checkpoint.folder import save_model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = make_model(TINY.model_copy(update={"max_positions": 2048}))
+    save_model(tmp_path / "tiny", model.config, model.state_dict(), make_tokenizer(), {"temperature": 1.0})
+    return tmp_path / "tiny"
+
+
+def test_accepted_requests_are_answered_after_sigterm_and_files_may_go(folder) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(open_exaone.__file__).parents[1]), "OPEN_EXAONE_API_KEY": "k"}
+    command = [sys.executable, "-m", "open_exaone", "serve", str(folder), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        log: list[str] = []
+        assert server.stdout and server.stderr
+        threading.Thread(target=lambda: log.extend(server.stderr), daemon=True).start()
+        url = server.stdout.readline().split(" at ")[1].split("/v1")[0]
+        for file in folder.iterdir():
+            file.write_bytes(b"")  # as a copy that has just begun leaves them
+        body = {"messages": [{"role": "user", "content": "hush"}], "stream": True, "max_tokens": 1500}
+        key = {"authorization": "Bearer k"}
+        with httpx2.stream("POST", f"{url}/v1/chat/completions", json=body, headers=key, timeout=300) as answer:
+            server.send_signal(signal.SIGTERM)
+            lines = [line for line in answer.iter_lines() if line]
+        assert server.wait(300) == 0
+    assert lines[-1] == "data: [DONE]" and json.loads(lines[-2][6:])["choices"][0]["finish_reason"] in (
+        "length",
+        "stop",
+    )
+    text = "".join(log)
+    assert "POST /v1/chat/completions 200" in text and "hush" not in text and "Traceback" not in text
+
+
+def test_a_port_in_use_is_said_before_the_model_is_loaded(cli, tmp_path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, text = cli("serve", tmp_path, "--port", taken.getsockname()[1])
+    assert code == 1 and "another program listens there: stop it, or choose another with --port" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--host", "no.such.host.invalid"), "choose another with --host"),
+        (("--limit", "deadline=5"), 'deadline: unknown key; did you mean "deadline_s"?'),
+        (("--limit", "deadline_s=-5"), "deadline_s = -5"),
+        (("--port", "70000"), "port = 70000"),
+    ],
+)
+def test_wrong_flags_say_what_is_wrong(cli, tmp_path, flags, said) -> None:
+    code, text = cli("serve", tmp_path, *flags)
+    assert code in (1, 2) and said in text
