@@ -204,7 +204,8 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     config = recipe.evaluation or EvaluationConfig(data=suite or next(iter(recipe.data)))
     names = config.names if suite is None else (suite,)  # `_with_suite` has taken a run's suite
     own_limit = config.limit if suite is None else None
-    place: dict[str, Any] = {"data": names, "suite": None, "rows": {}, "limit": own_limit}
+    in_both = tuple(name for name in config.in_both_modes if name in names) or None
+    place: dict[str, Any] = {"data": names, "both_modes": in_both, "suite": None, "rows": {}, "limit": own_limit}
     config = validate(EvaluationConfig, config.model_dump() | place | choices.given(), "evaluation")
     limit, context = choices.limit or config.limit, load_config(folder).max_positions
     tasks = list[Task]()
