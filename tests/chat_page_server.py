@@ -15,6 +15,7 @@ import open_exaone.serve
 
 WEB = Path(open_exaone.serve.__file__).parent / "web"
 HOLD = "\0hold"
+BREAK = "\0break"  # the connection is closed here
 MODEL = "open-exaone/nano"
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -101,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self, name: str, thought: list[str], answer: Any) -> None:
         for field, pieces in (("reasoning_content", thought), ("content", answer)):
             for piece in pieces:
+                if piece == BREAK:
+                    return
                 if piece != HOLD:
                     self._event({"id": name, "choices": [{"index": 0, "delta": {field: piece}}]})
                 elif not self.server.wait_for_release(lambda: self._ping()):

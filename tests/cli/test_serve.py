@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 def test_accepted_requests_are_answered_after_sigterm_and_files_may_go(folder) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(open_exaone.__file__).parents[1]), "OPEN_EXAONE_API_KEY": "k"}
-    command = [sys.executable, "-m", "open_exaone", "serve", str(folder), "--port", "0"]
+    command = [sys.executable, "-m", "open_exaone", "serve", str(folder), "--port", "0", "--dtype", "float32"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as server:

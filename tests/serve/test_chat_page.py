@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import chromium
-from chat_page_server import HOLD, ChatPageServer, chat_page_server
+from chat_page_server import BREAK, HOLD, ChatPageServer, chat_page_server
 from chromium import Chromium
 
 READY = "document.documentElement?.dataset.ready && document.getElementById('model').value"
@@ -189,7 +189,9 @@ def test_a_reply_goes_on_while_another_conversation_is_read(page: Page) -> None:
     page.wait("!document.querySelector('.message')")
     page.ask("y", "other")
     page.server.release()
-    page.click("#list li:last-child a")
+    first = "[...document.querySelectorAll('#list a')].find((link) => link.textContent === 'x')"
+    page.wait(first)
+    page.evaluate(f"{first}.click()")
     page.wait(f"document.querySelector('.answer')?.textContent === 'begun ended' && {IDLE}")
 
 
@@ -300,6 +302,10 @@ def test_errors_are_sentences_and_can_be_tried_again(page: Page) -> None:
     page.click(".error .chip")
     page.wait(f"document.querySelector('.answer').textContent === 'there' && {IDLE}")
     assert page.texts(".error") == [] and page.texts(".branches span") == []
+    page.ask("more", "begun", BREAK, until="document.querySelector('.error:not([hidden])')")
+    page.wait(IDLE)
+    assert page.texts(".answer")[-1] == "begun"
+    assert page.texts(".error span") == ["The reply broke off: the connection was closed."]
 
 
 def test_the_key_is_asked_for_and_kept(page: Page) -> None:
@@ -404,6 +410,9 @@ def test_400_pixels_hold_the_page(page: Page, language: str) -> None:
     page.click("#menu")
     page.wait("document.getElementById('new').checkVisibility()")
     assert page.evaluate("document.documentElement.lang") == language and page.errors() == []
+    page.browser.press("Escape")
+    page.wait("document.activeElement.id === 'menu' && !document.getElementById('new').checkVisibility()")
+    page.click("#menu")
     page.click("#open-settings")
     assert page.evaluate(
         "document.getElementById('settings').scrollWidth <= document.getElementById('settings').clientWidth"

@@ -367,6 +367,14 @@ REFUSED = [
     ),
     ("/v1/completions", {"prompt": ""}, 400, ["empty"]),
     ("/v1/completions", {"prompt": [99999]}, 400, ["99999"]),
+    ("/v1/chat/completions", {"no name": 1}, 400, ["no name: this field is not supported"]),
+    ("/v1/chat/completions", {"": 1}, 400, ["not supported"]),
+    (
+        "/v1/chat/completions",
+        {"tools": [{"type": "function", "function": {"name": "f", "str": 1}}]},
+        400,
+        ["0.function.str"],
+    ),
     (
         "/v1/messages",
         {"model": "tiny", "max_tokens": 5, "messages": [{"role": "assistant", "content": "a"}]},
@@ -459,8 +467,12 @@ VALID = {
 @given(data=st.data())
 def test_no_request_breaks_the_server(server, data) -> None:
     path = data.draw(st.sampled_from(sorted(FIELDS)))
-    changed = data.draw(st.dictionaries(st.sampled_from([*FIELDS[path], "messages", "model"]), JSON, max_size=2))
-    content = json.dumps({**VALID[path], **changed})
+    names = st.sampled_from([*FIELDS[path], "messages", "model"]) | st.text(max_size=4)
+    changed = data.draw(st.dictionaries(names, JSON, max_size=2))
+    content = json.dumps({**VALID[path], **changed}).encode()
+    if data.draw(st.integers(0, 3)) == 0:
+        place = data.draw(st.integers(0, len(content)))
+        content = content[:place] + data.draw(st.binary(max_size=3)) + content[place + 1 :]
     answer = httpx2.post(server.url + path, content=content, headers={"content-type": "application/json"}, timeout=120)
     assert answer.status_code < 500, (path, content, answer.text)
 

@@ -66,6 +66,8 @@ def parsed(schema: type[Record], body: bytes, unsupported: Mapping[str, str] | N
     # Of a union each member complains; the fault that lies deepest is what was meant.
     fault = max(details, key=lambda detail: len(_path(detail["loc"])))
     path, message = _path(fault["loc"]), str(fault["msg"])
+    if fault["type"] == "extra_forbidden" and path[-1:] != [fault["loc"][-1]]:
+        path.append(fault["loc"][-1])  # a client's word, which may be anything
     if fault["type"] == "json_invalid":
         raise ApiError(400, f"the body is not valid JSON: {short_text(message)}", code="invalid_json")
     where = short_text(".".join(map(str, path))) or "the body"

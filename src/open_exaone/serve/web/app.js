@@ -106,8 +106,7 @@ function send(text, parent = path(conversation).at(-1)?.id ?? "") {
 /** Asks for a reply under a message of the user. */
 async function reply(parent) {
   if (running()) return;
-  const model = settings.model || models[0];
-  const body = requestBody(history(conversation, parent, settings.system), settings, model ?? "default");
+  const body = requestBody(history(conversation, parent, settings.system), settings);
   const node = addMessage(conversation, parent, { role: "assistant", content: "", model: body.model });
   const run = new Run(conversation, node, body, changed);
   runs.set(node.id, run);
@@ -137,7 +136,8 @@ function finish(run) {
   thread.update(run.node);
   showSend();
   save(run.conversation).then(() => sidebar.refresh());
-  if (run.status === 401) askKey(() => again(run.node));
+  if (run.status === 401) askKey(() => loadModels().then(() => again(run.node)));
+  else if (run.status === 404 || !models.length) loadModels();
 }
 
 function showSend() {
@@ -198,7 +198,17 @@ function setSidebar(shown, keep = false) {
   saveSettings(settings);
 }
 
-const toggleSidebar = () => setSidebar(!document.body.classList.contains("side-open"), !NARROW.matches);
+function toggleSidebar() {
+  setSidebar(!document.body.classList.contains("side-open"), !NARROW.matches);
+  if (NARROW.matches) by("new").focus();
+}
+
+/** Closes the list of conversations where it lies over the page; else stops the reply. */
+function escape() {
+  if (!NARROW.matches || !document.body.classList.contains("side-open")) return stop();
+  setSidebar(false);
+  by("menu").focus();
+}
 
 function showLanguage() {
   setLanguage(settings.language);
@@ -314,7 +324,7 @@ function bind() {
     event.preventDefault();
     submit();
   });
-  bindKeys({ stop, startNew, toggleThought: () => thread.toggleThought(), editLast, search: openSearch });
+  bindKeys({ escape, startNew, toggleThought: () => thread.toggleThought(), editLast, search: openSearch });
 }
 
 function openSearch() {

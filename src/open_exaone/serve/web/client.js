@@ -117,9 +117,9 @@ function chunkOf(data) {
 export const endReasoning = (id) => post(`v1/requests/${encodeURIComponent(id)}/end_reasoning`, {});
 
 /** The fields of a request, from the settings; what is not set is left to the server. */
-export function requestBody(messages, settings, model) {
+export function requestBody(messages, settings) {
   const body = {
-    model,
+    model: settings.model || undefined,
     messages,
     stream: true,
     stream_options: { include_usage: true },

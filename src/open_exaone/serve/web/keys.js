@@ -4,7 +4,7 @@ import { by } from "./dom.js";
 
 const writing = (element) => element?.matches?.("textarea, select, input:not([type=range], [type=checkbox])");
 
-/** `actions`: stop, startNew, toggleThought, editLast, search. */
+/** `actions`: escape, startNew, toggleThought, editLast, search. */
 export function bindKeys(actions) {
   addEventListener("keydown", (event) => {
     if (event.isComposing || event.keyCode === 229) return;
@@ -18,7 +18,7 @@ export function bindKeys(actions) {
 function chosen(event, actions) {
   if (document.querySelector("dialog[open]")) return null; // a dialog closes itself on Escape
   const command = event.ctrlKey || event.metaKey;
-  if (event.key === "Escape") return actions.stop;
+  if (event.key === "Escape") return actions.escape;
   if (command && event.shiftKey && event.code === "KeyO") return actions.startNew;
   if (command && !event.shiftKey && event.code === "KeyK") return actions.search;
   if (event.altKey && event.code === "KeyT") return actions.toggleThought;
