@@ -194,3 +194,61 @@ def test_llama_3_scaling_reaches_its_factor_times_the_original_context():
 def test_every_published_shape_lies_within_its_own_reach():
     assert all(shape.max_positions <= reach(shape) for shape in (one.config for one in PUBLISHED.values()))
     assert reach(PUBLISHED["EXAONE-4.0-32B"].config) == math.inf  # its global layers have no RoPE
+
+
+def printed(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return ended.value.code, " ".join((out + err).split())
+
+
+FROM_CHECKPOINT = """
+name = "from-checkpoint"
+model = "MODEL"
+
+[data.long]
+sources = [{ families = "drill", num_problems = 8 }]
+
+[[stages]]
+kind = "sft"
+name = "extend"
+data = "long"
+context = { max_positions = 1024, rope_theta = 4e4 }
+num_epochs = 1
+batch_documents = 20
+optimizer = { kind = "adamw", learning_rate = 1e-3 }
+
+[[stages]]
+kind = "filter"
+name = "filter"
+data = "long"
+num_samples = 2
+max_new_tokens = 1000
+"""
+
+
+@pytest.fixture
+def from_checkpoint(whole, tmp_path):
+    (tmp_path / "mine.toml").write_text(FROM_CHECKPOINT.replace("MODEL", str(whole / "01-base" / "model")))
+    return tmp_path / "mine.toml"
+
+
+@pytest.mark.parametrize("flags", [["--dry-run"], ["--dtype", "float32"]])
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("extend.context.max_positions=160", "extend.context.max_positions = 160: must be above the model's 160"),
+        ("extend.context.max_positions=9999999", "extend.context.max_positions = 9,999,999: RoPE with theta 40000"),
+        ("filter.max_new_tokens=1024", "filter.max_new_tokens = 1024: must lie below the model's context"),
+    ],
+)
+def test_a_dry_run_and_a_run_refuse_what_does_not_fit_a_checkpoint(
+    from_checkpoint, flags, override, why, tmp_path, capsys
+):
+    code, text = printed(capsys, "run", from_checkpoint, "--set", override, "--out", tmp_path / "run", *flags)
+    assert code == 2 and why in text and "Traceback" not in text
+
+
+def test_a_dry_run_of_a_checkpoint_has_the_longer_context(from_checkpoint, capsys):
+    assert printed(capsys, "run", from_checkpoint, "--dry-run")[0] == 0

@@ -10,6 +10,7 @@ import tomli_w
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from open_exaone.base.config import Config, did_you_mean
+from open_exaone.base.errors import ConfigError
 from open_exaone.data.config import DataOptions, SourceConfig, check_named_once, check_shares
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
@@ -127,7 +128,8 @@ class Recipe(Config):
             shape: of the recipe's own model.
 
         Raises:
-            ValueError: a stage extends the context beyond what RoPE reaches; names the stage.
+            ConfigError: a stage's context is not longer than that of the model that it begins from, or RoPE does not
+                reach it; names the stage.
         """
         before = self.start_of(stage)
         shape = shape if before is None else self.shape_after(before, shape)
@@ -136,7 +138,7 @@ class Recipe(Config):
         try:
             return stage.context.extended(shape)
         except ValueError as error:
-            raise ValueError(f"{stage.name}.{error}") from error
+            raise ConfigError(f"{stage.name}.{error}") from error
 
     def filter_of(self, stage: AnyStage) -> FilterStage | None:
         """The filter whose kept problems a stage reads; None where it reads data of the recipe."""
@@ -182,7 +184,7 @@ def check_recipe(recipe: Recipe, reserved: Sequence[str]) -> None:
     for stage in recipe.stages:
         _check_stage(recipe, stage)
     if recipe.shape is not None:
-        _check_reply_limits(recipe, recipe.shape)
+        check_contexts(recipe, recipe.shape)
 
 
 def _check_names(stages: Sequence[AnyStage], data: Mapping[str, Dataset], reserved: Sequence[str]) -> None:
@@ -345,8 +347,16 @@ def _check_reuse(recipe: Recipe, stage: PreferenceStage, name: str) -> None:
         )
 
 
-def _check_reply_limits(recipe: Recipe, shape: ModelConfig) -> None:
-    """Finds a reply that is longer than the context of the model that writes it."""
+def check_contexts(recipe: Recipe, shape: ModelConfig) -> None:
+    """Checks the context of each stage's model: parsing calls it for random weights, a plan and a run for a checkpoint.
+
+    Args:
+        shape: of the recipe's own model.
+
+    Raises:
+        ConfigError: a stage's context cannot be had, or a reply may be longer than the context of the model that
+            writes it; names the stage and the key.
+    """
     contexts = {stage.name: recipe.shape_after(stage, shape).max_positions for stage in recipe.stages}
     limits = [  # of a preference stage, it is known once its data is opened
         (stage.name, stage.max_new_tokens, contexts[stage.name])
@@ -358,7 +368,7 @@ def _check_reply_limits(recipe: Recipe, shape: ModelConfig) -> None:
         limits.append(("evaluation", recipe.evaluation.max_new_tokens, shortest))
     for reader, limit, context in limits:
         if limit >= context:
-            raise ValueError(
+            raise ConfigError(
                 f"{reader}.max_new_tokens = {limit}: must lie below the model's context, max_positions = {context}"
             )
 

@@ -22,7 +22,7 @@ from open_exaone.model.cost import (
     weight_bytes,
 )
 from open_exaone.model.registry import shape_by_name
-from open_exaone.pipeline.config import OWN_MODEL, Dataset, Recipe
+from open_exaone.pipeline.config import OWN_MODEL, Dataset, Recipe, check_contexts
 from open_exaone.tasks.generated import GeneratedSource
 from open_exaone.train.config import (
     SAMPLING_KEYS,
@@ -142,7 +142,11 @@ def plan_recipe(recipe: Recipe, shape: ModelConfig, *, value_bytes: int = 2) -> 
 
     Args:
         value_bytes: of a weight and an activation: 2 in bfloat16, 4 in float32.
+
+    Raises:
+        ConfigError: a stage's context cannot be had with this shape, or leaves no room for a reply.
     """
+    check_contexts(recipe, shape)
     return [plan_stage(recipe, shape, stage, value_bytes=value_bytes) for stage in recipe.stages]
 
 

@@ -14,7 +14,7 @@ from open_exaone.data.config import DataConfig
 from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import check_verifiers
 from open_exaone.model.config import ModelConfig
-from open_exaone.pipeline.config import Recipe
+from open_exaone.pipeline.config import Recipe, check_contexts
 from open_exaone.pipeline.folder import RunFolder, rendering_time, resolve_model, resolve_tokenizer
 from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.plan import check_files
@@ -122,7 +122,7 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
     data = as_files(recipe, drawn)
     source = None if recipe.shape is not None else resolve_model(Path(str(recipe.model)))
     shape, tokenizer = _open_tokenizer(recipe, folder, source, data)
-    _check_contexts(recipe, shape)
+    check_contexts(recipe, shape)
     tokenizer.rendered_at = rendering_time(folder.path)
     run = Run(recipe, folder, source, shape, tokenizer, data, machine, on_event)
     _check_engine(run)
@@ -156,15 +156,6 @@ def _open_tokenizer(
             "belong together; raise model.vocab_size or choose another tokenizer"
         )
     return shape, tokenizer
-
-
-def _check_contexts(recipe: Recipe, shape: ModelConfig) -> None:
-    """Finds a context that the checkpoint's RoPE does not reach; for random weights, parsing has found it."""
-    for stage in recipe.stages:
-        try:
-            recipe.shape_after(stage, shape)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
 
 
 def _check_rewards(recipe: Recipe, settings: JudgeSettings) -> None:
