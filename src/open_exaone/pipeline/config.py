@@ -305,6 +305,11 @@ def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
         return
     if stage.suite is not None and recipe.evaluation is None:
         raise ValueError(f"{stage.name}.suite = {stage.suite!r}: no model is measured without [evaluation]: add it")
+    if isinstance(stage, SupervisedStage) and stage.context is not None and stage.lora is not None:
+        raise ValueError(
+            f"{stage.name}.lora: beside context, the adapters would name a model without the longer context as theirs: "
+            "extend the context in a stage of all weights, and give lora to one after it"
+        )
     if is_random and stage.lora is not None:
         raise ValueError(f"{stage.name}.lora: adapters beside frozen random weights teach nothing: leave it out")
     if isinstance(stage, PreferenceStage) and stage.reuse is not None:
