@@ -252,3 +252,30 @@ def test_a_dry_run_and_a_run_refuse_what_does_not_fit_a_checkpoint(
 
 def test_a_dry_run_of_a_checkpoint_has_the_longer_context(from_checkpoint, capsys):
     assert printed(capsys, "run", from_checkpoint, "--dry-run")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "why"),
+    [
+        ('suite = "SUITE"', "its needle-non-reasoning is measured by evaluation.suite already: leave it out"),
+        (
+            'data = "needle-non-reasoning"',
+            "needle-non-reasoning is what evaluation.data measures already: call that data something else",
+        ),
+    ],
+)
+def test_a_stage_s_suite_that_is_measured_already_is_refused_before_training(evaluation, why, tmp_path):
+    (tmp_path / "needle.toml").write_text(SUITE)
+    text = RECIPE.replace('data = "test"\nboth_modes = "test"', evaluation)
+    text = text.replace("test = {", "needle-non-reasoning = {").replace("SUITE", str(tmp_path / "needle.toml"))
+    with pytest.raises(ConfigError) as caught:
+        recipe = load_recipe(tomllib.loads(text), ["evaluation.num_samples=1"])
+        run_recipe(recipe, tmp_path / "run", lambda event: None, FLOAT32)
+    assert str(caught.value) == f"extend.suite = '{tmp_path / 'needle.toml'}': {why}"
+    assert not (tmp_path / "run" / "01-base" / "model").exists()
+
+
+def test_adapters_beside_a_longer_context_are_refused(from_checkpoint, capsys):
+    code, text = printed(capsys, "run", from_checkpoint, "--dry-run", "--set", "extend.lora={rank=2}")
+    assert code == 2 and "extend.lora: beside context" in text
+    assert recipe_with("sft.lora={rank=2}").stages[2].lora is not None
