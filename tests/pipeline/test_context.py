@@ -191,6 +191,25 @@ def test_llama_3_scaling_reaches_its_factor_times_the_original_context():
         scaled.model_copy(update={"max_positions": 513}).extended(SHAPE)
 
 
+def test_scaling_without_an_original_context_takes_the_model_s():
+    longer = validate(ContextConfig, {"max_positions": 640, "rope_scaling": {"factor": 4}}, "context").extended(SHAPE)
+    assert longer.rope_scaling == RopeScaling(factor=4, original_max_positions=160)
+    again = validate(ContextConfig, {"max_positions": 1280, "rope_scaling": {"factor": 8}}, "context").extended(longer)
+    assert again.rope_scaling == RopeScaling(factor=8, original_max_positions=160)
+    with pytest.raises(ValueError, match="reaches 640 positions"):
+        ContextConfig(max_positions=641, rope_scaling=RopeScaling(factor=4)).extended(SHAPE)
+    with pytest.raises(ValueError, match=r"original_max_positions = 161: must be at most the model's 160"):
+        ContextConfig(max_positions=512, rope_scaling=RopeScaling(factor=4, original_max_positions=161)).extended(SHAPE)
+
+
+def test_scaling_without_an_original_context_stays_so_in_the_run_s_recipe():
+    recipe = recipe_with("extend.context={max_positions=640, rope_scaling={factor=4.0}}")
+    again = load_recipe(tomllib.loads(recipe.to_toml()), [])
+    assert again.config_hash == recipe.config_hash
+    shapes = [one.shape_after(one.stages[1], SHAPE) for one in (recipe, again)]
+    assert [shape.rope_scaling.original_max_positions for shape in shapes] == [160, 160]
+
+
 def test_every_published_shape_lies_within_its_own_reach():
     assert all(shape.max_positions <= reach(shape) for shape in (one.config for one in PUBLISHED.values()))
     assert reach(PUBLISHED["EXAONE-4.0-32B"].config) == math.inf  # its global layers have no RoPE
