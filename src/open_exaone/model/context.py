@@ -55,7 +55,7 @@ class ContextConfig(Config):
     @field_serializer("rope_scaling")
     def _as_given(self, scaling: RopeScaling | None) -> dict[str, Any] | None:
         """A default stays out, as `original_max_positions` follows the model."""
-        return scaling and scaling.model_dump(exclude_unset=True)
+        return None if scaling is None else scaling.model_dump(exclude_unset=True)
 
 
 def reach(shape: ModelConfig) -> float:

@@ -140,6 +140,15 @@ class Recipe(Config):
         except ValueError as error:
             raise ConfigError(f"{stage.name}.{error}") from error
 
+    def shortest_context(self, shape: ModelConfig) -> int:
+        """The shortest context in tokens of the models that are measured, so that one limit of replies is all models'.
+
+        Args:
+            shape: of the recipe's own model. Raises what `shape_after` does.
+        """
+        contexts = (self.shape_after(stage, shape).max_positions for stage in self.trained)
+        return min(contexts, default=shape.max_positions)
+
     def filter_of(self, stage: AnyStage) -> FilterStage | None:
         """The filter whose kept problems a stage reads; None where it reads data of the recipe."""
         filters = (one for one in self.stages if isinstance(one, FilterStage))
@@ -368,9 +377,8 @@ def check_contexts(recipe: Recipe, shape: ModelConfig) -> None:
         for stage in recipe.stages
         if isinstance(stage, RlStage | FilterStage)
     ]
-    if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None and recipe.trained:
-        shortest = min(contexts[stage.name] for stage in recipe.trained)
-        limits.append(("evaluation", recipe.evaluation.max_new_tokens, shortest))
+    if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None:
+        limits.append(("evaluation", recipe.evaluation.max_new_tokens, recipe.shortest_context(shape)))
     for reader, limit, context in limits:
         if limit >= context:
             raise ConfigError(

@@ -301,26 +301,29 @@ def evaluation_tasks(run: Run, stage: TrainedStage) -> list[Task]:
     config, thinking = run.recipe.evaluation, thinks_after(run.folder, run.recipe, stage)
     assert config is not None  # the caller has looked
     if config.suite is None:
-        context = run.shape_of(stage).max_positions
+        context = run.recipe.shortest_context(run.shape)
         own = [
             task
             for name, problems in run.evaluation_problems.items()
             for task in own_tasks(problems, config, name, context=context, thinking=thinking)
         ]
     else:
-        own = plan(
-            load_suite(config.suite),
-            rows=config.rows,
-            limit=config.limit,
-            modes=None if config.mode is None else (MODES[thinking],),
-            sampling=config.sampling,
-            settings=run.judge,
-        )
+        modes = None if config.mode is None else (MODES[thinking],)
+        own = _of_suite(run, config.suite, rows=config.rows, modes=modes, sampling=config.sampling)
     if stage.suite is None:
         return own
-    besides = plan(load_suite(stage.suite), limit=config.limit, settings=run.judge)
+    besides = _of_suite(run, stage.suite)
     _check_named_once(stage, own, besides, config)
     return [*own, *besides]
+
+
+def _of_suite(run: Run, name: str, **changes: Any) -> list[Task]:
+    """A suite's tasks as `plan` changes them, loaded once in a run."""
+    config, key = run.recipe.evaluation, f"{name}{changes}"
+    assert config is not None  # it has a suite, or a stage that is measured has one
+    if key not in run.suites:
+        run.suites[key] = plan(load_suite(name), limit=config.limit, settings=run.judge, **changes)
+    return run.suites[key]
 
 
 def _check_named_once(
