@@ -200,8 +200,9 @@ def test_one_question_that_is_never_answered_leaves_a_report_of_the_rest(
 def test_a_parser_that_swallows_every_answer_is_noted(tmp_path: Path) -> None:
     with mock_endpoint(lambda question, request: {"content": None, "reasoning_content": "Hm. 3"}) as server:
         ((task, samples),) = measure(tmp_path, [sums(6, 1)], endpoint(server.url))
-    (note,) = score_task(task, samples).notes
+    (note,) = score_task(task, samples, of_endpoint=True).notes
     assert "every reply has a thought and no answer" in note and "reasoning parser" in note
+    assert score_task(task, samples).notes == ("every reply has a thought and no answer",)  # of this package's engine
 
 
 def test_a_stop_s_samples_are_kept(tmp_path: Path) -> None:

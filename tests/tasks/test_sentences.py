@@ -50,6 +50,8 @@ def test_so_many_thoughts_are_in_the_other_language(share):
     [
         ({"other_language_share": 0.1}, "other_language_share: has no effect on thoughts"),
         ({"families": None, "problems": "x.jsonl", "thoughts": "sentences"}, "thoughts: is for families"),
+        ({"thoughts": "sentences", "mode": "non_reasoning"}, 'thoughts: has no effect with mode = "non_reasoning"'),
+        ({"families": "unworked", "thoughts": "sentences"}, "thoughts: none of these families has a worked thought"),
     ],
 )
 def test_settings_without_effect_are_refused(values, why):

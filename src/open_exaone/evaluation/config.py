@@ -49,8 +49,8 @@ class EvaluationConfig(SamplingConfig):
     """Sample from the smallest set of tokens whose probabilities add up to this; if left out, 0.95 on data of the
     recipe, else the suite's."""
     max_new_tokens: int | None = Field(default=None, gt=0)
-    """The longest reply in tokens, thought included; if left out, half the model's context, at most 4,096, on data of
-    the recipe, else the suite's."""
+    """The longest reply in tokens, thought included; if left out, half the shortest context of the run's models, at
+    most 4,096, on data of the recipe, else the suite's."""
     seed: int | None = Field(default=None, ge=0)
     """The seed of the samples; if left out, 20250316 on data of the recipe, else the suite's."""
     mode: Literal["reasoning", "non_reasoning"] | None = None
@@ -62,6 +62,8 @@ class EvaluationConfig(SamplingConfig):
     def _check(self) -> Self:
         if (self.data is None) == (self.suite is None):
             raise ValueError('give either data, such as data = "test", or suite, such as suite = "math_500"')
+        if self.in_both_modes and self.mode == "non_reasoning":
+            raise ValueError('both_modes: has no effect with mode = "non_reasoning": leave one of the two out')
         for name in self.in_both_modes:
             if name not in self.names:
                 names = ", ".join(self.names) or "there is none"

@@ -43,18 +43,23 @@ def refuse_missing(samples: Sequence[Sample], failure: str | None) -> None:
         raise DataError(f"{_some_of(names, samples)} have no reply{why}: the same command asks for them again")
 
 
-def notes_on_replies(samples: Sequence[Sample]) -> list[str]:
-    """What a report must state of a task's replies: which are missing, and that none has an answer."""
+def notes_on_replies(samples: Sequence[Sample], *, of_endpoint: bool) -> list[str]:
+    """What a report must state of a task's replies: which are missing, and that none has an answer.
+
+    Args:
+        of_endpoint: whether a server has split them into thought and answer.
+    """
     notes = []
     if names := names_of_missing(samples):
         notes.append(f"{_some_of(names, samples)} have no reply and count as not correct")
     there = [sample.generation.reply for sample in answered(samples)]
     if there and all(reply.finished and not reply.answer.strip() and not reply.tool_calls for reply in there):
         part = "a thought and no answer" if any(reply.thought.strip() for reply in there) else "no text at all"
-        notes.append(
-            f"every reply has {part}: the server's reasoning parser may take the answer for the thought; serve the "
-            "model without it, or with the one of its family"
+        why = (
+            ": the server's reasoning parser may take the answer for the thought; serve the model without it, or with "
+            "the one of its family"
         )
+        notes.append(f"every reply has {part}{why if of_endpoint else ''}")
     return notes
 
 

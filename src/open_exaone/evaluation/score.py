@@ -70,6 +70,7 @@ def score_task(
     *,
     flops: float | None = None,
     not_published: Sequence[str] = (),
+    of_endpoint: bool = False,
 ) -> Entry:
     """A task's entry in report.json.
 
@@ -77,6 +78,7 @@ def score_task(
         samples: [P, k], in the order of `task.problems`.
         flops: floating-point operations of generating them all; None where that is not known.
         not_published: the settings that the suite's reports do not publish.
+        of_endpoint: whether a server has split the replies into thought and answer.
 
     Raises:
         DataError: there are no problems, their numbers of samples differ, or the samples are of other problems.
@@ -108,7 +110,7 @@ def score_task(
         tokens=_token_means(answered(flat)) if is_counted else None,
         cost=_cost(flat, flops) if is_counted else None,
         missing=names_of_missing(flat),
-        notes=tuple(notes_on_replies(flat)),
+        notes=tuple(notes_on_replies(flat, of_endpoint=of_endpoint)),
         stops=dict(sorted(Counter(sample.generation.stop.value for sample in flat).items())),
         per_task=_parts([problem.task for problem in task.problems], task.problems, verdicts, means),
         per_language=_parts([problem.language for problem in task.problems], task.problems, verdicts, means),

@@ -1,8 +1,9 @@
 """A longer context for a trained model: its positions and RoPE's settings change, its weights stay."""
 
 import math
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from open_exaone.base.config import Config
 from open_exaone.model.config import MAX_POSITIONS, MAX_THETA, LayerKind, ModelConfig, RopeScaling
@@ -16,24 +17,45 @@ class ContextConfig(Config):
     rope_theta: float | None = Field(default=None, ge=1, le=MAX_THETA)
     """RoPE's base from now on; the model's if left out."""
     rope_scaling: RopeScaling | None = None
-    """Llama 3 scaling from now on; the model's if left out."""
+    """Llama 3's RoPE scaling from this stage on; the model's own if left out."""
 
     def extended(self, shape: ModelConfig) -> ModelConfig:
         """The shape of a model with this context.
 
         Raises:
-            ValueError: the context is no longer than the model's, or longer than RoPE's settings reach.
+            ValueError: the context is no longer than the model's, or longer than RoPE's settings reach, or the scaling
+                is for a longer context than the model's.
         """
         if self.max_positions <= shape.max_positions:
             raise ValueError(
                 f"context.max_positions = {self.max_positions:,}: must be above the model's {shape.max_positions:,}"
             )
-        longer = shape.model_copy(update=self.model_dump(exclude_none=True, exclude={"rope_scaling"}))
-        if self.rope_scaling is not None:
-            longer = longer.model_copy(update={"rope_scaling": self.rope_scaling})
+        theta, scaling = self.rope_theta or shape.rope_theta, self._scaling(shape)
+        update = {"max_positions": self.max_positions, "rope_theta": theta, "rope_scaling": scaling}
+        longer = shape.model_copy(update=update)
         if (most := reach(longer)) < longer.max_positions:
             raise ValueError(f"context.max_positions = {self.max_positions:,}: {_beyond(longer, most)}")
         return longer
+
+    def _scaling(self, shape: ModelConfig) -> RopeScaling | None:
+        """The model's scaling from now on; of one that names no original context, it is the model's."""
+        scaling, own = self.rope_scaling, shape.rope_scaling
+        if scaling is None:
+            return own
+        if "original_max_positions" not in scaling.model_fields_set:
+            original = own.original_max_positions if own else shape.max_positions
+            return scaling.model_copy(update={"original_max_positions": original})
+        if scaling.original_max_positions > shape.max_positions:
+            raise ValueError(
+                f"context.rope_scaling.original_max_positions = {scaling.original_max_positions:,}: must be at most "
+                f"the model's {shape.max_positions:,}: leave it out"
+            )
+        return scaling
+
+    @field_serializer("rope_scaling")
+    def _as_given(self, scaling: RopeScaling | None) -> dict[str, Any] | None:
+        """A default stays out, as `original_max_positions` follows the model."""
+        return None if scaling is None else scaling.model_dump(exclude_unset=True)
 
 
 def reach(shape: ModelConfig) -> float:

@@ -109,8 +109,9 @@ STARTS: Mapping[str, ModelConfig] = MappingProxyType(
 )
 
 
+_BY_NAME = {**STARTS, **{published.hub_name: published.config for published in PUBLISHED.values()}}
+
+
 def shape_by_name(hub_name: str) -> ModelConfig | None:
     """The shape of a model on the hub; None where it is not known without its files."""
-    return {published.hub_name: published.config for published in PUBLISHED.values()}.get(hub_name) or STARTS.get(
-        hub_name
-    )
+    return _BY_NAME.get(hub_name)

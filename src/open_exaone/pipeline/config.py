@@ -10,6 +10,7 @@ import tomli_w
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from open_exaone.base.config import Config, did_you_mean
+from open_exaone.base.errors import ConfigError
 from open_exaone.data.config import DataOptions, SourceConfig, check_named_once, check_shares
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
@@ -127,7 +128,8 @@ class Recipe(Config):
             shape: of the recipe's own model.
 
         Raises:
-            ValueError: a stage extends the context beyond what RoPE reaches; names the stage.
+            ConfigError: a stage's context is not longer than that of the model that it begins from, or RoPE does not
+                reach it; names the stage.
         """
         before = self.start_of(stage)
         shape = shape if before is None else self.shape_after(before, shape)
@@ -136,7 +138,16 @@ class Recipe(Config):
         try:
             return stage.context.extended(shape)
         except ValueError as error:
-            raise ValueError(f"{stage.name}.{error}") from error
+            raise ConfigError(f"{stage.name}.{error}") from error
+
+    def shortest_context(self, shape: ModelConfig) -> int:
+        """The shortest context in tokens of the models that are measured, so that one limit of replies is all models'.
+
+        Args:
+            shape: of the recipe's own model. Raises what `shape_after` does.
+        """
+        contexts = (self.shape_after(stage, shape).max_positions for stage in self.trained)
+        return min(contexts, default=shape.max_positions)
 
     def filter_of(self, stage: AnyStage) -> FilterStage | None:
         """The filter whose kept problems a stage reads; None where it reads data of the recipe."""
@@ -182,7 +193,7 @@ def check_recipe(recipe: Recipe, reserved: Sequence[str]) -> None:
     for stage in recipe.stages:
         _check_stage(recipe, stage)
     if recipe.shape is not None:
-        _check_reply_limits(recipe, recipe.shape)
+        check_contexts(recipe, recipe.shape)
 
 
 def _check_names(stages: Sequence[AnyStage], data: Mapping[str, Dataset], reserved: Sequence[str]) -> None:
@@ -303,6 +314,11 @@ def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
         return
     if stage.suite is not None and recipe.evaluation is None:
         raise ValueError(f"{stage.name}.suite = {stage.suite!r}: no model is measured without [evaluation]: add it")
+    if isinstance(stage, SupervisedStage) and stage.context is not None and stage.lora is not None:
+        raise ValueError(
+            f"{stage.name}.lora: beside context, the adapters would name a model without the longer context as theirs: "
+            "extend the context in a stage of all weights, and give lora to one after it"
+        )
     if is_random and stage.lora is not None:
         raise ValueError(f"{stage.name}.lora: adapters beside frozen random weights teach nothing: leave it out")
     if isinstance(stage, PreferenceStage) and stage.reuse is not None:
@@ -345,20 +361,27 @@ def _check_reuse(recipe: Recipe, stage: PreferenceStage, name: str) -> None:
         )
 
 
-def _check_reply_limits(recipe: Recipe, shape: ModelConfig) -> None:
-    """Finds a reply that is longer than the context of the model that writes it."""
+def check_contexts(recipe: Recipe, shape: ModelConfig) -> None:
+    """Checks the context of each stage's model: parsing calls it for random weights, a plan and a run for a checkpoint.
+
+    Args:
+        shape: of the recipe's own model.
+
+    Raises:
+        ConfigError: a stage's context cannot be had, or a reply may be longer than the context of the model that
+            writes it; names the stage and the key.
+    """
     contexts = {stage.name: recipe.shape_after(stage, shape).max_positions for stage in recipe.stages}
     limits = [  # of a preference stage, it is known once its data is opened
         (stage.name, stage.max_new_tokens, contexts[stage.name])
         for stage in recipe.stages
         if isinstance(stage, RlStage | FilterStage)
     ]
-    if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None and recipe.trained:
-        shortest = min(contexts[stage.name] for stage in recipe.trained)
-        limits.append(("evaluation", recipe.evaluation.max_new_tokens, shortest))
+    if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None:
+        limits.append(("evaluation", recipe.evaluation.max_new_tokens, recipe.shortest_context(shape)))
     for reader, limit, context in limits:
         if limit >= context:
-            raise ValueError(
+            raise ConfigError(
                 f"{reader}.max_new_tokens = {limit}: must lie below the model's context, max_positions = {context}"
             )
 

@@ -112,7 +112,13 @@ def evaluate(
     started = datetime.now(UTC)
     done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
     entries = [
-        score_task(task, samples, flops=_flops(provider, samples), not_published=_ours(task, not_published, choices))
+        score_task(
+            task,
+            samples,
+            flops=_flops(provider, samples),
+            not_published=_ours(task, not_published, choices),
+            of_endpoint=provider.tokenizer is None,
+        )
         for task, samples in done
     ]
     why = f" (the first failed: {provider.failure})" if provider.failure else ""
@@ -200,14 +206,14 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
         if getattr(choices, flag):
             raise ConfigError(f"--{FLAGS[flag]}: needs a suite or a benchmark, such as --suite nano")
     recipe = run.recipe()
-    folder, thinking = find_model(run.path, choices.stage)
+    _, thinking = find_model(run.path, choices.stage)
     config = recipe.evaluation or EvaluationConfig(data=suite or next(iter(recipe.data)))
     names = config.names if suite is None else (suite,)  # `_with_suite` has taken a run's suite
     own_limit = config.limit if suite is None else None
     in_both = tuple(name for name in config.in_both_modes if name in names) or None
     place: dict[str, Any] = {"data": names, "both_modes": in_both, "suite": None, "rows": {}, "limit": own_limit}
     config = validate(EvaluationConfig, config.model_dump() | place | choices.given(), "evaluation")
-    limit, context = choices.limit or config.limit, load_config(folder).max_positions
+    limit, context = choices.limit or config.limit, min(load_config(one).max_positions for one in run.model_folders())
     tasks = list[Task]()
     for name in names:
         is_file = _is_own_file(name)

@@ -41,7 +41,7 @@ def own_tasks(
 
     Args:
         name: of the problems.
-        context: the model's, in tokens.
+        context: in tokens; of several models that are compared, the shortest one's.
     """
     sampling = Sampling(**OWN_SAMPLING | config.sampling | {"max_new_tokens": config.reply_limit(context)})
     samples = Task(name, name, tuple(problems), sampling, thinking, source)

@@ -9,6 +9,7 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.data.config import SourceConfig
 from open_exaone.data.hub import HUB
 from open_exaone.data.source import find_files
+from open_exaone.evaluation.suite import load_suite
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.cost import (
     Memory,
@@ -22,8 +23,9 @@ from open_exaone.model.cost import (
     weight_bytes,
 )
 from open_exaone.model.registry import shape_by_name
-from open_exaone.pipeline.config import OWN_MODEL, Dataset, Recipe
+from open_exaone.pipeline.config import OWN_MODEL, Dataset, Recipe, check_contexts
 from open_exaone.tasks.generated import GeneratedSource
+from open_exaone.text.formats import check_name
 from open_exaone.train.config import (
     SAMPLING_KEYS,
     AnyStage,
@@ -72,6 +74,23 @@ def shape_of(recipe: Recipe) -> ModelConfig:
             "folder"
         )
     return shape
+
+
+def check_names(recipe: Recipe) -> None:
+    """Finds a chat format or a suite that there is not.
+
+    Raises:
+        ConfigError: names the key, and what there is.
+    """
+    check_name(recipe.chat_format)
+    suites = {} if recipe.evaluation is None else {"evaluation": recipe.evaluation.suite}
+    suites |= {stage.name: stage.suite for stage in recipe.trained}
+    for owner, suite in suites.items():
+        if suite is not None:
+            try:
+                load_suite(suite)
+            except ConfigError as error:
+                raise ConfigError(f"{owner}.suite = {suite!r}: {error}") from error
 
 
 def missing_files(recipe: Recipe) -> list[str]:
@@ -142,7 +161,11 @@ def plan_recipe(recipe: Recipe, shape: ModelConfig, *, value_bytes: int = 2) -> 
 
     Args:
         value_bytes: of a weight and an activation: 2 in bfloat16, 4 in float32.
+
+    Raises:
+        ConfigError: a stage's context cannot be had with this shape, or leaves no room for a reply.
     """
+    check_contexts(recipe, shape)
     return [plan_stage(recipe, shape, stage, value_bytes=value_bytes) for stage in recipe.stages]
 
 

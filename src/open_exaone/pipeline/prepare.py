@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
@@ -19,6 +19,7 @@ from open_exaone.data.mixture import Mixture, by_pass_rate
 from open_exaone.data.overlap import Overlap, find_overlap, prompt_hash
 from open_exaone.data.prepare import prepare
 from open_exaone.data.store import Kind, Prepared
+from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
@@ -294,28 +295,47 @@ def evaluation_tasks(run: Run, stage: TrainedStage) -> list[Task]:
     """What the model that a stage leaves is measured on.
 
     Raises:
-        ConfigError, DataError: a suite or a benchmark of it cannot be loaded.
+        ConfigError, DataError: a suite or a benchmark of it cannot be loaded, or the stage's suite has a task that is
+            called like one of the evaluation.
     """
-    config, thinking, context = (
-        run.recipe.evaluation,
-        thinks_after(run.folder, run.recipe, stage),
-        run.shape_of(stage).max_positions,
-    )
+    config, thinking = run.recipe.evaluation, thinks_after(run.folder, run.recipe, stage)
     assert config is not None  # the caller has looked
-    own = [
-        task
-        for name, problems in run.evaluation_problems.items()
-        for task in own_tasks(problems, config, name, context=context, thinking=thinking)
-    ]
-    if config.suite is not None:
-        own = plan(
-            load_suite(config.suite),
-            rows=config.rows,
-            limit=config.limit,
-            modes=None if config.mode is None else (MODES[thinking],),
-            sampling=config.sampling,
-            settings=run.judge,
-        )
+    if config.suite is None:
+        context = run.recipe.shortest_context(run.shape)
+        own = [
+            task
+            for name, problems in run.evaluation_problems.items()
+            for task in own_tasks(problems, config, name, context=context, thinking=thinking)
+        ]
+    else:
+        modes = None if config.mode is None else (MODES[thinking],)
+        own = _of_suite(run, config.suite, rows=config.rows, modes=modes, sampling=config.sampling)
     if stage.suite is None:
         return own
-    return [*own, *plan(load_suite(stage.suite), limit=config.limit, settings=run.judge)]
+    besides = _of_suite(run, stage.suite)
+    _check_named_once(stage, own, besides, config)
+    return [*own, *besides]
+
+
+def _of_suite(run: Run, name: str, **changes: Any) -> list[Task]:
+    """A suite's tasks as `plan` changes them, loaded once in a run."""
+    config, key = run.recipe.evaluation, f"{name}{changes}"
+    assert config is not None  # it has a suite, or a stage that is measured has one
+    if key not in run.suites:
+        run.suites[key] = plan(load_suite(name), limit=config.limit, settings=run.judge, **changes)
+    return run.suites[key]
+
+
+def _check_named_once(
+    stage: TrainedStage, own: Sequence[Task], besides: Sequence[Task], config: EvaluationConfig
+) -> None:
+    """Finds a task of a stage's suite that is called like one of the evaluation."""
+    names = {task.name for task in own}
+    if twice := next((task.name for task in besides if task.name in names), None):
+        if config.suite is None:
+            why = f"{twice} is what evaluation.data measures already: call that data something else"
+        elif twice == stage.suite:
+            why = "is measured by evaluation.suite already: leave it out"
+        else:
+            why = f"its {twice} is measured by evaluation.suite already: leave it out"
+        raise ConfigError(f"{stage.name}.suite = {stage.suite!r}: {why}")

@@ -17,7 +17,7 @@ from open_exaone.evaluation.rows import place_of, task_row
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
-from open_exaone.pipeline.evaluate import publish
+from open_exaone.pipeline.evaluate import is_address, publish
 from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.report import versions
 from open_exaone.rollout.run import check_verdicts
@@ -74,7 +74,8 @@ def rescore_folder(
         old = _old_report(folder)
         old_entries = {entry.name: entry for entry in old.tasks} if old else {}
         pairs = zip(stored.tasks, samples, strict=True)
-        entries = [_scored_anew(old_entries.get(task.name), task, rows) for task, rows in pairs]
+        of_endpoint = is_address(str(stored.plan["model"].get("engine")))
+        entries = [_scored_anew(old_entries.get(task.name), task, rows, of_endpoint) for task, rows in pairs]
         report = build_report(
             entries,
             suite=str(stored.plan.get("suite")),
@@ -97,9 +98,9 @@ def _old_report(folder: Path) -> Report | None:
         return None
 
 
-def _scored_anew(old: Entry | None, task: Task, samples: Sequence[Sequence[Sample]]) -> Entry:
-    flops = old.cost.flops if old and old.cost else None
-    return score_task(task, samples, flops=flops, not_published=old.not_published if old else ())
+def _scored_anew(old: Entry | None, task: Task, samples: Sequence[Sequence[Sample]], of_endpoint: bool) -> Entry:
+    flops, not_published = old.cost.flops if old and old.cost else None, old.not_published if old else ()
+    return score_task(task, samples, flops=flops, not_published=not_published, of_endpoint=of_endpoint)
 
 
 def rescore_file(

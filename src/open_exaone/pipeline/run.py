@@ -10,12 +10,18 @@ from open_exaone.base import interrupt
 from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.files import read_json, write_json
-from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.plan import REPLY_SHARE, Rows, plan_stage
-from open_exaone.pipeline.prepare import StageData, epoch_size, prepare_stage, shared_prompts, teaches_thinking
+from open_exaone.pipeline.prepare import (
+    StageData,
+    epoch_size,
+    evaluation_tasks,
+    prepare_stage,
+    shared_prompts,
+    teaches_thinking,
+)
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run, samples_pairs
 from open_exaone.present.card import write_card
@@ -147,17 +153,16 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
     planned = plan_stage(run.recipe, run.shape, stage, rows)
     num_steps, trained, sampled = planned.num_steps, planned.train_tokens, planned.sampled_tokens
     assert num_steps is not None and trained is not None and sampled is not None  # as the rows are known
-    evaluation = 0.0 if isinstance(stage, FilterStage) else _evaluation_tokens(run)
+    evaluation = 0.0 if isinstance(stage, FilterStage) else _evaluation_tokens(run, stage)
     return {"stage": stage.name, "num_steps": num_steps, "cost": (trained + sampled + evaluation) / max(1, num_steps)}
 
 
-def _evaluation_tokens(run: Run) -> float:
-    """About how many tokens one measurement on the recipe's own data samples; 0 for a suite."""
-    evaluation, num_problems = run.recipe.evaluation, sum(map(len, run.evaluation_problems.values()))
-    if evaluation is None:
+def _evaluation_tokens(run: Run, stage: TrainedStage) -> float:
+    """About how many tokens the measurement of a stage's model samples; 0 once it is measured."""
+    if _is_measured(run.folder, run.recipe, stage):
         return 0.0
-    num_samples = (evaluation.num_samples or OWN_SAMPLING["num_samples"]) + 1  # and a greedy one
-    return num_problems * num_samples * REPLY_SHARE * evaluation.reply_limit(run.shape.max_positions)
+    tasks = [(len(task.problems), task.sampling) for task in evaluation_tasks(run, stage)]
+    return sum(number * one.num_samples * REPLY_SHARE * one.max_new_tokens for number, one in tasks)
 
 
 def _run_stage(run: Run, index: int, stage: AnyStage, data: StageData | None) -> None:

@@ -89,7 +89,9 @@ def draw(
     flat = [sample for _, samples in done for row in samples for sample in row]
     if needs_all:
         refuse_missing(flat, provider.failure)
-    notes = list(dict.fromkeys([*notes_on_replies(flat), *store.notes, *provider.notes]))
+    notes = list(
+        dict.fromkeys([*notes_on_replies(flat, of_endpoint=provider.tokenizer is None), *store.notes, *provider.notes])
+    )
     for note in notes:
         on_event({"message": f"note: {note}"})
     return Drawn(done, len(names_of_missing(flat)), notes, store.seconds)

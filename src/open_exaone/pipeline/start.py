@@ -13,11 +13,12 @@ from open_exaone.base.text import count
 from open_exaone.data.config import DataConfig
 from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import check_verifiers
+from open_exaone.evaluation.task import Task
 from open_exaone.model.config import ModelConfig
-from open_exaone.pipeline.config import Recipe
+from open_exaone.pipeline.config import Recipe, check_contexts
 from open_exaone.pipeline.folder import RunFolder, rendering_time, resolve_model, resolve_tokenizer
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.plan import check_files
+from open_exaone.pipeline.plan import check_files, check_names
 from open_exaone.pipeline.problems import as_files, draw_all, format_of, read_problems
 from open_exaone.pipeline.vocabulary import trained_tokenizer
 from open_exaone.rollout.config import LocalEngine, VllmEngine, VllmServer
@@ -42,6 +43,7 @@ class Run:
     machine: Machine
     on_event: OnEvent
     engines: list[Provider] = field(default_factory=list)  # vLLM in this process, once it is open
+    suites: dict[str, list[Task]] = field(default_factory=dict)  # what suites ask, once they are loaded
 
     @property
     def judge(self) -> JudgeSettings:
@@ -116,13 +118,14 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
     drawn = folder.path / "problems"
     is_new = folder.prepared() is None
     if is_new:
+        check_names(recipe)
         check_files(recipe)
         on_event({"message": "preparing the data …"})
         draw_all(recipe, drawn, settings)
     data = as_files(recipe, drawn)
     source = None if recipe.shape is not None else resolve_model(Path(str(recipe.model)))
     shape, tokenizer = _open_tokenizer(recipe, folder, source, data)
-    _check_contexts(recipe, shape)
+    check_contexts(recipe, shape)
     tokenizer.rendered_at = rendering_time(folder.path)
     run = Run(recipe, folder, source, shape, tokenizer, data, machine, on_event)
     _check_engine(run)
@@ -156,15 +159,6 @@ def _open_tokenizer(
             "belong together; raise model.vocab_size or choose another tokenizer"
         )
     return shape, tokenizer
-
-
-def _check_contexts(recipe: Recipe, shape: ModelConfig) -> None:
-    """Finds a context that the checkpoint's RoPE does not reach; for random weights, parsing has found it."""
-    for stage in recipe.stages:
-        try:
-            recipe.shape_after(stage, shape)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
 
 
 def _check_rewards(recipe: Recipe, settings: JudgeSettings) -> None:
@@ -239,7 +233,7 @@ def _check_evaluation(run: Run) -> None:
     """Finds a verifier that is unknown, or a prompt that leaves its reply too little of the context, before anything is
     trained."""
     evaluation = run.recipe.evaluation
-    context = min((run.shape_of(stage).max_positions for stage in run.recipe.trained), default=run.shape.max_positions)
+    context = run.recipe.shortest_context(run.shape)
     for name, problems in run.evaluation_problems.items():
         assert evaluation is not None  # it names them
         try:

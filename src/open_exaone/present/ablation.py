@@ -12,6 +12,7 @@ from open_exaone.base.files import read_json, write_text
 from open_exaone.base.text import count
 from open_exaone.present import formatting
 from open_exaone.present.evaluation_plots import scores
+from open_exaone.present.formatting import points
 from open_exaone.present.plots import Point
 from open_exaone.present.report import TEMPLATES, template
 
@@ -163,12 +164,6 @@ def runs_table(found: Found) -> Table:
     runs = list(_runs(found))
     names = ("run", [f"{arm['name']}-{run['seed']}" for arm, run in runs])
     return _filled([names, *((title, [read(run) for _, run in runs]) for title, read in columns)])
-
-
-def points(value: float) -> str:
-    """A difference of two shares in percentage points, with its sign: `+1.2`, `−0.4`."""
-    text = f"{abs(100 * value):.1f}"
-    return text if text == "0.0" else f"{'−' if value < 0 else '+'}{text}"
 
 
 def _plot(found: Found) -> str | None:

@@ -16,8 +16,9 @@ def percent(fraction: float | None) -> str:
 
 
 def points(difference: float) -> str:
-    """0.034 as `+3.4`: a difference of two fractions in percentage points."""
-    return f"{100 * difference + 0.0:+.1f}"
+    """0.034 as `+3.4`, -0.004 as `−0.4`: a difference of two fractions in percentage points; one of none as `0.0`."""
+    text = f"{abs(100 * difference):.1f}"
+    return text if text == "0.0" else f"{'−' if difference < 0 else '+'}{text}"
 
 
 def interval(bounds: Sequence[float] | None) -> str:

@@ -86,8 +86,12 @@ class GeneratedSource(Config):
             raise ValueError('other_language_share: has no effect on thoughts = "steps": use "sentences"')
         if self.families is None and self.thoughts != "steps":
             raise ValueError("thoughts: is for families: leave it out beside problems of your own")
+        if self.thoughts != "steps" and self.mode == "non_reasoning":
+            raise ValueError('thoughts: has no effect with mode = "non_reasoning", which leaves them out: leave it out')
         if self.families is not None and not self.chosen():
             raise ValueError("no family is left: name one, with a worked thought where with_thoughts_only is set")
+        if self.thoughts != "steps" and not any(family.has_thought for family in self.chosen()):
+            raise ValueError("thoughts: none of these families has a worked thought: leave it out")
         return self
 
     def chosen(self) -> tuple[Family, ...]:
