@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,12 +23,12 @@ from open_exaone.pipeline import ablation_jobs
 from open_exaone.pipeline.ablation import run_ablation
 from open_exaone.pipeline.ablation_arms import load_ablation
 from open_exaone.pipeline.ablation_jobs import LOG, Job, run_jobs
-from open_exaone.pipeline.ablation_report import Measured, _difference
+from open_exaone.pipeline.ablation_report import Gathered, Measured, _difference
 from open_exaone.pipeline.evaluate import Choices, evaluate
 from open_exaone.pipeline.folder import resolve_model
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
-from open_exaone.present.ablation import sentences
+from open_exaone.present.ablation import others_table, sentences
 from tiny_recipe import RECIPE
 
 TABLE = """
@@ -141,6 +142,22 @@ def test_a_problem_counts_once_however_many_seeds_there_are():
     assert (found["low"], found["high"]) == (alone.low, alone.high)
 
 
+def test_each_task_has_its_own_difference():
+    def model(score):
+        return Measured(SimpleNamespace(pass_at_1=score), dict.fromkeys("abcd", score))
+
+    measured = {
+        ("base", 0): {"test": model(0.5), "other": model(0.25)},
+        ("arm", 0): {"test": model(0.75), "other": model(0.0)},
+    }
+    ablation = SimpleNamespace(baseline="base", config=SimpleNamespace(seeds=(0,)))
+    gathered = Gathered(ablation, {}, measured, {}, {"other": model(0.125)}, "test")
+    differences = [gathered._compared("arm", task)["difference"]["value"] for task in ("test", "other")]
+    assert differences == pytest.approx([0.25, -0.25])
+    gains = [gathered._compared("arm", task)["gain"] for task in ("test", "other")]
+    assert gains[0] is None and gains[1]["value"] == pytest.approx(-0.125)
+
+
 def test_what_training_took_is_that_of_the_arms_own_stages(done):
     found, out = done
     run = found["arms"][1]["runs"][0]
@@ -213,6 +230,34 @@ def test_the_shared_stages_are_an_ordinary_run_that_ends_before_the_stage(tmp_pa
     assert two == pytest.approx(2 * one, rel=0.1)
     tokenizer = load_recipe(tmp_path / "out" / "two-4" / "recipe.toml").tokenizer
     assert tokenizer == str(tmp_path / "out" / "shared" / "tokenizer")
+
+
+def test_the_task_in_the_other_mode_is_compared_though_the_shared_model_lacks_it(tmp_path, monkeypatch):
+    path = tmp_path / "tiny.toml"
+    table = '[ablations.epochs]\nwhat = "Passes."\nstage = "sft"\nmeasure = "test-non-reasoning"\nseeds = [4, 5]\n'
+    arms = 'arms.one = {}\narms.two = { "sft.num_epochs" = 2.0 }\n'
+    path.write_text(f"{RECIPE}\n{table}{arms}", encoding="utf-8")
+    overrides = ["sft.num_epochs=1", "base.num_epochs=1", "evaluation.limit=4", "evaluation.both_modes='test'"]
+    monkeypatch.setattr(ablations, "run_jobs", in_this_process)
+    out = tmp_path / "out"
+    found = run_ablation(load_ablation("epochs", path, overrides), out, lambda event: None)
+    assert found["measured"]["name"] == "test-non-reasoning" and found["measured"]["mode"] == "non_reasoning"
+    assert "score" not in found["shared"] and "gain" in found["arms"][0] and found["arms"][0]["gain"] is None
+    (other,) = found["others"]
+    assert (other["name"], other["mode"]) == ("test", "reasoning")
+    for arm in other["arms"]:
+        tasks = [read_json(out / f"{arm['name']}-{seed}" / "02-sft" / "eval" / "report.json") for seed in (4, 5)]
+        scores = [next(row for row in one["tasks"] if row["measured_on"] == "test")["pass_at_1"] for one in tasks]
+        assert arm["by_seed"] == pytest.approx(scores) and arm["mean"] == pytest.approx(fmean(scores))
+    one, two = other["arms"]
+    assert one["difference"] is None
+    assert two["difference"]["value"] == pytest.approx(two["mean"] - one["mean"])
+    assert two["gain"]["value"] == pytest.approx(
+        two["mean"] - read_json(out / "shared/01-base/eval/report.json")["pass_at_1"]
+    )
+    assert [row[:2] for row in others_table(found)[1]] == [["test", "one"], ["test", "two"]]
+    assert "What else was measured" in (out / "ablation.html").read_text(encoding="utf-8")
+    assert sentences(found)
 
 
 def test_from_a_run_of_other_settings_names_the_setting(finished_run, tmp_path):

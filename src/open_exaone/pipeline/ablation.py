@@ -17,7 +17,7 @@ import tomli_w
 from open_exaone.base import interrupt
 from open_exaone.base.config import differences
 from open_exaone.base.errors import ConfigError, RunFolderError
-from open_exaone.base.files import explain_os_errors, locked, read_json, replace_folder, write_text
+from open_exaone.base.files import explain_os_errors, locked, replace_folder, write_text
 from open_exaone.base.machine import num_cores
 from open_exaone.pipeline.ablation_arms import Ablation, shared_values
 from open_exaone.pipeline.ablation_jobs import Job, run_jobs
@@ -159,7 +159,7 @@ def _claim(folder: RunFolder, recipe: Recipe) -> None:
 
 
 def _train_shared(run: AblationRun, on_event: OnEvent, machine: Machine) -> None:
-    """Trains the shared stages, unless another run has them or they are there; checks what is measured."""
+    """Trains the shared stages, unless another run has them or they are there."""
     if run.shared is None:
         return
     recipe, shared = run.ablation.recipe, run.ablation.shared
@@ -170,21 +170,6 @@ def _train_shared(run: AblationRun, on_event: OnEvent, machine: Machine) -> None
         run_recipe(recipe, run.shared.path, on_event, machine, until=shared[-1].name)
     elif run.begun_from is None:
         _claim(run.shared, recipe)
-    _check_measured(run, part)
-
-
-def _check_measured(run: AblationRun, part: Recipe) -> None:
-    """Finds a benchmark of a suite that is not measured, before the arms are trained."""
-    if run.shared is None or run.ablation.config.measure is None or not part.trained:
-        return
-    stage = part.trained[-1]
-    entry = read_json(run.shared.stage(part.stages.index(stage), stage.name) / "eval" / "report.json")
-    measured = [task["measured_on"] for task in entry.get("tasks", [entry])]
-    if run.ablation.config.measure not in measured:
-        raise ConfigError(
-            f"ablations.{run.ablation.name}.measure = {run.ablation.config.measure!r}: is not measured; there are "
-            f"{', '.join(measured)}"
-        )
 
 
 def _job(run: AblationRun, place: tuple[str, int], machine: Machine) -> Job | None:

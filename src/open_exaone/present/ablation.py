@@ -45,6 +45,7 @@ def write_ablation_page(folder: Path) -> Path:
         found=found,
         sentences=sentences(found),
         arms=arms_table(found),
+        others=others_table(found),
         runs=runs_table(found),
         plot=_plot(found),
         failures=[(f"{arm['name']}-{run['seed']}", run["error"]) for arm, run in _runs(found) if "error" in run],
@@ -144,6 +145,25 @@ def arms_table(found: Found) -> Table:
         ("useful groups", lambda arm: formatting.percent(arm.get("useful_groups_share"))),
     ]
     return _filled([(title, [read(arm) for arm in found["arms"]]) for title, read in columns])
+
+
+def others_table(found: Found) -> Table | None:
+    """A row for each arm and each task besides the one that is compared first; None where there is no other."""
+    rows = [(task, arm) for task in found.get("others", []) for arm in task["arms"]]
+    if not rows:
+        return None
+    columns: list[tuple[str, Callable[[Found], str]]] = [
+        ("arm", lambda arm: arm["name"]),
+        ("pass@1", lambda arm: formatting.percent(arm["mean"])),
+        ("sd over seeds", lambda arm: _spread(arm["sd"])),
+        ("by seed", lambda arm: ", ".join(map(formatting.percent, arm["by_seed"]))),
+        (f"minus {found['baseline']}", lambda arm: _signed(arm["difference"])),
+        ("95% interval", lambda arm: _bounds(arm["difference"])),
+        ("its sd over seeds", lambda arm: _spread((arm["difference"] or {}).get("sd"))),
+        ("minus start", lambda arm: _signed(arm["gain"])),
+    ]
+    first = ("measured on", [task["name"] for task, _ in rows])
+    return _filled([first, *((title, [read(arm) for _, arm in rows]) for title, read in columns)])
 
 
 def runs_table(found: Found) -> Table:
