@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,8 +229,31 @@ def test_the_shared_stages_are_an_ordinary_run_that_ends_before_the_stage(tmp_pa
     assert load_recipe(tmp_path / "out" / "shared" / "recipe.toml") == load_recipe(path, overrides)
     one, two = (arm["runs"][0]["train_tokens"] for arm in found["arms"])
     assert two == pytest.approx(2 * one, rel=0.1)
-    tokenizer = load_recipe(tmp_path / "out" / "two-4" / "recipe.toml").tokenizer
-    assert tokenizer == str(tmp_path / "out" / "shared" / "tokenizer")
+
+
+def test_a_moved_ablation_continues_and_an_arm_needs_no_shared_folder(tmp_path, monkeypatch):
+    """Other data of the arm's own would train another tokenizer."""
+    path = tmp_path / "tiny.toml"
+    more = '"data.more" = { sources = [{ families = ["bus_ride"], num_problems = 30 }] }, "sft.data" = "more"'
+    table = '[ablations.rows]\nwhat = "Rows."\nstage = "sft"\nseeds = [4]\narms.one = {}\n'
+    path.write_text(f"{RECIPE}\n{table}arms.more = {{ {more} }}\n", encoding="utf-8")
+    overrides = ["sft.num_epochs=1", "base.num_epochs=1", "evaluation.limit=4"]
+    ablation, first, moved = load_ablation("rows", path, overrides), tmp_path / "first", tmp_path / "moved"
+    monkeypatch.setattr(ablations, "run_jobs", in_this_process)
+    found = run_ablation(ablation, first, lambda event: None)
+    files = [folder / "tokenizer" / "tokenizer.json" for folder in (first / "shared", first / "more-4")]
+    assert files[0].read_bytes() == files[1].read_bytes() and files[0].stat().st_ino == files[1].stat().st_ino
+    first.rename(moved)
+    monkeypatch.setattr(ablations, "run_jobs", never)
+    again = run_ablation(ablation, moved, lambda event: None)
+    assert [arm["mean"] for arm in again["arms"]] == [arm["mean"] for arm in found["arms"]]
+    arm = moved / "more-4"
+    before = weights(arm / "02-sft")
+    shutil.rmtree(moved / "shared")
+    shutil.rmtree(arm / "02-sft")
+    (arm / "prepared.json").unlink()
+    run_recipe(load_recipe(arm / "recipe.toml"), arm, lambda event: None, until="sft")
+    assert weights(arm / "02-sft") == before
 
 
 def test_the_task_in_the_other_mode_is_compared_though_the_shared_model_lacks_it(tmp_path, monkeypatch):

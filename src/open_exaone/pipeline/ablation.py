@@ -54,12 +54,6 @@ class AblationRun:
         """The run that has the shared stages; None where there are none."""
         return RunFolder(self.begun_from or self.out / SHARED) if self.ablation.shared else None
 
-    def recipe_of(self, arm: str, seed: int) -> Recipe:
-        recipe = self.ablation.recipe
-        has_own = self.shared is not None and recipe.shape is not None and recipe.tokenizer is None
-        tokenizer = (self.shared.path / "tokenizer").resolve() if self.shared is not None and has_own else None
-        return self.ablation.recipe_of(arm, seed, tokenizer)
-
 
 def run_ablation(
     ablation: Ablation,
@@ -96,7 +90,7 @@ def run_ablation(
     with locked(out / LOCK, busy), interrupt.deferred_interrupts():
         write_text(out / MARK, tomli_w.dumps(ablation.config.model_dump(mode="json", exclude_none=True)))
         for place, folder in run.folders.items():  # another recipe's folder is found before anything is trained
-            _claim(folder, run.recipe_of(*place))
+            _claim(folder, ablation.recipe_of(*place))
         _train_shared(run, on_event, machine)
         interrupt.check()
         waiting = [job for place in run.folders if (job := _job(run, place, machine)) is not None]
@@ -175,7 +169,7 @@ def _train_shared(run: AblationRun, on_event: OnEvent, machine: Machine) -> None
 def _job(run: AblationRun, place: tuple[str, int], machine: Machine) -> Job | None:
     """The process that trains an arm with a seed; None where that is done already."""
     ablation, folder = run.ablation, run.folders[place]
-    recipe = run.recipe_of(*place)
+    recipe = ablation.recipe_of(*place)
     if run.shared is not None:
         with folder.locked():
             _take_shared(run.shared, folder, recipe, len(ablation.shared))
@@ -188,20 +182,25 @@ def _job(run: AblationRun, place: tuple[str, int], machine: Machine) -> Job | No
 
 
 def _take_shared(shared: RunFolder, folder: RunFolder, recipe: Recipe, num_stages: int) -> None:
-    """Gives an arm's folder the shared run's finished stages, each whole or not at all."""
+    """Gives an arm's folder the shared run's tokenizer and finished stages, each whole or not at all."""
     for name in _OF_THE_RUN:
         if (shared.path / name).is_file() and not (folder.path / name).exists():
             _link(shared.path / name, folder.path / name)
+    tokenizer = folder.path / "tokenizer"  # before the stages, as their models speak its ids
+    if (shared.path / tokenizer.name).is_dir() and not tokenizer.exists():
+        _take_folder(shared.path / tokenizer.name, tokenizer)
     for index, stage in enumerate(recipe.stages[:num_stages]):
-        if folder.is_done(recipe, stage):
-            continue
-        target = folder.stage(index, stage.name)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        with explain_os_errors(target):
+        if not folder.is_done(recipe, stage):
             source = shared.stage(index, stage.name)
-            shutil.copytree(source, partial, copy_function=_link, ignore=_left_out(source))
-        replace_folder(partial, target)
+            _take_folder(source, folder.stage(index, stage.name), _left_out(source))
+
+
+def _take_folder(source: Path, target: Path, left_out: Any = None) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with explain_os_errors(target):
+        shutil.copytree(source, partial, copy_function=_link, ignore=left_out)
+    replace_folder(partial, target)
 
 
 def _left_out(stage: Path) -> Any:

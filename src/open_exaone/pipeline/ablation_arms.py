@@ -52,18 +52,11 @@ class Ablation:
         names = self.recipe.evaluation.names if self.recipe.evaluation else ()
         return self.config.measure or next(iter(names), None)
 
-    def recipe_of(self, arm: str, seed: int, tokenizer: Path | None) -> Recipe:
-        """An arm's recipe with a seed for its own stages.
-
-        Args:
-            tokenizer: where the shared stages have trained one, its folder.
-        """
+    def recipe_of(self, arm: str, seed: int) -> Recipe:
+        """An arm's recipe with a seed for its own stages."""
         recipe, num_shared = self.arms[arm], len(self.shared)
         stages = [stage.model_copy(update={"seed": seed}) for stage in recipe.stages[num_shared:]]
-        changes: dict[str, Any] = {"stages": (*recipe.stages[:num_shared], *stages)}
-        if tokenizer is not None:
-            changes["tokenizer"] = str(tokenizer)
-        return recipe.model_copy(update=changes)
+        return recipe.model_copy(update={"stages": (*recipe.stages[:num_shared], *stages)})
 
 
 def load_ablation(
