@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
 
@@ -358,11 +359,12 @@ def test_an_interruption_reaches_each_process_once_and_waits_for_it(tmp_path, mo
         "print('ready', flush=True)\n"
         "while not got: time.sleep(0.02)\n"
         "time.sleep(0.5)\n"
-        "print('saved', flush=True)"
+        "print('saved', flush=True)\n"
+        "raise SystemExit(130)"
     )
     places = [("a", 0), ("a", 1), ("a", 2)]
     scripted(monkeypatch, dict.fromkeys(places, script))
-    begun = jobs_in(tmp_path, *places)
+    begun, events = jobs_in(tmp_path, *places), list[str]()
 
     def interrupt_once_ready():
         while not all((job.folder / LOG).is_file() and (job.folder / LOG).stat().st_size for job in begun[:2]):
@@ -372,6 +374,61 @@ def test_an_interruption_reaches_each_process_once_and_waits_for_it(tmp_path, mo
     with interrupt.deferred_interrupts():
         threading.Thread(target=interrupt_once_ready).start()
         with pytest.raises(Interrupted):
-            run_jobs(begun, 2, lambda event: None)
+            run_jobs(begun, 2, lambda event: events.append(event["message"]))
+    assert sorted(events[2:]) == ["a-0: stopped; its state is saved", "a-1: stopped; its state is saved"]
     assert [(job.folder / LOG).read_text(encoding="utf-8") for job in begun[:2]] == ["ready\nasked\nsaved\n"] * 2
     assert not (begun[2].folder / LOG).exists()
+
+
+def test_a_process_is_asked_to_stop_once_where_a_message_cannot_be_shown(tmp_path, monkeypatch):
+    script = (
+        "import signal, time\n"
+        "def asked(number, frame):\n"
+        "    print('asked', flush=True)\n"
+        "    raise SystemExit(130)\n"
+        "signal.signal(signal.SIGTERM, asked)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    scripted(monkeypatch, {("a", 0): script, ("b", 0): ""})
+    begun = jobs_in(tmp_path, ("a", 0), ("b", 0))
+
+    def fails(event):
+        if "begun" not in event["message"]:
+            while not (begun[0].folder / LOG).stat().st_size:
+                time.sleep(0.02)
+            raise OSError("no terminal")
+
+    with pytest.raises(OSError, match="no terminal"):
+        run_jobs(begun, 2, fails)
+    assert (begun[0].folder / LOG).read_text(encoding="utf-8") == "ready\nasked\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux signals the death of a parent")
+def test_a_process_stops_with_its_parent(tmp_path):
+    child = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))\n"
+        "print(os.getpid(), flush=True)\n"
+        "time.sleep(60)"
+    )
+    parent = (
+        "import os, signal, subprocess, sys\n"
+        "from open_exaone.pipeline.ablation_jobs import _stop_with_parent\n"
+        f"child = [sys.executable, '-c', {child!r}]\n"
+        "process = subprocess.Popen(child, stdout=subprocess.PIPE, preexec_fn=_stop_with_parent())\n"
+        "print(int(process.stdout.readline()), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    found = subprocess.run([sys.executable, "-c", parent], stdout=subprocess.PIPE, check=False)
+    assert found.returncode == -signal.SIGKILL
+    status = Path(f"/proc/{int(found.stdout)}/stat")
+    for _ in range(1000):
+        try:
+            if status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
+                break
+        except OSError:  # it is gone
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("it still runs")
