@@ -67,6 +67,10 @@ def sentences(found: Found) -> list[str]:
         asked = f"{count(about['num_problems'], 'problem')} of {about['name']}, {count(about['k'], 'sample')} each"
         lines.append(f"Scores are pass@1 on {asked}.")
     lines += [sentence for arm in found["arms"] if (sentence := _differs(arm, found["baseline"]))]
+    tokens = {arm["name"]: arm["train_tokens"] for arm in found["arms"] if arm.get("train_tokens") is not None}
+    if len(set(tokens.values())) > 1:
+        each = "; ".join(f"{name} {formatting.number(number)}" for name, number in tokens.items())
+        lines.append(f"The arms were not trained on equally many tokens (means over seeds): {each}.")
     if missing := sum("error" in run for _, run in _runs(found)):
         lines.append(f"{count(missing, 'run')} failed and {'is' if missing == 1 else 'are'} left out of all numbers.")
     return lines
@@ -108,20 +112,25 @@ def _differs(arm: Found, baseline: str) -> str | None:
     if not found:
         return None
     value, bounds = found["value"], (found["low"], found["high"])
-    how = f"{abs(100 * value):.1f} points {'more' if value > 0 else 'less'} than" if points(value) != "0.0" else "as"
-    text = f"{arm['name']} scores {how} {baseline} (95% interval {points(bounds[0])} to {points(bounds[1])})"
+    how = (
+        f"{abs(100 * value):.1f} points {'more' if value > 0 else 'less'} than"
+        if points(value) != "0.0"
+        else "the same as"
+    )
+    text = (
+        f"{arm['name']} scores {how} {baseline} (95% interval over problems {points(bounds[0])} to {points(bounds[1])})"
+    )
     by_seed = ", ".join(map(points, found["by_seed"]))
     text += f"; by seed: {by_seed}."
     if bounds[0] <= 0 <= bounds[1]:
-        text += " The interval holds 0: no difference was shown."
+        text += " The interval over problems holds 0: no difference was shown for other problems."
     if found["seeds_ci95"] is None:
         return f"{text} With one seed, nothing is known of the spread over seeds."
     low, high = found["seeds_ci95"]
     over = f"Over seeds the standard deviation of the difference is {100 * found['sd']:.1f} points"
-    text += (
-        f" {over}, which gives {points(low)} to {points(high)} for its mean (Student, {len(found['by_seed'])} seeds)"
-    )
-    return f"{text}{': other seeds may turn its sign.' if low < 0 < high else '.'}"
+    mean = f"which gives {points(low)} to {points(high)} for its mean (Student, {len(found['by_seed'])} seeds)"
+    holds = ": this interval over seeds holds 0: no difference was shown for other seeds." if low <= 0 <= high else "."
+    return f"{text} {over}, {mean}{holds}"
 
 
 def arms_table(found: Found) -> Table:
