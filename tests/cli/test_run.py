@@ -93,6 +93,7 @@ arms.dpo = { "prefer.loss" = { name = "dpo" } }
         (["--ablate", "loss", "--jobs", "2", "--dry-run"], "--jobs 2: a dry run trains nothing"),
         (["--ablate", "loss", "--set", "ablations.loss.seeds=[1, 1]"], "has 1 twice"),
         (["--until", "prefr"], '--until prefr: no such stage; did you mean "prefer"? There are base, sft, prefer, rl'),
+        (["--until", "prefr", "--dry-run"], '--until prefr: no such stage; did you mean "prefer"?'),
     ],
 )
 def test_a_wrong_ablation_exits_2_and_writes_nothing(arguments, message, cli, tmp_path, monkeypatch):
@@ -108,6 +109,8 @@ def test_a_dry_run_lists_ablations_and_arms(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(RECIPE + ARMS, encoding="utf-8")
     assert "Ablations (--ablate NAME): loss" in cli("run", "tiny.toml", "--dry-run")[1]
+    text = cli("run", "tiny.toml", "--until", "sft", "--dry-run")[1]
+    assert "sft" in text and "prefer" not in text
     code, text = cli("run", "tiny.toml", "--ablate", "loss", "--dry-run")
     assert code == 0
     assert "Shared: base, sft. Each arm and seed: prefer. Compared on test." in text

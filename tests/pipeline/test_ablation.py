@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,12 +25,12 @@ from open_exaone.pipeline import ablation_jobs
 from open_exaone.pipeline.ablation import run_ablation
 from open_exaone.pipeline.ablation_arms import load_ablation
 from open_exaone.pipeline.ablation_jobs import LOG, Job, run_jobs
-from open_exaone.pipeline.ablation_report import Measured, _difference
+from open_exaone.pipeline.ablation_report import Gathered, Measured, _difference
 from open_exaone.pipeline.evaluate import Choices, evaluate
 from open_exaone.pipeline.folder import resolve_model
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
-from open_exaone.present.ablation import sentences
+from open_exaone.present.ablation import others_table, sentences
 from tiny_recipe import RECIPE
 
 TABLE = """
@@ -141,6 +144,22 @@ def test_a_problem_counts_once_however_many_seeds_there_are():
     assert (found["low"], found["high"]) == (alone.low, alone.high)
 
 
+def test_each_task_has_its_own_difference():
+    def model(score):
+        return Measured(SimpleNamespace(pass_at_1=score), dict.fromkeys("abcd", score))
+
+    measured = {
+        ("base", 0): {"test": model(0.5), "other": model(0.25)},
+        ("arm", 0): {"test": model(0.75), "other": model(0.0)},
+    }
+    ablation = SimpleNamespace(baseline="base", config=SimpleNamespace(seeds=(0,)))
+    gathered = Gathered(ablation, {}, measured, {}, {"other": model(0.125)}, "test")
+    differences = [gathered._compared("arm", task)["difference"]["value"] for task in ("test", "other")]
+    assert differences == pytest.approx([0.25, -0.25])
+    gains = [gathered._compared("arm", task)["gain"] for task in ("test", "other")]
+    assert gains[0] is None and gains[1]["value"] == pytest.approx(-0.125)
+
+
 def test_what_training_took_is_that_of_the_arms_own_stages(done):
     found, out = done
     run = found["arms"][1]["runs"][0]
@@ -211,8 +230,59 @@ def test_the_shared_stages_are_an_ordinary_run_that_ends_before_the_stage(tmp_pa
     assert load_recipe(tmp_path / "out" / "shared" / "recipe.toml") == load_recipe(path, overrides)
     one, two = (arm["runs"][0]["train_tokens"] for arm in found["arms"])
     assert two == pytest.approx(2 * one, rel=0.1)
-    tokenizer = load_recipe(tmp_path / "out" / "two-4" / "recipe.toml").tokenizer
-    assert tokenizer == str(tmp_path / "out" / "shared" / "tokenizer")
+
+
+def test_a_moved_ablation_continues_and_an_arm_needs_no_shared_folder(tmp_path, monkeypatch):
+    """Other data of the arm's own would train another tokenizer."""
+    path = tmp_path / "tiny.toml"
+    more = '"data.more" = { sources = [{ families = ["bus_ride"], num_problems = 30 }] }, "sft.data" = "more"'
+    table = '[ablations.rows]\nwhat = "Rows."\nstage = "sft"\nseeds = [4]\narms.one = {}\n'
+    path.write_text(f"{RECIPE}\n{table}arms.more = {{ {more} }}\n", encoding="utf-8")
+    overrides = ["sft.num_epochs=1", "base.num_epochs=1", "evaluation.limit=4"]
+    ablation, first, moved = load_ablation("rows", path, overrides), tmp_path / "first", tmp_path / "moved"
+    monkeypatch.setattr(ablations, "run_jobs", in_this_process)
+    found = run_ablation(ablation, first, lambda event: None)
+    files = [folder / "tokenizer" / "tokenizer.json" for folder in (first / "shared", first / "more-4")]
+    assert files[0].read_bytes() == files[1].read_bytes() and files[0].stat().st_ino == files[1].stat().st_ino
+    first.rename(moved)
+    monkeypatch.setattr(ablations, "run_jobs", never)
+    again = run_ablation(ablation, moved, lambda event: None)
+    assert [arm["mean"] for arm in again["arms"]] == [arm["mean"] for arm in found["arms"]]
+    arm = moved / "more-4"
+    before = weights(arm / "02-sft")
+    shutil.rmtree(moved / "shared")
+    shutil.rmtree(arm / "02-sft")
+    (arm / "prepared.json").unlink()
+    run_recipe(load_recipe(arm / "recipe.toml"), arm, lambda event: None, until="sft")
+    assert weights(arm / "02-sft") == before
+
+
+def test_the_task_in_the_other_mode_is_compared_though_the_shared_model_lacks_it(tmp_path, monkeypatch):
+    path = tmp_path / "tiny.toml"
+    table = '[ablations.epochs]\nwhat = "Passes."\nstage = "sft"\nmeasure = "test-non-reasoning"\nseeds = [4, 5]\n'
+    arms = 'arms.one = {}\narms.two = { "sft.num_epochs" = 2.0 }\n'
+    path.write_text(f"{RECIPE}\n{table}{arms}", encoding="utf-8")
+    overrides = ["sft.num_epochs=1", "base.num_epochs=1", "evaluation.limit=4", "evaluation.both_modes='test'"]
+    monkeypatch.setattr(ablations, "run_jobs", in_this_process)
+    out = tmp_path / "out"
+    found = run_ablation(load_ablation("epochs", path, overrides), out, lambda event: None)
+    assert found["measured"]["name"] == "test-non-reasoning" and found["measured"]["mode"] == "non_reasoning"
+    assert "score" not in found["shared"] and "gain" in found["arms"][0] and found["arms"][0]["gain"] is None
+    (other,) = found["others"]
+    assert (other["name"], other["mode"]) == ("test", "reasoning")
+    for arm in other["arms"]:
+        tasks = [read_json(out / f"{arm['name']}-{seed}" / "02-sft" / "eval" / "report.json") for seed in (4, 5)]
+        scores = [next(row for row in one["tasks"] if row["measured_on"] == "test")["pass_at_1"] for one in tasks]
+        assert arm["by_seed"] == pytest.approx(scores) and arm["mean"] == pytest.approx(fmean(scores))
+    one, two = other["arms"]
+    assert one["difference"] is None
+    assert two["difference"]["value"] == pytest.approx(two["mean"] - one["mean"])
+    assert two["gain"]["value"] == pytest.approx(
+        two["mean"] - read_json(out / "shared/01-base/eval/report.json")["pass_at_1"]
+    )
+    assert [row[:2] for row in others_table(found)[1]] == [["test", "one"], ["test", "two"]]
+    assert "What else was measured" in (out / "ablation.html").read_text(encoding="utf-8")
+    assert sentences(found)
 
 
 def test_from_a_run_of_other_settings_names_the_setting(finished_run, tmp_path):
@@ -289,11 +359,12 @@ def test_an_interruption_reaches_each_process_once_and_waits_for_it(tmp_path, mo
         "print('ready', flush=True)\n"
         "while not got: time.sleep(0.02)\n"
         "time.sleep(0.5)\n"
-        "print('saved', flush=True)"
+        "print('saved', flush=True)\n"
+        "raise SystemExit(130)"
     )
     places = [("a", 0), ("a", 1), ("a", 2)]
     scripted(monkeypatch, dict.fromkeys(places, script))
-    begun = jobs_in(tmp_path, *places)
+    begun, events = jobs_in(tmp_path, *places), list[str]()
 
     def interrupt_once_ready():
         while not all((job.folder / LOG).is_file() and (job.folder / LOG).stat().st_size for job in begun[:2]):
@@ -303,6 +374,61 @@ def test_an_interruption_reaches_each_process_once_and_waits_for_it(tmp_path, mo
     with interrupt.deferred_interrupts():
         threading.Thread(target=interrupt_once_ready).start()
         with pytest.raises(Interrupted):
-            run_jobs(begun, 2, lambda event: None)
+            run_jobs(begun, 2, lambda event: events.append(event["message"]))
+    assert sorted(events[2:]) == ["a-0: stopped; its state is saved", "a-1: stopped; its state is saved"]
     assert [(job.folder / LOG).read_text(encoding="utf-8") for job in begun[:2]] == ["ready\nasked\nsaved\n"] * 2
     assert not (begun[2].folder / LOG).exists()
+
+
+def test_a_process_is_asked_to_stop_once_where_a_message_cannot_be_shown(tmp_path, monkeypatch):
+    script = (
+        "import signal, time\n"
+        "def asked(number, frame):\n"
+        "    print('asked', flush=True)\n"
+        "    raise SystemExit(130)\n"
+        "signal.signal(signal.SIGTERM, asked)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    scripted(monkeypatch, {("a", 0): script, ("b", 0): ""})
+    begun = jobs_in(tmp_path, ("a", 0), ("b", 0))
+
+    def fails(event):
+        if "begun" not in event["message"]:
+            while not (begun[0].folder / LOG).stat().st_size:
+                time.sleep(0.02)
+            raise OSError("no terminal")
+
+    with pytest.raises(OSError, match="no terminal"):
+        run_jobs(begun, 2, fails)
+    assert (begun[0].folder / LOG).read_text(encoding="utf-8") == "ready\nasked\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux signals the death of a parent")
+def test_a_process_stops_with_its_parent(tmp_path):
+    child = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))\n"
+        "print(os.getpid(), flush=True)\n"
+        "time.sleep(60)"
+    )
+    parent = (
+        "import os, signal, subprocess, sys\n"
+        "from open_exaone.pipeline.ablation_jobs import _stop_with_parent\n"
+        f"child = [sys.executable, '-c', {child!r}]\n"
+        "process = subprocess.Popen(child, stdout=subprocess.PIPE, preexec_fn=_stop_with_parent())\n"
+        "print(int(process.stdout.readline()), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    found = subprocess.run([sys.executable, "-c", parent], stdout=subprocess.PIPE, check=False)
+    assert found.returncode == -signal.SIGKILL
+    status = Path(f"/proc/{int(found.stdout)}/stat")
+    for _ in range(1000):
+        try:
+            if status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
+                break
+        except OSError:  # it is gone
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("it still runs")

@@ -3,6 +3,7 @@
 import pytest
 
 from open_exaone.base.errors import ConfigError
+from open_exaone.evaluation.suite import load_suite
 from open_exaone.pipeline.ablation_arms import ablation_names, load_ablation, shared_values
 from open_exaone.pipeline.recipe import load_recipe
 from tiny_recipe import RECIPE
@@ -35,11 +36,10 @@ def test_arms_differ_in_what_they_set_and_share_what_comes_before(tmp_path):
 
 def test_a_seed_is_that_of_the_stages_that_differ_alone(tmp_path):
     ablation = loaded(tmp_path)
-    recipe = ablation.recipe_of("dpo", 7, tmp_path / "tokenizer")
+    recipe = ablation.recipe_of("dpo", 7)
     assert [stage.seed for stage in recipe.stages] == [None, None, 7, 7]
-    assert recipe.seed == ablation.recipe.seed and recipe.tokenizer == str(tmp_path / "tokenizer")
-    plain = ablation.recipe_of("dpo", 7, None)
-    assert shared_values(plain, ablation.shared) == shared_values(ablation.recipe, ablation.shared)
+    assert recipe.seed == ablation.recipe.seed
+    assert shared_values(recipe, ablation.shared) == shared_values(ablation.recipe, ablation.shared)
 
 
 def test_an_arm_comes_after_quick_and_set(tmp_path):
@@ -80,6 +80,25 @@ NEW_DATA = '"data.more" = { sources = [{ families = ["bus_ride"], num_problems =
 def test_what_an_arm_may_change(arm, tmp_path):
     table = TABLE.replace('stage = "prefer"\n', "") if "stage" in arm else TABLE
     assert len(loaded(tmp_path, arm, table=table).arms) == 2
+
+
+@pytest.mark.parametrize("measure", ["test", "test-non-reasoning", "needle-non-reasoning"])
+def test_any_task_of_the_last_stage_may_be_compared_first(measure, tmp_path):
+    overrides = ["evaluation.both_modes='test'", "prefer.suite='nano-needle'"]
+    assert loaded(tmp_path, f'{DPO}\nmeasure = "{measure}"', overrides=overrides).measure == measure
+    with pytest.raises(ConfigError, match=r"There are test, test-non-reasoning, needle-non-reasoning"):
+        loaded(tmp_path, f'{DPO}\nmeasure = "nothing"', overrides=overrides)
+    if measure != "test":
+        with pytest.raises(ConfigError, match=r"is not measured.* There are test$"):
+            loaded(tmp_path, f'{DPO}\nmeasure = "{measure}"')
+
+
+def test_a_task_of_the_evaluations_suite_may_be_compared_first(tmp_path):
+    overrides = ["evaluation={ suite = 'exaone-deep' }"]
+    suite = load_suite("exaone-deep")
+    assert loaded(tmp_path, f'{DPO}\nmeasure = "{suite.tasks[1].label}"', overrides=overrides).measure
+    with pytest.raises(ConfigError, match="measure = 'aime': is not measured"):
+        loaded(tmp_path, f'{DPO}\nmeasure = "aime"', overrides=overrides)
 
 
 @pytest.mark.parametrize(

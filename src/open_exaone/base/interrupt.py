@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM as a request that long work honours at its next safe point."""
+"""Ctrl-C, SIGTERM and a closed terminal as a request that long work honours at its next safe point."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,10 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def deferred_interrupts() -> Iterator[None]:
-    """Within it the first Ctrl-C or SIGTERM only makes `check` raise; the second stops at once.
+    """Within it the first Ctrl-C, SIGTERM or SIGHUP only makes `check` raise; a second Ctrl-C or SIGTERM stops at once.
+
+    A closed terminal sends SIGHUP, mostly twice; what is printed from then on is dropped. Where SIGHUP is ignored, as
+    under nohup, it stays so.
 
     Within another one, or in a thread other than the main one, which gets no signals, it changes nothing.
     """
@@ -25,20 +29,38 @@ def deferred_interrupts() -> Iterator[None]:
         yield
         return
     _requested, _is_deferred = False, True
+    hangup, terminals = _hangup(), [file for file in (1, 2) if os.isatty(file)]
 
     def request(number: int, frame: FrameType | None) -> None:
         global _requested
-        if _requested:
+        if number == hangup:
+            _silence(terminals)
+        elif _requested:
             raise KeyboardInterrupt
         _requested = True
 
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, *(() if hangup is None else (hangup,)))
+    previous = {number: signal.signal(number, request) for number in numbers}
     try:
         yield
     finally:
         _requested = _is_deferred = False
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _hangup() -> signal.Signals | None:
+    """The signal of a closed terminal; None on Windows, which has none, and where it is ignored."""
+    number: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    return None if number is None or signal.getsignal(number) in (signal.SIG_IGN, None) else number
+
+
+def _silence(files: list[int]) -> None:
+    """Sends what is written to a terminal that is closed nowhere, as writing there would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for file in files:
+        os.dup2(nowhere, file)
+    os.close(nowhere)
 
 
 def requested() -> bool:

@@ -33,7 +33,7 @@ def ablate_and_show(
     from open_exaone.checkpoint.folder import resolve_device
     from open_exaone.pipeline.ablation import run_ablation
     from open_exaone.pipeline.ablation_report import failed
-    from open_exaone.present.ablation import DROPPED_FIRST, arms_table, sentences
+    from open_exaone.present.ablation import DROPPED_FIRST, arms_table, others_table, sentences
     from open_exaone.present.terminal import Progress, rich_table
 
     resolve_device(machine.device)
@@ -43,8 +43,9 @@ def ablate_and_show(
         found = run_ablation(ablation, out, progress, machine.machine(), jobs=jobs, begun_from=begun_from)
     for sentence in (found["what"], *sentences(found)):
         console.print(sentence, soft_wrap=True)
-    table = rich_table(*arms_table(found), console.width, DROPPED_FIRST)
-    table.columns[0].justify = "left"
-    console.print(table)
+    for table in filter(None, (arms_table(found), others_table(found))):
+        shown = rich_table(*table, console.width, DROPPED_FIRST)
+        shown.columns[0].justify = "left"
+        console.print(shown)
     console.print(f"Report: {out / 'ablation.html'}; every number is in {out / 'ablation.json'}", soft_wrap=True)
     return 1 if failed(found) else 0

@@ -66,7 +66,7 @@ def run(
         exaone run nano/exaone-deep --ablate rl_loss --dry-run
     """
     from open_exaone.pipeline.ablation_arms import ablation_names, load_ablation
-    from open_exaone.pipeline.recipe import load_recipe
+    from open_exaone.pipeline.recipe import load_recipe, part_of
 
     _check_flags(args)
     if args.ablate is not None:
@@ -78,7 +78,7 @@ def run(
         return ablate_and_show(ablation, out, args.machine, jobs=args.jobs, begun_from=args.from_)
     resolved = load_recipe(recipe, args.set_ or [], quick=args.quick)
     if args.dry_run:
-        show_plan(resolved, args.machine)
+        show_plan(part_of(resolved, args.until), args.machine)
         if names := ablation_names(recipe):
             Console().print(f"Ablations (--ablate NAME): {', '.join(names)}", soft_wrap=True)
         return 0

@@ -17,7 +17,7 @@ import tomli_w
 from open_exaone.base import interrupt
 from open_exaone.base.config import differences
 from open_exaone.base.errors import ConfigError, RunFolderError
-from open_exaone.base.files import explain_os_errors, locked, read_json, replace_folder, write_text
+from open_exaone.base.files import explain_os_errors, locked, replace_folder, write_text
 from open_exaone.base.machine import num_cores
 from open_exaone.pipeline.ablation_arms import Ablation, shared_values
 from open_exaone.pipeline.ablation_jobs import Job, run_jobs
@@ -53,12 +53,6 @@ class AblationRun:
     def shared(self) -> RunFolder | None:
         """The run that has the shared stages; None where there are none."""
         return RunFolder(self.begun_from or self.out / SHARED) if self.ablation.shared else None
-
-    def recipe_of(self, arm: str, seed: int) -> Recipe:
-        recipe = self.ablation.recipe
-        has_own = self.shared is not None and recipe.shape is not None and recipe.tokenizer is None
-        tokenizer = (self.shared.path / "tokenizer").resolve() if self.shared is not None and has_own else None
-        return self.ablation.recipe_of(arm, seed, tokenizer)
 
 
 def run_ablation(
@@ -96,7 +90,7 @@ def run_ablation(
     with locked(out / LOCK, busy), interrupt.deferred_interrupts():
         write_text(out / MARK, tomli_w.dumps(ablation.config.model_dump(mode="json", exclude_none=True)))
         for place, folder in run.folders.items():  # another recipe's folder is found before anything is trained
-            _claim(folder, run.recipe_of(*place))
+            _claim(folder, ablation.recipe_of(*place))
         _train_shared(run, on_event, machine)
         interrupt.check()
         waiting = [job for place in run.folders if (job := _job(run, place, machine)) is not None]
@@ -159,7 +153,7 @@ def _claim(folder: RunFolder, recipe: Recipe) -> None:
 
 
 def _train_shared(run: AblationRun, on_event: OnEvent, machine: Machine) -> None:
-    """Trains the shared stages, unless another run has them or they are there; checks what is measured."""
+    """Trains the shared stages, unless another run has them or they are there."""
     if run.shared is None:
         return
     recipe, shared = run.ablation.recipe, run.ablation.shared
@@ -170,27 +164,12 @@ def _train_shared(run: AblationRun, on_event: OnEvent, machine: Machine) -> None
         run_recipe(recipe, run.shared.path, on_event, machine, until=shared[-1].name)
     elif run.begun_from is None:
         _claim(run.shared, recipe)
-    _check_measured(run, part)
-
-
-def _check_measured(run: AblationRun, part: Recipe) -> None:
-    """Finds a benchmark of a suite that is not measured, before the arms are trained."""
-    if run.shared is None or run.ablation.config.measure is None or not part.trained:
-        return
-    stage = part.trained[-1]
-    entry = read_json(run.shared.stage(part.stages.index(stage), stage.name) / "eval" / "report.json")
-    measured = [task["measured_on"] for task in entry.get("tasks", [entry])]
-    if run.ablation.config.measure not in measured:
-        raise ConfigError(
-            f"ablations.{run.ablation.name}.measure = {run.ablation.config.measure!r}: is not measured; there are "
-            f"{', '.join(measured)}"
-        )
 
 
 def _job(run: AblationRun, place: tuple[str, int], machine: Machine) -> Job | None:
     """The process that trains an arm with a seed; None where that is done already."""
     ablation, folder = run.ablation, run.folders[place]
-    recipe = run.recipe_of(*place)
+    recipe = ablation.recipe_of(*place)
     if run.shared is not None:
         with folder.locked():
             _take_shared(run.shared, folder, recipe, len(ablation.shared))
@@ -203,20 +182,25 @@ def _job(run: AblationRun, place: tuple[str, int], machine: Machine) -> Job | No
 
 
 def _take_shared(shared: RunFolder, folder: RunFolder, recipe: Recipe, num_stages: int) -> None:
-    """Gives an arm's folder the shared run's finished stages, each whole or not at all."""
+    """Gives an arm's folder the shared run's tokenizer and finished stages, each whole or not at all."""
     for name in _OF_THE_RUN:
         if (shared.path / name).is_file() and not (folder.path / name).exists():
             _link(shared.path / name, folder.path / name)
+    tokenizer = folder.path / "tokenizer"  # before the stages, as their models speak its ids
+    if (shared.path / tokenizer.name).is_dir() and not tokenizer.exists():
+        _take_folder(shared.path / tokenizer.name, tokenizer)
     for index, stage in enumerate(recipe.stages[:num_stages]):
-        if folder.is_done(recipe, stage):
-            continue
-        target = folder.stage(index, stage.name)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        with explain_os_errors(target):
+        if not folder.is_done(recipe, stage):
             source = shared.stage(index, stage.name)
-            shutil.copytree(source, partial, copy_function=_link, ignore=_left_out(source))
-        replace_folder(partial, target)
+            _take_folder(source, folder.stage(index, stage.name), _left_out(source))
+
+
+def _take_folder(source: Path, target: Path, left_out: Any = None) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with explain_os_errors(target):
+        shutil.copytree(source, partial, copy_function=_link, ignore=left_out)
+    replace_folder(partial, target)
 
 
 def _left_out(stage: Path) -> Any:

@@ -8,13 +8,14 @@ from typing import Any
 
 from open_exaone.base.config import did_you_mean, differences
 from open_exaone.base.errors import ConfigError
-from open_exaone.evaluation.config import NON_REASONING
+from open_exaone.evaluation.config import NON_REASONING, EvaluationConfig
+from open_exaone.evaluation.suite import Suite, load_suite
 from open_exaone.pipeline.ablation_config import ABLATIONS, AblationConfig
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import decisive
 from open_exaone.pipeline.recipe import DEFAULT_RECIPE, read_recipe, resolve
 from open_exaone.tasks.generated import GeneratedSource
-from open_exaone.train.config import AnyStage, FilterStage, SupervisedStage
+from open_exaone.train.config import AnyStage, FilterStage, SupervisedStage, TrainedStage
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,11 @@ class Ablation:
         names = self.recipe.evaluation.names if self.recipe.evaluation else ()
         return self.config.measure or next(iter(names), None)
 
-    def recipe_of(self, arm: str, seed: int, tokenizer: Path | None) -> Recipe:
-        """An arm's recipe with a seed for its own stages.
-
-        Args:
-            tokenizer: where the shared stages have trained one, its folder.
-        """
+    def recipe_of(self, arm: str, seed: int) -> Recipe:
+        """An arm's recipe with a seed for its own stages."""
         recipe, num_shared = self.arms[arm], len(self.shared)
         stages = [stage.model_copy(update={"seed": seed}) for stage in recipe.stages[num_shared:]]
-        changes: dict[str, Any] = {"stages": (*recipe.stages[:num_shared], *stages)}
-        if tokenizer is not None:
-            changes["tokenizer"] = str(tokenizer)
-        return recipe.model_copy(update=changes)
+        return recipe.model_copy(update={"stages": (*recipe.stages[:num_shared], *stages)})
 
 
 def load_ablation(
@@ -151,20 +145,40 @@ def _check_places(recipe: Recipe, config: AblationConfig, where: str) -> None:
     last = config.until or config.stage
     if names.index(last) < names.index(config.stage):
         raise ConfigError(f"{where}.until = {last!r}: comes before stage = {config.stage!r}: name that or a later one")
-    if isinstance(recipe.stages[names.index(last)], FilterStage):
+    until = recipe.stages[names.index(last)]
+    if isinstance(until, FilterStage):
         key = "stage" if config.until is None else "until"
         raise ConfigError(
             f"{where}.{key} = {last!r}: is a filter, which leaves no model to measure: let until name a stage after it"
         )
     if recipe.evaluation is None:
         raise ConfigError(f"{where}: the recipe has no [evaluation], so that no score can be compared: give it one")
-    both = (name + NON_REASONING for name in recipe.evaluation.in_both_modes)
-    measured = recipe.evaluation.names and (*recipe.evaluation.names, *both)
-    if config.measure is not None and measured and config.measure not in measured:
+    measured = [] if config.measure is None else _tasks(recipe.evaluation, until)
+    if config.measure is not None and config.measure not in measured:
         raise ConfigError(
             f"{where}.measure = {config.measure!r}: is not measured{did_you_mean(config.measure, measured)} "
             f"There are {', '.join(measured)}"
         )
+
+
+def _tasks(evaluation: EvaluationConfig, stage: TrainedStage) -> list[str]:
+    """What a stage's model is measured on, by name: the evaluation's data or suite, and the stage's own suite.
+
+    Raises:
+        ConfigError: there is no such suite.
+    """
+    names = [*evaluation.names, *(name + NON_REASONING for name in evaluation.in_both_modes)]
+    if evaluation.suite is not None:
+        suite = load_suite(evaluation.suite)
+        names += _labels(suite if evaluation.mode is None else suite.of_modes([evaluation.mode]))
+    return names if stage.suite is None else [*names, *_labels(load_suite(stage.suite))]
+
+
+def _labels(suite: Suite) -> list[str]:
+    """The names of a suite's tasks; each thinking budget makes one."""
+    return [
+        label for task in suite.tasks for label in [f"{task.label}@{budget}" for budget in task.budgets] or [task.label]
+    ]
 
 
 def _check_shared(ablation: Ablation, where: str) -> None:

@@ -31,8 +31,8 @@ class AblationConfig(Config):
     )
     """Each arm is trained once with every one of these: a seed draws other samples and another order of the data."""
     measure: str | None = None
-    """The data whose scores are compared, one of evaluation.data, or a benchmark of evaluation.suite; the evaluation's
-    first if left out."""
+    """The task whose scores are compared first: one of evaluation.data, NAME-non-reasoning of evaluation.both_modes, or
+    a task of evaluation.suite or of the last stage's suite; the evaluation's first if left out."""
     arms: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(min_length=2)
     """What each arm sets, by the keys that `--set` takes, such as { "prefer.loss" = { name = "dpo", beta = 0.1 } }; {}
     is the recipe as it is. The first arm is the baseline."""

@@ -1,5 +1,6 @@
 """Runs of `exaone` side by side, each in a process of one thread; one that fails leaves the others alone."""
 
+import ctypes
 import os
 import re
 import signal
@@ -7,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +23,8 @@ LOG = "output.log"  # in a run's folder: what its process printed
 TAIL_BYTES = 4096
 STEP = re.compile(r" \d+/\d+ ")  # in a line of progress
 POLL_S, REPORT_S = 0.1, 15.0
+STOPPED = (130, -signal.SIGTERM)  # how a process ends that was asked to; the second before it could begin
+_PR_SET_PDEATHSIG = 1
 
 Place = tuple[str, int]  # an arm and a seed
 
@@ -79,7 +83,10 @@ class _Running:
 
     def end(self) -> None:
         """Ends it at once, as a second signal does."""
+        self.stop()
         self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
         self._process.wait()
 
     def _lines(self) -> list[str]:
@@ -100,7 +107,15 @@ def _begun(job: Job, log: BinaryIO, environment: dict[str, str]) -> "subprocess.
         stderr=subprocess.STDOUT,
         env=environment,
         start_new_session=True,
+        preexec_fn=_stop_with_parent(),
     )
+
+
+def _stop_with_parent() -> Callable[[], object] | None:
+    """What has the kernel ask a process to stop when this one ends, however it does; None where there is no Linux."""
+    if not sys.platform.startswith("linux"):
+        return None
+    return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
 def run_jobs(jobs: Sequence[Job], num_at_once: int, on_event: OnEvent) -> dict[Place, str]:
@@ -110,7 +125,7 @@ def run_jobs(jobs: Sequence[Job], num_at_once: int, on_event: OnEvent) -> dict[P
         of those that failed, why.
 
     Raises:
-        Interrupted: after Ctrl-C or SIGTERM, once all that were running have saved their state.
+        Interrupted: after Ctrl-C, SIGTERM or a closed terminal, once all that were running have saved their state.
     """
     waiting, running, failures, num_done = deque(jobs), list[_Running](), dict[Place, str](), 0
     reported_s = time.monotonic()
@@ -125,8 +140,11 @@ def run_jobs(jobs: Sequence[Job], num_at_once: int, on_event: OnEvent) -> dict[P
             time.sleep(POLL_S)
             for one in [one for one in running if one.code is not None]:
                 running.remove(one)
+                if one.code in STOPPED and interrupt.requested():
+                    on_event({"message": f"{one.job.label}: stopped; its state is saved"})
+                    continue
                 num_done += 1
-                if one.code and not interrupt.requested():
+                if one.code:
                     failures[one.job.place] = one.why_failed()
                 how = f"failed: {failures[one.job.place]}" if one.job.place in failures else "ended"
                 on_event({"message": f"{one.job.label}: {how} ({num_done} of {len(jobs)})"})
@@ -134,8 +152,14 @@ def run_jobs(jobs: Sequence[Job], num_at_once: int, on_event: OnEvent) -> dict[P
                 reported_s = time.monotonic()
                 for line in filter(None, [one.news() for one in running]):
                     on_event({"message": line})
-    finally:
-        for one in running:  # after a second Ctrl-C
+    except KeyboardInterrupt:  # a second Ctrl-C
+        for one in running:
             one.end()
+        raise
+    finally:
+        for one in running:
+            one.stop()
+        for one in running:
+            one.wait()
     interrupt.check()
     return failures

@@ -9,6 +9,7 @@ from typing import Any
 
 from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.files import read_json, read_jsonl, write_json
+from open_exaone.evaluation.config import GREEDY
 from open_exaone.evaluation.paired import paired_difference
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.score import score_task
@@ -60,17 +61,19 @@ def write_results(
     Args:
         failures: why a run failed, of those that did.
     """
-    measured, errors = dict[Place, Measured](), dict(failures)
+    measured, errors = dict[Place, dict[str, Measured]](), dict(failures)
     for place, folder in folders.items():
         if place in errors:
             continue
         try:
             _check_drawn(ablation, folder, shared)
-            measured[place] = _measured(ablation, folder, ablation.until)
+            measured[place] = _measured(ablation, folder)
         except (OpenExaoneError, OSError, KeyError) as error:
             errors[place] = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
-    about, start = _start(ablation, shared)
-    gathered = Gathered(ablation, folders, measured, errors, start)
+    tasks = _common([*measured.values()])
+    task = ablation.measure or next(iter(tasks), "")
+    start = _start(ablation, shared)
+    gathered = Gathered(ablation, folders, measured, errors, start, task)
     found = {
         "ablation": ablation.name,
         "what": ablation.config.what,
@@ -81,46 +84,51 @@ def write_results(
         "stages": [stage.name for stage in ablation.own],
         "seeds": list(ablation.config.seeds),
         "baseline": ablation.baseline,
-        "measured": _about(measured),
-        "shared": about,
+        "measured": gathered.about(task) if measured else None,
+        "shared": _about_shared(ablation, shared, start.get(task)),
         "arms": [gathered.arm(arm) for arm in ablation.arms],
+        "others": [gathered.other(name) for name in tasks if name != task],
         "versions": versions(),
     }
     write_json(out / RESULTS, found)
     return found
 
 
-def _about(measured: Mapping[Place, Measured]) -> dict[str, Any] | None:
-    """What is compared, the same for all arms; None where no run has a result."""
-    if not measured:
-        return None
-    entry = next(iter(measured.values())).entry
-    return {"name": entry.name, "mode": entry.mode, "num_problems": entry.num_problems, "k": entry.k}
-
-
-def _measured(ablation: Ablation, folder: RunFolder, stage: str) -> Measured:
-    """What the model that a stage left scored.
+def _measured(ablation: Ablation, folder: RunFolder) -> dict[str, Measured]:
+    """What the model that an arm left scored, by the name of the task; that which is compared first is among them.
 
     Raises:
         DataError: it has not been measured, or not on what is compared.
     """
-    names = [one.name for one in ablation.recipe.stages]
-    path = folder.stage(names.index(stage), stage) / "eval"
-    stored = Store(path).read()
-    found = [
-        (task, samples)
-        for task, samples in zip(stored.tasks, stored.samples, strict=True)
-        if ablation.measure in (None, task.name)
-    ]
-    if not found:
-        raise DataError(
-            f"{path}: {ablation.measure!r} was not measured; there are {', '.join(task.name for task in stored.tasks)}"
+    found = _scores(ablation, folder, ablation.until)
+    if ablation.measure not in (None, *found):
+        path = folder.stage(_place(ablation, ablation.until), ablation.until) / "eval"
+        raise DataError(f"{path}: {ablation.measure!r} was not measured; there are {', '.join(found)}")
+    return found
+
+
+def _scores(ablation: Ablation, folder: RunFolder, stage: str) -> dict[str, Measured]:
+    """What the model that a stage left scored, by the name of the task; greedy replies are left out.
+
+    Raises:
+        DataError: it has not been measured.
+    """
+    stored = Store(folder.stage(_place(ablation, stage), stage) / "eval").read()
+    return {
+        task.name: Measured(
+            score_task(task, samples),
+            {
+                problem.id: fmean(one.verdict.correct for one in row)
+                for problem, row in zip(task.problems, samples, strict=True)
+            },
         )
-    task, samples = found[0]
-    rows = zip(task.problems, samples, strict=True)
-    return Measured(
-        score_task(task, samples), {problem.id: fmean(one.verdict.correct for one in row) for problem, row in rows}
-    )
+        for task, samples in zip(stored.tasks, stored.samples, strict=True)
+        if not task.name.endswith(GREEDY)
+    }
+
+
+def _place(ablation: Ablation, stage: str) -> int:
+    return [one.name for one in ablation.recipe.stages].index(stage)
 
 
 def _check_drawn(ablation: Ablation, folder: RunFolder, shared: RunFolder | None) -> None:
@@ -143,17 +151,35 @@ def _check_drawn(ablation: Ablation, folder: RunFolder, shared: RunFolder | None
                 )
 
 
-def _start(ablation: Ablation, shared: RunFolder | None) -> tuple[dict[str, Any] | None, Measured | None]:
-    """What the model of the shared stages scored that every arm begins from."""
+def _common(measured: Sequence[Mapping[str, Measured]]) -> list[str]:
+    """The tasks that all models were measured on, with the same problems."""
+    first = measured[0] if measured else {}
+    return [
+        name
+        for name, own in first.items()
+        if all(name in one and one[name].scores.keys() == own.scores.keys() for one in measured)
+    ]
+
+
+def _start(ablation: Ablation, shared: RunFolder | None) -> dict[str, Measured]:
+    """What the model of the shared stages scored that every arm begins from, by the name of the task; nothing where
+    arms begin from different stages, or from the recipe's own model."""
+    stage = _begins_from(ablation)
+    return {} if shared is None or stage is None else _scores(ablation, shared, stage)
+
+
+def _about_shared(ablation: Ablation, shared: RunFolder | None, start: Measured | None) -> dict[str, Any] | None:
+    """The shared stages, and what the model scored that every arm begins from, where it was measured on the task."""
     if shared is None:
-        return None, None
-    begins = {_starts(ablation, arm) for arm in ablation.arms}
+        return None
     about: dict[str, Any] = {"folder": str(shared.path), "stages": [stage.name for stage in ablation.shared]}
-    [stage] = begins if len(begins) == 1 else [None]
-    if stage is None:  # arms begin from different stages, or from the recipe's own model
-        return about, None
-    measured = _measured(ablation, shared, stage)
-    return {**about, "begins_from": stage, **measured.row()}, measured
+    return {**about, "begins_from": _begins_from(ablation), **start.row()} if start else about
+
+
+def _begins_from(ablation: Ablation) -> str | None:
+    """The stage whose model all arms begin from; None where they differ."""
+    begins = {_starts(ablation, arm) for arm in ablation.arms}
+    return next(iter(begins)) if len(begins) == 1 else None
 
 
 def _starts(ablation: Ablation, arm: str) -> str | None:
@@ -169,9 +195,15 @@ class Gathered:
 
     ablation: Ablation
     folders: Mapping[Place, RunFolder]
-    measured: Mapping[Place, Measured]
+    measured: Mapping[Place, Mapping[str, Measured]]  # by the name of the task
     errors: Mapping[Place, str]  # why there is no result
-    start: Measured | None  # the model that all arms begin from
+    start: Mapping[str, Measured]  # the model that all arms begin from
+    task: str  # which is compared first
+
+    def about(self, task: str) -> dict[str, Any]:
+        """A task that is compared, the same for all arms."""
+        entry = next(iter(self.measured.values()))[task].entry
+        return {"name": entry.name, "mode": entry.mode, "num_problems": entry.num_problems, "k": entry.k}
 
     def arm(self, arm: str) -> dict[str, Any]:
         """An arm's entry: its runs, the means over them, and its differences."""
@@ -180,14 +212,27 @@ class Gathered:
         entry: dict[str, Any] = {"name": arm, "changes": self.ablation.config.arms[arm], "runs": runs}
         if not done:
             return entry
-        scores, own = [run["score"] for run in done], [self.measured[arm, run["seed"]] for run in done]
         return {
             **entry,
+            **self._compared(arm, self.task),
+            **{name: _mean([run.get(name) for run in done]) for name in AVERAGED},
+        }
+
+    def other(self, task: str) -> dict[str, Any]:
+        """What the arms scored on another task than the one that is compared first."""
+        arms = [arm for arm in self.ablation.arms if any(arm == place[0] for place in self.measured)]
+        return {**self.about(task), "arms": [{"name": arm, **self._compared(arm, task)} for arm in arms]}
+
+    def _compared(self, arm: str, task: str) -> dict[str, Any]:
+        """An arm's score on a task over its seeds, and its difference to the baseline and to where it began."""
+        own = [found[task] for place, found in self.measured.items() if place[0] == arm]
+        scores, start = [one.entry.pass_at_1 for one in own], self.start.get(task)
+        return {
             "mean": fmean(scores),
             "sd": stdev(scores) if len(scores) > 1 else None,
-            **{name: _mean([run.get(name) for run in done]) for name in AVERAGED},
-            "difference": _difference(self._pairs(arm)),
-            "gain": None if self.start is None else _difference([(one, self.start) for one in own]),
+            "by_seed": scores,
+            "difference": _difference(self._pairs(arm, task)),
+            "gain": None if start is None else _difference([(one, start) for one in own]),
         }
 
     def _run(self, arm: str, seed: int) -> dict[str, Any]:
@@ -195,20 +240,22 @@ class Gathered:
         run = {"seed": seed, "folder": str(self.folders[arm, seed].path)}
         if (arm, seed) in self.errors:
             return {**run, "error": self.errors[arm, seed]}
-        own = self.measured[arm, seed]
+        own = self.measured[arm, seed][self.task]
         base = None if arm == self.ablation.baseline else self.measured.get((self.ablation.baseline, seed))
         return {
             **run,
             **own.row(),
             **_training(self.ablation, arm, self.folders[arm, seed]),
-            "difference": asdict(paired_difference(own.scores, base.scores)) if base else None,
+            "difference": asdict(paired_difference(own.scores, base[self.task].scores)) if base else None,
         }
 
-    def _pairs(self, arm: str) -> list[tuple[Measured, Measured]]:
+    def _pairs(self, arm: str, task: str) -> list[tuple[Measured, Measured]]:
         """The arm's runs and the baseline's with the same seeds, of those that both have."""
         base = self.ablation.baseline
         seeds = [seed for seed in self.ablation.config.seeds if {(arm, seed), (base, seed)} <= self.measured.keys()]
-        return [] if arm == base else [(self.measured[arm, seed], self.measured[base, seed]) for seed in seeds]
+        return (
+            [] if arm == base else [(self.measured[arm, seed][task], self.measured[base, seed][task]) for seed in seeds]
+        )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

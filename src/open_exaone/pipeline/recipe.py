@@ -166,3 +166,15 @@ def _place(owner: list[Any], key: str, source: str) -> int:
     if not key.isdecimal() or int(key) >= len(owner):
         raise ConfigError(f"{source}: {key!r} is no place in a list of {len(owner)}: they count from 0")
     return int(key)
+
+
+def part_of(recipe: Recipe, until: str | None) -> Recipe:
+    """The recipe as far as a stage.
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
+    names = [stage.name for stage in recipe.stages]
+    if until is not None and until not in names:
+        raise ConfigError(f"--until {until}: no such stage{did_you_mean(until, names)} There are {', '.join(names)}")
+    return recipe if until is None else recipe.model_copy(update={"stages": recipe.stages[: names.index(until) + 1]})

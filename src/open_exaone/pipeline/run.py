@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from open_exaone.base import interrupt
-from open_exaone.base.config import did_you_mean
-from open_exaone.base.errors import ConfigError, DataError
+from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_json
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
@@ -22,6 +21,7 @@ from open_exaone.pipeline.prepare import (
     shared_prompts,
     teaches_thinking,
 )
+from open_exaone.pipeline.recipe import part_of
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run, samples_pairs
 from open_exaone.present.card import write_card
@@ -49,7 +49,7 @@ def run_recipe(
         RunFolderError: the folder holds another recipe's run, or one begun in another dtype or on another device.
         Interrupted: after Ctrl-C or SIGTERM; the state is saved.
     """
-    folder, machine, part = RunFolder(out), machine or Machine(), _part(recipe, until)
+    folder, machine, part = RunFolder(out), machine or Machine(), part_of(recipe, until)
     folder.make()
     with folder.locked(), interrupt.deferred_interrupts():
         folder.claim(recipe)
@@ -66,18 +66,6 @@ def run_recipe(
         if part.trained:
             write_card(out)
         return report
-
-
-def _part(recipe: Recipe, until: str | None) -> Recipe:
-    """The recipe as far as a stage.
-
-    Raises:
-        ConfigError: there is no such stage.
-    """
-    names = [stage.name for stage in recipe.stages]
-    if until is not None and until not in names:
-        raise ConfigError(f"--until {until}: no such stage{did_you_mean(until, names)} There are {', '.join(names)}")
-    return recipe if until is None else recipe.model_copy(update={"stages": recipe.stages[: names.index(until) + 1]})
 
 
 def is_finished(folder: RunFolder, part: Recipe) -> bool:

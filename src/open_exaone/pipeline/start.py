@@ -143,7 +143,7 @@ def _open_tokenizer(
 
     if recipe.shape is not None and recipe.tokenizer is None:
         own = folder.path / "tokenizer"
-        if folder.prepared() is not None:  # its data is tokenised, and its model speaks these ids
+        if folder.prepared() is not None or folder.is_done(recipe, recipe.stages[0]):  # a model speaks its ids
             return recipe.shape, load_tokenizer(own, chat_format=recipe.chat_format)
         learned = {stage.data for stage in recipe.stages if isinstance(stage, SupervisedStage)}
         texts = [data[name] for name in data if name in learned]

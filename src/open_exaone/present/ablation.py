@@ -46,6 +46,7 @@ def write_ablation_page(folder: Path) -> Path:
         found=found,
         sentences=sentences(found),
         arms=arms_table(found),
+        others=others_table(found),
         runs=runs_table(found),
         plot=_plot(found),
         failures=[(f"{arm['name']}-{run['seed']}", run["error"]) for arm, run in _runs(found) if "error" in run],
@@ -67,6 +68,10 @@ def sentences(found: Found) -> list[str]:
         asked = f"{count(about['num_problems'], 'problem')} of {about['name']}, {count(about['k'], 'sample')} each"
         lines.append(f"Scores are pass@1 on {asked}.")
     lines += [sentence for arm in found["arms"] if (sentence := _differs(arm, found["baseline"]))]
+    tokens = {arm["name"]: arm["train_tokens"] for arm in found["arms"] if arm.get("train_tokens") is not None}
+    if len(set(tokens.values())) > 1:
+        each = "; ".join(f"{name} {formatting.number(number)}" for name, number in tokens.items())
+        lines.append(f"The arms were not trained on equally many tokens (means over seeds): {each}.")
     if missing := sum("error" in run for _, run in _runs(found)):
         lines.append(f"{count(missing, 'run')} failed and {'is' if missing == 1 else 'are'} left out of all numbers.")
     return lines
@@ -108,20 +113,25 @@ def _differs(arm: Found, baseline: str) -> str | None:
     if not found:
         return None
     value, bounds = found["value"], (found["low"], found["high"])
-    how = f"{abs(100 * value):.1f} points {'more' if value > 0 else 'less'} than" if points(value) != "0.0" else "as"
-    text = f"{arm['name']} scores {how} {baseline} (95% interval {points(bounds[0])} to {points(bounds[1])})"
+    how = (
+        f"{abs(100 * value):.1f} points {'more' if value > 0 else 'less'} than"
+        if points(value) != "0.0"
+        else "the same as"
+    )
+    text = (
+        f"{arm['name']} scores {how} {baseline} (95% interval over problems {points(bounds[0])} to {points(bounds[1])})"
+    )
     by_seed = ", ".join(map(points, found["by_seed"]))
     text += f"; by seed: {by_seed}."
     if bounds[0] <= 0 <= bounds[1]:
-        text += " The interval holds 0: no difference was shown."
+        text += " The interval over problems holds 0: no difference was shown for other problems."
     if found["seeds_ci95"] is None:
         return f"{text} With one seed, nothing is known of the spread over seeds."
     low, high = found["seeds_ci95"]
     over = f"Over seeds the standard deviation of the difference is {100 * found['sd']:.1f} points"
-    text += (
-        f" {over}, which gives {points(low)} to {points(high)} for its mean (Student, {len(found['by_seed'])} seeds)"
-    )
-    return f"{text}{': other seeds may turn its sign.' if low < 0 < high else '.'}"
+    mean = f"which gives {points(low)} to {points(high)} for its mean (Student, {len(found['by_seed'])} seeds)"
+    holds = ": this interval over seeds holds 0: no difference was shown for other seeds." if low <= 0 <= high else "."
+    return f"{text} {over}, {mean}{holds}"
 
 
 def arms_table(found: Found) -> Table:
@@ -145,6 +155,25 @@ def arms_table(found: Found) -> Table:
         ("useful groups", lambda arm: formatting.percent(arm.get("useful_groups_share"))),
     ]
     return _filled([(title, [read(arm) for arm in found["arms"]]) for title, read in columns])
+
+
+def others_table(found: Found) -> Table | None:
+    """A row for each arm and each task besides the one that is compared first; None where there is no other."""
+    rows = [(task, arm) for task in found.get("others", []) for arm in task["arms"]]
+    if not rows:
+        return None
+    columns: list[tuple[str, Callable[[Found], str]]] = [
+        ("arm", lambda arm: arm["name"]),
+        ("pass@1", lambda arm: formatting.percent(arm["mean"])),
+        ("sd over seeds", lambda arm: _spread(arm["sd"])),
+        ("by seed", lambda arm: ", ".join(map(formatting.percent, arm["by_seed"]))),
+        (f"minus {found['baseline']}", lambda arm: _signed(arm["difference"])),
+        ("95% interval", lambda arm: _bounds(arm["difference"])),
+        ("its sd over seeds", lambda arm: _spread((arm["difference"] or {}).get("sd"))),
+        ("minus start", lambda arm: _signed(arm["gain"])),
+    ]
+    first = ("measured on", [task["name"] for task, _ in rows])
+    return _filled([first, *((title, [read(arm) for _, arm in rows]) for title, read in columns)])
 
 
 def runs_table(found: Found) -> Table:
