@@ -54,7 +54,7 @@ def test_every_arm_of_every_ablation_is_a_valid_recipe(path: Path, quick: bool) 
         assert ablation.measure is not None
         for arm in ablation.arms:
             for seed in ablation.config.seeds:
-                recipe = ablation.recipe_of(arm, seed, None)
+                recipe = ablation.recipe_of(arm, seed)
                 assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
     assert name_of(path) != "nano/exaone-deep" or ablation_names(name_of(path)) == ["preference_loss", "rl_loss"]
 

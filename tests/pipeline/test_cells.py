@@ -29,7 +29,7 @@ def measured(name: str, *, wrong: str = "", has_depths: bool = True) -> Entry:
 
 def test_a_stage_keeps_the_cells_of_its_suite_and_other_benchmarks_have_none() -> None:
     needle, other = measured("needle", wrong="single-128-0-2-2"), measured("other", has_depths=False)
-    report = json.loads(json.dumps(stage_report([needle, other], is_suite=True)))
+    report = json.loads(json.dumps(stage_report([needle, other], has_suite=True)))
     first, second = report["tasks"]
     assert "per_cell" not in second  # as before there were cells, so that what is stored equals what is measured anew
     assert [(cell["length"], cell["depth"], cell["pass_at_1"]) for cell in first["per_cell"]] == [
@@ -43,6 +43,6 @@ def test_a_stage_keeps_the_cells_of_its_suite_and_other_benchmarks_have_none() -
 def test_a_suite_of_one_and_a_run_s_own_data_keep_their_cells() -> None:
     needle = measured("needle")
     assert (
-        stage_report([needle], is_suite=True)["per_cell"] == stage_report([needle, needle], is_suite=False)["per_cell"]
+        stage_report([needle], has_suite=True)["per_cell"] == stage_report([needle, needle], is_suite=False)["per_cell"]
     )
-    assert len(stage_report([needle], is_suite=True)["per_cell"]) == 6
+    assert len(stage_report([needle], has_suite=True)["per_cell"]) == 6

@@ -165,10 +165,10 @@ def _local(source: Path, args: ChatArguments, *, with_problems: bool) -> "tuple[
     context = network.config.max_positions
     limit = of_run.reply_limit(context) if of_run else min(_DEFAULT_LIMIT, context // 2)
     sampling = replace(sampling, max_new_tokens=args.drawing.max_new_tokens or limit)
-    return LocalModel(str(source), engine, sampling), _solved_problems(source, folder) if with_problems else []
+    return LocalModel(str(source), engine, sampling), solved_problems(source, folder) if with_problems else []
 
 
-def _solved_problems(source: Path, folder: Path) -> "list[Problem]":
+def solved_problems(source: Path, folder: Path) -> "list[Problem]":
     """Problems that the model answered right greedily, one family after the other; none without a run."""
     from open_exaone.pipeline.folder import RunFolder, is_run
     from open_exaone.pipeline.report import greedy_rows

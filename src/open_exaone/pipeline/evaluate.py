@@ -15,7 +15,7 @@ from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.evaluation.plan import plan
-from open_exaone.evaluation.report import Report, build_report, write_report
+from open_exaone.evaluation.report import Entry, Report, build_report, write_report
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
@@ -111,16 +111,7 @@ def evaluate(
     on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
     started = datetime.now(UTC)
     done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
-    entries = [
-        score_task(
-            task,
-            samples,
-            flops=_flops(provider, samples),
-            not_published=_ours(task, not_published, choices),
-            of_endpoint=provider.tokenizer is None,
-        )
-        for task, samples in done
-    ]
+    entries = [_scored(task, samples, provider, _ours(task, not_published, choices)) for task, samples in done]
     why = f" (the first failed: {provider.failure})" if provider.failure else ""
     again = [f"the same command asks again for the samples without a reply{why}"] * any(e.missing for e in entries)
     notes = list(dict.fromkeys([*left_out, *again, *store.notes, *provider.notes, *_stopped_early(tasks, done)]))
@@ -136,6 +127,11 @@ def evaluate(
         seconds=store.seconds,
     )
     return store.folder, publish(store.folder, report, compare=choices.compare)
+
+
+def _scored(task: Task, samples: Samples, provider: Provider, not_published: Sequence[str]) -> Entry:
+    flops, of_endpoint = _flops(provider, samples), provider.tokenizer is None
+    return score_task(task, samples, flops=flops, not_published=not_published, of_endpoint=of_endpoint)
 
 
 def is_address(source: str) -> bool:

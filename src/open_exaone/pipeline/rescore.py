@@ -85,8 +85,7 @@ def rescore_folder(
             started=old.started if old else datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=store.seconds,
         )
-        flat = [sample for rows in samples for row in rows for sample in row]
-        store.finish(stored.tasks, flat, stored.others)
+        store.finish(stored.tasks, [sample for rows in samples for row in rows for sample in row], stored.others)
     return publish(folder, report, compare=compare or any(entry.published for entry in old_entries.values()))
 
 
