@@ -1,10 +1,12 @@
 """What the server answers: the engine's own replies, in every API, and its refusals."""
 
 import concurrent.futures
+import contextlib
 import json
 import socket
 import sys
 import time
+from types import SimpleNamespace
 
 import anthropic
 import httpx2
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.records import Problem, Request, Sampling, StopReason
 from open_exaone.checkpoint.adapter import save_adapter
+from open_exaone.engine.request import Sample
 from open_exaone.engine.stop import reply_text
 from open_exaone.model.lora import add_lora, lora_weights
 from open_exaone.model.lora_config import LoraConfig
@@ -23,10 +26,12 @@ from open_exaone.rollout.config import ChatEndpoint
 from open_exaone.rollout.provider import requests_for
 from open_exaone.rollout.providers.endpoint import EndpointProvider
 from open_exaone.rollout.providers.local import LocalProvider
+from open_exaone.serve.app import App
 from open_exaone.serve.config import ServeConfig
+from open_exaone.serve.errors import ApiError
 from open_exaone.serve.models import with_adapter
 from open_exaone.serve.server import listen
-from open_exaone.serve.service import Served
+from open_exaone.serve.service import Ask, Served
 from open_exaone.serve.worker import Job, Ticket, Worker
 from open_exaone.text.split import split_reply
 
@@ -331,6 +336,129 @@ def test_a_reply_that_nobody_reads_is_cancelled() -> None:
     wait_for(lambda: unread.stop)
     worker.close()
     assert job.stop is StopReason.CANCELLED and 64 < job.num_ready < 900
+
+
+class _Session:
+    """A session without an engine."""
+
+    def submit(self, requests):
+        return [Sample(place, request) for place, request in enumerate(requests)]
+
+    def cancel(self, sample) -> None:
+        """Nothing runs."""
+
+
+def taken(session: _Session):
+    """A worker's lane, and a ticket of two jobs that it was given, in this thread."""
+    worker = Worker({"tiny": SimpleNamespace(open_session=lambda: session)}, max_unread_tokens=64)
+    jobs = [Job(Request((), (1,), False, Sampling(max_new_tokens=900))) for _ in range(2)]
+    ticket = Ticket("one", "tiny", jobs, is_streamed=True)
+    worker._submit(ticket)
+    return worker, worker._lanes["tiny"], ticket
+
+
+def test_a_reply_that_ends_while_its_request_is_cancelled_harms_nobody() -> None:
+    worker, lane, ticket = taken(_Session())
+    unread, done = (job.sample for job in ticket.jobs)
+    unread.ids, done.ids, done.stop = [1] * 100, [1], StopReason.END
+    worker._publish(lane)
+    assert [job.stop for job in ticket.jobs] == [StopReason.CANCELLED] * 2 and not lane.jobs
+
+
+def test_a_request_that_the_engine_cannot_take_ends_at_once() -> None:
+    session = _Session()
+    session.submit = lambda requests: 1 / 0
+    _, _, ticket = taken(session)
+    assert all(job.stop is StopReason.ERROR and "ZeroDivisionError" in job.error for job in ticket.jobs)
+
+
+def test_what_fails_while_a_thought_is_ended_is_answered(server, monkeypatch) -> None:
+    def fail(sample):
+        raise ValueError("no chat format")
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        with server.held():
+            monkeypatch.setattr(server.service.worker._lanes["tiny"].session, "end_thought", fail)
+            asked = threads.submit(server.post, "/v1/completions", {"prompt": "a", "max_tokens": 9})
+            id = wait_for(lambda: next(iter(server.service.tickets), None))
+            url = f"{server.url}/v1/requests/cmpl-{id}/end_reasoning"
+            ended = threads.submit(httpx2.post, url, json={}, timeout=10)
+            wait_for(lambda: server.service.worker._inbox.qsize() >= 2 or None)
+        assert ended.result().status_code == 500 and asked.result().status_code == 200
+
+
+def test_the_queue_is_bounded_while_the_engine_is_busy(server, monkeypatch) -> None:
+    config = server.service.config.model_copy(update={"max_waiting": 0})
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        with server.held():
+            first = threads.submit(server.post, "/v1/completions", {"prompt": "a", "max_tokens": 3, "n": 4})
+            wait_for(lambda: server.service.tickets or None)
+            with monkeypatch.context() as patch:
+                patch.setattr(server.service, "config", config)
+                assert server.post("/v1/completions", {"prompt": "a"}).status_code == 429
+        assert first.result().status_code == 200
+
+
+def test_no_request_fails_the_others(server) -> None:
+    body = {"prompt": "a", "max_tokens": 3, "top_k": 10**30, "stop_token_ids": [0], "seed": -(2**63)}
+    assert server.post("/v1/completions", body).status_code == 200
+
+
+def test_many_replies_are_counted_before_they_are_made(server, monkeypatch) -> None:
+    monkeypatch.setattr(Ask, "requests", lambda ask: 1 / 0)
+    refused = server.post("/v1/completions", {"prompt": [[1]] * 1000, "n": 1000, "max_tokens": 1})
+    assert refused.status_code == 400 and "1000000 replies" in refused.text
+
+
+def test_numbers_that_are_given_back_are_json(server) -> None:
+    for text in ('"metadata": {"a": NaN}', '"metadata": {"a": [1e400]}'):
+        body = f'{{"input": "a", "max_output_tokens": 2, {text}}}'
+        refused = httpx2.post(f"{server.url}/v1/responses", content=body, headers={"content-type": "application/json"})
+        assert refused.status_code == 400 and refused.json()["error"]["param"] == "metadata"
+
+
+def test_a_path_stays_in_its_line_of_the_log(server, caplog) -> None:
+    with caplog.at_level("INFO", "open_exaone.serve"):
+        httpx2.get(f"{server.url}/x%0a2026%20INFO%20GET%1b%e2%80%ae")
+    [line] = [record.getMessage() for record in caplog.records if "/x" in record.getMessage()]
+    assert "\n" not in line and line.isascii() and line.startswith("GET /x%0A2026%20INFO%20GET%1B")
+
+
+@pytest.mark.parametrize("key", ["voilà", "\N{HANGUL SYLLABLE GA}\N{NO-BREAK SPACE}x", "k\udcff"])
+def test_a_key_may_have_any_letters(key) -> None:
+    app = App(None, ServeConfig.model_construct(api_key=key), "127.0.0.1")
+    sent = key.encode(errors="surrogateescape").decode("latin-1")
+    app._check_key({"authorization": f"Bearer {sent} "})
+    with pytest.raises(ApiError):
+        app._check_key({"authorization": "Bearer voila"})
+
+
+@pytest.mark.parametrize("key", [" ", "k ", "a\nb"])
+def test_a_key_that_no_client_can_send_is_refused(key) -> None:
+    with pytest.raises(ValueError, match="api_key"):
+        ServeConfig(api_key=key)
+
+
+def test_a_server_without_a_key_answers_to_its_own_names_alone() -> None:
+    opened = App(None, ServeConfig(allowed_hosts=("Proxy.example",)), "0.0.0.0")
+    for host in ("192.168.1.7:8000", "[fe80::1]:8000", "localhost:8000", "proxy.example", socket.gethostname()):
+        opened._check_host(host)
+    with pytest.raises(ApiError, match="allowed-host"):
+        opened._check_host("evil.example:8000")
+    App(None, ServeConfig(api_key="k"), "0.0.0.0")._check_host("evil.example")
+
+
+def test_a_connection_that_asks_nothing_is_closed() -> None:
+    with running(ServeConfig(port=0, client_timeout_s=0.2)) as hasty:
+        address = ("127.0.0.1", int(hasty.url.rpartition(":")[2]))
+        for begun in (b"", b"GET /health HTTP/1.1\r\nho"):
+            with socket.create_connection(address, timeout=60) as slow:
+                slow.sendall(begun)
+                assert slow.recv(1000) == b""
+        with socket.create_connection(address, timeout=60) as large:
+            with contextlib.suppress(OSError):
+                large.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * (1 << 20))
+            assert large.recv(1000).startswith(b"HTTP/1.1 4")
 
 
 class _Loop:

@@ -183,7 +183,7 @@ class _Settings:
         self._kept: list[NDArray[np.generic]] = []
         for name in ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"):
             self.fields[name] = getattr(sampling, name)
-        self.fields["top_k"] = sampling.top_k or 0
+        self.fields["top_k"] = min(sampling.top_k or 0, np.iinfo(np.int32).max)
         ends = np.array(sorted({*end_ids, *sampling.stop_ids}), np.int32)
         self._point("end_ids", ends)
         self.fields["num_end_ids"] = len(ends)

@@ -2,11 +2,13 @@
 
 import asyncio
 import hmac
+import ipaddress
 import logging
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from open_exaone.serve.answer import Answer, send_json
 from open_exaone.serve.asgi import Message, Receive, Scope, Send
@@ -34,15 +36,17 @@ class App:
     """Answers HTTP requests.
 
     Args:
-        bound: the address that the server listens on; where that is a loopback address, requests under other names
-            are refused, which a page that has a name of its own point there would send.
+        bound: the address that the server listens on. Unless it is open to the network and needs a key, requests
+            under foreign names are refused, which a page that has a name of its own point here would send.
     """
 
     def __init__(self, service: Service, config: ServeConfig, bound: str) -> None:
         self.service = service
         self._config = config
-        self._key = config.api_key.encode() if config.api_key else None
-        self._hosts = {*LOOPBACK, bound, *config.allowed_hosts} if bound in LOOPBACK else None
+        self._key = config.api_key.encode(errors="surrogateescape") if config.api_key else None
+        names = {*LOOPBACK, bound, *config.allowed_hosts, *(() if bound in LOOPBACK else (socket.gethostname(),))}
+        is_guarded = bound not in LOOPBACK and self._key is not None
+        self._hosts = None if is_guarded else {name.lower() for name in names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the server's start and end."""
@@ -81,13 +85,13 @@ class App:
         except ApiError as error:
             await self._refuse(error, is_anthropic, send_more, seen)
         except Exception:  # a border: nothing of it goes out
-            logger.exception("%s %s failed", scope["method"], scope["path"][:100])
+            logger.exception("%s %s failed", scope["method"], _shown(scope["path"]))
             await self._refuse(ApiError(500, "the server has failed; see its log"), is_anthropic, send_more, seen)
         finally:
             path = scope["path"] if (scope["path"]) in _PATHS else "other"
             self.service.metrics.count("requests_total", labels=f'path="{path}",status="{seen.status}"')
             milliseconds = 1000 * (time.perf_counter() - began)
-            logger.info("%s %s %d %.1f ms", scope["method"], scope["path"][:100], seen.status, milliseconds)
+            logger.info("%s %s %d %.1f ms", scope["method"], _shown(scope["path"]), seen.status, milliseconds)
 
     async def _refuse(self, error: ApiError, is_anthropic: bool, send: Send, seen: _Seen) -> None:
         if seen.status:  # an answer has begun: it ends here
@@ -134,7 +138,7 @@ class App:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             name = ""
-        if name not in self._hosts:
+        if name not in self._hosts and not _is_address(name):
             raise ApiError(403, f"the host {host[:100]!r} is not this server's: name it with --allowed-host")
 
     def _check_key(self, headers: Mapping[str, str]) -> None:
@@ -142,7 +146,7 @@ class App:
             return
         given = headers.get("authorization", "")
         given = given[7:] if given[:7].lower() == "bearer " else headers.get("x-api-key", "")
-        if not hmac.compare_digest(given.strip().encode("latin-1"), self._key):
+        if not hmac.compare_digest(given.strip(" \t").encode("latin-1"), self._key):
             raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
 
     async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes:
@@ -176,6 +180,20 @@ class App:
             ("access-control-allow-methods", "GET, POST"),
             ("vary", "origin"),
         ]
+
+
+def _shown(path: str) -> str:
+    """A path for the log: whatever it holds, it stays in one line."""
+    return quote(path[:100], errors="replace")
+
+
+def _is_address(name: str) -> bool:
+    """Whether a host is named by its number, which no page can have point elsewhere."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _find(method: str, path: str) -> tuple[Route, dict[str, str]] | None:

@@ -1,6 +1,6 @@
 """What a server listens to and allows: the flags of `exaone serve`."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from open_exaone.base.config import Config
 
@@ -39,3 +39,10 @@ class ServeConfig(Config):
     """A streamed reply is cancelled when its client leaves more tokens than this unread."""
     client_timeout_s: float = Field(default=30.0, gt=0)
     """The longest that a request may take to arrive, and that a client may read nothing of a streamed reply."""
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_sendable(cls, key: str | None) -> str | None:
+        if key is not None and (key != key.strip() or "\n" in key or "\r" in key):
+            raise ValueError("holds blanks at an end, or a line end, which no client can send: take them out")
+        return key

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.serve.app import LOOPBACK, App
@@ -62,6 +63,7 @@ def serve(service: Service, config: ServeConfig, listener: socket.socket, say: C
         server_header=False,
         lifespan="on",
         ws="none",
+        http=_http(config.client_timeout_s),
         h11_max_incomplete_event_size=64 << 10,
         timeout_graceful_shutdown=int(config.drain_s) + 5,
     )
@@ -72,6 +74,28 @@ def serve(service: Service, config: ServeConfig, listener: socket.socket, say: C
     if config.host not in LOOPBACK and config.api_key is None:
         logger.warning("%s is reached from other machines, and no --api-key is set: anybody there may ask", config.host)
     asyncio.run(server.serve(sockets=[listener]))
+
+
+def _http(patience_s: float) -> type[H11Protocol]:
+    """uvicorn's protocol on h11, which bounds the size of headers; a connection that begins no request is closed."""
+
+    class Http(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._timer = self.loop.call_later(patience_s, self._watch, None)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._timer.cancel()
+            super().connection_lost(exc)
+
+        def _watch(self, before: object) -> None:
+            """Closes it where no request has begun since the last look, and none is being answered."""
+            if self.cycle is before and (self.cycle is None or self.cycle.response_complete):
+                self.transport.close()
+            else:
+                self._timer = self.loop.call_later(patience_s, self._watch, self.cycle)
+
+    return Http
 
 
 class _Server(uvicorn.Server):

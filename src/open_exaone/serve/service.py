@@ -154,13 +154,16 @@ class Service:
         Raises:
             ApiError: it cannot be answered, or not now.
         """
+        self._check_number(ask)
         requests = ask.requests()
         self._check(ask, requests)
-        running, waiting = self.worker.counts()
         if self.is_draining:
             raise ApiError(503, "the server stops: ask another one, or later", code="draining", retry_after_s=5)
-        if running + waiting + len(requests) > self._num_slots + self.config.max_waiting:
-            raise ApiError(429, f"{waiting} replies wait already: ask later", code="queue_full", retry_after_s=1)
+        # The tickets know what the thread has not yet taken from its inbox.
+        num_open = sum(job.stop is None for ticket in self.tickets.values() for job in ticket.jobs)
+        if num_open + len(requests) > self._num_slots + self.config.max_waiting:
+            num_waiting = max(0, num_open - self._num_slots)
+            raise ApiError(429, f"{num_waiting} replies wait already: ask later", code="queue_full", retry_after_s=1)
         jobs = [Job(request, ask.constraint() if ask.constraint else None) for request in requests]
         ticket = Ticket(secrets.token_hex(12), ask.model.name, jobs, ask.is_streamed)
         self.tickets[ticket.id] = ticket
@@ -239,10 +242,14 @@ class Service:
             "engine_tokens_total": self.worker.num_tokens,
         }
 
+    def _check_number(self, ask: Ask) -> None:
+        num, limit = len(ask.prompts) * ask.sampling.num_samples, self.config.max_samples
+        if num > limit:
+            raise ApiError(400, f"{num} replies are asked for: at most {limit}", param="n")
+        if num == 0:
+            raise ApiError(400, "the prompt is empty: give it at least one token", param="prompt")
+
     def _check(self, ask: Ask, requests: Sequence[Request]) -> None:
-        limit = self.config.max_samples
-        if len(requests) > limit:
-            raise ApiError(400, f"{len(requests)} replies are asked for: at most {limit}", param="n")
         for prompt in ask.prompts:
             if not prompt:
                 raise ApiError(400, "the prompt is empty: give it at least one token", param="prompt")

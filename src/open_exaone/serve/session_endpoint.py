@@ -97,6 +97,7 @@ class _Reader:
         self._splitter = ReplySplitter(thinking=False)
         self._pieces: list[Piece] = []
         self._content: list[str] = []
+        self._end = ""  # its last few characters, where a tag may have begun
         self._calls: dict[int, dict[str, str]] = {}
         self._has_thought = False
 
@@ -140,7 +141,8 @@ class _Reader:
         self._content.append(text)
         pieces = self._splitter.feed(text)
         yield from self._give(pieces)
-        is_new = any(tag in "".join(self._content)[-len(text) - 10 :] for tag in _CLOSING)
+        end, self._end = self._end + text, (self._end + text)[-10:]
+        is_new = any(tag in end for tag in _CLOSING)
         if is_new and not self._has_thought:
             self._has_thought = any(piece.part is Part.THOUGHT for piece in self._pieces)
             if not self._has_thought:

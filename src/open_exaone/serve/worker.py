@@ -128,10 +128,16 @@ class Worker:
         answer: Future[bool] = Future()
 
         def end() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
             session = self._lanes[ticket.model].session
             samples = [job.sample for job in ticket.jobs if job.sample is not None]
-            ended = [session is not None and session.end_thought(sample) for sample in samples]
-            answer.set_result(any(ended))
+            try:
+                ended = [session is not None and session.end_thought(sample) for sample in samples]
+            except Exception as error:  # a border: whoever waits for the answer gets it
+                answer.set_exception(error)
+            else:
+                answer.set_result(any(ended))
 
         self._inbox.put(end)
         return await asyncio.wrap_future(answer)
@@ -152,8 +158,8 @@ class Worker:
     def _do(self, command: Callable[[], object]) -> None:
         try:
             command()
-        except Exception:  # a border: the request that it came from ends at its deadline
-            logger.exception("the engine could not take a request")
+        except Exception:  # a border: the others go on
+            logger.exception("the engine could not do what was asked")
 
     def _step(self, lane: _Lane) -> None:
         assert lane.session is not None
@@ -161,7 +167,7 @@ class Worker:
             num_tokens, _ = lane.session.step()
         except Exception as error:  # a border: the others go on, and the next request finds a session
             logger.exception("a step of the engine failed")
-            self._do(partial(self._restart, lane, f"the engine failed: {type(error).__name__}"))
+            self._do(partial(self._restart, lane, error))
             return
         self.num_tokens += num_tokens
         self.num_steps += 1
@@ -172,7 +178,7 @@ class Worker:
         woken: list[Ticket] = []
         for sample, (job, ticket) in list(lane.jobs.items()):
             num, stop = len(sample.ids), sample.stop
-            if num == job.num_ready and stop is None:
+            if job.stop is not None or (num == job.num_ready and stop is None):
                 continue
             job.num_ready = num
             if stop is not None:
@@ -194,8 +200,14 @@ class Worker:
         lane = self._lanes[ticket.model]
         if ticket.cancelled is not None:
             return
-        lane.session = lane.session or lane.engine.open_session()
-        for job, sample in zip(ticket.jobs, lane.session.submit([job.request for job in ticket.jobs]), strict=True):
+        try:
+            lane.session = lane.session or lane.engine.open_session()
+            samples = lane.session.submit([job.request for job in ticket.jobs])
+        except Exception as error:  # a border: such as memory that is short
+            logger.exception("%s: the engine could not take it", ticket.id)
+            self._fail([(job, ticket) for job in ticket.jobs], error)
+            return
+        for job, sample in zip(ticket.jobs, samples, strict=True):
             sample.constraint = job.constraint
             job.sample = sample
             lane.jobs[sample] = job, ticket
@@ -212,15 +224,19 @@ class Worker:
                 job.stop = StopReason.CANCELLED
         self._wake([ticket])
 
-    def _restart(self, lane: _Lane, why: str) -> None:
+    def _restart(self, lane: _Lane, error: Exception) -> None:
         """Gives up all that a session runs; the next request opens another."""
         jobs, lane.jobs = list(lane.jobs.values()), {}
         session, lane.session = lane.session, None
-        for job, _ in jobs:
-            job.error, job.stop = why, StopReason.ERROR
-        self._wake(ticket for _, ticket in jobs)
+        self._fail(jobs, error)
         if session is not None:
             session.close()
+
+    def _fail(self, jobs: Iterable[tuple[Job, Ticket]], error: Exception) -> None:
+        jobs = list(jobs)
+        for job, _ in jobs:
+            job.error, job.stop = f"the engine failed: {type(error).__name__}", StopReason.ERROR
+        self._wake(ticket for _, ticket in jobs)
 
     def _close(self) -> None:
         self._is_closing = True

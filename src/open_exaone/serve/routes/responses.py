@@ -157,6 +157,7 @@ async def ask_response(service: Service, request: ResponsesRequest) -> tuple[Ask
     Raises:
         ApiError: it is refused.
     """
+    _check_numbers(request)
     turns = service.responses.turns(request.previous_response_id)
     if isinstance(request.input, str):
         turns.append({"role": "user", "content": request.input})
@@ -181,6 +182,16 @@ async def ask_response(service: Service, request: ResponsesRequest) -> tuple[Ask
     given = {name: value for name in ("temperature", "top_p", "seed") if (value := getattr(request, name)) is not None}
     model = service.model(request.model)
     return await prepare(service, model, conversation, given, request.max_output_tokens), turns
+
+
+def _check_numbers(request: ResponsesRequest) -> None:
+    """Refuses numbers that JSON does not have, in what is given back."""
+    given = request.model_dump(include={"metadata", "tools", "text"})
+    for name, value in given.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            raise ApiError(400, f"{name}: numbers must be finite", param=name, code="invalid_value") from error
 
 
 def _choice(choice: Literal["none", "auto", "required"] | FlatChoice | None) -> ToolChoice | None:
