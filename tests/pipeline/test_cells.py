@@ -43,6 +43,7 @@ def test_a_stage_keeps_the_cells_of_its_suite_and_other_benchmarks_have_none() -
 def test_a_suite_of_one_and_a_run_s_own_data_keep_their_cells() -> None:
     needle = measured("needle")
     assert (
-        stage_report([needle], has_suite=True)["per_cell"] == stage_report([needle, needle], is_suite=False)["per_cell"]
+        stage_report([needle], has_suite=True)["per_cell"]
+        == stage_report([needle, needle], has_suite=False)["per_cell"]
     )
     assert len(stage_report([needle], has_suite=True)["per_cell"]) == 6
