@@ -207,7 +207,7 @@ def test_what_is_rounded_stays_close():
     model, tokenizer = model_of(CONFIGS["llama, scaled"]).bfloat16(), make_tokenizer()
     exact = model_of(CONFIGS["llama, scaled"])
     exact.load_state_dict(model.state_dict())
-    for options, mean, most in (({}, 0.01, 0.05), ({"int8": True}, 0.08, 0.6)):
+    for options, mean, most in (({}, 0.02, 0.1), ({"int8": True}, 0.08, 0.6)):
         gaps = []
         for one, done in zip(asked(WARM), completions(Engine(model, tokenizer, **options), asked(WARM)), strict=True):
             ids = torch.tensor([*one.prompt_ids, *done.ids])

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -79,6 +80,7 @@ def chatting(history: Path) -> Iterator[Terminal]:
 
 def _take_terminal() -> None:
     """Makes the terminal the one that Ctrl-C reaches."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background, it is ignored
     import fcntl
     import termios
 
