@@ -123,14 +123,14 @@ def _with_tests(
         return _all_pass(num_tests)
     if report is None:
         return _without_report(tests, solution)
+    if report["status"] == "broken":
+        raise DataError(f"tests: {report['why']}")
     place = f"Test {report['test']} of {num_tests}" if report["test"] else "Before the tests"
     if report["status"] == "clock":
         return VerdictStatus.TIMEOUT, f"{place}: {too_long_by_the_clock(settings.program_time_limit_s)}"
     if report["status"] == "timeout" or solution.status is ProgramStatus.TIMEOUT:
         why = too_long(settings.program_time_limit_s) if "limit_s" in spec else solution.why
         return VerdictStatus.TIMEOUT, f"{place}: {why}"
-    if report["status"] == "broken":
-        raise DataError(f"tests: {report['why']}")
     status = VerdictStatus.ERROR if report["status"] == "unsupported" else VerdictStatus.WRONG
     return status, f"{place}: {_stopped_by(solution) or report['why']}."
 
