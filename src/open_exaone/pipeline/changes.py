@@ -10,26 +10,29 @@ from open_exaone.evaluation.config import GREEDY
 from open_exaone.evaluation.paired import paired_difference
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
-from open_exaone.train.config import TrainedStage
 
 BESIDE = ("mean_thought_tokens", "mean_reply_tokens", "language_mismatch_share", "mode")  # before and after
 
 
-def changes(folder: RunFolder, recipe: Recipe, stage: TrainedStage) -> list[dict[str, Any]]:
-    """For each data or benchmark that both models were measured on, the difference of pass@1 paired by problem.
+def changes(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
+    """For each stage, and all that both its model and the one it began from were measured on, the difference of pass@1.
 
     Returns:
-        rows of `measured_on`, `value`, `low`, `high` and `p_value` of the difference, and [before, after] of other
-        means; none where the stage began from a model that was not measured.
+        rows of `stage`, `start`, `measured_on`, `value`, `low`, `high` and `p_value` of the difference paired by
+        problem, and [before, after] of other means; none where a stage began from a model that was not measured.
     """
-    start = recipe.start_of(stage)
-    if start is None:
-        return []
-    before, after = (_measured(folder.stage(recipe.stages.index(one), one.name)) for one in (start, stage))
+    starts = [(stage.name, start.name) for stage in recipe.trained if (start := recipe.start_of(stage)) is not None]
+    compared = {name for pair in starts for name in pair}
+    measured = {
+        stage.name: _measured(folder.stage(index, stage.name))
+        for index, stage in enumerate(recipe.stages)
+        if stage.name in compared
+    }
     return [
-        {"stage": stage.name, "start": start.name, "measured_on": name, **_change(before[name], after[name])}
-        for name in after
-        if name in before and before[name]["means"].keys() == after[name]["means"].keys()
+        {"stage": stage, "start": start, "measured_on": name, **_change(before, after)}
+        for stage, start in starts
+        for name, after in measured[stage].items()
+        if (before := measured[start].get(name)) and before["means"].keys() == after["means"].keys()
     ]
 
 

@@ -45,7 +45,7 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
         "reuses": {name: data.reuses for name, data in recipe.data.items() if data.reuses is not None},
         "families": _read(folder.path / "problems" / FAMILIES_FILE),
         "stages": stages,
-        "changes": [row for stage in recipe.trained for row in changes(folder, recipe, stage)],
+        "changes": changes(folder, recipe),
         "showcase": _showcase(folder, recipe),
     }
     write_json(folder.report_file, report)

@@ -1,4 +1,4 @@
-"""What a client is told when its request cannot be answered, in OpenAI's and in Anthropic's shape."""
+"""The error that a client gets when its request cannot be answered, in OpenAI's and in Anthropic's shape."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar

@@ -63,7 +63,7 @@ class Reader:
 
     Args:
         thinking: as its prompt was rendered; None: the text is not split, as where there is no conversation.
-        reads_calls: whether tool calls are told apart; otherwise they are the answer's text.
+        reads_calls: whether tool calls are split off; otherwise they are part of the answer's text.
         begun: what its prompt has of the reply already; it is not given again.
     """
 

@@ -1,4 +1,4 @@
-"""Listens, answers until it is told to stop, and lets accepted requests go on for a while then."""
+"""Listens and answers until it gets a signal to stop; accepted requests may then finish within a time limit."""
 
 import asyncio
 import errno

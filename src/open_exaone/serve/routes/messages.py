@@ -197,7 +197,7 @@ class CountRequest(Config):
     messages: tuple[MessageTurn, ...] = Field(min_length=1)
     """The turns so far; a reply at the end is gone on with."""
     system: str | tuple[TextBlock, ...] | None = None
-    """What the model is told beforehand."""
+    """The system prompt."""
     tools: tuple[Tool, ...] | None = None
     """The tools that the model may call."""
     tool_choice: Choice | None = None

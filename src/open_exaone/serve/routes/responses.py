@@ -98,7 +98,7 @@ class ResponsesRequest(Config):
     input: str | Items
     """What the user says, or the items so far."""
     instructions: str | None = None
-    """What the model is told beforehand, this once."""
+    """The system prompt of this reply alone; a later reply does not inherit it."""
     previous_response_id: str | None = None
     """The response that is gone on with; the server remembers the latest."""
     store: bool | None = None

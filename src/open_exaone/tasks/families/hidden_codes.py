@@ -6,9 +6,10 @@ from open_exaone.tasks.benchmarks.needle_words import WORDS, Words
 from open_exaone.tasks.family import Draft, our_family
 from open_exaone.tasks.thoughts import Step
 
-NUM_SENTENCES, NUM_CODES = (0, 6), (2, 4)  # of filler, and how many codes stand among it;
-MORE_SENTENCES, MORE_CODES = (7, 82), (5, 8)  # in the harder ones: with two sentences less for each code that is
-# asked for, at most 1,024 tokens of the nano tokenizer, the reply included
+NUM_SENTENCES, NUM_CODES = (0, 6), (2, 4)  # of filler, and how many codes stand among it
+# Of harder ones. With two sentences less for each code that is asked for, text and reply fill at most 1,024 tokens of
+# the nano tokenizer.
+MORE_SENTENCES, MORE_CODES = (7, 82), (5, 8)
 ONE_ASKED_SHARE = 0.5  # how often one code is asked for, as the tests ask; otherwise all of them
 
 Fact = tuple[str, str]  # name, number
