@@ -202,6 +202,7 @@ def test_a_parser_that_swallows_every_answer_is_noted(tmp_path: Path) -> None:
         ((task, samples),) = measure(tmp_path, [sums(6, 1)], endpoint(server.url))
     (note,) = score_task(task, samples, of_endpoint=True).notes
     assert "every reply has a thought and no answer" in note and "reasoning parser" in note
+    assert score_task(task, samples).notes == ("every reply has a thought and no answer",)  # no server, no parser
     assert score_task(task, samples).notes == ("every reply has a thought and no answer",)  # of this package's engine
 
 
