@@ -134,6 +134,8 @@ class Session:
         sample.was_cut |= tokens.was_cut
         num = len(tokens.ids_T)
         sample.extend(tokens.ids_T, tokens.logprobs_T[:num], tokens.sampling_logprobs_T[:num], self._end_ids)
+        if tokens.top_logprobs_T:
+            sample.top_logprobs += tokens.top_logprobs_T[: len(sample.ids) - len(sample.top_logprobs)]
         if sample.constraint is not None and tokens.ids_T:
             sample.constraint.take(tokens.ids_T)
         if sample.stop is not None:

@@ -78,6 +78,12 @@ class Conversation:
         """The tools that the prompt offers."""
         return () if self.tool_choice == "none" else self.tools
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the reply must follow a schema."""
+        form = self.response_format
+        return self.tool_choice not in (None, "none", "auto") or (form is not None and form.type != "text")
+
     def thinks(self, default: bool) -> bool:
         """Whether the model is to think; a budget of 0 and the effort "none" say no."""
         if self.budget == 0 or self.effort == "none":
@@ -105,7 +111,7 @@ async def prepare(
         ApiError: it is refused.
     """
     thinking = conversation.thinks(service.config.thinking)
-    rule = await service.run(_rule, service, model, conversation)
+    rule = await service.compile(_rule, service, model, conversation) if conversation.is_restricted else None
     prompt = await rendered(service, model, conversation)
     if is_clamped and max_tokens is not None:
         max_tokens = max(1, min(max_tokens, model.context - len(prompt)))

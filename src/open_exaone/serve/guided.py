@@ -1,8 +1,10 @@
 """Replies that must be JSON, or calls of tools: grammars of llguidance, which the extra `guided` installs."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from open_exaone.base.config import Config, short_text
+from open_exaone.base.config import Config, short, short_text
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.service import Served
 from open_exaone.text.chat import CALL_CLOSE, CALL_OPEN
@@ -44,6 +46,8 @@ class ResponseFormat(Config):
     """The schema, for the type json_schema."""
 
 
+MOST_KEPT = 8  # compiled grammars: agents send the same tools again and again
+MOST_REMAINDERS = 10_000  # a tenth of a second
 # Elsewhere a small model may write blanks without end.
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
@@ -53,7 +57,7 @@ class Rule:
     """What replies of a model must be."""
 
     model: Served
-    grammar: str
+    matcher: "LLMatcher"  # at the beginning; it stays there
 
     def constraint(self, thinking: bool, begun: str = "") -> "Guide":
         """For one reply; its thought is free.
@@ -61,7 +65,7 @@ class Rule:
         Args:
             begun: what the prompt has of it already.
         """
-        return Guide(_matcher(self.model, self.grammar), self.model.tokenizer, _size(self.model), thinking, begun)
+        return Guide(self.matcher.deep_copy(), self.model.tokenizer, _size(self.model), thinking, begun)
 
 
 def rule_for(model: Served, response_format: ResponseFormat | None, *, max_bytes: int) -> Rule | None:
@@ -116,7 +120,30 @@ def _text(schema: Mapping[str, Any], max_bytes: int) -> str:
     text = json.dumps({**schema, "x-guidance": _SPACING})
     if len(text) > max_bytes:
         raise ApiError(400, f"the JSON schema has {len(text)} bytes; at most {max_bytes}", param="response_format")
+    if (product := math.prod(_divisors(schema))) > MOST_REMAINDERS:
+        raise ApiError(
+            400,
+            f"the JSON schema's values of multipleOf have the product {short(product)}: at most {MOST_REMAINDERS}",
+            param="response_format",
+        )
     return text
+
+
+def _divisors(schema: object) -> set[int]:
+    """The digits of all values of multipleOf: the grammar of multiples of n has a state for each remainder."""
+    found = set[int]()
+    if isinstance(schema, Mapping):
+        number = schema.get("multipleOf")
+        if isinstance(number, int | float) and math.isfinite(number):
+            found.add(_digits(number))
+    inner = schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list | tuple) else ()
+    return found.union(*map(_divisors, inner))
+
+
+def _digits(number: float) -> int:
+    """A number without its decimal point: 25 of 2.5."""
+    _, digits, exponent = Decimal(str(number)).normalize().as_tuple()
+    return int("".join(map(str, digits))) * 10 ** max(0, int(exponent))
 
 
 def _rule(model: Served, text: str, param: str) -> Rule:
@@ -129,18 +156,19 @@ def _rule(model: Served, text: str, param: str) -> Rule:
             param=param,
             code="unsupported_parameter",
         ) from error
-    grammar = LLMatcher.grammar_from_lark(text)
-    matcher = _matcher(model, grammar)
+    matcher = _compiled(model.engine.tokenizer, _size(model), LLMatcher.grammar_from_lark(text))
     if matcher.is_error():
         raise ApiError(400, f"{param}: {short_text(matcher.get_error(), 500)}", param=param, code="invalid_schema")
-    return Rule(model, grammar)
+    return Rule(model, matcher)
 
 
-def _matcher(model: Served, grammar: str) -> "LLMatcher":
+@lru_cache(maxsize=MOST_KEPT)
+def _compiled(tokenizer: Tokenizer, size: int, grammar: str) -> "LLMatcher":
+    """The matcher of a grammar. Other threads go on meanwhile: llguidance holds no lock of Python's."""
     from llguidance import LLMatcher, LLParserLimits
 
     limits = LLParserLimits(initial_lexer_fuel=1_000_000, step_lexer_fuel=200_000, max_grammar_size=500_000)
-    return LLMatcher(_vocabulary(model.engine.tokenizer, _size(model)), grammar, log_level=0, limits=limits)
+    return LLMatcher(_vocabulary(tokenizer, size), grammar, log_level=0, limits=limits)
 
 
 def _size(model: Served) -> int:

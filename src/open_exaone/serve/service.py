@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("open_exaone.serve")
 T = TypeVar("T")
+NUM_COMPILERS = 2  # schemas that are compiled at once; one that takes long stays in its thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Ask:
     reads_calls: bool = False  # whether tools are on offer
     constraint: Callable[[], Constraint] | None = None  # makes one for each reply
     begun: str = ""  # what the prompts have of the reply already
+    num_top_logprobs: int = 0  # how many of the most likely tokens are given at each place
     arrived: float = field(default_factory=time.perf_counter)
 
     def requests(self) -> list[Request]:
@@ -68,7 +70,7 @@ class Ask:
         seen: Counter[tuple[int, ...]] = Counter()
         requests = []
         for prompt in self.prompts:
-            first = Request((), prompt, bool(self.thinking), self.sampling, occurrence=seen[prompt])
+            first = Request((), prompt, bool(self.thinking), self.sampling, 0, seen[prompt], self.num_top_logprobs)
             requests += [replace(first, index=index) for index in range(self.sampling.num_samples)]
             seen[prompt] += 1
         return requests
@@ -89,6 +91,7 @@ class Service:
         engines = {model.name: model.engine for model in models}
         self.worker = Worker(engines, max_unread_tokens=config.max_unread_tokens)
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="render")  # a template's process takes turns
+        self._compilers = ThreadPoolExecutor(NUM_COMPILERS, thread_name_prefix="schema")
         self._num_slots = sum(model.engine.num_slots for model in models)
 
     def start(self) -> None:
@@ -107,6 +110,7 @@ class Service:
         """Ends everything."""
         self.worker.close()
         self._renderer.shutdown(cancel_futures=True)
+        self._compilers.shutdown(wait=False, cancel_futures=True)
 
     def model(self, name: str | None) -> Served:
         """The model of a name; the first where none is named.
@@ -130,15 +134,25 @@ class Service:
             ApiError: the arguments are refused.
         """
         loop = asyncio.get_running_loop()
-        try:
+        with _refusals():
             return await loop.run_in_executor(self._renderer, lambda: function(*arguments, **options))
-        except (DataError, ValueError) as error:
-            raise ApiError(400, str(error), param=str(error).split(":")[0].split(" ")[0][:60]) from error
-        except CheckpointError as error:
-            logger.warning("%s", error)
-            raise ApiError(
-                400, "the model's chat format cannot say this; see the server's log", param="messages"
-            ) from error
+
+    async def compile(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Calls what compiles a schema, in threads of its own: nothing else waits for it.
+
+        Raises:
+            ApiError: the schema is refused, or takes too long.
+        """
+        seconds, future = self.config.schema_timeout_s, self._compilers.submit(function, *arguments)
+        try:
+            with _refusals():
+                async with asyncio.timeout(seconds):
+                    return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            if future.cancelled():  # it has not begun
+                raise ApiError(503, "other schemas are being compiled: ask later", retry_after_s=5) from error
+            why = f"the JSON schema takes longer than {seconds:g} seconds to compile: simplify it"
+            raise ApiError(400, why, param="response_format", code="invalid_schema") from error
 
     async def render(self, model: Served, messages: Sequence[Mapping[str, Any]], **options: Any) -> tuple[int, ...]:
         """A conversation's prompt; see `Prompts.render`.
@@ -263,6 +277,20 @@ class Service:
             check_ids(firsts, ask.model.engine.model.config.vocab_size, "prompt")
         except ValueError as error:
             raise ApiError(400, str(error)) from error
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What is wrong with a request becomes status 400."""
+    try:
+        yield
+    except (DataError, ValueError) as error:
+        raise ApiError(400, str(error), param=str(error).split(":")[0].split(" ")[0][:60]) from error
+    except CheckpointError as error:
+        logger.warning("%s", error)
+        raise ApiError(
+            400, "the model's chat format cannot say this; see the server's log", param="messages"
+        ) from error
 
 
 def context_exceeded(model: Served, num_prompt: int, max_tokens: int) -> ApiError:

@@ -50,6 +50,25 @@ class Detokenizer:
         return self._decoder.finish()
 
 
+def token_bytes(tokenizer: "Tokenizer", token_id: int) -> bytes:
+    """The bytes of a token's text, which may be a part of a character's; none where no token has the id."""
+    name = tokenizer.backend.id_to_token(token_id)
+    if name is None:
+        return b""
+    if isinstance(_decoder(tokenizer.backend), _ByteLevel):
+        return _byte_level(name)
+    match = _BYTE_TOKEN.fullmatch(name)
+    return bytes([int(match[1], 16)]) if match else tokenizer.decode([token_id]).encode()
+
+
+def _byte_level(name: str) -> bytes:
+    """A token's bytes; where one of its characters stands for none, the token is its own UTF-8."""
+    try:
+        return bytes([_BYTE_OF[character] for character in name])
+    except KeyError:
+        return name.encode()
+
+
 @functools.lru_cache(maxsize=16)
 def _special_names(tokenizer: "Tokenizer") -> frozenset[str]:
     """The names of the tokens that are left out; there may be thousands, and a server asks for each reply."""
@@ -63,17 +82,13 @@ class _Decoder(Protocol):
 
 
 class _ByteLevel:
-    """Each character of a token stands for a byte; where one stands for none, the token is its own UTF-8."""
+    """Each character of a token stands for a byte; see `_byte_level`."""
 
     def __init__(self) -> None:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token_id: int, name: str) -> str:
-        try:
-            token = bytes([_BYTE_OF[character] for character in name])
-        except KeyError:
-            token = name.encode()
-        return self._utf8.decode(token)
+        return self._utf8.decode(_byte_level(name))
 
     def finish(self) -> str:
         return self._utf8.decode(b"", final=True)

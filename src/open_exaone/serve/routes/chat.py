@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from open_exaone.serve.conversation import Conversation, Effort, FunctionTool, T
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.fields import SamplingFields
 from open_exaone.serve.guided import ResponseFormat
+from open_exaone.serve.logprobs import NumTop
 from open_exaone.serve.reply import Delta, Outcome, Usage
 from open_exaone.serve.service import Ask, Service
 from open_exaone.serve.worker import Ticket
@@ -149,8 +151,8 @@ class ChatRequest(SamplingFields):
     """False goes with continue_final_message."""
     logprobs: bool | None = None
     """Give the log-probability of each token, under the model at temperature 1."""
-    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
-    """The engine gives the chosen token's log-probability alone: 0."""
+    top_logprobs: NumTop | None = None
+    """Give so many of the most likely tokens at each place too; needs logprobs."""
     verbosity: Any = None
     """Ignored."""
     prediction: None = None
@@ -163,6 +165,8 @@ async def ask_chat(service: Service, request: ChatRequest) -> Ask:
     Raises:
         ApiError: it is refused.
     """
+    if request.top_logprobs and not request.logprobs:
+        raise ApiError(400, "top_logprobs: needs logprobs = true", param="top_logprobs")
     kwargs = request.chat_template_kwargs or TemplateKwargs()
     thinking = kwargs.enable_thinking if kwargs.enable_thinking is not None else kwargs.thinking
     messages, begun = [message.rendered() for message in request.messages], ""
@@ -186,7 +190,8 @@ async def ask_chat(service: Service, request: ChatRequest) -> Ask:
         is_streamed=bool(request.stream),
     )
     max_tokens = request.max_completion_tokens or request.max_tokens
-    return await prepare(service, service.model(request.model), conversation, request.given(), max_tokens)
+    ask = await prepare(service, service.model(request.model), conversation, request.given(), max_tokens)
+    return replace(ask, num_top_logprobs=request.top_logprobs or 0)
 
 
 def begun_of(message: Mapping[str, Any], tag: str) -> str:
@@ -229,7 +234,7 @@ class ChatDialect:
             else:
                 for name in _FIELDS[part]:
                     merged[name] = merged.get(name, "") + text
-        logprobs = self._logprobs(delta.ids, delta.logprobs) if self._request.logprobs else None
+        logprobs = self._logprobs(delta) if self._request.logprobs else None
         return self._chunk(delta.index, merged, logprobs) if merged or (logprobs and delta.ids) else ""
 
     def end(self, outcomes: Sequence[Outcome], usage: Usage) -> str:
@@ -263,7 +268,7 @@ class ChatDialect:
         return {
             "index": outcome.index,
             "message": message,
-            "logprobs": self._logprobs(outcome.ids, outcome.logprobs) if wants else None,
+            "logprobs": self._logprobs(outcome) if wants else None,
             "finish_reason": finish_reason(outcome),
         }
 
@@ -273,8 +278,8 @@ class ChatDialect:
         function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
         return {"id": f"call_{self._id_of_ticket}_{index}_{number}", "type": "function", "function": function}
 
-    def _logprobs(self, ids: Sequence[int], logprobs: Sequence[float]) -> dict[str, Any]:
-        return {"content": token_logprobs(self._ask, ids, logprobs), "refusal": None}
+    def _logprobs(self, of: Delta | Outcome) -> dict[str, Any]:
+        return {"content": of.token_logprobs(self._ask.model.tokenizer).records(), "refusal": None}
 
     def _chunk(self, index: int, delta: Mapping[str, Any], logprobs: object = None, finish: str | None = None) -> str:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
@@ -283,16 +288,6 @@ class ChatDialect:
 
 
 _FIELDS = {Part.THOUGHT: ("reasoning", "reasoning_content"), Part.ANSWER: ("content",)}
-
-
-def token_logprobs(ask: Ask, ids: Sequence[int], logprobs: Sequence[float]) -> list[dict[str, Any]]:
-    """Each token with its log-probability, as OpenAI writes them."""
-    records = []
-    for token, logprob in zip(ids, logprobs, strict=True):
-        text = ask.model.tokenizer.decode([token])
-        logprob = max(logprob, -9999.0)  # JSON has no infinity
-        records.append({"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []})
-    return records
 
 
 def finish_reason(outcome: Outcome) -> str:

@@ -229,6 +229,8 @@ class MessagesRequest(CountRequest):
     """Ignored."""
     service_tier: Any = None
     """Ignored."""
+    thread: Any = None
+    """Refused as clients expect it, who then send the whole conversation: the server keeps none here."""
 
 
 def conversation_of(request: CountRequest, is_streamed: bool = False) -> Conversation:
@@ -275,6 +277,9 @@ async def ask_messages(service: Service, request: MessagesRequest) -> Ask:
     Raises:
         ApiError: it is refused.
     """
+    if request.thread is not None:
+        details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+        raise ApiError(400, "thread: send the whole conversation instead", param="thread", details=details)
     given = {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(request, name)) is not None}
     given["stop"] = request.stop_sequences or ()
     conversation = conversation_of(request, bool(request.stream))
