@@ -124,7 +124,7 @@ def eval_(
 
     Give the same command again to continue a measurement that was interrupted.
     """
-    from open_exaone.pipeline.folder import is_run
+    from open_exaone.pipeline.source import is_run
     from open_exaone.present.cells import lowest_cells
     from open_exaone.present.terminal import Progress, measured_table
 

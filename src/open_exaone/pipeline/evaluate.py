@@ -21,9 +21,10 @@ from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
-from open_exaone.pipeline.folder import RunFolder, is_run, rendering_time
+from open_exaone.pipeline.folder import RunFolder, rendering_time
 from open_exaone.pipeline.measure import Machine, OnEvent, find_model, own_tasks
 from open_exaone.pipeline.report import versions
+from open_exaone.pipeline.source import is_run
 from open_exaone.present.evaluation import write_evaluation_page
 from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine, VllmEngine, VllmServer
 from open_exaone.rollout.provider import Provider
