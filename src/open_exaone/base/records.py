@@ -169,6 +169,7 @@ class Request:
     sampling: Sampling  # `num_samples` plays no part: this is one of them
     index: int = 0  # which sample of this prompt
     occurrence: int = 0  # how often this prompt stood before: in its step, its evaluation or its call of the engine
+    num_begun: int = 0  # of `prompt_ids`, the last so many begin the reply
 
     @property
     def stream_name(self) -> str:

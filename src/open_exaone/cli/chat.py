@@ -60,7 +60,7 @@ def chat(model: Talker = _DEFAULT_RUN, /, *, args: ChatArguments = ChatArguments
 
     Where standard input or output is no terminal, all of the input is one message, and the answer alone is printed.
     """
-    from open_exaone.pipeline.evaluate import is_address
+    from open_exaone.pipeline.source import is_address
     from open_exaone.serve.session import Session, Settings
 
     if args.budget is not None and args.budget < 1:
@@ -122,7 +122,7 @@ def _endpoint(model: str, args: ChatArguments) -> "Model":
         ConfigError: a flag is for the local engine, or the endpoint has several models.
         EndpointError: it cannot be reached.
     """
-    from open_exaone.pipeline.evaluate import is_address
+    from open_exaone.pipeline.source import is_address
     from open_exaone.remote.http import Limits
     from open_exaone.rollout.config import ChatEndpoint
     from open_exaone.rollout.providers.server import MAX_RESPONSE_BYTES, ServerProvider, find_model

@@ -11,6 +11,11 @@ from open_exaone.pipeline.contents import own_run
 _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
+def is_address(source: str) -> bool:
+    """Whether an endpoint is meant."""
+    return source.startswith(("http://", "https://"))
+
+
 def is_run(source: Path) -> bool:
     """Whether a folder is a run's."""
     return (source / "recipe.toml").is_file()

@@ -61,6 +61,7 @@ class Ask:
     reads_calls: bool = False  # whether tools are on offer
     constraint: Callable[[], Constraint] | None = None  # makes one for each reply
     begun: str = ""  # what the prompts have of the reply already
+    num_begun: int = 0  # the same in tokens
     arrived: float = field(default_factory=time.perf_counter)
 
     def requests(self) -> list[Request]:
@@ -68,7 +69,9 @@ class Ask:
         seen: Counter[tuple[int, ...]] = Counter()
         requests = []
         for prompt in self.prompts:
-            first = Request((), prompt, bool(self.thinking), self.sampling, occurrence=seen[prompt])
+            first = Request(
+                (), prompt, bool(self.thinking), self.sampling, occurrence=seen[prompt], num_begun=self.num_begun
+            )
             requests += [replace(first, index=index) for index in range(self.sampling.num_samples)]
             seen[prompt] += 1
         return requests
