@@ -30,7 +30,7 @@ from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import load_model, load_tokenizer, save_model
 from open_exaone.engine.engine import Engine
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.pipeline.folder import resolve_model
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.text.tokenizer import Tokenizer
 from shapes import SHAPES
 

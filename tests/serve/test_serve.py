@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import anthropic
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from doubles import make_tokenizer
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.records import Problem, Request, Sampling, StopReason
 from open_exaone.checkpoint.adapter import save_adapter
@@ -30,6 +32,7 @@ from open_exaone.serve.app import App
 from open_exaone.serve.config import ServeConfig
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.models import with_adapter
+from open_exaone.serve.routes.chat import begun_of
 from open_exaone.serve.server import listen
 from open_exaone.serve.service import Ask, Served
 from open_exaone.serve.worker import Job, Ticket, Worker
@@ -620,7 +623,7 @@ def test_an_evaluation_of_the_server_is_one_of_the_model(server) -> None:
     assert found[0] == found[1]
 
 
-def test_a_reply_that_is_begun_is_gone_on_with(server, client, claude) -> None:
+def test_a_reply_that_is_begun_is_continued(server, client, claude) -> None:
     tokenizer = server.engine.tokenizer
     begun = {"role": "assistant", "content": "The answer is"}
     ids = [*tokenizer.render(QUESTION, generation_prompt=True), *tokenizer.encode("The answer is")]
@@ -642,6 +645,36 @@ def test_a_reply_that_is_begun_is_gone_on_with(server, client, claude) -> None:
     assert closed.usage.prompt_tokens == len(text) + len(rest)
     with pytest.raises(openai.BadRequestError, match="must be a reply"):
         client.chat.completions.create(model="tiny", messages=QUESTION, extra_body=extra)
+
+
+def test_a_thought_that_is_begun_is_continued_and_its_budget_and_end_hold(server) -> None:
+    tokenizer = server.engine.tokenizer
+    thought = {"role": "assistant", "content": "", "reasoning_content": "3 + 4"}
+    body = {"messages": [*QUESTION, thought], "max_tokens": 12, "temperature": 0, "continue_final_message": True}
+    prompt = [*tokenizer.render(QUESTION, thinking=True, generation_prompt=True), *tokenizer.encode("3 + 4")]
+    [[completion]] = make_engine().generate([prompt], Sampling(12, 0.0))
+    reply = server.post("/v1/chat/completions", body).json()
+    assert reply["usage"]["prompt_tokens"] == len(prompt)
+    expected = tokenizer.split(completion.ids, thinking=True)
+    assert reply["choices"][0]["message"].get("reasoning", "") == expected.thought
+    budget = {**body, "thinking_token_budget": 3, "logit_bias": {str(tokenizer.think_close_id): -100}}
+    limited = server.post("/v1/chat/completions", budget).json()
+    assert limited["usage"]["completion_tokens_details"]["reasoning_tokens"] == 3
+    assert limited["choices"][0]["message"]["content"]
+    closed = {**budget, "messages": [*QUESTION, {**thought, "content": "It is"}]}
+    answered = server.post("/v1/chat/completions", closed).json()
+    assert answered["usage"]["completion_tokens_details"]["reasoning_tokens"] == 0
+    begun = [*tokenizer.encode("3 + 4\n"), tokenizer.think_close_id, *tokenizer.encode("\n\nIt is")]
+    assert answered["usage"]["prompt_tokens"] == len(prompt) - len(tokenizer.encode("3 + 4")) + len(begun)
+    message = answered["choices"][0]["message"]
+    assert "reasoning" not in message and "</think>" not in message["content"]
+
+
+def test_a_format_whose_prompt_opens_no_thought_gets_the_tag_that_opens_it() -> None:
+    message = {"role": "assistant", "content": "", "reasoning_content": "hm"}
+    chat_format = make_tokenizer().chat_format
+    assert begun_of(message, chat_format, thinking=True) == "hm"
+    assert begun_of(message, replace(chat_format, opens_thought=lambda _: False), thinking=True) == "<think>\nhm"
 
 
 def test_adapters_are_models_of_their_own(tmp_path) -> None:

@@ -182,6 +182,7 @@ class Request:
     index: int = 0  # which sample of this prompt
     occurrence: int = 0  # how often this prompt stood before: in its step, its evaluation or its call of the engine
     num_top_logprobs: int = 0  # how many of the most likely tokens are given at each place; the engine's own alone
+    num_begun: int = 0  # of `prompt_ids`, the last so many begin the reply
 
     @property
     def stream_name(self) -> str:

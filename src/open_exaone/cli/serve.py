@@ -84,7 +84,7 @@ def serve(model: Model, /, *, args: ServeArguments = ServeArguments()) -> int:
 def _load(source: Path, args: ServeArguments) -> "list[Served]":
     """The model, and one more for each adapter."""
     from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
-    from open_exaone.pipeline.folder import is_run, resolve_model
+    from open_exaone.pipeline.source import is_run, resolve_model
     from open_exaone.rollout.config import LocalEngine
     from open_exaone.rollout.providers.open import open_engine
     from open_exaone.serve.models import detach_from_files, sampling_of, with_adapter

@@ -66,11 +66,14 @@ class Session:
             whether a thought was open.
         """
         is_over = sample.stop is not None or bool(sample.closing_ids)
-        if is_over or not self._thoughts().is_open(prompt_of(sample.request), sample.ids):
+        if is_over or not self._is_in_thought(sample):
             return False
         sample.thinking_budget = len(sample.ids)
         sample.closing_ids = self._thoughts().closing_ids(sample.ids)
         return True
+
+    def _is_in_thought(self, sample: Sample) -> bool:
+        return self._thoughts().is_open(prompt_of(sample.request), sample.ids, sample.request.num_begun)
 
     def holds(self, length: int) -> bool:
         """Whether the memory taken holds one sequence of so many tokens."""
@@ -144,5 +147,5 @@ class Session:
         sample.table.trim()
         if not tokens.is_valid:
             sample.fail()
-        elif sample.is_at_budget and self._thoughts().is_open(prompt_of(sample.request), sample.ids):
+        elif sample.is_at_budget and self._is_in_thought(sample):
             sample.closing_ids = self._thoughts().closing_ids(sample.ids)

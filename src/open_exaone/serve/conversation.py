@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -113,6 +113,9 @@ async def prepare(
     thinking = conversation.thinks(service.config.thinking)
     rule = await service.compile(_rule, service, model, conversation) if conversation.is_restricted else None
     prompt = await rendered(service, model, conversation)
+    num_begun = 0
+    if conversation.begun:
+        num_begun = len(prompt) - len(await rendered(service, model, replace(conversation, begun="")))
     if is_clamped and max_tokens is not None:
         max_tokens = max(1, min(max_tokens, model.context - len(prompt)))
     effort = None if conversation.effort == "none" or not thinking else conversation.effort
@@ -126,6 +129,7 @@ async def prepare(
         conversation.is_streamed,
         reads_calls=bool(conversation.offered),
         begun=conversation.begun,
+        num_begun=num_begun,
         constraint=None if rule is None else lambda: rule.constraint(thinking, conversation.begun),
     )
 

@@ -63,6 +63,7 @@ class Ask:
     constraint: Callable[[], Constraint] | None = None  # makes one for each reply
     begun: str = ""  # what the prompts have of the reply already
     num_top_logprobs: int = 0  # how many of the most likely tokens are given at each place
+    num_begun: int = 0  # the same in tokens
     arrived: float = field(default_factory=time.perf_counter)
 
     def requests(self) -> list[Request]:
@@ -70,7 +71,15 @@ class Ask:
         seen: Counter[tuple[int, ...]] = Counter()
         requests = []
         for prompt in self.prompts:
-            first = Request((), prompt, bool(self.thinking), self.sampling, 0, seen[prompt], self.num_top_logprobs)
+            first = Request(
+                (),
+                prompt,
+                bool(self.thinking),
+                self.sampling,
+                occurrence=seen[prompt],
+                num_top_logprobs=self.num_top_logprobs,
+                num_begun=self.num_begun,
+            )
             requests += [replace(first, index=index) for index in range(self.sampling.num_samples)]
             seen[prompt] += 1
         return requests

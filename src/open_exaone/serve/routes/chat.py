@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from open_exaone.serve.logprobs import NumTop
 from open_exaone.serve.reply import Delta, Outcome, Usage
 from open_exaone.serve.service import Ask, Service
 from open_exaone.serve.worker import Ticket
+from open_exaone.text.chat import ChatFormat
 from open_exaone.text.split import Part, read_tool_call
 
 
@@ -146,7 +147,8 @@ class ChatRequest(SamplingFields):
     response_format: ResponseFormat | None = None
     """What the answer must be: any text, any JSON object, or JSON of a schema."""
     continue_final_message: bool | None = None
-    """Go on with the last message, which is a reply's; the answer is what is new."""
+    """Continue the last message, which is a reply: in its thought if it has a thought alone, else in its answer. Only
+    what is new is given."""
     add_generation_prompt: bool | None = None
     """False goes with continue_final_message."""
     logprobs: bool | None = None
@@ -169,16 +171,14 @@ async def ask_chat(service: Service, request: ChatRequest) -> Ask:
         raise ApiError(400, "top_logprobs: needs logprobs = true", param="top_logprobs")
     kwargs = request.chat_template_kwargs or TemplateKwargs()
     thinking = kwargs.enable_thinking if kwargs.enable_thinking is not None else kwargs.thinking
-    messages, begun = [message.rendered() for message in request.messages], ""
-    if request.continue_final_message:
-        begun = begun_of(messages.pop(), service.model(request.model).tokenizer.chat_format.thought_tag)
-    elif request.add_generation_prompt is False:
+    messages = [message.rendered() for message in request.messages]
+    reply = messages.pop() if request.continue_final_message else None
+    if reply is None and request.add_generation_prompt is False:
         raise ApiError(
             400, "add_generation_prompt: false goes with continue_final_message", param="add_generation_prompt"
         )
     conversation = Conversation(
         messages=messages,
-        begun=begun,
         thinking=thinking,
         keeps_thoughts=bool(kwargs.preserve_thinking),
         effort=request.reasoning_effort,
@@ -189,21 +189,27 @@ async def ask_chat(service: Service, request: ChatRequest) -> Ask:
         response_format=request.response_format,
         is_streamed=bool(request.stream),
     )
-    max_tokens = request.max_completion_tokens or request.max_tokens
-    ask = await prepare(service, service.model(request.model), conversation, request.given(), max_tokens)
+    max_tokens, model = request.max_completion_tokens or request.max_tokens, service.model(request.model)
+    if reply is not None:
+        chat_format, thinks = model.tokenizer.chat_format, conversation.thinks(service.config.thinking)
+        conversation = replace(conversation, begun=begun_of(reply, chat_format, thinking=thinks))
+    ask = await prepare(service, model, conversation, request.given(), max_tokens)
     return replace(ask, num_top_logprobs=request.top_logprobs or 0)
 
 
-def begun_of(message: Mapping[str, Any], tag: str) -> str:
-    """What a reply that is gone on with has so far.
+def begun_of(message: Mapping[str, Any], chat_format: ChatFormat, *, thinking: bool) -> str:
+    """The beginning of a reply that is continued: within its thought where it has no answer, else in its answer.
 
     Raises:
         ApiError: the message is no reply, or calls tools.
     """
     if message["role"] != "assistant" or message.get("tool_calls"):
-        raise ApiError(400, "messages: the last must be a reply without calls, to be gone on with", param="messages")
-    thought = message.get("reasoning_content")
-    return (f"{thought}\n</{tag}>\n\n" if thought else "") + (message["content"] or "")
+        raise ApiError(400, "messages: the last must be a reply without tool calls, to be continued", param="messages")
+    thought, answer, tag = message.get("reasoning_content"), message["content"] or "", chat_format.thought_tag
+    if not thought:
+        return answer
+    opening = "" if chat_format.opens_thought(thinking) else f"<{tag}>\n"
+    return f"{opening}{thought}" + (f"\n</{tag}>\n\n{answer}" if answer else "")
 
 
 class ChatDialect:
