@@ -86,8 +86,8 @@ class App:
             await self._refuse(error, is_anthropic, send_more, seen)
         except asyncio.CancelledError:  # the time to stop is over, and the engine has not cancelled it
             logger.warning("%s %s is given up: the server stops", scope["method"], _shown(scope["path"]))
-            error = ApiError(503, "the server stops: ask another one, or later", code="draining", retry_after_s=5)
-            await self._refuse(error, is_anthropic, send_more, seen)
+            stopped = ApiError(503, "the server stops: ask another one, or later", code="draining", retry_after_s=5)
+            await self._refuse(stopped, is_anthropic, send_more, seen)
         except Exception:  # a border: nothing of it goes out
             logger.exception("%s %s failed", scope["method"], _shown(scope["path"]))
             await self._refuse(ApiError(500, "the server has failed; see its log"), is_anthropic, send_more, seen)
