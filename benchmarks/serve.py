@@ -40,7 +40,7 @@ PROMPT = 64
 class Server:
     """`exaone serve` as a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         began = time.perf_counter()
         command = [
             sys.executable,
@@ -53,6 +53,7 @@ class Server:
             "--quiet",
             "--name",
             "model",
+            *options,
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()

@@ -107,3 +107,14 @@ def test_a_port_in_use_is_said_before_the_model_is_loaded(cli, tmp_path) -> None
 def test_wrong_flags_say_what_is_wrong(cli, tmp_path, flags, said) -> None:
     code, text = cli("serve", tmp_path, *flags)
     assert code in (1, 2) and said in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-"])
+def test_a_server_that_cannot_print_goes_on(redirect) -> None:
+    program = "from open_exaone.cli.serve import _announce; _announce('Serving x'); print('more')"
+    environment = {**os.environ, "PYTHONPATH": str(Path(open_exaone.__file__).parents[1])}
+    command = ["sh", "-c", f'exec "$0" -c "$1" {redirect}', sys.executable, program]
+    ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert ended.returncode == 0 and "Traceback" not in ended.stderr
+    assert ("Serving x (standard output: No space" in ended.stderr) is (redirect == ">/dev/full")

@@ -1,5 +1,6 @@
 """What the server answers: the engine's own replies, in every API, and its refusals."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import json
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doubles import make_tokenizer
-from open_exaone.base.errors import OpenExaoneError
+from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.records import Problem, Request, Sampling, StopReason
 from open_exaone.checkpoint.adapter import save_adapter
 from open_exaone.engine.request import Sample
@@ -420,6 +421,16 @@ def test_numbers_that_are_given_back_are_json(server) -> None:
         assert refused.status_code == 400 and refused.json()["error"]["param"] == "metadata"
 
 
+def test_what_a_template_refuses_does_not_name_its_file(server) -> None:
+    def refuse():
+        raise DataError("/srv/models/mine/chat_template.jinja: the chat template refuses this conversation: two users")
+
+    with pytest.raises(ApiError) as refused:
+        asyncio.run(server.service.run(refuse))
+    assert refused.value.param == "messages" and refused.value.status == 400
+    assert refused.value.message == "the chat template refuses this conversation: two users"
+
+
 def test_a_path_stays_in_its_line_of_the_log(server, caplog) -> None:
     with caplog.at_level("INFO", "open_exaone.serve"):
         httpx2.get(f"{server.url}/x%0a2026%20INFO%20GET%1b%e2%80%ae")
@@ -449,6 +460,15 @@ def test_a_server_without_a_key_answers_to_its_own_names_alone() -> None:
     with pytest.raises(ApiError, match="allowed-host"):
         opened._check_host("evil.example:8000")
     App(None, ServeConfig(api_key="k"), "0.0.0.0")._check_host("evil.example")
+
+
+def test_a_request_of_two_lengths_is_refused_and_what_follows_is_not_read(server) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as smuggler:
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        lengths = b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        smuggler.sendall(head + lengths + b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        answers = b"".join(iter(lambda: smuggler.recv(1000), b""))
+    assert answers.startswith(b"HTTP/1.1 400") and answers.count(b"HTTP/1.1") == 1 and b"transfer-encoding" in answers
 
 
 def test_a_connection_that_asks_nothing_is_closed() -> None:

@@ -81,7 +81,10 @@ def rule_for(model: Served, response_format: ResponseFormat | None, *, max_bytes
         if response_format.json_schema is None:
             raise ApiError(400, "response_format.json_schema: is missing", param="response_format")
         schema = response_format.json_schema.schema_
-    return _rule(model, f"start: /\\n{{0,2}}/ json\njson: %json {_text(schema, max_bytes)}", "response_format")
+    text = f"start: /\\n{{0,2}}/ json\njson: %json {_text(schema, max_bytes)}"
+    rule = _rule(model, text, "response_format")
+    _check_constants(model, schema, "response_format")
+    return rule
 
 
 def tool_rule(
@@ -108,12 +111,41 @@ def tool_rule(
     opening, closing = (_literal(model.tokenizer, tag) for tag in (CALL_OPEN, CALL_CLOSE))
     more = '("\\n" call)*' if is_parallel else ""
     text = f"start: /\\n{{0,2}}/ call {more}\ncall: {opening} json {closing}\njson: %json {_text(schema, max_bytes)}"
-    return _rule(model, text, "tools")
+    rule = _rule(model, text, "tools")
+    _check_constants(model, schema, "tools")
+    return rule
 
 
 def _literal(tokenizer: Tokenizer, tag: str) -> str:
     """A tag in a grammar: a token of its own where it is one, else its text."""
     return tag if tokenizer.backend.token_to_id(tag) is not None else json.dumps(tag)
+
+
+def _check_constants(model: Served, schema: object, param: str) -> None:
+    """Refuses what a grammar cannot write: a marker, such as the end of a turn, is a token of its own and no text."""
+    vocabulary = _vocabulary(model.engine.tokenizer, _size(model))
+    added = model.tokenizer.backend.get_added_tokens_decoder().items()
+    markers = [token.content for id, token in added if vocabulary.is_special_token(id)]
+    for text in _constants(schema):
+        for marker in markers:
+            if marker in text:
+                why = f"{param}: {short(text)} holds {marker}, a marker of this model, which no reply has as text"
+                raise ApiError(400, f"{why}: name it otherwise", param=param, code="invalid_schema")
+
+
+def _constants(schema: object) -> list[str]:
+    """Texts that a schema has a reply write: names of properties, and values."""
+    if isinstance(schema, list):
+        return [text for part in schema for text in _constants(part)]
+    found: list[str] = []
+    for name, value in schema.items() if isinstance(schema, dict) else ():
+        if name in ("const", "enum"):
+            found.append(json.dumps(value, ensure_ascii=False))
+        elif name == "properties" and isinstance(value, dict):
+            found += [*value, *_constants(list(value.values()))]
+        else:
+            found += _constants(value)
+    return found
 
 
 def _text(schema: Mapping[str, Any], max_bytes: int) -> str:
@@ -184,7 +216,8 @@ def _vocabulary(tokenizer: Tokenizer, size: int) -> "LLTokenizer":
 
 @dataclass(slots=True, eq=False)
 class Guide:
-    """The constraint of one reply (`engine.request.Constraint`): nothing in its thought, then its grammar."""
+    """The constraint of one reply (`engine.request.Constraint`): its thought may be anything but does not end the
+    reply, and what follows is its grammar's."""
 
     _matcher: "LLMatcher"
     _tokenizer: Tokenizer
@@ -192,6 +225,7 @@ class Guide:
     _thinking: bool
     _begun: str
     _is_free: bool = field(init=False)
+    _has_given_up: bool = field(init=False, default=False)  # a token was drawn that the grammar does not go on with
     _text: Detokenizer = field(init=False)
     _splitter: ReplySplitter = field(init=False)
     _mask: NDArray[np.int32] = field(init=False)
@@ -206,8 +240,9 @@ class Guide:
 
     def banned_ids(self) -> NDArray[np.int32]:
         if self._is_free:
-            return np.zeros(0, np.int32)
-        if self._matcher.is_stopped():  # the answer is whole, or the grammar has given up: it ends
+            return np.array(self._tokenizer.end_ids, np.int32)
+        # The answer is whole, or the grammar has given up: it ends.
+        if self._has_given_up or self._matcher.is_stopped():
             allowed = np.zeros(self._size, bool)
             allowed[list(self._tokenizer.end_ids)] = True
         else:
@@ -218,7 +253,7 @@ class Guide:
     def take(self, ids: Sequence[int]) -> None:
         for token in ids:
             if not self._is_free:
-                self._matcher.try_consume_tokens([token])
+                self._has_given_up |= self._matcher.try_consume_tokens([token]) == 0
                 continue
             self._splitter.feed(self._text.feed([token]))
             self._is_free = not self._splitter.finished

@@ -125,7 +125,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], object]) -> None:
         super().__init__(config)
-        self._service, self._on_ready = service, on_ready
+        self._service, self._on_ready, self._is_cut_short = service, on_ready, False
         service.stop = self._stop
 
     def _stop(self) -> None:
@@ -139,8 +139,14 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stops; Ctrl-C meanwhile cancels what still goes on, and once more leaves it as it stands.
+
+        A second SIGTERM changes nothing: a supervisor may send it to a process and to its group.
+        """
         if sig == signal.SIGINT and self.should_exit:
-            self.force_exit = True
+            self.force_exit = self._is_cut_short
+            self._is_cut_short = True
+            self._service.cancel_all("the server stops")
         self._stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

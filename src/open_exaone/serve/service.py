@@ -294,7 +294,10 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (DataError, ValueError) as error:
-        raise ApiError(400, str(error), param=str(error).split(":")[0].split(" ")[0][:60]) from error
+        where, _, why = str(error).partition(": ")
+        if where.endswith((".jinja", ".json", ".gguf")):  # the path of the model's chat template
+            raise ApiError(400, why, param="messages") from error
+        raise ApiError(400, str(error), param=where.split(":")[0].split(" ")[0][:60]) from error
     except CheckpointError as error:
         logger.warning("%s", error)
         raise ApiError(

@@ -96,11 +96,13 @@ class Worker:
         sys.setswitchinterval(0.0005)  # else a thread that has work waits 5 ms for the other
         self._thread.start()
 
-    def close(self) -> None:
-        """Ends the thread, whatever still runs, and frees the memory."""
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Ends the thread, whatever still runs, and frees the memory; a step that does not end is left behind."""
         self._inbox.put(self._close)
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                logger.warning("a step of the engine has not ended in %g s: it is left as it stands", timeout_s)
 
     def holds(self, model: str, length: int) -> bool:
         """Whether memory holds a prompt and its reply of so many tokens together."""
