@@ -97,7 +97,8 @@ class Reader:
         ids: Sequence[int] = job.sample.ids[start:end] if job.sample else ()
         logprobs = job.sample.logprobs[start:end] if job.sample else ()
         job.num_read = end
-        text = self._detokenizer.feed(token for token in ids if token not in self._stop_ids)
+        shown = [token for token in ids if token not in self._stop_ids] if self._stop_ids else ids
+        text = self._detokenizer.feed(shown)
         text = self._stops.feed(text)
         if stop is not None:
             self.is_done = True

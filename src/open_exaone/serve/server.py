@@ -61,6 +61,7 @@ def serve(service: Service, config: ServeConfig, listener: socket.socket, say: C
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         lifespan="on",
         ws="none",
         http=_http(config.client_timeout_s),
