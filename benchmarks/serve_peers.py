@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,13 +149,22 @@ def start(name: str, options: Options, log: Path) -> Running:
         )
     ends = time.monotonic() + START_S
     while time.monotonic() < ends and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5):
-                return Running(name, process, port, PEERS[name].body(options))
-        except OSError:
-            time.sleep(0.2)
+        if _answers(port):
+            return Running(name, process, port, PEERS[name].body(options))
+        time.sleep(0.2)
     process.kill()
     raise RuntimeError(f"{name} does not answer: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _answers(port: int) -> bool:
+    """Whether a server is ready; some have no /health, and say 404."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code != 503
+    except OSError:
+        return False
 
 
 def compare(names: Sequence[str], options: Options, logs: Path) -> None:
