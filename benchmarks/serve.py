@@ -124,7 +124,7 @@ def throughput(folder: Path, num_clients: int, num_new: int, rounds: int) -> Non
 def latency(folder: Path, rounds: int) -> None:
     """A server's start, and the first token of one that is idle."""
     ready, firsts = [], []
-    body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "stream": True}
+    body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "stream": True, "max_tokens": 16}
     for _ in range(rounds):
         server = Server(folder)
         ready.append(server.ready_s)
