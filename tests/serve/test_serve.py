@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import json
+import math
 import socket
 import sys
 import time
@@ -29,6 +30,7 @@ from open_exaone.rollout.config import ChatEndpoint
 from open_exaone.rollout.provider import requests_for
 from open_exaone.rollout.providers.endpoint import EndpointProvider
 from open_exaone.rollout.providers.local import LocalProvider
+from open_exaone.serve.answer import Patience
 from open_exaone.serve.app import App
 from open_exaone.serve.config import ServeConfig
 from open_exaone.serve.errors import ApiError
@@ -354,7 +356,7 @@ class _Session:
 
 def taken(session: _Session):
     """A worker's lane, and a ticket of two jobs that it was given, in this thread."""
-    worker = Worker({"tiny": SimpleNamespace(open_session=lambda: session)}, max_unread_tokens=64)
+    worker = Worker({"tiny": SimpleNamespace(open_session=lambda **options: session)}, max_unread_tokens=64)
     jobs = [Job(Request((), (1,), False, Sampling(max_new_tokens=900))) for _ in range(2)]
     ticket = Ticket("one", "tiny", jobs, is_streamed=True)
     worker._submit(ticket)
@@ -367,6 +369,37 @@ def test_a_reply_that_ends_while_its_request_is_cancelled_harms_nobody() -> None
     unread.ids, done.ids, done.stop = [1] * 100, [1], StopReason.END
     worker._publish(lane)
     assert [job.stop for job in ticket.jobs] == [StopReason.CANCELLED] * 2 and not lane.jobs
+
+
+def test_streams_get_their_first_tokens_and_their_end_at_once_and_the_rest_in_larger_pieces() -> None:
+    worker, lane, ticket = taken(_Session())
+    first, second = (job.sample for job in ticket.jobs)
+
+    def published(num_first: int, num_second: int, since: float) -> list[int]:
+        first.ids, second.ids, lane.published = [1] * num_first, [1] * num_second, since
+        worker._publish(lane)
+        return [job.num_ready for job in ticket.jobs]
+
+    just_now, long_ago = math.inf, -math.inf
+    assert published(1, 0, just_now) == [1, 0]
+    assert published(5, 1, just_now) == [1, 1]
+    assert published(6, 2, long_ago) == [6, 2] and lane.published > 0
+    second.stop = StopReason.LENGTH
+    assert published(9, 4, just_now) == [6, 4]
+    assert [job.stop for job in ticket.jobs] == [None, StopReason.LENGTH]
+
+
+@pytest.mark.parametrize("is_the_clients_turn", [True, False])
+def test_a_stream_waits_for_the_engine_longer_than_for_its_client(is_the_clients_turn) -> None:
+    async def waits() -> None:
+        async with Patience(0.01) as patience:
+            patience.begin()
+            if not is_the_clients_turn:
+                patience.end()
+            await asyncio.sleep(0.1)
+
+    with pytest.raises(TimeoutError) if is_the_clients_turn else contextlib.nullcontext():
+        asyncio.run(waits())
 
 
 def test_a_request_that_the_engine_cannot_take_ends_at_once() -> None:

@@ -18,6 +18,7 @@ class Session:
     Args:
         sizes: blocks of the global and of the local layers.
         num_steps: the most tokens that a step draws for each sample; None: as many as the backend draws at once.
+        first_steps: the same of a step that draws some sample's first token; None: no other number.
         on_close: gets the backend when it is free for another session.
     """
 
@@ -32,11 +33,12 @@ class Session:
         end_ids: frozenset[int],
         thoughts: Callable[[], Thoughts],
         num_steps: int | None = None,
+        first_steps: int | None = None,
         on_close: Callable[[Backend], object] = lambda backend: None,
     ) -> None:
         self._backend, self._tokenizer, self._end_ids, self._thoughts = backend, tokenizer, end_ids, thoughts
         self._on_close, self._is_closed = on_close, False
-        self._most_steps = num_steps
+        self._most_steps, self._first_steps = num_steps, first_steps
         self._steps = 1  # of the call that comes
         backend.refresh()
         backend.make_pools(sizes)
@@ -94,11 +96,12 @@ class Session:
         if chunks := self.scheduler.chunks():
             self._backend.prefill(chunks)
             self.scheduler.read(chunks)
-        for sample in self.scheduler.enter():
+        entered = self.scheduler.enter()
+        for sample in entered:
             if sample.stop_strings is None and sample.request.sampling.stop:
                 sample.stop_strings = StopStrings(self._tokenizer, sample.request.sampling.stop)
         most = self._backend.most_steps(max(1, len(self.scheduler.running)))
-        self._steps = min(most, self._most_steps or most)
+        self._steps = min(most, self._most_steps or most, (self._first_steps if entered else None) or most)
         if any(sample.constraint is not None for sample in self.scheduler.running):
             self._steps = 1  # each token decides what may come next
         self.scheduler.grow(self._num_steps)

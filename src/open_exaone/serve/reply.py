@@ -104,7 +104,8 @@ class Reader:
         logprobs = job.sample.logprobs[start:end] if job.sample else ()
         top_logprobs = job.sample.top_logprobs[start:end] if job.sample else ()
         job.num_read = end
-        text = self._detokenizer.feed(token for token in ids if token not in self._stop_ids)
+        shown = [token for token in ids if token not in self._stop_ids] if self._stop_ids else ids
+        text = self._detokenizer.feed(shown)
         text = self._stops.feed(text)
         if stop is not None:
             self.is_done = True

@@ -64,6 +64,7 @@ def serve(service: Service, config: ServeConfig, listener: socket.socket, say: C
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         lifespan="on",
         ws="none",
         timeout_keep_alive=math.ceil(config.client_timeout_s),  # longer than clients keep connections they use again

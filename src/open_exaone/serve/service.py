@@ -6,10 +6,10 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.base.records import Request, Sampling, StopReason
@@ -193,45 +193,6 @@ class Service:
         self.worker.submit(ticket)
         return ticket
 
-    async def deltas(self, ask: Ask, ticket: Ticket) -> AsyncIterator[list[Delta]]:
-        """What comes of all replies, whenever there is more; leaving it early cancels the rest.
-
-        Raises:
-            ApiError: the engine failed, or the request took too long.
-        """
-        readers = [
-            Reader(
-                index,
-                job,
-                ask.model.tokenizer,
-                thinking=ask.thinking,
-                reads_calls=ask.reads_calls,
-                begun=ask.begun,
-            )
-            for index, job in enumerate(ticket.jobs)
-        ]
-        seconds = self.config.deadline_s
-        loop, why = asyncio.get_running_loop(), f"it took longer than {seconds:g} seconds"
-        timer = loop.call_later(seconds, lambda: self.worker.cancel(ticket, why))
-        is_first = True
-        try:
-            while not all(reader.is_done for reader in readers):
-                await ticket.changed.wait()
-                ticket.changed.clear()
-                found = [delta for reader in readers if (delta := reader.read()) is not None]
-                if found and is_first:
-                    self.metrics.time("first_token_seconds", time.perf_counter() - ask.arrived)
-                    is_first = False
-                _check_stops(ticket, found)
-                if found:
-                    yield found
-        finally:
-            timer.cancel()
-            self.worker.cancel(ticket, "its client left")
-            self.tickets.pop(ticket.id, None)
-            if ticket.cancelled is not None or not ticket.is_done:
-                self.metrics.count("cancelled_total")
-
     def finish(self, ask: Ask, ticket: Ticket, outcomes: Sequence[Outcome]) -> Usage:
         """Counts a request that is done, and keeps its replies' ids for when their conversation goes on."""
         num_prompt, num_cached = num_prompt_tokens(ticket.jobs)
@@ -305,6 +266,60 @@ def _refusals() -> Iterator[None]:
         ) from error
 
 
+class Replies:
+    """Reads a ticket's replies as they come. Leaving it early cancels what is still generated."""
+
+    def __init__(self, service: Service, ask: Ask, ticket: Ticket) -> None:
+        self._service, self._ask, self._ticket = service, ask, ticket
+        self._readers = [
+            Reader(
+                index,
+                job,
+                ask.model.tokenizer,
+                thinking=ask.thinking,
+                reads_calls=ask.reads_calls,
+                begun=ask.begun,
+            )
+            for index, job in enumerate(ticket.jobs)
+        ]
+        self._is_first = True
+
+    def __enter__(self) -> Self:
+        seconds = self._service.config.deadline_s
+        why = f"it took longer than {seconds:g} seconds"
+        loop, worker = asyncio.get_running_loop(), self._service.worker
+        self._timer = loop.call_later(seconds, worker.cancel, self._ticket, why)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._timer.cancel()
+        service, ticket = self._service, self._ticket
+        service.worker.cancel(ticket, "its client left")
+        service.tickets.pop(ticket.id, None)
+        if ticket.cancelled is not None or not ticket.is_done:
+            service.metrics.count("cancelled_total")
+
+    @property
+    def are_done(self) -> bool:
+        """Whether all has been read."""
+        return all(reader.is_done for reader in self._readers)
+
+    async def read(self) -> list[Delta]:
+        """Waits for more, and reads what has come of each reply; an empty list where nothing has.
+
+        Raises:
+            ApiError: the engine failed, or the request took too long.
+        """
+        await self._ticket.changed.wait()
+        self._ticket.changed.clear()
+        found = [delta for reader in self._readers if (delta := reader.read()) is not None]
+        if found and self._is_first:
+            self._service.metrics.time("first_token_seconds", time.perf_counter() - self._ask.arrived)
+            self._is_first = False
+        _check_stops(self._ticket, found)
+        return found
+
+
 def context_exceeded(model: Served, num_prompt: int, max_tokens: int) -> ApiError:
     """The error of a request that is longer than the model's context."""
     return ApiError(
@@ -328,7 +343,7 @@ def num_thought_tokens(ask: Ask, outcome: Outcome) -> int:
 
 
 def _check_stops(ticket: Ticket, deltas: Sequence[Delta]) -> None:
-    stops = {delta.stop for delta in deltas}
+    stops = [delta.stop for delta in deltas if delta.stop is not None]
     if StopReason.CANCELLED in stops:
         raise ApiError(504, f"the request was cancelled: {ticket.cancelled}", code="cancelled")
     if StopReason.ERROR in stops:

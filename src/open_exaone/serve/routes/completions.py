@@ -38,7 +38,8 @@ async def ask_completion(service: Service, request: CompletionRequest) -> Ask:
         ApiError: it is refused.
     """
     model = service.model(request.model)
-    prompts = await service.run(_prompts, model, request.prompt)
+    is_text = isinstance(request.prompt, str) or any(isinstance(one, str) for one in request.prompt[:1])
+    prompts = await service.run(_prompts, model, request.prompt) if is_text else _prompts(model, request.prompt)
     longest = max(map(len, prompts), default=0)
     sampling = to_sampling(model, request.given(), longest, request.max_tokens)
     return Ask(model, prompts, sampling, None, bool(request.stream), num_top_logprobs=request.logprobs or 0)
