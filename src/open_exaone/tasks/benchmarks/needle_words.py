@@ -13,7 +13,7 @@ class Words:
 
     opening: str
     box: str  # the form of the answer
-    names: tuple[str, ...]  # of things that have codes; no word of the filler holds one
+    names: tuple[str, ...]  # of things that have codes; none of them is in the filler
     sentence: Callable[[random.Random], str]  # one of filler
     fact: Callable[[str, str], str]  # (name, number)
     ask_one: Callable[[str], str]  # (name)
@@ -21,13 +21,13 @@ class Words:
     ask_variables: Callable[[str], str]  # (number)
 
 
-_EN_NOUNS = ("shepherd", "teacher", "baker", "sailor", "painter", "farmer", "tailor", "fox", "heron", "cart", "lamp")
+_EN_NOUNS = ("gardener", "teacher", "baker", "sailor", "painter", "farmer", "tailor", "fox", "heron", "cart", "lamp")
 _EN_ADJECTIVES = ("quiet", "green", "old", "bright", "cold", "gentle", "tall", "dusty", "warm", "grey", "slow", "pale")
 _EN_VERBS = ("waits", "rests", "stays", "stops", "returns", "wakes", "hums", "turns", "stands", "passes")
 _EN_PLACES = ("river", "market", "library", "meadow", "bakery", "hill", "school", "orchard", "pond", "valley", "field")
 _EN_TIMES = ("in spring", "in autumn", "at noon", "in the evening", "on Sundays", "after the rain", "before dawn")
 
-_KO_NOUNS = ("양치기", "선생님", "제빵사", "선원", "화가", "농부", "재단사", "여우", "왜가리", "수레", "등불")
+_KO_NOUNS = ("정원사", "선생님", "제빵사", "선원", "화가", "농부", "재단사", "여우", "왜가리", "수레", "등불")
 _KO_ADJECTIVES = (
     "조용한",
     "푸른",

@@ -47,8 +47,8 @@ _SEEN = {
         "data_set number seed prompt entry",
         "0ca874522202a432a8bb586c9be5ac00329ab16cf42289c38a8519f912d40296",
     ),
-    "needle": (_NEEDLE, "f1e7e3477bc8a316a9062fae679f9641f69b282975a8f982c45178a72a5ace03"),
-    "needle_ko": (_NEEDLE, "b15bbca29a08284b629876c2399ab00a65c406b8de8f36d4e35c223c900739ac"),
+    "needle": (_NEEDLE, "3b4696874eaff0266796758056fc69a3ce398035e1ba7dccaf9fbfc18fb1555b"),
+    "needle_ko": (_NEEDLE, "f1b08da59c356163b61e2b14d048f906a82a295912efb317f540286491f011a4"),
 }
 
 
