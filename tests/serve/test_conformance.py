@@ -71,7 +71,7 @@ def says(monkeypatch):
         def rule(service, model, asked):
             parts = [part for part in re.split("(</?tool_call>)", text) if part]
             tags = {tag: guided._literal(model.tokenizer, tag) for tag in ("<tool_call>", "</tool_call>")}
-            grammar = "start: " + " ".join(tags.get(part) or json.dumps(part) for part in parts)
+            grammar = r"start: /\n{0,2}/ " + " ".join(tags.get(part) or json.dumps(part) for part in parts)
             return guided._rule(model, grammar, "test")
 
         monkeypatch.setattr(conversation.Conversation, "is_restricted", True)
