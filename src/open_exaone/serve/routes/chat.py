@@ -71,7 +71,7 @@ class ChatMessage(Config):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     """Who speaks."""
     content: Content | None = None
-    """What is said, or what a tool gave."""
+    """The text, or the output of a tool."""
     reasoning: str | None = None
     """The thought of an earlier reply."""
     reasoning_content: str | None = None

@@ -104,7 +104,7 @@ class MessageTurn(Config):
     role: Literal["user", "assistant"]
     """Who speaks."""
     content: str | tuple[AnyBlock, ...]
-    """What is said."""
+    """The text."""
 
     def rendered(self) -> list[dict[str, Any]]:
         """As chat formats take it: results of tools are turns of their own."""

@@ -64,7 +64,7 @@ async def count_tokens(service: Service, body: bytes) -> dict[str, Any]:
 
 
 class EndReasoning(Config):
-    """Nothing needs to be said."""
+    """A request without fields."""
 
 
 async def end_reasoning(service: Service, body: bytes, id: str) -> dict[str, Any]:
