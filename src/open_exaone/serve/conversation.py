@@ -59,7 +59,7 @@ ToolChoice = Literal["none", "auto", "required"] | NamedTool
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What is to be gone on with."""
+    """The conversation that is to be continued."""
 
     messages: Sequence[Mapping[str, Any]]  # as chat formats take them
     thinking: bool | None = None  # None: as the server thinks by default

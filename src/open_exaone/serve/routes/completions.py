@@ -1,4 +1,4 @@
-"""/v1/completions: plain texts, or token ids, that are gone on with."""
+"""/v1/completions: plain texts, or token ids, that are continued."""
 
 import time
 from collections.abc import Sequence

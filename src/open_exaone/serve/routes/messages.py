@@ -195,7 +195,7 @@ class CountRequest(Config):
     model: str = Field(max_length=1000)
     """The model's name, as /v1/models has it."""
     messages: tuple[MessageTurn, ...] = Field(min_length=1)
-    """The turns so far; a reply at the end is gone on with."""
+    """The turns so far; a reply at the end is continued."""
     system: str | tuple[TextBlock, ...] | None = None
     """The system prompt."""
     tools: tuple[Tool, ...] | None = None
@@ -234,7 +234,7 @@ class MessagesRequest(CountRequest):
 
 
 def conversation_of(request: CountRequest, is_streamed: bool = False) -> Conversation:
-    """The conversation of a request. A reply at its end is gone on with; then there is no thought, unless asked for."""
+    """The conversation of a request. A reply at its end is continued; then there is no thought, unless asked for."""
     turns = [message for turn in request.messages for message in turn.rendered()]
     begun = turns.pop()["content"] if request.messages[-1].role == "assistant" else ""
     system = [{"role": "system", "content": _text(request.system)}] if request.system else []

@@ -82,7 +82,7 @@ class ResponsesRequest(Config):
     instructions: str | None = None
     """The system prompt of this reply alone; a later reply does not inherit it."""
     previous_response_id: str | None = None
-    """The response that is gone on with; the server remembers the latest."""
+    """The response that is continued; the server remembers the latest."""
     store: bool | None = None
     """False: the response is not remembered."""
     stream: bool | None = None
