@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,10 @@ class Terminal:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
 
     def send(self, keys: str | bytes) -> None:
+        """Sends keys once the chat sleeps: Python loses a Ctrl-C that comes between two waits of readline."""
+        state = Path(f"/proc/{self.process.pid}/stat")
+        while state.exists() and state.read_text().rpartition(")")[2].split()[0] == "R":
+            time.sleep(0.01)
         os.write(self._descriptor, keys.encode() if isinstance(keys, str) else keys)
 
     def until(self, text: str) -> str:
