@@ -1,19 +1,104 @@
 """What a request or a connection may take away from the others: nothing."""
 
+import asyncio
 import concurrent.futures
 import json
+import random
 import socket
 import threading
 
 import httpx2
 import pytest
 
-from open_exaone.serve import conversation, guided
+from doubles import make_tokenizer
+from open_exaone.serve import conversation, guided, prompts
 from open_exaone.serve.config import ServeConfig
+from open_exaone.serve.errors import ApiError
+from open_exaone.serve.service import LONG_CHARS
+from open_exaone.text.tokenizer import Tokenizer
 
 from .conftest import running
 
 QUESTION = [{"role": "user", "content": "How much is 3 + 4?"}]
+
+
+LONG = "17 + 25, " * (LONG_CHARS // 8)
+
+
+def test_short_prompts_do_not_wait_for_long_ones(server, monkeypatch) -> None:
+    gate, begun, own = threading.Event(), threading.Event(), Tokenizer.encode_batch
+
+    def slow(self, texts):
+        if max(map(len, texts)) > LONG_CHARS:
+            begun.set()
+            gate.wait(600)
+        return own(self, texts)
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", slow)
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        try:
+            long = threads.submit(server.post, "/tokenize", {"prompt": LONG})
+            assert begun.wait(300)
+            assert server.post("/v1/chat/completions", {"messages": QUESTION, "max_tokens": 4}).status_code == 200
+            assert server.post("/tokenize", {"prompt": "17 + 25"}).status_code == 200
+            assert not long.done()
+        finally:
+            gate.set()
+        assert long.result().json()["tokens"] == make_tokenizer().encode(LONG)
+
+
+def test_a_long_prompt_waits_until_earlier_replies_are_kept(server) -> None:
+    gate, done = threading.Event(), []
+
+    async def ask() -> None:
+        server.service._renderer.submit(lambda: (gate.wait(600), done.append("kept")))
+        asked = asyncio.create_task(server.service.run(done.append, "rendered", size=LONG_CHARS + 1))
+        await asyncio.sleep(0.2)
+        gate.set()
+        await asked
+
+    asyncio.run(ask())
+    assert done == ["kept", "rendered"]
+
+
+TURN = {"role": "user", "content": LONG}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [TURN]}),
+        ("/v1/completions", {"prompt": LONG}),
+        ("/v1/responses", {"input": LONG}),
+        ("/v1/messages", {"messages": [TURN], "max_tokens": 4}),
+    ],
+)
+def test_a_prompt_that_is_far_too_long_is_refused_by_its_beginning(server, path, body, monkeypatch) -> None:
+    read, own = [], Tokenizer.encode_segments
+    monkeypatch.setattr(Tokenizer, "encode_segments", lambda *one: read.append(one) or own(*one))
+    refused = server.post(path, {"model": "tiny", **body})
+    assert refused.status_code == 400 and "at least" in refused.json()["error"]["message"]
+    assert not read
+
+
+def test_prompts_of_any_length_can_be_counted(server) -> None:
+    num = len(make_tokenizer().encode(LONG))
+    counted = server.post("/v1/messages/count_tokens", {"model": "tiny", "messages": [TURN]}).json()["input_tokens"]
+    assert num < counted == server.post("/tokenize", {"messages": [TURN]}).json()["count"] < num + 20
+
+
+def test_no_text_that_fits_is_refused_by_its_beginning(monkeypatch) -> None:
+    monkeypatch.setattr(prompts, "_CHARS_PER_TOKEN", 2)
+    tokenizer, draw, num_refused = make_tokenizer(), random.Random(0), 0
+    for _ in range(400):
+        texts = ["".join(draw.choices(["The answer", " much", "7", "한", "한국", "+"], k=12)) for _ in range(3)]
+        most_tokens = draw.randrange(8, 120)
+        try:
+            prompts.check_length(tokenizer, texts, most_tokens)
+        except ApiError:
+            num_refused += 1
+            assert sum(map(len, tokenizer.encode_batch(texts))) > most_tokens
+    assert 40 < num_refused < 360
 
 
 def restricted(schema, **options):

@@ -112,7 +112,7 @@ async def prepare(
     """
     thinking = conversation.thinks(service.config.thinking)
     rule = await service.compile(_rule, service, model, conversation) if conversation.is_restricted else None
-    prompt = await rendered(service, model, conversation)
+    prompt = await rendered(service, model, conversation, most_tokens=model.context)
     num_begun = 0
     if conversation.begun:
         num_begun = len(prompt) - len(await rendered(service, model, replace(conversation, begun="")))
@@ -134,8 +134,13 @@ async def prepare(
     )
 
 
-async def rendered(service: Service, model: Served, conversation: Conversation) -> tuple[int, ...]:
+async def rendered(
+    service: Service, model: Served, conversation: Conversation, *, most_tokens: int | None = None
+) -> tuple[int, ...]:
     """A conversation's prompt.
+
+    Args:
+        most_tokens: see `Prompts.render`.
 
     Raises:
         ApiError: it is refused.
@@ -154,6 +159,7 @@ async def rendered(service: Service, model: Served, conversation: Conversation) 
         tools=tools or None,
         keeps_thoughts=conversation.keeps_thoughts,
         begun=conversation.begun,
+        most_tokens=most_tokens,
     )
 
 

@@ -53,6 +53,27 @@ class ApiError(Exception):
         return {"type": "error", "error": {"type": kind, "message": self.message, **details}}
 
 
+def context_exceeded(context: int, num_prompt: int, max_tokens: int) -> ApiError:
+    """The error of a request that is longer than the model's context."""
+    parts = f"{num_prompt} in the messages, {max_tokens} in the completion"
+    return _too_long(context, f"you requested {num_prompt + max_tokens} tokens ({parts})")
+
+
+def prompt_too_long(context: int, num_prompt: int) -> ApiError:
+    """The error of a prompt that was counted only as far as it is sure to exceed the model's context."""
+    return _too_long(context, f"your prompt contains at least {num_prompt} input tokens")
+
+
+def _too_long(context: int, what: str) -> ApiError:
+    return ApiError(
+        400,
+        f"This model's maximum context length is {context} tokens. However, {what}. Please reduce the length of the "
+        f"messages or completion.",
+        param="messages",
+        code="context_length_exceeded",
+    )
+
+
 def parsed(schema: type[Record], body: bytes, unsupported: Mapping[str, str] | None = None) -> Record:
     """A request's record.
 

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from open_exaone.base.config import Config
 from open_exaone.base.records import Sampling
-from open_exaone.serve.errors import ApiError
-from open_exaone.serve.service import Served, context_exceeded
+from open_exaone.serve.errors import ApiError, context_exceeded
+from open_exaone.serve.service import Served
 
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 # The share of a reply that its thought may take; None: all of it. OpenRouter's shares.
@@ -148,7 +148,7 @@ def to_sampling(
     """
     room = model.context - num_prompt
     if room < 1 or (max_tokens or 1) > room:
-        raise context_exceeded(model, num_prompt, max_tokens or 1)
+        raise context_exceeded(model.context, num_prompt, max_tokens or 1)
     limit = max_tokens or room
     if budget is None and effort is not None and (share := EFFORTS[effort]) is not None:
         budget = max(1, int(share * limit))

@@ -7,18 +7,23 @@ engine remembers fit.
 
 import hashlib
 import re
+import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from open_exaone.serve.errors import prompt_too_long
 from open_exaone.text.chat import Message, Segment, Tool
 from open_exaone.text.tokenizer import Tokenizer
 
 MOST_KEPT = 1 << 20  # tokens of replies
+# A text of more characters a token than most texts have, for the context, is probably too long for it. Its beginning
+# then says so, with a margin, because the cut may change the tokens beside it.
+_CHARS_PER_TOKEN, _MARGIN = 8, 1.25
 
 
 class Prompts:
-    """Renders one model's prompts; one thread at a time.
+    """Renders one model's prompts. Safe to use from several threads.
 
     Args:
         most_kept: tokens of replies that are kept, the latest.
@@ -28,6 +33,7 @@ class Prompts:
         self._tokenizer = tokenizer
         self._kept: OrderedDict[bytes, tuple[str, tuple[int, ...]]] = OrderedDict()  # by a digest of what stands before
         self._num_kept, self._most_kept = 0, most_kept
+        self._lock = threading.Lock()  # of what is kept
 
     def render(
         self,
@@ -37,14 +43,17 @@ class Prompts:
         tools: Sequence[Tool] | None = None,
         keeps_thoughts: bool = False,
         begun: str = "",
+        most_tokens: int | None = None,
     ) -> tuple[int, ...]:
         """The ids of a prompt.
 
         Args:
             keeps_thoughts: whether those of earlier replies stay in it.
             begun: what the reply begins with; the tags of its thought are markers there.
+            most_tokens: refuse one that is far too long for such a context by its beginning; None: never.
 
         Raises:
+            ApiError: the conversation is far too long for the context.
             DataError: a message is malformed (names its index and field), or the format can't say it.
             CheckpointError: the model has no chat format, or a broken one.
         """
@@ -59,6 +68,9 @@ class Prompts:
         tag = self._tokenizer.chat_format.thought_tag
         parts = re.split(f"(</?{tag}>)", begun)  # texts and tags by turns
         segments += [Segment(part, number % 2 == 1) for number, part in enumerate(parts) if part]
+        if most_tokens is not None:
+            texts = [segment.text for segment in segments if not segment.is_format]
+            check_length(self._tokenizer, texts, most_tokens)
         [pieces] = self._tokenizer.encode_segments([segments])
         ids, place, digest = list[int](), 0, hashlib.blake2b(digest_size=16)
         while place < len(segments):
@@ -74,25 +86,43 @@ class Prompts:
         if not text or len(reply_ids) > self._most_kept:
             return
         key = hashlib.blake2b(_bytes(prompt_ids), digest_size=16).digest()
-        self._num_kept += len(reply_ids) - len(self._kept.pop(key, ("", ()))[1])
-        self._kept[key] = text, tuple(reply_ids)
-        while self._num_kept > self._most_kept:
-            self._num_kept -= len(self._kept.popitem(last=False)[1][1])
+        with self._lock:
+            self._num_kept += len(reply_ids) - len(self._kept.pop(key, ("", ()))[1])
+            self._kept[key] = text, tuple(reply_ids)
+            while self._num_kept > self._most_kept:
+                self._num_kept -= len(self._kept.popitem(last=False)[1][1])
 
     def _kept_from(self, segments: Sequence[Segment], place: int, key: bytes) -> tuple[int, Sequence[int]] | None:
         """Where segments from a place on say a kept reply: behind which it ends, and its ids."""
-        if key not in self._kept:
-            return None
-        text, ids = self._kept[key]
+        with self._lock:
+            if key not in self._kept:
+                return None
+            text, ids = self._kept[key]
         for end in range(place, len(segments)):
             said = segments[end].text
             if not text.startswith(said):
                 return None
             text = text[len(said) :]
             if not text:
-                self._kept.move_to_end(key)
+                with self._lock:
+                    if key in self._kept:  # another thread may have dropped it
+                        self._kept.move_to_end(key)
                 return end + 1, ids
         return None
+
+
+def check_length(tokenizer: Tokenizer, texts: Sequence[str], most_tokens: int) -> None:
+    """Refuses texts that are far too long for a context by their beginning, before all of them is tokenised.
+
+    Raises:
+        ApiError: they are.
+    """
+    most_chars = _CHARS_PER_TOKEN * most_tokens
+    if sum(map(len, texts)) <= most_chars:
+        return
+    num = len(tokenizer.encode("".join(texts)[:most_chars]))
+    if num > _MARGIN * most_tokens:
+        raise prompt_too_long(most_tokens, num)
 
 
 def _bytes(ids: Sequence[int]) -> bytes:

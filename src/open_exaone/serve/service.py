@@ -3,19 +3,21 @@
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.base.records import Request, Sampling, StopReason
 from open_exaone.engine.request import Constraint, check_ids
 from open_exaone.serve.config import ServeConfig
-from open_exaone.serve.errors import ApiError
+from open_exaone.serve.errors import ApiError, context_exceeded
 from open_exaone.serve.metrics import Metrics
 from open_exaone.serve.prompts import Prompts
 from open_exaone.serve.remembered import Responses
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("open_exaone.serve")
 T = TypeVar("T")
+LONG_CHARS = 16_384  # more of them are tokenised in threads of their own
+NUM_LONG = max(1, min(4, (os.cpu_count() or 1) // 2))  # such texts that are tokenised at once
 NUM_COMPILERS = 2  # schemas that are compiled at once; one that takes long stays in its thread
 
 
@@ -100,6 +104,7 @@ class Service:
         engines = {model.name: model.engine for model in models}
         self.worker = Worker(engines, max_unread_tokens=config.max_unread_tokens)
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="render")  # a template's process takes turns
+        self._long_renderers = ThreadPoolExecutor(NUM_LONG, thread_name_prefix="render-long")
         self._compilers = ThreadPoolExecutor(NUM_COMPILERS, thread_name_prefix="schema")
         self._num_slots = sum(model.engine.num_slots for model in models)
 
@@ -118,6 +123,7 @@ class Service:
     def close(self) -> None:
         """Ends everything."""
         self.worker.close()
+        self._long_renderers.shutdown(cancel_futures=True)
         self._renderer.shutdown(cancel_futures=True)
         self._compilers.shutdown(wait=False, cancel_futures=True)
 
@@ -136,15 +142,21 @@ class Service:
             )
         return self.models[name]
 
-    async def run(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    async def run(self, function: Callable[..., T], *arguments: Any, size: int = 0, **options: Any) -> T:
         """Calls what takes long, such as rendering, in a thread; what is wrong with the request becomes status 400.
+
+        Args:
+            size: characters or ids that the function reads. No other request waits for a long text.
 
         Raises:
             ApiError: the arguments are refused.
         """
-        loop = asyncio.get_running_loop()
+        call = partial(function, *arguments, **options)
         with _refusals():
-            return await loop.run_in_executor(self._renderer, lambda: function(*arguments, **options))
+            if size <= LONG_CHARS:
+                return await asyncio.wrap_future(self._renderer.submit(call))
+            kept = self._renderer.submit(bool)  # a prompt may hold replies that are still to be kept
+            return await asyncio.wrap_future(self._long_renderers.submit(lambda: (kept.result(), call())[1]))
 
     async def compile(self, function: Callable[..., T], *arguments: Any) -> T:
         """Calls what compiles a schema, in threads of its own: nothing else waits for it.
@@ -169,7 +181,8 @@ class Service:
         Raises:
             ApiError: the conversation is refused.
         """
-        return await self.run(self._prompts[model.name].render, messages, **options)
+        render = self._prompts[model.name].render
+        return await self.run(render, messages, size=num_chars(messages), **options)
 
     def open(self, ask: Ask) -> Ticket:
         """Accepts a request and has it generated.
@@ -239,7 +252,7 @@ class Service:
                 raise ApiError(400, "the prompt is empty: give it at least one token", param="prompt")
             length = len(prompt) + ask.sampling.max_new_tokens
             if length > ask.model.context:
-                raise context_exceeded(ask.model, len(prompt), ask.sampling.max_new_tokens)
+                raise context_exceeded(ask.model.context, len(prompt), ask.sampling.max_new_tokens)
             if not self.worker.holds(ask.model.name, length):
                 raise ApiError(400, f"memory does not hold {length} tokens: lower max_tokens", param="max_tokens")
         try:
@@ -320,16 +333,12 @@ class Replies:
         return found
 
 
-def context_exceeded(model: Served, num_prompt: int, max_tokens: int) -> ApiError:
-    """The error of a request that is longer than the model's context."""
-    return ApiError(
-        400,
-        f"This model's maximum context length is {model.context} tokens. However, you requested "
-        f"{num_prompt + max_tokens} tokens ({num_prompt} in the messages, {max_tokens} in the completion). Please "
-        f"reduce the length of the messages or completion.",
-        param="messages",
-        code="context_length_exceeded",
-    )
+def num_chars(value: Any) -> int:
+    """Characters of all texts in a value of JSON."""
+    if isinstance(value, str):
+        return len(value)
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(map(num_chars, parts))
 
 
 def num_thought_tokens(ask: Ask, outcome: Outcome) -> int:

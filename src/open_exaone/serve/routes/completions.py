@@ -11,9 +11,10 @@ from open_exaone.serve.answer import event
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.fields import SamplingFields, to_sampling
 from open_exaone.serve.logprobs import NumTop
+from open_exaone.serve.prompts import check_length
 from open_exaone.serve.reply import Delta, Outcome, Usage
 from open_exaone.serve.routes.chat import usage_record
-from open_exaone.serve.service import Ask, Served, Service
+from open_exaone.serve.service import Ask, Served, Service, num_chars
 from open_exaone.serve.worker import Ticket
 from open_exaone.text.split import Part
 
@@ -39,7 +40,10 @@ async def ask_completion(service: Service, request: CompletionRequest) -> Ask:
     """
     model = service.model(request.model)
     is_text = isinstance(request.prompt, str) or any(isinstance(one, str) for one in request.prompt[:1])
-    prompts = await service.run(_prompts, model, request.prompt) if is_text else _prompts(model, request.prompt)
+    if is_text:
+        prompts = await service.run(_prompts, model, request.prompt, size=num_chars(request.prompt))
+    else:
+        prompts = _prompts(model, request.prompt)
     longest = max(map(len, prompts), default=0)
     sampling = to_sampling(model, request.given(), longest, request.max_tokens)
     return Ask(model, prompts, sampling, None, bool(request.stream), num_top_logprobs=request.logprobs or 0)
@@ -51,6 +55,9 @@ def _prompts(model: Served, prompt: str | Sequence[Any]) -> list[tuple[int, ...]
     if prompt and isinstance(prompt[0], int):
         return [tuple(prompt)]
     begin = model.tokenizer.text_begin_ids
+    for one in prompt:
+        if isinstance(one, str):
+            check_length(model.tokenizer, [one], model.context)
     return [(*begin, *model.tokenizer.encode(one)) if isinstance(one, str) else tuple(one) for one in prompt]
 
 

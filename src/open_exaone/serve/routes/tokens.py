@@ -49,7 +49,7 @@ async def tokenize(service: Service, body: bytes) -> dict[str, Any]:
     model = service.model(request.model)
     if request.prompt is not None:
         begin = model.tokenizer.text_begin_ids if request.add_special_tokens else []
-        ids = (*begin, *await service.run(model.tokenizer.encode, request.prompt))
+        ids = (*begin, *await service.run(model.tokenizer.encode, request.prompt, size=len(request.prompt)))
     else:
         kwargs = request.chat_template_kwargs or TemplateKwargs()
         thinking = kwargs.enable_thinking if kwargs.enable_thinking is not None else kwargs.thinking
@@ -67,4 +67,4 @@ async def detokenize(service: Service, body: bytes) -> dict[str, Any]:
     """The text of token ids; an id that no token has gives none."""
     request = parsed(DetokenizeRequest, body)
     model = service.model(request.model)
-    return {"prompt": await service.run(model.tokenizer.decode, request.tokens)}
+    return {"prompt": await service.run(model.tokenizer.decode, request.tokens, size=len(request.tokens))}
