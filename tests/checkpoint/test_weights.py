@@ -1,5 +1,6 @@
 """Weights: nothing is lost or changed on the way to disk and back, and no broken or hostile file gets in."""
 
+import errno
 import json
 import os
 import struct
@@ -250,6 +251,15 @@ def test_a_broken_file_is_named(saved, break_bytes):
     path = saved / SINGLE
     path.write_bytes(break_bytes(path.read_bytes()))
     with pytest.raises(CheckpointError, match=rf"{SINGLE}: .*(Copy or download it again|unknown|missing)"):
+        load_model(saved)
+
+
+def test_weights_that_this_user_may_not_read_are_not_called_missing(saved, monkeypatch):
+    def denied(path, mode):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("open_exaone.checkpoint.weights.open", denied, raising=False)  # root may read all
+    with pytest.raises(CheckpointError, match=rf"{SINGLE}: permission is denied: let this user read it"):
         load_model(saved)
 
 

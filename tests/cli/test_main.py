@@ -1,5 +1,6 @@
 """The command line as a whole: exit codes, and messages that name what is wrong and how to fix it."""
 
+import errno
 import re
 import sys
 
@@ -37,6 +38,15 @@ def test_an_error_that_is_not_of_memory_is_raised(error, monkeypatch) -> None:
     with pytest.raises(type(error)) as raised:
         main(["doctor"])
     assert raised.value is error
+
+
+def test_a_file_that_this_user_may_not_read_is_named(cli, monkeypatch) -> None:
+    def fail(*_, **__) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/models/one/config.json")
+
+    monkeypatch.setattr("open_exaone.present.doctor.checks", fail)
+    code, text = cli("doctor")
+    assert code == 1 and "/models/one/config.json: permission is denied: let this user read it" in text
 
 
 def test_the_module_is_the_command(cli, monkeypatch):

@@ -211,7 +211,10 @@ def open_safetensors(path: Path) -> Any:
                 f"{path}: is {found.st_size:,} bytes long, of which {on_disk:,} are on the disk: it was never written "
                 f"or downloaded in full. Copy or download it again"
             )
-        return safe_open(path, framework="pt")
+        with open(path, "rb"):  # safetensors says that a file which it may not read is missing
+            return safe_open(path, framework="pt")
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: permission is denied: let this user read it") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}. Copy or download it again") from error
 

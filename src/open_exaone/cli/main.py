@@ -69,6 +69,11 @@ def _run(arguments: list[str] | None) -> int:
     except KeyboardInterrupt:
         say_error("interrupted. What was saved before is kept.")
         return INTERRUPTED
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        say_error(f"{error.filename}: permission is denied: let this user read it, or run as one who may")
+        return FAILED
     except BrokenPipeError:
         sys.stdout = None  # whoever read the output has left
         return FAILED
