@@ -165,6 +165,21 @@ def test_multiples_that_no_memory_holds_are_refused_before_they_are_compiled(ser
     assert refused.status_code == 400 and "multipleOf" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ({"type": "nonsense"}, "Invalid type: nonsense"),
+        ({"$ref": "#/nowhere"}, "Pointer '/nowhere' does not exist"),
+        ({"type": "string", "pattern": "("}, "regex parse error: ( ^ error: unclosed group"),
+        ({"properties": {"a": 5}}, "schema must be an object or boolean"),
+    ],
+)
+def test_a_schema_that_is_wrong_is_refused_without_the_grammar_around_it(server, schema, why) -> None:
+    refused = server.post("/v1/chat/completions", restricted(schema))
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == f"response_format: the JSON schema cannot be used: {why}"
+
+
 def test_usual_multiples_are_taken(server) -> None:
     for divisor, least in ((5, 20), (0.25, 20), (100, 200)):
         schema = {"type": "number", "multipleOf": divisor, "minimum": least, "maximum": least}

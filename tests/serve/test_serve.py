@@ -541,7 +541,7 @@ REFUSED = [
     ("/v1/chat/completions", {"temperature": -1}, 400, ["temperature", "-1"]),
     ("/v1/chat/completions", {"logit_bias": {"9999": 1}}, 400, ["logit_bias", "9999"]),
     ("/v1/chat/completions", {"logit_bias": {"x": 1}}, 400, ["logit_bias", "'x'"]),
-    ("/v1/chat/completions", {"messages": []}, 400, ["messages"]),
+    ("/v1/chat/completions", {"messages": []}, 400, ["messages: the list should have at least 1"]),
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, ["messages.0"]),
     ("/v1/chat/completions", {"messages": [{"role": "wizard", "content": ""}]}, 400, ["messages.0.role", "wizard"]),
     ("/v1/chat/completions", {"n": 65}, 400, ["65", "64"]),

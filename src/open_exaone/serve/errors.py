@@ -101,7 +101,7 @@ def parsed(schema: type[Record], body: bytes, unsupported: Mapping[str, str] | N
         raise ApiError(400, f"{where}: {why}", param=where, code="unsupported_parameter")
     if fault["type"] == "missing":
         raise ApiError(400, f"{where}: is missing", param=where, code="missing_required_parameter")
-    message = message.removeprefix("Value error, ")
+    message = message.removeprefix("Value error, ").replace("Tuple should have", "the list should have")
     shown = "" if isinstance(fault["input"], dict | list) else f" = {short(fault['input'])}"
     raise ApiError(400, f"{where}{shown}: {short_text(message)}", param=where, code="invalid_value")
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -190,8 +191,15 @@ def _rule(model: Served, text: str, param: str) -> Rule:
         ) from error
     matcher = _compiled(model.engine.tokenizer, _size(model), LLMatcher.grammar_from_lark(text))
     if matcher.is_error():
-        raise ApiError(400, f"{param}: {short_text(matcher.get_error(), 500)}", param=param, code="invalid_schema")
+        why = f"the JSON schema cannot be used: {short_text(_why(matcher.get_error()), 500)}"
+        raise ApiError(400, f"{param}: {why}", param=param, code="invalid_schema")
     return Rule(model, matcher)
+
+
+def _why(error: str) -> str:
+    """What the compiler says of a schema, without the grammar in which it stands."""
+    said = re.split(r"\n *\d+ \| ", error)[0]
+    return " ".join(said.rpartition("failed to compile JSON schema: ")[2].split())
 
 
 @lru_cache(maxsize=MOST_KEPT)
