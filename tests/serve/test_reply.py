@@ -1,6 +1,8 @@
 """From tokens to what a client sees, and from a conversation to its prompt."""
 
 import itertools
+import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,8 @@ from open_exaone.engine.request import Sample
 from open_exaone.engine.stop import reply_text
 from open_exaone.serve.blocks import blocks_of
 from open_exaone.serve.prompts import Prompts
-from open_exaone.serve.reply import Outcome, Reader, StopText
+from open_exaone.serve.reply import Delta, Outcome, Reader, StopText
+from open_exaone.serve.routes.chat import ChatDialect, ChatRequest
 from open_exaone.serve.worker import Job
 from open_exaone.text.split import Part, split_reply
 
@@ -74,6 +77,20 @@ def test_calls_are_text_where_no_tools_are_on_offer() -> None:
     outcome, _ = read(text, [], thinking=False, reads_calls=False)
     assert outcome.text(Part.ANSWER) == text and not outcome.calls and not outcome.notes
     assert len(read(text * 2, [], thinking=False)[0].calls) == 2  # parallel calls
+
+
+def test_a_chunk_of_a_chat_has_one_part_alone() -> None:
+    """Clients that read either the thought or the answer of a chunk would lose the other."""
+    ask, ticket = SimpleNamespace(model=SimpleNamespace(name="m")), SimpleNamespace(id="1", jobs=[None])
+    asked = json.dumps({"messages": [{"role": "user", "content": ""}]})
+    dialect = ChatDialect(ask, ticket, ChatRequest.model_validate_json(asked))
+    call = '{"name": "f", "arguments": {}}'
+    pieces = [(Part.THOUGHT, "h"), (Part.THOUGHT, "m"), (Part.ANSWER, "7"), *[(Part.TOOL_CALL, call)] * 2]
+    chunks = [json.loads(line[6:]) for line in dialect.take(Delta(0, pieces)).splitlines() if line]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert deltas[:2] == [{"reasoning": "hm", "reasoning_content": "hm"}, {"content": "7"}]
+    assert [one["index"] for one in deltas[2]["tool_calls"]] == [0, 1] and len(deltas) == 3
+    assert not dialect.take(Delta(0, ()))
 
 
 def test_blocks_keep_the_order() -> None:

@@ -4,6 +4,8 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 from pydantic import Field
@@ -232,16 +234,23 @@ class ChatDialect:
         )
 
     def take(self, delta: Delta) -> str:
-        merged: dict[str, Any] = {}
-        for part, text in delta.pieces:
-            if part is Part.TOOL_CALL:
-                calls = merged.setdefault("tool_calls", [])
-                calls.append({"index": self._num_calls[delta.index], **self._call(delta.index, read_tool_call(text))})
-            else:
-                for name in _FIELDS[part]:
-                    merged[name] = merged.get(name, "") + text
+        """A chunk for each part: many clients read either the thought or the answer of a chunk."""
+        deltas = [
+            self._delta(delta.index, part, [text for _, text in pieces])
+            for part, pieces in groupby(delta.pieces, key=itemgetter(0))
+        ]
         logprobs = self._logprobs(delta) if self._request.logprobs else None
-        return self._chunk(delta.index, merged, logprobs) if merged or (logprobs and delta.ids) else ""
+        if not deltas:
+            return self._chunk(delta.index, {}, logprobs) if logprobs and delta.ids else ""
+        *before, last = deltas
+        return "".join(self._chunk(delta.index, one) for one in before) + self._chunk(delta.index, last, logprobs)
+
+    def _delta(self, index: int, part: Part, texts: Sequence[str]) -> dict[str, Any]:
+        if part is not Part.TOOL_CALL:
+            return dict.fromkeys(_FIELDS[part], "".join(texts))
+        numbers = range(self._num_calls[index], self._num_calls[index] + len(texts))
+        calls = [self._call(index, read_tool_call(text)) for text in texts]
+        return {"tool_calls": [{"index": number, **call} for number, call in zip(numbers, calls, strict=True)]}
 
     def end(self, outcomes: Sequence[Outcome], usage: Usage) -> str:
         chunks = [
