@@ -30,14 +30,15 @@ from open_exaone.rollout.config import ChatEndpoint
 from open_exaone.rollout.provider import requests_for
 from open_exaone.rollout.providers.endpoint import EndpointProvider
 from open_exaone.rollout.providers.local import LocalProvider
-from open_exaone.serve.answer import Patience
+from open_exaone.serve.answer import Answer, Patience
 from open_exaone.serve.app import App
 from open_exaone.serve.config import ServeConfig
 from open_exaone.serve.errors import ApiError
+from open_exaone.serve.metrics import Metrics
 from open_exaone.serve.models import with_adapter
 from open_exaone.serve.routes.chat import begun_of
 from open_exaone.serve.server import listen
-from open_exaone.serve.service import Ask, Served
+from open_exaone.serve.service import Ask, Replies, Served
 from open_exaone.serve.worker import Job, Ticket, Worker
 from open_exaone.text.split import split_reply
 
@@ -354,9 +355,19 @@ class _Session:
         """Nothing runs."""
 
 
+def opened(session: _Session):
+    """An engine's `open_session`, which a server asks for first tokens in short steps."""
+
+    def open_session(*, first_steps: int) -> _Session:
+        assert first_steps == 1
+        return session
+
+    return open_session
+
+
 def taken(session: _Session):
     """A worker's lane, and a ticket of two jobs that it was given, in this thread."""
-    worker = Worker({"tiny": SimpleNamespace(open_session=lambda **options: session)}, max_unread_tokens=64)
+    worker = Worker({"tiny": SimpleNamespace(open_session=opened(session))}, max_unread_tokens=64)
     jobs = [Job(Request((), (1,), False, Sampling(max_new_tokens=900))) for _ in range(2)]
     ticket = Ticket("one", "tiny", jobs, is_streamed=True)
     worker._submit(ticket)
@@ -387,6 +398,61 @@ def test_streams_get_their_first_tokens_and_their_end_at_once_and_the_rest_in_la
     second.stop = StopReason.LENGTH
     assert published(9, 4, just_now) == [6, 4]
     assert [job.stop for job in ticket.jobs] == [None, StopReason.LENGTH]
+
+
+def reply_without_a_server(**limits):
+    """A request of one reply, whose tokens are there, and the service that it runs in; what it cancels is listed."""
+    tokenizer, whys = make_tokenizer(), []
+    request = Request((), (1,), False, Sampling(max_new_tokens=9))
+    job = Job(request, sample=Sample(0, request))
+    job.sample.ids = tokenizer.encode("7 + 4 = 11")
+    job.sample.logprobs = [0.0] * len(job.sample.ids)
+    ticket = Ticket("one", "tiny", [job], is_streamed=True)
+    service = SimpleNamespace(config=ServeConfig(**limits), metrics=Metrics(), tickets={"one": ticket})
+    service.worker = SimpleNamespace(cancel=lambda ticket, why: whys.append(why))
+    service.finish = lambda *of: None
+    model = SimpleNamespace(tokenizer=tokenizer)
+    asked = SimpleNamespace(model=model, thinking=False, reads_calls=False, begun="", arrived=0.0, is_streamed=True)
+    return service, asked, ticket, whys
+
+
+def test_replies_that_are_left_are_cancelled_and_their_first_token_is_timed_once() -> None:
+    service, asked, ticket, whys = reply_without_a_server()
+
+    async def leave() -> asyncio.TimerHandle:
+        with Replies(service, asked, ticket) as replies:
+            for ticket.jobs[0].num_ready in (1, 3):
+                ticket.changed.set()
+                assert await replies.read()
+            return replies._timer
+
+    deadline = asyncio.run(leave())
+    assert whys == ["its client left"] and deadline.cancelled() and not service.tickets
+    text = service.metrics.text({})
+    assert "cancelled_total 1\n" in text and "first_token_seconds_count 1\n" in text
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_the_patience_of_a_stream_ends_with_its_client_not_with_the_engine(is_read) -> None:
+    service, asked, ticket, whys = reply_without_a_server(client_timeout_s=0.01)
+    dialect = SimpleNamespace(begin=str, take=lambda delta: "piece", end=lambda *of: "end")
+    [job], sent = ticket.jobs, []
+
+    async def send(message) -> None:
+        sent.append(message.get("body"))
+        if message["type"].endswith("body") and not is_read:
+            await asyncio.sleep(600)
+
+    async def answer() -> None:
+        answering = asyncio.create_task(Answer(service, asked, ticket, dialect)({}, asyncio.Event().wait, send))
+        for job.num_ready, job.stop in ((1, None), (3, StopReason.END)):
+            ticket.changed.set()
+            await asyncio.sleep(0.2)
+        await answering
+
+    asyncio.run(answer())
+    assert ("its client did not read it" in whys) is not is_read
+    assert sent == ([None, b"piece", b"pieceend"] if is_read else [None, b"piece"])
 
 
 @pytest.mark.parametrize("is_the_clients_turn", [True, False])
