@@ -84,6 +84,10 @@ def test_shards_are_no_larger_than_asked(max_shard_bytes, tmp_path):
     assert all(sum(size) <= max_shard_bytes or len(size) == 1 for size in sizes)
 
 
+def test_weights_can_be_read_by_whoever_can_read_the_other_files(saved):
+    assert len({path.stat().st_mode for path in saved.iterdir()}) == 1 and (saved / SINGLE).exists()
+
+
 def test_a_second_save_leaves_nothing_of_the_first(tmp_path):
     for seed, max_shard_bytes in ((0, 10**9), (1, SMALL_SHARD), (2, 10**9), (3, 1)):
         model = make_model(seed=seed)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.unlink(missing_ok=True)  # it may be a link
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            mode = temporary.stat().st_mode
             write(temporary)
             with open(temporary, "rb+") as file:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))  # safetensors lets nobody but its user read its files
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
