@@ -455,6 +455,17 @@ def test_the_patience_of_a_stream_ends_with_its_client_not_with_the_engine(is_re
     assert sent == ([None, b"piece", b"pieceend"] if is_read else [None, b"piece"])
 
 
+def test_an_engine_draws_first_tokens_in_the_short_steps_that_a_server_asks_for() -> None:
+    lengths = []
+    for first_steps in (1, 2):
+        session = make_engine().open_session(first_steps=first_steps)
+        [sample] = session.submit([Request((), (1, 2, 3), False, Sampling(max_new_tokens=40))])
+        session.step()
+        lengths.append(len(sample.ids))
+        session.close()
+    assert lengths[0] == 1 and lengths[1] <= 2  # without native code every step draws one
+
+
 @pytest.mark.parametrize("is_the_clients_turn", [True, False])
 def test_a_stream_waits_for_the_engine_longer_than_for_its_client(is_the_clients_turn) -> None:
     async def waits() -> None:
