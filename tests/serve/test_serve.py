@@ -448,7 +448,7 @@ def test_the_patience_of_a_stream_ends_with_its_client_not_with_the_engine(is_re
         for job.num_ready, job.stop in ((1, None), (3, StopReason.END)):
             ticket.changed.set()
             await asyncio.sleep(0.2)
-        await answering
+        await asyncio.wait_for(answering, 20)
 
     asyncio.run(answer())
     assert ("its client did not read it" in whys) is not is_read
