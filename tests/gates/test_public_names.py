@@ -97,7 +97,8 @@ COMMANDS = {
     "suites": [],
     "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
     "run": [
-        *("RECIPE", "--out", "--set", "--quick", "--dry-run", "--until", "--ablate", "--jobs", "--from", *OF_MACHINE),
+        *("RECIPE", "--out", "--set", "--quick", "--dry-run", "--until", "--ablate", "--controls", "--seeds"),
+        *("--jobs", "--from", *OF_MACHINE),
     ],
     "train": ["FILE", "--out", "--set", *OF_MACHINE],
 }
