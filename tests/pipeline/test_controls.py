@@ -42,7 +42,7 @@ data = "preference"
 num_samples = 4
 replies_per_problem = 2
 max_new_tokens = 64
-batch_documents = 4
+batch_documents = 1 # documents of one batch that share a prompt would count it once
 optimizer = { learning_rate = 1e-3 }
 
 [[ablations.controls.stages]]

@@ -2,35 +2,16 @@
 
 import re
 import shutil
-from statistics import fmean
 
 import pytest
 
 from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.files import read_json
-from open_exaone.evaluation.paired import paired_difference
 from open_exaone.pipeline import seeds as module
-from open_exaone.pipeline.ablation_report import Measured
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.seeds import run_seeds
-from open_exaone.pipeline.seeds_report import _elsewhere, _rose
 from open_exaone.present.seeds import gains_table, sentences, stages_table
-
-
-class Part:
-    def __init__(self, share):
-        self.commonest_answer_share = share
-
-
-class Entry:
-    def __init__(self, shares):
-        self.per_task = {name: Part(share) for name, share in shares.items()}
-
-
-def measured(scores, shares):
-    """Scores by problem, such as "a/1", whose family is "a"."""
-    return Measured(Entry(shares), scores, {problem: problem[0] for problem in scores})
 
 
 @pytest.fixture(scope="module")
@@ -94,21 +75,6 @@ def test_the_tables_and_the_page_have_every_seed(done):
     )
     page = (out / "seeds.html").read_text(encoding="utf-8")
     assert "base → sft" in page and "<script" not in page and "://" not in page
-
-
-def test_a_family_whose_commonest_answer_became_more_frequent_is_left_out_of_the_gain_elsewhere():
-    before = [measured({"a/1": 0.0, "b/1": 0.5, "b/2": 0.0}, {"a": 0.1, "b": 0.3}) for _ in range(2)]
-    after = [
-        measured({"a/1": 1.0, "b/1": 1.0, "b/2": 0.25}, {"a": 0.5, "b": 0.2}),
-        measured({"a/1": 0.5, "b/1": 1.0, "b/2": 0.75}, {"a": 0.05, "b": 0.35}),
-    ]
-    pairs = list(zip(after, before, strict=True))
-    assert [_rose([pair]) for pair in pairs] == [{"a"}, {"b"}] and _rose(pairs) == {"a"}
-    pooled = _elsewhere(pairs, {"a"})
-    assert pooled["by_seed"] == pytest.approx([0.375, 0.625]) and pooled["num_questions"] == 2
-    alone = paired_difference({"b/1": 1.0, "b/2": 0.5}, {"b/1": 0.5, "b/2": 0.0})
-    assert (pooled["value"], pooled["low"]) == (pytest.approx(fmean([0.375, 0.625])), pytest.approx(alone.low))
-    assert _elsewhere(pairs, {"a", "b"}) is None
 
 
 def test_a_seed_that_fails_is_named_and_left_out(done, recipe, finished_run, monkeypatch):

@@ -124,7 +124,7 @@ def eval_(
 
     Give the same command again to continue a measurement that was interrupted.
     """
-    from open_exaone.pipeline.folder import is_run
+    from open_exaone.pipeline.source import is_run
     from open_exaone.present.cells import lowest_cells
     from open_exaone.present.terminal import Progress, measured_table
 
@@ -179,7 +179,8 @@ def _check(model: str | None, args: EvalArguments) -> None:
 
 def check_engine(model: str, engine: str, concurrency: int | None, machine: MachineFlags) -> None:
     """Refuses flags of this machine for a server, and of a server for this machine."""
-    from open_exaone.pipeline.evaluate import VLLM_SERVER, is_address
+    from open_exaone.pipeline.evaluate import VLLM_SERVER
+    from open_exaone.pipeline.source import is_address
 
     is_remote = engine == VLLM_SERVER or any(map(is_address, (model, engine)))
     if is_remote and (machine.device, machine.dtype) != ("auto", "auto"):

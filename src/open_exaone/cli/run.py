@@ -167,7 +167,7 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
     from open_exaone.checkpoint.folder import resolve_device
     from open_exaone.pipeline.run import run_recipe
     from open_exaone.present.formatting import duration, size
-    from open_exaone.present.terminal import Progress, change_table, closing_table_rich
+    from open_exaone.present.terminal import Progress, change_tables, closing_table_rich
 
     resolve_device(machine.device)
     console = Console()
@@ -185,7 +185,7 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
     has_model = any("filter" not in entry for entry in report["stages"])
     if recipe.evaluation is not None and has_model:
         console.print(closing_table_rich(report, console.width))
-        if (table := change_table(report, console.width)) is not None:
+        for table in change_tables(report, console.width):
             console.print(table)
     console.print(f"{duration(report['seconds'])}, with at most {size(report['peak_rss_bytes'])} of memory.")
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True)

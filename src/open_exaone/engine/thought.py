@@ -37,11 +37,16 @@ class Thoughts:
         encoded = PieceEncoder(tokenizer.backend).encode([(text, True) for text in texts])
         self._closing_ids, self._bare_closing_ids, self._close_ids, self._lead_ids = encoded
 
-    def is_open(self, prompt_ids: Sequence[int], ids: Sequence[int]) -> bool:
+    def is_open(self, prompt_ids: Sequence[int], ids: Sequence[int], num_begun: int = 0) -> bool:
         """Whether a thought that the prompt or the reply has opened is not yet closed.
 
         A prompt has opened one where it ends as the format's prompt in reasoning mode ends.
+
+        Args:
+            num_begun: see `Request`.
         """
+        end = len(prompt_ids) - num_begun
+        prompt_ids, ids = prompt_ids[:end], [*prompt_ids[end:], *ids]
         tail = self._tokenizer.decode(prompt_ids[-4 * len(self._opening) :]) if self._opening else ""
         is_opened = bool(self._opening) and tail.endswith(self._opening)
         text = self._tokenizer.decode(ids, skip_special=True)

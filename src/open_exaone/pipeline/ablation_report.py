@@ -36,7 +36,6 @@ class Measured:
 
     entry: Entry
     scores: Mapping[str, float]  # a problem's id -> its share of correct samples
-    families: Mapping[str, str] = field(default_factory=dict)  # a problem's id -> its family
 
     def row(self) -> dict[str, Any]:
         entry = self.entry
@@ -130,7 +129,6 @@ def stage_scores(recipe: Recipe, stage: str, folder: RunFolder, *, greedy: bool 
                 problem.id: fmean(one.verdict.correct for one in row)
                 for problem, row in zip(task.problems, samples, strict=True)
             },
-            {problem.id: problem.task for problem in task.problems},
         )
         for task, samples in zip(stored.tasks, stored.samples, strict=True)
         if task.name.endswith(GREEDY) == greedy
@@ -249,7 +247,7 @@ class Gathered:
         return {
             **entry,
             **self._compared(arm, self.task),
-            **{name: _mean([run.get(name) for run in done]) for name in AVERAGED},
+            **{name: mean([run.get(name) for run in done]) for name in AVERAGED},
         }
 
     def other(self, task: str) -> dict[str, Any]:
@@ -316,7 +314,7 @@ class Gathered:
         )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
     """The mean; None where a value is missing."""
     known = [value for value in values if value is not None]
     return fmean(known) if known and len(known) == len(values) else None

@@ -7,9 +7,10 @@ from typing import Any
 from open_exaone.base.errors import ConfigError
 from open_exaone.pipeline.ablation_config import ABLATIONS, CONTROLS
 from open_exaone.pipeline.config import Recipe
-from open_exaone.pipeline.folder import RunFolder, is_run
+from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.recipe import read_recipe, resolve
 from open_exaone.pipeline.run import is_finished
+from open_exaone.pipeline.source import is_run
 
 NEEDED = {"sft": "SFT", "rl": "RL"}  # the kinds of stages that controls ask about
 

@@ -15,10 +15,11 @@ from open_exaone.base.files import explain_os_errors, locked, write_json
 from open_exaone.pipeline.ablation import claim, default_jobs, job_of
 from open_exaone.pipeline.ablation_jobs import Job, run_jobs
 from open_exaone.pipeline.config import Recipe
-from open_exaone.pipeline.folder import LOCK, RunFolder, decisive, is_run
+from open_exaone.pipeline.folder import LOCK, RunFolder, decisive
 from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.run import is_finished
 from open_exaone.pipeline.seeds_report import write_seeds
+from open_exaone.pipeline.source import is_run
 from open_exaone.present.seeds import write_seeds_page
 
 ARM = "seed"

@@ -1,6 +1,6 @@
 """seeds.json: what a recipe's stages scored over several seeds, and how stages differ, paired by problem."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -9,7 +9,7 @@ from typing import Any
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.files import write_json
 from open_exaone.evaluation.paired import paired_difference
-from open_exaone.pipeline.ablation_report import Measured, mean_difference, stage_scores
+from open_exaone.pipeline.ablation_report import Measured, mean, mean_difference, stage_scores
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.report import versions
@@ -87,25 +87,20 @@ def _of_way(recipe: Recipe, done: Mapping[int, Seed], way: str) -> dict[str, Any
 
 def _stage(stage: str, done: Mapping[int, Seed], way: str) -> dict[str, Any]:
     scores = {seed: one.scores[way][stage].entry.pass_at_1 for seed, one in done.items()}
+    rows = [one.scores[way][stage].row() for one in done.values()]
     return {
         "name": stage,
         "by_seed": {str(seed): score for seed, score in scores.items()},
         "mean": fmean(scores.values()),
         "sd": stdev(scores.values()) if len(scores) > 1 else None,
+        "commonest_answer_share": mean([row["commonest_answer_share"] for row in rows]),
         "train_seconds": fmean(one.seconds[stage] for one in done.values()),
     }
 
 
 def _change(stage: str, start: str, done: Mapping[int, Seed], way: str) -> dict[str, Any]:
-    """A stage's gain with each seed and over all: of all problems, and of the families in which no answer became more
-    frequent.
-
-    A family's commonest answer is that which most of its samples give; where its share rose, some of the gain there may
-    be guessing.
-    """
+    """A stage's gain with each seed, and over all."""
     pairs = {seed: (one.scores[way][stage], one.scores[way][start]) for seed, one in done.items()}
-    rose = {seed: _rose([pair]) for seed, pair in pairs.items()}
-    over_all = _rose(list(pairs.values()))
     return {
         "stage": stage,
         "start": start,
@@ -113,31 +108,4 @@ def _change(stage: str, start: str, done: Mapping[int, Seed], way: str) -> dict[
             str(seed): asdict(paired_difference(after.scores, before.scores)) for seed, (after, before) in pairs.items()
         },
         "pooled": mean_difference(list(pairs.values())),
-        "elsewhere": {
-            "families_left_out": sorted(over_all),
-            "families_left_out_by_seed": {str(seed): sorted(names) for seed, names in rose.items()},
-            "by_seed": {str(seed): _elsewhere([pair], rose[seed]) for seed, pair in pairs.items()},
-            "pooled": _elsewhere(list(pairs.values()), over_all),
-        },
     }
-
-
-def _rose(pairs: Sequence[tuple[Measured, Measured]]) -> set[str]:
-    """The families whose commonest answer has a larger share of the samples after the stage, on average over seeds."""
-    names = pairs[0][0].entry.per_task
-    return {name for name in names if _share(pairs, 0, name) > _share(pairs, 1, name)}
-
-
-def _share(pairs: Sequence[tuple[Measured, Measured]], place: int, family: str) -> float:
-    return fmean(pair[place].entry.per_task[family].commonest_answer_share or 0.0 for pair in pairs)
-
-
-def _elsewhere(pairs: Sequence[tuple[Measured, Measured]], left_out: set[str]) -> dict[str, Any] | None:
-    """The gain on problems of other families; None where there is no other."""
-    kept = [(_without(after, left_out), _without(before, left_out)) for after, before in pairs]
-    return mean_difference(kept) if kept[0][0].scores else None
-
-
-def _without(measured: Measured, families: set[str]) -> Measured:
-    scores = {id: score for id, score in measured.scores.items() if measured.families[id] not in families}
-    return Measured(measured.entry, scores, measured.families)

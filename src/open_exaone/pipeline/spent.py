@@ -15,8 +15,9 @@ from open_exaone.data.store import MANIFEST, Prepared
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.cost import forward_flops, sampling_flops, training_flops
 from open_exaone.pipeline.config import Recipe
-from open_exaone.pipeline.folder import FILTER_FILE, RunFolder, resolve_model
+from open_exaone.pipeline.folder import FILTER_FILE, RunFolder
 from open_exaone.pipeline.plan import SamplingStage, WrittenStage, passes_of, training_of
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.pipeline.start import Run
 from open_exaone.train.config import (
     AnyStage,

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ from open_exaone.present.report import TEMPLATES, template
 
 Found = Mapping[str, Any]  # what seeds.json holds
 Table = tuple[list[str], list[list[str]]]
-POOLED = "all"
-DROPPED_FIRST = ("left out", "train time", "p", "sd over seeds")
+DROPPED_FIRST = ("train time", "most frequent answer", "sd", "p", "sd over seeds")
 HOW = (
     "pass@1: the mean over problems of the share of correct samples, or of correct greedy replies. sd: the standard "
     "deviation over seeds. A gain is paired by problem. Of one seed, the 95% interval and p are over problems, for its "
     "two models. Over all seeds each problem's gain is averaged first; how far other seeds would move the mean "
-    "is another matter: its sd, and Student's interval over seeds. Elsewhere: the gain on families whose commonest "
-    "answer did not become more frequent through the stage; where it did, some of the gain may be guessing."
+    "is another matter: its sd, and Student's interval over seeds. Most frequent answer: the share of samples that "
+    "give their family's commonest answer, a mean over families; it rises where a model guesses."
 )
 
 
@@ -83,7 +82,7 @@ def _over_seeds(pooled: Found) -> str:
 def stages_table(found: Found) -> Table:
     """A row for each stage and way of replying: each seed's score, mean and standard deviation."""
     seeds = [str(seed) for seed in found["seeds"]]
-    titles = ["stage", "replies", *(f"seed {seed}" for seed in seeds), "mean", "sd", "train time"]
+    by_seed, means = [f"seed {seed}" for seed in seeds], ["mean", "sd", "most frequent answer", "train time"]
     rows = [
         [
             stage["name"],
@@ -91,54 +90,36 @@ def stages_table(found: Found) -> Table:
             *(formatting.percent(stage["by_seed"].get(seed)) for seed in seeds),
             formatting.percent(stage["mean"]),
             _spread(stage["sd"]),
+            formatting.percent(stage["commonest_answer_share"]),
             formatting.duration(stage["train_seconds"]),
         ]
         for way, of_way in found["ways"].items()
         for stage in of_way["stages"]
     ]
-    return titles, rows
+    return ["stage", "replies", *by_seed, *means], rows
 
 
 def gains_table(found: Found, *, by_seed: bool = False) -> Table:
     """A row for each stage and way of replying: what it gained over all seeds; or with each seed by itself."""
     titles = ["stage", "replies", *(["seed"] if by_seed else []), "gain", "95% interval", "p"]
     titles += [] if by_seed else ["sd over seeds", "95% over seeds"]
-    titles += ["elsewhere", "its 95% interval", "left out"]
     rows = []
     for way, of_way in found["ways"].items():
         for change in of_way["changes"]:
-            name, elsewhere = f"{change['start']} → {change['stage']}", change["elsewhere"]
-            if not by_seed:
-                left_out = elsewhere["families_left_out"]
-                rows.append([name, way, *_gain(change["pooled"]), *_else(elsewhere["pooled"], left_out)])
+            name = f"{change['start']} → {change['stage']}"
+            if by_seed:
+                rows += [[name, way, seed, *_gain(gain)] for seed, gain in change["by_seed"].items()]
                 continue
-            for seed, gain in change["by_seed"].items():
-                left_out = elsewhere["families_left_out_by_seed"][seed]
-                cells = _gain({**gain, "sd": None, "seeds_ci95": None})[:3]
-                rows.append([name, way, seed, *cells, *_else(elsewhere["by_seed"][seed], left_out)])
+            pooled = change["pooled"]
+            over = formatting.NONE if pooled["seeds_ci95"] is None else _bounds(*pooled["seeds_ci95"])
+            rows.append([name, way, *_gain(pooled), _spread(pooled["sd"]), over])
     return titles, rows
 
 
 def _gain(gain: Found) -> list[str]:
-    """Gain, interval, p, and over seeds its standard deviation and interval."""
-    over = gain["seeds_ci95"]
-    return [
-        points(gain["value"]),
-        _bounds(gain["low"], gain["high"]),
-        formatting.NONE if gain["p_value"] is None else f"{gain['p_value']:.2g}",
-        _spread(gain["sd"]),
-        _bounds(*over) if over else formatting.NONE,
-    ]
-
-
-def _else(gain: Found | None, left_out: Sequence[str]) -> list[str]:
-    """The gain in other families, its interval, and how many families were left out."""
-    number = str(len(left_out))
-    return (
-        [points(gain["value"]), _bounds(gain["low"], gain["high"]), number]
-        if gain
-        else [*[formatting.NONE] * 2, number]
-    )
+    """A gain, its interval over problems, and p."""
+    p_value = formatting.NONE if gain["p_value"] is None else f"{gain['p_value']:.2g}"
+    return [points(gain["value"]), _bounds(gain["low"], gain["high"]), p_value]
 
 
 def _spread(value: float | None) -> str:
