@@ -12,6 +12,7 @@ from open_exaone.pipeline.ablation import run_ablation
 from open_exaone.pipeline.ablation_arms import load_ablation
 from open_exaone.pipeline.controls import base_run, check_controls
 from open_exaone.pipeline.folder import RunFolder
+from open_exaone.pipeline.problems import draw_all
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
 from open_exaone.pipeline.spent import stage_spent, stages_spent
@@ -20,8 +21,8 @@ from tiny_recipe import RECIPE
 
 ARMS = """
 [ablations.controls]
-what = "The story against simpler training."
-arms.story = {}
+what = "The recipe against simpler training."
+arms.recipe = {}
 arms.sft_only = { stages = ["base", "sft"], "sft.data" = "more" }
 arms.rejection_sft = { stages = ["base", "sft", "rejection"] }
 arms.direct = { stages = ["base", "direct"] }
@@ -89,14 +90,14 @@ def test_each_arm_begins_where_it_departs_from_the_run(tmp_path):
     ablation = loaded(tmp_path)
     taken = {arm: [stage.name for stage in ablation.taken(arm)] for arm in ablation.arms}
     assert taken == {
-        "story": ["base", "sft", "prefer", "rl"],
+        "recipe": ["base", "sft", "prefer", "rl"],
         "sft_only": ["base"],
         "rejection_sft": ["base", "sft"],
         "direct": ["base"],
     }
     assert [stage.name for stage in ablation.shared] == ["base"]
     assert [stage.name for stage in ablation.own("direct")] == ["direct"]
-    assert ablation.arms["story"] == load_recipe(tmp_path / "tiny.toml") and "more" in ablation.arms["sft_only"].data
+    assert ablation.arms["recipe"] == load_recipe(tmp_path / "tiny.toml") and "more" in ablation.arms["sft_only"].data
 
 
 def test_an_arm_takes_as_much_as_the_stages_that_it_is_matched_to(done, finished_run):
@@ -105,7 +106,7 @@ def test_an_arm_takes_as_much_as_the_stages_that_it_is_matched_to(done, finished
     of_run = stages_spent(RunFolder(finished_run[0]).recipe(), RunFolder(finished_run[0]))
     flops = sum(of_run[name].flops for name in ("sft", "prefer", "rl"))
     tokens = sum(of_run[name].trained_tokens for name in ("sft", "prefer", "rl"))
-    assert arms["story"]["flops"] == pytest.approx(flops) and arms["story"]["train_tokens"] == tokens
+    assert arms["recipe"]["flops"] == pytest.approx(flops) and arms["recipe"]["train_tokens"] == tokens
     assert arms["sft_only"]["flops"] == pytest.approx(flops, rel=0.05)
     assert arms["rejection_sft"]["flops"] == pytest.approx(flops, rel=0.05)
     assert arms["direct"]["train_tokens"] == pytest.approx(tokens, rel=0.05)
@@ -118,13 +119,13 @@ def test_an_arm_takes_as_much_as_the_stages_that_it_is_matched_to(done, finished
 
 def test_the_run_itself_is_the_baseline_and_is_not_copied(done, finished_run):
     found, out, _ = done
-    assert not list(out.glob("story-*"))
-    story = found["arms"][0]
-    assert story["runs"][0]["folder"] == str(finished_run[0]) and story["difference"] is None
+    assert not list(out.glob("recipe-*"))
+    recipe = found["arms"][0]
+    assert recipe["runs"][0]["folder"] == str(finished_run[0]) and recipe["difference"] is None
     report = read_json(finished_run[0] / "report.json")["stages"][-1]
-    assert story["mean"] == pytest.approx(report["pass_at_1"])
+    assert recipe["mean"] == pytest.approx(report["pass_at_1"])
     for arm in found["arms"][1:]:
-        assert arm["difference"]["value"] == pytest.approx(arm["mean"] - story["mean"])
+        assert arm["difference"]["value"] == pytest.approx(arm["mean"] - recipe["mean"])
     shared = finished_run[0] / "02-sft" / "model" / "model.safetensors"
     assert (out / "rejection_sft-0" / "02-sft" / "model" / "model.safetensors").stat().st_ino == shared.stat().st_ino
 
@@ -147,14 +148,17 @@ def test_rejection_learns_correct_replies_that_differ(done):
 def test_the_tables_name_the_constant_answer_and_every_family(done):
     found, out, _ = done
     titles, rows = arms_table(found)
-    assert [row[0] for row in rows] == ["story", "sft_only", "rejection_sft", "direct", "constant answer"]
-    assert {"FLOPs", "train time", "minus story"} <= set(titles)
+    assert [row[0] for row in rows] == ["recipe", "sft_only", "rejection_sft", "direct", "constant answer"]
+    assert {"FLOPs", "train time", "minus recipe"} <= set(titles)
     parts = read_json(out / "sft_only-0" / "02-sft" / "eval" / "report.json")["per_task"]
     expected = sum(part["constant_baseline"] * part["num_problems"] for part in parts.values()) / 12
     assert found["constant_answer"] == pytest.approx(expected)
     assert len(families_table(found)[1]) == 2
     lines = sentences(found)
-    assert any(line.startswith("sft_only trains sft from the run's model of base; sft is as long as") for line in lines)
+    assert any(
+        line.startswith('sft_only: sft, from the run\'s model of base, with sft.data = "more", for as many FLOPs')
+        for line in lines
+    )
     assert not any("equally many tokens" in line for line in lines)
     page = (out / "ablation.html").read_text(encoding="utf-8")
     assert "By family" in page and "<script" not in page
@@ -176,6 +180,12 @@ def test_a_stage_that_is_trained_again_on_its_kept_samples_ends_in_the_same_weig
         shutil.rmtree(folder / "03-rejection" / name)
     run_recipe(load_recipe(folder / "recipe.toml"), folder, lambda event: None, until="rejection")
     assert model.read_bytes() == before
+
+
+def test_there_are_as_many_new_problems_as_the_controls_of_the_nano_recipe_want(tmp_path):
+    recipe = load_ablation("controls", "nano/exaone-deep").arms["direct"]
+    draw_all(recipe, tmp_path, recipe.judge)
+    assert len(read_jsonl(tmp_path / "direct-1.jsonl") + read_jsonl(tmp_path / "direct-2.jsonl")) == 18_000
 
 
 def test_controls_without_their_run_name_the_command_that_makes_it(tmp_path, finished_run):
@@ -208,7 +218,7 @@ def test_a_recipe_without_sft_or_rl_or_controls_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("arms.story = {}", 'arms.story = { "rl.num_steps" = 2 }', r"arms\.story: must be \{\}"),
+        ("arms.recipe = {}", 'arms.recipe = { "rl.num_steps" = 2 }', r"arms\.recipe: must be \{\}"),
         ('["base", "direct"]', '["base", "dirct"]', r"arms\.direct\.stages: 'dirct': no such stage; did you mean"),
         ('["base", "direct"]', "[]", r"arms\.direct\.stages: must list names of stages"),
         ('["base", "direct"]', '["base", "base", "direct"]', r"two are named 'base'"),
@@ -216,8 +226,8 @@ def test_a_recipe_without_sft_or_rl_or_controls_is_refused(tmp_path):
         ('flops_of = ["prefer", "rl"]', 'flops_of = ["rll"]', r"match\.rejection_sft\.flops_of: 'rll': no such"),
         ('tokens_of = ["sft", "prefer", "rl"]', "tokens_of = []", r"match\.direct.*give either flops_of"),
         ("match.direct", "match.drect", r"match\.drect: no such arm besides the first; there are sft_only"),
-        ("arms.story", "seeds = [1]\narms.story", r"seeds: needs `stage`"),
-        ("arms.story", 'stage = "sft"\narms.story', r"match: is for arms that begin from a finished run"),
+        ("arms.recipe", "seeds = [1]\narms.recipe", r"seeds: needs `stage`"),
+        ("arms.recipe", 'stage = "sft"\narms.recipe', r"match: is for arms that begin from a finished run"),
         (
             '["base", "sft", "rejection"]',
             '["base", "sft", "prefer", "rl"]',

@@ -71,7 +71,8 @@ def test_the_tables_and_the_page_have_every_seed(done):
     assert len(gains_table(found)[1]) == 6 and len(gains_table(found, by_seed=True)[1]) == 12
     assert all(len(row) == len(gains_table(found, by_seed=True)[0]) for row in gains_table(found, by_seed=True)[1])
     assert any(
-        re.match(r"rl gains .* points on prefer, and scores more with \d of 2 seeds", s) for s in sentences(found)
+        re.match(r"From prefer to rl the score changes by .* points.*; it rises with \d of 2 seeds", s)
+        for s in sentences(found)
     )
     page = (out / "seeds.html").read_text(encoding="utf-8")
     assert "base → sft" in page and "<script" not in page and "://" not in page

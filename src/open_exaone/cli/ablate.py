@@ -42,11 +42,12 @@ def _named(stages: "Sequence[AnyStage]") -> str:
 def _of_run(ablation: "Ablation", arm: str) -> str:
     """What an arm that begins from a run would train, and how long."""
     taken, match = ablation.taken(arm), ablation.config.match.get(arm)
-    text = f"{arm}: {_named(ablation.stages_of(arm)[len(taken) :])}, behind {_named(taken) or 'no stage'} of that run"
+    start = f"that run's model of {taken[-1].name}" if taken else "the recipe's own model"
+    text = f"{arm}: {_named(ablation.stages_of(arm)[len(taken) :])}, from {start}"
     if match is None:
         return text
     what = "FLOPs" if match.flops_of else "trained tokens"
-    return f"{text}; {match.stage} makes up the {what} of {', '.join(match.flops_of or match.tokens_of)}"
+    return f"{text}, for as many {what} as its {', '.join(match.flops_of or match.tokens_of)} took"
 
 
 def ablate_and_show(

@@ -250,8 +250,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
-        if not (part.isascii() and part.isdecimal() and int(part) <= 2**31):
-            raise ConfigError(f"--seeds {text}: {part!r} is no seed: write whole numbers from 0 on, such as 0,1,2,3,4")
+        if not (part.isascii() and part.isdecimal() and len(part) < 20 and int(part) <= 2**31):
+            raise ConfigError(
+                f"--seeds {text}: {part!r} is no seed: write whole numbers from 0 to {2**31:,}, such as 0,1,2,3,4"
+            )
     try:
         return each_once(tuple(map(int, parts)))
     except ValueError as error:

@@ -20,6 +20,7 @@ from open_exaone.base.config import differences
 from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, replace_folder, write_text
 from open_exaone.base.machine import num_cores
+from open_exaone.base.text import some
 from open_exaone.pipeline.ablation_arms import Ablation, shared_values
 from open_exaone.pipeline.ablation_jobs import Job, run_jobs
 from open_exaone.pipeline.ablation_report import write_results
@@ -153,7 +154,7 @@ def _check_from(run: AblationRun) -> None:
     if keys := sorted(differences(shared_values(recipe, shared), wanted)):
         without = "name another run" if of_run else "leave --from out, which trains the shared stages anew"
         raise ConfigError(
-            f"{where}: that run has other settings ({', '.join(keys)}): give them by --set (or --quick), or {without}"
+            f"{where}: that run has other settings ({some(keys)}): give them by --set (or --quick), or {without}"
         )
     part = recipe.model_copy(update={"stages": recipe.stages[: len(shared)]})
     if not is_finished(folder, part):

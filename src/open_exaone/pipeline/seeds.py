@@ -12,6 +12,7 @@ from open_exaone.base import interrupt
 from open_exaone.base.config import differences
 from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.files import explain_os_errors, locked, write_json
+from open_exaone.base.text import some
 from open_exaone.pipeline.ablation import claim, default_jobs, job_of
 from open_exaone.pipeline.ablation_jobs import Job, run_jobs
 from open_exaone.pipeline.config import Recipe
@@ -91,8 +92,10 @@ def _seed_of(run: Path, recipes: Mapping[int, Recipe]) -> int:
         raise ConfigError(
             f"{where}: has the seed {found.seed}, which is not among --seeds: add it, or leave --from out"
         )
-    if keys := ", ".join(sorted(differences(decisive(found), decisive(recipes[found.seed])))):
-        raise ConfigError(f"{where}: that run has other settings ({keys}): give them by --set, or leave --from out")
+    if keys := sorted(differences(decisive(found), decisive(recipes[found.seed]))):
+        raise ConfigError(
+            f"{where}: that run has other settings ({some(keys)}): give them by --set (or --quick), or leave --from out"
+        )
     if not is_finished(RunFolder(run), recipes[found.seed]):
         raise ConfigError(f"{where}: that run is not finished: finish it first, or leave --from out")
     return found.seed

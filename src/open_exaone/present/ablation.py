@@ -66,8 +66,8 @@ def write_ablation_page(folder: Path) -> Path:
 def sentences(found: Found) -> list[str]:
     """What was changed, what was shared, which seeds, how it was measured; then how each arm differs from the first."""
     seeds = f"seed{'' if len(found['seeds']) == 1 else 's'} {_listed([str(seed) for seed in found['seeds']])}"
-    lines = [_changes(found), *_shared(found)]
-    if "taken" not in (found["shared"] or {}):
+    lines = [*([] if _is_of_run(found) else [_changes(found)]), *_shared(found)]
+    if not _is_of_run(found):
         ran = f"Every arm ran {_listed(found['stages'])} with {seeds}"
         lines.append(f"{ran}: a seed draws other samples and another order of the data.")
     if about := found["measured"]:
@@ -76,7 +76,10 @@ def sentences(found: Found) -> list[str]:
     if (constant := found.get("constant_answer")) is not None:
         always = "Always giving the commonest answer of each problem's family would score"
         lines.append(f"{always} {formatting.percent(constant)}.")
-    lines += [sentence for arm in found["arms"] if (sentence := _differs(arm, found["baseline"]))]
+    differs = [_differs(arm, found["baseline"]) for arm in found["arms"] if arm.get("difference")]
+    lines += differs
+    if differs and len(found["seeds"]) == 1:
+        lines.append(f"Every arm was trained once, with {seeds}: nothing is known of the spread over seeds.")
     tokens = {arm["name"]: arm["train_tokens"] for arm in found["arms"] if arm.get("train_tokens") is not None}
     if len(set(tokens.values())) > 1 and not found.get("match"):
         each = "; ".join(f"{name} {formatting.number(number)}" for name, number in tokens.items())
@@ -86,13 +89,21 @@ def sentences(found: Found) -> list[str]:
     return lines
 
 
+def _is_of_run(found: Found) -> bool:
+    """Whether the arms begin from a finished run, which is the first of them."""
+    return "taken" in (found["shared"] or {})
+
+
 def _changes(found: Found) -> str:
     parts = []
     for arm in found["arms"]:
-        changes = ", ".join(f"{key} = {_value(value)}" for key, value in arm["changes"].items())
         baseline = " (the baseline)" if arm["name"] == found["baseline"] else ""
-        parts.append(f"{arm['name']}{baseline}: {changes or 'the recipe as it is'}")
+        parts.append(f"{arm['name']}{baseline}: {_settings(arm['changes']) or 'the recipe as it is'}")
     return f"{count(len(parts), 'arm')}. {'; '.join(parts)}."
+
+
+def _settings(changes: Found) -> str:
+    return ", ".join(f"{key} = {_value(value)}" for key, value in changes.items())
 
 
 def _value(value: object) -> str:
@@ -109,7 +120,7 @@ def _shared(found: Found) -> list[str]:
     shared = found["shared"]
     if shared is None:
         return [f"Nothing was shared: {found['stage']} is the recipe's first stage."]
-    if "taken" in shared:
+    if _is_of_run(found):
         return _of_run(found)
     were = "was" if len(shared["stages"]) == 1 else "were"
     text = f"{_listed(shared['stages'])} {were} trained once, in {shared['folder']}, for all arms and seeds"
@@ -129,23 +140,23 @@ def _of_run(found: Found) -> list[str]:
         stages = taken[arm["name"]]
         own = [name for name in arm["stages"] if name not in stages]
         start = f"the run's model of {stages[-1]}" if stages else "the recipe's own model"
-        text = f"{arm['name']} trains {_listed(own)} from {start}"
+        text = f"{arm['name']}: {_listed(own)}, from {start}"
+        if settings := _settings({key: value for key, value in arm["changes"].items() if key != "stages"}):
+            text += f", with {settings}"
         if match := found["match"].get(arm["name"]):
             what, of = ("FLOPs", "flops_of") if "flops_of" in match else ("trained tokens", "tokens_of")
-            text += f"; {match['stage']} is as long as makes up the {what} of the run's {_listed(match[of])}"
+            text += f", for as many {what} as the run's {_listed(match[of])} took"
             if arm.get("passes") is not None:
-                text += f", {arm['passes']:.3g} passes over its data"
+                text += f" ({arm['passes']:.3g} passes over its data)"
         lines.append(f"{text}.")
     shared = found["shared"]["stages"]
-    counted = f"all stages behind {_listed(shared)}" if shared else "all stages"
+    counted = f"all stages after {_listed(shared)}" if shared else "all stages"
     return [*lines, f"Tokens, FLOPs and time are those of {counted}."]
 
 
-def _differs(arm: Found, baseline: str) -> str | None:
-    """How an arm differs from the baseline, in words; None for the baseline itself."""
-    found = arm.get("difference")
-    if not found:
-        return None
+def _differs(arm: Found, baseline: str) -> str:
+    """How an arm differs from the baseline, in words."""
+    found = arm["difference"]
     value, bounds = found["value"], (found["low"], found["high"])
     how = (
         f"{abs(100 * value):.1f} points {'more' if value > 0 else 'less'} than"
@@ -156,11 +167,11 @@ def _differs(arm: Found, baseline: str) -> str | None:
         f"{arm['name']} scores {how} {baseline} (95% interval over problems {points(bounds[0])} to {points(bounds[1])})"
     )
     by_seed = ", ".join(map(points, found["by_seed"]))
-    text += f"; by seed: {by_seed}."
+    text += f"; by seed: {by_seed}." if len(found["by_seed"]) > 1 else "."
     if bounds[0] <= 0 <= bounds[1]:
         text += " The interval over problems holds 0: no difference was shown for other problems."
     if found["seeds_ci95"] is None:
-        return f"{text} With one seed, nothing is known of the spread over seeds."
+        return text
     low, high = found["seeds_ci95"]
     over = f"Over seeds the standard deviation of the difference is {100 * found['sd']:.1f} points"
     mean = f"which gives {points(low)} to {points(high)} for its mean (Student, {len(found['by_seed'])} seeds)"
@@ -170,12 +181,11 @@ def _differs(arm: Found, baseline: str) -> str | None:
 
 def arms_table(found: Found) -> Table:
     """A row for each arm: the means over its seeds; beside arms that begin from a run, one for the constant answer."""
-    all_seeds = 0 if "taken" in (found["shared"] or {}) else None
     columns: list[tuple[str, Callable[[Found], str]]] = [
         ("arm", lambda arm: arm["name"]),
         ("pass@1", lambda arm: formatting.percent(arm.get("mean"))),
         ("sd over seeds", lambda arm: _spread(arm.get("sd"))),
-        ("by seed", lambda arm: _by_seed(arm["runs"][:all_seeds])),
+        ("by seed", lambda arm: _by_seed([run.get("score") for run in arm["runs"]])),
         (f"minus {found['baseline']}", lambda arm: _signed(arm.get("difference"))),
         ("95% interval", lambda arm: _bounds(arm.get("difference"))),
         ("its sd over seeds", lambda arm: _spread((arm.get("difference") or {}).get("sd"))),
@@ -199,7 +209,7 @@ def arms_table(found: Found) -> Table:
 def _constant_arm(found: Found) -> list[Found]:
     """A row for the constant answer, beside arms that begin from a run."""
     score = found.get("constant_answer")
-    is_shown = score is not None and "taken" in (found["shared"] or {})
+    is_shown = score is not None and _is_of_run(found)
     return [{"name": "constant answer", "mean": score, "runs": []}] if is_shown else []
 
 
@@ -230,7 +240,7 @@ def others_table(found: Found) -> Table | None:
         ("arm", lambda arm: arm["name"]),
         ("pass@1", lambda arm: formatting.percent(arm["mean"])),
         ("sd over seeds", lambda arm: _spread(arm["sd"])),
-        ("by seed", lambda arm: ", ".join(map(formatting.percent, arm["by_seed"]))),
+        ("by seed", lambda arm: _by_seed(arm["by_seed"])),
         (f"minus {found['baseline']}", lambda arm: _signed(arm["difference"])),
         ("95% interval", lambda arm: _bounds(arm["difference"])),
         ("its sd over seeds", lambda arm: _spread((arm["difference"] or {}).get("sd"))),
@@ -279,8 +289,9 @@ def _filled(columns: Sequence[tuple[str, list[str]]]) -> Table:
     return [title for title, _ in kept], [list(row) for row in zip(*(cells for _, cells in kept), strict=True)]
 
 
-def _by_seed(runs: Sequence[Found]) -> str:
-    return ", ".join(formatting.percent(run.get("score")) for run in runs) or formatting.NONE
+def _by_seed(scores: Sequence[float | None]) -> str:
+    """Every seed's score; nothing where there is one seed, whose score is the mean."""
+    return ", ".join(map(formatting.percent, scores)) if len(scores) > 1 else formatting.NONE
 
 
 def _flops(value: float | None) -> str:

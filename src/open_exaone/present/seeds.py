@@ -58,10 +58,10 @@ def sentences(found: Found) -> list[str]:
         lines.append(f"Scores are pass@1 on {asked}, and greedily.")
     for change in found["ways"].get("samples", {}).get("changes", []):
         gains = [one["value"] for one in change["by_seed"].values()]
-        more = sum(value > 0 for value in gains)
+        more, pooled = sum(value > 0 for value in gains), change["pooled"]
         lines.append(
-            f"{change['stage']} gains {points(change['pooled']['value'])} points on {change['start']}, and scores more "
-            f"with {more} of {count(len(gains), 'seed')}{_over_seeds(change['pooled'])}."
+            f"From {change['start']} to {change['stage']} the score changes by {points(pooled['value'])} points"
+            f"{_over_seeds(pooled)}; it rises with {more} of {count(len(gains), 'seed')}."
         )
     lines += [f"The run with seed {seed} failed and is left out: {why}" for seed, why in found["errors"].items()]
     return lines
