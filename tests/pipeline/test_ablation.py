@@ -152,7 +152,7 @@ def test_each_task_has_its_own_difference():
         ("base", 0): {"test": model(0.5), "other": model(0.25)},
         ("arm", 0): {"test": model(0.75), "other": model(0.0)},
     }
-    ablation = SimpleNamespace(baseline="base", config=SimpleNamespace(seeds=(0,)))
+    ablation = SimpleNamespace(baseline="base", seeds=(0,))
     gathered = Gathered(ablation, {}, measured, {}, {"other": model(0.125)}, "test")
     differences = [gathered._compared("arm", task)["difference"]["value"] for task in ("test", "other")]
     assert differences == pytest.approx([0.25, -0.25])

@@ -40,7 +40,8 @@ more = { sources = [{ families = ["height_order"], num_problems = 90 }] }
 kind = "rejection"
 name = "rejection"
 data = "preference"
-num_samples = 4
+num_samples = 6
+temperature = 0.7
 replies_per_problem = 2
 max_new_tokens = 64
 batch_documents = 1 # documents of one batch that share a prompt would count it once
@@ -135,7 +136,7 @@ def test_rejection_learns_correct_replies_that_differ(done):
     path = out / "rejection_sft-0" / "03-rejection"
     rows = read_jsonl(path / "replies.jsonl")
     sampling = read_json(path / "sampling.json")
-    assert sampling["num_replies"] == len(rows) and sampling["num_sampled"] == 24 * 4
+    assert sampling["num_replies"] == len(rows) and sampling["num_sampled"] == 24 * 6
     replies = {}
     for row in rows:
         replies.setdefault(row["problem"], []).append(tuple(row["reply_ids"]))
