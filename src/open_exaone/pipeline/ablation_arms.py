@@ -46,13 +46,13 @@ class Ablation:
         """The stages that an arm does not train: the shared ones, or all that it has in common with the run."""
         if self.config.stage is not None:
             return self.recipe.stages[: _index(self.recipe, self.config.stage)]
-        number, own = 0, self.arms[arm]
-        for stage, other in zip(self.recipe.stages, own.stages, strict=False):
-            before = self.recipe.stages[: number + 1]
-            if stage != other or shared_values(self.recipe, before) != shared_values(own, before):
+        own, taken = self.arms[arm], 0
+        for number in range(1, min(len(self.recipe.stages), len(own.stages)) + 1):
+            first = self.recipe.stages[:number]
+            if shared_values(self.recipe, first) != shared_values(own, first):
                 break
-            number += 1
-        return own.stages[:number]
+            taken = number
+        return own.stages[:taken]
 
     def stages_of(self, arm: str) -> tuple[AnyStage, ...]:
         """All stages of an arm, the shared ones too, up to the last that it runs."""
