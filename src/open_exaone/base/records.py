@@ -159,6 +159,14 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """The thought that a reply begins with, given in place of one that the model would write."""
+
+    thought: str
+    closed: bool  # the answer follows; False: the model goes on with the thought
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One sample of one prompt. Its random stream is a function of (seed, prompt, occurrence, index) alone, so that
     neither batches nor what was generated before a kill change it. docs/sampling.md has the rule for users."""
@@ -169,6 +177,7 @@ class Request:
     sampling: Sampling  # `num_samples` plays no part: this is one of them
     index: int = 0  # which sample of this prompt
     occurrence: int = 0  # how often this prompt stood before: in its step, its evaluation or its call of the engine
+    begun: Begun | None = None  # what the reply begins with; where there are `prompt_ids`, these end in it
 
     @property
     def stream_name(self) -> str:
@@ -179,7 +188,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a provider produced for one request; T tokens, the end token included."""
+    """What a provider produced for one request; T tokens, the end token included.
+
+    Where the reply was begun, `reply` holds what it was begun with too; tokens, ids and log-probabilities do not.
+    """
 
     reply: Reply
     stop: StopReason
