@@ -21,8 +21,9 @@ from open_exaone.data.document import prompt_ids
 from open_exaone.engine.engine import Engine
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.store import Store
-from open_exaone.pipeline.folder import RunFolder, resolve_model
+from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import own_tasks
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.rollout.providers.local import LocalProvider
 
 

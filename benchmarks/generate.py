@@ -60,7 +60,8 @@ from generators import (
 from lab import Lab, opened
 from open_exaone.checkpoint.folder import load_config, resolve_dtype
 from open_exaone.data.document import prompt_ids
-from open_exaone.pipeline.folder import RunFolder, resolve_model
+from open_exaone.pipeline.folder import RunFolder
+from open_exaone.pipeline.source import resolve_model
 from shapes import SHAPES
 
 WORKLOADS = ("ragged", "batch1", "group", "long")

@@ -14,7 +14,7 @@ from generators import Generator, Ours, Transformers, Worker, random_model
 from open_exaone.base.machine import has_fast_cpu_bfloat16
 from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_dtype, save_model
 from open_exaone.checkpoint.gguf import export_gguf
-from open_exaone.pipeline.folder import resolve_model
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.text.tokenizer import Tokenizer
 from shapes import SHAPES
 

@@ -2,16 +2,19 @@
 
     python benchmarks/serve.py [--shape S] [--clients 64] [--tokens 128] [--rounds 5]
     python benchmarks/serve.py --model FOLDER     # such as a finished run: also its start, and its first token
+    python benchmarks/serve.py --model FOLDER --peers llama-cpp-python,transformers --peers-python PYTHON --gguf FILE
 
 The same prompts (64 tokens each) are completed by the engine alone, by the server to clients that wait for whole
 replies, and to clients that stream them, in turn, round after round; figures are medians. No reply ends early. The
 clients are one process with one thread, and share the processor with the server; the engine alone has it to itself.
 "Loop" is the processor time of the server's event loop for each token: reading requests, text from tokens, writing.
+
+With --peers other servers of the same weights take turns with ours (`serve_peers.py`): all are started, and stopped by
+SIGSTOP while another is measured. Clients send texts that share no beginning, and stream as many tokens of each server;
+FILE is the same model as `exaone convert FOLDER FILE --to gguf` writes it.
 """
 
 import argparse
-import asyncio
-import json
 import statistics
 import subprocess
 import sys
@@ -24,13 +27,15 @@ from open_exaone.base.machine import num_cores, prepare_process
 prepare_process()
 
 import numpy as np
+from clients import Reply, ask_all
+from serve_peers import PEERS, Options, compare
 
 import processor
 from open_exaone.base.records import Sampling
 from open_exaone.checkpoint.folder import load_model, load_tokenizer, save_model
 from open_exaone.engine.engine import Engine
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.pipeline.folder import resolve_model
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.text.tokenizer import Tokenizer
 from shapes import SHAPES
 
@@ -40,7 +45,7 @@ PROMPT = 64
 class Server:
     """`exaone serve` as a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         began = time.perf_counter()
         command = [
             sys.executable,
@@ -53,6 +58,7 @@ class Server:
             "--quiet",
             "--name",
             "model",
+            *options,
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
@@ -69,39 +75,21 @@ class Server:
         self.process.wait(60)
 
 
-async def ask(port: int, path: str, body: dict, is_first: bool = False) -> float:
-    """Sends one request over a connection of its own, and reads all; seconds until the first token."""
-    data = json.dumps(body).encode()
-    began = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
-    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-    writer.write(f"{head}content-length: {len(data)}\r\nconnection: close\r\n\r\n".encode() + data)
-    first, text = 0.0, b""
-    while part := await reader.read(1 << 16):
-        if not first and (b"reasoning" in part or b'"content": "' in part.replace(b'"content": ""', b"")):
-            first = time.perf_counter() - began
-        text += part
-    writer.close()
-    if not text.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(text[:500].decode())
-    return first
-
-
-def clients(server: Server, prompts: list[list[int]], sampling: Sampling, *, streams: bool) -> None:
+def clients(server: Server, prompts: list[list[int]], sampling: Sampling, *, streams: bool) -> list[Reply]:
     body = {
         "max_tokens": sampling.max_new_tokens,
         "temperature": 1.0,
         "top_p": 1.0,
         "logit_bias": {str(token): bias for token, bias in sampling.logit_bias},
         "stream": streams,
+        "stream_options": {"include_usage": True},
         "seed": 0,
     }
-
-    async def all_of_them() -> None:
-        asked = [ask(server.port, "/v1/completions", {**body, "prompt": prompt}) for prompt in prompts]
-        await asyncio.gather(*asked)
-
-    asyncio.run(all_of_them())
+    replies = ask_all(server.port, "/v1/completions", [{**body, "prompt": prompt} for prompt in prompts])
+    total, wanted = sum(reply.num_tokens(0) for reply in replies), len(prompts) * sampling.max_new_tokens
+    if total != wanted:
+        raise RuntimeError(f"the server gave {total} tokens instead of {wanted}")
+    return replies
 
 
 def throughput(folder: Path, num_clients: int, num_new: int, rounds: int) -> None:
@@ -137,12 +125,13 @@ def throughput(folder: Path, num_clients: int, num_new: int, rounds: int) -> Non
 def latency(folder: Path, rounds: int) -> None:
     """A server's start, and the first token of one that is idle."""
     ready, firsts = [], []
-    body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "stream": True}
+    body = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "stream": True, "max_tokens": 16}
     for _ in range(rounds):
         server = Server(folder)
         ready.append(server.ready_s)
-        of_one = [asyncio.run(ask(server.port, "/v1/chat/completions", {**body, "seed": seed})) for seed in range(10)]
-        firsts += of_one
+        for seed in range(10):
+            [reply] = ask_all(server.port, "/v1/chat/completions", [{**body, "seed": seed}])
+            firsts.append(reply.first_s)
         server.close()
     shown = f"median {1000 * statistics.median(firsts):.1f} ms, worst {1000 * max(firsts):.1f} ms"
     print(f"ready after {statistics.median(ready):.2f} s; first token: {shown} ({len(firsts)} requests)")
@@ -159,21 +148,41 @@ def make_folder(shape: str, folder: Path) -> Path:
 
 
 def main() -> None:
+    options = _parser().parse_args()
+    print(processor.describe())
+    others = processor.Others()
+    with tempfile.TemporaryDirectory() as place:
+        folder = resolve_model(options.model) if options.model else make_folder(options.shape, Path(place))
+        if options.peers:
+            measured = Options(
+                folder,
+                options.gguf,
+                options.peers_python,
+                options.llama_server,
+                options.clients,
+                options.tokens,
+                options.rounds,
+            )
+            compare(["exaone serve", *options.peers.split(",")], measured, Path(place))
+        else:
+            if options.model:
+                latency(folder, options.rounds)
+            throughput(folder, options.clients, options.tokens, options.rounds)
+    print(f"of {num_cores()} cores, others used {others.cores(0.0):.1f} or fewer, the server's own included")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="S", choices=["nano", "S", "M"])
     parser.add_argument("--model", type=Path)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    print(processor.describe())
-    others = processor.Others()
-    with tempfile.TemporaryDirectory() as place:
-        folder = resolve_model(options.model) if options.model else make_folder(options.shape, Path(place))
-        if options.model:
-            latency(folder, options.rounds)
-        throughput(folder, options.clients, options.tokens, options.rounds)
-    print(f"of {num_cores()} cores, others used {others.cores(0.0):.1f} or fewer, the server's own included")
+    parser.add_argument("--peers", help="names, joined by commas: " + ", ".join(list(PEERS)[1:]))
+    parser.add_argument("--peers-python", default=sys.executable, help="of the environment that has the peers")
+    parser.add_argument("--gguf", type=Path, help="the model for llama.cpp")
+    parser.add_argument("--llama-server", help="llama.cpp's own server, as it is built")
+    return parser
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ class MockEndpoint(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """The asker went away: nothing to say."""
+        """The asker went away while it was answered."""
+        self.left.set()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.num_connections += 1
@@ -207,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self._event({"error": {"message": message["stream_error"]}})
                 return
             self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-        if message.get("waits"):  # until the asker goes away
+        if message.get("waits"):  # until the asker goes away; unread events turn its leaving into an error
             self.connection.recv(1)
             self.server.left.set()
             return

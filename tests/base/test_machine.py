@@ -5,7 +5,7 @@ import os
 import pytest
 
 from open_exaone.base import machine
-from open_exaone.base.machine import has_own_threads, num_cores, prepare_process, quota_cores
+from open_exaone.base.machine import HeapTrimmer, has_own_threads, num_cores, prepare_process, quota_cores, rss_bytes
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -66,3 +66,41 @@ def test_cores_are_those_that_the_quota_leaves(quota, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr(machine, "quota_cores", lambda: quota)
     assert num_cores() == expected
+
+
+class Heap:
+    """A process whose steps need `needed` bytes, and of which each leaves `leak` more in holes until a trim."""
+
+    def __init__(self, needed: int, leak: int) -> None:
+        self.needed, self.leak, self.holes, self.peak, self.trims = needed, leak, 0, 0, 0
+
+    def rss(self) -> int:
+        self.holes += self.leak
+        self.peak = max(self.peak, self.needed + self.holes)
+        return self.needed + self.holes
+
+    def trim(self) -> None:
+        self.holes = 0
+        self.trims += 1
+
+
+@pytest.mark.parametrize(("leak", "most", "trims"), [(0, 1000, 0), (10, 1300, 40), (100, 3500, 200)])
+def test_holes_in_the_heap_do_not_add_up(leak, most, trims):
+    heap = Heap(1000, leak)
+    trimmer = HeapTrimmer(heap.rss, heap.trim)
+    for _ in range(1000):
+        trimmer.after_step()
+    assert heap.peak <= most and heap.trims <= trims
+
+
+def test_memory_that_steps_need_is_left_alone():
+    heap = Heap(1000, 0)
+    trimmer = HeapTrimmer(heap.rss, heap.trim)
+    for step in range(1000):
+        heap.needed = 1000 if step < 100 or step % 3 else 2000  # longer documents now and then
+        trimmer.after_step()
+    assert heap.trims <= 2
+
+
+def test_what_a_process_holds():
+    assert 2**20 < rss_bytes() < 2**40

@@ -17,7 +17,7 @@ from doubles import make_model, make_tokenizer
 from open_exaone.base.errors import CheckpointError, ConfigError
 from open_exaone.checkpoint import hub, licence
 from open_exaone.checkpoint.folder import save_model
-from open_exaone.pipeline.folder import resolve_model
+from open_exaone.pipeline.source import resolve_model
 
 COMMIT = "a" * 40
 

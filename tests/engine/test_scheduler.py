@@ -172,6 +172,19 @@ def test_samples_join_and_leave_while_others_run(groups, chance, is_hybrid):
     assert held(session) == [0] * len(session.scheduler.blocks.used)
 
 
+def test_first_tokens_are_drawn_in_short_steps():
+    session, many = open_session((100, 0), first_steps=1), requests_of([(length, 1) for length in range(30)], 40)
+    asked = [one for one in many if len(expected(one)) > 10][:2]
+    samples = session.submit(asked[:1])
+    lengths = []
+    for number in range(4):
+        session.step()
+        samples += session.submit(asked[1:]) if number == 1 else []
+        lengths.append([len(sample.ids) for sample in samples])
+    assert lengths == [[1], [5, 0], [6, 1], [10, 5]]
+    assert [sample.ids for sample in samples] == [expected(one)[:num] for one, num in zip(asked, (10, 5), strict=True)]
+
+
 def test_a_prompt_is_read_once_for_its_group_and_again_only_in_part():
     session = open_session((100, 0), num_slots=8)
     prompt = list(range(100, 170))

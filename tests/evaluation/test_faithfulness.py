@@ -18,7 +18,7 @@ from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.faithfulness import FOLDER, measure_thoughts, rescore_thoughts, with_greedy_replies
-from open_exaone.rollout.begun import whole_reply
+from open_exaone.text.stored import split_stored
 from open_exaone.verify.settings import JudgeSettings
 
 SETTINGS = JudgeSettings()
@@ -36,15 +36,27 @@ class Thinker(MadeUp):
         for place, request in enumerate(requests):
             self.asked.append(request)
             number = int(request.messages[0]["content"].split()[2])
-            if request.begun is None and number in self.odd:
+            given = self.given(request)
+            if given is None and number in self.odd:
                 yield place, self.odd[number]
                 continue
-            begun = request.begun or Begun("", closed=False)
+            begun = given or Begun("", closed=False)
             thought = begun.thought if begun.closed else self.thought(number, begun.thought)
             answer = (re.findall(r"\d+", thought) or ["0"])[-1] if self.uses_thought else str(number + 2)
             text = f"\\boxed{{{answer}}}"
             rest = text if begun.closed else f"{thought[len(begun.thought) :]}\n</think>\n\n{text}"
-            yield place, Generation(whole_reply(begun, rest, "think"), StopReason.END, 9, 20, 10)
+            reply = Reply(begun.thought, rest) if begun.closed else split_stored(begun.thought + rest, thinking=True)
+            yield place, Generation(reply, StopReason.END, 9, 20, 10)
+
+    def given(self, request: Request) -> Begun | None:
+        """What a request's reply is begun with."""
+        if self.tokenizer is None:
+            last = request.messages[-1]
+            return Begun(last["reasoning_content"], closed=True) if last["role"] == "assistant" else None
+        ids = request.prompt_ids or ()
+        text = self.tokenizer.decode(ids[len(ids) - request.num_begun :])
+        thought, closing, _ = text.partition("\n</think>\n\n")
+        return Begun(thought, closed=bool(closing)) if request.num_begun else None
 
     def thought(self, number: int, begun: str) -> str:
         first = begun.splitlines()[0] if begun else f"{number}+1={number + 1}"
@@ -123,7 +135,7 @@ def test_of_a_server_thoughts_are_cut_between_words_and_closed(tmp_path: Path) -
     use, lines = measure(tmp_path, provider, sums())
     assert use.cut_between == "words"
     assert lines["slip_continued"].num_problems == 0
-    assert {request.begun.closed for request in provider.asked if request.begun} == {True}
+    assert all(request.prompt_ids is None for request in provider.asked)
     assert lines["first_50"].num_problems == 12
 
 
@@ -134,7 +146,7 @@ def test_what_is_there_is_not_asked_again_and_partners_may_change(tmp_path: Path
     assert again.asked == []
     use, lines = measure(tmp_path, again, sums(16))
     assert {condition: line.num_problems for condition, line in lines.items()} == dict.fromkeys(CONDITIONS, 16)
-    begun = [request for request in again.asked if request.begun]
+    begun = [request for request in again.asked if request.num_begun]
     assert 4 * 8 <= len(begun) <= 4 * 8 + 12  # the new problems', and new partners of others
     assert use.num_problems == 16
 

@@ -27,9 +27,9 @@ from open_exaone.pipeline.ablation_arms import load_ablation
 from open_exaone.pipeline.ablation_jobs import LOG, Job, run_jobs
 from open_exaone.pipeline.ablation_report import Gathered, Measured, _difference
 from open_exaone.pipeline.evaluate import Choices, evaluate
-from open_exaone.pipeline.folder import resolve_model
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.present.ablation import others_table, sentences
 from tiny_recipe import RECIPE
 

@@ -14,10 +14,11 @@ from open_exaone.base.records import Generation, Problem, Reply, Sample, Samplin
 from open_exaone.checkpoint.folder import load_weights, save_model
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.filter import pass_rates, summary
-from open_exaone.pipeline.folder import RunFolder, resolve_model
+from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, find_model
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.train.config import FilterConfig
 

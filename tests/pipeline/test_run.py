@@ -20,11 +20,12 @@ import open_exaone as ox
 from open_exaone.base.errors import CheckpointError, ConfigError, DataError, PromptTooLongError, RunFolderError
 from open_exaone.base.files import read_json, read_jsonl
 from open_exaone.pipeline.evaluate import Choices, evaluate
-from open_exaone.pipeline.folder import RunFolder, resolve_model
+from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, stage_entry
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.report import choose_showcase, greedy_rows
 from open_exaone.pipeline.run import run_recipe
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.rollout.run import judge_reply
 
 STAGES = ["01-base", "02-sft", "03-prefer", "04-rl"]

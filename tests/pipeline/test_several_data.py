@@ -13,12 +13,13 @@ from open_exaone.base.machine import has_fast_cpu_bfloat16
 from open_exaone.base.records import Problem
 from open_exaone.cli.chat import solved_problems
 from open_exaone.cli.main import main
-from open_exaone.pipeline.folder import RunFolder, resolve_model
+from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine
 from open_exaone.pipeline.problems import draw_all
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.report import build_report, choose_showcase
 from open_exaone.pipeline.run import run_recipe
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.present.report import write_report
 from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.tasks.registry import get_family

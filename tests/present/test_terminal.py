@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
+from rich.table import Table
 
 import tiny_evaluation
 from open_exaone.base.printable import printable
@@ -59,6 +60,53 @@ def test_the_rich_table_drops_columns_and_never_cuts_a_number(report: dict[str, 
         assert " ".join(line.split()) == " ".join(row[index] for index in kept)
     assert {"stage", "pass@1", "95% interval"} <= {titles[index] for index in kept}
     assert (len(kept) == len(titles)) == (width == 120)
+
+
+def changed(stage: str, start: str, measured_on: str, *modes: str) -> dict[str, Any]:
+    return {
+        **{"stage": stage, "start": start, "measured_on": measured_on, "mode": list(modes)},
+        **{"value": -0.0165, "low": -0.1327, "high": 0.1001, "p_value": 0.5},
+        **{"mean_thought_tokens": [148.62, 0.04], "language_mismatch_share": [0.1285, 0.048]},
+    }
+
+
+def test_what_stages_changed_is_whole_on_80_cells_with_its_modes(report: dict[str, Any]) -> None:
+    both = ("reasoning", "reasoning")
+    report["stages"] = [dict(report["stages"][0], name=name) for name in ("base", "sft", "prefer_aligned")]
+    report["changes"] = [
+        changed("sft", "base", "test", "non_reasoning", "reasoning"),
+        changed("prefer_aligned", "sft", "test", *both),
+        changed("prefer_aligned", "sft", "harder", *both),
+        changed("sft", "m", "harder", *both),
+    ]
+    target = console(is_terminal=True, width=80)
+    for part in terminal.change_tables(report, 80):
+        target.print(part)
+    lines = [line.rstrip() for line in printed(target).splitlines()]
+    assert all(cell_len(line) <= 80 for line in lines)
+    assert [line for line in lines if "changed" in line] == [
+        "What each stage changed: test, non-reasoning → reasoning mode",
+        "What each stage changed: test, reasoning mode",
+        "What each stage changed: harder, reasoning mode",
+    ]
+    rows = [" ".join(line.split()) for line in lines if "→" in line and "changed" not in line]
+    figures = "−1.7 −13.3 to +10.0 148.6 → 0 12.8% → 4.8%"
+    names = ["sft", "prefer_aligned", "prefer_aligned", "sft (from m)"]
+    assert rows == [f"{name} {figures}" for name in names]
+    titles = "stage change of pass@1 95% interval thought tokens wrong language"
+    assert [" ".join(line.split()) for line in lines].count(titles) == 3
+
+
+def test_what_stages_changed_loses_columns_on_narrower_screens_alone(report: dict[str, Any]) -> None:
+    report["changes"] = [changed("prefer_aligned", "model", "test", "reasoning", "reasoning")]
+    for width, lost in ((82, set()), (68, {"wrong language"}), (52, {"wrong language", "thought tokens"})):
+        _, table = terminal.change_tables(report, width)
+        assert isinstance(table, Table)
+        kept = {str(column.header) for column in table.columns}
+        assert {"stage", "change of pass@1", "95% interval", "thought tokens", "wrong language"} - kept == lost
+        target = console(is_terminal=True, width=width)
+        target.print(table)
+        assert "…" not in printed(target) and all(cell_len(line) <= width for line in printed(target).splitlines())
 
 
 def kept_of_measured(width: int, **rates: float) -> list[str]:

@@ -9,7 +9,8 @@ from mock_endpoint import endpoint, mock_endpoint
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Begun, Reply, Sampling
 from open_exaone.engine.engine import Engine
-from open_exaone.rollout.begun import whole_reply
+from open_exaone.engine.thought import Thoughts
+from open_exaone.rollout.begun import read_reply
 from open_exaone.rollout.provider import prompt_text, requests_for
 from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.text.tokenizer import Tokenizer
@@ -60,11 +61,10 @@ def test_tokens_that_are_given_count_among_those_that_may_be():
 
 def test_requests_that_begin_otherwise_have_other_keys():
     texts = {prompt_text(begin(*what)) for what in (("a",), ("b",), ("",))}
-    texts |= {
-        prompt_text(begin("a", closed=False)),
-        prompt_text(requests_for([QUESTION], None, GREEDY, thinking=True)[0]),
-    }
-    assert len(texts) == 5
+    texts.add(prompt_text(requests_for([QUESTION], None, GREEDY, thinking=True)[0]))
+    tokenizer = make_tokenizer()
+    texts |= {prompt_text(begin("a", closed=closed, tokenizer=tokenizer)) for closed in (True, False)}
+    assert len(texts) == 6
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -76,12 +76,12 @@ def test_the_engine_goes_on_from_what_is_given(closed):
     [[alone]] = engine.generate([list(request.prompt_ids)], request.sampling)
     text = tokenizer.decode(alone.ids, skip_special=True)
     assert generation.ids == alone.ids and generation.num_tokens == len(alone.ids)
-    assert generation.reply == whole_reply(request.begun, text, "think")
     assert generation.reply.thought.startswith("3+4=7")
     assert generation.reply.finished == (closed or "</think>" in text)
     assert generation.num_thought_tokens == (0 if closed else engine.thoughts.num_tokens(alone.ids, generation.reply))
 
 
+@pytest.mark.parametrize("name", ["exaone-4.0", "exaone-deep", "exaone-3.5"])
 @pytest.mark.parametrize(
     ("begun", "text", "reply"),
     [
@@ -92,8 +92,16 @@ def test_the_engine_goes_on_from_what_is_given(closed):
         (Begun("3+4", True), "<think>\n3+4=7\n</think>\n\n7", Reply("3+4\n\n3+4=7", "7")),
     ],
 )
-def test_a_reply_is_read_with_what_it_was_begun_with(begun, text, reply):
-    assert whole_reply(begun, text, "think") == reply
+def test_a_reply_is_read_with_what_it_was_begun_with(name, begun, text, reply):
+    tokenizer = Tokenizer(make_tokenizer().backend, chat_format=name)
+    tag = tokenizer.chat_format.thought_tag
+    text = text.replace("think>", f"{tag}>")
+    request, thoughts = begin(begun.thought, closed=begun.closed, tokenizer=tokenizer), Thoughts(tokenizer)
+    ids = tokenizer.encode(text)
+    found, num_thought_tokens = read_reply(text, ids, request, tokenizer, thoughts)
+    assert found == reply
+    in_thought = "" if begun.closed else text.partition(f"\n</{tag}>")[0]
+    assert num_thought_tokens == len(tokenizer.encode(in_thought))
 
 
 def test_an_endpoint_continues_the_given_thought():
@@ -115,5 +123,5 @@ def test_an_endpoint_that_continues_nothing_is_refused():
         list(endpoint(server.url).stream([begin("3+4=8")]))
     with mock_endpoint(begins_anew) as server, pytest.raises(ConfigError, match="does not continue a reply"):
         list(endpoint(server.url).stream([begin("3+4=8")]))
-    with mock_endpoint(lambda *_: "7") as server, pytest.raises(ConfigError, match="still open"):
-        list(endpoint(server.url).stream([begin("3+4=8", closed=False)]))
+    with pytest.raises(ConfigError, match="still open"):
+        begin("3+4=8", closed=False)

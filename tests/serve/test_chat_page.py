@@ -132,6 +132,48 @@ def test_stop_keeps_what_has_come_and_leaves_the_server(page: Page) -> None:
     assert page.texts(".answer") == ["so far"] and page.errors() == []
 
 
+def test_a_stopped_reply_is_continued_in_its_thought_and_in_its_answer(page: Page) -> None:
+    more = "[data-action=continue]"
+    page.ask("x", "y", thought=("so far", HOLD, "no"), until="document.querySelector('.thought-text')?.textContent")
+    page.browser.press("Escape")
+    page.wait(f"{IDLE} && document.querySelector('{more}').checkVisibility()")
+    page.server.replies.append(([", and on"], ["The an", HOLD, "no"]))
+    page.evaluate(f"document.querySelector('{more}').focus()")
+    page.browser.send("Input.dispatchKeyEvent", type="keyDown", key="Enter", text="\r")
+    page.browser.send("Input.dispatchKeyEvent", type="keyUp", key="Enter")
+    page.wait("document.querySelector('.answer').textContent === 'The an'")
+    assert not page.texts(more) and page.evaluate("document.activeElement.id") == "send"
+    page.browser.press("Escape")
+    page.wait(IDLE)
+    page.server.replies.append(([], ["swer."]))
+    page.browser.send("Input.dispatchKeyEvent", type="keyDown", key="c", code="KeyC", modifiers=1)
+    page.wait(f"document.querySelector('.answer').textContent === 'The answer.' && {IDLE}")
+    assert page.texts(".answer p") == ["The answer."]
+    page.click("summary")
+    page.wait("document.querySelector('.thought-text').textContent === 'so far, and on'")
+    assert not page.texts(more) and page.texts(".branches span") == []
+    assert page.texts(".stats")[0].startswith("4 tokens") and "stopped" not in page.texts(".stats")[0]
+    second, third = page.server.requests[1:]
+    assert second["messages"][-1] == {"role": "assistant", "content": "", "reasoning_content": "so far"}
+    assert third["messages"][-1] == {"role": "assistant", "content": "The an", "reasoning_content": "so far, and on"}
+    assert all(one["continue_final_message"] and not one["add_generation_prompt"] for one in (second, third))
+    assert third["chat_template_kwargs"] == {"enable_thinking": True} and page.errors() == []
+    page.reload()
+    assert page.texts(".answer") == ["The answer."] and not page.texts(more)
+
+
+def test_a_reply_without_a_thought_is_continued_without_one(page: Page) -> None:
+    page.ask("x", "begun", BREAK, until="document.querySelector('.error:not([hidden])')")
+    page.wait(IDLE)
+    page.server.replies.append(([], [" and ended"]))
+    page.click("[data-action=continue]")
+    page.wait(f"document.querySelector('.answer').textContent === 'begun and ended' && {IDLE}")
+    assert page.texts(".error") == [] and page.errors() == []
+    last = page.server.requests[-1]
+    assert last["messages"][-1] == {"role": "assistant", "content": "begun"}
+    assert last["chat_template_kwargs"] == {"enable_thinking": False} and "thinking_token_budget" not in last
+
+
 def test_branches_of_a_reply_and_of_a_message(page: Page) -> None:
     page.ask("one", "first", thought=("hm",))
     page.server.replies.append(([], ["second"]))

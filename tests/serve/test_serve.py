@@ -1,11 +1,14 @@
 """What the server answers: the engine's own replies, in every API, and its refusals."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import json
+import math
 import socket
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import anthropic
@@ -15,7 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_exaone.base.errors import OpenExaoneError
+from doubles import make_tokenizer
+from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.records import Problem, Request, Sampling, StopReason
 from open_exaone.checkpoint.adapter import save_adapter
 from open_exaone.engine.request import Sample
@@ -26,10 +30,12 @@ from open_exaone.rollout.config import ChatEndpoint
 from open_exaone.rollout.provider import requests_for
 from open_exaone.rollout.providers.endpoint import EndpointProvider
 from open_exaone.rollout.providers.local import LocalProvider
+from open_exaone.serve.answer import Patience
 from open_exaone.serve.app import App
 from open_exaone.serve.config import ServeConfig
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.models import with_adapter
+from open_exaone.serve.routes.chat import begun_of
 from open_exaone.serve.server import listen
 from open_exaone.serve.service import Ask, Served
 from open_exaone.serve.worker import Job, Ticket, Worker
@@ -350,7 +356,7 @@ class _Session:
 
 def taken(session: _Session):
     """A worker's lane, and a ticket of two jobs that it was given, in this thread."""
-    worker = Worker({"tiny": SimpleNamespace(open_session=lambda: session)}, max_unread_tokens=64)
+    worker = Worker({"tiny": SimpleNamespace(open_session=lambda **options: session)}, max_unread_tokens=64)
     jobs = [Job(Request((), (1,), False, Sampling(max_new_tokens=900))) for _ in range(2)]
     ticket = Ticket("one", "tiny", jobs, is_streamed=True)
     worker._submit(ticket)
@@ -363,6 +369,37 @@ def test_a_reply_that_ends_while_its_request_is_cancelled_harms_nobody() -> None
     unread.ids, done.ids, done.stop = [1] * 100, [1], StopReason.END
     worker._publish(lane)
     assert [job.stop for job in ticket.jobs] == [StopReason.CANCELLED] * 2 and not lane.jobs
+
+
+def test_streams_get_their_first_tokens_and_their_end_at_once_and_the_rest_in_larger_pieces() -> None:
+    worker, lane, ticket = taken(_Session())
+    first, second = (job.sample for job in ticket.jobs)
+
+    def published(num_first: int, num_second: int, since: float) -> list[int]:
+        first.ids, second.ids, lane.published = [1] * num_first, [1] * num_second, since
+        worker._publish(lane)
+        return [job.num_ready for job in ticket.jobs]
+
+    just_now, long_ago = math.inf, -math.inf
+    assert published(1, 0, just_now) == [1, 0]
+    assert published(5, 1, just_now) == [1, 1]
+    assert published(6, 2, long_ago) == [6, 2] and lane.published > 0
+    second.stop = StopReason.LENGTH
+    assert published(9, 4, just_now) == [6, 4]
+    assert [job.stop for job in ticket.jobs] == [None, StopReason.LENGTH]
+
+
+@pytest.mark.parametrize("is_the_clients_turn", [True, False])
+def test_a_stream_waits_for_the_engine_longer_than_for_its_client(is_the_clients_turn) -> None:
+    async def waits() -> None:
+        async with Patience(0.01) as patience:
+            patience.begin()
+            if not is_the_clients_turn:
+                patience.end()
+            await asyncio.sleep(0.1)
+
+    with pytest.raises(TimeoutError) if is_the_clients_turn else contextlib.nullcontext():
+        asyncio.run(waits())
 
 
 def test_a_request_that_the_engine_cannot_take_ends_at_once() -> None:
@@ -417,9 +454,21 @@ def test_numbers_that_are_given_back_are_json(server) -> None:
         assert refused.status_code == 400 and refused.json()["error"]["param"] == "metadata"
 
 
+def test_what_a_template_refuses_does_not_name_its_file(server) -> None:
+    def refuse():
+        raise DataError("/srv/models/mine/chat_template.jinja: the chat template refuses this conversation: two users")
+
+    with pytest.raises(ApiError) as refused:
+        asyncio.run(server.service.run(refuse))
+    assert refused.value.param == "messages" and refused.value.status == 400
+    assert refused.value.message == "the chat template refuses this conversation: two users"
+
+
 def test_a_path_stays_in_its_line_of_the_log(server, caplog) -> None:
     with caplog.at_level("INFO", "open_exaone.serve"):
         httpx2.get(f"{server.url}/x%0a2026%20INFO%20GET%1b%e2%80%ae")
+        while not any("/x" in record.getMessage() for record in caplog.records):  # it is logged behind the answer
+            time.sleep(0.01)
     [line] = [record.getMessage() for record in caplog.records if "/x" in record.getMessage()]
     assert "\n" not in line and line.isascii() and line.startswith("GET /x%0A2026%20INFO%20GET%1B")
 
@@ -446,6 +495,15 @@ def test_a_server_without_a_key_answers_to_its_own_names_alone() -> None:
     with pytest.raises(ApiError, match="allowed-host"):
         opened._check_host("evil.example:8000")
     App(None, ServeConfig(api_key="k"), "0.0.0.0")._check_host("evil.example")
+
+
+def test_a_request_of_two_lengths_is_refused_and_what_follows_is_not_read(server) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as smuggler:
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        lengths = b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        smuggler.sendall(head + lengths + b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        answers = b"".join(iter(lambda: smuggler.recv(1000), b""))
+    assert answers.startswith(b"HTTP/1.1 400") and answers.count(b"HTTP/1.1") == 1 and b"transfer-encoding" in answers
 
 
 def test_a_connection_that_asks_nothing_is_closed() -> None:
@@ -620,7 +678,7 @@ def test_an_evaluation_of_the_server_is_one_of_the_model(server) -> None:
     assert found[0] == found[1]
 
 
-def test_a_reply_that_is_begun_is_gone_on_with(server, client, claude) -> None:
+def test_a_reply_that_is_begun_is_continued(server, client, claude) -> None:
     tokenizer = server.engine.tokenizer
     begun = {"role": "assistant", "content": "The answer is"}
     ids = [*tokenizer.render(QUESTION, generation_prompt=True), *tokenizer.encode("The answer is")]
@@ -642,6 +700,36 @@ def test_a_reply_that_is_begun_is_gone_on_with(server, client, claude) -> None:
     assert closed.usage.prompt_tokens == len(text) + len(rest)
     with pytest.raises(openai.BadRequestError, match="must be a reply"):
         client.chat.completions.create(model="tiny", messages=QUESTION, extra_body=extra)
+
+
+def test_a_thought_that_is_begun_is_continued_and_its_budget_and_end_hold(server) -> None:
+    tokenizer = server.engine.tokenizer
+    thought = {"role": "assistant", "content": "", "reasoning_content": "3 + 4"}
+    body = {"messages": [*QUESTION, thought], "max_tokens": 12, "temperature": 0, "continue_final_message": True}
+    prompt = [*tokenizer.render(QUESTION, thinking=True, generation_prompt=True), *tokenizer.encode("3 + 4")]
+    [[completion]] = make_engine().generate([prompt], Sampling(12, 0.0))
+    reply = server.post("/v1/chat/completions", body).json()
+    assert reply["usage"]["prompt_tokens"] == len(prompt)
+    expected = tokenizer.split(completion.ids, thinking=True)
+    assert reply["choices"][0]["message"].get("reasoning", "") == expected.thought
+    budget = {**body, "thinking_token_budget": 3, "logit_bias": {str(tokenizer.think_close_id): -100}}
+    limited = server.post("/v1/chat/completions", budget).json()
+    assert limited["usage"]["completion_tokens_details"]["reasoning_tokens"] == 3
+    assert limited["choices"][0]["message"]["content"]
+    closed = {**budget, "messages": [*QUESTION, {**thought, "content": "It is"}]}
+    answered = server.post("/v1/chat/completions", closed).json()
+    assert answered["usage"]["completion_tokens_details"]["reasoning_tokens"] == 0
+    begun = [*tokenizer.encode("3 + 4\n"), tokenizer.think_close_id, *tokenizer.encode("\n\nIt is")]
+    assert answered["usage"]["prompt_tokens"] == len(prompt) - len(tokenizer.encode("3 + 4")) + len(begun)
+    message = answered["choices"][0]["message"]
+    assert "reasoning" not in message and "</think>" not in message["content"]
+
+
+def test_a_format_whose_prompt_opens_no_thought_gets_the_tag_that_opens_it() -> None:
+    message = {"role": "assistant", "content": "", "reasoning_content": "hm"}
+    chat_format = make_tokenizer().chat_format
+    assert begun_of(message, chat_format, thinking=True) == "hm"
+    assert begun_of(message, replace(chat_format, opens_thought=lambda _: False), thinking=True) == "<think>\nhm"
 
 
 def test_adapters_are_models_of_their_own(tmp_path) -> None:

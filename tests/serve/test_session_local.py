@@ -8,8 +8,9 @@ import pytest
 from doubles import TINY, make_model, make_tokenizer
 from open_exaone.base import interrupt
 from open_exaone.base.errors import PromptTooLongError
-from open_exaone.base.records import Sampling, StopReason
+from open_exaone.base.records import Request, Sampling, StopReason
 from open_exaone.engine.engine import Engine
+from open_exaone.engine.request import Sample
 from open_exaone.serve.session import End, Note, Session, Settings
 from open_exaone.serve.session_local import LocalModel
 from open_exaone.text.split import Piece, join_pieces
@@ -59,14 +60,16 @@ def test_an_answer_keeps_the_ids_that_the_model_wrote() -> None:
     model, tokenizer = model_of(), make_tokenizer()
     apart = [number for sign in "The answer" for number in tokenizer.encode(sign)]
     assert apart != tokenizer.encode("The answer")
-    reply = [*tokenizer.encode("hm\n"), tokenizer.think_close_id, *tokenizer.encode("\n\n"), *apart, tokenizer.end_id]
-    model._prompts.keep("The answer", reply)
-    messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "The answer"}]
-    prompt = model._prompts.render([*messages, {"role": "user", "content": "R"}], True)
-    again = tokenizer.render([*messages, {"role": "user", "content": "R"}], thinking=True, generation_prompt=True)
-    place = prompt.index(apart[0], 5)
-    assert tokenizer.decode(prompt) == tokenizer.decode(again) and prompt != again
-    assert any(prompt[start : start + len(apart)] == apart for start in range(place, len(prompt)))
+    for ids, stop in ((apart, StopReason.LENGTH), ([*apart, tokenizer.end_id], StopReason.END)):
+        messages = [{"role": "user", "content": f"Q {stop}"}]
+        prompt, _ = model._fit(messages, thinking=False)
+        sample = Sample(0, Request((), prompt, False, SAMPLING))
+        sample.ids, sample.stop = ids, stop
+        assert [event.reply.answer for event in model._follow(sample, False) if isinstance(event, End)]
+        messages += [{"role": "assistant", "content": "The answer"}, {"role": "user", "content": "R"}]
+        again, _ = model._fit(messages, thinking=False)
+        assert again[: len(prompt) + len(apart)] == (*prompt, *apart)
+        assert tokenizer.decode(again) == tokenizer.decode(tokenizer.render(messages, generation_prompt=True))
 
 
 def test_a_full_context_leaves_out_the_oldest_turns_and_says_so() -> None:

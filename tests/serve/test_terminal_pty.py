@@ -1,5 +1,6 @@
 """The interactive chat in a pseudo-terminal: keys go in, and what a user would see comes out."""
 
+import codecs
 import os
 import pty
 import re
@@ -8,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +26,13 @@ class Terminal:
     def __init__(self, descriptor: int, process: "subprocess.Popen[bytes]") -> None:
         self._descriptor, self.process = descriptor, process
         self.seen = ""
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
 
     def send(self, keys: str | bytes) -> None:
+        """Sends keys once the chat sleeps: Python loses a Ctrl-C that comes between two waits of readline."""
+        state = Path(f"/proc/{self.process.pid}/stat")
+        while state.exists() and state.read_text().rpartition(")")[2].split()[0] == "R":
+            time.sleep(0.01)
         os.write(self._descriptor, keys.encode() if isinstance(keys, str) else keys)
 
     def until(self, text: str) -> str:
@@ -44,10 +51,13 @@ class Terminal:
         return self.seen[begun:]
 
     def _read(self) -> str:
-        try:
-            return os.read(self._descriptor, 65536).decode("utf-8", "replace")
-        except OSError:  # the other side is closed
-            return ""
+        text = ""
+        while not text:
+            try:
+                text = self._utf8.decode(os.read(self._descriptor, 65536))
+            except OSError:  # the other side is closed
+                return ""
+        return text
 
 
 @contextmanager

@@ -33,6 +33,7 @@ ENGLISH = (
     "THE ANSWER IS IN CAPITAL LETTERS BECAUSE THE USER ASKED FOR IT.",
     "El Niño is a climate pattern that warms the surface of the Pacific Ocean.",
     "The person is Eve.",
+    "We do this step by step.\nBen>Una\nTom>Ben\nTom>Ben>Una>Des>Dan\n3:Una\nSo the answer is Una.",
 )
 SPANISH = (
     "Primero calculo cuántas manzanas compró Marta en total.",
@@ -259,3 +260,11 @@ def test_ten_megabytes_cost_linear_time(piece: str) -> None:
     start = time.process_time()
     share(piece * (10_000_000 // len(piece)), "ko")
     assert time.process_time() - start < 5.0  # quadratic would take hours
+
+
+def test_a_list_of_names_is_in_no_language_whatever_they_mean_elsewhere() -> None:
+    """Una is an article in Spanish, Das one in German."""
+    for names in ("Una>Ben\nTom>Una>Das>Eve", "Wes>Tom\nUna>Wes\nUna>Wes>Tom\n2:Wes"):
+        assert all(share(names, language) == 1 for language in ("en", "es"))
+    assert share("una manzana roja\nJuan come una pera", "en") == 0
+    assert share("Una manzana roja\nLa pera verde", "en") == 0  # a sentence begins so too

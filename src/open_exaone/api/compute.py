@@ -14,10 +14,10 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.evaluate import Choices
 from open_exaone.pipeline.evaluate import evaluate as _evaluate
-from open_exaone.pipeline.folder import resolve_model
 from open_exaone.pipeline.measure import Machine
 from open_exaone.pipeline.recipe import DEFAULT_RECIPE, check_one_stage, load_recipe
 from open_exaone.pipeline.run import run_recipe as _run_recipe
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.settings import JudgeSettings
 

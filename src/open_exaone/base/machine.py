@@ -6,7 +6,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 # What is limited is processor time; a process that sleeps, or gets no processor, is ended after so many times as long.
@@ -111,6 +111,47 @@ def peak_rss_bytes() -> int:
     """The most memory this process has held, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts kibibytes
+
+
+def rss_bytes() -> int:
+    """The memory that this process holds now, in bytes; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def trim_heap() -> None:
+    """Returns freed memory to the system: glibc keeps it, in holes that a larger tensor does not fit in."""
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class HeapTrimmer:
+    """Keeps a process's memory from growing step by step as freed tensors of ever other sizes leave holes.
+
+    It trims the heap where memory has grown by an eighth. Memory that is back within `SOON` steps is what the steps
+    need, and is left alone: the pages that a trim returns are faulted in again, which costs time.
+    """
+
+    SOON = 16
+
+    def __init__(self, rss: Callable[[], int] = rss_bytes, trim: Callable[[], None] = trim_heap) -> None:
+        self._rss, self._trim = rss, trim
+        self._usual = 0  # bytes at the end of a step
+        self._since_trim = 0  # steps
+
+    def after_step(self) -> None:
+        """To be called where a step has freed what it took."""
+        held = self._rss()
+        self._since_trim += 1
+        if held <= self._usual + self._usual // 8:
+            return
+        if self._since_trim <= self.SOON:
+            self._usual = held
+        else:
+            self._trim()
+            self._since_trim = 0
 
 
 def cpu_flags() -> frozenset[str]:

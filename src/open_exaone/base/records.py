@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import index
+from typing import NamedTuple
 
 REASONING, NON_REASONING = "reasoning", "non_reasoning"
 MODES = (NON_REASONING, REASONING)  # by whether the model is to think
@@ -126,6 +127,16 @@ _RANGES = {  # field -> lowest, highest, what the lowest means
 }
 
 
+class TopLogprobs(NamedTuple):
+    """The K most likely tokens at one place of a reply, under the raw model at temperature 1.
+
+    The most likely comes first, and of equals the lower id.
+    """
+
+    ids: tuple[int, ...]  # [K]
+    logprobs: tuple[float, ...]  # [K]
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What the engine produced for one sample of one prompt; T tokens, the end token and a stop string's included."""
@@ -136,6 +147,7 @@ class Completion:
     stop: StopReason
     policy_version: int  # which weights produced it; training counts up by one each step
     error: str | None = None  # where `stop` is ERROR: what failed, in one sentence
+    top_logprobs: tuple[TopLogprobs, ...] = ()  # [T] where the request asked for some, else empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +183,14 @@ class Request:
     """One sample of one prompt. Its random stream is a function of (seed, prompt, occurrence, index) alone, so that
     neither batches nor what was generated before a kill change it. docs/sampling.md has the rule for users."""
 
-    messages: tuple[Mapping[str, str], ...]  # "role" and "content": what a chat endpoint takes
+    messages: tuple[Mapping[str, str], ...]  # "role" and "content"; a reply at the end is one that is begun
     prompt_ids: tuple[int, ...] | None  # [T] the messages, rendered; None where the provider has no tokenizer
     thinking: bool  # in reasoning mode
     sampling: Sampling  # `num_samples` plays no part: this is one of them
     index: int = 0  # which sample of this prompt
     occurrence: int = 0  # how often this prompt stood before: in its step, its evaluation or its call of the engine
-    begun: Begun | None = None  # what the reply begins with; where there are `prompt_ids`, these end in it
+    num_top_logprobs: int = 0  # how many of the most likely tokens are given at each place; the engine's own alone
+    num_begun: int = 0  # of `prompt_ids`, the last so many begin the reply
 
     @property
     def stream_name(self) -> str:
@@ -190,7 +203,7 @@ class Request:
 class Generation:
     """What a provider produced for one request; T tokens, the end token included.
 
-    Where the reply was begun, `reply` holds what it was begun with too; tokens, ids and log-probabilities do not.
+    Where the reply was begun (`Request.num_begun`), `reply` has its beginning too; tokens and log-probabilities do not.
     """
 
     reply: Reply

@@ -60,7 +60,7 @@ def chat(model: Talker = _DEFAULT_RUN, /, *, args: ChatArguments = ChatArguments
 
     Where standard input or output is no terminal, all of the input is one message, and the answer alone is printed.
     """
-    from open_exaone.pipeline.evaluate import is_address
+    from open_exaone.pipeline.source import is_address
     from open_exaone.serve.session import Session, Settings
 
     if args.budget is not None and args.budget < 1:
@@ -122,7 +122,7 @@ def _endpoint(model: str, args: ChatArguments) -> "Model":
         ConfigError: a flag is for the local engine, or the endpoint has several models.
         EndpointError: it cannot be reached.
     """
-    from open_exaone.pipeline.evaluate import is_address
+    from open_exaone.pipeline.source import is_address
     from open_exaone.remote.http import Limits
     from open_exaone.rollout.config import ChatEndpoint
     from open_exaone.rollout.providers.server import MAX_RESPONSE_BYTES, ServerProvider, find_model
@@ -147,7 +147,8 @@ def _endpoint(model: str, args: ChatArguments) -> "Model":
 def _local(source: Path, args: ChatArguments, *, with_problems: bool) -> "tuple[Model, list[Problem]]":
     """The model of a folder with its engine, and problems that it solved."""
     from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
-    from open_exaone.pipeline.folder import RunFolder, is_run, resolve_model
+    from open_exaone.pipeline.folder import RunFolder
+    from open_exaone.pipeline.source import is_run, resolve_model
     from open_exaone.rollout.config import LocalEngine
     from open_exaone.rollout.providers.open import open_engine
     from open_exaone.serve.session_local import LocalModel
@@ -170,8 +171,9 @@ def _local(source: Path, args: ChatArguments, *, with_problems: bool) -> "tuple[
 
 def solved_problems(source: Path, folder: Path) -> "list[Problem]":
     """Problems that the model answered right greedily, one family after the other; none without a run."""
-    from open_exaone.pipeline.folder import RunFolder, is_run
+    from open_exaone.pipeline.folder import RunFolder
     from open_exaone.pipeline.report import greedy_rows
+    from open_exaone.pipeline.source import is_run
 
     measured = folder.parent / "eval"
     evaluation = RunFolder(source).recipe().evaluation if is_run(source) else None

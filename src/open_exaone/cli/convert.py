@@ -36,7 +36,7 @@ def convert(
 ) -> int:
     """Rewrite a model in another layout or dtype, with its tokenizer and its licence."""
     from open_exaone.checkpoint.convert import convert
-    from open_exaone.pipeline.folder import resolve_model
+    from open_exaone.pipeline.source import resolve_model
 
     config = convert(
         resolve_model(source),

@@ -103,7 +103,7 @@ def _sources_of_recipe(path: str) -> "list[tuple[SourceConfig, str, bool]]":
 
 
 def open_tokenizer(source: Path) -> "Tokenizer":
-    from open_exaone.pipeline.folder import resolve_tokenizer
+    from open_exaone.pipeline.source import resolve_tokenizer
     from open_exaone.text.tokenizer import Tokenizer
 
     return Tokenizer.load(resolve_tokenizer(source))

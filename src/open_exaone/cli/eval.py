@@ -127,7 +127,7 @@ def eval_(
 
     Give the same command again to continue a measurement that was interrupted.
     """
-    from open_exaone.pipeline.folder import is_run
+    from open_exaone.pipeline.source import is_run
     from open_exaone.present.cells import lowest_cells
     from open_exaone.present.faithfulness import sections, show_thought_use
     from open_exaone.present.terminal import Progress, measured_table
@@ -159,7 +159,8 @@ def eval_(
     for entry in report.tasks:
         for note in entry.notes:
             console.print(f"note: {entry.name}: {note}")
-    return 1 if model is not None and any(entry.missing for entry in (*report.tasks, *report.faithfulness)) else 0
+    is_missing = any(entry.missing for entry in report.tasks) or any(use.missing for use in report.faithfulness)
+    return 1 if model is not None and is_missing else 0
 
 
 def _check(model: str | None, args: EvalArguments) -> None:
@@ -188,7 +189,8 @@ def _check(model: str | None, args: EvalArguments) -> None:
 
 def check_engine(model: str, engine: str, concurrency: int | None, machine: MachineFlags) -> None:
     """Refuses flags of this machine for a server, and of a server for this machine."""
-    from open_exaone.pipeline.evaluate import VLLM_SERVER, is_address
+    from open_exaone.pipeline.evaluate import VLLM_SERVER
+    from open_exaone.pipeline.source import is_address
 
     is_remote = engine == VLLM_SERVER or any(map(is_address, (model, engine)))
     if is_remote and (machine.device, machine.dtype) != ("auto", "auto"):

@@ -126,7 +126,7 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
     from open_exaone.pipeline.run import run_recipe
     from open_exaone.present.faithfulness import show_thought_use, stage_sections
     from open_exaone.present.formatting import duration, size
-    from open_exaone.present.terminal import Progress, change_table, closing_table_rich
+    from open_exaone.present.terminal import Progress, change_tables, closing_table_rich
 
     resolve_device(machine.device)
     console = Console()
@@ -144,7 +144,7 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
     has_model = any("filter" not in entry for entry in report["stages"])
     if recipe.evaluation is not None and has_model:
         console.print(closing_table_rich(report, console.width))
-        if (table := change_table(report, console.width)) is not None:
+        for table in change_tables(report, console.width):
             console.print(table)
         show_thought_use(stage_sections(report["stages"]), console)
     console.print(f"{duration(report['seconds'])}, with at most {size(report['peak_rss_bytes'])} of memory.")

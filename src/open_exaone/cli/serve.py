@@ -1,5 +1,6 @@
 """`exaone serve`: a server that speaks OpenAI's and Anthropic's APIs."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,6 @@ def serve(model: Model, /, *, args: ServeArguments = ServeArguments()) -> int:
     """Serve a model to clients of OpenAI's and Anthropic's APIs, and as a web page."""
     import logging
 
-    from open_exaone.base.output import say
     from open_exaone.serve.config import ServeConfig
     from open_exaone.serve.server import key_from_environment, listen
     from open_exaone.serve.server import serve as run_server
@@ -74,17 +74,32 @@ def serve(model: Model, /, *, args: ServeArguments = ServeArguments()) -> int:
     names = ", ".join(served.name for served in models)
 
     def ready(url: str) -> None:
-        say(f"Serving {names} at {url}/v1, and a page to chat at {url}")
-        sys.stdout.flush()  # it may be a pipe or a file
+        _announce(f"Serving {names} at {url}/v1, and a page to chat at {url}")
 
     run_server(service, config, listener, ready)
     return 0
 
 
+def _announce(text: str) -> None:
+    """Prints where the server answers. It goes on where nobody reads that, or where the disk is full."""
+    import logging
+
+    from open_exaone.base.output import say
+
+    try:
+        say(text)
+        if sys.stdout is not None:  # it is None where the process was started without one
+            sys.stdout.flush()  # it may be a pipe or a file
+    except OSError as error:
+        logging.getLogger("open_exaone.serve").warning("%s (standard output: %s)", text, error.strerror)
+        with open(os.devnull, "w") as nowhere:  # else what is left in its buffer fails again at the end
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
 def _load(source: Path, args: ServeArguments) -> "list[Served]":
     """The model, and one more for each adapter."""
     from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
-    from open_exaone.pipeline.folder import is_run, resolve_model
+    from open_exaone.pipeline.source import is_run, resolve_model
     from open_exaone.rollout.config import LocalEngine
     from open_exaone.rollout.providers.open import open_engine
     from open_exaone.serve.models import detach_from_files, sampling_of, with_adapter

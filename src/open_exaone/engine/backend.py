@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from open_exaone.base.records import TopLogprobs
 from open_exaone.engine.request import Sample
 from open_exaone.engine.scheduler import Chunk
 
@@ -15,6 +16,7 @@ class Tokens(NamedTuple):
     sampling_logprobs_T: list[float]  # under the distribution sampled from; 0 when greedy or forced
     is_valid: bool  # False where the logits behind these were no numbers
     was_cut: bool  # a forced token took the place of another
+    top_logprobs_T: Sequence[TopLogprobs] = ()  # where its request asks for some
 
 
 class Backend(Protocol):

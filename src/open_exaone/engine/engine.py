@@ -164,12 +164,14 @@ class Engine:
                 if on_step:
                     on_step(num_tokens, len(done))
 
-    def open_session(self, lengths: Sequence[int] | None = None) -> Session:
+    def open_session(self, lengths: Sequence[int] | None = None, *, first_steps: int | None = None) -> Session:
         """A session, to which requests are submitted after `check`. Several may be open, also in several threads.
 
         Args:
             lengths: the most tokens of prompt and reply of each sample that may run together, longest first; None: as
                 many samples as there are slots, each of the model's whole context. Memory limits both.
+            first_steps: the most tokens that a step draws for each sample where it draws some sample's first; None: as
+                many as others. A server takes 1: first tokens come soon, and requests that came meanwhile join.
         """
         config = self.model.config
         self.model.eval()
@@ -184,6 +186,7 @@ class Engine:
             end_ids=self.end_ids,
             thoughts=lambda: self.thoughts,
             num_steps=self._num_steps,
+            first_steps=first_steps,
             on_close=self._free_backends.append,
         )
 

@@ -3,7 +3,8 @@
 What a step reads and writes lies in tensors that stay: the host fills them, replays the graph once a token, and reads
 them once at the end. A step draws each row's token and feeds it to the next step, so that nothing waits for the host.
 Rows that have ended, and rows that pad a batch, are padding to the model. A row whose token the step cannot draw (its
-logits are changed by a penalty or a bias, or the most likely tokens do not hold what its filters keep) stalls: it reads
+logits are changed by a penalty or a bias, its request asks for the most likely tokens, or these do not hold what its
+filters keep) stalls: it reads
 the same token again in each further step, and the host draws from its logits at the end.
 
 On other devices the same steps are called, not captured; that is for tests.
@@ -341,9 +342,10 @@ class _Step:
 
 
 def _is_drawn_inside(sample: Sample) -> bool:
-    """Whether a step draws its tokens: nothing changes its logits."""
+    """Whether a step draws its tokens: nothing changes its logits, and nothing else is asked of them."""
     sampling = sample.request.sampling
-    return sample.constraint is None and not (sampling.logit_bias or needs_counts(sampling))
+    needs_logits = sample.constraint is not None or sample.request.num_top_logprobs > 0
+    return not (needs_logits or sampling.logit_bias or needs_counts(sampling))
 
 
 def _joined(first: Tokens, last: Tokens) -> Tokens:
@@ -354,6 +356,7 @@ def _joined(first: Tokens, last: Tokens) -> Tokens:
         first.sampling_logprobs_T + last.sampling_logprobs_T,
         last.is_valid,
         first.was_cut or last.was_cut,
+        last.top_logprobs_T,  # a row that asks for some is drawn outside, one token a call
     )
 
 

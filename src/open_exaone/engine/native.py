@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from open_exaone.base.machine import num_cores
-from open_exaone.base.records import Sampling
+from open_exaone.base.records import Sampling, TopLogprobs
 from open_exaone.engine.backend import Tokens
 from open_exaone.engine.blocks import GLOBAL, LOCAL, Table
 from open_exaone.engine.request import Sample, prompt_of
@@ -111,6 +111,7 @@ class NativeBackend:
         sequences["uniforms"] += 4 * np.array([len(sample.ids) for sample in samples])
         kept = [*self._forced(samples, sequences), *_ban(samples, sequences)]
         most = max(num_steps)
+        tops = _ask_for_top(sequences, most)
         drawn_BT = np.zeros((len(samples), most), np.int32)
         logprobs_BT, sampling_logprobs_BT = np.zeros((2, len(samples), most), np.float32)
         for field, values in (
@@ -127,8 +128,15 @@ class NativeBackend:
             strict=True,
         )
         return [
-            Tokens(ids[:num], logprobs[:num], sampling[:num], status != NOT_A_NUMBER, num_replaced > 0)
-            for ids, logprobs, sampling, num, num_replaced, status in results
+            Tokens(
+                ids[:num],
+                logprobs[:num],
+                sampling[:num],
+                status != NOT_A_NUMBER,
+                num_replaced > 0,
+                _top_of(*tops[row], num) if row in tops else (),
+            )
+            for row, (ids, logprobs, sampling, num, num_replaced, status) in enumerate(results)
         ]
 
     def most_steps(self, num_samples: int) -> int:
@@ -175,6 +183,24 @@ def _ban(samples: Sequence[Sample], sequences: NDArray[np.void]) -> list[NDArray
     return kept
 
 
+def _ask_for_top(
+    sequences: NDArray[np.void], most_steps: int
+) -> dict[int, tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    """Asks for the most likely tokens where requests do; returns where they will stand, [S, K], by row."""
+    tops: dict[int, tuple[NDArray[np.int32], NDArray[np.float32]]] = {}
+    for row in sequences["num_top"].nonzero()[0].tolist():
+        shape = most_steps, int(sequences["num_top"][row])
+        ids_SK, logprobs_SK = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        sequences["top_ids"][row], sequences["top_logprobs"][row] = _address(ids_SK), _address(logprobs_SK)
+        tops[row] = ids_SK, logprobs_SK
+    return tops
+
+
+def _top_of(ids_SK: NDArray[np.int32], logprobs_SK: NDArray[np.float32], num_drawn: int) -> list[TopLogprobs]:
+    rows = zip(ids_SK[:num_drawn].tolist(), logprobs_SK[:num_drawn].tolist(), strict=True)
+    return [TopLogprobs(tuple(ids), tuple(logprobs)) for ids, logprobs in rows]
+
+
 class _Settings:
     """What sequences of one sampling have in common, and the arrays that it points to."""
 
@@ -204,6 +230,7 @@ class _Row:
     def __init__(self, sample: Sample, settings: _Settings, vocab_size: int) -> None:
         fields = settings.fields.copy()
         fields["uniforms"] = _address(sample.uniforms_T)
+        fields["num_top"] = max(0, min(sample.request.num_top_logprobs, vocab_size))
         self._kept: list[object] = [settings, sample.uniforms_T]
         sampling = sample.request.sampling
         if needs_counts(sampling):

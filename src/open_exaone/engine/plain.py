@@ -11,7 +11,7 @@ from torch import Tensor
 from open_exaone.engine.backend import Tokens
 from open_exaone.engine.blocks import Table, num_blocks
 from open_exaone.engine.request import Sample, prompt_of
-from open_exaone.engine.sampling import Settings, TokenCounts, draw, needs_counts
+from open_exaone.engine.sampling import Settings, TokenCounts, draw, needs_counts, top_logprobs
 from open_exaone.engine.scheduler import Chunk
 from open_exaone.model.cache import BlockTable, Cache
 from open_exaone.model.config import LayerKind
@@ -106,8 +106,15 @@ class PlainBackend:
             drawn.ids_B[rows_X] = ids_X
             drawn.logprobs_B[rows_X] = token_logprobs(logits_BV[rows_X], ids_X)
             drawn.sampling_logprobs_B[rows_X] = 0.0
+        tops = {
+            row: [top_logprobs(logits_BV[row], sample.request.num_top_logprobs)]
+            for row, sample in enumerate(samples)
+            if sample.request.num_top_logprobs
+        }
         return [
-            Tokens([token] if is_valid else [], [logprob], [sampling_logprob], is_valid, row in was_cut)
+            Tokens(
+                [token] if is_valid else [], [logprob], [sampling_logprob], is_valid, row in was_cut, tops.get(row, ())
+            )
             for row, (token, logprob, sampling_logprob, is_valid) in enumerate(
                 zip(*(part.tolist() for part in drawn), strict=True)
             )

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from open_exaone.base.records import Completion, Request, Sampling, StopReason
+from open_exaone.base.records import Completion, Request, Sampling, StopReason, TopLogprobs
 from open_exaone.engine.blocks import Table
 from open_exaone.engine.stop import StopStrings, is_stop_id
 
@@ -68,6 +68,7 @@ class Sample:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     sampling_logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[TopLogprobs] = field(default_factory=list)  # one a token, where the request asks for some
     stop: StopReason | None = None
     error: str | None = None  # why it failed
     stop_strings: StopStrings | None = None  # where it has some, from when it starts
@@ -156,6 +157,7 @@ class Sample:
             self.stop,
             policy_version,
             self.error,
+            tuple(self.top_logprobs),
         )
 
 

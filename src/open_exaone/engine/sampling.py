@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from open_exaone.base.records import Sampling
+from open_exaone.base.records import Sampling, TopLogprobs
 from open_exaone.model.logprobs import token_logprobs
 
 GREEDY_BELOW = 1e-5  # temperatures that are as good as 0, and whose quotients leave float32 (vLLM's limit too)
@@ -196,6 +196,12 @@ def draw(
         totals_X1 = d_XV.exp().sum(-1, keepdim=True, dtype=torch.float64)
         ids_B[rows_X], sampling_logprobs_B[rows_X], _ = _draw_ranked(d_XV, of_rows, totals_X1, uniforms_B[rows_X])
     return Drawn(ids_B, token_logprobs(logits_BV, ids_B), sampling_logprobs_B, is_valid_B)
+
+
+def top_logprobs(logits_V: Tensor, number: int) -> TopLogprobs:
+    """The most likely tokens of a row, before any of the steps."""
+    logprobs_V, order_V = torch.log_softmax(logits_V, -1).sort(descending=True, stable=True)
+    return TopLogprobs(tuple(order_V[:number].tolist()), tuple(logprobs_V[:number].tolist()))
 
 
 def changed_scores(logits_BV: Tensor, settings: Settings, counts: tuple[Tensor, Tensor] | None = None) -> Tensor:

@@ -18,6 +18,7 @@ class Session:
     Args:
         sizes: blocks of the global and of the local layers.
         num_steps: the most tokens that a step draws for each sample; None: as many as the backend draws at once.
+        first_steps: the same of a step that draws some sample's first token; None: no other number.
         on_close: gets the backend when it is free for another session.
     """
 
@@ -32,11 +33,12 @@ class Session:
         end_ids: frozenset[int],
         thoughts: Callable[[], Thoughts],
         num_steps: int | None = None,
+        first_steps: int | None = None,
         on_close: Callable[[Backend], object] = lambda backend: None,
     ) -> None:
         self._backend, self._tokenizer, self._end_ids, self._thoughts = backend, tokenizer, end_ids, thoughts
         self._on_close, self._is_closed = on_close, False
-        self._most_steps = num_steps
+        self._most_steps, self._first_steps = num_steps, first_steps
         self._steps = 1  # of the call that comes
         backend.refresh()
         backend.make_pools(sizes)
@@ -66,11 +68,14 @@ class Session:
             whether a thought was open.
         """
         is_over = sample.stop is not None or bool(sample.closing_ids)
-        if is_over or not self._thoughts().is_open(prompt_of(sample.request), sample.ids):
+        if is_over or not self._is_in_thought(sample):
             return False
         sample.thinking_budget = len(sample.ids)
         sample.closing_ids = self._thoughts().closing_ids(sample.ids)
         return True
+
+    def _is_in_thought(self, sample: Sample) -> bool:
+        return self._thoughts().is_open(prompt_of(sample.request), sample.ids, sample.request.num_begun)
 
     def holds(self, length: int) -> bool:
         """Whether the memory taken holds one sequence of so many tokens."""
@@ -91,11 +96,12 @@ class Session:
         if chunks := self.scheduler.chunks():
             self._backend.prefill(chunks)
             self.scheduler.read(chunks)
-        for sample in self.scheduler.enter():
+        entered = self.scheduler.enter()
+        for sample in entered:
             if sample.stop_strings is None and sample.request.sampling.stop:
                 sample.stop_strings = StopStrings(self._tokenizer, sample.request.sampling.stop)
         most = self._backend.most_steps(max(1, len(self.scheduler.running)))
-        self._steps = min(most, self._most_steps or most)
+        self._steps = min(most, self._most_steps or most, (self._first_steps if entered else None) or most)
         if any(sample.constraint is not None for sample in self.scheduler.running):
             self._steps = 1  # each token decides what may come next
         self.scheduler.grow(self._num_steps)
@@ -134,6 +140,8 @@ class Session:
         sample.was_cut |= tokens.was_cut
         num = len(tokens.ids_T)
         sample.extend(tokens.ids_T, tokens.logprobs_T[:num], tokens.sampling_logprobs_T[:num], self._end_ids)
+        if tokens.top_logprobs_T:
+            sample.top_logprobs += tokens.top_logprobs_T[: len(sample.ids) - len(sample.top_logprobs)]
         if sample.constraint is not None and tokens.ids_T:
             sample.constraint.take(tokens.ids_T)
         if sample.stop is not None:
@@ -142,5 +150,5 @@ class Session:
         sample.table.trim()
         if not tokens.is_valid:
             sample.fail()
-        elif sample.is_at_budget and self._thoughts().is_open(prompt_of(sample.request), sample.ids):
+        elif sample.is_at_budget and self._is_in_thought(sample):
             sample.closing_ids = self._thoughts().closing_ids(sample.ids)

@@ -8,8 +8,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from open_exaone.base.errors import DataError
-from open_exaone.base.records import Begun, Reply
-from open_exaone.text.chat import ChatFormat, Message, content_text, format_text
+from open_exaone.base.records import Reply
+from open_exaone.text.chat import ChatFormat, Message
 from open_exaone.text.encode import PieceEncoder
 from open_exaone.text.split import split_reply
 from open_exaone.text.tokenizer import Tokenizer
@@ -31,18 +31,22 @@ class Thoughts:
         self._tag = chat_format.thought_tag
         self._close = f"</{self._tag}>"
         self._opening = _opening(chat_format)
-        self._lead = "" if self._opening else _own_opening(chat_format)
         closing = _closing(chat_format)
         lead, _, behind = closing.partition(self._close)
         texts = [closing, self._close + behind, self._close, lead]
         encoded = PieceEncoder(tokenizer.backend).encode([(text, True) for text in texts])
         self._closing_ids, self._bare_closing_ids, self._close_ids, self._lead_ids = encoded
 
-    def is_open(self, prompt_ids: Sequence[int], ids: Sequence[int]) -> bool:
+    def is_open(self, prompt_ids: Sequence[int], ids: Sequence[int], num_begun: int = 0) -> bool:
         """Whether a thought that the prompt or the reply has opened is not yet closed.
 
         A prompt has opened one where it ends as the format's prompt in reasoning mode ends.
+
+        Args:
+            num_begun: see `Request`.
         """
+        end = len(prompt_ids) - num_begun
+        prompt_ids, ids = prompt_ids[:end], [*prompt_ids[end:], *ids]
         tail = self._tokenizer.decode(prompt_ids[-4 * len(self._opening) :]) if self._opening else ""
         is_opened = bool(self._opening) and tail.endswith(self._opening)
         text = self._tokenizer.decode(ids, skip_special=True)
@@ -58,23 +62,6 @@ class Thoughts:
                 if list(ids[-length:]) == closing[:length]:
                     return closing[length:]
         return self._closing_ids
-
-    def begun_ids(self, begun: Sequence[Begun]) -> list[list[int]]:
-        """The ids of thoughts that replies begin with: opened where the prompt does not, and closed where they are.
-
-        Raises:
-            DataError: a thought is no Unicode text.
-        """
-        rendered = [[format_text(self._lead), content_text(one.thought)] for one in begun]
-        pieces = zip(begun, self._tokenizer.encode_segments(rendered), strict=True)
-        return [
-            [*lead, *thought, *(self._closing_behind(thought) if one.closed else ())] for one, (lead, thought) in pieces
-        ]
-
-    def _closing_behind(self, ids: Sequence[int]) -> list[int]:
-        """What closes a given thought, which may end in the newline that stands before the tag."""
-        has_lead = bool(self._lead_ids) and list(ids[-len(self._lead_ids) :]) == self._lead_ids
-        return self._bare_closing_ids if has_lead else self._closing_ids
 
     def num_tokens(self, ids: Sequence[int], reply: Reply) -> int:
         """How many tokens of a reply are its thought, an opening tag of its own included and the closing left out.
@@ -109,20 +96,6 @@ def _opening(chat_format: ChatFormat) -> str:
     segments = chat_format.segments([_QUESTION], thinking=True, generation_prompt=True, with_mask=False)
     text = "".join(segment.text for segment in segments)
     return text[text.rfind(f"<{chat_format.thought_tag}>") :]
-
-
-def _own_opening(chat_format: ChatFormat) -> str:
-    """What a reply writes before its thought, where the prompt does not open it."""
-    plain = f"<{chat_format.thought_tag}>\n"
-    reply = {"role": "assistant", "reasoning_content": _THOUGHT, "content": _ANSWER}
-    try:
-        opened = chat_format.segments([_QUESTION], thinking=True, generation_prompt=True, with_mask=False)
-        replied = chat_format.segments([_QUESTION, reply], thinking=True, with_mask=False)
-    except DataError:  # a template that takes no such conversation
-        return plain
-    prompt, whole = ("".join(segment.text for segment in segments) for segments in (opened, replied))
-    before, _, _ = whole.removeprefix(prompt).partition(_THOUGHT)
-    return before if whole.startswith(prompt) and f"<{chat_format.thought_tag}>" in before else plain
 
 
 def _closing(chat_format: ChatFormat) -> str:

@@ -33,6 +33,7 @@ SEQUENCE = np.dtype(
         *((name, np.int64) for name in ("counts", "is_in_prompt", "bias_ids", "biases", "num_biases")),
         *((name, np.int64) for name in ("end_ids", "num_end_ids", "forced", "num_forced")),
         *((name, np.int64) for name in ("drawn", "logprobs", "sampling_logprobs")),
+        *((name, np.int64) for name in ("num_top", "top_ids", "top_logprobs")),
         *((name, np.int64) for name in ("num_drawn", "num_replaced", "status")),
     ]
 )

@@ -1,15 +1,13 @@
 """Optimizers with float32 master weights."""
 
-import ctypes
 import math
-import platform
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from open_exaone.base.machine import trim_heap
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.muon import Muon
 from open_exaone.model.threads import ALONE, Workers
@@ -107,12 +105,12 @@ class MasterOptimizer:
                 group["lr"] = group["peak"] * rate
         for names in self._portions:
             if self._keeps_gradients:
-                _hand_back()
+                trim_heap()
             if moves:
                 self._move(names, norm, workers)
             self._clear(names)
         if self._keeps_gradients:
-            _hand_back()
+            trim_heap()
         return value
 
     def clear(self) -> None:
@@ -176,12 +174,6 @@ class MasterOptimizer:
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state.get(str(index), {}), "param_groups": groups})
         self._write_back(self.weights)
-
-
-def _hand_back() -> None:
-    """Gives freed memory back to the system: glibc keeps it, in holes that a larger tensor does not fit in."""
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _portions(masters: Mapping[str, Tensor]) -> list[list[str]]:

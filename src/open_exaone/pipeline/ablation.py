@@ -24,9 +24,10 @@ from open_exaone.pipeline.ablation_jobs import Job, run_jobs
 from open_exaone.pipeline.ablation_report import write_results
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.contents import STAGE
-from open_exaone.pipeline.folder import LOCK, RunFolder, is_run
+from open_exaone.pipeline.folder import LOCK, RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.run import is_finished, run_recipe
+from open_exaone.pipeline.source import is_run
 from open_exaone.present.ablation import write_ablation_page
 
 SHARED = "shared"

@@ -23,11 +23,12 @@ from open_exaone.base.version import code_version
 from open_exaone.checkpoint.licence import Licence, licence_by_name, licence_of, warn_before_generating
 from open_exaone.data.config import DataOptions
 from open_exaone.data.lengths import ExampleLength, LengthStatistics, lengths
-from open_exaone.pipeline.evaluate import Choices, is_address
+from open_exaone.pipeline.evaluate import Choices
 from open_exaone.pipeline.folder import BUILD_FILE
 from open_exaone.pipeline.measure import OnEvent, find_model
 from open_exaone.pipeline.responses import SFT, BuildConfig, Choice, Reason, row_of, select
 from open_exaone.pipeline.sampled import REPORT, SAMPLES, Asking, Drawn, draw, open_asked
+from open_exaone.pipeline.source import is_address
 from open_exaone.present.build_page import write_build_page
 from open_exaone.present.built import licence_text, sentence
 from open_exaone.verify.language import LANGUAGES

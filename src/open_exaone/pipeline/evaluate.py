@@ -23,9 +23,10 @@ from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.faithfulness import measure_thoughts, seconds_of, with_greedy_replies
-from open_exaone.pipeline.folder import RunFolder, is_run, rendering_time
+from open_exaone.pipeline.folder import RunFolder, rendering_time
 from open_exaone.pipeline.measure import Machine, OnEvent, find_model, own_tasks
 from open_exaone.pipeline.report import versions
+from open_exaone.pipeline.source import is_address, is_run
 from open_exaone.present.evaluation import write_evaluation_page
 from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine, VllmEngine, VllmServer
 from open_exaone.rollout.provider import Provider
@@ -144,11 +145,6 @@ def _asks_again(entries: Sequence[Entry | ThoughtUse], provider: Provider) -> li
 def _scored(task: Task, samples: Samples, provider: Provider, not_published: Sequence[str]) -> Entry:
     flops, of_endpoint = _flops(provider, samples), provider.tokenizer is None
     return score_task(task, samples, flops=flops, not_published=not_published, of_endpoint=of_endpoint)
-
-
-def is_address(source: str) -> bool:
-    """Whether an endpoint is meant."""
-    return source.startswith(("http://", "https://"))
 
 
 def _with_suite(choices: Choices, config: EvaluationConfig) -> Choices:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.evaluation.faithfulness import (
@@ -61,7 +62,7 @@ def measure_thoughts(
     by_words = provider.tokenizer is None
     altered = [made for pair in givers for made in altered_tasks(*pair, provider.tokenizer)]
     store = Store(folder / FOLDER, renews=True)
-    asked = {"suite": f"{suite}: {FOLDER}", "label": label, "on_event": on_event}
+    asked: dict[str, Any] = {"suite": f"{suite}: {FOLDER}", "label": label, "on_event": on_event}
     answered = run_tasks(altered, provider, store, settings, **asked) if altered else []
     return [thought_use(*pair, answered, by_words=by_words) for pair in givers]
 

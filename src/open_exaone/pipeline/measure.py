@@ -12,7 +12,8 @@ from open_exaone.evaluation.config import GREEDY, NON_REASONING, OWN_SAMPLING, E
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.config import Recipe
-from open_exaone.pipeline.folder import RunFolder, is_run, resolve_model
+from open_exaone.pipeline.folder import RunFolder
+from open_exaone.pipeline.source import is_run, resolve_model
 from open_exaone.rollout.run import OnProgress
 from open_exaone.train.config import AnyStage
 from open_exaone.verify.settings import JudgeSettings

@@ -62,7 +62,7 @@ def shape_of(recipe: Recipe) -> ModelConfig:
         CheckpointError: the folder's config cannot be read.
     """
     from open_exaone.checkpoint.folder import load_config
-    from open_exaone.pipeline.folder import resolve_model
+    from open_exaone.pipeline.source import resolve_model
 
     if isinstance(recipe.model, ModelConfig):
         return recipe.model

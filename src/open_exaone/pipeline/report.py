@@ -13,9 +13,10 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.changes import changes
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.faithfulness import FOLDER
-from open_exaone.pipeline.folder import FILTER_FILE, RunFolder, resolve_model
+from open_exaone.pipeline.folder import FILTER_FILE, RunFolder
 from open_exaone.pipeline.measure import thinks_after
 from open_exaone.pipeline.problems import FAMILIES_FILE
+from open_exaone.pipeline.source import resolve_model
 from open_exaone.train.config import FilterStage
 
 LIBRARIES = ("open-exaone", "torch", "tokenizers", "safetensors", "reasoning-gym", "numpy")

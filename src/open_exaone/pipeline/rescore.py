@@ -18,10 +18,11 @@ from open_exaone.evaluation.rows import place_of, task_row
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store, Stored
 from open_exaone.evaluation.task import Task
-from open_exaone.pipeline.evaluate import is_address, publish
+from open_exaone.pipeline.evaluate import publish
 from open_exaone.pipeline.faithfulness import rescore_thoughts
 from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.report import versions
+from open_exaone.pipeline.source import is_address
 from open_exaone.rollout.run import check_verdicts
 from open_exaone.verify.own import check_kind_of_row
 from open_exaone.verify.settings import JudgeSettings

@@ -9,6 +9,7 @@ from typing import Any
 from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_json
+from open_exaone.base.machine import trim_heap
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
@@ -163,12 +164,15 @@ def _run_stage(run: Run, index: int, stage: AnyStage, data: StageData | None) ->
         assert data is not None  # of every stage that is not done
         if isinstance(stage, FilterStage):
             filter_stage(run, stage, data)
+            trim_heap()
         else:
             train_stage(run, stage, data)
     if run.recipe.evaluation is None or isinstance(stage, FilterStage):
         return
     if not _is_measured(run.folder, run.recipe, stage):
+        trim_heap()  # of what training held
         measure_stage(run, stage)
+        trim_heap()
     entry = read_json(run.path(stage) / "eval" / "report.json")
     showcase = stage_showcase(run.folder, run.recipe, index)
     run.on_event({"measured": entry, "stage": stage.name, "showcase": showcase})

@@ -18,10 +18,11 @@ from open_exaone.evaluation.missing import names_of_missing, notes_on_replies, r
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
-from open_exaone.pipeline.evaluate import Choices, is_address, open_model
-from open_exaone.pipeline.folder import BUILD_FILE, FILTER_FILE, RunFolder, is_run, rendering_time
+from open_exaone.pipeline.evaluate import Choices, open_model
+from open_exaone.pipeline.folder import BUILD_FILE, FILTER_FILE, RunFolder, rendering_time
 from open_exaone.pipeline.measure import Machine, OnEvent, find_model
 from open_exaone.pipeline.problems import read_problems
+from open_exaone.pipeline.source import is_address, is_run
 from open_exaone.rollout.provider import Provider
 from open_exaone.verify.settings import JudgeSettings
 

@@ -82,9 +82,13 @@ def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
 CHANGES: Columns = [
     ("stage", lambda row: f"{printable(row['start'])} → {printable(row['stage'])}"),
     ("benchmark", lambda row: printable(row["measured_on"])),
+    ("mode", lambda row: _modes(row)),
     ("change of pass@1", lambda row: formatting.points(row["value"])),
     ("95% interval", lambda row: f"{formatting.points(row['low'])} to {formatting.points(row['high'])}"),
-    ("thought tokens", lambda row: _both(row, "mean_thought_tokens", formatting.number)),
+    (
+        "thought tokens",
+        lambda row: _both(row, "mean_thought_tokens", lambda tokens: formatting.number(round(tokens, 1))),
+    ),
     ("wrong language", lambda row: _both(row, "language_mismatch_share", formatting.percent)),
 ]
 
@@ -93,6 +97,29 @@ def change_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """What each stage changed beside the model that it began from: headings, and a row of texts per stage and task."""
     rows = report.get("changes") or []
     return [title for title, _ in CHANGES], [[read(row) for _, read in CHANGES] for row in rows]
+
+
+def change_groups(report: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """The same for a narrow screen, by benchmark and mode: what the group was measured on, headings, a row per stage.
+
+    A stage is named alone where it began from the model of the stage trained before it.
+    """
+    names = [entry["name"] for entry in _trained(report)]
+    before = dict(zip(names[1:], names, strict=False))
+    columns = [(title, read) for title, read in CHANGES if title not in ("stage", "benchmark", "mode")]
+    groups: dict[str, list[list[str]]] = {}
+    for row in report.get("changes") or []:
+        start = "" if before.get(row["stage"]) == row["start"] else f" (from {row['start']})"
+        stage = printable(row["stage"] + start)
+        group = f"{printable(row['measured_on'])}, {_modes(row)} mode"
+        groups.setdefault(group, []).append([stage, *(read(row) for _, read in columns)])
+    return [(group, ["stage", *(title for title, _ in columns)], rows) for group, rows in groups.items()]
+
+
+def _modes(row: Entry) -> str:
+    """The mode in which both models were asked, or both modes."""
+    modes = dict.fromkeys(mode_name({"mode": mode}) for mode in row.get("mode") or (None,))
+    return " → ".join(modes)
 
 
 def _both(row: Entry, name: str, write: Callable[[Any], str]) -> str:

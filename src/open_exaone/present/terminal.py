@@ -1,13 +1,13 @@
 """What the terminal shows: live progress, the closing table, replies."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from open_exaone.base.terminal import Console
 from open_exaone.present import formatting
 from open_exaone.present.evaluation_tables import results
-from open_exaone.present.stages import change_rows, closing_rows, is_number, mode_name
+from open_exaone.present.stages import change_groups, closing_rows, is_number, mode_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,10 +53,19 @@ def closing_table_rich(report: Mapping[str, Any], width: int | None = None) -> "
     return rich_table(*closing_rows(report), width)
 
 
-def change_table(report: Mapping[str, Any], width: int | None = None) -> "Table | None":
-    """What each stage changed; None where nothing can be compared."""
-    titles, rows = change_rows(report)
-    return rich_table(titles, rows, width, ("wrong language", "thought tokens")) if rows else None
+def change_tables(report: Mapping[str, Any], width: int | None = None) -> "Iterator[Text | Table]":
+    """What each stage changed: a heading and a table for each benchmark and mode; none where nothing is compared."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    for group, titles, rows in change_groups(report):
+        yield Text(f"\nWhat each stage changed: {group}", "bold")
+        table = rich_table(titles, rows, width, ("wrong language", "thought tokens"))
+        whole = sum(max(map(cell_len, cells)) + GAP for cells in zip(titles, *rows, strict=True)) - GAP
+        if width is None or whole <= width:  # no heading needs two lines
+            for column in table.columns:
+                column.width = None
+        yield table
 
 
 def measured_table(report: Mapping[str, Any], width: int | None = None) -> "Table":

@@ -124,8 +124,7 @@ def prompt_text(request: Request) -> str:
     """The prompt as it is sent, as a text to be hashed: its ids, or its messages where there are none."""
     if request.prompt_ids is not None:
         return ids_text(request.prompt_ids)
-    begun = {} if request.begun is None else {"begun": [request.begun.thought, request.begun.closed]}
-    return json.dumps({"messages": request.messages, "thinking": request.thinking, **begun}, ensure_ascii=False)
+    return json.dumps({"messages": request.messages, "thinking": request.thinking}, ensure_ascii=False)
 
 
 def ids_text(ids: Sequence[int]) -> str:

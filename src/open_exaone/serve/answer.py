@@ -3,13 +3,13 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, Self
 
 from open_exaone.serve.asgi import Receive, Scope, Send
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.reply import Delta, Outcome, Usage
-from open_exaone.serve.service import Ask, Service
+from open_exaone.serve.service import Ask, Replies, Service
 from open_exaone.serve.worker import Ticket
 
 logger = logging.getLogger("open_exaone.serve")
@@ -58,18 +58,19 @@ class Answer:
             pass
         self._service.worker.cancel(self._ticket, "its client left")
 
-    async def _deltas(self) -> AsyncIterator[list[Delta]]:
-        async for deltas in self._service.deltas(self._ask, self._ticket):
-            for delta in deltas:
-                self._outcomes[delta.index].take(delta)
-            yield deltas
+    async def _read(self, replies: Replies) -> list[Delta]:
+        deltas = await replies.read()
+        for delta in deltas:
+            self._outcomes[delta.index].take(delta)
+        return deltas
 
     def _usage(self) -> Usage:
         return self._service.finish(self._ask, self._ticket, self._outcomes)
 
     async def _whole(self, send: Send) -> None:
-        async for _ in self._deltas():
-            pass
+        with Replies(self._service, self._ask, self._ticket) as replies:
+            while not replies.are_done:
+                await self._read(replies)
         await send_json(send, 200, self._dialect.whole(self._outcomes, self._usage()), request_id=self._ticket.id)
 
     async def _stream(self, send: Send) -> None:
@@ -82,27 +83,67 @@ class Answer:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         seconds = self._service.config.client_timeout_s
         try:
-            async for text in self._events():
-                async with asyncio.timeout(seconds):
-                    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+            async with Patience(seconds) as patience:
+                await self._send_events(send, patience)
         except TimeoutError:
             logger.warning("%s: cancelled: its client read nothing for %g seconds", self._ticket.id, seconds)
             self._service.worker.cancel(self._ticket, "its client did not read it")
-            return
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _events(self) -> AsyncIterator[str]:
-        """All events; those of one step of the engine together."""
+    async def _send_events(self, send: Send, patience: "Patience") -> None:
+        """Sends all events; those of one step of the engine together."""
         text = self._dialect.begin()
         try:
-            async for deltas in self._deltas():
-                text += "".join(map(self._dialect.take, deltas))
-                if text and not self._ticket.is_done:
-                    yield text
-                    text = ""
-            yield text + self._dialect.end(self._outcomes, self._usage())
+            with Replies(self._service, self._ask, self._ticket) as replies:
+                while not replies.are_done:
+                    text += "".join(map(self._dialect.take, await self._read(replies)))
+                    if text and not self._ticket.is_done:
+                        patience.begin()
+                        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+                        patience.end()
+                        text = ""
+            text += self._dialect.end(self._outcomes, self._usage())
         except ApiError as error:
-            yield text + self._dialect.failed(error)
+            text += self._dialect.failed(error)
+        patience.begin()
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": False})
+
+
+class Patience:
+    """Ends a block with TimeoutError where something in it takes too long.
+
+    One timer that looks now and then: a piece of a stream costs two assignments.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._limit = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """What may take no longer begins."""
+        self._began = self._loop.time()
+
+    def end(self) -> None:
+        """It has ended."""
+        self._began = None
+
+    async def __aenter__(self) -> Self:
+        await self._limit.__aenter__()
+        self._look()
+        return self
+
+    async def __aexit__(self, *exception: Any) -> None:
+        self._timer.cancel()
+        await self._limit.__aexit__(*exception)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        ends = (now if self._began is None else self._began) + self._seconds
+        if ends <= now:
+            self._limit.reschedule(now)
+        else:
+            self._timer = self._loop.call_at(ends, self._look)
 
 
 def event(value: object, name: str | None = None) -> str:

@@ -84,6 +84,10 @@ class App:
             await self._dispatch(scope, headers, receive, send_more)
         except ApiError as error:
             await self._refuse(error, is_anthropic, send_more, seen)
+        except asyncio.CancelledError:  # the time to stop is over, and the engine has not cancelled it
+            logger.warning("%s %s is given up: the server stops", scope["method"], _shown(scope["path"]))
+            stopped = ApiError(503, "the server stops: ask another one, or later", code="draining", retry_after_s=5)
+            await self._refuse(stopped, is_anthropic, send_more, seen)
         except Exception:  # a border: nothing of it goes out
             logger.exception("%s %s failed", scope["method"], _shown(scope["path"]))
             await self._refuse(ApiError(500, "the server has failed; see its log"), is_anthropic, send_more, seen)
@@ -120,6 +124,8 @@ class App:
                 body = await self._body(headers, receive) if method == "POST" else b""
         except TimeoutError as error:
             raise ApiError(408, "the request did not arrive in time") from error
+        if "content-length" in headers and "transfer-encoding" in headers:
+            raise _two_lengths()
         answer = await route.function(self.service, body, **values)
         if isinstance(answer, Answer):
             await answer(scope, receive, send)
@@ -185,6 +191,13 @@ class App:
 def _shown(path: str) -> str:
     """A path for the log: whatever it holds, it stays in one line."""
     return quote(path[:100], errors="replace")
+
+
+def _two_lengths() -> ApiError:
+    """The error of a request that a proxy may have cut elsewhere: what follows it is not read (RFC 9112, 6.1)."""
+    error = ApiError(400, "the headers have content-length and transfer-encoding: send one of them")
+    error.headers["connection"] = "close"
+    return error
 
 
 def _is_address(name: str) -> bool:

@@ -35,6 +35,10 @@ class ServeConfig(Config):
     """The most replies that one request may ask for, and prompts that it may hold."""
     max_schema_bytes: int = Field(default=64 << 10, ge=0)
     """The largest JSON schema, and the largest list of tools."""
+    schema_timeout_s: float = Field(default=10.0, gt=0)
+    """The longest that a JSON schema may take to compile."""
+    max_connections: int = Field(default=900, ge=1)
+    """Connections that are open at once; further ones get status 503 and are closed."""
     max_unread_tokens: int = Field(default=8192, ge=64)
     """A streamed reply is cancelled when its client leaves more tokens than this unread."""
     client_timeout_s: float = Field(default=30.0, gt=0)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -59,7 +59,7 @@ ToolChoice = Literal["none", "auto", "required"] | NamedTool
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What is to be gone on with."""
+    """The conversation that is to be continued."""
 
     messages: Sequence[Mapping[str, Any]]  # as chat formats take them
     thinking: bool | None = None  # None: as the server thinks by default
@@ -77,6 +77,12 @@ class Conversation:
     def offered(self) -> Sequence[FunctionTool]:
         """The tools that the prompt offers."""
         return () if self.tool_choice == "none" else self.tools
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the reply must follow a schema."""
+        form = self.response_format
+        return self.tool_choice not in (None, "none", "auto") or (form is not None and form.type != "text")
 
     def thinks(self, default: bool) -> bool:
         """Whether the model is to think; a budget of 0 and the effort "none" say no."""
@@ -105,8 +111,11 @@ async def prepare(
         ApiError: it is refused.
     """
     thinking = conversation.thinks(service.config.thinking)
-    rule = await service.run(_rule, service, model, conversation)
+    rule = await service.compile(_rule, service, model, conversation) if conversation.is_restricted else None
     prompt = await rendered(service, model, conversation)
+    num_begun = 0
+    if conversation.begun:
+        num_begun = len(prompt) - len(await rendered(service, model, replace(conversation, begun="")))
     if is_clamped and max_tokens is not None:
         max_tokens = max(1, min(max_tokens, model.context - len(prompt)))
     effort = None if conversation.effort == "none" or not thinking else conversation.effort
@@ -120,6 +129,7 @@ async def prepare(
         conversation.is_streamed,
         reads_calls=bool(conversation.offered),
         begun=conversation.begun,
+        num_begun=num_begun,
         constraint=None if rule is None else lambda: rule.constraint(thinking, conversation.begun),
     )
 

@@ -19,6 +19,7 @@ class ApiError(Exception):
         param: the field that is wrong.
         code: OpenAI's word for what is wrong.
         retry_after_s: when to ask again.
+        details: for programs, as Anthropic's clients read them.
     """
 
     def __init__(
@@ -29,9 +30,10 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: int | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.message, self.param, self.code, self._details = status, message, param, code, details
         self.headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
         if status == 401:
             self.headers["www-authenticate"] = "Bearer"
@@ -47,7 +49,8 @@ class ApiError(Exception):
     def anthropic(self) -> dict[str, Any]:
         """As Anthropic answers."""
         kind = {"server_error": "api_error"}.get(self.type, self.type)
-        return {"type": "error", "error": {"type": kind, "message": self.message}}
+        details = {} if self._details is None else {"details": self._details}
+        return {"type": "error", "error": {"type": kind, "message": self.message, **details}}
 
 
 def parsed(schema: type[Record], body: bytes, unsupported: Mapping[str, str] | None = None) -> Record:

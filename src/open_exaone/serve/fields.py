@@ -22,11 +22,9 @@ EFFORTS: Mapping[str, float | None] = {
     "max": None,
 }
 UNSUPPORTED = {
-    "top_logprobs": "the engine gives the log-probability of the chosen token alone: leave it out, or 0",
     "best_of": "replies are not ranked: ask for several with n",
     "echo": "the prompt is not given back: leave it out",
     "suffix": "text is not filled in: leave it out",
-    "logprobs": "use true, or 0 in /v1/completions: the chosen token's log-probability is given",
     "functions": "use tools",
     "function_call": "use tool_choice",
     "audio": "the models read and write text alone",

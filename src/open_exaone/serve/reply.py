@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from open_exaone.base.records import Reply, StopReason, ToolCall
+from open_exaone.base.records import Reply, StopReason, ToolCall, TopLogprobs
 from open_exaone.engine.request import prompt_of
+from open_exaone.serve.logprobs import TokenLogprobs
 from open_exaone.serve.worker import Job
 from open_exaone.text.chat import CALL_CLOSE, CALL_OPEN
 from open_exaone.text.split import Part, Piece, join_pieces, read_tool_call
@@ -20,8 +21,13 @@ class Delta:
     pieces: Sequence[Piece]  # a tool call is one that can be read; others are pieces of the answer
     ids: Sequence[int] = ()
     logprobs: Sequence[float] = ()  # under the raw model at temperature 1
+    top_logprobs: Sequence[TopLogprobs] = ()  # one a token, where the request asks for some
     stop: StopReason | None = None  # in the last one
     notes: Sequence[str] = ()  # what was wrong with tool calls that cannot be read
+
+    def token_logprobs(self, tokenizer: Tokenizer) -> TokenLogprobs:
+        """How likely its tokens were."""
+        return TokenLogprobs(tokenizer, self.ids, self.logprobs, self.top_logprobs)
 
 
 class StopText:
@@ -96,14 +102,16 @@ class Reader:
             return None
         ids: Sequence[int] = job.sample.ids[start:end] if job.sample else ()
         logprobs = job.sample.logprobs[start:end] if job.sample else ()
+        top_logprobs = job.sample.top_logprobs[start:end] if job.sample else ()
         job.num_read = end
-        text = self._detokenizer.feed(token for token in ids if token not in self._stop_ids)
+        shown = [token for token in ids if token not in self._stop_ids] if self._stop_ids else ids
+        text = self._detokenizer.feed(shown)
         text = self._stops.feed(text)
         if stop is not None:
             self.is_done = True
             text += self._stops.feed(self._detokenizer.finish()) + self._stops.finish()
         pieces, notes = self._shown(self._split(text, stop is not None))
-        return Delta(self._index, pieces, ids, logprobs, stop, notes)
+        return Delta(self._index, pieces, ids, logprobs, top_logprobs, stop, notes)
 
     def _split(self, text: str, is_last: bool) -> Sequence[Piece]:
         if self._splitter is None:
@@ -132,6 +140,7 @@ class Outcome:
     pieces: list[Piece] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[TopLogprobs] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stop: StopReason | None = None
 
@@ -140,8 +149,13 @@ class Outcome:
         self.pieces += delta.pieces
         self.ids += delta.ids
         self.logprobs += delta.logprobs
+        self.top_logprobs += delta.top_logprobs
         self.notes += delta.notes
         self.stop = delta.stop
+
+    def token_logprobs(self, tokenizer: Tokenizer) -> TokenLogprobs:
+        """How likely its tokens were."""
+        return TokenLogprobs(tokenizer, self.ids, self.logprobs, self.top_logprobs)
 
     def reply(self, *, finished: bool) -> Reply:
         """The reply, joined.

@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -15,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.serve.app import LOOPBACK, App
 from open_exaone.serve.config import ServeConfig
+from open_exaone.serve.errors import ApiError
 from open_exaone.serve.service import Service
 
 logger = logging.getLogger("open_exaone.serve")
@@ -61,9 +64,11 @@ def serve(service: Service, config: ServeConfig, listener: socket.socket, say: C
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         lifespan="on",
         ws="none",
-        http=_http(config.client_timeout_s),
+        timeout_keep_alive=math.ceil(config.client_timeout_s),  # longer than clients keep connections they use again
+        http=_http(config.client_timeout_s, config.max_connections),
         h11_max_incomplete_event_size=64 << 10,
         timeout_graceful_shutdown=int(config.drain_s) + 5,
     )
@@ -76,13 +81,20 @@ def serve(service: Service, config: ServeConfig, listener: socket.socket, say: C
     asyncio.run(server.serve(sockets=[listener]))
 
 
-def _http(patience_s: float) -> type[H11Protocol]:
-    """uvicorn's protocol on h11, which bounds the size of headers; a connection that begins no request is closed."""
+def _http(patience_s: float, most_connections: int) -> type[H11Protocol]:
+    """uvicorn's protocol on h11, which bounds the size of headers.
+
+    A connection that begins no request is closed, and so is one above the most, with an answer.
+    """
 
     class Http(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._timer = self.loop.call_later(patience_s, self._watch, None)
+            if len(self.connections) > most_connections:
+                logger.warning("a connection is refused: %d are open", most_connections)
+                transport.write(_REFUSAL)
+                transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._timer.cancel()
@@ -98,12 +110,23 @@ def _http(patience_s: float) -> type[H11Protocol]:
     return Http
 
 
+def _refusal() -> bytes:
+    """What a connection above the most gets, whatever it would ask."""
+    error = ApiError(503, "too many connections are open: ask later", code="too_many_connections")
+    body = json.dumps(error.openai()).encode()
+    head = "HTTP/1.1 503 Service Unavailable", "content-type: application/json", "retry-after: 5", "connection: close"
+    return "\r\n".join((*head, f"content-length: {len(body)}", "", "")).encode() + body
+
+
+_REFUSAL = _refusal()
+
+
 class _Server(uvicorn.Server):
     """uvicorn's, which says when it is ready, and has requests that are refused or cut short while it stops."""
 
     def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], object]) -> None:
         super().__init__(config)
-        self._service, self._on_ready = service, on_ready
+        self._service, self._on_ready, self._is_cut_short = service, on_ready, False
         service.stop = self._stop
 
     def _stop(self) -> None:
@@ -117,8 +140,14 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stops; Ctrl-C meanwhile cancels what still goes on, and once more leaves it as it stands.
+
+        A second SIGTERM changes nothing: a supervisor may send it to a process and to its group.
+        """
         if sig == signal.SIGINT and self.should_exit:
-            self.force_exit = True
+            self.force_exit = self._is_cut_short
+            self._is_cut_short = True
+            self._service.cancel_all("the server stops")
         self._stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -6,10 +6,10 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from open_exaone.base.errors import CheckpointError, DataError
 from open_exaone.base.records import Request, Sampling, StopReason
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("open_exaone.serve")
 T = TypeVar("T")
+NUM_COMPILERS = 2  # schemas that are compiled at once; one that takes long stays in its thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Ask:
     reads_calls: bool = False  # whether tools are on offer
     constraint: Callable[[], Constraint] | None = None  # makes one for each reply
     begun: str = ""  # what the prompts have of the reply already
+    num_top_logprobs: int = 0  # how many of the most likely tokens are given at each place
+    num_begun: int = 0  # the same in tokens
     arrived: float = field(default_factory=time.perf_counter)
 
     def requests(self) -> list[Request]:
@@ -68,7 +71,15 @@ class Ask:
         seen: Counter[tuple[int, ...]] = Counter()
         requests = []
         for prompt in self.prompts:
-            first = Request((), prompt, bool(self.thinking), self.sampling, occurrence=seen[prompt])
+            first = Request(
+                (),
+                prompt,
+                bool(self.thinking),
+                self.sampling,
+                occurrence=seen[prompt],
+                num_top_logprobs=self.num_top_logprobs,
+                num_begun=self.num_begun,
+            )
             requests += [replace(first, index=index) for index in range(self.sampling.num_samples)]
             seen[prompt] += 1
         return requests
@@ -89,6 +100,7 @@ class Service:
         engines = {model.name: model.engine for model in models}
         self.worker = Worker(engines, max_unread_tokens=config.max_unread_tokens)
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="render")  # a template's process takes turns
+        self._compilers = ThreadPoolExecutor(NUM_COMPILERS, thread_name_prefix="schema")
         self._num_slots = sum(model.engine.num_slots for model in models)
 
     def start(self) -> None:
@@ -107,6 +119,7 @@ class Service:
         """Ends everything."""
         self.worker.close()
         self._renderer.shutdown(cancel_futures=True)
+        self._compilers.shutdown(wait=False, cancel_futures=True)
 
     def model(self, name: str | None) -> Served:
         """The model of a name; the first where none is named.
@@ -130,15 +143,25 @@ class Service:
             ApiError: the arguments are refused.
         """
         loop = asyncio.get_running_loop()
-        try:
+        with _refusals():
             return await loop.run_in_executor(self._renderer, lambda: function(*arguments, **options))
-        except (DataError, ValueError) as error:
-            raise ApiError(400, str(error), param=str(error).split(":")[0].split(" ")[0][:60]) from error
-        except CheckpointError as error:
-            logger.warning("%s", error)
-            raise ApiError(
-                400, "the model's chat format cannot say this; see the server's log", param="messages"
-            ) from error
+
+    async def compile(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Calls what compiles a schema, in threads of its own: nothing else waits for it.
+
+        Raises:
+            ApiError: the schema is refused, or takes too long.
+        """
+        seconds, future = self.config.schema_timeout_s, self._compilers.submit(function, *arguments)
+        try:
+            with _refusals():
+                async with asyncio.timeout(seconds):
+                    return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            if future.cancelled():  # it has not begun
+                raise ApiError(503, "other schemas are being compiled: ask later", retry_after_s=5) from error
+            why = f"the JSON schema takes longer than {seconds:g} seconds to compile: simplify it"
+            raise ApiError(400, why, param="response_format", code="invalid_schema") from error
 
     async def render(self, model: Served, messages: Sequence[Mapping[str, Any]], **options: Any) -> tuple[int, ...]:
         """A conversation's prompt; see `Prompts.render`.
@@ -169,45 +192,6 @@ class Service:
         self.tickets[ticket.id] = ticket
         self.worker.submit(ticket)
         return ticket
-
-    async def deltas(self, ask: Ask, ticket: Ticket) -> AsyncIterator[list[Delta]]:
-        """What comes of all replies, whenever there is more; leaving it early cancels the rest.
-
-        Raises:
-            ApiError: the engine failed, or the request took too long.
-        """
-        readers = [
-            Reader(
-                index,
-                job,
-                ask.model.tokenizer,
-                thinking=ask.thinking,
-                reads_calls=ask.reads_calls,
-                begun=ask.begun,
-            )
-            for index, job in enumerate(ticket.jobs)
-        ]
-        seconds = self.config.deadline_s
-        loop, why = asyncio.get_running_loop(), f"it took longer than {seconds:g} seconds"
-        timer = loop.call_later(seconds, lambda: self.worker.cancel(ticket, why))
-        is_first = True
-        try:
-            while not all(reader.is_done for reader in readers):
-                await ticket.changed.wait()
-                ticket.changed.clear()
-                found = [delta for reader in readers if (delta := reader.read()) is not None]
-                if found and is_first:
-                    self.metrics.time("first_token_seconds", time.perf_counter() - ask.arrived)
-                    is_first = False
-                _check_stops(ticket, found)
-                if found:
-                    yield found
-        finally:
-            timer.cancel()
-            self.worker.cancel(ticket, "its client left")
-            self.tickets.pop(ticket.id, None)
-            if ticket.cancelled is not None or not ticket.is_done:
-                self.metrics.count("cancelled_total")
 
     def finish(self, ask: Ask, ticket: Ticket, outcomes: Sequence[Outcome]) -> Usage:
         """Counts a request that is done, and keeps its replies' ids for when their conversation goes on."""
@@ -265,6 +249,77 @@ class Service:
             raise ApiError(400, str(error)) from error
 
 
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What is wrong with a request becomes status 400."""
+    try:
+        yield
+    except (DataError, ValueError) as error:
+        where, _, why = str(error).partition(": ")
+        if where.endswith((".jinja", ".json", ".gguf")):  # the path of the model's chat template
+            raise ApiError(400, why, param="messages") from error
+        raise ApiError(400, str(error), param=where.split(":")[0].split(" ")[0][:60]) from error
+    except CheckpointError as error:
+        logger.warning("%s", error)
+        raise ApiError(
+            400, "the model's chat format cannot say this; see the server's log", param="messages"
+        ) from error
+
+
+class Replies:
+    """Reads a ticket's replies as they come. Leaving it early cancels what is still generated."""
+
+    def __init__(self, service: Service, ask: Ask, ticket: Ticket) -> None:
+        self._service, self._ask, self._ticket = service, ask, ticket
+        self._readers = [
+            Reader(
+                index,
+                job,
+                ask.model.tokenizer,
+                thinking=ask.thinking,
+                reads_calls=ask.reads_calls,
+                begun=ask.begun,
+            )
+            for index, job in enumerate(ticket.jobs)
+        ]
+        self._is_first = True
+
+    def __enter__(self) -> Self:
+        seconds = self._service.config.deadline_s
+        why = f"it took longer than {seconds:g} seconds"
+        loop, worker = asyncio.get_running_loop(), self._service.worker
+        self._timer = loop.call_later(seconds, worker.cancel, self._ticket, why)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._timer.cancel()
+        service, ticket = self._service, self._ticket
+        service.worker.cancel(ticket, "its client left")
+        service.tickets.pop(ticket.id, None)
+        if ticket.cancelled is not None or not ticket.is_done:
+            service.metrics.count("cancelled_total")
+
+    @property
+    def are_done(self) -> bool:
+        """Whether all has been read."""
+        return all(reader.is_done for reader in self._readers)
+
+    async def read(self) -> list[Delta]:
+        """Waits for more, and reads what has come of each reply; an empty list where nothing has.
+
+        Raises:
+            ApiError: the engine failed, or the request took too long.
+        """
+        await self._ticket.changed.wait()
+        self._ticket.changed.clear()
+        found = [delta for reader in self._readers if (delta := reader.read()) is not None]
+        if found and self._is_first:
+            self._service.metrics.time("first_token_seconds", time.perf_counter() - self._ask.arrived)
+            self._is_first = False
+        _check_stops(self._ticket, found)
+        return found
+
+
 def context_exceeded(model: Served, num_prompt: int, max_tokens: int) -> ApiError:
     """The error of a request that is longer than the model's context."""
     return ApiError(
@@ -288,7 +343,7 @@ def num_thought_tokens(ask: Ask, outcome: Outcome) -> int:
 
 
 def _check_stops(ticket: Ticket, deltas: Sequence[Delta]) -> None:
-    stops = {delta.stop for delta in deltas}
+    stops = [delta.stop for delta in deltas if delta.stop is not None]
     if StopReason.CANCELLED in stops:
         raise ApiError(504, f"the request was cancelled: {ticket.cancelled}", code="cancelled")
     if StopReason.ERROR in stops:

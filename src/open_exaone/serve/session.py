@@ -81,7 +81,7 @@ class _Turn(Config):
     role: Literal["user", "assistant"]
     """Who speaks."""
     content: str
-    """What is said; of a reply, its answer."""
+    """The text; of a reply, its answer."""
     reasoning_content: str = ""
     """A reply's thought."""
 

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from open_exaone.base import interrupt
 from open_exaone.base.errors import PromptTooLongError
 from open_exaone.base.records import Request, Sampling, StopReason
-from open_exaone.engine.request import Sample
+from open_exaone.engine.request import Sample, prompt_of
+from open_exaone.serve.prompts import Prompts
 from open_exaone.serve.session import End, Events, Message, Note, Settings
-from open_exaone.text.chat import Segment
-from open_exaone.text.encode import PieceEncoder, without_markers
 from open_exaone.text.split import join_pieces
 from open_exaone.text.stream import Detokenizer
-from open_exaone.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # loads torch
     from open_exaone.engine.engine import Engine
@@ -32,7 +30,7 @@ class LocalModel:
         self._engine, self._sampling = engine, sampling
         self._context = engine.model.config.max_positions
         self.session = engine.open_session([self._context] * 8)  # an eighth remembers prompts that were read
-        self._prompts = _Prompts(engine.tokenizer)
+        self._prompts = Prompts(engine.tokenizer)
         self._num_left_out = 0  # turns, when it was said last
 
     def stream(self, messages: Sequence[Message], settings: Settings, turn: int) -> Events:
@@ -52,7 +50,7 @@ class LocalModel:
             )
         self._num_left_out = num_left_out
         sampling = self._drawn(settings, self._context - len(prompt), turn)
-        request = Request(tuple(messages), tuple(prompt), settings.thinking, sampling)
+        request = Request(tuple(messages), prompt, settings.thinking, sampling)
         self._engine.check([request])
         with interrupt.deferred_interrupts():
             [sample] = self.session.submit([request])
@@ -80,16 +78,16 @@ class LocalModel:
         yield from some
         if sample.stop is StopReason.ERROR and sample.error:
             yield Note(sample.error)
-        reply = join_pieces(pieces, finished=splitter.finished)
-        self._prompts.keep(reply.answer, sample.ids)
-        yield End(reply, sample.stop or StopReason.CANCELLED)
+        is_ended = sample.stop in (StopReason.END, StopReason.BUDGET)
+        self._prompts.keep(prompt_of(sample.request), sample.ids[:-1] if is_ended else sample.ids)
+        yield End(join_pieces(pieces, finished=splitter.finished), sample.stop or StopReason.CANCELLED)
 
-    def _fit(self, messages: list[Message], thinking: bool) -> tuple[list[int], int]:
+    def _fit(self, messages: list[Message], thinking: bool) -> tuple[tuple[int, ...], int]:
         """The prompt, and how many turns had to be left out of it."""
         first, num_left_out = int(messages[0]["role"] == "system"), 0
         wanted = min(self._sampling.max_new_tokens, self._context // 2)
         while True:
-            prompt = self._prompts.render(messages, thinking)
+            prompt = self._prompts.render(messages, thinking=thinking)
             if len(prompt) + wanted <= self._context or len(messages) - first <= 1:
                 break
             del messages[first : first + 2]
@@ -106,44 +104,3 @@ class LocalModel:
         budget = settings.budget if settings.thinking and settings.budget and settings.budget < limit else None
         own = replace(self._sampling, max_new_tokens=limit, num_samples=1, thinking_budget=budget)
         return replace(own, seed=self._sampling.seed + turn)
-
-
-class _Prompts:
-    """Conversations to prompt ids; answers that the model wrote keep the ids that it wrote them in."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._marked, self._plain = PieceEncoder(tokenizer.backend), PieceEncoder(without_markers(tokenizer.backend))
-        self._written: dict[str, list[int]] = {}  # by the answer's text
-        self._seen: dict[tuple[Segment, bool], list[int]] = {}  # of the last prompt
-
-    def render(self, messages: Sequence[Message], thinking: bool) -> list[int]:
-        segments = self._tokenizer.chat_format.segments(
-            messages, thinking=thinking, generation_prompt=True, with_mask=False
-        )
-        if self._tokenizer.chat_format.markers:
-            self._tokenizer.render(messages[-1:], generation_prompt=True)  # refuses a tokenizer without the markers
-        seen = {(segment, place > 0): self._ids(segment, place > 0) for place, segment in enumerate(segments)}
-        self._seen = seen
-        return [token for place, segment in enumerate(segments) for token in seen[segment, place > 0]]
-
-    def keep(self, answer: str, ids: Sequence[int]) -> None:
-        """Remembers the ids of an answer, where a reply's tokens show where it begins and ends."""
-        lengths = [len(self._tokenizer.decode([token], skip_special=True)) for token in ids]
-        text, start, end, place = self._tokenizer.decode(ids, skip_special=True), 0, 0, 0
-        begins = text.rfind(answer)
-        if not answer or begins < 0 or sum(lengths) != len(text):
-            return
-        for number, length in enumerate(lengths):
-            start, end = (number if place <= begins else start), (number + 1 if place < begins + len(answer) else end)
-            place += length
-        if self._tokenizer.decode(ids[start:end]) == answer:
-            self._written[answer] = list(ids[start:end])
-
-    def _ids(self, segment: Segment, inside: bool) -> list[int]:
-        if not segment.is_format and segment.text in self._written:
-            return self._written[segment.text]
-        if (segment, inside) in self._seen:
-            return self._seen[segment, inside]
-        [ids] = (self._marked if segment.is_format else self._plain).encode([(segment.text, inside)])
-        return ids

@@ -16,17 +16,17 @@ Judge = Callable[[Problem, Reply], Verdict]
 NUM_OFFERED = 3
 COMMANDS = {
     "/help": "this list",
-    "/new": "forget the conversation",
-    "/retry": "ask the last message again",
-    "/undo": "take the last turn back",
+    "/new": "start a new conversation",
+    "/retry": "generate the last reply again",
+    "/undo": "remove the last message and its reply",
     "/think on|off": "reasoning mode",
     "/thoughts show|hide": "whether thoughts are shown",
-    "/budget N|off": "the longest thought, in tokens",
-    "/system TEXT|off": "instructions in front of the conversation",
+    "/budget N|off": "the maximum number of tokens of a thought",
+    "/system TEXT|off": "the system prompt",
     "/save FILE": "write the conversation to a file",
-    "/load FILE": "go on with a saved conversation",
+    "/load FILE": "continue a saved conversation",
     "/problems": "offer problems that the model solved",
-    "/quit": "leave; so does Ctrl-D, and Ctrl-C where nothing is typed",
+    "/quit": "end the chat; so does Ctrl-D, and Ctrl-C on an empty line",
 }
 GREETING = 'Ctrl-C stops a reply; /help lists the commands; a line that ends in \\, or """, begins a longer message.'
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from open_exaone.base import interrupt
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.log import logger
-from open_exaone.base.machine import peak_rss_bytes
+from open_exaone.base.machine import HeapTrimmer, peak_rss_bytes
 from open_exaone.data.batch import Batch
 from open_exaone.data.document import Document, Unit
 from open_exaone.learn.optimizer import MasterOptimizer
@@ -177,6 +177,7 @@ class _Run:
     flops_per_token: float | None
     measure: Callable[[int], Metrics] | None
     pace: Pace = field(default_factory=Pace)
+    heap: HeapTrimmer = field(default_factory=HeapTrimmer)
     empty_in_a_row: int = 0  # steps that had nothing to learn from
     warn_at: int = MAX_EMPTY_STEPS
 
@@ -199,6 +200,7 @@ class _Run:
         with computing(self.model, "train") as workers:
             totals, num_tokens = self._gradients(data, workers)
             norm, is_skipped = self._move(rate, workers)
+        self.heap.after_step()
         self._warn_of_empty(data, num_tokens)
         seconds = time.perf_counter() - started
         progress.step += 1

@@ -198,7 +198,9 @@ def _says_nothing(word: str) -> bool:
 
 
 def _latin_language(words: list[str]) -> str | None:
-    """The language of a run by its marker words; None for a name or a term."""
+    """The language of a run by its marker words; None for a name or a term, and for a list of names: Ben>Una>Tom."""
+    if all(word[0].isupper() and word[1:].islower() for word in words):  # Una is Spanish, and a name
+        return None
     hits = dict.fromkeys(_MARKERS, 0)
     for word in words:
         for language in _tells(word) if len(word) <= _MAX_KEPT else _tells.__wrapped__(word):

@@ -1,6 +1,7 @@
 // From a row of logits to a token, as engine/sampling.py defines it.
 #pragma once
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "sequence.h"
@@ -48,6 +49,7 @@ struct Sampler {
         s.drawn[s.num_drawn] = id;
         s.logprobs[s.num_drawn] = (float)(logits[id] - most - std::log(raw_total));
         s.sampling_logprobs[s.num_drawn] = (float)sampling_logprob;
+        if (s.num_top) give_top(s, logits, V, most + std::log(raw_total));
         s.num_drawn++;
         if (s.counts) s.counts[id] += s.counts[id] < 0xffff;
         if (std::find(s.end_ids, s.end_ids + s.num_end_ids, id) != s.end_ids + s.num_end_ids) s.status = ENDED;
@@ -57,6 +59,16 @@ struct Sampler {
     std::vector<double> sums;  // of each stretch of weights
     std::vector<double> masses;  // of each bucket
     std::vector<i64> counts;
+
+    // The most likely tokens under the raw model; of equals the lower id first.
+    void give_top(const Sequence& s, const float* logits, i64 V, double log_total) {
+        const auto is_before = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
+        kept.resize(V);
+        std::iota(kept.begin(), kept.end(), 0);
+        std::partial_sort(kept.begin(), kept.begin() + s.num_top, kept.end(), is_before);
+        for (i64 i = 0, at = s.num_drawn * s.num_top; i < s.num_top; i++, at++)
+            s.top_ids[at] = kept[i], s.top_logprobs[at] = (float)(logits[kept[i]] - log_total);
+    }
 
     static float highest(const float* x, i64 V) {
         Vec most = load(x);

@@ -25,6 +25,9 @@ struct Sequence {
     i64 num_forced;
     int32_t* drawn;             // results, one a step
     float *logprobs, *sampling_logprobs;
+    i64 num_top;                // most likely tokens that are given a step, at most V; 0: none
+    int32_t* top_ids;           // results, num_top a step, the most likely first
+    float* top_logprobs;
     i64 num_drawn;
     i64 num_replaced;           // of the forced, those that the model would not have chosen
     i64 status;

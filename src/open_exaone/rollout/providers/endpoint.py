@@ -1,13 +1,12 @@
 """Answers from any OpenAI-compatible chat endpoint: vLLM, SGLang, llama.cpp's server, a company's own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.records import Begun, Generation, Request, Sampling, StopReason
+from open_exaone.base.records import Generation, Request, Sampling, StopReason
 from open_exaone.remote.http import Caller, EndpointError
-from open_exaone.rollout.begun import whole_reply
 from open_exaone.rollout.config import ChatEndpoint
 from open_exaone.rollout.provider import prompt_text, sample_seed
 from open_exaone.rollout.providers.chat import CHOSEN, Chat
@@ -69,8 +68,8 @@ class EndpointProvider(ServerProvider):
             "chat_template_kwargs": {"enable_thinking": request.thinking},
         }
         body |= _chosen(sampling)
-        if request.begun is not None:
-            return self._begun(caller, body, request.begun, request)
+        if request.messages[-1]["role"] == "assistant":
+            return self._begun(caller, body, request)
         budget = sampling.thinking_budget if request.thinking else None
         try:
             chat, limit = self._chat.complete(caller, body, budget or sampling.max_new_tokens, request)
@@ -89,7 +88,7 @@ class EndpointProvider(ServerProvider):
         num_begun = num_reply_tokens(begun)
         try:
             limit = max(1, request.sampling.max_new_tokens - num_begun)
-            chat = self._resume(caller, body, content, limit, request)
+            chat = self._resume(caller, body, request.messages, content, limit, request)
         except NoRoomError:
             return to_generation(begun, prompt_text(request), thinking=True)
         rest = self._continuation(chat)
@@ -100,20 +99,29 @@ class EndpointProvider(ServerProvider):
         num_tokens = num_begun + num_reply_tokens(chat)
         return Generation(whole, stop, first.num_prompt_tokens, num_tokens, num_thought_tokens)
 
-    def _begun(self, caller: Caller, body: Mapping[str, Any], begun: Begun, request: Request) -> Generation:
-        """Lets the answer follow a thought that is given."""
-        if not begun.closed:
-            raise ConfigError(f"{self.server.url}: a chat endpoint goes on with no thought that is still open")
-        content = f"{begun.thought.strip()}\n</{self._tag}>\n\n"
+    def _begun(self, caller: Caller, body: Mapping[str, Any], request: Request) -> Generation:
+        """Lets the answer follow a thought that is given: the last message."""
+        *asked, begun = request.messages
+        thought = begun["reasoning_content"].strip()
+        content = f"{thought}\n</{self._tag}>\n\n{begun['content']}"
         try:
-            chat = self._resume(caller, body, content, request.sampling.max_new_tokens, request)
+            chat = self._resume(caller, body, asked, content, request.sampling.max_new_tokens, request)
         except NoRoomError as full:
             return replace(empty(request, full.num_prompt_tokens), ids=None, logprobs=None)
+        reply = split(replace(chat, thought=thought, content=begun["content"] + self._continuation(chat)))
         answered = to_generation(chat, prompt_text(request), thinking=False)
-        return replace(answered, reply=whole_reply(begun, self._continuation(chat), self._tag), num_thought_tokens=0)
+        return replace(answered, reply=replace(reply, finished=True), num_thought_tokens=0)
 
-    def _resume(self, caller: Caller, body: Mapping[str, Any], content: str, limit: int, request: Request) -> ChatReply:
-        """What follows a reply that was begun with `content`.
+    def _resume(
+        self,
+        caller: Caller,
+        body: Mapping[str, Any],
+        asked: Sequence[Mapping[str, str]],
+        content: str,
+        limit: int,
+        request: Request,
+    ) -> ChatReply:
+        """What follows a reply to `asked` that was begun with `content`.
 
         Raises:
             NoRoomError: the context has no room behind it.
@@ -122,7 +130,7 @@ class EndpointProvider(ServerProvider):
         further = {
             **body,
             "seed": sample_seed(request, prompt_text(request) + content),
-            "messages": [*request.messages, {"role": "assistant", "content": content}],
+            "messages": [*asked, {"role": "assistant", "content": content}],
             "add_generation_prompt": False,
             "continue_final_message": True,
             # EXAONE 4.0's template leaves the thought of a reply out unless skip_think is false

@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,9 +15,12 @@ from open_exaone.serve.conversation import Conversation, Effort, FunctionTool, T
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.fields import SamplingFields
 from open_exaone.serve.guided import ResponseFormat
+from open_exaone.serve.logprobs import NumTop
 from open_exaone.serve.reply import Delta, Outcome, Usage
 from open_exaone.serve.service import Ask, Service
 from open_exaone.serve.worker import Ticket
+from open_exaone.text.begun import begun_text
+from open_exaone.text.chat import ChatFormat
 from open_exaone.text.split import Part, read_tool_call
 
 
@@ -68,7 +72,7 @@ class ChatMessage(Config):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     """Who speaks."""
     content: Content | None = None
-    """What is said, or what a tool gave."""
+    """The text, or the output of a tool."""
     reasoning: str | None = None
     """The thought of an earlier reply."""
     reasoning_content: str | None = None
@@ -144,13 +148,14 @@ class ChatRequest(SamplingFields):
     response_format: ResponseFormat | None = None
     """What the answer must be: any text, any JSON object, or JSON of a schema."""
     continue_final_message: bool | None = None
-    """Go on with the last message, which is a reply's; the answer is what is new."""
+    """Continue the last message, which is a reply: in its thought if it has a thought alone, else in its answer. Only
+    what is new is given."""
     add_generation_prompt: bool | None = None
     """False goes with continue_final_message."""
     logprobs: bool | None = None
     """Give the log-probability of each token, under the model at temperature 1."""
-    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
-    """The engine gives the chosen token's log-probability alone: 0."""
+    top_logprobs: NumTop | None = None
+    """Give so many of the most likely tokens at each place too; needs logprobs."""
     verbosity: Any = None
     """Ignored."""
     prediction: None = None
@@ -163,18 +168,18 @@ async def ask_chat(service: Service, request: ChatRequest) -> Ask:
     Raises:
         ApiError: it is refused.
     """
+    if request.top_logprobs and not request.logprobs:
+        raise ApiError(400, "top_logprobs: needs logprobs = true", param="top_logprobs")
     kwargs = request.chat_template_kwargs or TemplateKwargs()
     thinking = kwargs.enable_thinking if kwargs.enable_thinking is not None else kwargs.thinking
-    messages, begun = [message.rendered() for message in request.messages], ""
-    if request.continue_final_message:
-        begun = begun_of(messages.pop(), service.model(request.model).tokenizer.chat_format.thought_tag)
-    elif request.add_generation_prompt is False:
+    messages = [message.rendered() for message in request.messages]
+    reply = messages.pop() if request.continue_final_message else None
+    if reply is None and request.add_generation_prompt is False:
         raise ApiError(
             400, "add_generation_prompt: false goes with continue_final_message", param="add_generation_prompt"
         )
     conversation = Conversation(
         messages=messages,
-        begun=begun,
         thinking=thinking,
         keeps_thoughts=bool(kwargs.preserve_thinking),
         effort=request.reasoning_effort,
@@ -185,20 +190,24 @@ async def ask_chat(service: Service, request: ChatRequest) -> Ask:
         response_format=request.response_format,
         is_streamed=bool(request.stream),
     )
-    max_tokens = request.max_completion_tokens or request.max_tokens
-    return await prepare(service, service.model(request.model), conversation, request.given(), max_tokens)
+    max_tokens, model = request.max_completion_tokens or request.max_tokens, service.model(request.model)
+    if reply is not None:
+        chat_format, thinks = model.tokenizer.chat_format, conversation.thinks(service.config.thinking)
+        conversation = replace(conversation, begun=begun_of(reply, chat_format, thinking=thinks))
+    ask = await prepare(service, model, conversation, request.given(), max_tokens)
+    return replace(ask, num_top_logprobs=request.top_logprobs or 0)
 
 
-def begun_of(message: Mapping[str, Any], tag: str) -> str:
-    """What a reply that is gone on with has so far.
+def begun_of(message: Mapping[str, Any], chat_format: ChatFormat, *, thinking: bool) -> str:
+    """The beginning of a reply that is continued: within its thought where it has no answer, else in its answer.
 
     Raises:
         ApiError: the message is no reply, or calls tools.
     """
     if message["role"] != "assistant" or message.get("tool_calls"):
-        raise ApiError(400, "messages: the last must be a reply without calls, to be gone on with", param="messages")
-    thought = message.get("reasoning_content")
-    return (f"{thought}\n</{tag}>\n\n" if thought else "") + (message["content"] or "")
+        raise ApiError(400, "messages: the last must be a reply without tool calls, to be continued", param="messages")
+    thought, answer = message.get("reasoning_content"), message["content"] or ""
+    return begun_text(chat_format, thought, answer or None, thinking=thinking) if thought else answer
 
 
 class ChatDialect:
@@ -229,7 +238,7 @@ class ChatDialect:
             else:
                 for name in _FIELDS[part]:
                     merged[name] = merged.get(name, "") + text
-        logprobs = self._logprobs(delta.ids, delta.logprobs) if self._request.logprobs else None
+        logprobs = self._logprobs(delta) if self._request.logprobs else None
         return self._chunk(delta.index, merged, logprobs) if merged or (logprobs and delta.ids) else ""
 
     def end(self, outcomes: Sequence[Outcome], usage: Usage) -> str:
@@ -263,7 +272,7 @@ class ChatDialect:
         return {
             "index": outcome.index,
             "message": message,
-            "logprobs": self._logprobs(outcome.ids, outcome.logprobs) if wants else None,
+            "logprobs": self._logprobs(outcome) if wants else None,
             "finish_reason": finish_reason(outcome),
         }
 
@@ -273,8 +282,8 @@ class ChatDialect:
         function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
         return {"id": f"call_{self._id_of_ticket}_{index}_{number}", "type": "function", "function": function}
 
-    def _logprobs(self, ids: Sequence[int], logprobs: Sequence[float]) -> dict[str, Any]:
-        return {"content": token_logprobs(self._ask, ids, logprobs), "refusal": None}
+    def _logprobs(self, of: Delta | Outcome) -> dict[str, Any]:
+        return {"content": of.token_logprobs(self._ask.model.tokenizer).records(), "refusal": None}
 
     def _chunk(self, index: int, delta: Mapping[str, Any], logprobs: object = None, finish: str | None = None) -> str:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
@@ -283,16 +292,6 @@ class ChatDialect:
 
 
 _FIELDS = {Part.THOUGHT: ("reasoning", "reasoning_content"), Part.ANSWER: ("content",)}
-
-
-def token_logprobs(ask: Ask, ids: Sequence[int], logprobs: Sequence[float]) -> list[dict[str, Any]]:
-    """Each token with its log-probability, as OpenAI writes them."""
-    records = []
-    for token, logprob in zip(ids, logprobs, strict=True):
-        text = ask.model.tokenizer.decode([token])
-        logprob = max(logprob, -9999.0)  # JSON has no infinity
-        records.append({"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []})
-    return records
 
 
 def finish_reason(outcome: Outcome) -> str:

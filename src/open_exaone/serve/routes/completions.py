@@ -1,4 +1,4 @@
-"""/v1/completions: plain texts, or token ids, that are gone on with."""
+"""/v1/completions: plain texts, or token ids, that are continued."""
 
 import time
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from open_exaone.base.records import StopReason
 from open_exaone.serve.answer import event
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.fields import SamplingFields, to_sampling
+from open_exaone.serve.logprobs import NumTop
 from open_exaone.serve.reply import Delta, Outcome, Usage
 from open_exaone.serve.routes.chat import usage_record
 from open_exaone.serve.service import Ask, Served, Service
@@ -24,8 +25,8 @@ class CompletionRequest(SamplingFields):
 
     prompt: str | Ids | tuple[str, ...] | tuple[Ids, ...]
     """A text, its token ids, or several of either; a marker's name in a text is text."""
-    logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
-    """0 gives each token's log-probability, under the model at temperature 1."""
+    logprobs: NumTop | None = None
+    """Give each token's log-probability, under the model at temperature 1, and so many of the most likely tokens'."""
     echo: Literal[False] | None = None
     """The prompt is not given back."""
 
@@ -37,10 +38,11 @@ async def ask_completion(service: Service, request: CompletionRequest) -> Ask:
         ApiError: it is refused.
     """
     model = service.model(request.model)
-    prompts = await service.run(_prompts, model, request.prompt)
+    is_text = isinstance(request.prompt, str) or any(isinstance(one, str) for one in request.prompt[:1])
+    prompts = await service.run(_prompts, model, request.prompt) if is_text else _prompts(model, request.prompt)
     longest = max(map(len, prompts), default=0)
     sampling = to_sampling(model, request.given(), longest, request.max_tokens)
-    return Ask(model, prompts, sampling, None, bool(request.stream))
+    return Ask(model, prompts, sampling, None, bool(request.stream), num_top_logprobs=request.logprobs or 0)
 
 
 def _prompts(model: Served, prompt: str | Sequence[Any]) -> list[tuple[int, ...]]:
@@ -71,16 +73,16 @@ class CompletionDialect:
         text = "".join(text for _, text in delta.pieces)
         if not text and not (self._request.logprobs is not None and delta.ids):
             return ""
-        return self._chunk(self._choice(delta.index, text, delta.ids, delta.logprobs, None))
+        return self._chunk(self._choice(delta, text, None))
 
     def end(self, outcomes: Sequence[Outcome], usage: Usage) -> str:
-        chunks = [self._chunk(self._choice(one.index, "", (), (), one.stop)) for one in outcomes]
+        chunks = [self._chunk(self._choice(Delta(one.index, ()), "", one.stop)) for one in outcomes]
         if self._request.includes_usage:
             chunks.append(event({**self._head, "choices": [], "usage": usage_record(usage)}))
         return "".join(chunks) + "data: [DONE]\n\n"
 
     def whole(self, outcomes: Sequence[Outcome], usage: Usage) -> dict[str, Any]:
-        choices = [self._choice(one.index, one.text(Part.ANSWER), one.ids, one.logprobs, one.stop) for one in outcomes]
+        choices = [self._choice(one, one.text(Part.ANSWER), one.stop) for one in outcomes]
         return {**self._head, "choices": choices, "usage": usage_record(usage)}
 
     def failed(self, error: ApiError) -> str:
@@ -89,17 +91,8 @@ class CompletionDialect:
     def _chunk(self, choice: dict[str, Any]) -> str:
         return event({**self._head, "choices": [choice]})
 
-    def _choice(
-        self, index: int, text: str, ids: Sequence[int], logprobs: Sequence[float], stop: StopReason | None
-    ) -> dict[str, Any]:
+    def _choice(self, of: Delta | Outcome, text: str, stop: StopReason | None) -> dict[str, Any]:
         finish = None if stop is None else "length" if stop is StopReason.LENGTH else "stop"
-        record: dict[str, Any] | None = None
-        if self._request.logprobs is not None:
-            tokens = [self._ask.model.tokenizer.decode([token]) for token in ids]
-            record = {
-                "tokens": tokens,
-                "token_logprobs": [max(one, -9999.0) for one in logprobs],
-                "top_logprobs": None,
-                "text_offset": None,
-            }
-        return {"index": index, "text": text, "logprobs": record, "finish_reason": finish}
+        wants = self._request.logprobs is not None
+        logprobs = of.token_logprobs(self._ask.model.tokenizer).columns() if wants else None
+        return {"index": of.index, "text": text, "logprobs": logprobs, "finish_reason": finish}

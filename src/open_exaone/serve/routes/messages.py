@@ -104,7 +104,7 @@ class MessageTurn(Config):
     role: Literal["user", "assistant"]
     """Who speaks."""
     content: str | tuple[AnyBlock, ...]
-    """What is said."""
+    """The text."""
 
     def rendered(self) -> list[dict[str, Any]]:
         """As chat formats take it: results of tools are turns of their own."""
@@ -195,7 +195,7 @@ class CountRequest(Config):
     model: str = Field(max_length=1000)
     """The model's name, as /v1/models has it."""
     messages: tuple[MessageTurn, ...] = Field(min_length=1)
-    """The turns so far; a reply at the end is gone on with."""
+    """The turns so far; a reply at the end is continued."""
     system: str | tuple[TextBlock, ...] | None = None
     """The system prompt."""
     tools: tuple[Tool, ...] | None = None
@@ -229,10 +229,12 @@ class MessagesRequest(CountRequest):
     """Ignored."""
     service_tier: Any = None
     """Ignored."""
+    thread: Any = None
+    """Refused as clients expect it, who then send the whole conversation: the server keeps none here."""
 
 
 def conversation_of(request: CountRequest, is_streamed: bool = False) -> Conversation:
-    """The conversation of a request. A reply at its end is gone on with; then there is no thought, unless asked for."""
+    """The conversation of a request. A reply at its end is continued; then there is no thought, unless asked for."""
     turns = [message for turn in request.messages for message in turn.rendered()]
     begun = turns.pop()["content"] if request.messages[-1].role == "assistant" else ""
     system = [{"role": "system", "content": _text(request.system)}] if request.system else []
@@ -275,6 +277,9 @@ async def ask_messages(service: Service, request: MessagesRequest) -> Ask:
     Raises:
         ApiError: it is refused.
     """
+    if request.thread is not None:
+        details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+        raise ApiError(400, "thread: send the whole conversation instead", param="thread", details=details)
     given = {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(request, name)) is not None}
     given["stop"] = request.stop_sequences or ()
     conversation = conversation_of(request, bool(request.stream))

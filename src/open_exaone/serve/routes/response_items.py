@@ -26,7 +26,7 @@ class MessageItem(_Item):
     role: Literal["system", "developer", "user", "assistant"]
     """Who speaks."""
     content: str | tuple[TextPart, ...]
-    """What is said."""
+    """The text."""
 
 
 class CallItem(_Item):

@@ -3,17 +3,14 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import Field
-
-from open_exaone.base.config import Config
 from open_exaone.base.records import StopReason
 from open_exaone.serve.answer import event
 from open_exaone.serve.blocks import Act, Block, Blocks, Step, blocks_of
 from open_exaone.serve.conversation import (
     Conversation,
-    Effort,
     FunctionRecord,
     FunctionTool,
     NamedFunction,
@@ -23,132 +20,17 @@ from open_exaone.serve.conversation import (
 )
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.guided import JsonSchema, ResponseFormat
+from open_exaone.serve.logprobs import places_of
 from open_exaone.serve.reply import Delta, Outcome, Usage
-from open_exaone.serve.routes.chat import TemplateKwargs, finish_reason, token_logprobs
-from open_exaone.serve.routes.response_items import Items, turns_of
+from open_exaone.serve.routes.chat import TemplateKwargs, finish_reason
+from open_exaone.serve.routes.response_items import turns_of
+from open_exaone.serve.routes.response_request import LOGPROBS, FlatChoice, ResponsesRequest, TextFormat
 from open_exaone.serve.service import Ask, Service
 from open_exaone.serve.worker import Ticket
+from open_exaone.text.chat import CALL_CLOSE
 from open_exaone.text.split import Part, read_tool_call
 
-
-class FlatTool(Config):
-    """A function that may be called."""
-
-    type: Literal["function"]
-    """Only functions can be called."""
-    name: str = Field(min_length=1, max_length=256)
-    """Its name."""
-    description: str | None = None
-    """What it does."""
-    parameters: dict[str, Any] | None = None
-    """Its arguments, as a JSON schema."""
-    strict: bool | None = None
-    """Ignored: arguments follow the schema where tool_choice is required or named."""
-
-
-class FlatChoice(Config):
-    """The function that must be called."""
-
-    type: Literal["function"]
-    """Only functions can be called."""
-    name: str
-    """Its name."""
-
-
-class Reasoning(Config):
-    """How much the model thinks."""
-
-    effort: Effort | None = None
-    """How much of the reply the thought may take; "none" switches it off."""
-    summary: Any = None
-    """Ignored: the thought itself is given."""
-    generate_summary: Any = None
-    """Ignored."""
-
-
-class TextFormat(Config):
-    """What the answer must be."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    """Any text, any JSON object, or JSON of a schema."""
-    name: str | None = None
-    """Ignored."""
-    description: str | None = None
-    """Ignored."""
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
-    """The schema."""
-    strict: bool | None = None
-    """Ignored: the answer always follows the schema."""
-
-
-class TextOptions(Config):
-    """How the answer is written."""
-
-    format: TextFormat | None = None
-    """What it must be."""
-    verbosity: Any = None
-    """Ignored."""
-
-
-class ResponsesRequest(Config):
-    """A conversation to go on with."""
-
-    model: str | None = Field(default=None, max_length=1000)
-    """The model's name, as /v1/models has it; the first if left out."""
-    input: str | Items
-    """What the user says, or the items so far."""
-    instructions: str | None = None
-    """The system prompt of this reply alone; a later reply does not inherit it."""
-    previous_response_id: str | None = None
-    """The response that is gone on with; the server remembers the latest."""
-    store: bool | None = None
-    """False: the response is not remembered."""
-    stream: bool | None = None
-    """Send the reply as it comes."""
-    max_output_tokens: int | None = Field(default=None, ge=1)
-    """The longest reply in tokens, its thought included; what the context leaves, if left out."""
-    temperature: float | None = None
-    """0 always takes the most likely token; the model's own if left out."""
-    top_p: float | None = None
-    """Sample from the most likely tokens up to this total probability."""
-    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
-    """Equal requests with equal seeds get equal replies."""
-    reasoning: Reasoning | None = None
-    """How much the model thinks."""
-    chat_template_kwargs: TemplateKwargs | None = None
-    """What the chat template is given."""
-    tools: tuple[FlatTool, ...] | None = None
-    """The functions that the model may call."""
-    tool_choice: Literal["none", "auto", "required"] | FlatChoice | None = None
-    """Whether it may call them, must, or which one it must call."""
-    parallel_tool_calls: bool | None = None
-    """False allows one call at most where calls are demanded."""
-    text: TextOptions | None = None
-    """How the answer is written."""
-    include: tuple[str, ...] | None = None
-    """"message.output_text.logprobs" gives each token's log-probability; others are ignored."""
-    top_logprobs: Literal[0] | None = None
-    """The chosen token's log-probability alone is given."""
-    truncation: Literal["disabled"] | None = None
-    """A conversation that is too long is refused."""
-    background: Literal[False] | None = None
-    """A request is answered at once."""
-    stream_options: Any = None
-    """Ignored."""
-    metadata: dict[str, Any] | None = None
-    """Given back."""
-    user: Any = None
-    """Ignored."""
-    service_tier: Any = None
-    """Ignored."""
-    safety_identifier: Any = None
-    """Ignored."""
-    prompt_cache_key: Any = None
-    """Ignored."""
-    prompt_cache_retention: Any = None
-    """Ignored."""
-    max_tool_calls: Any = None
-    """Ignored: the server calls no tools itself."""
+_SAME = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")  # as in a `Sampling`
 
 
 async def ask_response(service: Service, request: ResponsesRequest) -> tuple[Ask, list[dict[str, Any]]]:
@@ -158,6 +40,8 @@ async def ask_response(service: Service, request: ResponsesRequest) -> tuple[Ask
         ApiError: it is refused.
     """
     _check_numbers(request)
+    if request.top_logprobs and not request.wants_logprobs:
+        raise ApiError(400, f"top_logprobs: needs include = [{LOGPROBS!r}]", param="top_logprobs")
     turns = service.responses.turns(request.previous_response_id)
     if isinstance(request.input, str):
         turns.append({"role": "user", "content": request.input})
@@ -179,9 +63,10 @@ async def ask_response(service: Service, request: ResponsesRequest) -> tuple[Ask
         response_format=_format(request.text.format if request.text else None),
         is_streamed=bool(request.stream),
     )
-    given = {name: value for name in ("temperature", "top_p", "seed") if (value := getattr(request, name)) is not None}
+    given = {name: value for name in _SAME if (value := getattr(request, name)) is not None}
     model = service.model(request.model)
-    return await prepare(service, model, conversation, given, request.max_output_tokens), turns
+    ask = await prepare(service, model, conversation, given, request.max_output_tokens)
+    return replace(ask, num_top_logprobs=request.top_logprobs or 0), turns
 
 
 def _check_numbers(request: ResponsesRequest) -> None:
@@ -219,7 +104,7 @@ class ResponsesDialect:
         self._id, self._created = ticket.id, int(time.time())
         self._blocks = Blocks()
         self._number = 0  # of the next event
-        self._wants_logprobs = "message.output_text.logprobs" in (request.include or ())
+        self._so_far = Outcome()
 
     def begin(self) -> str:
         response = self._response("in_progress", [], None)
@@ -228,6 +113,7 @@ class ResponsesDialect:
         )
 
     def take(self, delta: Delta) -> str:
+        self._so_far.take(delta)
         return "".join(map(self._step, self._blocks.take(delta.pieces)))
 
     def end(self, outcomes: Sequence[Outcome], usage: Usage) -> str:
@@ -237,11 +123,8 @@ class ResponsesDialect:
 
     def whole(self, outcomes: Sequence[Outcome], usage: Usage) -> dict[str, Any]:
         [outcome] = outcomes
-        items = [self._item(block, "completed") for block in blocks_of(outcome.pieces)]
-        if self._wants_logprobs:
-            for item in items:
-                if item["type"] == "message":
-                    item["content"][0]["logprobs"] = token_logprobs(self._ask, outcome.ids, outcome.logprobs)
+        blocks = blocks_of(outcome.pieces)
+        items = [self._item(block, "completed", self._logprobs(block, blocks, outcome)) for block in blocks]
         if self._request.store is not False:
             self._service.responses.keep(f"resp_{self._id}", [*self._turns, _turn(outcome)])
         status = "incomplete" if outcome.stop is StopReason.LENGTH else "completed"
@@ -258,6 +141,7 @@ class ResponsesDialect:
             "id": f"resp_{self._id}",
             "object": "response",
             "created_at": self._created,
+            "completed_at": int(time.time()) if status == "completed" else None,
             "status": status,
             "error": None,
             "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
@@ -272,6 +156,13 @@ class ResponsesDialect:
             "reasoning": {"effort": request.reasoning.effort if request.reasoning else None, "summary": None},
             "store": request.store is not False,
             "temperature": self._ask.sampling.temperature,
+            "presence_penalty": self._ask.sampling.presence_penalty,
+            "frequency_penalty": self._ask.sampling.frequency_penalty,
+            "top_logprobs": request.top_logprobs or 0,
+            "max_tool_calls": request.max_tool_calls,
+            "safety_identifier": request.safety_identifier,
+            "prompt_cache_key": request.prompt_cache_key,
+            "service_tier": "default",
             "text": {"format": _shown_format(request)},
             "tool_choice": _shown_choice(request),
             "tools": [tool.model_dump() for tool in request.tools or ()],
@@ -298,10 +189,11 @@ class ResponsesDialect:
         if act is Act.MORE:
             more: dict[str, Any] = {"logprobs": []} if block.part is Part.ANSWER else {}
             return self._event(f"response.{kind}.delta", **part, delta=text, **more)
-        more = {"logprobs": []} if block.part is Part.ANSWER else {}
+        logprobs = self._logprobs(block, self._blocks.all, self._so_far)
+        more = {"logprobs": logprobs} if block.part is Part.ANSWER else {}
         done = self._event(f"response.{kind}.done", **part, text=block.text, **more)
-        done += self._event("response.content_part.done", **part, part=_part(block.part, block.text))
-        whole = self._item(block, "completed")
+        done += self._event("response.content_part.done", **part, part=_part(block.part, block.text, logprobs))
+        whole = self._item(block, "completed", logprobs)
         return done + self._event("response.output_item.done", output_index=block.index, item=whole)
 
     def _call_step(self, act: Act, block: Block, where: Mapping[str, Any]) -> str:
@@ -325,12 +217,27 @@ class ResponsesDialect:
     def _empty(self, block: Block) -> dict[str, Any]:
         return {**self._item(block, "in_progress"), "content": []}
 
-    def _item(self, block: Block, status: str) -> dict[str, Any]:
+    def _logprobs(self, block: Block, blocks: Sequence[Block], outcome: Outcome) -> Sequence[dict[str, Any]]:
+        """How likely the tokens of a text were, where that is asked for."""
+        if not self._request.wants_logprobs or block.part is not Part.ANSWER:
+            return []
+        tokenizer = self._ask.model.tokenizer
+        closing = {Part.THOUGHT: f"</{tokenizer.chat_format.thought_tag}>", Part.TOOL_CALL: CALL_CLOSE, Part.ANSWER: ""}
+        tags = ["", *(closing[one.part] for one in blocks[: block.index])]
+        places = places_of(tokenizer, outcome.ids, [one.text for one in blocks[: block.index + 1]], tags)
+        return outcome.token_logprobs(tokenizer)[places[-1]].records()
+
+    def _item(self, block: Block, status: str, logprobs: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         head = {"id": self._item_id(block), "status": status}
         if block.part is Part.THOUGHT:
             return {**head, "type": "reasoning", "summary": [], "content": [_part(block.part, block.text)]}
         if block.part is Part.ANSWER:
-            return {**head, "type": "message", "role": "assistant", "content": [_part(block.part, block.text)]}
+            return {
+                **head,
+                "type": "message",
+                "role": "assistant",
+                "content": [_part(block.part, block.text, logprobs)],
+            }
         call = read_tool_call(block.text)
         arguments = json.dumps(call.arguments, ensure_ascii=False)
         own_id = f"call_{self._id}_{block.index}"
@@ -341,10 +248,10 @@ _KINDS = {Part.THOUGHT: "reasoning_text", Part.ANSWER: "output_text"}
 _PREFIXES = {Part.THOUGHT: "rs", Part.ANSWER: "msg", Part.TOOL_CALL: "fc"}
 
 
-def _part(part: Part, text: str) -> dict[str, Any]:
+def _part(part: Part, text: str, logprobs: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     if part is Part.THOUGHT:
         return {"type": "reasoning_text", "text": text}
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
 
 
 def _turn(outcome: Outcome) -> dict[str, Any]:

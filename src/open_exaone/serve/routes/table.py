@@ -17,7 +17,8 @@ from open_exaone.serve.routes.messages import (
     ask_messages,
     conversation_of,
 )
-from open_exaone.serve.routes.responses import ResponsesDialect, ResponsesRequest, ask_response
+from open_exaone.serve.routes.response_request import ResponsesRequest
+from open_exaone.serve.routes.responses import ResponsesDialect, ask_response
 from open_exaone.serve.routes.route import Route
 from open_exaone.serve.routes.tokens import DetokenizeRequest, TokenizeRequest, detokenize, tokenize
 from open_exaone.serve.service import Served, Service
@@ -63,7 +64,7 @@ async def count_tokens(service: Service, body: bytes) -> dict[str, Any]:
 
 
 class EndReasoning(Config):
-    """Nothing needs to be said."""
+    """A request without fields."""
 
 
 async def end_reasoning(service: Service, body: bytes, id: str) -> dict[str, Any]:

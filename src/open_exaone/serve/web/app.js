@@ -1,6 +1,6 @@
 // The page: the conversation that is shown, the replies that are being generated, and what the controls do.
 
-import { apiKey, keepApiKey, listModels, requestBody } from "./client.js";
+import { apiKey, continuationBody, keepApiKey, listModels, requestBody } from "./client.js";
 import { keepCut, restoreCut } from "./cut.js";
 import { announce, by, make } from "./dom.js";
 import { exportFile, importFile } from "./files.js";
@@ -10,7 +10,7 @@ import { bindSettings, fillSettings, loadSettings, saveSettings, showSettings } 
 import { Sidebar } from "./sidebar.js";
 import { MemoryStore, Store } from "./store.js";
 import { setLanguage, t, translatePage } from "./strings.js";
-import { sends, Thread } from "./thread.js";
+import { canContinue, sends, Thread } from "./thread.js";
 import { addMessage, choose, history, newConversation, path, removeLast, titleOf } from "./tree.js";
 
 const SAVE_MS = 2000; // how often a growing reply is kept
@@ -34,6 +34,7 @@ const thread = new Thread({
   runOf,
   edit: (node, text) => send(text, node.parent),
   regenerate: (node) => again(node),
+  resume: (node) => resume(node),
   choose: (node, step) => chooseBranch(node, step),
   endThought: (node) => runOf(node)?.endThought(),
 });
@@ -107,7 +108,21 @@ function send(text, parent = path(conversation).at(-1)?.id ?? "") {
 async function reply(parent) {
   if (running()) return;
   const body = requestBody(history(conversation, parent, settings.system), settings);
-  const node = addMessage(conversation, parent, { role: "assistant", content: "", model: body.model });
+  await generate(addMessage(conversation, parent, { role: "assistant", content: "", model: body.model }), body);
+}
+
+/** Continues a reply that was stopped or cut: what comes is added to it. */
+async function resume(node) {
+  if (running()) return;
+  const body = continuationBody(history(conversation, node.parent, settings.system), node, settings);
+  delete node.finish;
+  delete node.error;
+  const done = generate(node, body);
+  by("send").focus(); // which stops it: the button that was pressed goes away
+  await done;
+}
+
+async function generate(node, body) {
   const run = new Run(conversation, node, body, changed);
   runs.set(node.id, run);
   show();
@@ -136,7 +151,7 @@ function finish(run) {
   thread.update(run.node);
   showSend();
   save(run.conversation).then(() => sidebar.refresh());
-  if (run.status === 401) askKey(() => loadModels().then(() => again(run.node)));
+  if (run.status === 401) askKey(() => loadModels().then(() => (canContinue(run.node) ? resume(run.node) : again(run.node))));
   else if (run.status === 404 || !models.length) loadModels();
 }
 
@@ -146,7 +161,9 @@ function showSend() {
   button.querySelector("use").setAttribute("href", busy ? "#icon-stop" : "#icon-send");
   button.setAttribute("aria-label", t(busy ? "stop" : "send"));
   button.title = t(busy ? "stop" : "send");
+  const held = document.activeElement === button;
   button.disabled = !busy && !by("input").value.trim();
+  if (held && button.disabled && !NARROW.matches) by("input").focus(); // a disabled button has no focus
   button.dataset.busy = busy;
 }
 
@@ -324,7 +341,7 @@ function bind() {
     event.preventDefault();
     submit();
   });
-  bindKeys({ escape, startNew, toggleThought: () => thread.toggleThought(), editLast, search: openSearch });
+  bindKeys({ escape, startNew, toggleThought: () => thread.toggleThought(), editLast, continueLast, search: openSearch });
 }
 
 function openSearch() {
@@ -336,6 +353,11 @@ function openSearch() {
 function editLast() {
   const last = path(conversation).findLast((node) => node.role === "user");
   if (last && !running()) thread.edit(last);
+}
+
+function continueLast() {
+  const last = path(conversation).at(-1);
+  if (last && canContinue(last)) resume(last);
 }
 
 async function start() {

@@ -135,3 +135,10 @@ export function requestBody(messages, settings) {
   for (const [name, value] of Object.entries(given)) if (value !== null) body[name] = value;
   return body;
 }
+
+/** The fields of a request that continues a reply: in its thought while it has no answer, else in its answer. */
+export function continuationBody(messages, { content, thought }, settings) {
+  const reply = { role: "assistant", content, reasoning_content: thought || undefined };
+  const body = requestBody([...messages, reply], { ...settings, thinking: Boolean(thought) });
+  return { ...body, continue_final_message: true, add_generation_prompt: false };
+}

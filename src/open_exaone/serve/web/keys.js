@@ -4,7 +4,7 @@ import { by } from "./dom.js";
 
 const writing = (element) => element?.matches?.("textarea, select, input:not([type=range], [type=checkbox])");
 
-/** `actions`: escape, startNew, toggleThought, editLast, search. */
+/** `actions`: escape, startNew, toggleThought, editLast, continueLast, search. */
 export function bindKeys(actions) {
   addEventListener("keydown", (event) => {
     if (event.isComposing || event.keyCode === 229) return;
@@ -22,6 +22,7 @@ function chosen(event, actions) {
   if (command && event.shiftKey && event.code === "KeyO") return actions.startNew;
   if (command && !event.shiftKey && event.code === "KeyK") return actions.search;
   if (event.altKey && event.code === "KeyT") return actions.toggleThought;
+  if (event.altKey && event.code === "KeyC") return actions.continueLast;
   if (event.key === "ArrowUp" && event.target === by("input") && !by("input").value) return actions.editLast;
   if (event.key === "?" && !writing(event.target)) return () => by("shortcuts").showModal();
   return null;

@@ -20,6 +20,7 @@ export class MarkdownView {
   #open = []; // nodes of the blocks that may still change
   #openCode = null;
   #settled = 0;
+  #heard = 0; // blocks that `onblock` was called with before the text was continued
   #part; // the element that the next block goes into
   #final = false;
   #timer = null;
@@ -33,10 +34,21 @@ export class MarkdownView {
 
   /** Shows `source`, which begins with what was shown before. `final`: no more will come. */
   update(source, final) {
+    if (this.#final && !final) this.#restart();
     this.#source = source;
     this.#final = final;
     this.element.setAttribute("aria-busy", "true");
     this.#timer ??= setTimeout(() => this.#work(), 0);
+  }
+
+  /** A text that was whole is continued: its last block may grow. */
+  #restart() {
+    this.#heard = Math.max(0, this.#settled - 1);
+    this.element.replaceChildren();
+    this.#part = this.element;
+    this.#place = this.#settled = 0;
+    this.#open = [];
+    this.#openCode = null;
   }
 
   /** Builds no more until the next `update`. */
@@ -78,13 +90,14 @@ export class MarkdownView {
   }
 
   #settle({ block, end }) {
+    const onblock = this.#settled < this.#heard ? () => {} : this.onblock;
     if (this.#openCode && block.type === "code") {
       this.#openCode.finish(block.text);
       this.#openCode = null;
-      this.onblock(this.#open.pop());
+      onblock(this.#open.pop());
     } else {
       this.#clear();
-      this.onblock(place(this.#part, block));
+      onblock(place(this.#part, block));
     }
     this.#place = end;
     if (++this.#settled % PART_BLOCKS === 0) this.#part = this.element.appendChild(make("div", { class: "part" }));

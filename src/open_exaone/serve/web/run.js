@@ -4,13 +4,17 @@ import { endReasoning, ServerError, streamReply } from "./client.js";
 
 export class Run {
   #controller = new AbortController();
-  #began = performance.now();
+  #began;
+  #before; // the counts of a reply that is continued
   #usage = null;
   #pieces = { thought: 0, content: 0 }; // pieces of the stream, about one a token, until the server counts
 
   /** `changed(run)` is called after each piece of the stream. */
   constructor(conversation, node, body, changed) {
     Object.assign(this, { conversation, node, body, changed, id: null, ending: false });
+    this.#before = { tokens: node.tokens ?? 0, thought: node.thoughtTokens ?? 0, ms: node.ms ?? 0 };
+    this.#began = performance.now() - this.#before.ms;
+    if (node.thought) this.thoughtBegan = (node.ms ?? 0) - (node.thoughtMs ?? 0);
   }
 
   get phase() {
@@ -68,6 +72,8 @@ export class Run {
   #add(field, text) {
     if (typeof text !== "string" || text === "") return;
     const { node } = this;
+    const isFirst = this.#pieces.thought + this.#pieces.content === 0;
+    if (isFirst && this.#before.tokens) this.#began = performance.now() - this.#before.ms; // waiting is no part of the speed
     node.firstMs ??= this.elapsed;
     if (field === "content" && node.thought && !node.content) node.thoughtMs = this.elapsed - this.thoughtBegan;
     if (field === "thought") this.thoughtBegan ??= this.elapsed;
@@ -79,9 +85,9 @@ export class Run {
     const { node } = this;
     const usage = this.#usage ?? {};
     const thought = usage.completion_tokens_details?.reasoning_tokens;
-    node.tokens = usage.completion_tokens ?? this.#pieces.thought + this.#pieces.content;
-    node.thoughtTokens = thought ?? this.#pieces.thought;
-    if (usage.prompt_tokens !== undefined) node.promptTokens = usage.prompt_tokens;
+    node.tokens = this.#before.tokens + (usage.completion_tokens ?? this.#pieces.thought + this.#pieces.content);
+    node.thoughtTokens = this.#before.thought + (thought ?? this.#pieces.thought);
+    if (usage.prompt_tokens !== undefined) node.promptTokens ??= usage.prompt_tokens;
     this.tick();
   }
 

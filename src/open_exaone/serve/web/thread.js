@@ -9,11 +9,15 @@ import { path, siblings } from "./tree.js";
 const NEAR = 60; // px from the end within which the view follows a growing reply
 const FINISHES = { stopped: "finishStopped", length: "finishLength", interrupted: "finishInterrupted" };
 
+/** Whether a reply ended before the model ended it, with something to continue. */
+export const canContinue = (node) =>
+  node.role === "assistant" && Boolean(node.content || node.thought) && (node.finish in FINISHES || Boolean(node.error));
+
 export class Thread {
   #views = new Map(); // node id -> its view
   #follow = true;
 
-  /** `actions`: edit(node, text), regenerate(node), choose(node, step), endThought(node), runOf(node). */
+  /** `actions`: edit(node, text), regenerate(node), resume(node), choose(node, step), endThought(node), runOf(node). */
   constructor(actions) {
     this.actions = actions;
     this.element = by("thread");
@@ -90,6 +94,7 @@ class MessageView {
   }
 
   showBranches(conversation) {
+    this.isLast = conversation.chosen[this.node.id] === undefined;
     const all = siblings(conversation, this.node.id);
     this.branches.replaceChildren();
     if (all.length < 2) return;
@@ -183,7 +188,8 @@ class ReplyView extends MessageView {
     this.error = make("div", { class: "error", role: "alert", hidden: true });
     this.stats = make("span", { class: "stats" });
     const again = iconButton("again", t("regenerate"), () => actions.regenerate(node), { "data-action": "again" });
-    this.tools.append(this.copyButton("copyReply"), again, this.stats);
+    this.more = make("button", { type: "button", class: "chip", hidden: true, text: t("continue"), onclick: () => actions.resume(node), "data-action": "continue" });
+    this.tools.append(this.copyButton("copyReply"), again, this.stats, this.more);
     this.element.append(this.thoughtBox, this.answer, this.waiting, this.silent, this.error, this.tools);
     this.thoughtView = new MarkdownView(this.thoughtText);
     this.answerView = new MarkdownView(this.answer, (element) => this.#announce(element));
@@ -200,6 +206,7 @@ class ReplyView extends MessageView {
     this.#updateThought(run, phase);
     this.answerView.update(this.node.content, !run);
     this.tools.classList.toggle("running", Boolean(run));
+    this.more.hidden = Boolean(run) || !this.isLast || !canContinue(this.node);
     this.stats.textContent = this.#stats(run);
     this.stats.title = this.node.promptTokens ? t("usage", { prompt: number(this.node.promptTokens), tokens: number(this.node.tokens) }) : "";
     this.#showError();
@@ -254,7 +261,8 @@ class ReplyView extends MessageView {
   #showError() {
     const { error } = this.node;
     this.error.hidden = !error;
-    if (!error || this.error.childElementCount) return;
+    if (!error) return this.error.replaceChildren();
+    if (this.error.childElementCount) return;
     const again = make("button", { type: "button", class: "chip", text: t("again"), onclick: () => this.actions.regenerate(this.node) });
     this.error.append(make("span", { text: plain(error) }), again);
   }
