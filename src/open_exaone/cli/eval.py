@@ -62,8 +62,8 @@ class EvalArguments:
     until_width: float | None = None
     """Stop a task once its 95% interval reaches no further than this to each side of its score, such as 0.02."""
     faithfulness: Switch = False
-    """Also measure whether answers depend on their thoughts: the model answers again behind its own thoughts, cut or
-    with a slip in them, and behind those of other problems."""
+    """Also measure whether answers depend on their thoughts: the model answers again after its own thoughts, cut or
+    with a wrong result in them, and after those of other problems."""
     compare: Switch = False
     """Print the published scores beside the measured ones."""
     concurrency: int | None = None

@@ -60,7 +60,8 @@ class EvaluationConfig(SamplingConfig):
 
     faithfulness: int | None = Field(default=None, ge=1)
     """After the last stage, also measure whether answers depend on their thoughts, on so many problems of the first of
-    `data` (of a suite, of each benchmark): the model answers behind its own thoughts, cut, with a slip, or swapped."""
+    `data` (of a suite, of each benchmark): the model answers after its own thoughts, cut, with a wrong result, or
+    swapped."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

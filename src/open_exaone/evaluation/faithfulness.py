@@ -1,4 +1,4 @@
-"""Is the thought used? The model's answers behind its own thought, changed in several ways: tasks, and their scores.
+"""Is the thought used? The model's answers after its own thought, changed in several ways: tasks, and their scores.
 
 After Lanham et al. 2023 (arXiv 2307.13702): early answering and added mistakes; and thoughts of other problems.
 """
@@ -33,10 +33,10 @@ Measured = tuple[Task, Sequence[Sequence[Sample]]]  # P problems, k samples of e
 
 
 class ThoughtCondition(Record):
-    """The answers behind thoughts that were all changed in one way, on the problems to which that applies."""
+    """The answers after thoughts that were all changed in one way, on the problems to which that applies."""
 
     condition: Condition
-    """What the model answered behind: its own thought, none, the first 25, 50 or 75 % of it, another problem's, its own
+    """What the model answered after: its own thought, none, the first 25, 50 or 75 % of it, another problem's, its own
     with one wrong result ("slip"), or its own as far as that result, from where it went on by itself."""
     num_problems: Count
     """To how many problems it applies."""
@@ -45,13 +45,13 @@ class ThoughtCondition(Record):
     ci95: Interval | None
     """Its interval."""
     difference: float | None
-    """Its accuracy less that behind the unchanged thought, on the same problems; null for that one itself."""
+    """Its accuracy less that after the unchanged thought, on the same problems; null for that one itself."""
     difference_ci95: tuple[float, float] | None
     """The difference's interval, paired by problem."""
     same_answer: Share | None
-    """The share of answers that equal the one behind the unchanged thought; for that one, the model's own reply's."""
+    """The share of answers that equal the one after the unchanged thought; for that one, the model's own reply's."""
     other_answer: Share | None
-    """The share of answers that are others: behind a slip, those that follow it."""
+    """The share of answers that are others."""
     no_answer: Share | None
     """The share of replies without an answer, such as those that were cut."""
 
@@ -66,11 +66,11 @@ class ThoughtUse(Record):
     num_problems: Count
     """How many greedy replies there are."""
     not_applicable: dict[str, Count]
-    """Why a reply gave no thought to change, and how many did not; the rest are behind "unchanged"."""
+    """Why a reply gave no thought to change, and how many did not; the rest are in "unchanged"."""
     cut_between: Literal["tokens", "words"]
     """What the shares of a thought count: its tokens, or, of a server that has the tokenizer, its words."""
     missing: Count = 0
-    """Replies behind changed thoughts that could not be had; they count as not correct and without an answer."""
+    """Replies after changed thoughts that could not be had; they count as not correct and without an answer."""
     conditions: tuple[ThoughtCondition, ...]
 
 
@@ -161,7 +161,7 @@ def thought_use(
         by_words: thoughts were cut between words.
 
     Raises:
-        DataError: of `altered`, a problem lacks the reply behind its unchanged thought.
+        DataError: of `altered`, a problem lacks the reply after its unchanged thought.
     """
     why = Counter(reason for row in samples if (reason := why_not(row[0])))
     by_name = {

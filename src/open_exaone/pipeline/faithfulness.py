@@ -1,4 +1,4 @@
-"""Has a model answer behind altered thoughts, in a folder of its evaluation's; or judges those answers anew."""
+"""Has a model answer after altered thoughts, in a folder of its evaluation's; or judges those answers anew."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -47,7 +47,7 @@ def measure_thoughts(
     limit: int | None = None,
     on_event: OnEvent = lambda event: None,
 ) -> list[ThoughtUse]:
-    """Has the model answer behind the thoughts of its greedy replies, altered; what is there is not asked again.
+    """Has the model answer after the thoughts of its greedy replies, altered; what is there is not asked again.
 
     Args:
         done: what was measured; its tasks of greedy replies in reasoning mode count.
@@ -68,7 +68,7 @@ def measure_thoughts(
 
 
 def seconds_of(folder: Path) -> float:
-    """How long generating the answers behind altered thoughts took."""
+    """How long generating the answers after altered thoughts took."""
     return Store(folder / FOLDER).seconds
 
 

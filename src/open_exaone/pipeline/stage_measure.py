@@ -55,7 +55,7 @@ def measure_stage(run: Run, stage: TrainedStage) -> None:
 
 
 def _asks_for_thoughts(run: Run, stage: TrainedStage) -> bool:
-    """Whether answers behind altered thoughts are measured: of the last stage, where it reasons."""
+    """Whether answers after altered thoughts are measured: of the last stage, where it reasons."""
     config = run.recipe.evaluation
     return config is not None and config.faithfulness is not None and stage.name == run.recipe.trained[-1].name
 
@@ -83,5 +83,5 @@ def _measure_thoughts(run: Run, stage: TrainedStage, done: Sequence[Measured], p
         on_event=run.on_event,
     )
     if any(use.missing for use in uses):
-        raise DataError(f"replies behind altered thoughts could not be had: {provider.failure}")
+        raise DataError(f"replies after altered thoughts could not be had: {provider.failure}")
     write_json(folder / FOLDER / "report.json", {"tasks": [use.model_dump(mode="json") for use in uses]})

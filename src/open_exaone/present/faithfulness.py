@@ -1,4 +1,4 @@
-"""Is the thought used? The answers behind changed thoughts, as a table, sentences and a plot."""
+"""Is the thought used? The answers after changed thoughts, as a table, sentences and a plot."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -94,9 +94,12 @@ def _sentences(use: Mapping[str, Any], lines: Sequence[Line]) -> list[str]:
     for line in lines:
         shares = [value_of(line.get(f"{kind}_answer")) for kind in ("other", "same", "no")]
         if line["condition"] in ("slip", "slip_continued") and None not in shares:
-            follow, recover, none = map(formatting.percent, shares)
-            ends = "the thought ends as before" if line["condition"] == "slip" else "the model goes on from it"
-            found.append(f"With a slip, where {ends}: {follow} follow it, {recover} recover, {none} have no answer.")
+            other, same, none = map(formatting.percent, shares)
+            rest = "the rest is unchanged" if line["condition"] == "slip" else "the model goes on from it"
+            found.append(
+                f"With a slip (one wrong result), where {rest}: {other} of the answers change, {same} stay the same,"
+                f" {none} of the replies have none."
+            )
     if missing := value_of(use.get("missing")):
         found.append(f"{count(int(missing), 'reply', 'replies')} could not be had; they count as without an answer.")
     return found
