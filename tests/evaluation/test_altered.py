@@ -31,6 +31,7 @@ RESULTS = {  # thought -> the numbers that its steps compute
     "=": [],
 }
 THOUGHTS = st.text(st.sampled_from("0123456789=+-*/.,: \n한가🙂éab$<>\\"), max_size=60)
+WORDS = st.lists(st.sampled_from(("How much is ", "The answer is", "3+4=7", "한글")), max_size=6).map("".join)
 
 
 def problem(number: int, task: str = "sum", language: str = "en", answer: str | None = None) -> Problem:
@@ -68,9 +69,9 @@ def test_a_thought_goes_on_behind_the_line_of_its_slip() -> None:
     assert all(re.fullmatch(r"1\+1=\d\n(2\+1=\d)?", text) for text in begun)
 
 
-@given(st.text(max_size=40) | THOUGHTS, st.sampled_from((0.25, 0.5, 0.75)))
+@given(st.text(max_size=40) | THOUGHTS | WORDS, st.sampled_from((0.25, 0.5, 0.75)))
 def test_a_cut_splits_no_token_and_no_character(thought: str, share: float) -> None:
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(420)  # with tokens of several characters
     pieces = token_pieces(tokenizer, thought)
     assert "".join(pieces) == thought
     ids = tokenizer.encode(thought)
@@ -90,7 +91,8 @@ def test_shares_count_tokens() -> None:
     pieces = token_pieces(make_tokenizer(), "한" * 8)
     assert pieces == ["한"] * 8  # three bytes each
     assert [cut(pieces, share) for share in (0.25, 0.5, 0.75)] == ["한" * 2, "한" * 4, "한" * 6]
-    assert cut(["a"], 0.75) is None and cut(["a", "b"], 0.25) is None
+    assert cut(["a"], 0.75) is None and cut(["a", "b", "c"], 0.25) is None
+    assert cut(["a", "b", "c"], 0.5) == "a"
 
 
 @given(st.text(max_size=40))

@@ -183,7 +183,7 @@ class Request:
     """One sample of one prompt. Its random stream is a function of (seed, prompt, occurrence, index) alone, so that
     neither batches nor what was generated before a kill change it. docs/sampling.md has the rule for users."""
 
-    messages: tuple[Mapping[str, str], ...]  # "role" and "content"; a reply at the end is one that is begun
+    messages: tuple[Mapping[str, str], ...]  # "role" and "content"; a thought in the last one begins the reply
     prompt_ids: tuple[int, ...] | None  # [T] the messages, rendered; None where the provider has no tokenizer
     thinking: bool  # in reasoning mode
     sampling: Sampling  # `num_samples` plays no part: this is one of them

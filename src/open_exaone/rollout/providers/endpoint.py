@@ -68,7 +68,7 @@ class EndpointProvider(ServerProvider):
             "chat_template_kwargs": {"enable_thinking": request.thinking},
         }
         body |= _chosen(sampling)
-        if request.messages[-1]["role"] == "assistant":
+        if "reasoning_content" in request.messages[-1]:
             return self._begun(caller, body, request)
         budget = sampling.thinking_budget if request.thinking else None
         try:
