@@ -83,7 +83,7 @@ def test_a_cut_splits_no_token_and_no_character(thought: str, share: float) -> N
     ends = [tokenizer.decode(ids[:number]) for number in range(len(ids) + 1)]
     assert kept in ends  # it ends where a token does
     num_kept = min(number for number, text in enumerate(ends) if text == kept)
-    assert num_kept <= len(ids) * share + 4  # the bytes of a character are one piece
+    assert len(pieces) < len(ids) or num_kept == int(len(ids) * share)  # the tokens of a character are one piece
     assert kept.encode().decode() == kept
 
 

@@ -122,6 +122,13 @@ def test_replies_that_give_no_thought_are_counted(tmp_path: Path) -> None:
     assert found == {**own, "first_25": 7, "first_50": 8, "first_75": 8}
 
 
+def test_the_control_is_compared_with_the_model_s_own_reply(tmp_path: Path) -> None:
+    other = {5: Generation(Reply("5+1=6\n6+1=7", r"\boxed{99}"), StopReason.END, 9, 9, 5)}
+    _, lines = measure(tmp_path, Thinker(uses_thought=True, odd=other), sums())
+    assert lines["unchanged"].same_answer == pytest.approx(11 / 12)
+    assert lines["unchanged"].accuracy == 1.0 and lines["none"].same_answer == 0.0
+
+
 def test_nothing_to_change_is_no_error(tmp_path: Path) -> None:
     silent = {number: Generation(Reply("", "7"), StopReason.END, 9, 9, 0) for number in range(12)}
     use, lines = measure(tmp_path, Thinker(uses_thought=True, odd=silent), sums())
