@@ -51,7 +51,9 @@ def test_the_terminal_shows_it_in_80_columns(capsys: pytest.CaptureFixture[str])
     table = [row for row in shown.splitlines() if "%" in row and "  " in row]
     assert len(table) >= 8
     assert all(len(row) <= 80 for row in table)
-    assert "another problem's" in shown
+    rows = {row.split("  ")[0]: row.split() for row in table}
+    assert rows["first 25%"] == ["first", "25%", "40", "50.0%", "−35.0", "−50.0", "to", "−20.0", "25.0%", "70.0%"]
+    assert "another problem's" in rows
 
 
 def test_conditions_that_apply_to_nothing_are_dashes() -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from open_exaone.base.printable import printable
 from open_exaone.base.text import count
 from open_exaone.present import formatting
 from open_exaone.present.evaluation_tables import bounds, record, rows_of, value_of
@@ -57,10 +56,10 @@ def show_thought_use(found: Sequence[Section], console: "Console") -> None:
     from open_exaone.present.terminal import rich_table
 
     for section in found:
-        console.print(f"\n{TITLE} {printable(section.name)}", soft_wrap=True, markup=False)
+        console.print(f"\n{TITLE} {section.name}", soft_wrap=True)
         console.print(rich_table(*section.table, console.width, ("no answer", "other answer", "problems")))
         for sentence in section.sentences:
-            console.print(sentence, soft_wrap=True, markup=False)
+            console.print(sentence, soft_wrap=True)
 
 
 def _section(use: Mapping[str, Any], of: str) -> Section:
@@ -84,7 +83,7 @@ def _row(line: Line) -> list[str]:
 def _sentences(use: Mapping[str, Any], lines: Sequence[Line]) -> list[str]:
     number = {line["condition"]: value_of(line.get("num_problems")) or 0 for line in lines}
     given, total = number.get("unchanged", 0), value_of(use.get("num_problems")) or 0
-    why = [f"{formatting.number(value_of(n))} {printable(str(name))}" for name, n in _reasons(use)]
+    why = [f"{formatting.number(value_of(n))} {name}" for name, n in _reasons(use)]
     besides = f" The others: {', '.join(why)}." if why else ""
     between = "words" if use.get("cut_between") == "words" else "tokens"
     found = [
