@@ -84,8 +84,8 @@ COMMANDS = {
     "eval": [
         *("MODEL", "--suite", "--stage", "--engine", "--engine-option", "--samples", "--limit", "--budget", "--mode"),
         *(*OF_SAMPLING, "--rows", "--skip-missing", "--changed"),
-        *("--until-width", "--compare", "--concurrency", "--against", "--shared-only", "--rescore", "--kind"),
-        *("--out", "--settings", *OF_MACHINE),
+        *("--until-width", "--faithfulness", "--compare", "--concurrency", "--against", "--shared-only"),
+        *("--rescore", "--kind", "--out", "--settings", *OF_MACHINE),
     ],
     "fetch": ["BENCHMARK", "--rows", "--out", "--changed"],
     "judge": ["FILE", "--kind", "--out", "--settings", "--unsafe-code-execution"],

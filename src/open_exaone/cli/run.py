@@ -166,6 +166,7 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
     """Runs a recipe and prints its progress, its results and what to do next."""
     from open_exaone.checkpoint.folder import resolve_device
     from open_exaone.pipeline.run import run_recipe
+    from open_exaone.present.faithfulness import show_thought_use, stage_sections
     from open_exaone.present.formatting import duration, size
     from open_exaone.present.terminal import Progress, change_tables, closing_table_rich
 
@@ -187,6 +188,7 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
         console.print(closing_table_rich(report, console.width))
         for table in change_tables(report, console.width):
             console.print(table)
+        show_thought_use(stage_sections(report["stages"]), console)
     console.print(f"{duration(report['seconds'])}, with at most {size(report['peak_rss_bytes'])} of memory.")
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
     if not has_model:

@@ -6,11 +6,11 @@ engine remembers fit.
 """
 
 import hashlib
-import re
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from open_exaone.text.begun import begun_segments
 from open_exaone.text.chat import Message, Segment, Tool
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -56,9 +56,7 @@ class Prompts:
             with_mask=False,
             keeps_thoughts=keeps_thoughts,
         )
-        tag = self._tokenizer.chat_format.thought_tag
-        parts = re.split(f"(</?{tag}>)", begun)  # texts and tags by turns
-        segments += [Segment(part, number % 2 == 1) for number, part in enumerate(parts) if part]
+        segments += begun_segments(begun, self._tokenizer.chat_format.thought_tag)
         [pieces] = self._tokenizer.encode_segments([segments])
         ids, place, digest = list[int](), 0, hashlib.blake2b(digest_size=16)
         while place < len(segments):
