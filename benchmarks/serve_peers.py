@@ -78,6 +78,7 @@ def _transformers(options: Options, port: int, *more: str) -> list[str]:
 
 def _llama_cpp_python(options: Options, port: int) -> list[str]:
     serve = [options.python, "-m", "llama_cpp.server", "--model", str(options.gguf), "--port", str(port)]
+    serve += ["--interrupt_requests", "false"]  # by its default a new request ends the one before
     return [*serve, "--n_ctx", str(options.context), "--n_threads", str(os.cpu_count()), "--verbose", "false"]
 
 

@@ -26,6 +26,7 @@ base = { sources = [{ families = ["height_order", "bus_ride"], num_problems = 16
 data = "test"
 num_samples = 2
 max_new_tokens = 64
+faithfulness = 6
 
 [[stages]]
 kind = "base"

@@ -166,22 +166,26 @@ QUESTIONS = [sum_problem(number).question for number in range(6)]
 
 def hangs(question: str, request: dict[str, object]) -> str:
     if question == QUESTIONS[2]:
-        time.sleep(1)
+        time.sleep(5)
     return str(int(question.split()[2]) + 1)
 
 
 @pytest.mark.parametrize(
-    ("settings", "why"),
-    [({"refuse_prompts": QUESTIONS[2:3]}, "answers 400"), ({"fail_prompts": QUESTIONS[2:3]}, "500"), ({}, "0.4")],
+    ("settings", "why", "timeout_s"),
+    [
+        ({"refuse_prompts": QUESTIONS[2:3]}, "answers 400", 60.0),
+        ({"fail_prompts": QUESTIONS[2:3]}, "500", 60.0),
+        ({}, "timeout_s = 2.5", 2.5),
+    ],
     ids=["content filter", "steady 500", "timeout"],
-)  # fmt: skip
+)
 def test_one_question_that_is_never_answered_leaves_a_report_of_the_rest(
-    tmp_path: Path, settings: dict[str, Any], why: str
+    tmp_path: Path, settings: dict[str, Any], why: str, timeout_s: float
 ) -> None:
     reply = hangs if not settings else lambda question, request: str(int(question.split()[2]) + 1)
     with mock_endpoint(reply, **settings) as server:
         for _ in range(2):  # the second time, it alone is asked
-            provider = endpoint(server.url, timeout_s=0.4, max_attempts=2)
+            provider = endpoint(server.url, timeout_s=timeout_s, max_attempts=2)
             ((task, samples),) = measure(tmp_path, [sums(6, 1)], provider)
             entry = score_task(task, samples)
             assert (entry.missing, entry.pass_at_1) == (("sum/2 #0",), 5 / 6)

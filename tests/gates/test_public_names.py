@@ -84,8 +84,8 @@ COMMANDS = {
     "eval": [
         *("MODEL", "--suite", "--stage", "--engine", "--engine-option", "--samples", "--limit", "--budget", "--mode"),
         *(*OF_SAMPLING, "--rows", "--skip-missing", "--changed"),
-        *("--until-width", "--compare", "--concurrency", "--against", "--shared-only", "--rescore", "--kind"),
-        *("--out", "--settings", *OF_MACHINE),
+        *("--until-width", "--faithfulness", "--compare", "--concurrency", "--against", "--shared-only"),
+        *("--rescore", "--kind", "--out", "--settings", *OF_MACHINE),
     ],
     "fetch": ["BENCHMARK", "--rows", "--out", "--changed"],
     "judge": ["FILE", "--kind", "--out", "--settings", "--unsafe-code-execution"],
@@ -97,7 +97,8 @@ COMMANDS = {
     "suites": [],
     "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
     "run": [
-        *("RECIPE", "--out", "--set", "--quick", "--dry-run", "--until", "--ablate", "--jobs", "--from", *OF_MACHINE),
+        *("RECIPE", "--out", "--set", "--quick", "--dry-run", "--until", "--ablate", "--controls", "--seeds"),
+        *("--jobs", "--from", *OF_MACHINE),
     ],
     "train": ["FILE", "--out", "--set", *OF_MACHINE],
 }

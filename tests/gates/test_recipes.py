@@ -53,10 +53,12 @@ def test_every_arm_of_every_ablation_is_a_valid_recipe(path: Path, quick: bool) 
         ablation = load_ablation(name, name_of(path), quick=quick)
         assert ablation.measure is not None
         for arm in ablation.arms:
-            for seed in ablation.config.seeds:
+            for seed in ablation.seeds:
                 recipe = ablation.recipe_of(arm, seed)
                 assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
-    assert name_of(path) != "nano/exaone-deep" or ablation_names(name_of(path)) == ["preference_loss", "rl_loss"]
+    assert name_of(path) != "nano/exaone-deep" or ablation_names(name_of(path)) == [
+        *("preference_loss", "rl_loss", "controls")
+    ]
 
 
 @pytest.mark.parametrize("path", sorted(TRAININGS.glob("*.toml")), ids=lambda path: path.stem)

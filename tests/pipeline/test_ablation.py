@@ -25,7 +25,7 @@ from open_exaone.pipeline import ablation_jobs
 from open_exaone.pipeline.ablation import run_ablation
 from open_exaone.pipeline.ablation_arms import load_ablation
 from open_exaone.pipeline.ablation_jobs import LOG, Job, run_jobs
-from open_exaone.pipeline.ablation_report import Gathered, Measured, _difference
+from open_exaone.pipeline.ablation_report import Gathered, Measured, mean_difference
 from open_exaone.pipeline.evaluate import Choices, evaluate
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
@@ -134,7 +134,7 @@ def test_a_problem_counts_once_however_many_seeds_there_are():
         dict.fromkeys("abcd", 0.25),
         {**dict.fromkeys("abc", 0.0), "d": 0.4},
     ]
-    found = _difference([(Measured(None, one), Measured(None, base)) for one in seeds])
+    found = mean_difference([(Measured(None, one), Measured(None, base)) for one in seeds])
     assert found["by_seed"] == pytest.approx([-0.25, -0.25, -0.4])
     assert found["value"] == pytest.approx(-0.3) and found["num_questions"] == 4
     assert found["sd"] == pytest.approx(0.0866025, abs=1e-6)
@@ -152,7 +152,7 @@ def test_each_task_has_its_own_difference():
         ("base", 0): {"test": model(0.5), "other": model(0.25)},
         ("arm", 0): {"test": model(0.75), "other": model(0.0)},
     }
-    ablation = SimpleNamespace(baseline="base", config=SimpleNamespace(seeds=(0,)))
+    ablation = SimpleNamespace(baseline="base", seeds=(0,))
     gathered = Gathered(ablation, {}, measured, {}, {"other": model(0.125)}, "test")
     differences = [gathered._compared("arm", task)["difference"]["value"] for task in ("test", "other")]
     assert differences == pytest.approx([0.25, -0.25])

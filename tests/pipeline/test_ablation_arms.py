@@ -25,9 +25,9 @@ def loaded(tmp_path, lines=DPO, name="loss", table=TABLE, **options):
 
 def test_arms_differ_in_what_they_set_and_share_what_comes_before(tmp_path):
     ablation = loaded(tmp_path)
-    assert (ablation.baseline, ablation.until, ablation.measure) == ("simper", "prefer", "test")
+    assert (ablation.baseline, ablation.until("dpo").name, ablation.measure) == ("simper", "prefer", "test")
     assert [stage.name for stage in ablation.shared] == ["base", "sft"]
-    assert [stage.name for stage in ablation.own] == ["prefer"]
+    assert [stage.name for stage in ablation.own("dpo")] == ["prefer"]
     assert ablation.arms["simper"] == ablation.recipe == load_recipe(tmp_path / "recipe.toml")
     dpo = ablation.arms["dpo"].stages[2]
     assert (dpo.loss.name, dpo.loss.beta) == ("dpo", 0.2)

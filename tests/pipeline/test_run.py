@@ -114,6 +114,18 @@ def test_the_report_tells_every_stage(finished_run):
     assert told_stages == ["base", "sft", "prefer", "rl"]
 
 
+def test_the_last_stage_says_whether_its_thoughts_are_used(finished_run):
+    run, _ = finished_run
+    stages = read_json(run / "report.json")["stages"]
+    assert [stage["name"] for stage in stages if "faithfulness" in stage] == ["rl"]
+    [use] = stages[-1]["faithfulness"]
+    unchanged = use["conditions"][0]
+    assert (use["task"], use["num_problems"], unchanged["condition"]) == ("test-greedy", 6, "unchanged")
+    assert unchanged["num_problems"] + sum(use["not_applicable"].values()) == 6
+    assert unchanged["same_answer"] in (1.0, None)  # the control
+    assert "Is the thought used?" in (run / "report.html").read_text()
+
+
 def test_train_tokens_are_the_tokens_of_the_documents(finished_run):
     run, _ = finished_run
     tokenizer = ox.load_tokenizer(run)

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from open_exaone.base.config import validate
@@ -92,6 +92,7 @@ def test_the_highest_reward_is_chosen_and_the_lowest_rejected(samples, number):
         assert not pairs and left_out[NONE] == 1
 
 
+@example([rollout(WRONG, *one) for one in (([0, 1], -1.0), ([0] * 7, -1.0), ([0, 1], 0.0), ([0], -1.0))], REWARD, 1)
 @given(SAMPLES, st.sampled_from([SHORTEST, REWARD]), st.integers(0, 9))
 def test_the_same_pairs_whatever_the_order_of_samples(samples, rule, seed):
     mixed = random.Random(seed).sample(samples, len(samples))

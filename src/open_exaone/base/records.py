@@ -171,11 +171,19 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """The thought that a reply begins with, given in place of one that the model would write."""
+
+    thought: str
+    closed: bool  # the answer follows; False: the model goes on with the thought
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One sample of one prompt. Its random stream is a function of (seed, prompt, occurrence, index) alone, so that
     neither batches nor what was generated before a kill change it. docs/sampling.md has the rule for users."""
 
-    messages: tuple[Mapping[str, str], ...]  # "role" and "content": what a chat endpoint takes
+    messages: tuple[Mapping[str, str], ...]  # "role" and "content"; a thought in the last one begins the reply
     prompt_ids: tuple[int, ...] | None  # [T] the messages, rendered; None where the provider has no tokenizer
     thinking: bool  # in reasoning mode
     sampling: Sampling  # `num_samples` plays no part: this is one of them
@@ -193,7 +201,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a provider produced for one request; T tokens, the end token included."""
+    """What a provider produced for one request; T tokens, the end token included.
+
+    Where the reply was begun (`Request.num_begun`), `reply` has its beginning too; tokens and log-probabilities do not.
+    """
 
     reply: Reply
     stop: StopReason

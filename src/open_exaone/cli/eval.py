@@ -61,6 +61,9 @@ class EvalArguments:
     """Accept benchmarks whose content differs from the version that this project has seen."""
     until_width: float | None = None
     """Stop a task once its 95% interval reaches no further than this to each side of its score, such as 0.02."""
+    faithfulness: Switch = False
+    """Also measure whether answers depend on their thoughts: the model answers again after its own thoughts, cut or
+    with a wrong result in them, and after those of other problems."""
     compare: Switch = False
     """Print the published scores beside the measured ones."""
     concurrency: int | None = None
@@ -126,6 +129,7 @@ def eval_(
     """
     from open_exaone.pipeline.source import is_run
     from open_exaone.present.cells import lowest_cells
+    from open_exaone.present.faithfulness import sections, show_thought_use
     from open_exaone.present.terminal import Progress, measured_table
 
     choices = args.choices()
@@ -137,6 +141,7 @@ def eval_(
     console.print(measured_table(measured, console.width))
     for line in lowest_cells(measured["tasks"]):
         console.print(line, soft_wrap=True)
+    show_thought_use(sections(measured["faithfulness"]), console)
     console.print(f"Report with every sample: {folder}/report.html")
     for entry in report.tasks:
         if entry.grader is not None:
@@ -145,12 +150,17 @@ def eval_(
                 f"{entry.grader.agreement:.1%} of the replies; the others are in {folder}/differences.jsonl"
             )
     _print_comparisons(console, args, folder, report)
-    if model is not None and set(args.changed_from_default()) <= {"--stage", "--concurrency"} and is_run(Path(model)):
+    if (
+        model is not None
+        and set(args.changed_from_default()) <= {"--stage", "--concurrency", "--faithfulness"}
+        and is_run(Path(model))
+    ):
         _print_whether_repeated(console, Path(model), args.stage, report)
     for entry in report.tasks:
         for note in entry.notes:
             console.print(f"note: {entry.name}: {note}")
-    return 1 if model is not None and any(entry.missing for entry in report.tasks) else 0
+    is_missing = any(entry.missing for entry in report.tasks) or any(use.missing for use in report.faithfulness)
+    return 1 if model is not None and is_missing else 0
 
 
 def _check(model: str | None, args: EvalArguments) -> None:

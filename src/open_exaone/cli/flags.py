@@ -238,3 +238,23 @@ def _by_flags(text: str, command: str, names: Iterable[str]) -> str:
     text = re.sub(rf"\b({known}) = ", lambda found: f"{flag_of(found[1])} ", text)
     text = re.sub(rf"(?m)^({re.escape(command)}: )({known})\b", lambda found: found[1] + flag_of(found[2]), text)
     return re.sub(rf"(?<![\w-])(?=\w*_)({known})\b", lambda found: flag_of(found[1]), text)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds as --seeds takes them, such as "0,1,2".
+
+    Raises:
+        ConfigError: one is no number that a seed may be, or is there twice.
+    """
+    from open_exaone.pipeline.ablation_config import each_once
+
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not (part.isascii() and part.isdecimal() and len(part) < 20 and int(part) <= 2**31):
+            raise ConfigError(
+                f"--seeds {text}: {part!r} is no seed: write whole numbers from 0 to {2**31:,}, such as 0,1,2,3,4"
+            )
+    try:
+        return each_once(tuple(map(int, parts)))
+    except ValueError as error:
+        raise ConfigError(f"--seeds {text}: {error}") from error

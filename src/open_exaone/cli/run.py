@@ -1,5 +1,6 @@
 """`exaone run`: a whole recipe."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,8 @@ from cyclopts import Parameter
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.terminal import Console
 from open_exaone.base.text import count
-from open_exaone.cli.ablate import ablate_and_show, show_arms
-from open_exaone.cli.flags import MachineFlags, Overrides, Switch
+from open_exaone.cli.ablate import ablate_and_show, seeds_and_show, show_arms
+from open_exaone.cli.flags import MachineFlags, Overrides, Switch, parse_seeds
 
 if TYPE_CHECKING:
     from open_exaone.pipeline.config import Recipe
@@ -35,10 +36,17 @@ class RunArguments:
     """Stop after this stage; the same command without it runs the others."""
     ablate: str | None = None
     """Run an ablation of the recipe, [ablations.NAME], such as preference_loss of nano/exaone-deep."""
+    controls: Switch = False
+    """Train the recipe's controls, [ablations.controls], beside its finished run: simpler training with as much
+    compute."""
+    seeds: str | None = None
+    """Run the whole recipe once with each of these seeds, such as 0,1,2,3,4, and compare its stages over them."""
     jobs: int | None = None
-    """With --ablate: runs at once, each in a process of one thread; if left out, one a core, and one on a GPU."""
+    """With --ablate, --controls or --seeds: runs at once, each in a process of one thread; if left out, one a core, and
+    one on a GPU."""
     from_: Annotated[Path | None, Parameter(name="--from")] = None
-    """With --ablate: a finished run of the same recipe and settings, to begin the arms from."""
+    """With --ablate, --controls or --seeds: a finished run of the same recipe and settings, which is not trained again;
+    for --controls the run in runs/NAME if left out."""
     machine: MachineFlags = field(default_factory=MachineFlags)
 
 
@@ -64,18 +72,23 @@ def run(
 
         exaone run nano/exaone-deep --ablate preference_loss
         exaone run nano/exaone-deep --ablate rl_loss --dry-run
+
+    --controls compares a finished run with simpler training that takes as much
+    compute; --seeds shows how far the results depend on the seed:
+
+        exaone run nano/exaone-deep --controls
+        exaone run nano/exaone-deep --seeds 0,1,2,3,4 --from runs/nano-exaone-deep
     """
-    from open_exaone.pipeline.ablation_arms import ablation_names, load_ablation
+    from open_exaone.pipeline.ablation_arms import ablation_names
     from open_exaone.pipeline.recipe import load_recipe, part_of
 
     _check_flags(args)
-    if args.ablate is not None:
-        ablation = load_ablation(args.ablate, recipe, args.set_ or [], quick=args.quick)
-        if args.dry_run:
-            show_arms(ablation)
-            return 0
-        out = args.out or Path("runs") / f"{_folder_name(ablation.recipe, args)}-{args.ablate}"
-        return ablate_and_show(ablation, out, args.machine, jobs=args.jobs, begun_from=args.from_)
+    if args.ablate is not None or args.controls:
+        return _ablate(recipe, args)
+    if args.seeds is not None:
+        seeds, resolved = parse_seeds(args.seeds), load_recipe(recipe, args.set_ or [], quick=args.quick)
+        out = args.out or Path("runs") / f"{_folder_name(resolved, args)}-seeds"
+        return seeds_and_show(resolved, seeds, out, args.machine, jobs=args.jobs, begun_from=args.from_)
     resolved = load_recipe(recipe, args.set_ or [], quick=args.quick)
     if args.dry_run:
         show_plan(part_of(resolved, args.until), args.machine)
@@ -86,13 +99,42 @@ def run(
     return 0
 
 
+def _ablate(recipe: str, args: RunArguments) -> int:
+    """Runs an ablation, or the controls."""
+    from open_exaone.pipeline.ablation_arms import load_ablation
+    from open_exaone.pipeline.ablation_config import CONTROLS
+    from open_exaone.pipeline.controls import base_run, check_controls
+
+    begun_from = args.from_
+    if args.controls:
+        check_controls(recipe, args.set_ or [], quick=args.quick)
+    ablation = load_ablation(args.ablate or CONTROLS, recipe, args.set_ or [], quick=args.quick)
+    if args.dry_run:
+        show_arms(ablation)
+        return 0
+    folder = _folder_name(ablation.recipe, args)
+    if args.controls and begun_from is None:
+        flags = [*(["--quick"] if args.quick else []), *(f"--set {shlex.quote(text)}" for text in args.set_ or [])]
+        begun_from = base_run(ablation.recipe, Path("runs") / folder, " ".join(["exaone run", recipe, *flags]))
+    out = args.out or Path("runs") / f"{folder}-{ablation.name}"
+    return ablate_and_show(ablation, out, args.machine, jobs=args.jobs, begun_from=begun_from)
+
+
 def _check_flags(args: RunArguments) -> None:
-    """Refuses flags that go only with --ablate, or not with it."""
+    """Refuses flags that go only with --ablate, --controls or --seeds, or not with these."""
+    chosen = {"--ablate": args.ablate is not None, "--controls": args.controls, "--seeds": args.seeds is not None}
+    several = [flag for flag, is_given in chosen.items() if is_given]
+    if len(several) > 1:
+        raise ConfigError(f"{' and '.join(several)}: are run one by one: leave one out")
     if args.ablate is not None and args.until is not None:
         raise ConfigError(f"--until {args.until}: an ablation's own `until` says where its runs end: set that")
+    if several and args.until is not None:
+        raise ConfigError(f"--until {args.until}: {several[0]} compares whole runs: leave one of the two out")
+    if args.seeds is not None and args.dry_run:
+        raise ConfigError("--seeds: every seed costs what the recipe does: leave it out of a dry run")
     for flag, value in (("--jobs", args.jobs), ("--from", args.from_)):
-        if value is not None and args.ablate is None:
-            raise ConfigError(f"{flag} {value}: goes with --ablate alone: leave it out")
+        if value is not None and not several:
+            raise ConfigError(f"{flag} {value}: goes with --ablate, --controls or --seeds alone: leave it out")
         if value is not None and args.dry_run:
             raise ConfigError(f"{flag} {value}: a dry run trains nothing: leave one of the two out")
 
@@ -124,6 +166,7 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
     """Runs a recipe and prints its progress, its results and what to do next."""
     from open_exaone.checkpoint.folder import resolve_device
     from open_exaone.pipeline.run import run_recipe
+    from open_exaone.present.faithfulness import show_thought_use, stage_sections
     from open_exaone.present.formatting import duration, size
     from open_exaone.present.terminal import Progress, change_tables, closing_table_rich
 
@@ -145,6 +188,7 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
         console.print(closing_table_rich(report, console.width))
         for table in change_tables(report, console.width):
             console.print(table)
+        show_thought_use(stage_sections(report["stages"]), console)
     console.print(f"{duration(report['seconds'])}, with at most {size(report['peak_rss_bytes'])} of memory.")
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
     if not has_model:

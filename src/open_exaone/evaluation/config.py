@@ -58,12 +58,19 @@ class EvaluationConfig(SamplingConfig):
     tasks; on data of the recipe as the stage teaches: non-reasoning after kind "base" or "pretrain", rows of which most
     have no thought, or problems of which most are asked in it, else reasoning."""
 
+    faithfulness: int | None = Field(default=None, ge=1)
+    """After the last stage, also measure whether answers depend on their thoughts, on so many problems of the first of
+    `data` (of a suite, of each benchmark): the model answers after its own thoughts, cut, with a wrong result, or
+    swapped."""
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.data is None) == (self.suite is None):
             raise ValueError('give either data, such as data = "test", or suite, such as suite = "math_500"')
         if self.in_both_modes and self.mode == "non_reasoning":
             raise ValueError('both_modes: has no effect with mode = "non_reasoning": leave one of the two out')
+        if self.faithfulness and self.mode == "non_reasoning":
+            raise ValueError('faithfulness: has no effect with mode = "non_reasoning": leave one of the two out')
         for name in self.in_both_modes:
             if name not in self.names:
                 names = ", ".join(self.names) or "there is none"

@@ -9,25 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_json
+from open_exaone.evaluation.faithfulness import ThoughtUse
+from open_exaone.evaluation.record import Count, Interval, Record, Share
 
 SCHEMA_VERSION: Final = 1
 SCHEMA_FILE = Path(__file__).parent / "report.schema.json"
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Interval = tuple[Share, Share]
-Count = Annotated[int, Field(ge=0)]
 Tokens = Annotated[float, Field(ge=0)]  # a mean number of tokens
 ByK = dict[str, Share]  # k, as JSON's keys are texts -> the share at that k
-
-
-class Record(BaseModel):
-    """A frozen part of the report; unknown fields are refused, and a field's docstring stands in the schema."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Estimated(Record):
@@ -302,6 +295,8 @@ class Report(Record):
     tasks: tuple[Entry, ...]
     curve: tuple[Curve, ...]
     """For the benchmarks that were measured under several thinking budgets."""
+    faithfulness: tuple[ThoughtUse, ...] = ()
+    """Whether answers depend on their thoughts, of each task that this was measured on."""
 
 
 def build_report(
@@ -313,6 +308,7 @@ def build_report(
     versions: Mapping[str, str],
     started: str,
     seconds: float = 0.0,
+    faithfulness: Sequence[ThoughtUse] = (),
 ) -> Report:
     """The report of these tasks, with the curves over thinking budgets that they make."""
     return Report(
@@ -325,6 +321,7 @@ def build_report(
         seconds=seconds,
         tasks=tuple(entries),
         curve=tuple(curves(entries)),
+        faithfulness=tuple(faithfulness),
     )
 
 

@@ -265,7 +265,9 @@ class _Progress:
 
 def _wanted(task: Task, provider: Provider, settings: JudgeSettings, seen: Seen) -> list[Wanted]:
     """Every sample of a task, with the hash of all that fixes what will be generated."""
-    requests = requests_for(task.problems, provider.tokenizer, task.sampling, thinking=task.thinking, seen=seen)
+    requests = requests_for(
+        task.problems, provider.tokenizer, task.sampling, thinking=task.thinking, seen=seen, begun=task.begun
+    )
     sampling = {name: value for name, value in asdict(task.sampling).items() if name != "num_samples"}
     common = [essence(provider.identity), code_version(), task.thinking, sampling]
     k = task.sampling.num_samples

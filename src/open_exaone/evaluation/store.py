@@ -49,7 +49,7 @@ RESULTS = ("report.json", "report.html")
 FILES = frozenset(
     {
         *(*RESULTS, "evaluation.json", "problems.jsonl", "samples.jsonl", "unused.jsonl", "journal.jsonl"),
-        *("outcome.json", "differences.jsonl", ".lock"),
+        *("outcome.json", "differences.jsonl", ".lock", "faithfulness"),
     }
 )  # all that is opened there
 
@@ -70,11 +70,12 @@ class Store:
     Args:
         keeps_ids: also the token ids and log-probabilities of each sample, such as for pairs to learn from; what is
             there without them is generated again.
+        renews: what is there of another model, code, prompt or sampling is generated again, instead of refused.
     """
 
-    def __init__(self, folder: Path, *, keeps_ids: bool = False) -> None:
+    def __init__(self, folder: Path, *, keeps_ids: bool = False, renews: bool = False) -> None:
         self.folder = folder
-        self.keeps_ids = keeps_ids
+        self.keeps_ids, self.renews = keeps_ids, renews
         self._mutex = threading.Lock()
         self._file: BinaryIO | None = None
         self._is_open = False
@@ -124,6 +125,8 @@ class Store:
         others = self._samples()
         if self.keeps_ids:
             others = {place: sample for place, sample in others.items() if sample.generation.ids is not None}
+        if self.renews:
+            others = {place: sample for place, sample in others.items() if keys.get(place) == sample.key}
         samples = {place: others.pop(place) for place in keys if place in others}
         strange = [place for place, sample in samples.items() if keys[place] != sample.key]
         found = self._plan()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from open_exaone.base.records import MODES, Problem, Sampling
+from open_exaone.base.records import MODES, Begun, Problem, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Task:
     sha256: str = ""  # of the rows that counted
     is_pinned: bool = False  # whether these are the rows that we know
     is_whole: bool = True  # whether these are all problems; a limit or an early stop leaves some out
+    begun: tuple[Begun, ...] = ()  # [P] the thoughts that replies begin with, where they are given
 
     @property
     def mode(self) -> str:

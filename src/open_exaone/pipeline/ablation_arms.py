@@ -11,6 +11,7 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.evaluation.config import NON_REASONING, EvaluationConfig
 from open_exaone.evaluation.suite import Suite, load_suite
 from open_exaone.pipeline.ablation_config import ABLATIONS, AblationConfig
+from open_exaone.pipeline.ablation_stages import arm_recipe, check_matches
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import decisive
 from open_exaone.pipeline.recipe import DEFAULT_RECIPE, read_recipe, resolve
@@ -32,19 +33,41 @@ class Ablation:
         return next(iter(self.arms))
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that each arm is trained with; the run's own, where arms begin from a run."""
+        return (self.recipe.seed,) if self.config.begins_from_run else self.config.seeds
+
+    @property
     def shared(self) -> tuple[AnyStage, ...]:
-        """The stages that are trained once; none where the first stage differs."""
-        return self.recipe.stages[: _index(self.recipe, self.config.stage)]
+        """The stages that all arms have in common, trained once; none where the first stage differs."""
+        return self.recipe.stages[: min(len(self.taken(arm)) for arm in self.arms)]
 
-    @property
-    def own(self) -> tuple[AnyStage, ...]:
-        """The stages that every arm runs, as the recipe has them."""
-        return self.recipe.stages[len(self.shared) : _index(self.recipe, self.until) + 1]
+    def taken(self, arm: str) -> tuple[AnyStage, ...]:
+        """The stages that an arm does not train: the shared ones, or all that it has in common with the run."""
+        if self.config.stage is not None:
+            return self.recipe.stages[: _index(self.recipe, self.config.stage)]
+        own, taken = self.arms[arm], 0
+        for number in range(1, min(len(self.recipe.stages), len(own.stages)) + 1):
+            first = self.recipe.stages[:number]
+            if shared_values(self.recipe, first) != shared_values(own, first):
+                break
+            taken = number
+        return own.stages[:taken]
 
-    @property
-    def until(self) -> str:
-        """The last stage that every arm runs."""
-        return self.config.until or self.config.stage
+    def stages_of(self, arm: str) -> tuple[AnyStage, ...]:
+        """All stages of an arm, the shared ones too, up to the last that it runs."""
+        stages, until = self.arms[arm].stages, self.config.until or self.config.stage
+        return stages if until is None else stages[: _index(self.recipe, until) + 1]
+
+    def own(self, arm: str) -> tuple[AnyStage, ...]:
+        """The stages of an arm behind those that all arms share."""
+        return self.stages_of(arm)[len(self.shared) :]
+
+    def until(self, arm: str) -> TrainedStage:
+        """The last stage that an arm runs, whose model is measured."""
+        last = self.stages_of(arm)[-1]
+        assert not isinstance(last, FilterStage)  # it was checked
+        return last
 
     @property
     def measure(self) -> str | None:
@@ -55,6 +78,8 @@ class Ablation:
     def recipe_of(self, arm: str, seed: int) -> Recipe:
         """An arm's recipe with a seed for its own stages."""
         recipe, num_shared = self.arms[arm], len(self.shared)
+        if self.config.begins_from_run:
+            return recipe
         stages = [stage.model_copy(update={"seed": seed}) for stage in recipe.stages[num_shared:]]
         return recipe.model_copy(update={"stages": (*recipe.stages[:num_shared], *stages)})
 
@@ -83,9 +108,11 @@ def load_ablation(
     config, where = raw.ablations[name], f"{raw.source}: {ABLATIONS}.{name}"
     recipe = resolve(raw)
     _check_places(recipe, config, where)
-    arms = {arm: resolve(raw, config.arms[arm], f"{ABLATIONS}.{name}.arms.{arm}") for arm in config.arms}
-    found = Ablation(name, config, recipe, arms)
+    check_matches(recipe, config, where)
+    found = Ablation(name, config, recipe, {arm: arm_recipe(raw, name, arm) for arm in config.arms})
     _check_shared(found, where)
+    for arm in found.arms:
+        _check_end(found, arm, where)
     _check_different(found, where)
     return found
 
@@ -137,23 +164,32 @@ def _drawn(recipe: Recipe) -> list[str]:
 def _check_places(recipe: Recipe, config: AblationConfig, where: str) -> None:
     """Holds `stage`, `until` and `measure` to what the recipe has."""
     names = [stage.name for stage in recipe.stages]
+    if recipe.evaluation is None:
+        raise ConfigError(f"{where}: the recipe has no [evaluation], so that no score can be compared: give it one")
     for key, name in (("stage", config.stage), ("until", config.until)):
         if name is not None and name not in names:
             raise ConfigError(
                 f"{where}.{key} = {name!r}: no such stage{did_you_mean(name, names)} There are {', '.join(names)}"
             )
-    last = config.until or config.stage
-    if names.index(last) < names.index(config.stage):
-        raise ConfigError(f"{where}.until = {last!r}: comes before stage = {config.stage!r}: name that or a later one")
-    until = recipe.stages[names.index(last)]
-    if isinstance(until, FilterStage):
-        key = "stage" if config.until is None else "until"
+    if config.stage is None or config.until is None:
+        return
+    if names.index(config.until) < names.index(config.stage):
         raise ConfigError(
-            f"{where}.{key} = {last!r}: is a filter, which leaves no model to measure: let until name a stage after it"
+            f"{where}.until = {config.until!r}: comes before stage = {config.stage!r}: name that or a later one"
         )
-    if recipe.evaluation is None:
-        raise ConfigError(f"{where}: the recipe has no [evaluation], so that no score can be compared: give it one")
-    measured = [] if config.measure is None else _tasks(recipe.evaluation, until)
+
+
+def _check_end(ablation: Ablation, arm: str, where: str) -> None:
+    """Holds the last stage that an arm runs to leaving a model, and `measure` to what that is measured on."""
+    config, until, evaluation = ablation.config, ablation.stages_of(arm)[-1], ablation.recipe.evaluation
+    if isinstance(until, FilterStage):
+        key = f"arms.{arm}.stages" if config.begins_from_run else "stage" if config.until is None else "until"
+        raise ConfigError(
+            f"{where}.{key} = {until.name!r}: is a filter, which leaves no model to measure: let "
+            f"{'a stage stand' if config.begins_from_run else 'until name a stage'} after it"
+        )
+    assert evaluation is not None  # the caller has looked
+    measured = [] if config.measure is None else _tasks(evaluation, until)
     if config.measure is not None and config.measure not in measured:
         raise ConfigError(
             f"{where}.measure = {config.measure!r}: is not measured{did_you_mean(config.measure, measured)} "
@@ -189,7 +225,8 @@ def _check_shared(ablation: Ablation, where: str) -> None:
     """
     recipe, shared = ablation.recipe, ablation.shared
     for arm, changed in ablation.arms.items():
-        if [stage.name for stage in changed.stages] != [stage.name for stage in recipe.stages]:
+        listed = [stage.name for stage in changed.stages]
+        if listed != [stage.name for stage in recipe.stages] and not ablation.config.begins_from_run:
             raise ConfigError(f"{where}.arms.{arm}: changes the list of stages: an arm changes keys of stages alone")
         if keys := sorted(differences(_measured(recipe), _measured(changed))):
             raise ConfigError(f"{where}.arms.{arm}: {keys[0]}: all arms must be measured alike: leave it out")
@@ -203,14 +240,20 @@ def _check_different(ablation: Ablation, where: str) -> None:
     Raises:
         ConfigError: names the arm.
     """
-    own, seen = [stage.name for stage in ablation.own], dict[str, str]()
+    seen = dict[str, str]()
     for arm, recipe in ablation.arms.items():
+        own = [stage.name for stage in ablation.own(arm)]
+        if arm != ablation.baseline and len(ablation.taken(arm)) == len(ablation.stages_of(arm)):
+            raise ConfigError(
+                f"{where}.arms.{arm}: trains nothing: its stages are the run's own, which the run's report compares "
+                "already: change one of them, or leave the arm out"
+            )
         for key in ablation.config.arms[arm]:
             if key in {f"{name}.seed" for name in own}:
                 raise ConfigError(
                     f"{where}.arms.{arm}: {key}: every arm is trained with the ablation's seeds: set those"
                 )
-        values = decisive(recipe.model_copy(update={"stages": recipe.stages[: len(ablation.shared) + len(own)]}))
+        values = decisive(recipe.model_copy(update={"stages": ablation.stages_of(arm)}))
         text = json.dumps(values, sort_keys=True)
         if text in seen:
             raise ConfigError(

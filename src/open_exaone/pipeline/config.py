@@ -17,7 +17,15 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.rewards.rubric import weights_of
 from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine
 from open_exaone.tasks.generated import MAX_SOURCES, GeneratedSource
-from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage, TrainedStage
+from open_exaone.train.config import (
+    AnyStage,
+    FilterStage,
+    PreferenceStage,
+    RejectionStage,
+    RlStage,
+    SupervisedStage,
+    TrainedStage,
+)
 from open_exaone.verify.settings import JudgeSettings
 
 OWN_MODEL = "model"  # as `start`, the recipe's own
@@ -242,7 +250,7 @@ def _check_filters(recipe: Recipe) -> None:
         if stage.data in filters and isinstance(stage, SupervisedStage):
             raise ValueError(
                 f"{stage.name}.data = {stage.data!r}: a filter's problems are for stages that sample replies to them: "
-                "rl, preference or another filter"
+                "rl, preference, rejection or another filter"
             )
         behind |= {stage.name} & filters
 
@@ -375,7 +383,7 @@ def check_contexts(recipe: Recipe, shape: ModelConfig) -> None:
     limits = [  # of a preference stage, it is known once its data is opened
         (stage.name, stage.max_new_tokens, contexts[stage.name])
         for stage in recipe.stages
-        if isinstance(stage, RlStage | FilterStage)
+        if isinstance(stage, RlStage | RejectionStage | FilterStage)
     ]
     if recipe.evaluation is not None and recipe.evaluation.max_new_tokens is not None:
         limits.append(("evaluation", recipe.evaluation.max_new_tokens, recipe.shortest_context(shape)))

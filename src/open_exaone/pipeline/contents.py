@@ -22,7 +22,7 @@ STAGE = frozenset(
         *_MADE_WHOLE,
         *(f".{name}.{end}" for name in _MADE_WHOLE for end in ("partial", "lock")),
         *("rewards.json", "sampling.json", "outcome.json", "reference.safetensors", "metrics.jsonl", "pairs.jsonl"),
-        *("groups.jsonl", "pass_rates.jsonl", "kept.jsonl", "filter.json"),
+        *("groups.jsonl", "replies.jsonl", "pass_rates.jsonl", "kept.jsonl", "filter.json"),
         *("samples.jsonl", "samples", "checkpoints", "rollouts", "reference", "eval"),
     }
 )  # in the folder of a stage

@@ -14,6 +14,7 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
 from open_exaone.evaluation.config import EvaluationConfig
+from open_exaone.evaluation.faithfulness import ThoughtUse
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.report import Entry, Report, build_report, write_report
 from open_exaone.evaluation.run import Samples, run_tasks
@@ -21,6 +22,7 @@ from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
+from open_exaone.pipeline.faithfulness import measure_thoughts, seconds_of, with_greedy_replies
 from open_exaone.pipeline.folder import RunFolder, rendering_time
 from open_exaone.pipeline.measure import Machine, OnEvent, find_model, own_tasks
 from open_exaone.pipeline.report import versions
@@ -56,6 +58,7 @@ class Choices:
     skip_missing: bool = False  # leave out benchmarks that cannot be loaded
     changed: bool = False  # take benchmarks whose content differs from what we know
     compare: bool = False  # set the published numbers beside
+    faithfulness: bool = False  # also measure whether answers depend on their thoughts
     engine_options: Mapping[str, Any] = field(default_factory=dict)  # of vLLM, or fields of the engine's table
 
     def given(self) -> dict[str, Any]:
@@ -103,6 +106,7 @@ def evaluate(
     settings = machine.judge(settings or (recipe.judge if recipe else JudgeSettings()))
     left_out: list[str] = []
     suite, tasks, not_published = _planned(source, choices, settings, left_out.append)
+    tasks = with_greedy_replies(tasks) if choices.faithfulness else tasks
     provider = open_model(source, choices, machine)
     store = Store(out or _default_folder(source, suite, tasks, provider))
     if provider.tokenizer is not None:
@@ -112,9 +116,10 @@ def evaluate(
     on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
     started = datetime.now(UTC)
     done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
+    how: dict[str, Any] = {"suite": suite, "on_event": on_event}
+    thoughts = measure_thoughts(done, provider, store.folder, settings, **how) if choices.faithfulness else []
     entries = [_scored(task, samples, provider, _ours(task, not_published, choices)) for task, samples in done]
-    why = f" (the first failed: {provider.failure})" if provider.failure else ""
-    again = [f"the same command asks again for the samples without a reply{why}"] * any(e.missing for e in entries)
+    again = _asks_again((*entries, *thoughts), provider)
     notes = list(dict.fromkeys([*left_out, *again, *store.notes, *provider.notes, *_stopped_early(tasks, done)]))
     for note in notes:
         on_event({"message": f"note: {note}"})
@@ -125,9 +130,16 @@ def evaluate(
         code_version=code_version(),
         versions=versions(),
         started=started.isoformat(timespec="seconds"),
-        seconds=store.seconds,
+        seconds=store.seconds + seconds_of(store.folder) * choices.faithfulness,
+        faithfulness=thoughts,
     )
     return store.folder, publish(store.folder, report, compare=choices.compare)
+
+
+def _asks_again(entries: Sequence[Entry | ThoughtUse], provider: Provider) -> list[str]:
+    why = f" (the first failed: {provider.failure})" if provider.failure else ""
+    is_missing = any(entry.missing for entry in entries)
+    return [f"the same command asks again for the samples without a reply{why}"] * is_missing
 
 
 def _scored(task: Task, samples: Samples, provider: Provider, not_published: Sequence[str]) -> Entry:

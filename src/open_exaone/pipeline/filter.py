@@ -112,6 +112,7 @@ def filter_problems(
         "num_missing": drawn.num_missing,
         "notes": drawn.notes,
         "sample_seconds": drawn.seconds,
+        "sampled_tokens": sum(sample.generation.num_tokens for sample in drawn.samples),
         "peak_rss_bytes": peak_rss_bytes(),
         "follows_from": dict(follows_from or {}),
     }

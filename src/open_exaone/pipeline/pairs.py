@@ -1,4 +1,4 @@
-"""Pairs or groups of a model's own judged samples: sampled once from the stage's starting model, then kept."""
+"""Pairs, groups or replies of a model's own judged samples: drawn once from the stage's starting model, then kept."""
 
 import shutil
 from collections import Counter
@@ -23,6 +23,8 @@ from open_exaone.evaluation.task import Task, tasks_by_mode
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_fixed
 from open_exaone.pipeline.grading import rewarded
+from open_exaone.pipeline.plan import SamplingStage
+from open_exaone.pipeline.rejection import NOTHING, REPLIES_FILE, kept_replies, reply_unit
 from open_exaone.pipeline.reuse import PAIRS_FILE, reused_pairs
 from open_exaone.pipeline.start import Run
 from open_exaone.remote.settings import WITHOUT_ADDRESS
@@ -30,49 +32,48 @@ from open_exaone.rewards.rubric import sum_size, weights_of
 from open_exaone.rollout.run import Judging
 from open_exaone.rollout.select import Pair, RewardPairs, preference_pairs
 from open_exaone.train.buffer import buffer_key
-from open_exaone.train.config import PreferenceStage
+from open_exaone.train.config import PreferenceStage, RejectionStage
 from open_exaone.verify.own import file_of, is_own
 
 SAMPLES = "samples"  # every sample, until the pairs or groups are made: a cut stage resumes at the sample
 Row = dict[str, Any]
 
 
-def sampled_units(run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel) -> Prepared:
-    """Samples replies to the stage's problems and judges them; pairs them by the stage's rule, or with GrouPER keeps
-    whole groups with rewards; pairs of an earlier stage join them where the stage re-uses some.
+def sampled_units(run: Run, stage: SamplingStage, prompts: Prepared, model: LanguageModel) -> Prepared:
+    """Samples replies to the stage's problems and judges them; pairs them by the stage's rule, with GrouPER keeps whole
+    groups with rewards, in a stage `rejection` single replies that are correct; pairs of an earlier stage join them
+    where the stage re-uses some.
 
     Args:
         prompts: the stage's problems.
         model: the stage's starting model.
 
     Raises:
-        DataError: the rule found no pair, or no problem had samples of different rewards; a sample has no reply, or
-            none could be judged; an earlier stage's pairs are not there.
+        DataError: the rule found no pair, no problem had samples of different rewards, or no reply is correct; a sample
+            has no reply, or none could be judged; an earlier stage's pairs are not there.
         RunFolderError: the samples that are there are of another model, or were judged by another judge.
     """
-    path, key, is_grouped = run.path(stage), buffer_key(model, None), stage.loss.learns == "groups"
+    path, key, name = run.path(stage), buffer_key(model, None), _learned(stage)
     settings = {"prompts": prompts.fingerprint, "seed": run.seed(stage), "model": key, **_reward_settings(run, stage)}
     if (path / "data" / MANIFEST).is_file():
         shutil.rmtree(path / SAMPLES, ignore_errors=True)  # a process was killed before it had
         return _reopened(path / "data", settings)
-    reused, reuse_counts = reused_pairs(run, stage)
+    reused, reuse_counts = reused_pairs(run, stage) if isinstance(stage, PreferenceStage) else ([], {})
     store = Store(path / SAMPLES, keeps_ids=True)
     done = _samples(run, stage, prompts, model, key, store)
-    made = [(_groups if is_grouped else _pairs)(run, stage, task, samples) for task, samples in done]
+    made = [_made(run, stage, task, samples) for task, samples in done]
     rows, left_out = [row for rows, _ in made for row in rows], sum((counts for _, counts in made), Counter[str]())
     for why, number in left_out.items():
         run.message(f"{stage.name}: left out: {number:,} {why}")
     if not rows:
-        nothing = RewardPairs.nothing if is_grouped else stage.pairs.nothing
         raise DataError(
-            f"{path}: {nothing}, so there is nothing to prefer: raise {stage.name}.num_samples, or give "
-            f"data.{stage.data} more problems, or easier or harder ones"
+            f"{path}: {_why_nothing(stage)}: raise {stage.name}.num_samples, or give data.{stage.data} more problems, "
+            "or easier or harder ones"
         )
-    name = "groups" if is_grouped else "pairs"
-    write_jsonl(path / ("groups.jsonl" if is_grouped else PAIRS_FILE), [*rows, *reused])
+    write_jsonl(path / _FILES[name], [*rows, *reused])
     outcome: dict[str, Any] = {"sample_seconds": store.seconds, f"num_{name}": len(rows), "notes": store.notes}
-    outcome["left_out"] = dict(left_out)
-    if not is_grouped:
+    outcome |= {"left_out": dict(left_out), **_sampled(done)}
+    if name == "pairs":
         outcome |= _pair_counts(run, stage, rows)
     if reuse_counts:
         outcome["reused"] = reuse_counts
@@ -85,11 +86,37 @@ def sampled_units(run: Run, stage: PreferenceStage, prompts: Prepared, model: La
     write_json(path / "sampling.json", outcome)
     for note in store.notes:
         run.message(f"note: {note}")
-    unit = _group_unit if is_grouped else _pair_unit
-    units = ((row["mode"], row["question"], unit(row)) for row in [*rows, *reused])
+    units = ((row["mode"], row["question"], _UNITS[name](row)) for row in [*rows, *reused])
     prepared = prepare_units(units, path / "data", name=f"samples of {stage.data}", settings=settings)
     shutil.rmtree(path / SAMPLES)
     return prepared
+
+
+def _learned(stage: SamplingStage) -> str:
+    """What a stage makes of its samples."""
+    if isinstance(stage, RejectionStage):
+        return "replies"
+    return "groups" if stage.loss.learns == "groups" else "pairs"
+
+
+def _made(run: Run, stage: SamplingStage, task: Task, samples: Samples) -> tuple[list[Row], Counter[str]]:
+    """What a stage learns of one mode's samples, and what was left out."""
+    if isinstance(stage, RejectionStage):
+        return kept_replies(run, stage, task, samples)
+    return (_groups if stage.loss.learns == "groups" else _pairs)(run, stage, task, samples)
+
+
+def _why_nothing(stage: SamplingStage) -> str:
+    if isinstance(stage, RejectionStage):
+        return f"{NOTHING}, so there is nothing to learn"
+    nothing = RewardPairs.nothing if stage.loss.learns == "groups" else stage.pairs.nothing
+    return f"{nothing}, so there is nothing to prefer"
+
+
+def _sampled(done: Sequence[tuple[Task, Samples]]) -> dict[str, int]:
+    """How many replies were drawn, and their tokens."""
+    every = [sample for _, samples in done for row in samples for sample in row]
+    return {"num_sampled": len(every), "sampled_tokens": sum(sample.generation.num_tokens for sample in every)}
 
 
 def _pairs(run: Run, stage: PreferenceStage, task: Task, samples: Samples) -> tuple[list[Row], Counter[str]]:
@@ -118,7 +145,7 @@ def _pair_row(pair: Pair, task: Task) -> Row:
     return row | {f"{side}_{name}": getattr(one, name) for side, one in sides.items() for name in ("reward", "terms")}
 
 
-def _pair_counts(run: Run, stage: PreferenceStage, rows: Sequence[Row]) -> dict[str, Any]:
+def _pair_counts(run: Run, stage: SamplingStage, rows: Sequence[Row]) -> dict[str, Any]:
     """Why replies are rejected, and how long both sides' replies are on average."""
     why = dict(Counter(row["rejected_because"] for row in rows))
     chosen, rejected = (fmean(len(row[f"{side}_ids"]) for row in rows) for side in ("chosen", "rejected"))
@@ -154,10 +181,13 @@ def _sampled_groups(run: Run, stage: PreferenceStage, task: Task, samples: Sampl
     )
 
 
-def _reward_settings(run: Run, stage: PreferenceStage) -> dict[str, Any]:
-    """What a sample's reward follows from besides the sample."""
-    own = [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, weights_of(stage.reward))]
+def _reward_settings(run: Run, stage: SamplingStage) -> dict[str, Any]:
+    """What a sample's verdict and reward follow from besides the sample."""
     judge = run.recipe.judge.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
+    if isinstance(stage, RejectionStage):
+        kept = stage.model_dump(mode="json", include={"num_samples", "replies_per_problem", "min_distance"})
+        return {"judge": judge, "kept": kept}
+    own = [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, weights_of(stage.reward))]
     return {"judge": judge, "own_rewards": own}
 
 
@@ -207,6 +237,10 @@ def _document(prompt: Sequence[int], reply: Sequence[int], advantage: float) -> 
     return Document([*prompt, *reply], [False] * len(prompt) + [True] * len(reply), advantage)
 
 
+_FILES = {"pairs": PAIRS_FILE, "groups": "groups.jsonl", "replies": REPLIES_FILE}
+_UNITS = {"pairs": _pair_unit, "groups": _group_unit, "replies": reply_unit}
+
+
 def _summary(task: Task, samples: Samples, rows: Sequence[Row], name: str) -> dict[str, float]:
     """What one mode's samples are, and how many pairs or groups they gave."""
     every = [sample for row in samples for sample in row]
@@ -231,10 +265,11 @@ def _reopened(folder: Path, settings: dict[str, Any]) -> Prepared:
 
 
 def _samples(
-    run: Run, stage: PreferenceStage, prompts: Prepared, model: LanguageModel, key: str, store: Store
+    run: Run, stage: SamplingStage, prompts: Prepared, model: LanguageModel, key: str, store: Store
 ) -> list[tuple[Task, Samples]]:
     """The stage's problems, a task for each mode that some are asked in, and the judged samples of each, [P, k]."""
-    sampling = stage.to_sampling(top_p=1.0, seed=run.seed(stage))
+    top_p = stage.top_p if isinstance(stage, RejectionStage) else 1.0
+    sampling = stage.to_sampling(top_p=top_p, seed=run.seed(stage))
     tasks = tasks_by_mode(stage.data, prompts.problems, prompts.thinks_N.tolist(), sampling)
     provider = open_fixed(run, stage.name, model, run.start_folder(stage), key)
     done = run_tasks(

@@ -31,10 +31,14 @@ from open_exaone.train.config import (
     AnyStage,
     FilterStage,
     PreferenceStage,
+    RejectionStage,
     RlStage,
     SupervisedStage,
     TrainedStage,
 )
+
+SamplingStage = PreferenceStage | RejectionStage  # that draws all its samples before it trains
+WrittenStage = SupervisedStage | RejectionStage
 
 REPLY_SHARE = 0.25  # of the longest reply: what an average one is taken to be
 _PROBLEMS = 'problems, such as {"question": "…", "answer": "…"}'
@@ -186,7 +190,7 @@ def plan_stage(
 
 def _expected(recipe: Recipe, shape: ModelConfig, stage: AnyStage) -> Rows:
     dataset = recipe.data[recipe.data_of(stage)]
-    are_problems = isinstance(stage, RlStage | FilterStage)
+    are_problems = isinstance(stage, RlStage | RejectionStage | FilterStage)
     are_problems |= isinstance(stage, PreferenceStage) and _samples_pairs(recipe, stage)
     if dataset.expected:
         mean = dataset.expected.num_tokens / dataset.expected.num_rows
@@ -212,22 +216,25 @@ def _planned(recipe: Recipe, shape: ModelConfig, stage: AnyStage, rows: Rows, va
     if isinstance(stage, FilterStage):
         trained, sampled, flops, num_steps = _sampled_rows(shape, stage, num_rows, mean)
         return StageCost(stage.name, stage.kind, num_steps, trained, sampled, flops, 0.0, memory)
-    training = _training(stage, value_bytes)
+    training = training_of(stage, value_bytes)
     match stage:
         case RlStage():
             return _rl(shape, stage, training, mean, memory)
         case PreferenceStage() if is_sampled:
             return _sampled_pairs(shape, stage, training, num_rows, mean, memory, _num_reused(recipe, stage))
+        case RejectionStage():
+            return _sampled_replies(shape, stage, training, num_rows, mean, memory)
     if num_rows is None:
         return StageCost(stage.name, stage.kind, None, None, None, None, None, memory)
-    tokens = stage.num_epochs * num_rows * mean
+    num_epochs = stage.num_epochs if isinstance(stage, PreferenceStage) else passes_of(stage, shape, num_rows, mean)
+    tokens = num_epochs * num_rows * mean
     if isinstance(stage, PreferenceStage):
         num_steps = -(-round(stage.num_epochs * num_rows) // stage.batch_pairs)
         flops = training_flops(shape, tokens, mean / 4, training)  # half of one of two replies
         flops += forward_flops(shape, tokens / stage.num_epochs, mean / 4) if stage.loss.needs_reference else 0.0
     else:
         if stage.batch_tokens is None:  # the last step takes what is left
-            num_steps = -(-max(1, round(stage.num_epochs * num_rows)) // stage.batch_documents)
+            num_steps = -(-max(1, round(num_epochs * num_rows)) // stage.batch_documents)
         else:
             num_steps = max(1, round(tokens / stage.batch_tokens))
         flops = training_flops(shape, tokens, mean / 2, training)
@@ -243,7 +250,25 @@ def _num_rows(dataset: Dataset) -> int | None:
     return sum(known) if len(known) == len(numbers) else None
 
 
-def _training(stage: TrainedStage, value_bytes: int) -> Training:
+def passes_of(stage: WrittenStage, shape: ModelConfig, num_rows: int, mean: float, sampled_flops: float = 0.0) -> float:
+    """The passes over its data that a stage makes: as many as it says, or as its budget is worth.
+
+    Args:
+        mean: tokens of a row.
+        sampled_flops: what its own samples took of the budget.
+    """
+    if stage.budget is None:
+        assert stage.num_epochs is not None  # one of the two is there
+        return stage.num_epochs
+    if stage.budget.tokens is not None:
+        return stage.budget.tokens / (num_rows * mean)
+    assert stage.budget.flops is not None  # one of the two is there
+    once = training_flops(shape, num_rows * mean, mean / 2, training_of(stage))
+    return max(0.0, stage.budget.flops - sampled_flops) / once
+
+
+def training_of(stage: TrainedStage, value_bytes: int = 2) -> Training:
+    """How a stage trains its weights, as far as it decides what that costs."""
     optimizer = stage.optimizer
     return Training(
         value_bytes=value_bytes,
@@ -262,7 +287,7 @@ def _memory(recipe: Recipe, shape: ModelConfig, stage: AnyStage, longest: int, r
     cache = shape.kv_cache_bytes(longest + reply, bytes_per_value=value_bytes) if reply else 0
     if isinstance(stage, FilterStage):
         return Memory(model, 0, cache=cache)
-    training = _training(stage, value_bytes)
+    training = training_of(stage, value_bytes)
     unit = (longest + reply) * (2 if isinstance(stage, PreferenceStage) else 1)  # no micro-batch splits a pair
     activations = activation_bytes(shape, max(stage.micro_batch_tokens, unit), training)
     weights, optimizer = weight_bytes(shape, training)
@@ -279,7 +304,7 @@ def _has_second_model(recipe: Recipe, stage: TrainedStage) -> bool:
 
 
 def _sampled_rows(
-    shape: ModelConfig, stage: FilterStage | PreferenceStage, num_rows: int | None, prompt: float
+    shape: ModelConfig, stage: FilterStage | SamplingStage, num_rows: int | None, prompt: float
 ) -> tuple[float | None, float | None, float | None, int | None]:
     """Tokens trained and sampled, FLOPs and replies of sampling once for every problem."""
     if num_rows is None:
@@ -319,6 +344,29 @@ def _sampled_pairs(
     flops += training_flops(shape, tokens, context, training)
     flops += forward_flops(shape, once, context) if stage.loss.needs_reference else 0.0
     num_steps = -(-max(1, round(stage.num_epochs * num_units)) // stage.batch_pairs)
+    return StageCost(stage.name, stage.kind, num_steps, tokens, sampled, flops, dense_flops(shape, tokens), memory)
+
+
+def _sampled_replies(
+    shape: ModelConfig,
+    stage: RejectionStage,
+    training: Training,
+    num_rows: int | None,
+    prompt: float,
+    memory: Memory,
+) -> StageCost:
+    """As if of every problem as many replies were learned as may be."""
+    _, sampled, flops, _ = _sampled_rows(shape, stage, num_rows, prompt)
+    if num_rows is None or flops is None:
+        return StageCost(stage.name, stage.kind, None, None, None, None, None, memory)
+    number, mean = (
+        num_rows * min(stage.replies_per_problem, stage.num_samples),
+        prompt + REPLY_SHARE * stage.max_new_tokens,
+    )
+    num_epochs = passes_of(stage, shape, number, mean, flops)
+    tokens = num_epochs * number * mean
+    flops += training_flops(shape, tokens, mean / 2, training)
+    num_steps = -(-max(1, round(num_epochs * number)) // stage.batch_documents)
     return StageCost(stage.name, stage.kind, num_steps, tokens, sampled, flops, dense_flops(shape, tokens), memory)
 
 

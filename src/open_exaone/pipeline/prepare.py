@@ -25,12 +25,13 @@ from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.measure import own_tasks, thinks_after
 from open_exaone.pipeline.reuse import check_reuse
-from open_exaone.pipeline.start import Run, check_language, samples_pairs
+from open_exaone.pipeline.start import Run, check_language, samples_own
 from open_exaone.train.config import (
     SAMPLING_KEYS,
     AnyStage,
     FilterStage,
     PreferenceStage,
+    RejectionStage,
     RlStage,
     SupervisedStage,
     TrainedStage,
@@ -59,11 +60,11 @@ def prepare_stage(run: Run, stage: AnyStage) -> StageData:
         ConfigError: the settings leave no room for a prompt, or do not go with the kind of stage.
         DataError: a row is wrong, the data is of the wrong kind, or has changed since.
     """
-    kind: Kind = "rl" if samples_pairs(run, stage) else _KINDS.get(stage.kind, "preference")
+    kind: Kind = "rl" if samples_own(run, stage) else _KINDS.get(stage.kind, "preference")
     context = run.shape_of(stage).max_positions
     room, why = context, f"the model's context of {context:,}"
     if kind == "rl":
-        assert isinstance(stage, PreferenceStage | RlStage | FilterStage)
+        assert isinstance(stage, PreferenceStage | RejectionStage | RlStage | FilterStage)
         room = context - stage.max_new_tokens
         why = f"{why} less {stage.name}.max_new_tokens = {stage.max_new_tokens:,}"
         if room < 2:
@@ -133,8 +134,8 @@ def _prepare(
 
 
 def mixture_of(run: Run, stage: AnyStage, prepared: Prepared, places_N: NDArray[np.int64] | None = None) -> Mixture:
-    """The order in which a stage learns its examples; pairs of its own samples are one source, whatever their problems'
-    sources are; where they are in both modes, `reasoning_ratio` holds for them too.
+    """The order in which a stage learns its examples; what it makes of its own samples is one source, whatever their
+    problems' sources are; where they are in both modes, `reasoning_ratio` holds for them too.
 
     Args:
         places_N: see `Mixture`.
@@ -143,12 +144,12 @@ def mixture_of(run: Run, stage: AnyStage, prepared: Prepared, places_N: NDArray[
         DataError: shares ask for what is not there.
     """
     data = run.data_of(stage)
-    if samples_pairs(run, stage):
+    if samples_own(run, stage):
         ratio = data.reasoning_ratio
         if ratio is not None and len(prepared.groups) == 1:
             mode = mode_label(prepared.groups[0].mode)
             run.message(
-                f"{stage.name}: all pairs are of {mode} mode, so data.{run.recipe.data_of(stage)}.reasoning_ratio = "
+                f"{stage.name}: all samples are of {mode} mode, so data.{run.recipe.data_of(stage)}.reasoning_ratio = "
                 f"{ratio:g} has no effect"
             )
             ratio = None
@@ -160,7 +161,7 @@ def mixture_of(run: Run, stage: AnyStage, prepared: Prepared, places_N: NDArray[
 def epoch_size(run: Run, stage: AnyStage, prepared: Prepared) -> tuple[int, int]:
     """How many examples, and about how many tokens, a pass over a stage's data takes; of problems that it samples pairs
     from, all of them. Raises what `mixture_of` does."""
-    if samples_pairs(run, stage):
+    if samples_own(run, stage):
         return len(prepared), int(prepared.tokens_N.sum())
     mixture = mixture_of(run, stage, prepared)
     return mixture.num_examples, mixture.num_tokens

@@ -12,6 +12,7 @@ from open_exaone.evaluation.config import GREEDY
 from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.changes import changes
 from open_exaone.pipeline.config import Recipe
+from open_exaone.pipeline.faithfulness import FOLDER
 from open_exaone.pipeline.folder import FILTER_FILE, RunFolder
 from open_exaone.pipeline.measure import thinks_after
 from open_exaone.pipeline.problems import FAMILIES_FILE
@@ -85,6 +86,7 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
     trained, measured = _read(path / "outcome.json"), _read(path / "eval" / "outcome.json")
     filtered = _read(path / FILTER_FILE) if isinstance(stage, FilterStage) else {}
     sampled = filtered or _read(path / "sampling.json")
+    thoughts = _read(path / "eval" / FOLDER / "report.json").get("tasks")
     notes = [note for outcome in (sampled, trained, measured) for note in outcome.get("notes", [])]
     return {
         "name": stage.name,
@@ -95,6 +97,7 @@ def _stage_entry(folder: RunFolder, recipe: Recipe, index: int) -> dict[str, Any
         **_read(path / "eval" / "report.json"),
         **trained,
         **({"filter": filtered} if filtered else sampled),
+        **({"faithfulness": thoughts} if thoughts else {}),
         "notes": list(dict.fromkeys(notes)),
         "sample_seconds": sampled.get("sample_seconds", 0.0),
         "eval_seconds": measured.get("seconds", 0.0),

@@ -1,5 +1,6 @@
 """Judges what was stored anew: an evaluation's own samples, or replies of another harness. Nothing is generated."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +13,13 @@ from open_exaone.base.version import code_version
 from open_exaone.evaluation.foreign import difference_rows, read_outputs, score_foreign
 from open_exaone.evaluation.missing import answered
 from open_exaone.evaluation.report import Entry, Report, build_report, read_report
-from open_exaone.evaluation.rescore import changes, rescore
+from open_exaone.evaluation.rescore import Change, changes, rescore
 from open_exaone.evaluation.rows import place_of, task_row
 from open_exaone.evaluation.score import score_task
-from open_exaone.evaluation.store import Store
+from open_exaone.evaluation.store import Store, Stored
 from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.evaluate import publish
+from open_exaone.pipeline.faithfulness import rescore_thoughts
 from open_exaone.pipeline.measure import Machine, OnEvent
 from open_exaone.pipeline.report import versions
 from open_exaone.pipeline.source import is_address
@@ -60,23 +62,19 @@ def rescore_folder(
         if stored.plan["model"].get("engine") == STORED:
             origin = stored.tasks[0].source
             raise DataError(f"{folder}: its replies came in {origin}: judge that file anew, into another --out")
-        for own in {problem.verifier for task in stored.tasks for problem in task.problems} - {kind}:
-            check_kind_of_row(own, f"on the command line, if it may run: --kind {own}")
+        _check_own(stored, kind)
         settings = settings or validate(JudgeSettings, stored.plan.get("judge", {}), f"{store.plan_file}: judge")
         settings = machine.judge(settings) if machine else settings
         samples = rescore(stored.tasks, stored.samples, settings)
         for rows in samples:
             check_verdicts([sample.verdict for row in rows for sample in answered(row)])
-        changed = changes(stored.samples, samples)
-        for (before, now), number in changed.most_common():
-            on_event({"message": f"{number:,} verdicts changed from {before} to {now}"})
-        if not changed:
-            on_event({"message": "no verdict changed"})
+        _report_changes(changes(stored.samples, samples), on_event)
         old = _old_report(folder)
         old_entries = {entry.name: entry for entry in old.tasks} if old else {}
-        pairs = zip(stored.tasks, samples, strict=True)
         of_endpoint = is_address(str(stored.plan["model"].get("engine")))
-        entries = [_scored_anew(old_entries.get(task.name), task, rows, of_endpoint) for task, rows in pairs]
+        done = list(zip(stored.tasks, samples, strict=True))
+        thoughts = rescore_thoughts(done, folder, settings, check=lambda found: _check_own(found, kind))
+        entries = [_scored_anew(old_entries.get(task.name), task, rows, of_endpoint) for task, rows in done]
         report = build_report(
             entries,
             suite=str(stored.plan.get("suite")),
@@ -84,10 +82,24 @@ def rescore_folder(
             code_version=str(stored.plan.get("code_version")),
             versions=versions(),
             started=old.started if old else datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=store.seconds,
+            seconds=old.seconds if old else store.seconds,
+            faithfulness=thoughts,
         )
         store.finish(stored.tasks, [sample for rows in samples for row in rows for sample in row], stored.others)
     return publish(folder, report, compare=compare or any(entry.published for entry in old_entries.values()))
+
+
+def _report_changes(changed: Counter[Change], on_event: OnEvent) -> None:
+    for (before, now), number in changed.most_common():
+        on_event({"message": f"{number:,} verdicts changed from {before} to {now}"})
+    if not changed:
+        on_event({"message": "no verdict changed"})
+
+
+def _check_own(stored: Stored, kind: str | None) -> None:
+    """Refuses verifiers that are functions of a user's, but for the one that was named."""
+    for own in {problem.verifier for task in stored.tasks for problem in task.problems} - {kind}:
+        check_kind_of_row(own, f"on the command line, if it may run: --kind {own}")
 
 
 def _old_report(folder: Path) -> Report | None:

@@ -6,7 +6,7 @@ from typing import Any
 from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.files import read_jsonl
 from open_exaone.base.records import MODES
-from open_exaone.pipeline.start import Run, samples_pairs
+from open_exaone.pipeline.start import Run, samples_own
 from open_exaone.train.config import PreferenceStage
 
 PAIRS_FILE = "pairs.jsonl"  # in the folder of a stage that samples its pairs
@@ -22,7 +22,7 @@ def check_reuse(run: Run, stage: PreferenceStage) -> None:
     if stage.reuse is None:
         return
     earlier = _earlier(run, stage.reuse.stage)
-    if not samples_pairs(run, earlier):
+    if not samples_own(run, earlier):
         raise ConfigError(
             f"{stage.name}.reuse.stage = {earlier.name!r}: that stage samples no pairs, since data.{earlier.data} "
             "holds pairs already: name a preference stage whose data are problems, or leave reuse out"

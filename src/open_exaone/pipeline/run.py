@@ -24,7 +24,7 @@ from open_exaone.pipeline.prepare import (
 )
 from open_exaone.pipeline.recipe import part_of
 from open_exaone.pipeline.report import build_report, stage_showcase
-from open_exaone.pipeline.start import Run, open_run, samples_pairs
+from open_exaone.pipeline.start import Run, open_run, samples_own
 from open_exaone.present.card import write_card
 from open_exaone.present.report import write_report
 from open_exaone.train.config import AnyStage, FilterStage, RlStage, TrainedStage
@@ -137,7 +137,7 @@ def _planned(run: Run, stage: AnyStage, examples: int, tokens: int) -> dict[str,
     Args:
         examples, tokens: of a pass over its data; behind a filter, as if it kept all.
     """
-    are_problems = isinstance(stage, RlStage | FilterStage) or samples_pairs(run, stage)
+    are_problems = isinstance(stage, RlStage | FilterStage) or samples_own(run, stage)
     rows = Rows(examples, tokens / max(1, examples), are_problems)
     planned = plan_stage(run.recipe, run.shape, stage, rows)
     num_steps, trained, sampled = planned.num_steps, planned.train_tokens, planned.sampled_tokens

@@ -35,10 +35,11 @@ from open_exaone.pipeline.filter import kept_problems
 from open_exaone.pipeline.pairs import sampled_units
 from open_exaone.pipeline.prepare import StageData, mixture_of
 from open_exaone.pipeline.reward_changes import report_changed_rewards
-from open_exaone.pipeline.start import Run, samples_pairs
+from open_exaone.pipeline.spent import num_passes
+from open_exaone.pipeline.start import Run, samples_own
 from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
-from open_exaone.train.config import PreferenceStage, RlStage, SupervisedStage, TrainedStage
+from open_exaone.train.config import PreferenceStage, RejectionStage, RlStage, SupervisedStage, TrainedStage
 from open_exaone.train.loop import Objective, notes_on, train
 from open_exaone.train.policy_reference import Reference
 from open_exaone.train.preference import Preference, open_preference
@@ -67,8 +68,8 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
     path.mkdir(parents=True, exist_ok=True)
     prepared = kept_problems(run, stage, data.examples)
     learner = _open(run, stage)
-    if samples_pairs(run, stage):
-        assert isinstance(stage, PreferenceStage)
+    if samples_own(run, stage):
+        assert isinstance(stage, PreferenceStage | RejectionStage)
         prepared = sampled_units(run, stage, prepared, learner.model)
     objective = _objective(run, stage, prepared, learner.model)
     measure, validated = _validation(objective, learner.model, data.validation)
@@ -163,11 +164,15 @@ def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: Languag
     mixture = mixture_of(run, stage, prepared, places_N)
     match stage:
         case SupervisedStage():
+            num_epochs = num_passes(run, stage, mixture.num_examples, mixture.num_tokens)
             if stage.batch_tokens is not None:
-                token_steps = mixture.by_tokens(stage.batch_tokens, stage.num_epochs)
+                token_steps = mixture.by_tokens(stage.batch_tokens, num_epochs)
                 return Supervised(stage, prepared.documents, token_steps)
-            steps = _epochs(mixture, stage.batch_documents, stage.num_epochs)
-            return Supervised(stage, prepared.documents, steps)
+            return Supervised(stage, prepared.documents, _epochs(mixture, stage.batch_documents, num_epochs))
+        case RejectionStage():
+            num_epochs, units = num_passes(run, stage, mixture.num_examples, mixture.num_tokens), prepared.units
+            documents = Lazy(len(units), lambda place: units[place][0])
+            return Supervised(stage, documents, _epochs(mixture, stage.batch_documents, num_epochs))
         case PreferenceStage():
             steps = _epochs(mixture, stage.batch_pairs, stage.num_epochs)
             return open_preference(stage, prepared.units, steps, model, run.path(stage))
@@ -225,7 +230,7 @@ def _validation(
     objective: Objective, model: LanguageModel, held_out: Prepared | None
 ) -> tuple[Callable[[int], dict[str, float]] | None, dict[str, str]]:
     """What computes the validation loss after each step, and the fingerprint of its data; nothing without such data."""
-    if not isinstance(objective, Supervised) or held_out is None:
+    if not isinstance(objective, Supervised) or not isinstance(objective.config, SupervisedStage) or held_out is None:
         return None, {}
     fingerprint = {"validation": held_out.fingerprint}
     return validating(objective, model, held_out.documents, objective.config.validation_steps), fingerprint

@@ -1,18 +1,24 @@
 """Measures the model that a stage leaves, on problems of the recipe or on a suite."""
 
 import time
+from collections.abc import Sequence
 
+from open_exaone.base.errors import DataError
 from open_exaone.base.files import write_json
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.checkpoint.folder import load_model, resolve_device
+from open_exaone.evaluation.faithfulness import Measured, with_greedy
 from open_exaone.evaluation.missing import refuse_missing
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
+from open_exaone.evaluation.task import Task
 from open_exaone.pipeline.engine import open_fixed
+from open_exaone.pipeline.faithfulness import FOLDER, measure_thoughts
 from open_exaone.pipeline.measure import stage_report
 from open_exaone.pipeline.prepare import evaluation_tasks
 from open_exaone.pipeline.start import Run
+from open_exaone.rollout.provider import Provider
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import TrainedStage
 
@@ -28,7 +34,7 @@ def measure_stage(run: Run, stage: TrainedStage) -> None:
     provider = open_fixed(run, stage.name, model, path / "model", weights_hash(path / "model"))
     store = Store(path / "eval")
     done = run_tasks(
-        evaluation_tasks(run, stage),
+        _tasks(run, stage),
         provider,
         store,
         run.judge,
@@ -37,6 +43,7 @@ def measure_stage(run: Run, stage: TrainedStage) -> None:
         on_event=run.on_event,
     )
     refuse_missing([sample for _, rows in done for row in rows for sample in row], provider.failure)
+    _measure_thoughts(run, stage, done, provider)
     for note in store.notes:
         run.message(f"note: {note}")
     seconds = time.perf_counter() - started
@@ -45,3 +52,36 @@ def measure_stage(run: Run, stage: TrainedStage) -> None:
     entries = [score_task(*pair) for pair in done]
     has_suite = stage.suite is not None or run.recipe.evaluation is None or run.recipe.evaluation.suite is not None
     write_json(path / "eval" / "report.json", stage_report(entries, has_suite=has_suite))
+
+
+def _asks_for_thoughts(run: Run, stage: TrainedStage) -> bool:
+    """Whether answers after altered thoughts are measured: of the last stage, where it reasons."""
+    config = run.recipe.evaluation
+    return config is not None and config.faithfulness is not None and stage.name == run.recipe.trained[-1].name
+
+
+def _tasks(run: Run, stage: TrainedStage) -> list[Task]:
+    """What the stage is measured on; the thoughts that are altered are those of greedy replies."""
+    tasks = evaluation_tasks(run, stage)
+    return with_greedy(tasks) if _asks_for_thoughts(run, stage) else tasks
+
+
+def _measure_thoughts(run: Run, stage: TrainedStage, done: Sequence[Measured], provider: Provider) -> None:
+    """Of the last stage, where the evaluation asks for it, leaves `eval/faithfulness/`."""
+    config, folder = run.recipe.evaluation, run.path(stage) / "eval"
+    if config is None or not _asks_for_thoughts(run, stage):
+        return
+    wanted = [pair for pair in done if config.suite is not None or pair[0].benchmark == config.names[0]]
+    uses = measure_thoughts(
+        wanted,
+        provider,
+        folder,
+        run.judge,
+        suite=run.recipe.name,
+        label=f"{stage.name}: altered thoughts",
+        limit=config.faithfulness,
+        on_event=run.on_event,
+    )
+    if any(use.missing for use in uses):
+        raise DataError(f"replies after altered thoughts could not be had: {provider.failure}")
+    write_json(folder / FOLDER / "report.json", {"tasks": [use.model_dump(mode="json") for use in uses]})

@@ -25,7 +25,7 @@ from open_exaone.pipeline.vocabulary import trained_tokenizer
 from open_exaone.rollout.config import LocalEngine, VllmEngine, VllmServer
 from open_exaone.rollout.provider import Provider
 from open_exaone.text.tokenizer import Tokenizer
-from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RlStage, SupervisedStage
+from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RejectionStage, RlStage, SupervisedStage
 from open_exaone.verify.language import LANGUAGES
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -99,8 +99,11 @@ class Run:
         return problems
 
 
-def samples_pairs(run: Run, stage: AnyStage) -> bool:
-    """Whether a stage chooses its pairs from samples of its own model, since its data are problems."""
+def samples_own(run: Run, stage: AnyStage) -> bool:
+    """Whether a stage learns from samples of the model that it begins from, drawn before it trains: a preference stage
+    does where its data are problems."""
+    if isinstance(stage, RejectionStage):
+        return True
     return isinstance(stage, PreferenceStage) and format_of(run.data_of(stage)) == "problems"
 
 
@@ -220,7 +223,7 @@ def _samples(run: Run) -> bool:
 
 def _sampling_stages(run: Run) -> list[AnyStage]:
     """The stages that learn from samples of the model that they train."""
-    return [stage for stage in run.recipe.stages if isinstance(stage, RlStage) or samples_pairs(run, stage)]
+    return [stage for stage in run.recipe.stages if isinstance(stage, RlStage) or samples_own(run, stage)]
 
 
 def _check_chat_format(run: Run) -> None:

@@ -15,6 +15,7 @@ from open_exaone.present import evaluation_plots as drawn
 from open_exaone.present import evaluation_tables as tables
 from open_exaone.present.cells import grids
 from open_exaone.present.evaluation_tables import Entry
+from open_exaone.present.faithfulness import sections
 from open_exaone.present.plots import Point
 from open_exaone.present.report import TEMPLATES, template
 from open_exaone.present.viewer import MAX_TEXT_CHARS, Packed, pack
@@ -101,6 +102,7 @@ def render(report: Mapping[str, Any], packed: Packed) -> str:
         published=[(entry["name"], beside(entry), rows) for entry in entries if (rows := tables.published(entry))],
         parts=[(entry["name"], *part) for entry in entries for part in tables.parts(entry)],
         cell_grids=[(f"{entry['name']}, {grid.kind}", grid) for entry in entries for grid in grids(entry)],
+        thought_uses=sections(report.get("faithfulness")),
         plots=plots(report, packed),
         records=tables.records(report),
         bounds=tables.bounds,

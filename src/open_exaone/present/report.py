@@ -10,6 +10,7 @@ from open_exaone.base.text import count
 from open_exaone.present import formatting, plots
 from open_exaone.present.cells import Grid, grids
 from open_exaone.present.curves import stage_plots
+from open_exaone.present.faithfulness import stage_sections
 from open_exaone.present.filtered import section
 from open_exaone.present.rollouts import Shown, sample_rollouts
 from open_exaone.present.stages import Entry, by_benchmark, change_rows, closing_rows, read_report, training_rows
@@ -61,6 +62,7 @@ def render(report: dict[str, Any], metrics: Rows, rollouts: Callable[[str], list
             for title, noun, field in HEATMAPS
         ],
         cell_grids=_cell_grids(benchmarks),
+        thought_uses=stage_sections(report["stages"]),
         filters=[
             (section(entry["name"], found), found["num_samples"])
             for entry in report["stages"]

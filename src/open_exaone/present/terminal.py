@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-TEXT_COLUMNS = frozenset({"stage", "mode", "task", "benchmark", "model"})  # these stand left, numbers right
+TEXT_COLUMNS = frozenset({"stage", "mode", "task", "benchmark", "model", "thought"})  # these stand left, numbers right
 GAP = 2  # cells between columns
 DROPPED_FIRST = ("train tokens", "greedy", "mode", "train time", "thought tokens", "cons", "truncated", "95 %", "ours")
 FAULTS = ("other language", "not judged", "no answer", "truncated")  # of an evaluation; those that there are stay

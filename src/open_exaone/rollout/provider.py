@@ -10,7 +10,8 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from open_exaone.base.records import Generation, Problem, Request, Sampling
+from open_exaone.base.records import Begun, Generation, Problem, Request, Sampling
+from open_exaone.rollout.begun import begin_all
 from open_exaone.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def requests_for(
     *,
     thinking: bool | Sequence[bool],
     seen: Seen | None = None,
+    begun: Sequence[Begun] = (),
 ) -> list[Request]:
     """The requests of `sampling.num_samples` samples for each problem or conversation, in order.
 
@@ -84,6 +86,8 @@ def requests_for(
     Args:
         thinking: ask in reasoning mode; all, or each by itself.
         seen: what was asked before in the same evaluation, which counts as `Request.occurrence`; gets these too.
+        begun: of each, the thought that its replies begin with, whose tokens count among `max_new_tokens`; none where
+            it is empty.
 
     Raises:
         DataError, CheckpointError: a prompt can't be rendered, such as by a model without a chat format.
@@ -99,17 +103,19 @@ def requests_for(
             some = [conversations[place] for place in places]
             rendered = tokenizer.render_many(some, thinking=mode, generation_prompt=True)
             prompts |= {place: tuple(ids) for place, (ids, _) in zip(places, rendered, strict=True)}
+    asked_P = [
+        Request(messages, prompts.get(place), mode, sampling)
+        for place, (messages, mode) in enumerate(zip(conversations, modes, strict=True))
+    ]
+    if begun:
+        asked_P = begin_all(asked_P, begun, tokenizer)
     seen = Counter() if seen is None else seen
     one_sample = replace(sampling, num_samples=1)
     requests = []
-    for place, (messages, mode) in enumerate(zip(conversations, modes, strict=True)):
-        prompt_ids = prompts.get(place)
-        text = prompt_text(Request(messages, prompt_ids, mode, sampling)).encode("utf-8", "surrogatepass")
+    for request in asked_P:
+        text = prompt_text(request).encode("utf-8", "surrogatepass")
         key = (one_sample, hashlib.blake2b(text, digest_size=16).digest())
-        requests += [
-            Request(messages, prompt_ids, mode, sampling, index, occurrence=seen[key])
-            for index in range(sampling.num_samples)
-        ]
+        requests += [replace(request, index=index, occurrence=seen[key]) for index in range(sampling.num_samples)]
         seen[key] += 1
     return requests
 

@@ -159,10 +159,10 @@ def _by_reward(
     return found
 
 
-def _size(rollout: Rollout) -> tuple[int, tuple[int, ...], str]:
+def _size(rollout: Rollout) -> tuple[int, tuple[int, ...], str, float]:
     """Orders samples by their length, and equally long ones whatever order they came in."""
     ids = rollout.generation.ids or ()
-    return len(ids), ids, rollout.verdict.status.value
+    return len(ids), ids, rollout.verdict.status.value, rollout.reward or 0.0
 
 
 def _distinct(rollouts: Iterable[Rollout]) -> list[Rollout]:

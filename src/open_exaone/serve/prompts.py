@@ -6,13 +6,13 @@ engine remembers fit.
 """
 
 import hashlib
-import re
 import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from open_exaone.serve.errors import prompt_too_long
+from open_exaone.text.begun import begun_segments
 from open_exaone.text.chat import Message, Segment, Tool
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -65,9 +65,7 @@ class Prompts:
             with_mask=False,
             keeps_thoughts=keeps_thoughts,
         )
-        tag = self._tokenizer.chat_format.thought_tag
-        parts = re.split(f"(</?{tag}>)", begun)  # texts and tags by turns
-        segments += [Segment(part, number % 2 == 1) for number, part in enumerate(parts) if part]
+        segments += begun_segments(begun, self._tokenizer.chat_format.thought_tag)
         if most_tokens is not None:
             texts = [segment.text for segment in segments if not segment.is_format]
             check_length(self._tokenizer, texts, most_tokens)

@@ -56,20 +56,50 @@ class StageConfig(_Stage):
     """Where its metrics go while it trains, and what stops it."""
 
 
-class SupervisedStage(StageConfig):
+class BudgetConfig(Config):
+    """How much a stage trains: one of the two."""
+
+    flops: float | None = Field(default=None, gt=0, le=1e30)
+    """Floating-point operations, as `exaone run --dry-run` counts them; those of its own samples too."""
+    tokens: float | None = Field(default=None, gt=0, le=1e18)
+    """Tokens that go forward and backward."""
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if (self.flops is None) == (self.tokens is None):
+            raise ValueError("give either flops, such as flops = 1e13, or tokens, such as tokens = 2e6")
+        return self
+
+
+class _WrittenStage(StageConfig):
+    """What every stage has that learns what is written."""
+
+    num_epochs: float | None = Field(default=None, gt=0, le=1000)
+    """Passes over the data."""
+    budget: BudgetConfig | None = None
+    """How much is trained, instead of a number of passes, such as { flops = 1e13 } or { tokens = 2e6 }."""
+    batch_documents: int = Field(default=64, gt=0)
+    """Conversations in one optimizer step."""
+    loss: SupervisedLoss = CrossEntropy()
+    """What is minimised, such as { name = "cross_entropy", label_smoothing = 0.1, z_loss = 1e-4 }."""
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if self.num_epochs is None and self.budget is None:
+            raise ValueError("num_epochs: is missing: give the passes over the data, or a budget")
+        if self.num_epochs is not None and self.budget is not None:
+            raise ValueError("num_epochs: has no effect beside budget: leave one of the two out")
+        return self
+
+
+class SupervisedStage(_WrittenStage):
     """Learns what is written: `pretrain` texts, `base` worked replies in non-reasoning mode, `sft` with thoughts."""
 
     kind: Literal["pretrain", "base", "sft"]
     """"pretrain": whole texts; "base": direct answers, loss on whole conversations; "sft": thoughts and answers, loss
     on the reply."""
-    num_epochs: float = Field(gt=0, le=1000)
-    """Passes over the data."""
-    batch_documents: int = Field(default=64, gt=0)
-    """Conversations in one optimizer step."""
     batch_tokens: int | None = Field(default=None, gt=0)
     """Tokens in one optimizer step, instead of so many conversations; they may be spread over many passes."""
-    loss: SupervisedLoss = CrossEntropy()
-    """What is minimised, such as { name = "cross_entropy", label_smoothing = 0.1, z_loss = 1e-4 }."""
     context: ContextConfig | None = None
     """Give the model a longer context from this stage on, such as { max_positions = 131_072, rope_theta = 1e6 }."""
     validation: str | None = None
@@ -81,6 +111,32 @@ class SupervisedStage(StageConfig):
     def thinking(self) -> bool:
         """Whether the model that it leaves is asked in reasoning mode."""
         return self.kind == "sft"
+
+
+class RejectionStage(_WrittenStage, SamplingConfig):
+    """Rejection-sampling fine-tuning (RFT: Yuan et al. 2023, arXiv 2308.01825): samples replies of the model that it
+    begins from, keeps those that are correct and unlike one another, and learns them as SFT does."""
+
+    kind: Literal["rejection"]
+    """"rejection": sample replies to problems, judge them, and learn the correct ones that differ."""
+    num_samples: int = Field(default=8, ge=1, le=1024)
+    """The samples of each problem."""
+    replies_per_problem: int = Field(default=4, ge=1, le=1024)
+    """The most replies of a problem that are learned."""
+    min_distance: float = Field(default=0.05, ge=0, le=1)
+    """How unlike every other kept reply to the problem a reply must be, 0 (any) to 1 (nothing in common)."""
+    temperature: float = Field(default=1.0, gt=0, le=10)
+    """The temperature at which replies are sampled."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling: keep the most likely tokens up to this total probability."""
+    max_new_tokens: int = Field(default=1024, gt=0)
+    """The longest sampled reply in tokens, its thought included."""
+    mode: Literal["reasoning", "non_reasoning"] = "reasoning"
+    """The mode in which samples are drawn, for sources without a mode."""
+
+    @property
+    def thinking(self) -> bool:
+        return self.mode == "reasoning"
 
 
 class ReuseConfig(Config):
@@ -290,5 +346,5 @@ class FilterStage(_Stage, FilterConfig):
     """"filter": sample replies to problems, judge them, and keep the problems with a pass rate between two ends."""
 
 
-TrainedStage = SupervisedStage | PreferenceStage | RlStage
+TrainedStage = SupervisedStage | RejectionStage | PreferenceStage | RlStage
 AnyStage = Annotated[TrainedStage | FilterStage, Field(discriminator="kind")]

@@ -1,4 +1,4 @@
-"""Stages `pretrain`, `base` and `sft`: learn what is written."""
+"""Stages `pretrain`, `base`, `sft` and `rejection`: learn what is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from open_exaone.data.document import Document
 from open_exaone.learn.cross_entropy import SUPERVISED_LOSSES
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.accumulate import Metrics
-from open_exaone.train.config import SupervisedStage
+from open_exaone.train.config import RejectionStage, SupervisedStage
 from open_exaone.train.forward import learned_states
 from open_exaone.train.loop import StepData
 from open_exaone.train.state import NOTHING, Memory
@@ -21,7 +21,7 @@ from open_exaone.train.state import NOTHING, Memory
 class Supervised:
     """A supervised loss on fixed documents."""
 
-    config: SupervisedStage
+    config: SupervisedStage | RejectionStage
     documents: Sequence[Document]
     steps: Sequence[list[int]]  # which documents each step takes
 

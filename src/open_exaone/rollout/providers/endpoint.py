@@ -1,6 +1,6 @@
 """Answers from any OpenAI-compatible chat endpoint: vLLM, SGLang, llama.cpp's server, a company's own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _THINKS_AGAIN = "in some replies, the model began to think again behind the forced end of its thought"
 _CANNOT_CONTINUE = (
-    "does not continue a reply that was begun, which a thinking budget needs; leave the budget out, take the local"
-    " engine or vLLM in process, or serve the model with vLLM"
+    "does not continue a reply that was begun, which a thinking budget and --faithfulness need; leave these out, take"
+    " the local engine or vLLM in process, or serve the model with vLLM"
 )
 
 
@@ -68,6 +68,8 @@ class EndpointProvider(ServerProvider):
             "chat_template_kwargs": {"enable_thinking": request.thinking},
         }
         body |= _chosen(sampling)
+        if "reasoning_content" in request.messages[-1]:
+            return self._begun(caller, body, request)
         budget = sampling.thinking_budget if request.thinking else None
         try:
             chat, limit = self._chat.complete(caller, body, budget or sampling.max_new_tokens, request)
@@ -82,26 +84,13 @@ class EndpointProvider(ServerProvider):
         thought, answer, is_open = cut_at_budget(begun)
         # The opening tag stands here where the model wrote it; elsewhere it's the template's, which puts it back.
         opening = f"<{self._tag}>\n" if begun.content.lstrip().startswith(f"<{self._tag}>") else ""
-        turn = {"role": "assistant", "content": f"{opening}{thought.strip()}\n</{self._tag}>\n\n{answer}"}
+        content = f"{opening}{thought.strip()}\n</{self._tag}>\n\n{answer}"
         num_begun = num_reply_tokens(begun)
-        further = {
-            **body,
-            "seed": sample_seed(request, prompt_text(request) + turn["content"]),
-            "messages": [*request.messages, turn],
-            "add_generation_prompt": False,
-            "continue_final_message": True,
-            # EXAONE 4.0's template leaves the thought of a reply out unless skip_think is false
-            "chat_template_kwargs": {"enable_thinking": True, "skip_think": False},
-        }
         try:
             limit = max(1, request.sampling.max_new_tokens - num_begun)
-            chat, _ = self._chat.complete(caller, further, limit, request, begun=True)
+            chat = self._resume(caller, body, request.messages, content, limit, request)
         except NoRoomError:
             return to_generation(begun, prompt_text(request), thinking=True)
-        except EndpointError as error:
-            if error.status in (400, 422) and not self._has_continued and read_overflow(error, 1) is None:
-                raise ConfigError(f"{error} (it {_CANNOT_CONTINUE})") from None
-            raise
         rest = self._continuation(chat)
         whole = replace(split(replace(begun, thought=thought, content=answer + rest, stop=chat.stop)), finished=True)
         stop = StopReason.BUDGET if is_open and chat.stop is StopReason.END else chat.stop
@@ -109,6 +98,50 @@ class EndpointProvider(ServerProvider):
         num_thought_tokens = num_begun if is_open else first.num_thought_tokens
         num_tokens = num_begun + num_reply_tokens(chat)
         return Generation(whole, stop, first.num_prompt_tokens, num_tokens, num_thought_tokens)
+
+    def _begun(self, caller: Caller, body: Mapping[str, Any], request: Request) -> Generation:
+        """Lets the answer follow a thought that is given: the last message."""
+        *asked, begun = request.messages
+        thought = begun["reasoning_content"].strip()
+        content = f"{thought}\n</{self._tag}>\n\n{begun['content']}"
+        try:
+            chat = self._resume(caller, body, asked, content, request.sampling.max_new_tokens, request)
+        except NoRoomError as full:
+            return replace(empty(request, full.num_prompt_tokens), ids=None, logprobs=None)
+        reply = split(replace(chat, thought=thought, content=begun["content"] + self._continuation(chat)))
+        answered = to_generation(chat, prompt_text(request), thinking=False)
+        return replace(answered, reply=replace(reply, finished=True), num_thought_tokens=0)
+
+    def _resume(
+        self,
+        caller: Caller,
+        body: Mapping[str, Any],
+        asked: Sequence[Mapping[str, str]],
+        content: str,
+        limit: int,
+        request: Request,
+    ) -> ChatReply:
+        """What follows a reply to `asked` that was begun with `content`.
+
+        Raises:
+            NoRoomError: the context has no room behind it.
+            ConfigError: the endpoint does not continue replies.
+        """
+        further = {
+            **body,
+            "seed": sample_seed(request, prompt_text(request) + content),
+            "messages": [*asked, {"role": "assistant", "content": content}],
+            "add_generation_prompt": False,
+            "continue_final_message": True,
+            # EXAONE 4.0's template leaves the thought of a reply out unless skip_think is false
+            "chat_template_kwargs": {"enable_thinking": True, "skip_think": False},
+        }
+        try:
+            return self._chat.complete(caller, further, limit, request, begun=True)[0]
+        except EndpointError as error:
+            if error.status in (400, 422) and not self._has_continued and read_overflow(error, 1) is None:
+                raise ConfigError(f"{error} (it {_CANNOT_CONTINUE})") from None
+            raise
 
     def _continuation(self, chat: ChatReply) -> str:
         """What follows the end of a thought; a server's parser that misses the thought's tags may take it for one.

@@ -12,6 +12,7 @@ from open_exaone.base.errors import CheckpointError
 from open_exaone.base.links import own_file
 from open_exaone.base.records import Completion, Generation, Request, StopReason
 from open_exaone.engine.stop import reply_text
+from open_exaone.rollout.begun import read_reply
 from open_exaone.rollout.provider import Generations
 from open_exaone.rollout.providers.context import fit
 from open_exaone.text.tokenizer import Tokenizer
@@ -93,13 +94,14 @@ class LocalProvider:
 
     def _generation(self, request: Request, completion: Completion) -> Generation:
         text = reply_text(self._engine.tokenizer, completion.ids, completion.stop, request.sampling)
-        reply = self._engine.tokenizer.split(text, thinking=request.thinking)
+        engine, ids = self._engine, completion.ids
+        reply, num_thought_tokens = read_reply(text, ids, request, engine.tokenizer, engine.thoughts)
         return Generation(
             reply,
             completion.stop,
             num_prompt_tokens=len(request.prompt_ids or ()),
             num_tokens=len(completion.ids),
-            num_thought_tokens=self._engine.thoughts.num_tokens(completion.ids, reply),
+            num_thought_tokens=num_thought_tokens,
             ids=completion.ids,
             logprobs=completion.logprobs if request.sampling.is_raw else completion.sampling_logprobs,
             policy_version=completion.policy_version,

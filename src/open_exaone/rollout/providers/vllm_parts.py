@@ -17,6 +17,7 @@ from open_exaone.base.files import explain_os_errors
 from open_exaone.base.records import Generation, Request, StopReason
 from open_exaone.engine.stop import reply_text
 from open_exaone.engine.thought import Thoughts
+from open_exaone.rollout.begun import read_reply
 from open_exaone.rollout.provider import ids_text, sample_seed
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -99,13 +100,13 @@ class Parts:
         if any(string in text for string in request.sampling.stop):
             stop = StopReason.STOP_STRING
         text = reply_text(self._tokenizer, ids, stop, request.sampling)
-        reply = self._tokenizer.split(text, thinking=request.thinking)
+        reply, num_thought_tokens = read_reply(text, ids, request, self._tokenizer, self._thoughts)
         return Generation(
             reply,
             stop,
             num_prompt_tokens=len(request.prompt_ids or ()),
             num_tokens=len(ids),
-            num_thought_tokens=self._thoughts.num_tokens(ids, reply),
+            num_thought_tokens=num_thought_tokens,
             ids=ids,
             logprobs=None if logprobs is None else tuple(logprobs),
             policy_version=version,

@@ -21,6 +21,7 @@ from open_exaone.serve.logprobs import NumTop
 from open_exaone.serve.reply import Delta, Outcome, Usage
 from open_exaone.serve.service import Ask, Service
 from open_exaone.serve.worker import Ticket
+from open_exaone.text.begun import begun_text
 from open_exaone.text.chat import ChatFormat
 from open_exaone.text.split import Part, read_tool_call
 
@@ -207,11 +208,8 @@ def begun_of(message: Mapping[str, Any], chat_format: ChatFormat, *, thinking: b
     """
     if message["role"] != "assistant" or message.get("tool_calls"):
         raise ApiError(400, "messages: the last must be a reply without tool calls, to be continued", param="messages")
-    thought, answer, tag = message.get("reasoning_content"), message["content"] or "", chat_format.thought_tag
-    if not thought:
-        return answer
-    opening = "" if chat_format.opens_thought(thinking) else f"<{tag}>\n"
-    return f"{opening}{thought}" + (f"\n</{tag}>\n\n{answer}" if answer else "")
+    thought, answer = message.get("reasoning_content"), message["content"] or ""
+    return begun_text(chat_format, thought, answer or None, thinking=thinking) if thought else answer
 
 
 class ChatDialect:
