@@ -26,7 +26,7 @@ from open_exaone.checkpoint.adapter import save_adapter
 from open_exaone.checkpoint.folder import load_model, load_tokenizer
 from open_exaone.model.lora import add_lora, lora_weights
 from open_exaone.model.lora_config import LoraConfig
-from open_exaone.pipeline.folder import resolve_model
+from open_exaone.pipeline.source import resolve_model
 from serve import Server
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
