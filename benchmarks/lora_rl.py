@@ -8,9 +8,9 @@ noise and judged wrong, which AGAPO learns from too.
 
 Each part's peak is the kernel's own (VmHWM), begun anew at every part's end; a part ends when its output is there: the
 line that announces the stage, a step's rollouts, its row of metrics. Pages of the mapped weights count. Processes that
-the run starts, which judge replies, are added at their largest. The sums beside it are those of model/cost.py, and of
-the engine's packed copy. GB are 10^9 bytes. Exit status 1 where the run fails or takes more than --limit-gb. Linux
-only.
+the run starts, which judge replies, are added at their largest, without what they share with it. The sums beside it are
+those of model/cost.py, and of the engine's packed copy. GB are 10^9 bytes. Exit status 1 where the run fails or takes
+more than --limit-gb. Linux only.
 """
 
 import argparse
@@ -205,7 +205,7 @@ class Run:
         while process.poll() is None and not self._is_over(name, step):
             with suppress(OSError):  # a process may end meanwhile
                 own = max(own, field_bytes(process.pid, "VmHWM"))
-                children = max(children, sum(field_bytes(pid, "VmRSS") for pid in descendants(process.pid)))
+                children = max(children, sum(map(own_bytes, descendants(process.pid))))
             time.sleep(POLL_S)
         with suppress(OSError):
             own = max(own, field_bytes(process.pid, "VmHWM"))
@@ -221,6 +221,14 @@ def field_bytes(pid: int, name: str) -> int:
     """A field of a process's status; 0 of one that has ended."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
         if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def own_bytes(pid: int) -> int:
+    """A process's memory, without its share in what it has in common with others: a fork counts once."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+        if line.startswith("Private_Dirty:"):
             return int(line.split()[1]) * 1024
     return 0
 
