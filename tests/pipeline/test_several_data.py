@@ -152,6 +152,7 @@ def test_one_name_is_the_same_as_a_list_of_it(tmp_path):
     [
         ("evaluation.data=[]", "evaluation.data"),
         ("evaluation.data=['test', 'harder', 'test']", "data: names 'test' twice: leave one out"),
+        ("evaluation.temperature=0", "greedy replies are measured in any case, as test-greedy"),
         ("evaluation.data=['test', 'hardr']", "evaluation.data = 'hardr': no such data; did you mean \"harder\"?"),
         ("evaluation.shown='base'", "evaluation.shown = 'base': must be one of evaluation.data (test, harder)"),
         ("evaluation.data='test'", "evaluation.shown = 'harder': must be one of evaluation.data (test)"),

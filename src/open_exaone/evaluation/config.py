@@ -43,8 +43,9 @@ class EvaluationConfig(SamplingConfig):
     """Measure only on so many problems, the first ones; of a suite, of each benchmark."""
     num_samples: int | None = Field(default=None, gt=0, le=1024)
     """Samples of a problem; if left out, 4 on data of the recipe (and one greedy reply besides), else the suite's."""
-    temperature: float | None = Field(default=None, gt=0, le=10)
-    """The sampling temperature; if left out, 0.6 on data of the recipe, else the suite's."""
+    temperature: float | None = Field(default=None, ge=0, le=10)
+    """The sampling temperature; if left out, 0.6 on data of the recipe, else the suite's. 0, greedy decoding, is for
+    suites: data of the recipe are measured greedily in any case."""
     top_p: float | None = Field(default=None, gt=0, le=1)
     """Sample from the smallest set of tokens whose probabilities add up to this; if left out, 0.95 on data of the
     recipe, else the suite's."""
@@ -67,6 +68,9 @@ class EvaluationConfig(SamplingConfig):
     def _check(self) -> Self:
         if (self.data is None) == (self.suite is None):
             raise ValueError('give either data, such as data = "test", or suite, such as suite = "math_500"')
+        if self.temperature == 0 and self.data is not None:
+            greedy = ", ".join(name + GREEDY for name in self.names)
+            raise ValueError(f"temperature = 0: greedy replies are measured in any case, as {greedy}: leave it out")
         if self.in_both_modes and self.mode == "non_reasoning":
             raise ValueError('both_modes: has no effect with mode = "non_reasoning": leave one of the two out')
         if self.faithfulness and self.mode == "non_reasoning":
