@@ -63,7 +63,7 @@ def test_a_wrong_loss_is_refused_with_the_known_ones(kind, loss, why):
 
 
 def test_a_wrong_kind_is_refused_with_the_known_ones():
-    known = "must be one of pretrain, base, sft, preference, rl, filter"
+    known = "must be one of pretrain, base, sft, rejection, preference, rl, filter"
     for stage, why in ({"kind": "xyz"}, "kind = 'xyz': "), ({}, "kind: is missing; "):
         with pytest.raises(ConfigError) as caught:
             validate(File, {"stages": [stage]}, "x.toml")
