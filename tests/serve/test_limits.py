@@ -14,6 +14,7 @@ from doubles import make_tokenizer
 from open_exaone.serve import conversation, guided, prompts
 from open_exaone.serve.config import ServeConfig
 from open_exaone.serve.errors import ApiError
+from open_exaone.serve.remembered import Responses
 from open_exaone.serve.service import LONG_CHARS
 from open_exaone.text.tokenizer import Tokenizer
 
@@ -216,3 +217,14 @@ def test_connections_above_the_most_are_refused_and_room_is_given_back() -> None
                 break
         else:
             raise AssertionError("no room is given back")
+
+
+def test_only_the_latest_conversations_are_stored() -> None:
+    stored = Responses(most_bytes=3000)
+    turns = [{"role": "user", "content": "x" * 100}]
+    for number in range(20):
+        stored.keep(f"resp_{number}", turns)
+    assert stored.turns("resp_19") == stored.turns("resp_16") == turns
+    for number in range(15):
+        with pytest.raises(ApiError, match="is not remembered"):
+            stored.turns(f"resp_{number}")

@@ -7,6 +7,7 @@ from typing import Any
 from open_exaone.serve.errors import ApiError
 
 MOST_BYTES = 64 << 20  # of conversations that are remembered, the latest
+_ENTRY_BYTES = 400  # what one takes besides its text: its id, its place in the order
 
 
 class Responses:
@@ -19,9 +20,9 @@ class Responses:
     def keep(self, id: str, turns: list[dict[str, Any]]) -> None:
         """Remembers a conversation, the response included."""
         self._kept[id] = text = json.dumps(turns)
-        self._num_bytes += len(text)
+        self._num_bytes += len(text) + _ENTRY_BYTES
         while self._num_bytes > self._most_bytes:
-            self._num_bytes -= len(self._kept.popitem(last=False)[1])
+            self._num_bytes -= len(self._kept.popitem(last=False)[1]) + _ENTRY_BYTES
 
     def turns(self, id: str | None) -> list[dict[str, Any]]:
         """The turns of a conversation; none where no response is named.
