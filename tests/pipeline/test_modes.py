@@ -259,7 +259,8 @@ def test_a_ratio_of_modes_that_pairs_of_one_mode_cannot_have_is_reported(place, 
         pairs = [(mode, "Q", unit) for mode in modes]
         mixture_of(run, one.stages[0], prepare_units(pairs, tmp_path / str(number), name="own", settings={}))
         assert len(messages) == number
-    assert messages == ["prefer: all samples are of reasoning mode, so data.problems.reasoning_ratio = 1.5 has no effect"]
+    why = "prefer: all samples are of reasoning mode, so data.problems.reasoning_ratio = 1.5 has no effect"
+    assert messages == [why]
 
 
 LEARNED = """
