@@ -4,9 +4,9 @@
     python benchmarks/serve.py --model FOLDER     # such as a finished run: also its start, and its first token
     python benchmarks/serve.py --model FOLDER --peers llama-cpp-python,transformers --peers-python PYTHON --gguf FILE
 
-The same prompts (64 tokens each) are completed by the engine alone, by the server to clients that wait for whole
-replies, and to clients that stream them, in turn, round after round; figures are medians. No reply ends early. The
-clients are one process with one thread, and share the processor with the server; the engine alone has it to itself.
+Prompts of 64 tokens are completed by the engine alone, by the server to clients that wait for whole replies, and to
+clients that stream them, in turn, round after round, each time other prompts; figures are medians. No reply ends early.
+The clients are one process with one thread, and share the processor with the server; the engine alone has it to itself.
 "Loop" is the processor time of the server's event loop for each token: reading requests, text from tokens, writing.
 
 With --peers other servers of the same weights take turns with ours (`serve_peers.py`): all are started, and stopped by
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from open_exaone.base.machine import num_cores, prepare_process
@@ -100,16 +101,16 @@ def throughput(folder: Path, num_clients: int, num_new: int, rounds: int) -> Non
     server, total = Server(folder), num_clients * num_new
     rates: dict[str, list[float]] = {}
     loop: dict[str, list[float]] = {}
+    ways: dict[str, Callable[[list[list[int]]], object]] = {
+        "engine alone": lambda prompts: engine.generate(prompts, sampling),
+        "server, whole": lambda prompts: clients(server, prompts, sampling, streams=False),
+        "server, streamed": lambda prompts: clients(server, prompts, sampling, streams=True),
+    }
     for number in range(rounds + 1):
-        prompts = rng.integers(20, engine.tokenizer.vocab_size, (num_clients, PROMPT)).tolist()
-        ways = {
-            "engine alone": lambda prompts=prompts: engine.generate(prompts, sampling),
-            "server, whole": lambda prompts=prompts: clients(server, prompts, sampling, streams=False),
-            "server, streamed": lambda prompts=prompts: clients(server, prompts, sampling, streams=True),
-        }
         for name, work in ways.items():
+            prompts = rng.integers(20, engine.tokenizer.vocab_size, (num_clients, PROMPT)).tolist()
             began, busy = time.perf_counter(), server.loop_s()
-            work()
+            work(prompts)
             if number:
                 rates.setdefault(name, []).append(total / (time.perf_counter() - began))
                 loop.setdefault(name, []).append(1e6 * (server.loop_s() - busy) / total)
