@@ -177,7 +177,7 @@ def test_a_filter_leaves_no_model_and_all_that_walks_over_stages_knows(whole, pl
     assert ["filter", "rl"] not in [row["between"] for row in read_json(out / "report.json")["shared_prompts"]]
     page = (out / "report.html").read_text()
     assert "What filter kept" in page and page.count("problems by correct samples of 4") == 3  # all, and two domains
-    assert "| filter |" not in (out / "card.md").read_text()
+    assert "| filter | filter | sft |" in (out / "card.md").read_text()
     assert resolve_model(out) == out / "03-rl" / "model" and len(RunFolder(out).model_folders()) == 2
     with pytest.raises(ConfigError, match="--stage filter: must be one of sft, rl"):
         find_model(out, "filter")

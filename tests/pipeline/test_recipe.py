@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -417,7 +418,7 @@ def test_every_benchmark_of_a_suite_is_reported_and_held_against_the_prompts_of_
     assert "sft: others: pass@1 " in printed and "on 3 problems x 1 sample" in printed
     assert [part["measured_on"] for part in report["stages"][0]["tasks"]] == ["test", "others"]
     card = (place / "out" / "card.md").read_text()
-    assert "Measured on 12 problems of `test`" in card and "Measured on 3 problems of `others`" in card
+    assert re.search(r"\| sft \| test \| .* \| 12 \|", card) and re.search(r"\| sft \| others \| .* \| 3 \|", card)
     with pytest.raises(SystemExit, match="0"):
         main(["eval", str(place / "out")])
     is_same = "is the same as the run's own measurement" in " ".join(capsys.readouterr().out.split())
@@ -552,4 +553,4 @@ def test_changed_evaluation_data_and_a_missing_engine_are_found_before_a_stage_g
     (place / "out" / "prepared.json").write_text("{}")  # it is made again
     run(place, "out")
     card = (place / "out" / "card.md").read_text()
-    assert f"{place}/checkpoint" in card and "random" not in card
+    assert "by Open-EXAONE from checkpoint." in card and "random" not in card

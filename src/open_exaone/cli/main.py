@@ -8,6 +8,7 @@ from open_exaone.base.errors import ConfigError, OpenExaoneError
 from open_exaone.base.interrupt import Interrupted
 from open_exaone.base.machine import prepare_process
 from open_exaone.base.output import guard_output, memory_error, say_error
+from open_exaone.cli.card import card
 from open_exaone.cli.chat import chat
 from open_exaone.cli.convert import convert
 from open_exaone.cli.data_build import build
@@ -36,7 +37,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # `_run` says what was saved
 )
 data = App(name="data", help="Build, check, measure, clean and filter training data.", help_format="plaintext")
-for command in (run, train, suites, fetch, verify_real, judge, chat, serve, convert, models, doctor):
+for command in (run, train, suites, fetch, verify_real, judge, chat, serve, convert, card, models, doctor):
     app.command(command)
 app.command(eval_, name="eval")
 app.command(data)

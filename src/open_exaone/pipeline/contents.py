@@ -29,7 +29,8 @@ STAGE = frozenset(
 RUN = frozenset(
     {
         *(".lock", "recipe.toml", "machine.json", "rendering.json", "prepared.json", "problems"),
-        *("tokenizer", ".tokenizer.partial", "report.json", "report.html", "card.md"),
+        *("tokenizer", ".tokenizer.partial", "report.json", "report.html", "card.md", "card.html", "card.json"),
+        *(".eval_results", "every_eval_ever"),
     }
 )
 

@@ -243,7 +243,9 @@ def open_model(source: str, choices: Choices, machine: Machine) -> Provider:
     folder, _ = find_model(Path(source), choices.stage)
     warn_before_generating(licence_of(folder), model_name(folder))
     is_local = isinstance(config, LocalEngine)
-    name = f"{Path(source).resolve().name}/{folder.parent.name}" if is_run(Path(source)) else model_name(folder)
+    stage = folder.resolve().parent
+    of_run = folder.name == "model" and is_run(stage.parent)
+    name = f"{stage.parent.name}/{stage.name}" if of_run else model_name(folder)
     policy = Policy(
         name,
         load_tokenizer(folder),

@@ -48,7 +48,7 @@ def rendering_time(folder: Path) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """runs/NAME: recipe.toml, problems/, tokenizer/, one folder a stage, report.json, report.html, card.md."""
+    """runs/NAME: recipe.toml, problems/, tokenizer/, one folder a stage, report.json, report.html, its card."""
 
     path: Path
 

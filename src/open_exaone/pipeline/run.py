@@ -10,6 +10,7 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_json
 from open_exaone.base.machine import trim_heap
+from open_exaone.pipeline.card import write_cards
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.measure import Machine, OnEvent
@@ -25,7 +26,6 @@ from open_exaone.pipeline.prepare import (
 from open_exaone.pipeline.recipe import part_of
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run, samples_own
-from open_exaone.present.card import write_card
 from open_exaone.present.report import write_report
 from open_exaone.train.config import AnyStage, FilterStage, RlStage, TrainedStage
 
@@ -65,7 +65,7 @@ def run_recipe(
         report = build_report(folder, part)
         write_report(out)
         if part.trained:
-            write_card(out)
+            write_cards(out)
         return report
 
 

@@ -1,0 +1,214 @@
+"""`exaone card`: what is known of a model, from the run, folder or evaluation that has it, and the card's files."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_exaone.base.config import did_you_mean
+from open_exaone.base.errors import ConfigError, DataError, RunFolderError
+from open_exaone.base.files import read_json
+from open_exaone.checkpoint.licence import licence_by_name, model_name
+from open_exaone.model.registry import PUBLISHED
+from open_exaone.pipeline import card_model as model
+from open_exaone.pipeline import card_results as results
+from open_exaone.pipeline import card_run as from_run
+from open_exaone.pipeline.card_run import File, total
+from open_exaone.pipeline.config import Recipe
+from open_exaone.pipeline.folder import RunFolder
+from open_exaone.pipeline.source import is_run, resolve_model
+from open_exaone.present.card_facts import Facts, Figure, Licence, Result, read_facts
+from open_exaone.present.card_files import CARD_JSON, write_card_files
+from open_exaone.train.config import AnyStage, FilterStage
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
+
+
+@dataclass(frozen=True, slots=True)
+class CardOptions:
+    """What the files do not say."""
+
+    id: str | None = None  # "owner/name" of the hub
+    licence: str | None = None  # as the hub names it
+    evaluations: tuple[Path, ...] = ()  # folders of `exaone eval` of this very model
+    watts: float | None = None  # the machine's mean power
+    source_url: str | None = None  # where the measurements can be read
+
+
+def write_cards(source: Path, options: CardOptions | None = None, out: Path | None = None) -> tuple[Facts, list[Path]]:
+    """Writes a model's card: card.md, card.html, card.json, .eval_results/ and every_eval_ever/.
+
+    Args:
+        source: a run's folder, a model's folder or hub name, or the folder of an evaluation.
+        out: where to; into the run's, model's or evaluation's own folder if left out.
+
+    Returns:
+        what the card says, and the files.
+
+    Raises:
+        ConfigError: there is no model, or an option is wrong.
+        DataError, CheckpointError: a file is missing or broken; names it and the field.
+    """
+    options = options or CardOptions()
+    facts = gather(source, options)
+    if out is None:
+        if not source.is_dir():
+            raise ConfigError(f"{source}: is a name on the hub: say with --out where its card goes")
+        out = source
+    return facts, write_card_files(facts, out, source_url=options.source_url)
+
+
+def gather(source: Path, options: CardOptions | None = None) -> Facts:
+    """What is known of a model; raises what `write_cards` does."""
+    options = options or CardOptions()
+    _check_options(options)
+    if is_run(source):
+        facts = _of_run(RunFolder(source), options, None)
+    elif source.name == "model" and is_run(source.resolve().parents[1]):
+        run, stage = RunFolder(source.resolve().parents[1]), source.resolve().parent.name
+        facts = _of_run(run, options, _stage_name(run, stage))
+    elif (source / "evaluation.json").is_file():
+        facts = _of_evaluation(source, options)
+    elif (source / "config.json").is_file() or not (source / CARD_JSON).is_file():
+        facts = _of_model(resolve_model(source), options)
+    else:
+        facts = read_facts(read_json(source / CARD_JSON), str(source / CARD_JSON))
+    for evaluation in options.evaluations:
+        facts = _with_evaluation(facts, evaluation)
+    return facts
+
+
+def _check_options(options: CardOptions) -> None:
+    if options.id is not None and not _ID.fullmatch(options.id):
+        raise ConfigError(f"--name {options.id[:100]}: write it as owner/name, as on the hub, such as me/my-model")
+    if options.licence is not None and not _LICENCE_ID.fullmatch(options.licence):
+        raise ConfigError(f"--licence {options.licence[:60]}: write it as the hub does, such as apache-2.0 or mit")
+    if options.watts is not None and not 0 < options.watts <= 1e9:
+        raise ConfigError(f"--watts {options.watts}: must be a power in watts, above 0")
+    if options.source_url is not None and not re.fullmatch(r"https?://[^\s\"'<>\\]{1,500}", options.source_url):
+        raise ConfigError(f"--source-url {options.source_url[:100]}: must be an http or https address")
+
+
+def _stage_name(run: RunFolder, folder: str) -> str:
+    names = [stage.name for stage in run.recipe().stages]
+    name = folder.partition("-")[2]
+    if name not in names:
+        raise RunFolderError(f"{run.path}: its recipe has no stage {name!r}{did_you_mean(name, names)}")
+    return name
+
+
+def _of_run(folder: RunFolder, options: CardOptions, until: str | None) -> Facts:
+    """What a run's files say, of the model of its last finished stage or of `until`."""
+    recipe = folder.recipe()
+    done, notes = from_run.done_stages(folder, recipe, until)
+    last = [stage for stage in done if not isinstance(stage, FilterStage)][-1]
+    if until is not None and last.name != until:
+        raise ConfigError(f"{folder.path}: stage {until} has not finished yet; the last that has is {last.name}")
+    at = from_run.stage_folder(folder, recipe, last) / "model"
+    stages = [from_run.stage_facts(folder, recipe, stage) for stage in done]
+    in_model = [stage for stage in stages if stage.name in from_run.chain(recipe, last)]
+    data = from_run.data_sets(folder, recipe, done)
+    base, date = from_run.base_of(recipe), from_run.begun_at(folder)
+    versions, machine = from_run.versions_of(folder)
+    seconds = from_run.spent_seconds(folder, stages)
+    name = recipe.name.replace("/", "-")
+    found = [result for stage in done for result in _stage_results(folder, recipe, stage, date, is_last=stage is last)]
+    return Facts(
+        **model.names(options.id, name, at),
+        origin="trained" if base else "trained from random weights",
+        base=base,
+        recipe=recipe.name,
+        config_hash=recipe.config_hash,
+        seed=Figure(value=recipe.seed, sources=("recipe.toml: seed",)),
+        date=date,
+        notes=tuple(notes),
+        stages=tuple(stages),
+        data=tuple(data),
+        tokens=_tokens(base, total([stage.tokens for stage in in_model])),
+        flops=total([stage.flops for stage in stages]),
+        machine=machine,
+        seconds=seconds,
+        energy=from_run.energy(seconds, machine.get("device", ""), options.watts),
+        results=tuple(found),
+        licence=model.weights_licence(at, options.licence, from_scratch=data if base is None else None),
+        versions=versions,
+        **model.folder_facts(at, folder.path),
+    )
+
+
+def _stage_results(folder: RunFolder, recipe: Recipe, stage: AnyStage, date: str, *, is_last: bool) -> list[Result]:
+    name = from_run.stage_folder(folder, recipe, stage).name
+    return results.of_stage(folder.path, stage.name, name, date, has_parts=is_last)
+
+
+def _tokens(base: str | None, own: Figure | None) -> Figure | None:
+    """The tokens that the weights were trained on; with a base whose pretraining is known, that too."""
+    if base is None:
+        return own
+    known = PUBLISHED.get(base.rpartition("/")[2])
+    if known is None or own is None:
+        return None
+    value, source = known.training_tokens + own.value, f"docs/provenance.md: pretraining of {known.hub_name}"
+    return Figure(value=value, sources=(source, *own.sources), rule="pretraining of the base model + own training")
+
+
+def _of_model(folder: Path, options: CardOptions) -> Facts:
+    """What a model's folder says: its shape, its files and its licence."""
+    name = model_name(folder)
+    known = PUBLISHED.get(name.rpartition("/")[2])
+    source = f"docs/provenance.md: pretraining of {known.hub_name}" if known else ""
+    return Facts(
+        **model.names(options.id, name, folder),
+        origin="converted or copied",
+        tokens=Figure(value=known.training_tokens, sources=(source,)) if known else None,
+        licence=model.weights_licence(folder, options.licence, from_scratch=None),
+        **model.folder_facts(folder, folder),
+    )
+
+
+def _of_evaluation(folder: Path, options: CardOptions) -> Facts:
+    """What an evaluation says of the model that it measured."""
+    about = File(folder, "report.json")
+    if about.get("schema_version") is None:
+        raise DataError(
+            f"{folder / 'report.json'}: schema_version: is missing: the evaluation has not finished; give "
+            "the same `exaone eval` again to finish it"
+        )
+    name = about.text("model.model") or "a model without a name"
+    known = PUBLISHED.get(name.rpartition("/")[2])
+    parameters = known.config if known else None
+    licence = licence_by_name([name])
+    why = f"By its name: {licence.use}." if licence else "The evaluation does not record it."
+    here = Licence(id="other", name=licence.name, why=why) if licence else Licence(id="unknown", why=why)
+    engine = {key: text for key in ("engine", "dtype", "device") if (text := about.text(f"model.{key}"))}
+    versions = about.get("versions")
+    return Facts(
+        **model.names(options.id, name, None),
+        origin="measured",
+        revision=about.text("model.weights") or about.text("model.revision") or "not recorded",
+        date=about.text("started"),
+        notes=tuple(str(note) for note in about.get("model.notes") or () if isinstance(note, str)),
+        results=tuple(results.of_evaluation(folder)),
+        licence=here if options.licence is None else model.chosen_licence(options.licence),
+        machine=engine,
+        versions={str(key): str(value) for key, value in versions.items()} if isinstance(versions, dict) else {},
+        **(model.shape_facts(parameters, "docs/provenance.md: the published shape", {}) if parameters else {}),
+    )
+
+
+def _with_evaluation(facts: Facts, folder: Path) -> Facts:
+    """The same with the results of an evaluation of this very model.
+
+    Raises:
+        DataError: it measured other weights, or is none.
+    """
+    if not (folder / "evaluation.json").is_file():
+        raise DataError(f"{folder}: is no folder of an evaluation: name one that `exaone eval` made")
+    file = File(folder, "report.json")
+    weights = file.text("model.weights")
+    if weights and facts.revision not in (weights, "not recorded"):
+        raise DataError(
+            f"{folder}: measured {file.text('model.model') or 'a model'} with other weights ({weights[:12]}) than "
+            f"{facts.name} has ({facts.revision[:12]}): measure this model, or leave the evaluation out"
+        )
+    return facts.model_copy(update={"results": (*facts.results, *results.of_evaluation(folder, folder.resolve().name))})

@@ -1,0 +1,141 @@
+"""What a model's folder says: its shape, checksums, name and licence, and how it speaks."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from open_exaone.base.errors import ConfigError
+from open_exaone.base.files import MAX_CONFIG_BYTES, read_json
+from open_exaone.base.links import own_file
+from open_exaone.checkpoint.licence import check_derived_name, licence_files, licence_of
+from open_exaone.model.config import ModelConfig
+from open_exaone.model.hf import config_from_hf
+from open_exaone.model.registry import PUBLISHED
+from open_exaone.pipeline.card_run import GENERATED
+from open_exaone.present.card_facts import Checksum, DataSet, Figure, Licence
+from open_exaone.present.card_files import CARD_JSON
+
+_FRONT_LICENCE = re.compile(r"^license:[ \t]*[\"']?([A-Za-z0-9.+-]{1,60})[\"']?[ \t]*$", re.MULTILINE)
+_SHAPE = ("vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "head_width", "ffn_width", "max_positions")
+# Where each number of the shape stands in config.json.
+_HF_KEYS = {
+    "width": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "head_width": "head_dim",
+    "ffn_width": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+}
+_MAX_README = 1_000_000
+CARD_FOLDER_FILES = ("card.md", "card.html", CARD_JSON)
+
+
+def names(identity: str | None, name: str, model: Path | None) -> dict[str, str]:
+    """The model's name, id and lab; a derived model's name is held to its licence."""
+    if identity is not None and model is not None:
+        check_derived_name(licence_of(model), identity.rpartition("/")[2])
+    published = PUBLISHED.get(name.rpartition("/")[2])
+    default = (
+        published.hub_name if published else f"local/{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.') or 'model'}"
+    )
+    identity_ = identity or default
+    owner, _, own = identity_.partition("/")
+    return {"name": own if identity else name.rpartition("/")[2], "id": identity_, "lab": _lab(owner)}
+
+
+def _lab(owner: str) -> str:
+    return {"local": "Own runs", "LGAI-EXAONE": "LG"}.get(owner, owner)
+
+
+def folder_facts(folder: Path, card: Path) -> dict[str, Any]:
+    """The shape, the checksums and the manner of speaking of a model's folder, seen from the card's."""
+    from open_exaone.rollout.providers.local import weights_hash
+
+    place = "" if folder == card else f"{folder.relative_to(card)}/"
+    config: Mapping[str, Any] = read_json(own_file(folder / "config.json"), max_bytes=MAX_CONFIG_BYTES)
+    template, tokenizer = _text(folder / "chat_template.jinja"), _text(folder / "tokenizer_config.json")
+    return {
+        **shape_facts(config_from_hf(config), f"{place}config.json", config),
+        "files": tuple(_checksums(folder, place)),
+        "model_folder": place.rstrip("/"),
+        "revision": weights_hash(folder),
+        "thinks": "<think>" in template or "<thought>" in template,
+        "has_grammar": '"response_template"' in tokenizer,
+    }
+
+
+def shape_facts(config: ModelConfig, place: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a shape; each stands in config.json where `keys` has it."""
+    shape = {}
+    for name in _SHAPE:
+        key = _HF_KEYS.get(name, name)
+        source = f"{place}: {key}" if key in keys or not keys else f"{place}: from the others"
+        shape[name] = Figure(value=getattr(config, name), sources=(source,))
+    if config.window is not None and config.is_hybrid:
+        shape["window"] = Figure(value=config.window, sources=(f"{place}: sliding_window",))
+    sources = tuple(dict.fromkeys(source for figure in shape.values() for source in figure.sources))
+    parameters = Figure(value=config.num_parameters, sources=sources, rule="sum over the shape's matrices")
+    return {"family": config.family, "pattern": config.pattern, "shape": shape, "parameters": parameters}
+
+
+def _checksums(folder: Path, place: str) -> list[Checksum]:
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith(".") and path.name not in CARD_FOLDER_FILES:
+            with own_file(path).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            num_bytes = Figure(value=path.stat().st_size, sources=(f"{place}{path.name}: its size",))
+            found.append(Checksum(name=path.name, num_bytes=num_bytes, sha256=digest))
+    return found
+
+
+def weights_licence(folder: Path, licence: str | None, *, from_scratch: Sequence[DataSet] | None) -> Licence:
+    """The licence of the weights in a folder.
+
+    Args:
+        from_scratch: the data of weights that began as random numbers; None for weights that derive from others.
+    """
+    if (known := licence_of(folder)) is not None:
+        if licence is not None:
+            raise ConfigError(f"--licence {licence}: these weights are under the {known.name}: leave it out")
+        return Licence(
+            id="other",
+            name=known.name,
+            why=f"These weights or this tokenizer are LG AI Research's: "
+            f"{known.use}. The agreement {known.training_data}.",
+        )
+    if licence is not None:
+        return chosen_licence(licence)
+    if from_scratch is not None and all(data.licence == GENERATED for data in from_scratch):
+        return Licence(
+            id="apache-2.0",
+            why="The weights began as random numbers, so no model's licence applies, and all training data were "
+            "generated by this package. Open-EXAONE's code is under Apache-2.0.",
+        )
+    readme = _text(folder / "README.md")
+    head = readme.split("\n---", 1)[0] if readme.startswith("---") else ""
+    if match := _FRONT_LICENCE.search(head):
+        return Licence(id=match[1].lower(), why="As the README.md in the model's folder says.")
+    if files := licence_files(folder):
+        return Licence(id="other", name=files[0].name, why=f"As {files[0].name} in the model's folder says; read it.")
+    of_data = "the licences of the training data may apply" if from_scratch is not None else "no file names it"
+    return Licence(
+        id="unknown",
+        why=f"Not known: {of_data}. Find it out before you use or pass the model on, and write "
+        "the card again with --licence.",
+    )
+
+
+def chosen_licence(licence: str) -> Licence:
+    return Licence(id=licence, why="As whoever wrote this card says; no file of the model names it.")
+
+
+def _text(path: Path) -> str:
+    """The beginning of a text file; empty where there is none."""
+    if not path.is_file():
+        return ""
+    with own_file(path).open(encoding="utf-8", errors="replace") as file:
+        return file.read(_MAX_README)
