@@ -89,6 +89,7 @@ COMMANDS = {
         *("--rescore", "--kind", "--out", "--settings", *OF_MACHINE),
     ],
     "fetch": ["BENCHMARK", "--rows", "--out", "--changed"],
+    "leaderboard": ["FOLDERS", "--out"],
     "judge": ["FILE", "--kind", "--out", "--settings", "--unsafe-code-execution"],
     "models": [],
     "serve": [

@@ -20,6 +20,7 @@ from open_exaone.cli.doctor import doctor
 from open_exaone.cli.eval import eval_
 from open_exaone.cli.fetch import fetch
 from open_exaone.cli.judge import judge
+from open_exaone.cli.leaderboard import leaderboard
 from open_exaone.cli.models import models
 from open_exaone.cli.run import run
 from open_exaone.cli.serve import serve
@@ -37,7 +38,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # `_run` says what was saved
 )
 data = App(name="data", help="Build, check, measure, clean and filter training data.", help_format="plaintext")
-for command in (run, train, suites, fetch, verify_real, judge, chat, serve, convert, card, models, doctor):
+for command in (run, train, suites, fetch, verify_real, judge, chat, serve, convert, card, leaderboard, models, doctor):
     app.command(command)
 app.command(eval_, name="eval")
 app.command(data)

@@ -8,6 +8,7 @@ from typing import Any
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import MAX_CONFIG_BYTES, read_json
+from open_exaone.base.hub import is_hub_name
 from open_exaone.base.links import own_file
 from open_exaone.checkpoint.licence import check_derived_name, licence_files, licence_of
 from open_exaone.model.config import ModelConfig
@@ -30,20 +31,30 @@ _HF_KEYS = {
     "max_positions": "max_position_embeddings",
 }
 _MAX_README = 1_000_000
+_STAGE = re.compile(r"\d\d+-.+")  # the folder of a stage
 CARD_FOLDER_FILES = ("card.md", "card.html", CARD_JSON)
 
 
-def names(identity: str | None, name: str, model: Path | None) -> dict[str, str]:
-    """The model's name, id and lab; a derived model's name is held to its licence."""
-    if identity is not None and model is not None:
-        check_derived_name(licence_of(model), identity.rpartition("/")[2])
-    published = PUBLISHED.get(name.rpartition("/")[2])
-    default = (
-        published.hub_name if published else f"local/{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.') or 'model'}"
-    )
-    identity_ = identity or default
-    owner, _, own = identity_.partition("/")
-    return {"name": own if identity else name.rpartition("/")[2], "id": identity_, "lab": _lab(owner)}
+def names(given: str | None, name: str, model: Path | None) -> dict[str, str]:
+    """The model's name, id and lab.
+
+    Args:
+        given: "owner/name" as the user wants it; a derived model's name is held to its licence.
+        name: what its folder or its measurement calls it: a name, "owner/name" of the hub, or "RUN/STAGE" of a run.
+    """
+    if given is not None:
+        if model is not None:
+            check_derived_name(licence_of(model), given.rpartition("/")[2])
+        return {"name": given.rpartition("/")[2], "id": given, "lab": _lab(given.partition("/")[0])}
+    last = name.rstrip("/").rpartition("/")[2] or name
+    if (published := PUBLISHED.get(last)) is not None:
+        return {"name": last, "id": published.hub_name, "lab": _lab(published.hub_name.partition("/")[0])}
+    is_stage = _STAGE.fullmatch(last) and name.count("/") == 1
+    if is_hub_name(name) and not is_stage:
+        return {"name": last, "id": name.partition("@")[0], "lab": _lab(name.partition("/")[0])}
+    shown = name if is_stage else last
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", shown)[:90].strip("-.") or "model"
+    return {"name": shown, "id": f"local/{plain}", "lab": _lab("local")}
 
 
 def _lab(owner: str) -> str:

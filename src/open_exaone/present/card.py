@@ -139,7 +139,7 @@ def _architecture(facts: Facts) -> Section:
     rows = [
         ["type", "dense decoder"],
         ["family", facts.family],
-        ["parameters", f"{formatting.number(facts.parameters.value)} ({exact(facts.parameters.value)})"],
+        ["parameters", f"{formatting.billions(facts.parameters.value)} ({exact(facts.parameters.value)})"],
         *([names.get(name, formatting.words(name)), exact(figure.value)] for name, figure in facts.shape.items()),
         ["layer pattern", _pattern(facts.pattern)],
     ]
@@ -162,7 +162,7 @@ def _size(facts: Facts) -> list[str]:
     score, ratio = readings.alscore(size, tokens), readings.token_ratio(size, tokens)
     optimal = ", compute-optimal by the rule of 20" if readings.is_compute_optimal(ratio) else ""
     return [
-        f"Trained on {formatting.number(tokens)} tokens in all, {ratio:,} for each parameter (rounded up{optimal}). "
+        f"Trained on {formatting.billions(tokens)} tokens in all, {ratio:,} for each parameter (rounded up{optimal}). "
         f"ALScore √(parameters × tokens) ÷ 300, both in billions: {alscore_text(score)}, {readings.tier(score)}."
     ]
 

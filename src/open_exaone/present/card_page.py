@@ -22,7 +22,7 @@ def page(facts: Facts) -> str:
             for number, section in enumerate(sections(facts), start=1)
         ],
         scores=_scores(facts),
-        number=formatting.number,
+        number=formatting.billions,
         style=style,
         style_hash=digest(style),
     )

@@ -43,6 +43,11 @@ def number(value: float | None) -> str:
     return f"{value:.3g}" if size >= 1e-3 else f"{value:.1e}"
 
 
+def billions(value: float | None) -> str:
+    """A number of parameters or tokens as `number` writes it, with B for billions, as models are named: 32.0B."""
+    return number(value).replace("G", "B")
+
+
 def duration(seconds: float | None) -> str:
     """70.4 as `1 min 10 s`."""
     if seconds is None:

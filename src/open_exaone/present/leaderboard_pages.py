@@ -1,0 +1,269 @@
+"""The leaderboard's pages, each in one language: all models, a model, a lab or an architecture, a benchmark."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from open_exaone.present import formatting, readings
+from open_exaone.present.card import alscore_text
+from open_exaone.present.card_page import digest, style_of
+from open_exaone.present.leaderboard_plots import dots, scatter
+from open_exaone.present.leaderboard_rows import (
+    Group,
+    Model,
+    Seed,
+    benchmarks,
+    best,
+    groups,
+    modes,
+    ranked,
+    unique_slugs,
+)
+from open_exaone.present.leaderboard_tables import (
+    Links,
+    Sheet,
+    models_sheet,
+    ranking_sheet,
+    scores_sheet,
+    size_cells,
+)
+from open_exaone.present.leaderboard_texts import Texts
+from open_exaone.present.report import TEMPLATES, template
+
+MAX_COLUMNS = 8  # benchmarks of the reports in the table of all models
+MAX_OWN_COLUMNS = 6  # and of those that only models measured here have
+# The tables' names of what the list calls MMLU and GPQA.
+READ_AS = {"MMLU": "MMLU", "MMLU-Redux": "MMLU", "GPQA Diamond": "GPQA"}
+
+
+class Figure(NamedTuple):
+    title: str
+    svg: str
+
+
+class Board(NamedTuple):
+    """What all pages are made of."""
+
+    models: tuple[Model, ...]
+    labs: tuple[Group, ...]
+    types: tuple[Group, ...]
+    benchmarks: dict[str, int]
+    slugs: dict[str, str]  # of benchmarks
+
+    def links(self, root: str) -> Links:
+        labs, types = ({group.name: group.slug for group in some} for some in (self.labs, self.types))
+        return Links(root, labs, types, self.slugs)
+
+
+def board(models: Sequence[Model]) -> Board:
+    found = benchmarks(models)
+    return Board(tuple(models), tuple(groups(models, "lab")), tuple(groups(models, "type")), found, unique_slugs(found))
+
+
+def shown_benchmarks(some: Board) -> list[str]:
+    """The benchmarks that have a column: those with most models, and those that only the models measured here have."""
+    own = [name for name in some.benchmarks if any(_has(model, name) for model in some.models if model.is_own)]
+    common = [name for name in some.benchmarks if any(_has(m, name) for m in some.models if not m.is_own)]
+    first = common[:MAX_COLUMNS]
+    return [*[name for name in own if name not in first][:MAX_OWN_COLUMNS], *first]
+
+
+def _has(model: Model, benchmark: str) -> bool:
+    return any(best(model, benchmark, mode) for mode in modes(model))
+
+
+def index_page(some: Board, texts: Texts) -> str:
+    """Every model in one table, charts, and where the other pages are."""
+    links, shown = some.links(""), shown_benchmarks(some)
+    counts = {
+        "models": len(some.models),
+        "own": sum(model.is_own for model in some.models),
+        "scores": sum(len(model.scores) for model in some.models),
+        "benchmarks": len(some.benchmarks),
+    }
+    lists = [
+        (texts("labs"), [(texts.value(group.name), links.lab(group.name), len(group.models)) for group in some.labs]),
+        (
+            texts("types"),
+            [(texts.value(group.name), links.type(group.name), len(group.models)) for group in some.types],
+        ),
+        (texts("rankings"), [(name, links.benchmark(name), number) for name, number in some.benchmarks.items()]),
+    ]
+    return _page(
+        texts,
+        "",
+        "index.html",
+        title=texts("site"),
+        lead=texts("lead", **counts),
+        notes=[texts("how"), texts("how_size")],
+        sheets=[models_sheet(some.models, shown, texts, links)],
+        figures=charts(some, shown, texts),
+        lists=lists,
+    )
+
+
+def charts(some: Board, shown: Sequence[str], texts: Texts) -> list[Figure]:
+    """Score against parameters and FLOPs on the benchmark that most models have, and against thought tokens on the
+    benchmarks that were measured here."""
+    found: list[Figure] = []
+    if some.benchmarks:
+        found += benchmark_charts(some, next(iter(some.benchmarks)), texts)
+    for name in shown[:MAX_OWN_COLUMNS]:
+        found += [figure for figure in benchmark_charts(some, name, texts) if figure not in found]
+    return found[:6]
+
+
+def benchmark_charts(some: Board, name: str, texts: Texts) -> list[Figure]:
+    """The charts of one benchmark that have two points or more."""
+    readers = {
+        "chart_parameters": lambda model, score: model.parameters,
+        "chart_flops": lambda model, score: model.flops,
+        "chart_thoughts": lambda model, score: score.thought_tokens,
+    }
+    found = []
+    for key, read in readers.items():
+        title = texts(key, benchmark=name)
+        if (svg := scatter(title, dots(some.models, name, read))) is not None:
+            found.append(Figure(title, svg))
+    return found
+
+
+def model_page(some: Board, model: Model, texts: Texts) -> str:
+    """Everything about one model."""
+    links = some.links("../")
+    names = ("parameters", "tokens", "ratio", "alscore", "flops")
+    sizes = [
+        (texts(name), f"{cell.text} {cell.below}".strip())
+        for name, cell in zip(names, size_cells(model, texts), strict=True)
+    ]
+    facts: list[tuple[str, str, str]] = [
+        (texts("lab"), texts.value(model.lab), links.lab(model.lab)),
+        (texts("type"), texts.value(model.type), links.type(model.type)),
+        (texts("access"), texts.value(model.access), ""),
+        *((name, text, "") for name, text in sizes),
+        (texts("source"), model.source, ""),
+    ]
+    if model.facts is not None:
+        licence = model.facts.licence
+        facts += [(texts("licence"), licence.name or licence.id, ""), (texts("revision"), model.revision, "")]
+        card = f"{_up(texts)}cards/{model.slug}.html"
+        facts += [(texts("card"), f"{model.slug}.html", card)]
+    found = model_readings(model)
+    return _page(
+        texts,
+        "../",
+        f"models/{model.slug}.html",
+        title=model.name,
+        facts=facts,
+        readings=found,
+        notes=[texts("reading_note")] if found else [],
+        seed=seed_view(model.seed, texts) if model.seed else None,
+        sheets=[scores_sheet(model, texts, links)],
+        after=[texts("how")],
+    )
+
+
+def model_readings(model: Model) -> list[tuple[str, str, str]]:
+    """What the list says of the model's plain scores on MMLU and GPQA: benchmark and score, word, sentence."""
+    found = []
+    for name, read_as in READ_AS.items():
+        for mode in modes(model):
+            score = best(model, name, mode)
+            said = readings.reading(read_as, score.percent) if score else None
+            if score and said and (f"{name} {score.percent:.1f}", said.word, said.sentence) not in found:
+                found.append((f"{name} {score.percent:.1f}", said.word, said.sentence))
+    return found
+
+
+def seed_view(seed: Seed, texts: Texts) -> dict[str, Any]:
+    """A list's page, as the list writes its numbers."""
+    score = readings.alscore(seed.parameters, seed.tokens)
+    ratio = readings.token_ratio(seed.parameters, seed.tokens)
+    optimal = f" {texts('optimal')}" if readings.is_compute_optimal(ratio) else ""
+    facts = [(texts(name), value) for name, value in seed.facts]
+    facts += [
+        (texts("parameters"), f"{seed.parameters / readings.BILLION:.1f}B"),
+        (texts("tokens"), f"{seed.tokens / readings.BILLION:,.1f}B"),
+        (texts("ratio"), f"{ratio}:1{optimal}"),
+        (texts("alscore"), f"{alscore_text(score)} ({readings.tier(score)})"),
+    ]
+    rows, notes = [], []
+    for name, percent, note, elsewhere in seed.columns:
+        marked = name
+        if note:
+            notes.append(note)
+            marked = f"{name} [{len(notes)}]"
+        others = "; ".join(f"{value:g} ({source})" for value, source in elsewhere)
+        rows.append((marked, "-" if percent is None else f"{percent:.1f}", others or formatting.NONE))
+    said = [
+        item.sentence
+        for name, percent, _, _ in seed.columns
+        if percent is not None and (item := readings.reading(name, percent))
+    ]
+    return {"about": texts("on_list_note", list=seed.list), "facts": facts, "rows": rows, "notes": notes, "said": said}
+
+
+def group_page(some: Board, group: Group, folder: str, texts: Texts) -> str:
+    """The models of a lab or of an architecture."""
+    links = some.links("../")
+    counts = benchmarks(group.models)
+    shown = list(counts)[: MAX_COLUMNS + MAX_OWN_COLUMNS]
+    title = texts("models_of" if folder == "labs" else "models_of_type", name=texts.value(group.name))
+    sheet = models_sheet(group.models, shown, texts, links)
+    return _page(texts, "../", f"{folder}/{group.slug}.html", title=title, sheets=[sheet], after=[texts("how")])
+
+
+def ranking_page(some: Board, name: str, texts: Texts) -> str:
+    """Every number of a benchmark, and its charts."""
+    return _page(
+        texts,
+        "../",
+        f"rankings/{some.slugs[name]}.html",
+        title=texts("ranking_of", name=name),
+        notes=[texts("ranking_note")],
+        sheets=[ranking_sheet(ranked(some.models, name), texts, some.links("../"))],
+        figures=benchmark_charts(some, name, texts),
+        after=[texts("how")],
+    )
+
+
+def _up(texts: Texts) -> str:
+    """From a page in a folder to the site's own, whose first language stands at its top."""
+    return "../" if texts.language == "en" else "../../"
+
+
+def _page(texts: Texts, root: str, path: str, **parts: Any) -> str:
+    """One page.
+
+    Args:
+        root: from the page to the top of its language.
+        path: of the page, seen from there: the same page in the other language has it too.
+    """
+    style, script = (
+        style_of("report.css", "leaderboard.css"),
+        (TEMPLATES / "leaderboard.js").read_text(encoding="utf-8"),
+    )
+    empty: dict[str, Any] = {name: [] for name in ("notes", "after", "facts", "readings", "figures", "lists", "sheets")}
+    elsewhere = f"{root}ko/{path}" if texts.language == "en" else f"{root}../{path}"
+    page: str = template("leaderboard.html.jinja").render(
+        **{"lead": "", "seed": None, **empty, **parts},
+        t=texts,
+        root=root,
+        elsewhere=elsewhere,
+        filters=[_filters(sheet, texts) for sheet in parts.get("sheets", [])],
+        style=style,
+        style_hash=digest(style),
+        script=script,
+        script_hash=digest(script),
+    )
+    return page
+
+
+def _filters(sheet: Sheet, texts: Texts) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """The choices of a table: the field, its heading, and (value, text); only those with two values or more."""
+    found = []
+    for field in ("lab", "type", "mode", "origin"):
+        values = sorted({getattr(row, field) for row in sheet.rows if getattr(row, field)})
+        if len(values) > 1:
+            words = [texts(value) if field == "origin" else texts.value(value) for value in values]
+            found.append((field, texts(field), list(zip(values, words, strict=True))))
+    return found

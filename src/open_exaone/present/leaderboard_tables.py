@@ -1,0 +1,195 @@
+"""The leaderboard's tables: cells with a text, a number to sort by, and where they lead."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from open_exaone.present import formatting, readings
+from open_exaone.present.card import alscore_text
+from open_exaone.present.leaderboard_rows import Model, Score, best, in_order, modes, ranks
+from open_exaone.present.leaderboard_texts import Texts
+
+ESTIMATE = "≈"
+
+
+class Cell(NamedTuple):
+    """What stands in a cell."""
+
+    text: str
+    number: float | None = None  # that it is sorted by; None sorts by the text, or last in a column of numbers
+    below: str = ""  # in small type
+    href: str = ""
+    title: str = ""
+
+
+class Column(NamedTuple):
+    """A heading."""
+
+    title: str
+    is_number: bool = False
+
+
+class Row(NamedTuple):
+    """A row, and what filters it."""
+
+    cells: tuple[Cell, ...]
+    lab: str = ""
+    type: str = ""
+    mode: str = ""
+    origin: str = ""  # "measured" or "published"
+
+
+class Sheet(NamedTuple):
+    """A table that can be sorted and filtered."""
+
+    label: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+class Links(NamedTuple):
+    """Where pages lead, seen from a page; texts are slugs, never foreign."""
+
+    root: str  # "" or "../"
+    labs: dict[str, str]
+    types: dict[str, str]
+    benchmarks: dict[str, str]
+
+    def model(self, model: Model) -> str:
+        return f"{self.root}models/{model.slug}.html"
+
+    def lab(self, name: str) -> str:
+        return f"{self.root}labs/{self.labs[name]}.html"
+
+    def type(self, name: str) -> str:
+        return f"{self.root}architectures/{self.types[name]}.html"
+
+    def benchmark(self, name: str) -> str:
+        return f"{self.root}rankings/{self.benchmarks[name]}.html"
+
+
+NOTHING = Cell(formatting.NONE)
+
+
+def models_sheet(models: Sequence[Model], shown: Sequence[str], texts: Texts, links: Links) -> Sheet:
+    """A row for each model and mode in which it has a number on one of the benchmarks that are shown."""
+    names = ("model", "lab", "type", "mode", "parameters", "tokens", "ratio", "alscore", "flops")
+    columns = [Column(texts(name), name in names[4:]) for name in names]
+    columns += [Column(name, True) for name in shown]
+    rows = [_model_row(model, mode, shown, texts, links) for model in models for mode in modes(model, shown)]
+    return Sheet(texts("all_models"), tuple(columns), tuple(rows))
+
+
+def _model_row(model: Model, mode: str, shown: Sequence[str], texts: Texts, links: Links) -> Row:
+    cells = [
+        Cell(model.name, href=links.model(model)),
+        Cell(texts.value(model.lab), href=links.lab(model.lab)),
+        Cell(texts.value(model.type), href=links.type(model.type)),
+        Cell(texts.value(mode)),
+        *size_cells(model, texts),
+        *(score_cell(best(model, name, mode)) for name in shown),
+    ]
+    return Row(tuple(cells), model.lab, model.type, mode, "measured" if model.is_own else "published")
+
+
+def size_cells(model: Model, texts: Texts) -> list[Cell]:
+    """Parameters, tokens, tokens for each parameter, ALScore and FLOPs."""
+    mark = ESTIMATE if model.is_estimate else ""
+    active = texts("active", n=formatting.billions(model.active)) if model.active else ""
+
+    def cell(value: float | None, text: str = "", below: str = "") -> Cell:
+        return NOTHING if value is None else Cell(mark + (text or formatting.billions(value)), value, below)
+
+    size, tokens = model.parameters, model.tokens
+    if not size or not tokens:
+        return [cell(size, below=active), cell(tokens), NOTHING, NOTHING, cell(model.flops, _flops(model.flops))]
+    ratio, score = readings.token_ratio(size, tokens), readings.alscore(size, tokens)
+    optimal = texts("optimal") if readings.is_compute_optimal(ratio) else ""
+    return [
+        cell(size, below=active),
+        cell(tokens),
+        cell(ratio, f"{ratio:,}:1", optimal),
+        cell(score, alscore_text(score), readings.tier(score)),
+        cell(model.flops, _flops(model.flops)),
+    ]
+
+
+def _flops(value: float | None) -> str:
+    return "" if value is None else f"{value:.1e}"
+
+
+def score_cell(score: Score | None) -> Cell:
+    """A score with its interval and n."""
+    if score is None:
+        return NOTHING
+    parts = [interval_text(score), f"n {score.num_problems:,}" if score.num_problems else ""]
+    return Cell(f"{score.percent:.1f}", score.percent, " · ".join(filter(None, parts)), title=score.source)
+
+
+def interval_text(score: Score) -> str:
+    """`45.9–58.3`, a published number's with a mark; empty where there is none."""
+    if score.low is None or score.high is None:
+        return ""
+    return f"{'' if score.is_measured else ESTIMATE}{score.low:.1f}–{score.high:.1f}"
+
+
+SCORE_COLUMNS = (("score", True), ("interval", True), ("problems", True), ("samples", True), ("thought_tokens", True))
+
+
+def _score_cells(score: Score, texts: Texts) -> list[Cell]:
+    def count(number: float | None) -> Cell:
+        return NOTHING if number is None else Cell(formatting.number(number), number)
+
+    interval = interval_text(score)
+    n = count(score.num_problems) if score.num_problems is not None else Cell(texts("not_stated"))
+    return [
+        Cell(f"{score.percent:.1f}", score.percent),
+        Cell(interval, score.low) if interval else NOTHING,
+        n,
+        count(score.k),
+        count(score.thought_tokens),
+    ]
+
+
+def _origin(score: Score, texts: Texts) -> Cell:
+    word = texts("measured") if score.is_measured else f"{texts('published')} [{score.tag}]"
+    return Cell(word, below=score.source)
+
+
+def _metric(score: Score) -> Cell:
+    return Cell(score.metric, below=score.setting)
+
+
+def scores_sheet(model: Model, texts: Texts, links: Links) -> Sheet:
+    """Every number of a model."""
+    columns = [Column(texts(name)) for name in ("benchmark", "mode", "metric")]
+    columns += [Column(texts(name), is_number) for name, is_number in SCORE_COLUMNS]
+    rows = [
+        Row(
+            (
+                Cell(score.benchmark, href=links.benchmark(score.benchmark)),
+                Cell(texts.value(score.mode)),
+                _metric(score),
+                *_score_cells(score, texts),
+                _origin(score, texts),
+            ),
+            mode=score.mode,
+        )
+        for score in in_order(model)
+    ]
+    return Sheet(texts("scores_of"), (*columns, Column(texts("source"))), tuple(rows))
+
+
+def ranking_sheet(rows: Sequence[tuple[Model, Score]], texts: Texts, links: Links) -> Sheet:
+    """Every number of a benchmark, best first, with its rank."""
+    places = ranks(rows)
+    columns = [Column(texts("model")), Column(texts("rank"), True), Column(texts("mode")), Column(texts("metric"))]
+    columns += [Column(texts(name), is_number) for name, is_number in SCORE_COLUMNS]
+    columns += [Column(texts("parameters"), True), Column(texts("source"))]
+    found = []
+    for place, (model, score) in enumerate(rows):
+        rank = Cell(str(places[place]), places[place]) if place in places else NOTHING
+        head = (Cell(model.name, href=links.model(model)), rank, Cell(texts.value(score.mode)), _metric(score))
+        size = size_cells(model, texts)[0]
+        cells = (*head, *_score_cells(score, texts), size, _origin(score, texts))
+        found.append(Row(cells, model.lab, model.type, score.mode, "measured" if score.is_measured else "published"))
+    return Sheet(texts("rankings"), tuple(columns), tuple(found))
