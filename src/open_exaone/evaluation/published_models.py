@@ -93,10 +93,14 @@ def _model(item: dict[str, Any]) -> PublishedModel:
     if shape := item.get("shape"):
         known = PUBLISHED[shape]
         source = f"the published shape of {known.hub_name}; tokens: docs/provenance.md"
-        size, tokens = float(known.config.num_parameters), float(known.training_tokens)
-        return PublishedModel(item["name"], item["lab"], item["type"], size, None, tokens, access, source, False)
-    numbers = [BILLION * item[name] if name in item else None for name in ("parameters", "active", "tokens")]
-    return PublishedModel(item["name"], item["lab"], item["type"], *numbers, access, item["source"], True)
+        exact = float(known.config.num_parameters), None, float(known.training_tokens)
+        return PublishedModel(item["name"], item["lab"], item["type"], *exact, access, source, False)
+    size, active, tokens = (_billions(item, name) for name in ("parameters", "active", "tokens"))
+    return PublishedModel(item["name"], item["lab"], item["type"], size, active, tokens, access, item["source"], True)
+
+
+def _billions(item: dict[str, Any], name: str) -> float | None:
+    return BILLION * item[name] if name in item else None
 
 
 @cache

@@ -35,7 +35,7 @@ _STAGE = re.compile(r"\d\d+-.+")  # the folder of a stage
 CARD_FOLDER_FILES = ("card.md", "card.html", CARD_JSON)
 
 
-def names(given: str | None, name: str, model: Path | None) -> dict[str, str]:
+def names(given: str | None, name: str, model: Path | None) -> dict[str, Any]:
     """The model's name, id and lab.
 
     Args:

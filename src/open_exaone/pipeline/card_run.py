@@ -141,7 +141,7 @@ def data_sets(folder: RunFolder, recipe: Recipe, done: Sequence[AnyStage]) -> li
             what, licence = _described(source)
             number = getattr(source, "num_problems", None)
             at = f"{toml}: data.{name}.sources.{place}.num_problems"
-            rows = Figure(value=number, sources=(at,)) if is_number(number) else None
+            rows = Figure(value=number, sources=(at,)) if isinstance(number, int) else None
             if used:
                 found.append(DataSet(name=name, what=what, licence=licence, num_rows=rows, used_by=tuple(used)))
     return found

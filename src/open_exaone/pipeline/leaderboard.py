@@ -66,9 +66,19 @@ def _published(known: PublishedModel) -> Model:
 
 def _published_score(row: published.Published) -> Score:
     low, high = published_interval(row)
-    at = {"source": f"{row.table}: {row.source}", "tag": row.tag}
+    assert row.percent is not None  # cells without a number were left out
     return Score(
-        *(row.benchmark, row.mode, row.metric, row.setting, row.percent, low, high, row.num_questions, row.k), **at
+        benchmark=row.benchmark,
+        mode=row.mode,
+        metric=row.metric,
+        setting=row.setting,
+        percent=row.percent,
+        low=low,
+        high=high,
+        num_problems=row.num_questions,
+        k=row.k,
+        source=f"{row.table}: {row.source}",
+        tag=row.tag,
     )
 
 

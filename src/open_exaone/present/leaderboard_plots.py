@@ -12,7 +12,8 @@ from open_exaone.present.plots import Frame, caption, drawing, error_bar, grid, 
 
 MIN_POINTS = 2
 MAX_NAME = 22
-ROOM = 14  # pixels between two names that are written
+ROOM = 13  # pixels between the base lines of two names
+LETTER = 6.6  # pixels of a letter, about
 
 
 class Dot(NamedTuple):
@@ -50,9 +51,18 @@ def scatter(title: str, points: Sequence[Dot]) -> str | None:
     parts = [grid(frame, ticks, [f"{tick:.4g}%" for tick in ticks])]
     for power in range(first, last + 1, max(1, (last - first) // 6)):
         parts.append(caption(frame.x(power), 246, _power(power), "tick", "middle"))
-    written: list[tuple[float, float]] = []
-    for point, exponent in sorted(zip(points, exponents, strict=True), key=lambda pair: pair[0].score.is_measured):
-        parts.append(_point(frame, point, exponent, written))
+    places = [
+        (frame.x(exponent), frame.y(point.score.percent)) for point, exponent in zip(points, exponents, strict=True)
+    ]
+    written: list[Box] = []
+    order = sorted(range(len(points)), key=lambda place: not points[place].score.is_measured)
+    for place in order:
+        parts.append(_point(frame, points[place], places[place]))
+        box = _name_box(frame, points[place], places[place])
+        others = [spot for index, spot in enumerate(places) if index != place]
+        if not any(map(box.holds, others)) and not any(map(box.meets, written)):
+            written.append(box)
+            parts.append(caption(box.x, box.y, box.text, "tick", box.side))
     label = "; ".join(f"{point.name} {formatting.number(point.x)}: {point.score.percent:.1f}" for point in points)
     return drawing(480, 256, f"{title}: {label}", parts)
 
@@ -68,18 +78,38 @@ def _bounds(score: Score) -> tuple[float, float]:
     return score.low, score.high
 
 
-def _point(frame: Frame, point: Dot, exponent: float, written: list[tuple[float, float]]) -> str:
-    """A dot with its name on hover, and beside it where there is room; what was measured here has its interval."""
-    x, y = frame.x(exponent), frame.y(point.score.percent)
+class Box(NamedTuple):
+    """A name beside a dot, and the room that it takes."""
+
+    x: float  # where it is anchored
+    y: float  # of its base line
+    side: str  # "start" or "end"
+    text: str
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        width = LETTER * len(self.text)
+        return (self.x - width, self.x) if self.side == "end" else (self.x, self.x + width)
+
+    def holds(self, spot: tuple[float, float]) -> bool:
+        """Whether a dot lies in it."""
+        return self.ends[0] - 4 < spot[0] < self.ends[1] + 4 and -12 < spot[1] - self.y < 6
+
+    def meets(self, other: "Box") -> bool:
+        return self.ends[0] < other.ends[1] and other.ends[0] < self.ends[1] and abs(self.y - other.y) < ROOM
+
+
+def _name_box(frame: Frame, point: Dot, spot: tuple[float, float]) -> Box:
+    side = "end" if spot[0] > (frame.left + frame.right) / 2 else "start"
+    return Box(spot[0] + (-8 if side == "end" else 8), spot[1] + 4, side, shorten(point.name, MAX_NAME))
+
+
+def _point(frame: Frame, point: Dot, spot: tuple[float, float]) -> str:
+    """A dot with its name on hover; what was measured here has its interval."""
     style = "dot" if point.score.is_measured else "hollow"
     name = escape(printable(f"{point.name}: {point.score.percent:.1f}%"))
-    parts = [f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{name}</title></circle>']
-    if point.score.is_measured:
-        low, high = _bounds(point.score)
-        parts.insert(0, error_bar(x, frame.y(low), frame.y(high)))
-    if all(abs(y - other) >= ROOM or abs(x - at) >= ROOM * 10 for at, other in written):
-        written.append((x, y))
-        side = "end" if x > (frame.left + frame.right) / 2 else "start"
-        shift = -8 if side == "end" else 8
-        parts.append(caption(x + shift, y + 4, shorten(point.name, MAX_NAME), "tick", side))
-    return "".join(parts)
+    dot = f'<circle class="{style}" cx="{spot[0]:.1f}" cy="{spot[1]:.1f}" r="4.5"><title>{name}</title></circle>'
+    if not point.score.is_measured:
+        return dot
+    low, high = _bounds(point.score)
+    return error_bar(spot[0], frame.y(low), frame.y(high)) + dot

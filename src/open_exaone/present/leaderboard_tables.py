@@ -152,7 +152,7 @@ def _score_cells(score: Score, texts: Texts) -> list[Cell]:
 
 def _origin(score: Score, texts: Texts) -> Cell:
     word = texts("measured") if score.is_measured else f"{texts('published')} [{score.tag}]"
-    return Cell(word, below=score.source)
+    return Cell(word, below=score.source.partition(": ")[0], title=score.source)
 
 
 def _metric(score: Score) -> Cell:
@@ -192,4 +192,4 @@ def ranking_sheet(rows: Sequence[tuple[Model, Score]], texts: Texts, links: Link
         size = size_cells(model, texts)[0]
         cells = (*head, *_score_cells(score, texts), size, _origin(score, texts))
         found.append(Row(cells, model.lab, model.type, score.mode, "measured" if score.is_measured else "published"))
-    return Sheet(texts("rankings"), tuple(columns), tuple(found))
+    return Sheet(texts("scores_of"), tuple(columns), tuple(found))
