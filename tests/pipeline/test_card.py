@@ -307,6 +307,28 @@ def test_hostile_texts_are_inert_in_the_page_and_in_yaml(run: Path) -> None:
     assert all(re.fullmatch(r"[a-z0-9_]+\.yaml", name) for name in files)
 
 
+JUNK = (None, True, "x", [], {}, -1, 0, 1e308, 10**400, [1e308, 2], {"a.b": {"pass_at_1": 0.5}})
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda value: str(value)[:12])
+def test_odd_values_in_a_file_never_raise(tmp_path: Path, junk: Any) -> None:
+    report = tiny_evaluation.report(["aime_2025"])
+    (task,) = report["tasks"]
+    for key in {*task, "per_task"} - {"pass_at_1"}:
+        task[key] = junk
+    places = [report["model"], report]
+    for place in places:
+        for key in set(place) - {"schema_version", "tasks", "model"}:
+            place[key] = junk
+    write_json(tmp_path / "report.json", report)
+    write_json(tmp_path / "evaluation.json", junk)
+    facts = gather(tmp_path)
+    assert "52.0%" in card_markdown.markdown(facts) and "52.0%" in page(facts)
+    assert every_eval_ever.record(facts) is not None
+    if isinstance(junk, dict) and junk:
+        assert [part.name for part in facts.results[0].per_task] == ["a.b"]
+
+
 def test_a_card_json_is_read_again_and_a_broken_one_refused(run: Path, tmp_path: Path) -> None:
     facts, _ = write_cards(run, out=tmp_path / "card")
     assert gather(tmp_path / "card") == facts

@@ -8,6 +8,8 @@ from cyclopts import Parameter
 from open_exaone.base.output import say
 from open_exaone.base.text import count
 
+MAX_PAGE_BYTES = 300_000
+
 
 def leaderboard(
     folders: Annotated[
@@ -27,5 +29,8 @@ def leaderboard(
     models, pages = build_leaderboard(folders, out)
     own = sum(model.is_own for model in models)
     say(f"{count(len(models), 'model')}, {own} of them measured here: {count(len(pages), 'page')}")
+    for page in pages:
+        if (size := page.stat().st_size) > MAX_PAGE_BYTES:
+            say(f"note: {page} has {size:,} bytes and opens slowly: show fewer models at once")
     say(f"Open {pages[0]} in a browser.")
     return 0

@@ -181,13 +181,13 @@ def _of_evaluation(folder: Path, options: CardOptions) -> Facts:
     why = f"By its name: {licence.use}." if licence else "The evaluation does not record it."
     here = Licence(id="other", name=licence.name, why=why) if licence else Licence(id="unknown", why=why)
     engine = {key: text for key in ("engine", "dtype", "device") if (text := about.text(f"model.{key}"))}
-    versions = about.get("versions")
+    versions, notes = about.get("versions"), about.get("model.notes")
     return Facts(
         **model.names(options.id, name, None),
         origin="measured",
         revision=about.text("model.weights") or about.text("model.revision") or "not recorded",
         date=about.text("started"),
-        notes=tuple(str(note) for note in about.get("model.notes") or () if isinstance(note, str)),
+        notes=tuple(note for note in notes if isinstance(note, str)) if isinstance(notes, list) else (),
         results=tuple(results.of_evaluation(folder)),
         licence=here if options.licence is None else model.chosen_licence(options.licence),
         machine=engine,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import MODES
@@ -10,7 +9,7 @@ from open_exaone.evaluation import published
 from open_exaone.evaluation.paired import published_estimate
 from open_exaone.evaluation.published import Published
 from open_exaone.pipeline.card_run import File
-from open_exaone.present.card_facts import Beside, Part, Result
+from open_exaone.present.card_facts import Beside, Figure, Part, Result
 from open_exaone.present.stages import is_number
 from open_exaone.tasks.benchmarks.registry import BENCHMARKS
 
@@ -66,23 +65,24 @@ def _of_entry(file: File, about: File, field: str, *, stage: str | None, date: s
     known = BENCHMARKS.get(benchmark)
     hub = known.hub if known else None
     languages = file.get(f"{field}per_language")
+    value = file.figure(f"{field}pass_at_1")
+    assert value is not None  # `_has_score` has looked
     result = Result(
         benchmark=benchmark,
         stage=stage,
         mode=mode if mode in MODES else "not stated",
         setting=f"budget {budget:,}" if is_number(budget) else "",
-        value=_needed(file, f"{field}pass_at_1"),
-        low=file.figure(f"{field}ci95.0"),
-        high=file.figure(f"{field}ci95.1"),
-        num_problems=file.figure(f"{field}num_problems"),
-        k=file.figure(f"{field}k"),
+        value=value,
+        **_bounds(file, value, field),
+        num_problems=_count(file.figure(f"{field}num_problems")),
+        k=_count(file.figure(f"{field}k")),
         greedy=file.figure(f"{field}greedy"),
         cons_at_k=file.figure(f"{field}cons_at_k"),
         thought_tokens=file.figure(f"{field}mean_thought_tokens") or file.figure(f"{field}tokens.thought"),
         truncated=file.figure(f"{field}truncated_share") or file.figure(f"{field}rates.truncated.value"),
         temperature=file.figure(f"{field}temperature") or about.figure(f"{at}temperature"),
         top_p=file.figure(f"{field}top_p") or about.figure(f"{at}top_p"),
-        max_new_tokens=file.figure(f"{field}max_new_tokens") or about.figure(f"{at}max_new_tokens"),
+        max_new_tokens=_count(file.figure(f"{field}max_new_tokens") or about.figure(f"{at}max_new_tokens")),
         is_whole=whole is not False,
         hub=hub.repo if hub else None,
         hub_split=hub.split if hub else None,
@@ -94,12 +94,6 @@ def _of_entry(file: File, about: File, field: str, *, stage: str | None, date: s
     return result.model_copy(update={"published": tuple(_beside(result))})
 
 
-def _needed(file: File, field: str) -> Any:
-    figure = file.figure(field)
-    assert figure is not None  # `_has_score` has looked
-    return figure
-
-
 def _task_at(about: File, benchmark: str) -> str:
     tasks = about.get("tasks")
     for place, task in enumerate(tasks if isinstance(tasks, list) else ()):
@@ -108,14 +102,25 @@ def _task_at(about: File, benchmark: str) -> str:
     return "sampling."
 
 
+def _bounds(file: File, value: Figure, field: str, *keys: str) -> dict[str, Figure]:
+    """The ends of an interval, where they are a pair of fractions around the value."""
+    low, high = file.figure(field, *keys, "ci95", "0"), file.figure(field, *keys, "ci95", "1")
+    if low and high and 0 <= low.value <= value.value <= high.value <= 1:
+        return {"low": low, "high": high}
+    return {}
+
+
 def _parts(file: File, field: str) -> Iterator[Part]:
     parts = file.get(field)
     for name in sorted(parts) if isinstance(parts, dict) else ():
-        at = f"{field}.{name}."
-        if "." not in name and (value := file.figure(f"{at}pass_at_1")) is not None:
-            low, high = file.figure(f"{at}ci95.0"), file.figure(f"{at}ci95.1")
-            problems = file.figure(f"{at}num_problems")
-            yield Part(name=name, value=value, low=low, high=high, num_problems=problems)
+        if (value := file.figure(field, name, "pass_at_1")) is not None and 0 <= value.value <= 1:
+            problems = _count(file.figure(field, name, "num_problems"))
+            yield Part(name=name, value=value, num_problems=problems, **_bounds(file, value, field, name))
+
+
+def _count(figure: Figure | None) -> Figure | None:
+    """A number of things, at least one; None for anything else."""
+    return figure if figure is not None and figure.value >= 1 and figure.value == int(figure.value) else None
 
 
 def _beside(result: Result) -> Iterator[Beside]:

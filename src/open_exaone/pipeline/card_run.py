@@ -28,20 +28,21 @@ class File:
         path = folder / name
         self.values: Any = read_json(path) if path.is_file() else {}
 
-    def get(self, field: str) -> Any:
-        """The value at a dotted field; None where there is none."""
+    def get(self, field: str, *keys: str) -> Any:
+        """The value at a dotted field, and below it at keys that may hold dots; None where there is none."""
         value = self.values
-        for key in field.split(".") if field else ():
+        for key in (*filter(None, field.split(".")), *keys):
             if isinstance(value, list):
                 value = value[int(key)] if key.isdecimal() and int(key) < len(value) else None
             else:
                 value = value.get(key) if isinstance(value, dict) else None
         return value
 
-    def figure(self, field: str) -> Figure | None:
-        """The number at a dotted field; None where there is none."""
-        value = self.get(field)
-        return Figure(value=value, sources=(f"{self.name}: {field}",)) if is_number(value) else None
+    def figure(self, field: str, *keys: str) -> Figure | None:
+        """The number there; None where there is none."""
+        value = self.get(field, *keys)
+        place = ".".join([*filter(None, field.split(".")), *keys])
+        return Figure(value=value, sources=(f"{self.name}: {place}",)) if is_number(value) else None
 
     def text(self, field: str) -> str:
         """The text at a dotted field; empty where there is none."""

@@ -156,7 +156,7 @@ def _pattern(pattern: str) -> str:
 
 def _size(facts: Facts) -> list[str]:
     """The figures by which a public list compares models."""
-    if facts.parameters is None or facts.tokens is None:
+    if facts.parameters is None or facts.tokens is None or facts.tokens.value <= 0:
         return []
     size, tokens = facts.parameters.value, facts.tokens.value
     score, ratio = readings.alscore(size, tokens), readings.token_ratio(size, tokens)

@@ -100,7 +100,7 @@ def size_cells(model: Model, texts: Texts) -> list[Cell]:
         return NOTHING if value is None else Cell(mark + (text or formatting.billions(value)), value, below)
 
     size, tokens = model.parameters, model.tokens
-    if not size or not tokens:
+    if not size or not tokens or size < 0 or tokens < 0:
         return [cell(size, below=active), cell(tokens), NOTHING, NOTHING, cell(model.flops, _flops(model.flops))]
     ratio, score = readings.token_ratio(size, tokens), readings.alscore(size, tokens)
     optimal = texts("optimal") if readings.is_compute_optimal(ratio) else ""

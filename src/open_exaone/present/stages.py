@@ -1,6 +1,7 @@
 """What a run's report.json says, stage by stage: the reading that the page, the card and the terminal share."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -159,8 +160,10 @@ def _retries(retries: object) -> str:
 
 
 def is_number(value: object) -> bool:
-    """A finite int or float; a bool is not one."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A finite int or float; a bool is not one, nor an int beyond all floats."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def mode_name(entry: Mapping[str, Any]) -> str:
