@@ -19,6 +19,7 @@ from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.files import read_json, write_json
 from open_exaone.cli.main import main
 from open_exaone.pipeline.card import CardOptions, gather, write_cards
+from open_exaone.pipeline.evaluate import shown_name
 from open_exaone.present import card, card_markdown, every_eval_ever
 from open_exaone.present.card_facts import Facts
 from open_exaone.present.card_hub import eval_results, yaml_text
@@ -206,6 +207,11 @@ def test_a_stage_s_model_folder_has_the_card_of_the_run_so_far(run: Path) -> Non
     facts = gather(run / "01-sft" / "model")
     assert (facts.name, [stage.name for stage in facts.stages]) == ("mine", ["sft"])
     assert [result.stage for result in facts.results] == ["sft"]
+
+
+def test_a_stage_s_model_is_not_called_model(run: Path, tmp_path: Path) -> None:
+    assert shown_name(run / "01-sft" / "model") == "mine/01-sft"
+    assert shown_name(make_model(tmp_path / "elsewhere" / "model")) == "model"
 
 
 def test_licences(tmp_path: Path, run: Path) -> None:

@@ -243,11 +243,8 @@ def open_model(source: str, choices: Choices, machine: Machine) -> Provider:
     folder, _ = find_model(Path(source), choices.stage)
     warn_before_generating(licence_of(folder), model_name(folder))
     is_local = isinstance(config, LocalEngine)
-    stage = folder.resolve().parent
-    of_run = folder.name == "model" and is_run(stage.parent)
-    name = f"{stage.parent.name}/{stage.name}" if of_run else model_name(folder)
     policy = Policy(
-        name,
+        shown_name(folder),
         load_tokenizer(folder),
         load_model(folder, dtype=machine.dtype, device=resolve_device(machine.device)) if is_local else None,
         folder,
@@ -255,6 +252,16 @@ def open_model(source: str, choices: Choices, machine: Machine) -> Provider:
         load_config(folder).num_parameters,
     )
     return open_provider(config, policy)
+
+
+def shown_name(folder: Path) -> str:
+    """What reports call the model in a folder: RUN/STAGE of a run's, for all of those folders are called "model"."""
+    from open_exaone.checkpoint.licence import model_name
+
+    stage = folder.resolve().parent
+    return (
+        f"{stage.parent.name}/{stage.name}" if folder.name == "model" and is_run(stage.parent) else model_name(folder)
+    )
 
 
 def _engine(source: str, choices: Choices) -> EngineConfig:
