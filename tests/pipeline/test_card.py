@@ -316,6 +316,25 @@ def test_hostile_texts_are_inert_in_the_page_and_in_yaml(run: Path) -> None:
 JUNK = (None, True, "x", [], {}, -1, 0, 1e308, 10**400, [1e308, 2], {"a.b": {"pass_at_1": 0.5}})
 
 
+def test_an_older_card_s_results_go_and_others_stay(tmp_path: Path) -> None:
+    folder = evaluation(tmp_path / "e", ["gpqa_diamond", "mmlu_pro"])
+    write_cards(folder)
+    (folder / ".eval_results" / "theirs.yaml").write_text("kept")
+    evaluation(folder, ["mmlu_pro"])
+    write_cards(folder)
+    assert {path.name for path in (folder / ".eval_results").iterdir()} == {"mmlu_pro.yaml", "theirs.yaml"}
+    assert len(list((folder / "every_eval_ever").rglob("*.json"))) == 1
+
+
+@pytest.mark.parametrize("identity", ["../../x/y", "a/../../b", "/etc/x", "a", "a/b/c"])
+def test_a_card_json_leads_nowhere_else(run: Path, tmp_path: Path, identity: str) -> None:
+    write_cards(run, out=tmp_path / "card")
+    values = read_json(tmp_path / "card" / "card.json")
+    write_json(tmp_path / "card" / "card.json", {**values, "id": identity})
+    with pytest.raises(DataError, match=r"card\.json: id: "):
+        write_cards(tmp_path / "card")
+
+
 @pytest.mark.parametrize("junk", JUNK, ids=lambda value: str(value)[:12])
 def test_odd_values_in_a_file_never_raise(tmp_path: Path, junk: Any) -> None:
     report = tiny_evaluation.report(["aime_2025"])

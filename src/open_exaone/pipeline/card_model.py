@@ -53,7 +53,7 @@ def names(given: str | None, name: str, model: Path | None) -> dict[str, Any]:
     if is_hub_name(name) and not is_stage:
         return {"name": last, "id": name.partition("@")[0], "lab": _lab(name.partition("/")[0])}
     shown = name if is_stage else last
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", shown)[:90].strip("-.") or "model"
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", shown)[:90].strip("-._") or "model"
     return {"name": shown, "id": f"local/{plain}", "lab": _lab("local")}
 
 

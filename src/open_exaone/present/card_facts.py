@@ -5,7 +5,7 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.printable import printable
@@ -162,7 +162,7 @@ class Facts(Record):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: Text
-    id: Text
+    id: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$", max_length=200)]
     """"owner/name", as on the hub; the owner is "local" where none was given."""
     lab: Text
     origin: Literal["trained from random weights", "trained", "converted or copied", "measured"]

@@ -1,11 +1,11 @@
 """The files of a card: for people, for the Hugging Face hub, for Every Eval Ever, and for `exaone leaderboard`."""
 
-import shutil
 from pathlib import Path
 from typing import Final
 
-from open_exaone.base.files import write_json, write_text
-from open_exaone.present.card_facts import Facts
+from open_exaone.base.errors import DataError
+from open_exaone.base.files import read_json, write_json, write_text
+from open_exaone.present.card_facts import Facts, read_facts
 from open_exaone.present.card_hub import eval_results, yaml_text
 from open_exaone.present.card_markdown import markdown
 from open_exaone.present.card_page import page
@@ -19,27 +19,32 @@ EVERY_EVAL_EVER: Final = "every_eval_ever"
 def write_card_files(facts: Facts, out: Path, *, source_url: str | None = None) -> list[Path]:
     """Writes card.md, card.html, card.json, `.eval_results/` and `every_eval_ever/`; returns the files' paths.
 
-    The two folders are written anew, so that no result of an older card stays in them.
+    Results that an older card of this folder left there go; other files in these folders stay.
     """
+    old = _results_of_old_card(out)
     texts = {"card.md": markdown(facts), "card.html": page(facts)}
     for name, entries in eval_results(facts, source_url).items():
         texts[f"{EVAL_RESULTS}/{name}"] = yaml_text(entries)
-    for name in (EVAL_RESULTS, EVERY_EVAL_EVER):
-        _remove(out / name)
     for name, text in texts.items():
         write_text(out / name, text)
-    write_json(out / CARD_JSON, facts.model_dump(mode="json", exclude_defaults=False))
+    write_json(out / CARD_JSON, facts.model_dump(mode="json"))
     paths = [out / name for name in (*texts, CARD_JSON)]
     if (found := record(facts)) is not None:
-        path = out / EVERY_EVAL_EVER / found[0]
-        write_json(path, found[1])
-        paths.append(path)
+        paths.append(out / EVERY_EVAL_EVER / found[0])
+        write_json(paths[-1], found[1])
+    for path in old - set(paths):
+        path.unlink(missing_ok=True)
     return paths
 
 
-def _remove(folder: Path) -> None:
-    """Removes what an older card left; a link there is taken away, not followed."""
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.is_dir():
-        shutil.rmtree(folder)
+def _results_of_old_card(out: Path) -> set[Path]:
+    """The files of results that belong to the card that the folder has; none where it has none that can be read."""
+    path = out / CARD_JSON
+    if not path.is_file():
+        return set()
+    try:
+        facts = read_facts(read_json(path), str(path))
+    except DataError:
+        return set()
+    found = {out / EVAL_RESULTS / name for name in eval_results(facts)}
+    return found | {out / EVERY_EVAL_EVER / old[0] for old in [record(facts)] if old is not None}
