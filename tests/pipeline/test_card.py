@@ -136,6 +136,7 @@ def test_a_benchmark_of_the_hub_gets_a_file_for_each_measurement(tmp_path: Path)
     assert (entry["value"], entry["date"]) == (52.0, "2026-03-04")
     assert entry["source"] == {"url": "https://example.org/logs", "name": "Open-EXAONE"}
     assert "30 problems x 8 samples" in entry["notes"] and "95% interval 45.9–58.3" in entry["notes"]
+    assert "budget 1,024" in files["gpqa_diamond_budget_1_024.yaml"][0]["notes"]
     try:
         from huggingface_hub import parse_eval_result_entries
     except ImportError:
@@ -374,3 +375,13 @@ def test_the_record_has_what_every_eval_ever_asks_for(run: Path) -> None:
     assert result["score_details"]["uncertainty"]["confidence_interval"]["lower"] == 0.5683
     assert value["evaluation_timestamp"] == "1772600767"
     assert all(isinstance(text, str) for text in value["model_info"]["additional_details"].values())
+
+
+def test_every_eval_ever_s_own_schema_takes_the_record(run: Path, tmp_path: Path) -> None:
+    types = pytest.importorskip("every_eval_ever.eval_types", reason="every-eval-ever is not installed")
+    whole = evaluation(tmp_path / "e", ["gpqa_diamond", "gpqa_diamond@1024", "mine"])
+    bare = evaluation(tmp_path / "bare", ["aime_2025"], num_problems=None, ci95=None)
+    for source in (run, whole, bare):
+        found = every_eval_ever.record(gather(source))
+        assert found is not None
+        types.EvaluationLog.model_validate(found[1])

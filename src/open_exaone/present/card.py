@@ -4,11 +4,11 @@ Sections hold plain texts. Whoever writes them down makes them inert in that for
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from open_exaone.base.records import mode_label
 from open_exaone.present import formatting, readings
 from open_exaone.present.card_facts import DataSet, Facts, Figure, Part, Result, Stage
+from open_exaone.present.card_parts import Block, Section, Table
 from open_exaone.present.card_use import use_section
 
 FROM_SCRATCH = (
@@ -40,27 +40,6 @@ USES_FROM_SCRATCH = (
 USES = ("Meant for what the model that it comes from is meant for, and for nothing that its licence forbids.",)
 
 
-class Table(NamedTuple):
-    """Headings and rows of texts; the first column names the row."""
-
-    titles: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-class Code(NamedTuple):
-    """Commands or a program."""
-
-    language: str
-    text: str
-
-
-class Section(NamedTuple):
-    """A heading, and what stands below it: paragraphs as texts, lists as tuples of texts, tables and code."""
-
-    title: str
-    blocks: Sequence[str | tuple[str, ...] | Table | Code]
-
-
 def title(facts: Facts) -> str:
     """The page's title; a model from random weights is named after its recipe, and bears no other name."""
     return f"{facts.name}, trained with Open-EXAONE" if facts.stages else facts.name
@@ -74,7 +53,7 @@ def sections(facts: Facts) -> list[Section]:
         _uses(facts),
         _limits(facts),
         _licence(facts),
-        use_section(facts, Section, Code),
+        use_section(facts),
         _files(facts),
         _versions(facts),
     ]
@@ -211,7 +190,7 @@ def _cost(facts: Facts) -> Section:
         ["time, measuring included", shown(facts.seconds, formatting.duration)],
         *([formatting.words(name), value] for name, value in facts.machine.items()),
     ]
-    blocks: list[str | tuple[str, ...] | Table | Code] = [Table(["", ""], rows)]
+    blocks: list[Block] = [Table(["", ""], rows)]
     if facts.energy:
         blocks.append(
             f"Energy: {shown(facts.energy.kwh, formatting.number)} kWh, an estimate and no measurement: the time above "
@@ -280,7 +259,7 @@ def last_results(facts: Facts) -> list[Result]:
 
 
 def _by_family(facts: Facts) -> list[Section]:
-    blocks: list[str | tuple[str, ...] | Table | Code] = []
+    blocks: list[Block] = []
     for result in last_results(facts):
         rows = [
             [
@@ -298,7 +277,7 @@ def _by_family(facts: Facts) -> list[Section]:
 
 
 def _beside(facts: Facts) -> list[Section]:
-    blocks: list[str | tuple[str, ...] | Table | Code] = []
+    blocks: list[Block] = []
     for result in last_results(facts):
         rows = [
             [

@@ -97,10 +97,11 @@ def eval_results(facts: Facts, source_url: str | None = None) -> dict[str, list[
 
 
 def _notes(result: Result) -> str:
-    limits = {"temperature": result.temperature, "top-p": result.top_p, "at most tokens": result.max_new_tokens}
-    settings = [f"{name} {figure.value:g}" for name, figure in limits.items() if figure]
+    named = {"temperature": result.temperature, "top-p": result.top_p}
+    settings = [f"{name} {figure.value:g}" for name, figure in named.items() if figure]
+    settings += [f"at most {result.max_new_tokens.value:,} tokens a reply"] if result.max_new_tokens else []
     own = f"exaone eval {result.code_version}" if result.code_version else "exaone eval"
-    return "; ".join([f"{mode_label(result.mode)} mode", _metric(result), *settings, own])
+    return "; ".join(filter(None, [f"{mode_label(result.mode)} mode", result.setting, _metric(result), *settings, own]))
 
 
 def yaml_text(value: Mapping[str, Any] | list[Any]) -> str:

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 
 from open_exaone.base.printable import printable
-from open_exaone.present.card import Code, Section, Table, sections, title
+from open_exaone.present.card import sections, title
 from open_exaone.present.card_facts import Facts
 from open_exaone.present.card_hub import metadata_block
+from open_exaone.present.card_parts import Code, Section, Table
 
 _MARKS = re.compile(r"([\\`*_\[\]|~$#!{}])")
 _SCHEME = re.compile(r"(?i)\b(https?|ftp|mailto|www)([:.])")

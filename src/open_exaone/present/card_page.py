@@ -5,8 +5,9 @@ import hashlib
 
 from open_exaone.base.records import mode_label
 from open_exaone.present import evaluation_plots, formatting
-from open_exaone.present.card import Code, Table, last_results, result_name, sections, title
+from open_exaone.present.card import last_results, result_name, sections, title
 from open_exaone.present.card_facts import Facts
+from open_exaone.present.card_parts import Code, Table
 from open_exaone.present.plots import Point
 from open_exaone.present.report import TEMPLATES, template
 

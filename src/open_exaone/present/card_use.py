@@ -1,9 +1,7 @@
 """How to run a model: in this package, transformers, vLLM and llama.cpp."""
 
-from collections.abc import Callable
-from typing import Any
-
 from open_exaone.present.card_facts import Facts
+from open_exaone.present.card_parts import Code, Section
 
 TRANSFORMERS = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -20,10 +18,10 @@ llama-server -m model.gguf --jinja --reasoning-format auto
 """
 
 
-def use_section(facts: Facts, section: Callable[..., Any], code: Callable[..., Any]) -> Any:
+def use_section(facts: Facts) -> Section:
     """The section of a card; FOLDER stands for the model's folder, or its name on the hub."""
     if not facts.files:
-        return section("How to run it", [])
+        return Section("How to run it", [])
     place = (
         f"FOLDER is {facts.model_folder}/ in the run's folder" if facts.model_folder else "FOLDER is the model's folder"
     )
@@ -31,18 +29,18 @@ def use_section(facts: Facts, section: Callable[..., Any], code: Callable[..., A
     mode = "True, enable_thinking=True" if facts.thinks else "True"
     python = TRANSFORMERS.replace("TRUE_MODE", mode).replace("TOKENS", limit)
     flags = " --reasoning-parser hf --enable-auto-tool-choice --tool-call-parser hf" if facts.has_grammar else ""
-    return section(
+    return Section(
         "How to run it",
         [
             f"{place}, or its name on the hub once it is there.",
             "Open-EXAONE:",
-            code("sh", "exaone chat FOLDER\nexaone serve FOLDER\nexaone eval FOLDER --suite NAME\n"),
+            Code("sh", "exaone chat FOLDER\nexaone serve FOLDER\nexaone eval FOLDER --suite NAME\n"),
             "transformers:",
-            code("python", python),
+            Code("python", python),
             "vLLM:",
-            code("sh", f"vllm serve FOLDER{flags}\n"),
+            Code("sh", f"vllm serve FOLDER{flags}\n"),
             "llama.cpp:",
-            code(
+            Code(
                 "sh",
                 LLAMA_CPP,
             ),
