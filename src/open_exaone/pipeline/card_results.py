@@ -67,13 +67,15 @@ def _of_entry(file: File, about: File, field: str, *, stage: str | None, date: s
     languages = file.get(f"{field}per_language")
     value = file.figure(f"{field}pass_at_1")
     assert value is not None  # `_has_score` has looked
+    low, high = _bounds(file, value, field)
     result = Result(
         benchmark=benchmark,
         stage=stage,
         mode=mode if mode in MODES else "not stated",
         setting=f"budget {budget:,}" if is_number(budget) else "",
         value=value,
-        **_bounds(file, value, field),
+        low=low,
+        high=high,
         num_problems=_count(file.figure(f"{field}num_problems")),
         k=_count(file.figure(f"{field}k")),
         greedy=file.figure(f"{field}greedy"),
@@ -102,12 +104,12 @@ def _task_at(about: File, benchmark: str) -> str:
     return "sampling."
 
 
-def _bounds(file: File, value: Figure, field: str, *keys: str) -> dict[str, Figure]:
-    """The ends of an interval, where they are a pair of fractions around the value."""
+def _bounds(file: File, value: Figure, field: str, *keys: str) -> tuple[Figure | None, Figure | None]:
+    """The ends of an interval; None and None where they are no pair of fractions around the value."""
     low, high = file.figure(field, *keys, "ci95", "0"), file.figure(field, *keys, "ci95", "1")
     if low and high and 0 <= low.value <= value.value <= high.value <= 1:
-        return {"low": low, "high": high}
-    return {}
+        return low, high
+    return None, None
 
 
 def _parts(file: File, field: str) -> Iterator[Part]:
@@ -115,7 +117,8 @@ def _parts(file: File, field: str) -> Iterator[Part]:
     for name in sorted(parts) if isinstance(parts, dict) else ():
         if (value := file.figure(field, name, "pass_at_1")) is not None and 0 <= value.value <= 1:
             problems = _count(file.figure(field, name, "num_problems"))
-            yield Part(name=name, value=value, num_problems=problems, **_bounds(file, value, field, name))
+            low, high = _bounds(file, value, field, name)
+            yield Part(name=name, value=value, low=low, high=high, num_problems=problems)
 
 
 def _count(figure: Figure | None) -> Figure | None:

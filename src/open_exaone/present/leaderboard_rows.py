@@ -83,30 +83,23 @@ class Group(NamedTuple):
 
 def named_apart(models: Sequence[Model]) -> list[Model]:
     """The models with a page name each; of several with one name, each shows the beginning of its revision too."""
-    taken: dict[str, int] = {}
     names = [model.name for model in models]
+    taken: set[str] = set()
     found = []
     for model in models:
-        slug = slug_of(model.name)
-        taken[slug] = taken.get(slug, 0) + 1
-        number = taken[slug]
         several = names.count(model.name) > 1 and model.revision
         name = f"{model.name} ({model.revision[:8]})" if several else model.name
-        found.append(replace(model, name=name, slug=slug if number == 1 else f"{slug}-{number}"))
-    return _unique(found)
-
-
-def _unique(models: Iterable[Model]) -> list[Model]:
-    """With page names that differ even where one name with a number is another's own."""
-    seen: set[str] = set()
-    found = []
-    for model in models:
-        slug, number = model.slug, 2
-        while slug in seen:
-            slug, number = f"{model.slug}-{number}", number + 1
-        seen.add(slug)
-        found.append(replace(model, slug=slug))
+        found.append(replace(model, name=name, slug=_free_slug(model.name, taken)))
     return found
+
+
+def _free_slug(name: str, taken: set[str]) -> str:
+    """A page name that is not taken yet, which is taken now."""
+    slug, number = slug_of(name), 2
+    while slug in taken:
+        slug, number = f"{slug_of(name)}-{number}", number + 1
+    taken.add(slug)
+    return slug
 
 
 def slug_of(name: str) -> str:
@@ -126,13 +119,8 @@ def groups(models: Sequence[Model], by: str) -> list[Group]:
 
 def unique_slugs(names: Iterable[str]) -> dict[str, str]:
     """A page name for each name."""
-    found: dict[str, str] = {}
-    for name in names:
-        slug, number = slug_of(name), 2
-        while slug in found.values():
-            slug, number = f"{slug_of(name)}-{number}", number + 1
-        found[name] = slug
-    return found
+    taken: set[str] = set()
+    return {name: _free_slug(name, taken) for name in names}
 
 
 def best(model: Model, benchmark: str, mode: str) -> Score | None:
