@@ -265,6 +265,7 @@ def test_a_chart_has_a_point_for_each_model_whose_size_is_known() -> None:
 def test_the_table_sorts_numbers_as_numbers_and_filters(site: Path) -> None:
     rows = "[...document.querySelectorAll('.board tbody tr')].filter((row) => !row.hidden)"
     with Chromium() as browser:
+        browser.send("Log.enable")  # what the content security policy refuses, too
         browser.look(400, 900)
         browser.visit((site / "index.html").as_uri())
         assert browser.evaluate("document.documentElement.scrollWidth") <= 400
