@@ -2,12 +2,13 @@
 #
 #   PYTHON=...       the interpreter that .venv is made from (3.11 or newer)
 #   TORCH_INDEX=...  a further package index, such as https://download.pytorch.org/whl/cpu
+#   RUN=...          the folder of the run that `make shipped-model` takes
 #   ARGS="..."       further arguments for the command that a target runs
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help story quick test check format clean .venv
+.PHONY: help story quick test check format shipped-model clean .venv
 
 RIGHT_PYTHON := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for python in python3.11 python3; do \
@@ -20,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 help: ## list what there is to make
-	@grep -hE '^[.a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[.a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
 story: $(STAMP) ## train, evaluate and report the default recipe (minutes on two CPU cores)
 	$(BIN)/exaone run $(ARGS)
@@ -40,6 +41,9 @@ check: $(STAMP) ## what CI asks for: format, lint, types, tests
 format: $(STAMP) ## format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+shipped-model: $(STAMP) ## make the model that comes with the package from a finished run: RUN=runs/nano-exaone-deep
+	$(BIN)/python ship_model.py $(RUN) $(ARGS)
 
 .venv: $(STAMP) ## create or refresh the virtual environment
 
