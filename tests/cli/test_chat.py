@@ -93,7 +93,13 @@ def test_without_a_model_the_shipped_one_answers_and_is_introduced(capsys, piped
     out, err = capsys.readouterr()
     assert ended.value.code == 0 and f"\\boxed{{{problem.answer}}}" in out and len(out.splitlines()) == 1
     assert shipped.SHIPPED in err and "`exaone run nano/exaone-deep`" in err and "no general assistant" in err
-    assert "`exaone chat runs/nano-exaone-deep`" in err and len(err.splitlines()) == 3
+    assert "`exaone chat runs/nano-exaone-deep`" in err and len(err.splitlines()) == 4
+
+
+def test_the_shipped_model_offers_its_problems():
+    from open_exaone.cli.chat import solved_problems
+
+    assert solved_problems(Path(shipped.SHIPPED), shipped.shipped_model()) == shipped.shipped_problems()
 
 
 def test_the_endpoint_alone_may_be_named(cli, piped):

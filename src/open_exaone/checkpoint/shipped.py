@@ -60,12 +60,13 @@ def introduction(command: str) -> tuple[str, ...]:
         CheckpointError: see `shipped_model`.
     """
     facts = shipped_facts()
-    kinds = ", ".join(name.replace("_", " ") for name in facts["families"])
+    *kinds, last = (name.replace("_", " ") for name in facts["families"])
     return (
         f"This is {facts['name']}, the small model that comes with Open-EXAONE: {facts['num_parameters']:,} "
         f"parameters, trained from random weights by `exaone run {facts['recipe']}`.",
-        f"It solves small problems of {len(facts['families'])} kinds, most of them in English and in Korean ({kinds}); "
-        "it is no general assistant.",
+        f"It solves small problems of {len(facts['families'])} kinds, most of them in English and Korean, and is no "
+        "general assistant.",
+        f"The kinds are {', '.join(kinds)} and {last}.",
         f"For a run of your own: `{command} runs/{facts['recipe'].replace('/', '-')}`.",
     )
 
