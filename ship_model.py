@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import open_exaone as ox
+from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 from open_exaone.base.records import Problem
 from open_exaone.checkpoint.shipped import FACTS, FILES, MODELS, PROBLEMS, SHIPPED, SUMS
@@ -46,9 +47,8 @@ def main() -> None:
         shutil.copytree(folder, target)
     print(f"{target}: {num_bytes:,} bytes")
     if target.name != SHIPPED:
-        print(
-            f'Now set SHIPPED = "{target.name}" in src/open_exaone/checkpoint/shipped.py and remove {MODELS / SHIPPED}.'
-        )
+        print(f'Now set SHIPPED = "{target.name}" in src/open_exaone/checkpoint/shipped.py, remove {MODELS / SHIPPED},')
+        print(f"and write the new name for {SHIPPED} in README.md, NOTICE, CHANGELOG.md and docs/.")
 
 
 def make(run: Path, place: Path) -> Path:
@@ -247,4 +247,7 @@ def table(titles: list[str], rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OpenExaoneError as error:
+        raise SystemExit(f"{error}") from None

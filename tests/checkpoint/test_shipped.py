@@ -60,14 +60,14 @@ def test_it_solves_what_it_offers() -> None:
         judge_reply(problem, tokenizer.split(reply.ids, thinking=True))
         for problem, [reply] in zip(problems, replies, strict=True)
     ]
-    assert sum(verdict.correct for verdict in verdicts) >= 25
+    assert sum(verdict.correct for verdict in verdicts) >= 25 / 30 * len(problems)
     assert {problem.language for problem in problems} == {"en", "ko"}
 
 
 def offered():
     problems = shipped.shipped_problems()
     facts = shipped.shipped_facts()
-    assert len(problems) == facts["num_offered"] == 30
+    assert len(problems) == facts["num_offered"] >= 25
     assert {problem.task for problem in problems} == set(facts["families"])
     assert all(problem.language in facts["families"][problem.task] for problem in problems)
     return problems
