@@ -1,7 +1,8 @@
-"""The published models as a table: shape, size, and what the whole context costs in keys and values."""
+"""The published models as a table: shape, size, and what the whole context costs in keys and values; our own model."""
 
 from rich.table import Table
 
+from open_exaone.checkpoint.shipped import shipped_facts
 from open_exaone.model.registry import PUBLISHED
 from open_exaone.present import formatting
 
@@ -31,3 +32,16 @@ def published_table() -> Table:
             formatting.percent(kept / full),
         )
     return table
+
+
+def shipped_line() -> str:
+    """The model that comes with the package, in a sentence.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    facts = shipped_facts()
+    return (
+        f"{facts['name']} comes with Open-EXAONE, under {facts['license'].title()}: {facts['num_parameters']:,} "
+        f"parameters, trained from random weights by `exaone run {facts['recipe']}`."
+    )
