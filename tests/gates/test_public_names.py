@@ -90,6 +90,10 @@ COMMANDS = {
     "fetch": ["BENCHMARK", "--rows", "--out", "--changed"],
     "judge": ["FILE", "--kind", "--out", "--settings", "--unsafe-code-execution"],
     "models": [],
+    "plan": [
+        *("RECIPE", "--gpus", "--gpu", "--parallel", "--sampler-gpus", "--set", "--mfu", "--bandwidth-share"),
+        *("--memory-share", "--node-gpus", "--network", "--price", "--power", "--json", "--out"),
+    ],
     "serve": [
         *("MODEL", "--host", "--port", "--name", "--api-key", "--cors-origin", "--allowed-host", "--thinking"),
         *("--no-thinking", "--lora", "--limit", "--engine-option", "--quiet", "--device", "--dtype"),

@@ -20,6 +20,7 @@ from open_exaone.cli.eval import eval_
 from open_exaone.cli.fetch import fetch
 from open_exaone.cli.judge import judge
 from open_exaone.cli.models import models
+from open_exaone.cli.plan import plan
 from open_exaone.cli.run import run
 from open_exaone.cli.serve import serve
 from open_exaone.cli.suites import suites
@@ -36,7 +37,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # `_run` says what was saved
 )
 data = App(name="data", help="Build, check, measure, clean and filter training data.", help_format="plaintext")
-for command in (run, train, suites, fetch, verify_real, judge, chat, serve, convert, models, doctor):
+for command in (run, train, plan, suites, fetch, verify_real, judge, chat, serve, convert, models, doctor):
     app.command(command)
 app.command(eval_, name="eval")
 app.command(data)
