@@ -1,8 +1,8 @@
 """Bytes that training and sampling take on one device, from a model's shape and the mesh of devices. No torch here.
 
-On one device these are what this package's trainer and engine hold. Where weights are sharded they are what FSDP2
-holds with bfloat16 to compute in and float32 masters: the masters are what is sharded, each layer's weights are
-gathered in bfloat16 before they are needed, and gradients are float32 shares once they are reduced.
+On one device these are what this package's trainer and engine hold. Where weights are sharded (FSDP2), each device
+keeps its share of all of that: bfloat16 weights, float32 masters, gradients and moments. A layer's weights are gathered
+in bfloat16 before it computes, and its gradients are reduced in float32.
 """
 
 from dataclasses import astuple, dataclass, fields
@@ -25,7 +25,7 @@ class Training:
 
     value_bytes: int = 2  # of a weight and an activation: 2 in bfloat16, 4 in float32
     uses_muon: bool = True  # for the matrices of the layers
-    keeps_gradients: bool = False  # in the model's dtype, instead of adding them up in float32; sharded: reduced in it
+    keeps_gradients: bool = False  # in the model's dtype, instead of adding them up in float32
     recomputes: bool = False  # activations, in the backward pass
     lora: LoraConfig | None = None
     is_native: bool = False  # on a CPU with this package's kernels
@@ -35,7 +35,7 @@ class Training:
 class Memory:
     """Bytes that a stage needs on one device, at least."""
 
-    weights: int  # the model in the dtype that it computes in; of what is sharded, the layers that are gathered
+    weights: int  # the model in the dtype that it computes in; of what is sharded, a share, and what is gathered
     masters: int = 0  # what the optimizer moves
     gradients: int = 0  # added up over micro-batches
     moments: int = 0  # of the gradient: the optimizer's state
@@ -130,12 +130,11 @@ def weight_bytes(shape: ModelConfig, training: Training, mesh: Mesh = ALONE) -> 
     lora, local = training.lora, local_parameters(shape, mesh)
     trained = local if lora is None else _share(num_adapter_parameters(shape, lora), mesh.tensor)
     by_muon = _share(num_matrix_parameters(shape), mesh.tensor) if training.uses_muon and lora is None else 0
-    frozen = 0 if lora is None else local
-    shares, is_sharded = mesh.num_shares, mesh.num_shares > 1
-    gradient = training.value_bytes if training.keeps_gradients and not is_sharded else FLOAT32
-    weights = training.value_bytes * (frozen + trained)
-    if is_sharded:
-        weights = _gathered(shape, training, mesh) + training.value_bytes * _share(frozen, shares)
+    frozen, shares = 0 if lora is None else local, mesh.num_shares
+    gradient = training.value_bytes if training.keeps_gradients else FLOAT32
+    weights = training.value_bytes * _share(frozen + trained, shares)
+    if shares > 1:
+        weights += _gathered(shape, training, mesh)
     moments = MOMENT * (by_muon + 2 * (trained - by_muon))
     return WeightBytes(
         weights, MASTER * _share(trained, shares), gradient * _share(trained, shares), _share(moments, shares)
@@ -189,14 +188,15 @@ def _own_gradients(shape: ModelConfig, training: Training, mesh: Mesh) -> int:
     """Of one micro-batch, before they are added up: of all weights; of a gathered layer, and as they are reduced."""
     if training.lora is not None:
         return training.value_bytes * _share(num_adapter_parameters(shape, training.lora), mesh.tensor)
+    columns = _share(shape.vocab_size, mesh.tensor) * shape.width
+    own = training.value_bytes * _share(local_parameters(shape, mesh), mesh.num_shares)
+    own += FLOAT32 * _share(columns, mesh.num_shares)  # the embedding's, taken to float32 to be added
+    if training.keeps_gradients:
+        own = 0
     if mesh.num_shares == 1:
-        if training.keeps_gradients:
-            return 0
-        largest = _share(shape.vocab_size, mesh.tensor) * shape.width  # the embedding's, taken to float32 to be added
-        return training.value_bytes * local_parameters(shape, mesh) + FLOAT32 * largest
-    reduced = training.value_bytes if training.keeps_gradients else FLOAT32
+        return own
     embeddings = _share(num_embedding_parameters(shape), mesh.tensor)
-    return (training.value_bytes + reduced) * (embeddings + _layer_parameters(shape, mesh))
+    return own + (training.value_bytes + FLOAT32) * (embeddings + _layer_parameters(shape, mesh))
 
 
 def kept_bytes(shape: ModelConfig, num_tokens: int, training: Training, mesh: Mesh = ALONE) -> int:

@@ -107,8 +107,7 @@ def _exposed(
     local = local_parameters(shape, mesh)
     trained = 0 if training.lora is not None else local
     num_micro = max(1, ceil(a_step / mesh.num_batches / max(1, cost.held.micro_batch_tokens)))
-    reduced = values if training.keeps_gradients else FLOAT32
-    sent["shard"] = num_micro * _ring(mesh.num_shares, 1) * (2 * values * local + reduced * trained)
+    sent["shard"] = num_micro * _ring(mesh.num_shares, 1) * (2 * values * local + FLOAT32 * trained)
     sent["data"] = _ring(mesh.data, 2) * FLOAT32 * trained / mesh.num_shares
     seconds = {axis: size / bandwidth for (axis, size), bandwidth in _paired(sent, mesh, gpu, assumed)}
     hidden = max(0.0, cost.num_steps * (seconds["shard"] + seconds["data"]) - training_s)
