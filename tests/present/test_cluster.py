@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -79,10 +80,13 @@ def test_the_page_stands_alone_and_is_the_same_each_time() -> None:
 
 def test_a_bar_is_as_long_as_its_memory() -> None:
     svg = memory_plot(PLANS[:3], CLUSTER)
-    widths = [float(found) for found in re.findall(r'class="area of-\d" x="[\d.]+" y="11.0" width="([\d.]+)"', svg)]
+    found = re.findall(r'class="area of-\d" x="([\d.]+)" y="11.0" width="([\d.]+)"', svg)
+    pieces = [(float(x), float(width)) for x, width in found]
+    for (x, width), (following, _) in pairwise(pieces):
+        assert following == pytest.approx(x + width, abs=0.2)  # one behind the other
     limit = float(re.findall(r'class="line" d="M([\d.]+) ', svg)[0]) - 118
     share = PLANS[0].fullest.memory.total / CLUSTER.gpu.memory_bytes
-    assert sum(widths) == pytest.approx(limit * share, rel=0.01)
+    assert sum(width for _, width in pieces) == pytest.approx(limit * share, rel=0.01)
 
 
 def test_the_record_holds_every_mesh_and_the_parts_of_the_first() -> None:
