@@ -1,9 +1,10 @@
-"""The figures of docs/findings.md, from files of a run and of an ablation: small pictures that stand alone."""
+"""The figures of docs/findings.md and docs/story.md, from files of runs: small pictures that stand alone."""
 
-import importlib.util
+import importlib
 import json
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,18 +12,20 @@ from xml.etree import ElementTree
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "findings_plots.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 STAGES = ("sft", "rl_more")
 
 
-@pytest.fixture(scope="module")
-def plots() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("findings_plots", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def plots(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("findings_plots")
+
+
+@pytest.fixture
+def story(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("story_plots")
 
 
 def task(name: str, mode: str, score: float, **more: Any) -> dict[str, Any]:
@@ -111,3 +114,65 @@ def test_an_ablation_s_figure_has_each_seed_and_the_paired_difference(plots: Mod
     assert "-0.3 (-1.1 to +0.6)" in words and "points above agapo, paired" in words
     text = (tmp_path / "ablation-rl-loss.svg").read_text(encoding="utf-8")
     assert text.count('class="mark of-1"') == 3 and text.count('class="mark of-2"') == 4
+
+
+def story_run(folder: Path) -> dict[str, Any]:
+    """A run of two stages: the family without thoughts is solved in RL, half of the samples of the other always are."""
+    for name, solved in (("sft", 0), ("rl", 2)):
+        rows = [
+            {
+                "task": task,
+                "problem": f"{family}/en/0",
+                "verdict": "correct" if index < correct and task == "test" else "wrong",
+            }
+            for task in ("test", "harder")
+            for family, correct in (("shopping", 1), ("two_shoppers", solved))
+            for index in range(2)
+        ]
+        (folder / name / "eval").mkdir(parents=True)
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / name / "eval" / "samples.jsonl").write_text(text, encoding="utf-8")
+    steps = [
+        {"step": step, "pass_rate/shopping": 0.5, "pass_rate/two_shoppers": step / 40 if step > 5 else None}
+        for step in range(1, 41)
+    ]
+    (folder / "rl" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in steps), encoding="utf-8")
+    conditions = [
+        {"condition": "unchanged", "accuracy": 0.9, "ci95": [0.85, 0.94]},
+        {"condition": "other_problem", "accuracy": 0.0, "ci95": [0.0, 0.02]},
+    ]
+    stages: list[dict[str, Any]] = [{"name": name, "kind": name, "folder": name} for name in ("sft", "rl")]
+    stages[-1]["faithfulness"] = [{"num_problems": 200, "conditions": conditions}]
+    return {"stages": stages}
+
+
+def test_the_story_s_figures_hold_a_run_s_numbers_and_intervals(story: ModuleType, tmp_path: Path) -> None:
+    report = story_run(tmp_path)
+    story.plot_stages(tmp_path, report, tmp_path)
+    words = words_of(tmp_path / "story-stages.svg")
+    assert "Families with worked thoughts, sft 50.0 (" in words and "Families with worked thoughts, rl 50.0 (" in words
+    assert "Families without any, sft 0.0 (0.0 to " in words and "Families without any, rl 100.0 (" in words
+    story.plot_rl(tmp_path, report, tmp_path)
+    words = words_of(tmp_path / "story-rl.svg")
+    assert "families with thoughts: from 50 to 50 %" in words and "families without: from 26 to 89 %" in words
+    story.plot_thought(report, tmp_path)
+    words = words_of(tmp_path / "story-thought.svg")
+    assert "its own 90.0 (85.0 to 94.0); another problem's 0.0 (0.0 to 2.0)" in words
+
+
+def test_the_seeds_figure_has_every_seed_s_scores(story: ModuleType, tmp_path: Path) -> None:
+    stages = [
+        {"name": name, "by_seed": {"0": first, "1": second}}
+        for name, first, second in (("base", 0.02, 0.03), ("sft", 0.7, 0.6), ("rl", 0.9, 0.9))
+    ]
+    ways = {way: {"stages": stages} for way in ("samples", "greedy")}
+    story.plot_seeds({"measured": {"num_problems": 1000}, "ways": ways}, tmp_path)
+    words = words_of(tmp_path / "story-seeds.svg")
+    assert "By sampling, seed 0: 2.0, 70.0, 90.0" in words and "Greedily, seed 1: 3.0, 60.0, 90.0" in words
+
+
+def test_captions_of_equal_heights_are_moved_apart(story: ModuleType) -> None:
+    heights = story.spread({"a": 20.0, "b": 20.0, "c": 10.0})
+    assert heights["c"] == 10.0
+    placed = sorted(heights.values())
+    assert all(after - before >= 13 for before, after in pairwise(placed))

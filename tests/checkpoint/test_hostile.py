@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Backend
 from doubles import make_model, make_tokenizer
 from open_exaone.base.errors import CheckpointError, OpenExaoneError
 from open_exaone.checkpoint.adapter import read_adapter
-from open_exaone.checkpoint.folder import load_config, load_model, load_tokenizer, save_model
+from open_exaone.checkpoint.folder import load_config, load_model, load_tokenizer, sampling_defaults, save_model
 from open_exaone.model.hf import config_from_hf
 
 ESCAPES = "\x1b]52;c;cm0gLXJm\x07\x1b[31m\x9b2J\u202e"
@@ -212,3 +212,25 @@ def test_an_index_may_name_anything(folder, name) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(CheckpointError, match="must be|no such file|cannot be opened"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, "\xff", '{"a": ' + "9" * 5000 + "}"])
+def test_an_unreadable_generation_config_is_refused_with_what_to_do(tmp_path: Path, text: str) -> None:
+    (tmp_path / "generation_config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(CheckpointError, match=r"generation_config\.json: .*; correct the file, or delete it"):
+        sampling_defaults(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_tokenizer().save(tmp_path)
+    (tmp_path / "generation_config.json").write_text("{}")
+    own = open
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> Any:
+        if str(path).endswith("generation_config.json"):
+            raise PermissionError(13, "Permission denied")
+        return own(path, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(CheckpointError, match=r"generation_config\.json: .* denied; make it readable .* or download"):
+        load_tokenizer(tmp_path)

@@ -12,7 +12,7 @@ from open_exaone.base.records import Sampling, StopReason
 from open_exaone.engine.backend import Tokens
 from open_exaone.engine.blocks import BLOCK, GLOBAL, LOCAL, Blocks
 from open_exaone.engine.request import check_ids, in_groups, prompt_of, random_stream
-from open_exaone.engine.scheduler import Scheduler
+from open_exaone.engine.scheduler import CHUNK_TOKENS, Scheduler
 from open_exaone.engine.session import Session
 
 END = 7
@@ -183,6 +183,35 @@ def test_first_tokens_are_drawn_in_short_steps():
         lengths.append([len(sample.ids) for sample in samples])
     assert lengths == [[1], [5, 0], [6, 1], [10, 5]]
     assert [sample.ids for sample in samples] == [expected(one)[:num] for one, num in zip(asked, (10, 5), strict=True)]
+
+
+LONG = st.lists(st.integers(1500, 4000), min_size=1, max_size=5)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(LONG, st.integers(1, 700), st.integers(0, 8))
+def test_a_short_prompt_does_not_wait_for_long_ones(lengths, length, num_before):
+    session = open_session((3000, 0), num_slots=9)
+    long = session.submit(requests_of([(number, 2 - place % 2) for place, number in enumerate(lengths)], 2))
+    for _ in range(num_before):
+        session.step()
+    [short] = session.submit([request([7] * length, Sampling(max_new_tokens=2))])
+    # Half of each step is the shortest's; of the others it waits for those alone that have no more left than it.
+    for _ in range(int(1 + (1 + len(lengths)) * length / (CHUNK_TOKENS // 2))):
+        session.step()
+    assert short.ids
+    while not session.finished:
+        session.step()
+    assert [sample.ids for sample in (*long, short)] == [expected(one.request) for one in (*long, short)]
+
+
+def test_a_long_prompt_does_not_wait_for_short_ones():
+    session = open_session((3000, 0), num_slots=8)
+    [long] = session.submit([request(range(100, 6100), Sampling(max_new_tokens=2))])
+    for number in range(6000 // (CHUNK_TOKENS // 2) + 1):
+        session.submit([request([number] * 700, Sampling(max_new_tokens=1)) for _ in range(2)])
+        session.step()
+    assert long.ids
 
 
 def test_a_prompt_is_read_once_for_its_group_and_again_only_in_part():

@@ -6,12 +6,13 @@ import json
 import random
 import socket
 import threading
+import time
 
 import httpx2
 import pytest
 
 from doubles import make_tokenizer
-from open_exaone.serve import conversation, guided, prompts
+from open_exaone.serve import app, conversation, guided, prompts
 from open_exaone.serve.config import ServeConfig
 from open_exaone.serve.errors import ApiError
 from open_exaone.serve.remembered import Responses
@@ -219,12 +220,52 @@ def test_connections_above_the_most_are_refused_and_room_is_given_back() -> None
             raise AssertionError("no room is given back")
 
 
-def test_only_the_latest_conversations_are_stored() -> None:
-    stored = Responses(most_bytes=3000)
-    turns = [{"role": "user", "content": "x" * 100}]
+def test_a_turn_is_stored_once_and_the_latest_conversations_stay() -> None:
+    stored, turns = Responses(most_bytes=3500), [{"role": "user", "content": "한" * 30 + "\ud800"}]
+    stored.keep("first", None, turns)
     for number in range(20):
-        stored.keep(f"resp_{number}", turns)
-    assert stored.turns("resp_19") == stored.turns("resp_16") == turns
-    for number in range(15):
-        with pytest.raises(ApiError, match="is not remembered"):
-            stored.turns(f"resp_{number}")
+        stored.keep(f"other_{number}", None, turns)
+        assert stored.turns("first") == turns  # what is used stays
+    stored.keep("second", "first", [*turns, *turns])
+    assert stored.turns("second") == 3 * turns
+    assert stored.turns("other_19") == stored.turns("other_18") == turns
+    assert stored._num_bytes < 3500
+    for name in [f"other_{number}" for number in range(14)]:
+        with pytest.raises(ApiError, match=f"{name}.*is not remembered"):
+            stored.turns(name)
+    for number in range(6):
+        stored.keep(f"new_{number}", None, turns)
+    with pytest.raises(ApiError, match="'second' is not remembered"):  # its beginning is not
+        stored.turns("second")
+
+
+def test_a_long_conversation_is_stored_without_copies_of_its_beginning() -> None:
+    stored, previous = Responses(most_bytes=200_000), None
+    for number in range(200):
+        stored.keep(f"{number}", previous, [{"role": "user", "content": f"{number}" + "x" * 300}])
+        previous = f"{number}"
+    assert [turn["content"][:3].rstrip("x") for turn in stored.turns("199")] == [str(n)[:3] for n in range(200)]
+
+
+def sent(server, size: int, *, pause_s: float = 0.0) -> bytes:
+    """The answer to a request that is sent whole before any of it is read."""
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as client:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {size}\r\n"
+        client.sendall(f"{head}content-type: application/json\r\nconnection: close\r\n\r\n".encode())
+        for start in range(0, size, 4 << 20):
+            client.sendall(b" " * min(4 << 20, size - start))
+            time.sleep(pause_s)
+        return b"".join(iter(lambda: client.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.1])
+def test_a_client_that_still_sends_gets_the_whole_answer(server, pause_s) -> None:
+    head, _, body = sent(server, 24 << 20, pause_s=pause_s).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413") and "at most" in json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize("limit", [("UNREAD_BYTES", 1 << 20), ("UNREAD_S", 0.0)])
+def test_nobody_holds_a_connection_by_sending_on(server, monkeypatch, limit) -> None:
+    monkeypatch.setattr(app, *limit)
+    with pytest.raises(ConnectionError):
+        sent(server, 64 << 20)

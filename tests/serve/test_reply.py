@@ -13,7 +13,7 @@ from open_exaone.base.records import Request, Sampling, StopReason
 from open_exaone.engine.request import Sample
 from open_exaone.engine.stop import reply_text
 from open_exaone.serve.blocks import blocks_of
-from open_exaone.serve.prompts import Prompts
+from open_exaone.serve.prompts import Prompts, _size
 from open_exaone.serve.reply import Delta, Outcome, Reader, StopText
 from open_exaone.serve.routes.chat import ChatDialect, ChatRequest
 from open_exaone.serve.worker import Job
@@ -134,11 +134,14 @@ def test_thoughts_that_are_kept_go_on_in_their_tokens_too() -> None:
 
 
 def test_what_is_kept_is_bounded() -> None:
+    """Also where replies are short, which take more memory than their tokens."""
     tokenizer = make_tokenizer()
-    prompts = Prompts(tokenizer, most_kept=10)
-    for number in range(5):
+    prompts = Prompts(tokenizer, most_bytes=10_000)
+    for number in range(100):
         prompts.keep([number], tokenizer.encode("abc"))
-    assert prompts._num_kept <= 10 and len(prompts._kept) == prompts._num_kept // 3
+        prompts.keep([number % 3], tokenizer.encode("a" * number))
+    assert 10 < len(prompts._kept) <= 10_000 / 400
+    assert prompts._num_bytes == sum(_size(*kept) for kept in prompts._kept.values()) <= 10_000
 
 
 @pytest.mark.parametrize("name", ["exaone-deep", "exaone-4.0"])

@@ -84,15 +84,16 @@ def sampling_defaults(folder: Path) -> dict[str, Any]:
     """What a folder's `generation_config.json` holds, but for the tokenizer's ids; empty where there is none.
 
     Raises:
-        CheckpointError: it is no JSON object.
+        CheckpointError: it is no JSON object; says how to fix it.
     """
     path = folder / "generation_config.json"
+    fix = "correct the file, or delete it: the sampling that it recommends is then not used"
     try:
         values = read_json(own_file(path), max_bytes=MAX_CONFIG_BYTES) if path.is_file() else {}
     except DataError as error:
-        raise CheckpointError(str(error)) from error
+        raise CheckpointError(f"{error}; {fix}") from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: must hold an object")
+        raise CheckpointError(f"{path}: must hold an object; {fix}")
     return {key: value for key, value in values.items() if not key.endswith("_token_id")}
 
 

@@ -89,16 +89,31 @@ class Scheduler:
         return chunks
 
     def _next_chunks(self) -> list[Chunk]:
-        chunks, room = [], CHUNK_TOKENS
-        for prompt in self._prompts:
-            num = min(room, prompt.num_unread)
-            while num and not prompt.table.grow(prompt.table.length + num):
-                num //= 2  # a window's blocks are let go of between chunks
-            if num:
-                start = prompt.table.length
-                chunks.append(Chunk(prompt, prompt.ids[start : start + num]))
-                room -= num
-        return chunks
+        """Half of the room is the first prompt's, who thus never waits; the other half goes to the shortest.
+
+        However long the others are, a short prompt is read as soon as those that are no longer than it.
+        """
+        unread = [prompt for prompt in self._prompts if prompt.num_unread]
+        nums: dict[Prompt, int] = {}
+        room = CHUNK_TOKENS
+        for prompt, most in [
+            *((first, CHUNK_TOKENS // 2) for first in unread[:1]),
+            *((prompt, CHUNK_TOKENS) for prompt in sorted(unread, key=lambda prompt: prompt.num_unread)),
+        ]:
+            before = nums.get(prompt, 0)
+            nums[prompt] = self._most_read(prompt, min(prompt.num_unread, most, before + room))
+            room -= nums[prompt] - before
+        return [
+            Chunk(prompt, prompt.ids[prompt.table.length : prompt.table.length + num])
+            for prompt, num in nums.items()
+            if num
+        ]
+
+    def _most_read(self, prompt: Prompt, num: int) -> int:
+        """Takes blocks for the next tokens of a prompt; for as many of `num` as there are."""
+        while num and not prompt.table.grow(prompt.table.length + num):
+            num //= 2  # a window's blocks are let go of between chunks
+        return num
 
     def _begin_prompts(self) -> None:
         free = self.num_slots - len(self.running) - sum(len(prompt.samples) for prompt in self._prompts)

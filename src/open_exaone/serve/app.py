@@ -1,6 +1,7 @@
 """The application: who may ask, how large a request may be, and which function answers which path. ASGI."""
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import logging
@@ -25,11 +26,17 @@ _OPEN_PATHS = frozenset({"/health"})  # that need no key
 _SAFE_HEADERS = (("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"))
 
 
+# How long, and how much, the rest of a refused request's body is read. A connection that is closed while data is unread
+# is reset, and the answer may then not reach the client.
+UNREAD_S, UNREAD_BYTES = 10.0, 64 << 20
+
+
 @dataclass(slots=True)
 class _Seen:
-    """What the access log says of a request."""
+    """What has come and gone of a request so far."""
 
     status: int = 0
+    is_read: bool = False  # its body, to the end
 
 
 class App:
@@ -79,11 +86,24 @@ class App:
                 message["headers"] = [*message["headers"], *((name.encode(), text.encode()) for name, text in extra)]
             await send(message)
 
+        async def receive_more() -> Message:
+            message = await receive()
+            seen.is_read = not message.get("more_body")
+            return message
+
+        async def send_last(message: Message) -> None:
+            """Sends all of an answer, reads what the client still sends, and only then ends the answer."""
+            is_last = message["type"] == "http.response.body"
+            await send_more({**message, "more_body": True} if is_last else message)
+            if is_last:
+                await _discard(receive_more, seen)
+                await send_more({"type": "http.response.body", "body": b""})
+
         is_anthropic = scope["path"].startswith("/v1/messages")
         try:
-            await self._dispatch(scope, headers, receive, send_more)
+            await self._dispatch(scope, headers, receive_more, send_more)
         except ApiError as error:
-            await self._refuse(error, is_anthropic, send_more, seen)
+            await self._refuse(error, is_anthropic, send_last, seen)
         except asyncio.CancelledError:  # the time to stop is over, and the engine has not cancelled it
             logger.warning("%s %s is given up: the server stops", scope["method"], _shown(scope["path"]))
             stopped = ApiError(503, "the server stops: ask another one, or later", code="draining", retry_after_s=5)
@@ -186,6 +206,15 @@ class App:
             ("access-control-allow-methods", "GET, POST"),
             ("vary", "origin"),
         ]
+
+
+async def _discard(receive: Receive, seen: _Seen) -> None:
+    """Reads what is left of a request's body, within limits."""
+    size = 0
+    with contextlib.suppress(TimeoutError, asyncio.CancelledError):  # the answer has gone, and the task ends here
+        async with asyncio.timeout(UNREAD_S):
+            while not seen.is_read and size < UNREAD_BYTES:
+                size += len((await receive()).get("body", b""))
 
 
 def _shown(path: str) -> str:

@@ -6,6 +6,7 @@ engine remembers fit.
 """
 
 import hashlib
+import sys
 import threading
 from array import array
 from collections import OrderedDict
@@ -16,7 +17,8 @@ from open_exaone.text.begun import begun_segments
 from open_exaone.text.chat import Message, Segment, Tool
 from open_exaone.text.tokenizer import Tokenizer
 
-MOST_KEPT = 1 << 20  # tokens of replies
+MOST_BYTES = 8 << 20  # of replies that are kept
+_ENTRY_BYTES = 400  # what a reply takes besides its text and ids
 # A text of more characters a token than most texts have, for the context, is probably too long for it. Its beginning
 # then says so, with a margin, because the cut may change the tokens beside it.
 _CHARS_PER_TOKEN, _MARGIN = 8, 1.25
@@ -26,13 +28,13 @@ class Prompts:
     """Renders one model's prompts. Safe to use from several threads.
 
     Args:
-        most_kept: tokens of replies that are kept, the latest.
+        most_bytes: memory for replies that are kept, the latest.
     """
 
-    def __init__(self, tokenizer: Tokenizer, most_kept: int = MOST_KEPT) -> None:
+    def __init__(self, tokenizer: Tokenizer, most_bytes: int = MOST_BYTES) -> None:
         self._tokenizer = tokenizer
         self._kept: OrderedDict[bytes, tuple[str, array[int]]] = OrderedDict()  # by a digest of what stands before
-        self._num_kept, self._most_kept = 0, most_kept
+        self._num_bytes, self._most_bytes = 0, most_bytes
         self._lock = threading.Lock()  # of what is kept
 
     def render(
@@ -80,15 +82,17 @@ class Prompts:
 
     def keep(self, prompt_ids: Sequence[int], reply_ids: Sequence[int]) -> None:
         """Remembers the ids of a reply, its end left out, for when its conversation goes on."""
-        text = self._tokenizer.decode(reply_ids)
-        if not text or len(reply_ids) > self._most_kept:
+        kept = self._tokenizer.decode(reply_ids), array("i", reply_ids)  # a ninth of a tuple's memory
+        if not kept[0] or _size(*kept) > self._most_bytes:
             return
         key = hashlib.blake2b(_bytes(prompt_ids), digest_size=16).digest()
         with self._lock:
-            self._num_kept += len(reply_ids) - len(self._kept.pop(key, ("", ()))[1])
-            self._kept[key] = text, array("i", reply_ids)  # a ninth of a tuple's memory
-            while self._num_kept > self._most_kept:
-                self._num_kept -= len(self._kept.popitem(last=False)[1][1])
+            if key in self._kept:
+                self._num_bytes -= _size(*self._kept.pop(key))
+            self._kept[key] = kept
+            self._num_bytes += _size(*kept)
+            while self._num_bytes > self._most_bytes:
+                self._num_bytes -= _size(*self._kept.popitem(last=False)[1])
 
     def _kept_from(self, segments: Sequence[Segment], place: int, key: bytes) -> tuple[int, Sequence[int]] | None:
         """Where segments from a place on say a kept reply: behind which it ends, and its ids."""
@@ -121,6 +125,11 @@ def check_length(tokenizer: Tokenizer, texts: Sequence[str], most_tokens: int) -
     num = len(tokenizer.encode("".join(texts)[:most_chars]))
     if num > _MARGIN * most_tokens:
         raise prompt_too_long(most_tokens, num)
+
+
+def _size(text: str, ids: "array[int]") -> int:
+    """The memory that a kept reply takes."""
+    return sys.getsizeof(text) + ids.itemsize * len(ids) + _ENTRY_BYTES
 
 
 def _bytes(ids: Sequence[int]) -> bytes:

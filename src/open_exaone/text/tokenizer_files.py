@@ -276,7 +276,8 @@ def _read(folder: Path, name: str, limit: int) -> bytes | None:
         with open(path, "rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+        fix = "make it readable to this user, or download it again"
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}; {fix}") from error
     if len(content) > limit:
         raise CheckpointError(f"{path}: is larger than {limit:,} bytes: no tokenizer's file is; download it again")
     return content

@@ -34,7 +34,7 @@ _SAME = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"
 
 
 async def ask_response(service: Service, request: ResponsesRequest) -> tuple[Ask, list[dict[str, Any]]]:
-    """What a request asks for, and the conversation so far, without its instructions.
+    """What a request asks for, and the turns that it adds to a conversation.
 
     Raises:
         ApiError: it is refused.
@@ -42,15 +42,13 @@ async def ask_response(service: Service, request: ResponsesRequest) -> tuple[Ask
     _check_numbers(request)
     if request.top_logprobs and not request.wants_logprobs:
         raise ApiError(400, f"top_logprobs: needs include = [{LOGPROBS!r}]", param="top_logprobs")
-    turns = service.responses.turns(request.previous_response_id)
-    if isinstance(request.input, str):
-        turns.append({"role": "user", "content": request.input})
-    else:
-        turns += turns_of(request.input)
+    earlier = service.responses.turns(request.previous_response_id)
+    asked = request.input
+    turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else turns_of(asked)
     system = [{"role": "system", "content": request.instructions}] if request.instructions else []
     kwargs = request.chat_template_kwargs or TemplateKwargs()
     conversation = Conversation(
-        [*system, *turns],
+        [*system, *earlier, *turns],
         thinking=kwargs.enable_thinking if kwargs.enable_thinking is not None else kwargs.thinking,
         keeps_thoughts=bool(kwargs.preserve_thinking),
         effort=request.reasoning.effort if request.reasoning else None,
@@ -94,7 +92,7 @@ class ResponsesDialect:
     """Writes responses.
 
     Args:
-        turns: the conversation that the reply goes on with; both are remembered.
+        turns: what the request adds to its conversation; the reply is remembered with them.
     """
 
     def __init__(
@@ -126,7 +124,8 @@ class ResponsesDialect:
         blocks = blocks_of(outcome.pieces)
         items = [self._item(block, "completed", self._logprobs(block, blocks, outcome)) for block in blocks]
         if self._request.store is not False:
-            self._service.responses.keep(f"resp_{self._id}", [*self._turns, _turn(outcome)])
+            turns = [*self._turns, _turn(outcome)]
+            self._service.responses.keep(f"resp_{self._id}", self._request.previous_response_id, turns)
         status = "incomplete" if outcome.stop is StopReason.LENGTH else "completed"
         return self._response(status, items, usage)
 
