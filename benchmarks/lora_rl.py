@@ -9,7 +9,7 @@ noise and judged wrong, which AGAPO learns from too.
 Each part's peak is the kernel's own (VmHWM), begun anew at every part's end; a part ends when its output is there: the
 line that announces the stage, a step's rollouts, its row of metrics. Pages of the mapped weights count. Processes that
 the run starts, which judge replies, are added at their largest, without what they share with it. The sums beside it are
-those of model/cost.py, and of the engine's packed copy. GB are 10^9 bytes. Exit status 1 where the run fails or takes
+those of model/memory.py, and of the engine's packed copy. GB are 10^9 bytes. Exit status 1 where the run fails or takes
 more than --limit-gb. Linux only.
 """
 
@@ -28,8 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from open_exaone.base.files import read_jsonl
+from open_exaone.kernels.build import library
 from open_exaone.model.config import ModelConfig
-from open_exaone.model.cost import Training, activation_bytes, num_adapter_parameters, weight_bytes
+from open_exaone.model.memory import Training, activation_bytes, num_adapter_parameters, packed_bytes, weight_bytes
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.train.config import RlStage
 from shapes import SHAPES
@@ -245,12 +246,11 @@ def descendants(pid: int) -> Iterator[int]:
 def print_sums(config: ModelConfig, stage: RlStage, run: Run, value_bytes: int) -> None:
     """What each part holds by the sums, beside what was measured."""
     assert stage.lora is not None
-    training = Training(value_bytes=value_bytes, uses_muon=False, lora=stage.lora)
-    weights, optimizer = weight_bytes(config, training)
+    training = Training(value_bytes=value_bytes, uses_muon=False, lora=stage.lora, is_native=library() is not None)
+    weights, *kept = weight_bytes(config, training)
+    optimizer = sum(kept)
     adapters = value_bytes * num_adapter_parameters(config, stage.lora)
-    packed = value_bytes * config.num_parameters  # but for the embedding, which is read where it is; a tied head is not
-    if not config.tied_embeddings:
-        packed -= value_bytes * config.vocab_size * config.width
+    packed = packed_bytes(config, value_bytes)
     activations = activation_bytes(config, stage.micro_batch_tokens, training)
     sums = {
         "load": {"weights": weights - adapters},

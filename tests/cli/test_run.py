@@ -69,7 +69,7 @@ def test_a_dry_run_prints_the_costs_and_the_missing_files_and_writes_nothing(cli
     assert code == 0 and not list(tmp_path.iterdir())
     assert "32,003,200,000 parameters, bfloat16, from LGAI-EXAONE/EXAONE-3.5-32B-Instruct" in text
     assert "12.0G" in text and "2.3e21" in text  # tokens of one pass, and 6 N D
-    assert "this version trains on one" in text
+    assert "what several hold: exaone plan RECIPE --gpus N" in text
     assert "Missing: data.rl: data/rl.jsonl: no such file. rl reads problems" in text
 
 

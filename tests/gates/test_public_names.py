@@ -92,6 +92,10 @@ COMMANDS = {
     "leaderboard": ["FOLDERS", "--out"],
     "judge": ["FILE", "--kind", "--out", "--settings", "--unsafe-code-execution"],
     "models": [],
+    "plan": [
+        *("RECIPE", "--gpus", "--gpu", "--parallel", "--sampler-gpus", "--set", "--mfu", "--bandwidth-share"),
+        *("--memory-share", "--node-gpus", "--network", "--price", "--power", "--json", "--out"),
+    ],
     "serve": [
         *("MODEL", "--host", "--port", "--name", "--api-key", "--cors-origin", "--allowed-host", "--thinking"),
         *("--no-thinking", "--lora", "--limit", "--engine-option", "--quiet", "--device", "--dtype"),

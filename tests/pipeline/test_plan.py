@@ -12,7 +12,8 @@ from open_exaone.model.config import ModelConfig
 from open_exaone.model.cost import StageCost, dense_flops
 from open_exaone.model.registry import PUBLISHED
 from open_exaone.pipeline.config import Recipe
-from open_exaone.pipeline.plan import Rows, missing_files, plan_recipe, plan_stage, shape_of
+from open_exaone.pipeline.files_needed import missing_files
+from open_exaone.pipeline.plan import BFLOAT16, Numbers, Rows, plan_recipe, plan_stage, shape_of
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
 from open_exaone.present.plan import memory_sentence, plan_rows
@@ -29,8 +30,8 @@ def recipe_of(stage: dict[str, Any], data: dict[str, Any] | None = None) -> Reci
     return load_recipe({"name": "x", "model": model, "data": {"rows": data or rows}, "stages": stages})
 
 
-def planned(stage: dict[str, Any], data: dict[str, Any] | None = None, **changes: Any) -> StageCost:
-    return plan_recipe(recipe_of(stage, data), SHAPE, **changes)[0]
+def planned(stage: dict[str, Any], data: dict[str, Any] | None = None, on: Numbers = BFLOAT16) -> StageCost:
+    return plan_recipe(recipe_of(stage, data), SHAPE, on)[0]
 
 
 SFT = {"kind": "sft", "num_epochs": 2}
@@ -110,10 +111,11 @@ def test_a_longer_micro_batch_or_float32_takes_more_memory_and_recomputing_less(
     assert planned(SFT | {"micro_batch_tokens": 2000}).memory.activations > 10 * plain.activations  # one long example
     pair = planned({"kind": "preference", "micro_batch_tokens": 2000, "max_tokens": 2000}).memory
     assert pair.activations == planned(SFT | limit | {"micro_batch_tokens": 4000}).memory.activations  # is not split
-    wide = planned(SFT | limit | {"micro_batch_tokens": 2000}, value_bytes=4).memory
+    wide = planned(SFT | limit | {"micro_batch_tokens": 2000}, on=Numbers(4)).memory
     assert wide.weights == 2 * plain.weights
     less = planned(SFT | limit | {"micro_batch_tokens": 2000, "recompute_activations": True})
-    assert less.memory.activations < 0.5 * plain.activations
+    gradients = 2 * SHAPE.num_parameters + 4 * SHAPE.vocab_size * SHAPE.width  # where the backward pass ends
+    assert less.memory.activations == gradients < 0.6 * plain.activations
     assert less.flops > planned(SFT | limit).flops
 
 
@@ -128,11 +130,10 @@ def test_what_is_not_known_is_left_open() -> None:
 def test_the_sentence_says_whether_one_device_holds_it() -> None:
     cost = planned(SFT | {"max_tokens": 1000})
     assert "one device of 80.0 GB holds it" in memory_sentence([cost])
-    large = replace(cost, memory=replace(cost.memory, optimizer=200 * 10**9))
-    assert "the state alone fills 3 devices of 80.0 GB, and this version trains on one" in memory_sentence(
-        [cost, large]
-    )
-    assert memory_sentence([large]).endswith("LoRA takes less: --set one.lora.rank=16")
+    large = replace(cost, memory=replace(cost.memory, moments=200 * 10**9))
+    sentence = memory_sentence([cost, large])
+    assert "more than one device of 80.0 GB has; what several hold: exaone plan RECIPE --gpus N" in sentence
+    assert sentence.endswith("LoRA takes less: --set one.lora.rank=16")
     assert "LoRA" not in memory_sentence([replace(large, has_adapters=True)])
 
 

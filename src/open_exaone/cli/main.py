@@ -22,6 +22,7 @@ from open_exaone.cli.fetch import fetch
 from open_exaone.cli.judge import judge
 from open_exaone.cli.leaderboard import leaderboard
 from open_exaone.cli.models import models
+from open_exaone.cli.plan import plan
 from open_exaone.cli.run import run
 from open_exaone.cli.serve import serve
 from open_exaone.cli.suites import suites
@@ -29,6 +30,22 @@ from open_exaone.cli.train import train
 from open_exaone.cli.verify_real import verify_real
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+COMMANDS = (
+    run,
+    train,
+    plan,
+    suites,
+    fetch,
+    verify_real,
+    judge,
+    chat,
+    serve,
+    convert,
+    card,
+    leaderboard,
+    models,
+    doctor,
+)
 
 app = App(
     name="exaone",
@@ -38,7 +55,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # `_run` says what was saved
 )
 data = App(name="data", help="Build, check, measure, clean and filter training data.", help_format="plaintext")
-for command in (run, train, suites, fetch, verify_real, judge, chat, serve, convert, card, leaderboard, models, doctor):
+for command in COMMANDS:
     app.command(command)
 app.command(eval_, name="eval")
 app.command(data)

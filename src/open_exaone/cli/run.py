@@ -145,13 +145,14 @@ def _folder_name(recipe: "Recipe", args: RunArguments) -> str:
 
 def show_plan(recipe: "Recipe", machine: MachineFlags) -> None:
     """Prints what each stage would cost, and the files that are not there yet."""
-    from open_exaone.pipeline.plan import check_names, missing_files, plan_recipe, shape_of
+    from open_exaone.pipeline.files_needed import check_names, missing_files
+    from open_exaone.pipeline.plan import Numbers, plan_recipe, shape_of
     from open_exaone.present.plan import DROPPED_FIRST, TITLES, memory_sentence, plan_rows
     from open_exaone.present.terminal import rich_table
 
     check_names(recipe)
     console, shape, is_float32 = Console(), shape_of(recipe), machine.dtype == "float32"
-    costs = plan_recipe(recipe, shape, value_bytes=4 if is_float32 else 2)
+    costs = plan_recipe(recipe, shape, Numbers(4 if is_float32 else 2))
     begins = "random weights" if recipe.shape is not None else recipe.model
     dtype = "float32" if is_float32 else "bfloat16"
     console.print(f"{recipe.name}: {shape.num_parameters:,} parameters, {dtype}, from {begins}", soft_wrap=True)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from open_exaone import kernels
-from open_exaone.model.cost import CHUNK_BYTES
+from open_exaone.model.memory import CHUNK_BYTES
 from open_exaone.model.packed import rounded
 
 

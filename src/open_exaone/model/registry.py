@@ -89,6 +89,29 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
     }
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a report prints of a model's training: EXAONE Deep's table 1, EXAONE 4.0's table 2."""
+
+    model: str
+    pretraining_flops: float
+    fine_tuning_flops: float | None = None
+    fine_tuned_from: str | None = None
+    fine_tuning_tokens: float | None = None  # of one pass over the SFT data
+
+
+_SFT_TOKENS = 12e9  # EXAONE Deep's, about
+REPORTED: tuple[Reported, ...] = (
+    Reported("EXAONE-Deep-32B", 1.25e24, 7.04e21, "EXAONE-3.5-32B-Instruct", _SFT_TOKENS),
+    Reported("EXAONE-Deep-7.8B", 4.21e23, 1.71e21, "EXAONE-3.5-7.8B-Instruct", _SFT_TOKENS),
+    Reported("EXAONE-Deep-2.4B", 9.36e22, 5.27e20, "EXAONE-3.5-2.4B-Instruct", _SFT_TOKENS),
+    Reported("EXAONE-4.0-32B", 2.69e24),
+    Reported("EXAONE-4.0-1.2B", 8.65e22),
+)
+FINE_TUNING_PASSES = 3  # inferred: no report says how many
+
+
 # Other models that a shipped recipe begins from, by their names on the hub, so that it is planned before a download.
 STARTS: Mapping[str, ModelConfig] = MappingProxyType(
     {
@@ -115,3 +138,9 @@ _BY_NAME = {**STARTS, **{published.hub_name: published.config for published in P
 def shape_by_name(hub_name: str) -> ModelConfig | None:
     """The shape of a model on the hub; None where it is not known without its files."""
     return _BY_NAME.get(hub_name)
+
+
+def reported_of(hub_name: str) -> Reported | None:
+    """What a report prints of a published model, or of the one that was trained from it; None if nothing is known."""
+    name = hub_name.removeprefix("LGAI-EXAONE/")
+    return next((one for one in REPORTED if name in (one.model, one.fine_tuned_from)), None)

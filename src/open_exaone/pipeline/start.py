@@ -16,9 +16,9 @@ from open_exaone.data.prepare import check_verifiers
 from open_exaone.evaluation.task import Task
 from open_exaone.model.config import ModelConfig
 from open_exaone.pipeline.config import Recipe, check_contexts
+from open_exaone.pipeline.files_needed import check_files, check_names
 from open_exaone.pipeline.folder import RunFolder, rendering_time
 from open_exaone.pipeline.measure import Machine, OnEvent
-from open_exaone.pipeline.plan import check_files, check_names
 from open_exaone.pipeline.problems import as_files, draw_all, format_of, read_problems
 from open_exaone.pipeline.source import resolve_model, resolve_tokenizer
 from open_exaone.pipeline.vocabulary import trained_tokenizer

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from open_exaone.model.cost import StageCost, num_devices
+from open_exaone.model.cost import StageCost
 from open_exaone.present.formatting import NONE, number, size
 
 TITLES = (
@@ -28,15 +28,12 @@ def plan_rows(costs: Sequence[StageCost]) -> list[list[str]]:
 
 
 def memory_sentence(costs: Sequence[StageCost]) -> str:
-    """What the fullest stage needs: one device or several."""
-    most = max(costs, key=lambda cost: cost.memory.total)
-    devices, device = num_devices(most.memory, DEVICE_BYTES), size(DEVICE_BYTES)
+    """What the fullest stage needs: one device or more."""
+    most, device = max(costs, key=lambda cost: cost.memory.total), size(DEVICE_BYTES)
     needs = f"{most.stage} needs the most memory, {size(most.memory.total)}: "
-    if devices == 1:
+    if most.memory.total <= DEVICE_BYTES:
         return f"{needs}one device of {device} holds it."
-    of_several = f"the state alone fills {devices} devices of {device}"
-    needs += of_several if devices else f"a micro-batch or a reply is too much for a device of {device}"
-    needs += ", and this version trains on one"
+    needs += f"more than one device of {device} has; what several hold: exaone plan RECIPE --gpus N"
     if most.kind == "filter" or most.has_adapters:
         return f"{needs}. A shorter max_tokens or max_new_tokens, or a smaller model, takes less"
     return f"{needs}. LoRA takes less: --set {most.stage}.lora.rank=16"

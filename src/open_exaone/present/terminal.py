@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-TEXT_COLUMNS = frozenset({"stage", "mode", "task", "benchmark", "model", "thought"})  # these stand left, numbers right
+MESH = "data x shard x tensor x context"
+TEXT_COLUMNS = frozenset(  # these stand left, numbers right
+    {
+        *("stage", "mode", "task", "benchmark", "model", "thought", "training of", MESH),
+        *("part", "part, GB", "part, MB"),
+    }
+)
 GAP = 2  # cells between columns
 DROPPED_FIRST = ("train tokens", "greedy", "mode", "train time", "thought tokens", "cons", "truncated", "95 %", "ours")
 FAULTS = ("other language", "not judged", "no answer", "truncated")  # of an evaluation; those that there are stay

@@ -5,25 +5,28 @@ import time
 
 import torch
 
+from open_exaone.model.gpus import GPUS
+
 # Dense bfloat16 FLOP/s with float32 sums, from the makers' data sheets; the first name that the device's holds counts.
 BFLOAT16 = (
-    ("B200", 2250e12),
-    ("H100 PCIe", 756e12),
+    ("B200", GPUS["b200"].flops),
+    ("H100 PCIe", GPUS["h100-pcie"].flops),
     ("H100 NVL", 835e12),
-    ("H200", 989e12),
-    ("H100", 989e12),
-    ("H800", 989e12),
-    ("GH200", 989e12),
+    ("H200", GPUS["h200"].flops),
+    ("H100", GPUS["h100"].flops),
+    ("H800", GPUS["h100"].flops),
+    ("GH200", GPUS["h200"].flops),
     ("H20", 148e12),
-    ("A100", 312e12),
-    ("A800", 312e12),
-    ("L40S", 362e12),
+    ("A100", GPUS["a100-80"].flops),
+    ("A800", GPUS["a100-80"].flops),
+    ("L40S", GPUS["l40s"].flops),
     ("L40", 181e12),
     ("L4", 121e12),
     ("A40", 150e12),
     ("A10", 125e12),
-    ("RTX 4090", 165e12),
+    ("RTX 4090", GPUS["rtx-4090"].flops),
     ("RTX 3090", 71e12),
+    ("MI300X", GPUS["mi300x"].flops),
 )
 MEASURE_S = 0.2
 WIDTH = 2048
