@@ -7,7 +7,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help story quick test check format clean .venv
+.PHONY: help story quick test check format docs clean .venv
 
 RIGHT_PYTHON := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for python in python3.11 python3; do \
@@ -16,6 +16,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 BIN := .venv/bin
 RUN := .venv/.installed
 DEV := .venv/.installed-dev
+DOCS := .venv/.installed-docs
 # One worker a processor, each with one thread.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
@@ -42,6 +43,11 @@ format: $(DEV) ## format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(DOCS) ## write the reference from the code and build docs/ as a site, build/docs/index.html
+	$(BIN)/python docs/site/generate_reference.py
+	$(BIN)/python -m sphinx -W --keep-going --quiet -c docs/site docs build/docs $(ARGS)
+	@echo "Built: build/docs/index.html"
+
 .venv: $(DEV) ## create or refresh the virtual environment, with what tests and checks need
 
 # The mark `.installing` goes at the very end, so an install that was cut short is seen by the next one, which then starts
@@ -62,6 +68,11 @@ $(DEV): $(RUN)
 	@echo "Installing what tests and checks need ..."
 	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $(DEV)
+
+$(DOCS): $(RUN)
+	@echo "Installing what the site needs ..."
+	$(PIP_INSTALL) --editable '.[docs]'
+	@touch $(DOCS)
 
 clean: ## remove .venv, build output and caches; runs/ stays
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
