@@ -17,6 +17,7 @@ myst_heading_anchors = 4  # as on GitHub, whose names of anchors these are
 suppress_warnings = [
     "misc.highlighting_failure",  # blocks of TOML, JSON and Python in the pages hold … where something is left out
 ]
+smartquotes = False  # quotation marks are part of settings
 html_theme = "furo"
 html_title = "Open-EXAONE"
 html_show_sphinx = False
