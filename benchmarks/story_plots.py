@@ -34,6 +34,7 @@ from open_exaone.present.stages import read_report
 from open_exaone.tasks.registry import families_of
 
 TASK = "test"
+BASE = "base"
 GROUPS = {"worked": "Families with worked thoughts", "unworked": "Families without any"}
 REACH = 10  # steps on either side in the moving mean of RL's pass rate
 
@@ -123,13 +124,15 @@ def plot_thought(report: Mapping[str, Any], out: Path) -> None:
 
 
 def plot_seeds(found: Mapping[str, Any], out: Path) -> None:
-    """pass@1 by stage with each seed, by sampling and greedily."""
+    """pass@1 by stage with each seed, by sampling and greedily; the base, near 0, in the label alone."""
     parts, words = list[str](), list[str]()
     ways = {"samples": "By sampling", "greedy": "Greedily"}
+    shown = {way: [stage for stage in found["ways"][way]["stages"] if stage["name"] != BASE] for way in ways}
+    lowest = min(score for stages in shown.values() for stage in stages for score in stage["by_seed"].values())
+    ticks = nice_ticks(100 * lowest, 100.0)
     for place, (way, name) in enumerate(ways.items()):
-        left, stages = place * WIDTH / 2, found["ways"][way]["stages"]
-        frame = Frame(left + 48, 40, left + WIDTH / 2 - 62, 250, (-0.3, len(stages) - 0.7), (0.0, 100.0))
-        ticks = nice_ticks(0.0, 100.0)
+        left, stages = place * WIDTH / 2, shown[way]
+        frame = Frame(left + 48, 40, left + WIDTH / 2 - 62, 250, (-0.3, len(stages) - 0.7), (ticks[0], ticks[-1]))
         parts += [
             caption(left + 12, 22, f"{name}: pass@1 of {found['measured']['num_problems']:,}", "title", "start"),
             grid(frame, ticks, [f"{tick:g} %" for tick in ticks]),
@@ -142,7 +145,8 @@ def plot_seeds(found: Mapping[str, Any], out: Path) -> None:
             parts.append(line_path(points, f"line of-{place + 1}"))
             parts += [mark(*point, place + 1) for point in points]
             parts.append(caption(points[-1][0] + 9, y + 4, f"seed {seed}: {scores[-1]:.1f}", "value", "start"))
-            words.append(f"{name}, seed {seed}: {', '.join(f'{score:.1f}' for score in scores)}")
+            every = (f"{100 * stage['by_seed'][seed]:.1f}" for stage in found["ways"][way]["stages"])
+            words.append(f"{name}, seed {seed}: {', '.join(every)}")
     names = ", ".join(stage["name"] for stage in found["ways"]["samples"]["stages"])
     write(out / "story-seeds.svg", 284, f"pass@1 after {names}. {'; '.join(words)}", parts)
 

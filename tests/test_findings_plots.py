@@ -163,12 +163,12 @@ def test_the_story_s_figures_hold_a_run_s_numbers_and_intervals(story: ModuleTyp
 def test_the_seeds_figure_has_every_seed_s_scores(story: ModuleType, tmp_path: Path) -> None:
     stages = [
         {"name": name, "by_seed": {"0": first, "1": second}}
-        for name, first, second in (("sft", 0.7, 0.6), ("rl", 0.9, 0.9))
+        for name, first, second in (("base", 0.02, 0.03), ("sft", 0.7, 0.6), ("rl", 0.9, 0.9))
     ]
     ways = {way: {"stages": stages} for way in ("samples", "greedy")}
     story.plot_seeds({"measured": {"num_problems": 1000}, "ways": ways}, tmp_path)
     words = words_of(tmp_path / "story-seeds.svg")
-    assert "By sampling, seed 0: 70.0, 90.0" in words and "Greedily, seed 1: 60.0, 90.0" in words
+    assert "By sampling, seed 0: 2.0, 70.0, 90.0" in words and "Greedily, seed 1: 3.0, 60.0, 90.0" in words
 
 
 def test_captions_of_equal_heights_are_moved_apart(story: ModuleType) -> None:

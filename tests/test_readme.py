@@ -17,6 +17,18 @@ def test_the_python_snippet_runs_as_printed(finished_run, tmp_path):
     assert done.stdout.strip()
 
 
+def test_the_first_question_is_answered_as_printed(tmp_path):
+    [(command, printed)] = re.findall(
+        r"```sh\n(echo .*?)\n```\n\n```\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL
+    )
+    question, options = re.fullmatch(r"echo '([^']+)' \|\s+exaone chat(.*)", command).groups()
+    asked = [sys.executable, "-m", "open_exaone", "chat", *options.split(), "--temperature", "0"]  # any machine's reply
+    done = subprocess.run(
+        asked, input=question, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, printed)
+
+
 def test_every_command_shown_is_one_that_exists():
     from open_exaone.cli.main import app
 

@@ -2,12 +2,15 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mock_endpoint import mock_endpoint
+from open_exaone.checkpoint import shipped
 
 
 @pytest.fixture
@@ -75,3 +78,42 @@ def test_an_empty_input_is_refused(cli, piped):
     with mock_endpoint(lambda question, request: "ok") as server:
         code, text = cli("chat", server.url)
     assert code == 2 and "the input is empty" in text and not server.requests
+
+
+def test_without_a_model_the_shipped_one_answers_and_is_introduced(capsys, piped, tmp_path, monkeypatch):
+    from open_exaone.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "nano-exaone-deep").mkdir(parents=True)  # a run of the user's own is not taken by itself
+    (tmp_path / shipped.SHIPPED).mkdir()  # nor is what happens to have its name
+    problem = shipped.shipped_problems()[0]
+    piped(problem.question)
+    with pytest.raises(SystemExit) as ended:
+        main(["chat", "--temperature", "0"])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 0 and f"\\boxed{{{problem.answer}}}" in out and len(out.splitlines()) == 1
+    assert shipped.SHIPPED in err and "`exaone run nano/exaone-deep`" in err and "no general assistant" in err
+    assert "`exaone chat runs/nano-exaone-deep`" in err and len(err.splitlines()) == 4
+
+
+def test_the_shipped_model_offers_its_problems():
+    from open_exaone.cli.chat import solved_problems
+
+    assert solved_problems(Path(shipped.SHIPPED), shipped.shipped_model()) == shipped.shipped_problems()
+
+
+def test_the_endpoint_alone_may_be_named(cli, piped):
+    with mock_endpoint(lambda question, request: "ok") as server:
+        piped("Q")
+        assert cli("chat", "--engine", server.url) == (0, "ok ")
+
+
+def test_a_damaged_shipped_model_is_one_sentence(cli, piped, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(shipped.shipped_model(), tmp_path / shipped.SHIPPED))
+    monkeypatch.setattr(shipped, "MODELS", tmp_path)
+    (folder / "model.safetensors").write_bytes(b"")
+    for arguments in (("chat",), ("serve", "--port", "0"), ("eval", shipped.SHIPPED, "--suite", "needle"), ("models",)):
+        piped("Q")
+        code, text = cli(*arguments)
+        assert code == 1 and text.count("exaone: ") == 1 and "Traceback" not in text
+        assert "model.safetensors" in text and "pip install --force-reinstall open-exaone" in text

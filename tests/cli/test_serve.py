@@ -17,6 +17,7 @@ import pytest
 import open_exaone
 from doubles import TINY, make_model, make_tokenizer
 from open_exaone.checkpoint.folder import save_model
+from open_exaone.checkpoint.shipped import SHIPPED, shipped_problems
 
 
 @pytest.fixture
@@ -30,9 +31,13 @@ def folder(tmp_path):
 def started(source, *options):
     """A server's process, its address and the lines that it logs, which are whole once it has ended."""
     environment = {**os.environ, "PYTHONPATH": str(Path(open_exaone.__file__).parents[1]), "OPEN_EXAONE_API_KEY": "k"}
-    command = [*(sys.executable, *options), "-m", "open_exaone", "serve", str(source), "--port", "0"]
+    command = [*(sys.executable, *options), "-m", "open_exaone", "serve", *([] if source is None else [str(source)])]
     with subprocess.Popen(
-        [*command, "--dtype", "float32"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [*command, "--port", "0", "--dtype", "float32"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as server:
         log: list[str] = []
         assert server.stdout and server.stderr
@@ -118,3 +123,16 @@ def test_a_server_that_cannot_print_goes_on(redirect) -> None:
     ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     assert ended.returncode == 0 and "Traceback" not in ended.stderr
     assert ("Serving x (standard output: No space" in ended.stderr) is (redirect == ">/dev/full")
+
+
+def test_without_a_model_the_shipped_one_is_served_and_suggests_its_problems() -> None:
+    key, problem = {"authorization": "Bearer k"}, shipped_problems()[0]
+    with started(None) as (server, url, log):
+        [entry] = httpx2.get(f"{url}/v1/models", headers=key).json()["data"]
+        body = {"messages": [{"role": "user", "content": problem.question}], "temperature": 0}
+        answer = httpx2.post(f"{url}/v1/chat/completions", json=body, headers=key, timeout=300).json()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(300) == 0
+    assert entry["id"] == SHIPPED and entry["examples"][0] == {"language": problem.language, "text": problem.question}
+    assert f"\\boxed{{{problem.answer}}}" in answer["choices"][0]["message"]["content"]
+    assert "no general assistant" in "".join(log) and "`exaone serve runs/nano-exaone-deep`" in "".join(log)

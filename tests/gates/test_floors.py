@@ -21,7 +21,7 @@ FLOORS = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 TOP = len(FLOORS) - 1
-FOLDERS_WITHOUT_CODE = {"recipes"}
+FOLDERS_WITHOUT_CODE = {"models", "recipes"}
 
 
 def room_of(module: str) -> str:

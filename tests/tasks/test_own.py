@@ -32,6 +32,15 @@ def test_a_number_is_its_text(tmp_path, answer, text) -> None:
     assert own_problems(str(path))[0].answer == text
 
 
+def test_a_run_s_own_file_of_problems_without_thoughts_is_one(tmp_path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({**ROWS[0], "thought": None, "reply": None}), encoding="utf-8")
+    assert own_problems(str(path))[0].thought is None
+    path.write_text(json.dumps({**ROWS[0], "thought": 3}), encoding="utf-8")
+    with pytest.raises(DataError, match="line 1: field 'thought' must be a text"):
+        own_problems(str(path))
+
+
 def test_a_function_gives_the_same_problems_as_a_file(file, tmp_path) -> None:
     code = f"import json\ndef mine():\n    return [json.loads(line) for line in open({str(file)!r})]\n"
     (tmp_path / "task.py").write_text(code, encoding="utf-8")

@@ -31,7 +31,8 @@ def load_model(
 
     Args:
         source: a model's folder of family exaone, exaone4, llama, qwen2 or qwen3; a run's folder, which stands for its
-            last model; or a name on the Hugging Face hub, such as "LGAI-EXAONE/EXAONE-4.0-1.2B".
+            last model; a name on the Hugging Face hub, such as "LGAI-EXAONE/EXAONE-4.0-1.2B"; or "pebble-0.9m", the
+            small model that comes with Open-EXAONE.
         dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device is fast at it.
         revision: of a model on the hub: a branch, a tag or a commit.
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
-from open_exaone.base.output import say_error
+from open_exaone.base.output import say_aside, say_error
 from open_exaone.cli.flags import Compute, Repeated, SamplingFlags, read_options
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ Talker = Annotated[
     str,
     Parameter(
         help="A run's folder, which stands for its last finished model; a model's folder; owner/name[@revision] on the "
-        "Hugging Face hub; or an endpoint's address up to /v1."
+        "Hugging Face hub; or an endpoint's address up to /v1. If left out, the small model that comes with "
+        "Open-EXAONE."
     ),
 ]
-_DEFAULT_RUN = "runs/nano-exaone-deep"
 _DEFAULT_LIMIT = 4096
 _SILENCE_S = 600.0  # of an endpoint
 _TOKENS_AT_ONCE = 4  # so that a reply flows, and Ctrl-C stops it soon
@@ -55,8 +55,8 @@ class ChatArguments:
     compute: Compute = field(default_factory=Compute)
 
 
-def chat(model: Talker = _DEFAULT_RUN, /, *, args: ChatArguments = ChatArguments()) -> int:
-    """Talk to a model in the terminal; with a run's folder, it offers problems that the model solved.
+def chat(model: Talker | None = None, /, *, args: ChatArguments = ChatArguments()) -> int:
+    """Talk to a model in the terminal; with a run's folder or without MODEL, it offers problems that the model solved.
 
     Where standard input or output is no terminal, all of the input is one message, and the answer alone is printed.
     """
@@ -65,17 +65,15 @@ def chat(model: Talker = _DEFAULT_RUN, /, *, args: ChatArguments = ChatArguments
 
     if args.budget is not None and args.budget < 1:
         raise ConfigError(f"--budget {args.budget}: must be at least 1; leave it out for thoughts of any length")
-    if model == _DEFAULT_RUN and not Path(model).exists():
-        raise ConfigError(
-            f"{model}: is not there yet: make it by `exaone run`, or name a model or an endpoint's address"
-        )
     is_quiet = not (sys.stdin.isatty() and sys.stdout.isatty())
-    if is_address(model) or is_address(args.engine):
+    if model is None and is_address(args.engine):
+        model = args.engine
+    if model is not None and (is_address(model) or is_address(args.engine)):
         talker, problems = _endpoint(model, args), list["Problem"]()
     elif args.engine != "local":
         raise ConfigError(f"--engine {args.engine}: must be local or an address, such as http://localhost:8000/v1")
     else:
-        talker, problems = _local(Path(model), args, with_problems=not is_quiet)
+        talker, problems = _local(model, args, with_problems=not is_quiet)
     with closing(talker):
         session = Session(talker, Settings(args.thinking, args.budget, args.system))
         return _once(session, args) if is_quiet else _talk(session, problems, args)
@@ -144,9 +142,10 @@ def _endpoint(model: str, args: ChatArguments) -> "Model":
     return EndpointModel(provider.server, found, fields, Limits(_SILENCE_S, 1, MAX_RESPONSE_BYTES))
 
 
-def _local(source: Path, args: ChatArguments, *, with_problems: bool) -> "tuple[Model, list[Problem]]":
-    """The model of a folder with its engine, and problems that it solved."""
+def _local(model: str | None, args: ChatArguments, *, with_problems: bool) -> "tuple[Model, list[Problem]]":
+    """The model of a folder, or the shipped one, with its engine, and problems that it solved."""
     from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
+    from open_exaone.checkpoint.shipped import introduction, is_shipped, shipped_model
     from open_exaone.pipeline.folder import RunFolder
     from open_exaone.pipeline.source import is_run, resolve_model
     from open_exaone.rollout.config import LocalEngine
@@ -159,22 +158,30 @@ def _local(source: Path, args: ChatArguments, *, with_problems: bool) -> "tuple[
         raise ConfigError(
             "--stop: the chat shows a reply as it comes; stop strings are for exaone eval, or an endpoint"
         )
+    source = shipped_model() if model is None else Path(model)
     folder = resolve_model(source)
+    if is_shipped(folder):
+        for sentence in introduction("exaone chat"):
+            say_aside(sentence)
     network = load_model(folder, dtype=args.compute.dtype, device=resolve_device(args.compute.device))
     engine = open_engine(config, network, load_tokenizer(folder), num_steps=_TOKENS_AT_ONCE)
     of_run = RunFolder(source).recipe().evaluation if is_run(source) else None
     context = network.config.max_positions
     limit = of_run.reply_limit(context) if of_run else min(_DEFAULT_LIMIT, context // 2)
     sampling = replace(sampling, max_new_tokens=args.drawing.max_new_tokens or limit)
-    return LocalModel(str(source), engine, sampling), solved_problems(source, folder) if with_problems else []
+    name = folder.name if is_shipped(folder) else str(source)
+    return LocalModel(name, engine, sampling), solved_problems(source, folder) if with_problems else []
 
 
 def solved_problems(source: Path, folder: Path) -> "list[Problem]":
-    """Problems that the model answered right greedily, one family after the other; none without a run."""
+    """Problems that the model answered right greedily, one family after the other; none but of a run or shipped."""
+    from open_exaone.checkpoint.shipped import is_shipped, shipped_problems
     from open_exaone.pipeline.folder import RunFolder
     from open_exaone.pipeline.report import greedy_rows
     from open_exaone.pipeline.source import is_run
 
+    if is_shipped(folder):
+        return shipped_problems()
     measured = folder.parent / "eval"
     evaluation = RunFolder(source).recipe().evaluation if is_run(source) else None
     if evaluation is None or not evaluation.names or not (measured / "samples.jsonl").is_file():

@@ -115,8 +115,8 @@ def eval_(
     model: Annotated[
         str | None,
         Parameter(
-            help="A run's folder, a model's folder, owner/name[@revision] on the hub, or an endpoint's address; with "
-            "--engine ADDRESS, the model's name at that endpoint."
+            help="A run's folder, a model's folder, owner/name[@revision] on the hub, the name of the model that comes "
+            "with Open-EXAONE, or an endpoint's address; with --engine ADDRESS, the model's name at that endpoint."
         ),
     ] = None,
     /,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Model = Annotated[
     Path,
     Parameter(
-        help="A run's folder, which stands for its last finished model; a model's folder; or owner/name[@revision] on "
-        "the Hugging Face hub."
+        help="A run's folder, which stands for its last finished model; a model's folder; owner/name[@revision] on the "
+        "Hugging Face hub; or the name of the model that comes with Open-EXAONE (`exaone models`)."
     ),
 ]
 Switch = Annotated[bool, Parameter(negative="")]

@@ -13,7 +13,7 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.cli.flags import Compute, Model, Repeated, Switch, read_options
 
 if TYPE_CHECKING:
-    from open_exaone.serve.service import Served
+    from open_exaone.serve.service import Example, Served
 
 
 @Parameter(name="*")
@@ -47,8 +47,11 @@ class ServeArguments:
     compute: Compute = field(default_factory=Compute)
 
 
-def serve(model: Model, /, *, args: ServeArguments = ServeArguments()) -> int:
-    """Serve a model to clients of OpenAI's and Anthropic's APIs, and as a web page."""
+def serve(model: Model | None = None, /, *, args: ServeArguments = ServeArguments()) -> int:
+    """Serve a model to clients of OpenAI's and Anthropic's APIs, and as a web page.
+
+    Without MODEL, the small model that comes with Open-EXAONE is served.
+    """
     import logging
 
     from open_exaone.serve.config import ServeConfig
@@ -96,9 +99,10 @@ def _announce(text: str) -> None:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-def _load(source: Path, args: ServeArguments) -> "list[Served]":
+def _load(model: Path | None, args: ServeArguments) -> "list[Served]":
     """The model, and one more for each adapter."""
     from open_exaone.checkpoint.folder import load_model, load_tokenizer, resolve_device
+    from open_exaone.checkpoint.shipped import shipped_model
     from open_exaone.pipeline.source import is_run, resolve_model
     from open_exaone.rollout.config import LocalEngine
     from open_exaone.rollout.providers.open import open_engine
@@ -106,7 +110,9 @@ def _load(source: Path, args: ServeArguments) -> "list[Served]":
     from open_exaone.serve.service import Served
 
     config = validate(LocalEngine, read_options(args.engine_option), "--engine-option")
+    source = shipped_model() if model is None else model
     folder = resolve_model(source)
+    examples = _introduce(folder)
     tokenizer = load_tokenizer(folder)
     network = load_model(folder, dtype=args.compute.dtype, device=resolve_device(args.compute.device))
     detach_from_files(network)
@@ -118,4 +124,21 @@ def _load(source: Path, args: ServeArguments) -> "list[Served]":
         if not (own and equals and place) or own in networks:
             raise ConfigError(f"--lora {text}: write it as NAME=DIR, each name once")
         networks[own] = with_adapter(network, Path(place))
-    return [Served(own, open_engine(config, one, tokenizer), defaults) for own, one in networks.items()]
+    return [
+        Served(own, open_engine(config, one, tokenizer), defaults, examples if own == name else ())
+        for own, one in networks.items()
+    ]
+
+
+def _introduce(folder: Path) -> "tuple[Example, ...]":
+    """Logs what the shipped model can do; gives problems that the page suggests. Of any other model, nothing."""
+    import logging
+
+    from open_exaone.checkpoint.shipped import introduction, is_shipped, shipped_problems
+    from open_exaone.serve.service import Example
+
+    if not is_shipped(folder):
+        return ()
+    for sentence in introduction("exaone serve"):
+        logging.getLogger("open_exaone.serve").info(sentence)
+    return tuple(Example(problem.language, problem.question) for problem in shipped_problems())

@@ -27,14 +27,15 @@ def resolve_tokenizer(source: Path) -> Path:
 
 
 def resolve_model(source: Path) -> Path:
-    """A model's folder: itself, that of a run's last finished stage, or that of a model of the hub.
+    """A model's folder: itself, that of a run's last finished stage, of the shipped model, or of a model of the hub.
 
     Raises:
         ConfigError: there is none.
-        CheckpointError: the hub has no such model, or cannot be reached.
+        CheckpointError: the hub has no such model, or cannot be reached; or the shipped model is damaged.
     """
     from open_exaone.base.hub import is_hub_name
     from open_exaone.checkpoint.hub import download
+    from open_exaone.checkpoint.shipped import SHIPPED, shipped_model
 
     try:
         is_there = source.exists()
@@ -54,6 +55,8 @@ def resolve_model(source: Path) -> Path:
         )
     if (source / "model" / "config.json").is_file():
         return own_file(source / "model")
+    if not is_there and str(source) == SHIPPED:
+        return shipped_model()
     hides = source.parts[:1] if len(source.parts) == 2 and Path(source.parts[0]).exists() else ()
     if not is_there and is_hub_name(source) and not hides:
         return download(source)

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from open_exaone.base.errors import CheckpointError
 from open_exaone.base.machine import cpu_flags, has_fast_cpu_bfloat16, num_cores
 from open_exaone.present import formatting
 from open_exaone.sandbox.isolation import findings
@@ -33,7 +34,8 @@ NEEDED = (
 
 def checks(folder: Path = Path()) -> list[Finding]:
     """Looks at what `exaone run` and the judges need; "missing" is what keeps `exaone run` from running."""
-    return [_python(), *_libraries(), *_processor(), _kernels(), _memory(), _disk(folder), _gpu(), *findings()]
+    machine = [_python(), *_libraries(), *_processor(), _kernels(), _memory(), _disk(folder), _gpu()]
+    return [*machine, _shipped(), *findings()]
 
 
 def _python() -> Finding:
@@ -104,3 +106,13 @@ def _gpu() -> Finding:
         return "note", "GPU", "none that torch can use: the nano recipes need none"
     properties = torch.cuda.get_device_properties(0)
     return "ok", "GPU", f"{properties.name}, {formatting.size(properties.total_memory)}"
+
+
+def _shipped() -> Finding:
+    from open_exaone.checkpoint.shipped import SHIPPED, shipped_model
+
+    try:
+        shipped_model()
+    except CheckpointError as error:
+        return "note", "shipped model", str(error)
+    return "ok", "shipped model", f"{SHIPPED}: for `exaone chat` and `exaone serve` without a model"

@@ -1,19 +1,21 @@
-"""The published models as a table: shape, size, and what the whole context costs in keys and values."""
+"""The published models as a table: shape, size, and what the whole context costs in keys and values; our own model."""
 
 from rich.table import Table
 
+from open_exaone.checkpoint.shipped import shipped_facts
 from open_exaone.model.registry import PUBLISHED
 from open_exaone.present import formatting
 
-COLUMNS = ("LGAI-EXAONE/…", "layers", "parameters", "tokens", "context", "KV cache", "of full")
+COLUMNS_EXPLAINED = (
+    "Open one by its name, such as LGAI-EXAONE/EXAONE-4.0-1.2B. Layers: G see the whole context, L a window of it "
+    "(LLLG: three of four). Tokens: of pretraining. KV cache: keys and values of one sequence over the whole context, "
+    "in bfloat16, and their share of what layers that all see the whole context would take."
+)
+COLUMNS = ("LGAI-EXAONE/…", "layers", "parameters", "tokens", "context", "KV cache", "of all G")
 
 
 def published_table() -> Table:
-    """One row a model.
-
-    Layers are G (global) or L (local), repeated; tokens are those of pretraining. "KV cache" is the memory of one
-    sequence's keys and values over the whole context, in bfloat16; "of full" compares it with global layers only.
-    """
+    """One row a model; `COLUMNS_EXPLAINED` says what the columns hold."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in COLUMNS[:2] else "right", no_wrap=True)
@@ -31,3 +33,16 @@ def published_table() -> Table:
             formatting.percent(kept / full),
         )
     return table
+
+
+def shipped_line() -> str:
+    """The model that comes with the package, in a sentence.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    facts = shipped_facts()
+    return (
+        f"{facts['name']} comes with Open-EXAONE, under {facts['license'].title()}: {facts['num_parameters']:,} "
+        f"parameters, trained from random weights by `exaone run {facts['recipe']}`."
+    )

@@ -36,12 +36,21 @@ NUM_COMPILERS = 2  # schemas that are compiled at once; one that takes long stay
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """A message that a model can answer, for a client to suggest."""
+
+    language: str  # "en" or "ko"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """One model that the server answers with."""
 
     name: str
     engine: "Engine"
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of `Sampling`, where a request does not say
+    examples: Sequence[Example] = ()
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property

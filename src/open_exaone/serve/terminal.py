@@ -92,6 +92,8 @@ class Chat:
         self._next += count
         for number, problem in enumerate(self._offered, start=1):
             self._view.say(f"[{number}] {problem.question.strip()}", "cyan")
+        if self._offered:
+            self._view.say("A number asks one of these; /problems offers others.")
 
     def _act(self, line: str) -> None:
         name, _, rest = line.partition(" ")

@@ -81,6 +81,7 @@ def _problem(row: Any, name: str, number: int, place: str) -> Problem:
         )
     if _is_number(row.get("answer")):
         row = {**row, "answer": str(row["answer"])}
+    row = {key: value for key, value in row.items() if value is not None or key not in ("thought", "reply")}
     for field in ("question", "answer"):
         if not isinstance(row.get(field), str) or not row[field].strip():
             also = ", or a number" if field == "answer" else ""

@@ -1,5 +1,6 @@
 """Which function answers which path."""
 
+from dataclasses import asdict
 from typing import Any
 
 from open_exaone.base.config import Config
@@ -96,6 +97,7 @@ def _model(model: Served) -> dict[str, Any]:
         "max_model_len": model.context,
         "chat_format": model.tokenizer.chat_format.name,
         "can_think": model.tokenizer.chat_format.opens_thought(True),
+        "examples": [asdict(example) for example in model.examples],
     }
 
 

@@ -3,6 +3,7 @@
 import { apiKey, continuationBody, keepApiKey, listModels, requestBody } from "./client.js";
 import { keepCut, restoreCut } from "./cut.js";
 import { announce, by, make } from "./dom.js";
+import { showExamples } from "./examples.js";
 import { exportFile, importFile } from "./files.js";
 import { bindKeys } from "./keys.js";
 import { Run } from "./run.js";
@@ -23,7 +24,7 @@ const deleted = new Set(); // ids; a reply that ends later does not bring its co
 const others = "BroadcastChannel" in window ? new BroadcastChannel("open-exaone") : null;
 let store = new MemoryStore();
 let conversation = newConversation();
-let models = [];
+let models = []; // { id, examples }
 let opening = 0; // a later opening makes an earlier one void
 let retry = null; // what was asked for when the server wanted a key
 
@@ -230,10 +231,7 @@ function escape() {
 function showLanguage() {
   setLanguage(settings.language);
   translatePage();
-  const examples = ["example1", "example2", "example3"].map((key) =>
-    make("li", {}, make("button", { type: "button", class: "example", text: t(key), onclick: () => send(t(key)) })),
-  );
-  by("examples").replaceChildren(...examples);
+  showExamples(models, settings, send);
 }
 
 function settingChanged(name) {
@@ -254,11 +252,13 @@ async function loadModels() {
     if (error.status === 401) return askKey(loadModels);
     return notify(error.message);
   }
-  const chosen = models.includes(settings.model) ? settings.model : (models[0] ?? "");
+  const ids = models.map(({ id }) => id);
+  const chosen = ids.includes(settings.model) ? settings.model : (ids[0] ?? "");
   settings.model = chosen;
-  by("model").replaceChildren(...models.map((id) => make("option", { value: id, text: id.split("/").at(-1), title: id })));
+  by("model").replaceChildren(...ids.map((id) => make("option", { value: id, text: id.split("/").at(-1), title: id })));
   by("model").value = chosen;
   by("model").disabled = models.length < 2;
+  showExamples(models, settings, send);
 }
 
 function nextTheme() {
@@ -325,6 +325,7 @@ function bind() {
   by("model").addEventListener("change", (event) => {
     settings.model = event.target.value;
     saveSettings(settings);
+    showExamples(models, settings, send);
   });
   for (const button of document.querySelectorAll("[data-closes]")) {
     button.addEventListener("click", () => (button.dataset.closes === "sidebar" ? setSidebar(false, !NARROW.matches) : by(button.dataset.closes).close()));

@@ -63,12 +63,12 @@ async function refusal(response) {
 const post = (address, body, signal) =>
   ask(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
 
-/** The ids of the models that are served. */
+/** The models that are served: { id, examples }, where examples are { language, text }, messages that a model can answer. */
 export async function listModels() {
   const response = await ask("v1/models");
   try {
     const { data } = await response.json();
-    return data.map((model) => model.id).filter((id) => typeof id === "string");
+    return data.filter(({ id }) => typeof id === "string").map(({ id, examples }) => ({ id, examples: Array.isArray(examples) ? examples : [] }));
   } catch {
     throw new ServerError(t("errorUnreadable"), response.status);
   }
