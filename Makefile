@@ -8,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help story quick test check format shipped-model clean .venv
+.PHONY: help story quick test check format docs shipped-model clean .venv
 
 RIGHT_PYTHON := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for python in python3.11 python3; do \
@@ -17,6 +17,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 INSTALLED_DEV := .venv/.installed-dev
+INSTALLED_DOCS := .venv/.installed-docs
 # One worker a processor, each with one thread.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
@@ -43,6 +44,11 @@ format: $(INSTALLED_DEV) ## format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(INSTALLED_DOCS) ## write the reference from the code and build docs/ as a site, build/docs/index.html
+	$(BIN)/python docs/site/generate_reference.py
+	$(BIN)/python -m sphinx -W --keep-going --quiet -c docs/site docs build/docs $(ARGS)
+	@echo "Built: build/docs/index.html"
+
 shipped-model: $(INSTALLED) ## make the model that comes with the package from a finished run: RUN=runs/nano-exaone-deep
 	$(BIN)/python ship_model.py $(RUN) $(ARGS)
 
@@ -66,6 +72,11 @@ $(INSTALLED_DEV): $(INSTALLED)
 	@echo "Installing what tests and checks need ..."
 	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $(INSTALLED_DEV)
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	@echo "Installing what the site needs ..."
+	$(PIP_INSTALL) --editable '.[docs]'
+	@touch $(INSTALLED_DOCS)
 
 clean: ## remove .venv, build output and caches; runs/ stays
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -73,7 +73,24 @@ def convert(
 ) -> ModelConfig:
     """Converts a model into another family's layout, another dtype, or llama.cpp's GGUF; merges LoRA adapters.
 
-    See `open_exaone.checkpoint.convert.convert`.
+    The weights pass through one shard at a time, and `target` appears whole or not at all. The tokenizer's files and
+    the licence come along. Without a `dtype` every tensor keeps its bits.
+
+    Args:
+        source: a model's or a run's folder, or a name on the hub.
+        target: a folder that is not there yet or empty, or with `to="gguf"` also a file that ends in `.gguf`.
+        to: "exaone" and "llama" name the same computation and may stand for each other; "gguf" is llama.cpp's format;
+            any other family only for itself. The source's own family if left out.
+        dtype: "float32", "bfloat16" or "float16".
+        adapter: a folder of LoRA adapters in PEFT's format, which are added to the weights.
+        revision: of a model on the hub: a branch, a tag or a commit.
+
+    Returns:
+        the converted model's config.
+
+    Raises:
+        ConfigError: the pair is illegal, `target` is in use, or its name is not what the licence asks for.
+        CheckpointError: the source is broken, or cannot be written in the target's layout; names the file and why.
     """
     adapters = None if adapter is None else Path(adapter)
     return _convert(_resolve(source, revision), Path(target), to=to, dtype=dtype, adapter=adapters)

@@ -1,0 +1,187 @@
+"""The documents: the reference is what the code says, every page is listed, every link and quotation is right."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import generate_reference
+import site_pages
+from open_exaone.cli.main import app
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+WRITTEN = [*sorted(DOCS.rglob("*.md")), *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY"))]
+LINK = re.compile(r"\[[^\[\]]*\]\(([^()\s]+)\)")
+CODE = re.compile(r"^ *```.*?^ *```$|``[^\n]+?``|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+FENCES = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("name", generate_reference.PAGES)
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    written = (DOCS / "reference" / name).read_text(encoding="utf-8")
+    assert written == generate_reference.PAGES[name](), "python docs/site/generate_reference.py writes it anew"
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    listed = {(DOCS / target).resolve() for target in LINK.findall(index) if site_pages.is_page(target)}
+    left_out = {path.resolve() for path in DOCS.rglob("*.md")} - listed - {DOCS / "index.md"}
+    assert not left_out, f"give each a row in docs/index.md: {sorted(map(named, left_out))}"
+
+
+def test_the_sites_contents_are_those_of_the_index() -> None:
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    contents = site_pages.contents(index)
+    entries = re.findall(r"^.+ <([\w./-]+)>$", contents, flags=re.MULTILINE)
+    assert sorted(entries) == sorted(
+        {target.removesuffix(".md") for target in LINK.findall(index) if site_pages.is_page(target)}
+    )
+    assert re.findall(r":caption: (.+)", contents) == re.findall(r"^## (.+)$", index, flags=re.MULTILINE)
+
+
+@cache
+def anchors(path: Path) -> frozenset[str]:
+    """The names that GitHub gives to a page's headings."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found: list[str] = []
+    for heading in re.findall(r"^#{1,6} (.+)$", text, flags=re.MULTILINE):
+        name = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()).replace(" ", "-")
+        found.append(name if name not in found else f"{name}-{found.count(name)}")
+    return frozenset(found)
+
+
+def broken(path: Path) -> Iterator[str]:
+    """The relative links of a page that lead nowhere."""
+    for target in LINK.findall(CODE.sub("", path.read_text(encoding="utf-8"))):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        file, _, anchor = target.partition("#")
+        to = (path.parent / file).resolve() if file else path
+        if not to.exists() or (anchor and (to.suffix != ".md" or anchor not in anchors(to))):
+            yield target
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=named)
+def test_links_and_anchors_lead_somewhere(path: Path) -> None:
+    assert list(broken(path)) == []
+
+
+def test_commands_in_the_documents_are_those_that_exist() -> None:
+    flags = {" ".join(words): flags_of(words) for words in generate_reference.commands() if words}
+    wrong = []
+    for path in WRITTEN:
+        for language, block in FENCES.findall(path.read_text(encoding="utf-8")):
+            for line in block.replace("\\\n", " ").splitlines() if language in ("sh", "bash") else ():
+                shown = re.match(r"(?:.*\| *)?exaone ((?:data )?[\w-]+)([^#|]*)", line.strip())
+                if shown and (unknown := set(re.findall(r"(?<=\s)--[a-z-]+", shown[2])) - flags.get(shown[1], set())):
+                    wrong.append(f"{named(path)}: exaone {shown[1]} {' '.join(unknown)}")
+                elif shown and shown[1] not in flags:
+                    wrong.append(f"{named(path)}: exaone {shown[1]}")
+    assert wrong == []
+
+
+def flags_of(words: tuple[str, ...]) -> set[str]:
+    here = app
+    for word in words:
+        here = here[word]
+    found = (
+        {name for argument in here.assemble_argument_collection() for name in argument.names}
+        if here.default_command
+        else set()
+    )
+    return {*found, "--help"}
+
+
+def test_a_copied_figure_stands_on_the_page_that_its_row_names() -> None:
+    rows = re.findall(
+        r"^\| [^|]+ \| ([^|]+) \| \[[^\]]+\]\(([^)#]+)[^)]*\) \| [^|]+ \|$",
+        (DOCS / "performance.md").read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
+    assert rows
+    for figures, page in rows:
+        text = (DOCS / page).read_text(encoding="utf-8")
+        for number in re.findall(r"\b\d[\d,.]*\b", figures.replace("5xx", "")):
+            assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d]|[.,]\d)", text), f"{number} is not in {page}"
+
+
+def blocks(name: str, language: str) -> list[str]:
+    text = (DOCS / name).read_text(encoding="utf-8")
+    return [block for found, block in FENCES.findall(text) if found == language]
+
+
+def test_the_reward_page_quotes_the_example() -> None:
+    example = ROOT / "examples" / "own_task"
+    [problem], [function], [stage] = (blocks("howto-reward.md", each) for each in ("json", "python", "toml"))
+    assert (example / "problems.jsonl").read_text(encoding="utf-8").startswith(problem)
+    assert (example / "my_rewards.py").read_text(encoding="utf-8").endswith(function)
+    assert stage in (example / "recipe.toml").read_text(encoding="utf-8")
+
+
+def test_the_fine_tuning_page_shows_the_example_and_good_rows(tmp_path) -> None:
+    from open_exaone.data.check import check
+
+    [shown] = map(tomllib.loads, blocks("howto-fine-tune.md", "toml"))
+    example = tomllib.loads((ROOT / "examples" / "finetune" / "lora.toml").read_text(encoding="utf-8"))
+    assert shown["stages"] == example["stages"] and shown["model"] == example["model"]
+    [rows] = blocks("howto-fine-tune.md", "json")
+    file = tmp_path / "rows.jsonl"
+    file.write_text(rows, encoding="utf-8")
+    report = check(str(file))
+    assert (report.good, report.num_bad) == (2, 0)
+
+
+def test_both_quick_starts_have_the_same_commands() -> None:
+    def commands(name: str) -> list[str]:
+        return [re.sub(r"\s+#.*", "", line) for block in blocks(name, "sh") for line in block.splitlines()]
+
+    assert commands("quickstart.md") == commands("quickstart.ko.md")
+
+
+def test_links_out_of_docs_become_paths_and_code_stays() -> None:
+    code = "```md\n[x](../y.md)\n```\n"
+    text = f"See [../README.md](../README.md), [the gates](../CONTRIBUTING.md#gates), [data](data.md).\n{code}"
+    assert site_pages.outside_links_replaced("index", text) == (
+        f"See `README.md`, the gates (`CONTRIBUTING.md`), [data](data.md).\n{code}"
+    )
+
+
+@pytest.mark.skipif(
+    not all(map(find_spec, ("sphinx", "furo", "myst_parser"))), reason="the extra docs is not installed"
+)
+def test_the_site_builds_without_a_warning_and_asks_no_other_host(tmp_path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-c",
+        str(DOCS / "site"),
+        str(DOCS),
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"DOCS_REPOSITORY": ""}
+    )
+    assert done.returncode == 0, done.stderr
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(
+            r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"((?:https?:)?//[^\"]*)", page.read_text("utf-8")
+        )
+        assert not loaded, f"{page.name} loads {loaded[0]}"
+    for sheet in tmp_path.rglob("*.css"):
+        assert not re.findall(r"(?:url\(|@import\s+)[\"']?(?:https?:)?//", sheet.read_text("utf-8")), sheet.name
