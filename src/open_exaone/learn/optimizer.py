@@ -85,6 +85,14 @@ class MasterOptimizer:
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
             weight.grad = None
 
+    def gradients(self) -> list[Tensor]:
+        """What was accumulated, of every weight in one order; 0 where nothing was, so that ranks can add them up."""
+        owners = self.weights if self._keeps_gradients else self.masters
+        for weight in owners.values():
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        return [weight.grad for weight in owners.values() if weight.grad is not None]
+
     def step(self, rate: float, *, skip_above: float | None = None, workers: Workers = ALONE) -> float:
         """Moves the weights, and clears the gradients.
 

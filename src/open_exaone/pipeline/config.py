@@ -26,6 +26,7 @@ from open_exaone.train.config import (
     SupervisedStage,
     TrainedStage,
 )
+from open_exaone.train.parallel.config import ParallelConfig
 from open_exaone.verify.settings import JudgeSettings
 
 OWN_MODEL = "model"  # as `start`, the recipe's own
@@ -102,6 +103,8 @@ class Recipe(Config):
     """The limits of judging."""
     engine: EngineConfig = LocalEngine()
     """What samples: this package's own engine, vLLM in this process, or a vLLM server."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How the run is shared among its ranks, where there are several."""
     stages: tuple[AnyStage, ...] = Field(min_length=1)
     """What is done to the model, in this order."""
 
@@ -154,8 +157,9 @@ class Recipe(Config):
         Args:
             shape: of the recipe's own model. Raises what `shape_after` does.
         """
-        contexts = (self.shape_after(stage, shape).max_positions for stage in self.trained)
-        return min(contexts, default=shape.max_positions)
+        return min(
+            (self.shape_after(stage, shape).max_positions for stage in self.trained), default=shape.max_positions
+        )
 
     def filter_of(self, stage: AnyStage) -> FilterStage | None:
         """The filter whose kept problems a stage reads; None where it reads data of the recipe."""
@@ -164,8 +168,7 @@ class Recipe(Config):
 
     def data_of(self, stage: AnyStage) -> str:
         """Which of the recipe's data a stage reads, through filters or itself."""
-        read = self.filter_of(stage)
-        return stage.data if read is None else self.data_of(read)
+        return stage.data if (read := self.filter_of(stage)) is None else self.data_of(read)
 
     def may_share(self, one: AnyStage, other: AnyStage) -> bool:
         """Whether two stages share prompts on purpose: they read the same data, or one's reuses the other's."""
@@ -175,8 +178,7 @@ class Recipe(Config):
     @property
     def config_hash(self) -> str:
         """Sixteen hex digits that change with any resolved value."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
         """The resolved recipe; what is off is left out, as TOML has no null."""

@@ -41,6 +41,7 @@ from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import PreferenceStage, RejectionStage, RlStage, SupervisedStage, TrainedStage
 from open_exaone.train.loop import Objective, notes_on, train
+from open_exaone.train.parallel.world import World
 from open_exaone.train.policy_reference import Reference
 from open_exaone.train.preference import Preference, open_preference
 from open_exaone.train.rl import OnlineRl
@@ -64,15 +65,16 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
         RunFolderError: the folder was begun with another model or other data.
         Interrupted: after Ctrl-C or SIGTERM; the state is saved.
     """
-    path = run.path(stage)
+    path, world = run.path(stage), run.world
     path.mkdir(parents=True, exist_ok=True)
     prepared = kept_problems(run, stage, data.examples)
     learner = _open(run, stage)
     if samples_own(run, stage):
         assert isinstance(stage, PreferenceStage | RejectionStage)
-        prepared = sampled_units(run, stage, prepared, learner.model)
+        prompts = prepared
+        prepared = world.first(lambda: sampled_units(run, stage, prompts, learner.model))
     objective = _objective(run, stage, prepared, learner.model)
-    measure, validated = _validation(objective, learner.model, data.validation)
+    measure, validated = _validation(objective, learner.model, data.validation, world)
     _announce(run, stage, prepared, objective, learner.model)
     progress = train(
         learner.model,
@@ -87,7 +89,16 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
             {"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps}
         ),
         seed=run.seed(stage),
+        world=world,
     )
+    world.lead(lambda: _leave(run, stage, learner, objective, prepared, progress))
+
+
+def _leave(
+    run: Run, stage: TrainedStage, learner: "_Learner", objective: Objective, prepared: Prepared, progress: Progress
+) -> None:
+    """Leaves what a stage is for: its outcome and its models."""
+    path = run.path(stage)
     notes = notes_on(progress) + (objective.notes(progress.memory) if isinstance(objective, OnlineRl) else [])
     notes += objective.notes(path) if isinstance(objective, Preference) else []
     for note in notes:
@@ -175,10 +186,10 @@ def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: Languag
             return Supervised(stage, documents, _epochs(mixture, stage.batch_documents, num_epochs))
         case PreferenceStage():
             steps = _epochs(mixture, stage.batch_pairs, stage.num_epochs)
-            return open_preference(stage, prepared.units, steps, model, run.path(stage))
+            return open_preference(stage, prepared.units, steps, model, run.path(stage), run.world)
         case RlStage():
             _report_idle(run, stage)
-            report_changed_rewards(stage, run.path(stage), run.on_event)
+            run.world.lead(lambda: report_changed_rewards(stage, run.path(stage), run.on_event))
             return OnlineRl(
                 stage,
                 prepared.problems,
@@ -190,6 +201,7 @@ def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: Languag
                 mixture.indices,
                 run.judge,
                 None if stage.loss.divergence is None else _reference(run, stage, model),
+                run.world,
             )
 
 
@@ -212,12 +224,12 @@ def _reference(run: Run, stage: RlStage, model: LanguageModel) -> Reference:
     named = run.model_of(stage.reference) if stage.reference is not None else start
     assert named is not None  # random weights cannot begin with RL
     if named == start and stage.lora is not None:
-        return Reference(stage, model, run.path(stage), None)
+        return Reference(stage, model, run.path(stage), None, run.world)
 
     def open_start() -> LanguageModel:
         return load_model(named, dtype=run.machine.dtype, device=resolve_device(run.machine.device))
 
-    return Reference(stage, model, run.path(stage), open_start)
+    return Reference(stage, model, run.path(stage), open_start, run.world)
 
 
 def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int]]:
@@ -227,13 +239,14 @@ def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int
 
 
 def _validation(
-    objective: Objective, model: LanguageModel, held_out: Prepared | None
+    objective: Objective, model: LanguageModel, held_out: Prepared | None, world: World
 ) -> tuple[Callable[[int], dict[str, float]] | None, dict[str, str]]:
     """What computes the validation loss after each step, and the fingerprint of its data; nothing without such data."""
     if not isinstance(objective, Supervised) or not isinstance(objective.config, SupervisedStage) or held_out is None:
         return None, {}
     fingerprint = {"validation": held_out.fingerprint}
-    return validating(objective, model, held_out.documents, objective.config.validation_steps), fingerprint
+    every = objective.config.validation_steps
+    return validating(objective, model, held_out.documents, every, world), fingerprint
 
 
 def _fingerprint(run: Run, stage: TrainedStage, learner: _Learner) -> dict[str, str]:

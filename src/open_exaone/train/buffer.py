@@ -47,15 +47,16 @@ def write_rollouts(path: Path, rounds: Sequence[tuple[list[RolloutGroup], str]])
     Args:
         rounds: of one step: what was sampled, with a key of what it follows from; `read_rollouts` must name the same.
     """
-    rows = [{**row, "sha256": _seal(row, key)} for groups, key in rounds for row in _rows(groups)]
+    rows = [{**row, "sha256": _seal(row, key)} for groups, key in rounds for row in rollout_rows(groups)]
     write_jsonl(path, rows)
 
 
-def _rows(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
+def rollout_rows(groups: Sequence[RolloutGroup]) -> list[dict[str, Any]]:
+    """One row a sample, as JSON."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     return [
         {**row, "ids": list(rollout.generation.ids or ()), "logprobs": _float32(rollout.generation.logprobs or ())}
-        for row, rollout in zip(sample_rows(groups), rollouts, strict=True)
+        for row, rollout in zip(sample_rows(list(groups)), rollouts, strict=True)
     ]
 
 
@@ -86,7 +87,14 @@ def read_rollouts(
     except (DataError, AttributeError, KeyError) as error:
         logger.warning("%s: cannot be read (%s); its step is sampled again", path, error)
         return None
-    size = len(rows) // len(problems)
+    return rollout_groups(rows, problems, requests, tokenizer)
+
+
+def rollout_groups(
+    rows: Sequence[dict[str, Any]], problems: Sequence[Problem], requests: Sequence[Request], tokenizer: Tokenizer
+) -> list[RolloutGroup]:
+    """The groups that `rollout_rows` made rows of, one a problem."""
+    size = len(rows) // max(1, len(problems))
     return [
         RolloutGroup(
             problem,
@@ -94,7 +102,7 @@ def read_rollouts(
             requests[start].thinking,
             tuple(_rollout(requests[place], rows[place], tokenizer) for place in range(start, start + size)),
         )
-        for problem, start in zip(problems, range(0, len(rows), size), strict=True)
+        for problem, start in zip(problems, range(0, len(rows), max(1, size)), strict=True)
     ]
 
 

@@ -19,6 +19,7 @@ from open_exaone.model.lora import plain_weights, without_lora
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import RlStage
 from open_exaone.train.forward import document_logprobs
+from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.train.state import checkpoints
 
 
@@ -35,13 +36,15 @@ class Reference:
     model: LanguageModel  # that is trained
     folder: Path  # the stage's
     open_start: Callable[[], LanguageModel] | None  # the model that it is at first; None: the trained one, no adapters
+    world: World = ALONE
     _reference: LanguageModel | None = field(default=None, init=False)
     _since: int = field(default=-1, init=False)  # the step from which `_reference` holds
 
     def refresh(self, step: int) -> None:
         """Makes the trained model the reference where it is time for that; before the first update of step `step`."""
         if step and step == self._start_of(step):
-            self._write(step)
+            self.world.lead(lambda: self._write(step))
+            self._since = -1
 
     def logprobs(self, documents: Sequence[Document], step: int) -> list[NDArray[np.float32]]:
         """Of each document, its learned tokens' log-probabilities under the reference of step `step`.
@@ -49,11 +52,11 @@ class Reference:
         Raises:
             RunFolderError: the refreshed reference is not on disk any more.
         """
-        stage, since = self.config, self._start_of(step)
+        options, since = (self.config.micro_batch_tokens, self.config.temperature, self.world), self._start_of(step)
         if self.open_start is None and not since:
             with without_lora(self.model):
-                return document_logprobs(self.model, documents, stage.micro_batch_tokens, stage.temperature)
-        return document_logprobs(self._model(since), documents, stage.micro_batch_tokens, stage.temperature)
+                return document_logprobs(self.model, documents, *options)
+        return document_logprobs(self._model(since), documents, *options)
 
     def _start_of(self, step: int) -> int:
         """The step from which the reference of step `step` holds."""
@@ -90,7 +93,6 @@ class Reference:
         for old in path.parent.glob("step-*.safetensors"):
             if old.name < path.name and old not in map(self._path, kept):
                 old.unlink()
-        self._since = -1
 
     @torch.no_grad()
     def _read(self, since: int) -> None:

@@ -44,9 +44,19 @@ class Saver:
     """
 
     def __init__(
-        self, folder: Path, optimizer: MasterOptimizer, keep: KeepConfig, fingerprint: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        optimizer: MasterOptimizer,
+        keep: KeepConfig,
+        fingerprint: Mapping[str, str] | None = None,
+        *,
+        is_writer: bool = True,
     ) -> None:
+        """Args:
+        is_writer: whether it writes states, as one rank of several does; all of them read.
+        """
         self.folder = folder
+        self._is_writer = is_writer
         self.save_seconds = 0.0  # that the last state took to write
         self._optimizer = optimizer
         self._keep = keep
@@ -81,7 +91,7 @@ class Saver:
             CheckpointError: states were saved and none is whole, or the whole one is of another model.
             RunFolderError: it is of a run with another fingerprint; names what differs.
         """
-        for leftover in self.folder.glob(".step-*"):  # a process was killed while it wrote or removed it
+        for leftover in self.folder.glob(".step-*") if self._is_writer else ():  # a process was killed meanwhile
             shutil.rmtree(leftover, ignore_errors=True)
         for path in reversed(checkpoints(self.folder)):
             try:
@@ -147,7 +157,7 @@ class Saver:
             RunFolderError: this state, or the one before it, could not be written; those before are kept.
         """
         self.check(wait=True)
-        if progress.step != self._saved_step:
+        if progress.step != self._saved_step and self._is_writer:
             scores, self._scores = self._scores, []
             if self._keep.best and not scores and not self._has_missed_a_score:
                 self._has_missed_a_score = True
