@@ -5,8 +5,11 @@
 The ranks are forked: what one process imports and computes alone, they all know.
 """
 
+import contextlib
+import importlib
 import json
 import os
+import shutil
 import sys
 import traceback
 from dataclasses import replace
@@ -16,11 +19,12 @@ import numpy as np
 import torch
 from torch._C._distributed_c10d import PrefixStore
 
-from doubles import make_model
+from doubles import TINY, make_model, make_tokenizer
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import read_jsonl
 from open_exaone.base.records import StopReason
+from open_exaone.engine.engine import Engine
 from open_exaone.learn import muon
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
@@ -33,6 +37,7 @@ from open_exaone.train.parallel.config import ParallelConfig
 from open_exaone.train.parallel.join import join
 from open_exaone.train.parallel.place import Place
 from open_exaone.train.parallel.ranks import Ranks
+from open_exaone.train.parallel.sharded import shard
 from open_exaone.train.parallel.world import ALONE
 from open_exaone.train.policy_reference import Reference
 from open_exaone.train.preference import open_preference
@@ -47,16 +52,42 @@ class Stop(BaseException):
     """Ends a training as a kill would, on all ranks."""
 
 
+SHARD: list = []  # a ParallelConfig, where the ranks are to keep a part of the model each; and for how many steps
+
+
+def small():
+    """Of one layer: each layer of a sharded model is several exchanges."""
+    return make_model(TINY.model_copy(update={"num_layers": 1}))
+
+
+def begin(config, world, lora=None):
+    model = small()
+    if lora is not None:
+        add_lora(model, lora, 0)
+    if world.size > 1 and SHARD:
+        shard(model, world, SHARD[0], torch.device("cpu"))
+    return model, MasterOptimizer(model, None, config)
+
+
 def run(objective, model, optimizer, folder, world, **options):
     """Trains in `folder`: the rows of its metrics, on the first rank."""
     folder.mkdir(parents=True, exist_ok=True)
-    train(model, optimizer, objective, folder, options.pop("on_step", lambda row: None), world=world, **options)
+    on_step, first = options.pop("on_step", lambda row: None), []
+
+    def watch(row):
+        on_step(row)
+        first.append(row["step"])
+        if SHARD and world.size > 1 and len(first) == SHARD[1]:
+            raise Stop
+
+    with contextlib.suppress(Stop):
+        train(model, optimizer, objective, folder, watch, world=world, **options)
     return read_jsonl(folder / "metrics.jsonl") if (folder / "metrics.jsonl").exists() else []
 
 
 def supervised_on(world, folder, config=ADAMW, num_epochs=17, **options):
     objective = supervised(num_epochs=float(num_epochs), optimizer=config, checkpoint_steps=10)
-    model, optimizer = start(config)
+    model, optimizer = begin(config, world)
     held_out = validating(objective, model, some_documents(7, seed=5), 10, world)
     return run(objective, model, optimizer, folder, world, measure=held_out, **options)
 
@@ -65,18 +96,18 @@ def few_documents_on(world, folder):
     """Two documents a step for as many ranks, and steps of one: a rank has none."""
     objective = supervised(optimizer=ADAMW, num_epochs=0.5)
     objective = type(objective)(objective.config, objective.documents, [[0], [1, 2], [3], [4, 5]])
-    return run(objective, *start(ADAMW), folder, world)
+    return run(objective, *begin(ADAMW, world), folder, world)
 
 
 def bfloat16_gradients_on(world, folder):
     config = ADAMW.model_copy(update={"gradient_dtype": "bfloat16"})
-    return run(supervised(optimizer=config), *start(config), folder, world)
+    return run(supervised(optimizer=config), *begin(config, world), folder, world)
 
 
 def preference_on(loss):
     def on(world, folder):
         stage = preference(loss=loss, optimizer=ADAMW, num_epochs=2.0)
-        model, optimizer = start(ADAMW)
+        model, optimizer = begin(ADAMW, world)
         folder.mkdir(parents=True, exist_ok=True)
         objective = open_preference(stage.config, stage.units, stage.steps, model, folder, world)
         return run(objective, model, optimizer, folder, world)
@@ -108,15 +139,17 @@ ASKED: dict = {}
 def rl_on(name, **changes):
     def on(world, folder):
         config = ADAMW
-        model, optimizer = start(config)
+        model, optimizer = begin(config, world)
         folder.mkdir(parents=True, exist_ok=True)
         objective = online_rl(model, folder, optimizer=config, **changes)
         reference = None
         if objective.config.loss.divergence is not None:
-            reference = Reference(objective.config, model, folder, make_model, world)
+            reference = Reference(objective.config, model, folder, small, world)
         object.__setattr__(objective, "reference", reference)
         object.__setattr__(objective, "world", world)
-        provider = Replaying(objective.provider, model, DRAWN.setdefault(name, {}))
+        engine = Engine(small() if model.sharing else model, make_tokenizer(), num_slots=8)
+        local = LocalProvider(engine, is_copy=model.sharing is not None)
+        provider = Replaying(local, model, DRAWN.setdefault(name, {}))
         object.__setattr__(objective, "provider", provider)
         rows = run(objective, model, optimizer, folder, world)
         ASKED.setdefault(name, []).append(provider.num_asked)
@@ -126,9 +159,7 @@ def rl_on(name, **changes):
 
 
 def lora_on(world, folder):
-    model = make_model()
-    add_lora(model, LoraConfig(rank=4), 0)
-    return run(supervised(optimizer=ADAMW), model, MasterOptimizer(model, None, ADAMW), folder, world)
+    return run(supervised(optimizer=ADAMW), *begin(ADAMW, world, LoraConfig(rank=4)), folder, world)
 
 
 def muon_on(world, folder):
@@ -151,6 +182,9 @@ SCENARIOS = {
 }
 
 
+SHARDED = ("supervised", "muon", "few", "lora", "kto", "agapo")
+
+
 def stopped_on(world, folder):
     """Cuts a training behind its second state, as a kill does."""
 
@@ -158,11 +192,8 @@ def stopped_on(world, folder):
         if row["step"] == 25:
             raise Stop
 
-    try:
-        supervised_on(world, folder, on_step=stop)
-    except Stop:
-        return
-    raise AssertionError("it was not cut")
+    rows = supervised_on(world, folder, on_step=stop)
+    assert len(rows) == 25 or not world.is_first
 
 
 def tried(act):
@@ -225,6 +256,16 @@ def together(rank, size, port, folder, alone):
         stopped_on(fresh(), folder / "cut-together")
         found["resumed"] = supervised_on(world, folder / "cut-alone")
         found["interrupted"] = interrupted_on(fresh(), folder / "interrupted")
+    found["sharded"] = {}
+    for name in [name for name in SHARDED if name in alone]:
+        SHARD[:] = ParallelConfig(shard=2), 12 if name == "supervised" else 3
+        found["sharded"][name] = SCENARIOS[name](world, folder / f"{name}-sharded")
+    if "supervised" in alone:
+        SHARD[1] = 3
+        found["sharded"]["resumed"] = supervised_on(world, folder / "cut-alone-2")
+        SHARD[1] = 100
+        found["sharded"]["interrupted"] = interrupted_on(fresh(), folder / "interrupted-sharded")
+    SHARD.clear()
     values = world.total(np.array([1.5, rank])).tolist()
     found["exchanged"] = [values, world.shared({"from": rank}), world.any(rank == 1), world.gather(lambda: rank)]
     found["failures"] = failures_on(fresh)
@@ -234,10 +275,12 @@ def together(rank, size, port, folder, alone):
 
 
 def main(size, port, folder, names):
+    importlib.import_module("torch._dynamo")  # what FSDP2 would import in each rank
     alone = {name: SCENARIOS[name](ALONE, folder / f"{name}-alone") for name in names or SCENARIOS}
     (folder / "alone.json").write_text(json.dumps(alone))
     if "supervised" in alone:
         stopped_on(ALONE, folder / "cut-alone")
+        shutil.copytree(folder / "cut-alone", folder / "cut-alone-2")
     ASKED.clear()
     children = []
     for rank in range(size):

@@ -157,9 +157,8 @@ class Recipe(Config):
         Args:
             shape: of the recipe's own model. Raises what `shape_after` does.
         """
-        return min(
-            (self.shape_after(stage, shape).max_positions for stage in self.trained), default=shape.max_positions
-        )
+        contexts = (self.shape_after(stage, shape).max_positions for stage in self.trained)
+        return min(contexts, default=shape.max_positions)
 
     def filter_of(self, stage: AnyStage) -> FilterStage | None:
         """The filter whose kept problems a stage reads; None where it reads data of the recipe."""
@@ -346,9 +345,8 @@ def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
             f"{stage.name}.lora.dropout = {stage.lora.dropout}: samples are drawn without dropout, and RL must train "
             "the policy that was sampled: leave it out"
         )
-    optimizer = stage.optimizer
-    is_default = "matrix_learning_rate" not in optimizer.model_fields_set
-    if is_default and recipe.shape is None and stage.lora is None and optimizer.kind == "muon":
+    is_default = "matrix_learning_rate" not in stage.optimizer.model_fields_set
+    if is_default and recipe.shape is None and stage.lora is None and stage.optimizer.kind == "muon":
         raise ValueError(
             f"{stage.name}.optimizer.matrix_learning_rate: is missing; its default is for random weights, and moves "
             "trained ones far: 2e-4 is gentle"

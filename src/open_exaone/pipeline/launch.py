@@ -139,7 +139,8 @@ def _forwarded(ranks: Sequence[_Rank]) -> Iterator[None]:
             if rank.process.poll() is None:
                 rank.process.send_signal(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
     previous = {number: signal.signal(number, forward) for number in numbers}
     try:
         yield

@@ -28,6 +28,7 @@ from open_exaone.data.store import Lazy, Prepared
 from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.lora import add_lora
+from open_exaone.model.sharding import whole
 from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_policy
@@ -72,7 +73,9 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
     if samples_own(run, stage):
         assert isinstance(stage, PreferenceStage | RejectionStage)
         prompts = prepared
-        prepared = world.first(lambda: sampled_units(run, stage, prompts, learner.model))
+        device = resolve_device(run.machine.device)
+        sampler = learner.model if learner.model.sharing is None else _open_model(run, stage, device)[1]
+        prepared = world.first(lambda: sampled_units(run, stage, prompts, sampler))
     objective = _objective(run, stage, prepared, learner.model)
     measure, validated = _validation(objective, learner.model, data.validation, world)
     _announce(run, stage, prepared, objective, learner.model)
@@ -91,11 +94,25 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
         seed=run.seed(stage),
         world=world,
     )
-    world.lead(lambda: _leave(run, stage, learner, objective, prepared, progress))
+    masters = {name: master.detach() for name, master in learner.optimizer.masters.items()}
+    if learner.model.sharing is not None:  # each rank takes part; the first one keeps them
+        masters = {name: _gathered(master, world) for name, master in masters.items()}
+    world.lead(lambda: _leave(run, stage, learner, objective, prepared, progress, masters))
+
+
+def _gathered(master: Tensor, world: World) -> Tensor:
+    values = whole(master)
+    return values.cpu() if world.is_first else values.new_empty(0)
 
 
 def _leave(
-    run: Run, stage: TrainedStage, learner: "_Learner", objective: Objective, prepared: Prepared, progress: Progress
+    run: Run,
+    stage: TrainedStage,
+    learner: "_Learner",
+    objective: Objective,
+    prepared: Prepared,
+    progress: Progress,
+    masters: Mapping[str, Tensor],
 ) -> None:
     """Leaves what a stage is for: its outcome and its models."""
     path = run.path(stage)
@@ -106,7 +123,6 @@ def _leave(
     _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared), notes)
     if stage.keep.best and (best := best_checkpoint(path / "checkpoints", stage.keep)):
         _save(run, stage, learner, read_state(best)[0], path / "best")
-    masters = {name: master.detach() for name, master in learner.optimizer.masters.items()}
     if stage.lora is not None:
         _save_adapter(run, stage, learner.model, masters)
     _save(run, stage, learner, masters, path / "model")
@@ -144,9 +160,26 @@ class _Learner:
 
 
 def _open(run: Run, stage: TrainedStage) -> _Learner:
-    """The model in the dtype that it computes in, and its optimizer with the weights as they were stored."""
-    device = resolve_device(run.machine.device)
-    dtype = resolve_dtype(run.machine.dtype, device)
+    """The model in the dtype that it computes in, and its optimizer with the weights as they were stored.
+
+    Of a model that is to be sharded, weights are mapped from their files, and each rank copies its part alone.
+    """
+    device, is_sharded = resolve_device(run.machine.device), run.recipe.parallel.shard > 1
+    start, model, masters = _open_model(run, stage, torch.device("cpu") if is_sharded else device)
+    if device.type == "cuda":
+        model.compile_layers()
+    if is_sharded:
+        from open_exaone.train.parallel.sharded import shard  # loads torch.distributed
+
+        shard(model, run.world, run.recipe.parallel, device)
+    return _Learner(start, model, MasterOptimizer(model, masters, stage.optimizer))
+
+
+def _open_model(
+    run: Run, stage: TrainedStage, device: torch.device
+) -> tuple[Path | None, LanguageModel, Mapping[str, Tensor] | None]:
+    """The folder of the weights that a stage begins from, its model, and the weights as they were stored."""
+    dtype = resolve_dtype(run.machine.dtype, resolve_device(run.machine.device))
     if dtype is torch.float16:
         raise ConfigError("dtype float16: small gradients vanish in it: train in bfloat16 or float32")
     start = run.start_folder(stage)
@@ -163,9 +196,7 @@ def _open(run: Run, stage: TrainedStage) -> _Learner:
     if stage.lora is not None:
         add_lora(model, stage.lora, run.seed(stage))
     model.model.recomputes = stage.recompute_activations
-    if device.type == "cuda":
-        model.compile_layers()
-    return _Learner(start, model, MasterOptimizer(model, masters, stage.optimizer))
+    return start, model, masters
 
 
 def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: LanguageModel) -> Objective:

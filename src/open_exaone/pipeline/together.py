@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.files import write_text
 from open_exaone.base.log import logger
-from open_exaone.rollout.config import VllmEngine
+from open_exaone.rollout.config import LocalEngine, VllmEngine
+from open_exaone.train.config import RlStage
 from open_exaone.train.parallel.place import own_place
 from open_exaone.train.parallel.world import ALONE, World
 
@@ -66,12 +67,29 @@ def _end_with_launcher() -> None:
 
 
 def _check(recipe: "Recipe", size: int) -> None:
-    data = recipe.parallel.data
-    if data is not None and data != size:
-        started = "one process" if size == 1 else f"{size} ranks"
+    parallel, started = recipe.parallel, "one process" if size == 1 else f"{size} ranks"
+    if size % parallel.shard:
         raise ConfigError(
-            f"parallel.data = {data}: the run has {started}: start it with --ranks {data}, or leave parallel.data out"
+            f"parallel.shard = {parallel.shard}: does not divide the run, which has {started}: start it with --ranks "
+            f"{parallel.shard}, or several times as many, or set parallel.shard = 1"
         )
+    if parallel.data is not None and parallel.data * parallel.shard != size:
+        raise ConfigError(
+            f"parallel.data = {parallel.data} x parallel.shard = {parallel.shard}: the run has {started}: start it "
+            f"with --ranks {parallel.data * parallel.shard}, or leave parallel.data out"
+        )
+    rl = [stage for stage in recipe.stages if isinstance(stage, RlStage)]
+    if parallel.shard > 1 and rl and not isinstance(recipe.engine, LocalEngine):
+        raise ConfigError(
+            f"parallel.shard = {parallel.shard}: {rl[0].name} samples with engine.kind = {recipe.engine.kind!r}, which "
+            "is given weights by one rank that has all of them: choose the local engine, or parallel.shard = 1"
+        )
+    for stage in recipe.trained:
+        if parallel.shard > 1 and stage.optimizer.gradient_dtype != "float32":
+            raise ConfigError(
+                f"{stage.name}.optimizer.gradient_dtype = {stage.optimizer.gradient_dtype!r}: with parallel.shard "
+                "each rank keeps a part of the gradients in float32: leave it out"
+            )
     if size > 1 and isinstance(recipe.engine, VllmEngine):
         raise ConfigError(
             "engine.kind = 'vllm': several ranks cannot share one vLLM in the process: choose the local engine, or a "

@@ -85,3 +85,4 @@ def accumulate(
                 weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         optimizer.accumulate()
         yield share
+    optimizer.accumulate()  # of a sharded model, what other ranks found while this one had nothing left to compute

@@ -34,6 +34,7 @@ from open_exaone.base.records import (
     VerdictStatus,
 )
 from open_exaone.engine.stop import reply_text
+from open_exaone.model.sharding import whole
 from open_exaone.rollout.judge_outage import UNJUDGED
 from open_exaone.rollout.records import sample_rows
 from open_exaone.text.tokenizer import Tokenizer
@@ -107,10 +108,13 @@ def rollout_groups(
 
 
 def buffer_key(model: nn.Module, asked: object) -> str:
-    """A hash of what samples follow from: the weights as they are, and whatever else was asked, as JSON."""
+    """A hash of what samples follow from: the weights as they are, and whatever else was asked, as JSON.
+
+    Of a sharded model all ranks ask at the same time.
+    """
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
     for name, weight in model.named_parameters():
-        values = weight.detach().flatten()
+        values = whole(weight.detach()).flatten()
         some = values[:: max(1, len(values) // SAMPLED_VALUES)].cpu().contiguous()
         digest.update(name.encode() + some.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

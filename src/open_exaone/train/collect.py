@@ -3,6 +3,7 @@
 The rollouts are on disk before the update that they cause; a step that is run again reads them.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -122,10 +123,13 @@ class Collector:
         sampling = self._sampling(rounds.step)
         requests = requests_for(problems, tokenizer, sampling, thinking=thinking, seen=rounds.seen)
         found: list[RolloutGroup] | None = None
+        own_key = functools.cache(lambda: self._key(problems, requests, rounds.step))
+        if self.model.sharing is not None:
+            own_key()  # on all ranks, as each has a part of the weights
 
         def find() -> tuple[str, bool]:
             nonlocal found
-            key, found = self._found(rounds, problems, requests)
+            key, found = self._found(rounds, problems, requests, own_key)
             return key, found is not None
 
         key, is_found = self.world.lead(find)
@@ -143,7 +147,7 @@ class Collector:
         rounds.done.append((groups, key))
 
     def _found(
-        self, rounds: _Rounds, problems: list[Problem], requests: list[Request]
+        self, rounds: _Rounds, problems: list[Problem], requests: list[Request], own_key: Callable[[], str]
     ) -> tuple[str, list[RolloutGroup] | None]:
         """The key of a round, and its groups where they are on disk."""
         tokenizer = self.provider.tokenizer
@@ -155,7 +159,7 @@ class Collector:
             if found is not None:
                 return key, found
             logger.warning("%s: is not whole: the rest of its step learns from new samples", rounds.path)
-        key = self._key(problems, requests, rounds.step)
+        key = own_key()
         return key, read_rollouts(rounds.path, problems, requests, tokenizer, key, first=num_before)
 
     def _judged(

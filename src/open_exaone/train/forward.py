@@ -51,10 +51,14 @@ def learned_logprobs(model: LanguageModel, batch: Batch, temperature: float = 1.
     Returns:
         logprobs_M, entropies_M (without gradient), documents_M; float32, float32, int64.
     """
-    learned = learned_states(model, batch)
-    x_MD = learned.x_MD if temperature == 1.0 else learned.x_MD / temperature
-    logprobs_M, entropies_M = linear_logprobs(x_MD, model.lm_head.weight, learned.ids_M)
-    return logprobs_M, entropies_M, learned.documents_M
+
+    def compute() -> tuple[Tensor, Tensor, Tensor]:
+        learned = learned_states(model, batch)
+        x_MD = learned.x_MD if temperature == 1.0 else learned.x_MD / temperature
+        logprobs_M, entropies_M = linear_logprobs(x_MD, model.lm_head.weight, learned.ids_M)
+        return logprobs_M, entropies_M, learned.documents_M
+
+    return model.within(compute)
 
 
 @torch.no_grad()

@@ -150,10 +150,11 @@ def _step_and_save(run: "_Run", saver: Saver, watching: MetricsWriter, on_step: 
     progress, device, config = run.progress, run.model.device, run.objective.config
     before = random_state(device)
     try:
-        row = run.step()
-    except (OpenExaoneError, interrupt.Interrupted):  # the weights are as they were
+        with run.world.watched():
+            row = run.step()
+    except (OpenExaoneError, interrupt.Interrupted) as error:  # the weights are as they were
         run.optimizer.clear()
-        if progress.step:
+        if progress.step and (run.model.sharing is None or isinstance(error, interrupt.Interrupted)):
             saver.save(progress, before, watching.num_bytes, wait=True)
         raise
     if run.measure is not None:
@@ -243,7 +244,7 @@ class _Run:
         for metrics, _ in parts:
             add_up(totals, metrics)
         num_tokens = sum(number for _, number in parts) - repeated
-        if world.size > 1 and num_tokens:
+        if world.size > 1 and num_tokens and self.model.sharing is None:  # a sharded model's are added up already
             world.add_up(self.optimizer.gradients())
         is_sum = {name: name != "loss" and not name.startswith("max_") for name in totals}
         return {name: v / data.num_averaged if is_sum[name] else v for name, v in totals.items()}, num_tokens

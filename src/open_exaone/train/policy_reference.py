@@ -43,7 +43,11 @@ class Reference:
     def refresh(self, step: int) -> None:
         """Makes the trained model the reference where it is time for that; before the first update of step `step`."""
         if step and step == self._start_of(step):
-            self.world.lead(lambda: self._write(step))
+            weights = {
+                name: weight.detach().cpu().contiguous() if self.world.is_first else weight.new_empty(0)
+                for name, weight in plain_weights(self.model)  # of a sharded model, each rank gathers them
+            }
+            self.world.lead(lambda: self._write(step, weights))
             self._since = -1
 
     def logprobs(self, documents: Sequence[Document], step: int) -> list[NDArray[np.float32]]:
@@ -79,9 +83,8 @@ class Reference:
     def _path(self, since: int) -> Path:
         return self.folder / "reference" / f"step-{since:06d}.safetensors"
 
-    def _write(self, since: int) -> None:
+    def _write(self, since: int, weights: dict[str, Tensor]) -> None:
         path = self._path(since)
-        weights = {name: weight.detach().cpu().contiguous() for name, weight in plain_weights(self.model)}
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda temporary: save_file(weights, temporary, {"sha256": _digest(weights)}))
         updates = self.config.num_updates

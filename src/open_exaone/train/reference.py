@@ -84,16 +84,26 @@ def unit_logprobs(units: Sequence[Unit], model: LanguageModel, max_tokens: int, 
     places = range(world.rank, len(units), world.size)
 
     def compute() -> None:
-        own = _own_logprobs(Lazy(len(places), lambda index: units[places[index]]), model, max_tokens).numpy()
-        into = np.concatenate([np.arange(starts[place], starts[place + 1]) for place in places])
-        logprobs_D[into] = own
+        own = Lazy(len(places), lambda index: units[places[index]])
+        number = -(-len(range(0, len(units), world.size)) // UNITS_AT_ONCE)  # blocks of the rank that has most
+        found_D = _own_logprobs(own, model, max_tokens, number).numpy()
+        into = [np.arange(starts[place], starts[place + 1]) for place in places]
+        if into:
+            logprobs_D[np.concatenate(into)] = found_D
 
-    world.gather(compute if places else lambda: None)
+    world.gather(compute)
     return torch.from_numpy(world.total(logprobs_D))
 
 
 @torch.no_grad()
-def _own_logprobs(units: Sequence[Unit], model: LanguageModel, max_tokens: int) -> Tensor:
+def _own_logprobs(
+    units: Sequence[Unit], model: LanguageModel, max_tokens: int, num_blocks: int | None = None
+) -> Tensor:
+    """The same on one rank.
+
+    Args:
+        num_blocks: of all ranks alike, the last ones perhaps empty.
+    """
     was_training = model.training
     model.eval()
 
@@ -105,7 +115,7 @@ def _own_logprobs(units: Sequence[Unit], model: LanguageModel, max_tokens: int) 
 
     found = []
     with computing(model, "train") as workers:
-        for first in range(0, len(units), UNITS_AT_ONCE):
+        for first in range(0, num_blocks * UNITS_AT_ONCE if num_blocks else len(units), UNITS_AT_ONCE):
             block = units[first : first + UNITS_AT_ONCE]
             starts = np.cumsum([0, *map(len, block)])
             logprobs_D = torch.empty(int(starts[-1]))

@@ -54,7 +54,21 @@ def test_two_ranks_give_what_one_process_gives(found, name):
     """Losses, norms before the clip, token counts, advantages (by the loss) and every metric; rollouts are replayed."""
     _, alone, first, _ = found
     assert len(alone[name]) == len(first[name]) >= 4
-    for one, two in zip(alone[name], first[name], strict=True):
+    assert_alike(alone[name], first[name])
+    assert max(row["gradient_norm"] for row in alone[name]) > (0.01 if name == "simper" else 1.0)  # some are clipped
+
+
+@pytest.mark.parametrize("name", tiny_ranks.SHARDED)
+def test_two_ranks_that_keep_a_part_of_the_model_each_give_what_one_process_gives(found, name):
+    """Steps in which a rank has nothing to compute, Muon's whole matrices, frozen weights and samples among them."""
+    _, alone, first, _ = found
+    number = len(first["sharded"][name])
+    assert number == (12 if name == "supervised" else 3)
+    assert_alike(alone[name][:number], first["sharded"][name])
+
+
+def assert_alike(alone, together):
+    for one, two in zip(alone, together, strict=True):
         assert one.keys() == two.keys()
         for key in one.keys() - {"loss", "gradient_norm", "max_ratio", "ratio_mean"}:
             if not any(part in key for part in MEASURED):
@@ -62,7 +76,6 @@ def test_two_ranks_give_what_one_process_gives(found, name):
         if one.get("loss") is not None:
             assert two["loss"] == pytest.approx(one["loss"], abs=1e-5), one["step"]
         assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4), one["step"]
-    assert max(row["gradient_norm"] for row in alone[name]) > (0.01 if name == "simper" else 1.0)
 
 
 def test_the_union_of_samples_is_what_one_process_draws(found):
@@ -88,19 +101,23 @@ def test_only_the_first_rank_writes(found):
     assert names == ["step-000050", "step-000051"]
 
 
-def test_a_state_of_one_process_goes_on_in_two(found):
+@pytest.mark.parametrize(("is_sharded", "number"), [(False, 51), (True, 23)])
+def test_a_state_of_one_process_goes_on_in_two(found, is_sharded, number):
     _, alone, first, _ = found
-    assert [row["loss"] for row in first["resumed"]] == pytest.approx(
-        [row["loss"] for row in alone["supervised"]], abs=1e-5
-    )
-    assert [row["tokens"] for row in first["resumed"]] == [row["tokens"] for row in alone["supervised"]]
+    rows, wanted = (first["sharded"] if is_sharded else first)["resumed"], alone["supervised"][:number]
+    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in wanted], abs=1e-5)
+    assert [row["tokens"] for row in rows] == [row["tokens"] for row in wanted]
 
 
-def test_a_state_of_two_ranks_goes_on_in_one_process(found):
+@pytest.mark.parametrize(
+    ("place", "states"),
+    [("cut-together", ["step-000010", "step-000020"]), ("supervised-sharded", ["step-000010"])],
+)
+def test_a_state_of_two_ranks_goes_on_in_one_process(found, place, states):
     """And in four, as the file names no number of ranks."""
     folder, alone, *_ = found
-    place = folder / "cut-together"
-    assert [path.name for path in checkpoints(place / "checkpoints")] == ["step-000010", "step-000020"]
+    place = folder / place
+    assert [path.name for path in checkpoints(place / "checkpoints")] == states
     rows = tiny_ranks.supervised_on(ALONE, place)
     assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in alone["supervised"]], abs=1e-5)
     assert [row["tokens"] for row in rows] == [row["tokens"] for row in alone["supervised"]]
@@ -108,8 +125,9 @@ def test_a_state_of_two_ranks_goes_on_in_one_process(found):
 
 def test_a_signal_that_one_rank_hears_ends_all_with_the_state_saved(found):
     folder, _, *ranks = found
-    assert [rank["interrupted"] for rank in ranks] == ["Interrupted: ", "Interrupted: "]
-    assert [path.name for path in checkpoints(folder / "interrupted" / "checkpoints")] == ["step-000003"]
+    for one, name in ((ranks, "interrupted"), ([rank["sharded"] for rank in ranks], "interrupted-sharded")):
+        assert [rank["interrupted"] for rank in one] == ["Interrupted: ", "Interrupted: "]
+        assert [path.name for path in checkpoints(folder / name / "checkpoints")] == ["step-000003"]
 
 
 def test_an_error_of_one_rank_reaches_the_others(found):
@@ -224,9 +242,40 @@ def test_a_folder_that_is_not_shared_is_found(tmp_path, monkeypatch):
     together.check_shared(Elsewhere(), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("parallel", "size", "message"),
+    [
+        ({"shard": 3}, 4, "parallel.shard = 3: does not divide the run, which has 4 ranks: start it with --ranks 3"),
+        ({"shard": 2}, 1, "parallel.shard = 2: does not divide the run, which has one process.*--ranks 2"),
+        ({"data": 4, "shard": 2}, 4, "parallel.data = 4 x parallel.shard = 2: the run has 4 ranks.*--ranks 8"),
+        ({"data": 2}, 1, "parallel.data = 2 x parallel.shard = 1: the run has one process.*--ranks 2"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_the_ranks_is_refused(tmp_path, parallel, size, message):
+    changes = [f"parallel.{name}={value}" for name, value in parallel.items()]
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(checkpoint_steps=4))
+    recipe = load_recipe(str(tmp_path / "tiny.toml"), changes)
+    with pytest.raises(ConfigError, match=message):
+        together._check(recipe, size)
+    together._check(recipe.model_copy(update={"parallel": ParallelConfig()}), size)
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "message"),
+    [
+        (["base.optimizer.gradient_dtype='bfloat16'", "parallel.shard=2"], 2, "base.optimizer.gradient_dtype.*leave"),
+        (["engine.kind='vllm'"], 2, "several ranks cannot share one vLLM"),
+    ],
+)
+def test_what_ranks_cannot_do_is_refused(tmp_path, changes, size, message):
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(checkpoint_steps=4))
+    with pytest.raises(ConfigError, match=message):
+        together._check(load_recipe(str(tmp_path / "tiny.toml"), changes), size)
+
+
 RECIPE = """
 name = "tiny"
-parallel = {{ step_timeout_s = 600 }}
+parallel.step_timeout_s = 600
 data.base = {{ sources = [{{ families = ["height_order"], num_problems = 40 }}] }}
 
 [model]

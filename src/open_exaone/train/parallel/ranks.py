@@ -1,6 +1,7 @@
 """Ranks that exchange what a stage needs, over torch.distributed: gloo between CPUs, NCCL between GPUs."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +17,7 @@ from open_exaone.base.errors import OpenExaoneError, RankError
 from open_exaone.train.parallel.world import Result, Values, World
 
 BUCKET = 2**24  # values that are summed in one call
+_LOST = re.compile(r"gloo|[Cc]onnection (closed|reset|refused)|Socket|NCCL|[Tt]imed out")  # in what torch raises
 POLL_S = 2.0  # how long a rank that waits for the first one does not hear of a signal
 
 
@@ -101,6 +103,15 @@ class Ranks(World):
                 for tensor, part in zip(bucket, parts, strict=True):
                     tensor.copy_(part.view(tensor.shape))
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, dist.DistError) or _LOST.search(str(error)):
+                raise self._lost(error) from error
+            raise
+
     def close(self) -> None:
         self.gather(lambda: None)  # what the first rank answers for is read by all
         dist.destroy_process_group()
@@ -151,12 +162,16 @@ class Ranks(World):
         try:
             yield
         except RuntimeError as error:  # what torch.distributed raises
-            why = str(error).strip().partition("\n")[0][:300]
-            self._failure = RankError(
-                f"rank {self.rank} cannot reach the other ranks: one of them has ended, or did not answer within "
-                f"parallel.step_timeout_s = {self._timeout_s:g} ({why})"
-            )
-            raise self._failure from error
+            raise self._lost(error) from error
+
+    def _lost(self, error: RuntimeError) -> RankError:
+        why = str(error).strip().partition("\n")[0][:300]
+        failure = RankError(
+            f"rank {self.rank} cannot reach the other ranks: one of them has ended, or did not answer within "
+            f"parallel.step_timeout_s = {self._timeout_s:g} ({why})"
+        )
+        self._failure = failure
+        return failure
 
 
 def _tried(act: Callable[[], Any]) -> tuple[dict[str, Any], BaseException | None]:

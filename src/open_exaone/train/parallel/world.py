@@ -1,6 +1,7 @@
 """The ranks that train a model together, as a stage sees them. Loads no torch."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class World:
         """Does something on every rank at once.
 
         Args:
-            act: gives something that JSON can hold; takes part in no exchange.
+            act: gives something that JSON can hold. Takes part in no exchange, but for those of a sharded model.
 
         Returns:
             what each rank got, in their order.
@@ -75,6 +76,10 @@ class World:
 
     def add_up(self, tensors: "Sequence[Tensor]") -> None:
         """Makes each tensor its sum over ranks, in place."""
+
+    def watched(self) -> AbstractContextManager[None]:
+        """Within it, what a sharded model exchanges by itself fails with RankError where a rank has ended."""
+        return nullcontext()
 
     def close(self) -> None:
         """Leaves the others, once all have come to this."""
