@@ -138,7 +138,7 @@ ASKED: dict = {}
 
 def rl_on(name, **changes):
     def on(world, folder):
-        config = ADAMW
+        config = ADAMW.model_copy(update={"learning_rate": 1e-2 if name == "drawn" else 1e-3})
         model, optimizer = begin(config, world)
         folder.mkdir(parents=True, exist_ok=True)
         objective = online_rl(model, folder, optimizer=config, **changes)
@@ -149,7 +149,7 @@ def rl_on(name, **changes):
         object.__setattr__(objective, "world", world)
         engine = Engine(small() if model.sharing else model, make_tokenizer(), num_slots=8)
         local = LocalProvider(engine, is_copy=model.sharing is not None)
-        provider = Replaying(local, model, DRAWN.setdefault(name, {}))
+        provider = Replaying(local, model, DRAWN.setdefault(name, {}) if name != "drawn" else {})
         object.__setattr__(objective, "provider", provider)
         rows = run(objective, model, optimizer, folder, world)
         ASKED.setdefault(name, []).append(provider.num_asked)
@@ -178,11 +178,12 @@ SCENARIOS = {
     "dpo": preference_on({"name": "dpo"}),
     "kto": preference_on({"name": "kto"}),
     "grpo": rl_on("grpo", num_iterations=2, num_minibatches=2, num_steps=4),
+    "drawn": rl_on("drawn", num_steps=3),  # not replayed: each rank's own engine draws
     "agapo": rl_on("agapo", loss={"name": "agapo"}, reference_refresh_steps=3, max_prompts=8),
 }
 
 
-SHARDED = ("supervised", "muon", "few", "lora", "kto", "agapo")
+SHARDED = ("supervised", "muon", "few", "lora", "kto", "agapo", "drawn")
 
 
 def stopped_on(world, folder):

@@ -55,10 +55,11 @@ def test_two_ranks_give_what_one_process_gives(found, name):
     _, alone, first, _ = found
     assert len(alone[name]) == len(first[name]) >= 4
     assert_alike(alone[name], first[name])
-    assert max(row["gradient_norm"] for row in alone[name]) > (0.01 if name == "simper" else 1.0)  # some are clipped
+    least = {"simper": 0.01, "kto": 0.9}.get(name, 1.0)  # above 1, it is clipped
+    assert max(row["gradient_norm"] for row in alone[name]) > least
 
 
-@pytest.mark.parametrize("name", tiny_ranks.SHARDED)
+@pytest.mark.parametrize("name", [name for name in tiny_ranks.SHARDED if name != "drawn"])
 def test_two_ranks_that_keep_a_part_of_the_model_each_give_what_one_process_gives(found, name):
     """Steps in which a rank has nothing to compute, Muon's whole matrices, frozen weights and samples among them."""
     _, alone, first, _ = found
@@ -67,12 +68,20 @@ def test_two_ranks_that_keep_a_part_of_the_model_each_give_what_one_process_give
     assert_alike(alone[name][:number], first["sharded"][name])
 
 
+def test_the_engines_of_a_sharded_model_sample_from_its_weights_as_they_are(found):
+    """Each rank's copy follows: what it reports of a token is what the trainer finds, after updates too."""
+    _, _, first, _ = found
+    for rows in (first["drawn"], first["sharded"]["drawn"]):
+        assert [row["max_logprob_gap"] < 1e-4 for row in rows] == [True] * 3
+        assert all(row["gradient_norm"] > 0 for row in rows)
+
+
 def assert_alike(alone, together):
     for one, two in zip(alone, together, strict=True):
         assert one.keys() == two.keys()
         for key in one.keys() - {"loss", "gradient_norm", "max_ratio", "ratio_mean"}:
             if not any(part in key for part in MEASURED):
-                assert two[key] == pytest.approx(one[key], abs=1e-5), (one["step"], key)
+                assert two[key] == pytest.approx(one[key], rel=1e-5, abs=1e-5), (one["step"], key)
         if one.get("loss") is not None:
             assert two["loss"] == pytest.approx(one["loss"], abs=1e-5), one["step"]
         assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4), one["step"]

@@ -89,12 +89,15 @@ class LocalProvider:
 
     def update_weights(self, weights: "Iterable[tuple[str, Tensor]]", version: int) -> None:
         """Copies them; nothing where the engine computes with the very model that is trained."""
-        if self._is_copy:
-            own = dict(self._engine.model.named_parameters())
+        if not self._is_copy:
+            return
+        import torch
+
+        own = dict(self._engine.model.named_parameters())
+        with torch.no_grad():  # counted by each weight: the engine looks whether what it made of them still holds
             for name, weight in weights:
-                if name in own:
-                    own[name].data.copy_(weight.detach())
-            self._engine.model.version = version
+                own[name].copy_(weight)
+        self._engine.model.version = version
 
     def flops(self, generation: Generation) -> float | None:
         """Forward operations for prompt and reply, each token at the mean length that is read; prompts unshared."""
