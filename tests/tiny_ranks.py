@@ -141,7 +141,7 @@ def rl_on(name, **changes):
         config = ADAMW.model_copy(update={"learning_rate": 1e-2 if name == "drawn" else 1e-3})
         model, optimizer = begin(config, world)
         folder.mkdir(parents=True, exist_ok=True)
-        objective = online_rl(model, folder, optimizer=config, **changes)
+        objective = online_rl(model, folder, optimizer=config, mode="non_reasoning", **changes)
         reference = None
         if objective.config.loss.divergence is not None:
             reference = Reference(objective.config, model, folder, small, world)

@@ -81,6 +81,7 @@ def document_logprobs(
     if world.size > 1:
         return _shared_logprobs(model, documents, max_tokens, temperature, world)
 
+    @torch.no_grad()  # of the worker's thread
     def compute(batch: Batch) -> tuple[Batch, NDArray[np.float32]]:
         interrupt.check()
         return batch, learned_logprobs(model, batch, temperature)[0].cpu().numpy()
