@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from open_exaone.base.interrupt import Interrupted, check, deferred_interrupts
+from open_exaone.base.interrupt import Interrupted, check, deferred_interrupts, held, requested
 
 HANGUPS = """
 import os, signal
@@ -77,3 +77,13 @@ def test_under_nohup_a_hangup_changes_nothing(kept):
     ignored = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
     assert run(HANGUPS, stdout=subprocess.DEVNULL, kept=kept[1], before=ignored) == 0
     assert text_of(kept) == b""
+
+
+def test_one_is_held_until_what_ranks_do_together_is_done():
+    with deferred_interrupts():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with held():
+            check()
+            assert not requested()
+        with pytest.raises(Interrupted):
+            check()

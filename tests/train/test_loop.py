@@ -19,7 +19,7 @@ from open_exaone.base.files import read_jsonl
 from open_exaone.data.batch import join, pack, singles
 from open_exaone.model.threads import WORTH_THREADS
 from open_exaone.train import accumulate
-from open_exaone.train.forward import learned_logprobs
+from open_exaone.train.forward import document_logprobs, learned_logprobs
 from open_exaone.train.loop import StepData, notes_on, train
 from open_exaone.train.saver import Saver
 from open_exaone.train.settings import LoggingConfig
@@ -81,6 +81,14 @@ def test_learned_logprobs_are_those_of_each_document_alone():
         logprobs = torch.log_softmax(model(torch.tensor([document.ids]))[0], -1)
         wanted = [logprobs[t - 1, token] for t, token in enumerate(document.ids) if document.loss_mask[t]]
         torch.testing.assert_close(logprobs_M[documents_M == row], torch.stack(wanted), rtol=1e-4, atol=1e-4)
+
+
+def test_workers_threads_make_log_probabilities_without_gradients(with_cores):
+    model, documents = make_model(), some_documents(6)
+    alone = document_logprobs(model, documents, 40)
+    with_cores(2)
+    for one, two in zip(alone, document_logprobs(model, documents, 40), strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-5)
 
 
 @dataclass

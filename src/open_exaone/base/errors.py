@@ -5,6 +5,7 @@ OpenExaoneError           anything a user can fix; the command line prints it an
 ├── DataError             a data file or a set of problems is wrong
 ├── CheckpointError       a model's folder or a saved state is wrong
 ├── PromptTooLongError    a prompt does not fit the model's context
+├── RankError             another of the processes that train together failed, or cannot be reached
 └── RunFolderError        a run's folder belongs to another recipe, is in use, or cannot be written
 """
 
@@ -31,3 +32,7 @@ class PromptTooLongError(OpenExaoneError, ValueError):
 
 class RunFolderError(OpenExaoneError):
     """A run's folder holds another recipe's run, is in use by another process, or cannot be written."""
+
+
+class RankError(OpenExaoneError):
+    """Another rank failed, or cannot be reached: names the rank where it is known."""

@@ -9,6 +9,7 @@ from types import FrameType
 
 _requested = False
 _is_deferred = False
+_is_held = False
 
 
 class Interrupted(KeyboardInterrupt):
@@ -63,9 +64,20 @@ def _silence(files: list[int]) -> None:
     os.close(nowhere)
 
 
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Within it none is honoured: for what several ranks must do to its end together."""
+    global _is_held
+    _is_held = True
+    try:
+        yield
+    finally:
+        _is_held = False
+
+
 def requested() -> bool:
     """Whether an interruption waits to be honoured."""
-    return _requested
+    return _requested and not _is_held
 
 
 def check() -> None:
@@ -74,5 +86,5 @@ def check() -> None:
     Raises:
         Interrupted: an interruption was requested.
     """
-    if _requested:
+    if requested():
         raise Interrupted

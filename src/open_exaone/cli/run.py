@@ -13,6 +13,8 @@ from open_exaone.base.terminal import Console
 from open_exaone.base.text import count
 from open_exaone.cli.ablate import ablate_and_show, seeds_and_show, show_arms
 from open_exaone.cli.flags import MachineFlags, Overrides, Switch, parse_seeds
+from open_exaone.cli.ranks import start_ranks, starts_ranks
+from open_exaone.train.parallel.place import own_place
 
 if TYPE_CHECKING:
     from open_exaone.pipeline.config import Recipe
@@ -47,6 +49,9 @@ class RunArguments:
     from_: Annotated[Path | None, Parameter(name="--from")] = None
     """With --ablate, --controls or --seeds: a finished run of the same recipe and settings, which is not trained again;
     for --controls the run in runs/NAME if left out."""
+    ranks: int | None = None
+    """Train in so many processes on this machine, each on its GPU or its share of the cores; torchrun starts them too,
+    also on several machines."""
     machine: MachineFlags = field(default_factory=MachineFlags)
 
 
@@ -73,6 +78,12 @@ def run(
         exaone run nano/exaone-deep --ablate preference_loss
         exaone run nano/exaone-deep --ablate rl_loss --dry-run
 
+    --ranks shares a run among processes on this machine, which end where one
+    process alone would; on several machines torchrun starts them:
+
+        exaone run nano/exaone-deep --ranks 2
+        torchrun --nproc-per-node 8 -m open_exaone run my.toml
+
     --controls compares a finished run with simpler training that takes as much
     compute; --seeds shows how far the results depend on the seed:
 
@@ -83,6 +94,9 @@ def run(
     from open_exaone.pipeline.recipe import load_recipe, part_of
 
     _check_flags(args)
+    if starts_ranks(args.ranks) and not args.dry_run:
+        load_recipe(recipe, args.set_ or [], quick=args.quick)  # what is wrong with it is said once
+        return start_ranks(args.ranks or 1)
     if args.ablate is not None or args.controls:
         return _ablate(recipe, args)
     if args.seeds is not None:
@@ -124,6 +138,8 @@ def _check_flags(args: RunArguments) -> None:
     """Refuses flags that go only with --ablate, --controls or --seeds, or not with these."""
     chosen = {"--ablate": args.ablate is not None, "--controls": args.controls, "--seeds": args.seeds is not None}
     several = [flag for flag, is_given in chosen.items() if is_given]
+    if several and (args.ranks is not None or own_place() is not None):
+        raise ConfigError(f"{several[0]}: its runs are processes of their own (--jobs): run it without ranks")
     if len(several) > 1:
         raise ConfigError(f"{' and '.join(several)}: are run one by one: leave one out")
     if args.ablate is not None and args.until is not None:
@@ -172,6 +188,9 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
     from open_exaone.present.terminal import Progress, change_tables, closing_table_rich
 
     resolve_device(machine.device)
+    if (place := own_place()) is not None and place.rank:
+        run_recipe(recipe, out, lambda event: None, machine.machine(), until=until)
+        return
     console = Console()
     console.print(f"{recipe.name}: {', '.join(stage.name for stage in recipe.stages)}; the run's folder is {out}")
     with Progress(console) as progress:

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from open_exaone.cli.flags import MachineFlags, Overrides
+from open_exaone.cli.ranks import start_ranks, starts_ranks
 from open_exaone.cli.run import run_and_show
 
 
@@ -19,6 +20,8 @@ class TrainArguments:
     """The run's folder; runs/NAME, after the name in the file, if left out."""
     set_: Overrides = None
     """Change one value of the recipe, such as --set sft.num_epochs=2; may be repeated."""
+    ranks: int | None = None
+    """Train in so many processes on this machine; see `exaone run --help`."""
     machine: MachineFlags = field(default_factory=MachineFlags)
 
 
@@ -39,5 +42,7 @@ def train(
 
     recipe = load_recipe(file, args.set_ or [])
     check_one_stage(recipe)
+    if starts_ranks(args.ranks):
+        return start_ranks(args.ranks or 1)
     run_and_show(recipe, args.out or Path("runs") / recipe.name.replace("/", "-"), args.machine)
     return 0

@@ -110,6 +110,19 @@ def pack(units: Sequence[Unit], max_tokens: int, min_batches: int = 1) -> Iterat
     return (join([units[unit] for unit in places], places) for places in batches)
 
 
+def shares(units: Sequence[Unit], number: int) -> list[list[int]]:
+    """The places of the units that each of `number` ranks computes: each about as many tokens, some perhaps none.
+
+    Units with the same prompt stay together, unless they are more than a rank's share.
+    """
+    groups = _groups(units)
+    total = sum(group.num_tokens for group in groups)
+    pieces = [piece for group in groups for piece in _pieces(group, total, max(1, total // number))]
+    bins = _balanced([piece.num_tokens for piece in pieces], number)
+    found = [sorted(place for piece in members for place in pieces[piece].units) for members in bins]
+    return found + [[] for _ in range(number - len(found))]
+
+
 def _pieces(group: _Group, max_tokens: int, like_size: int) -> Iterator[_Group]:
     """The group whole, where it fits into `max_tokens` and is of about `like_size`, or else in pieces that do."""
     num_pieces = round(group.num_tokens / like_size)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from open_exaone.base.machine import has_fast_cpu_bfloat16
+from open_exaone.model.sharding import shared_like, whole
 from open_exaone.model.threads import ALONE, Workers
 
 # Values of the matrices that are computed together, so that workers have parts of like size; a larger one is alone.
@@ -19,7 +20,8 @@ class Muon(torch.optim.Muon):
     """torch's Muon with Nesterov momentum: the same state, the same steps but for rounding.
 
     torch orthogonalises each matrix by itself, in bfloat16. Here matrices of one shape are one batch, and a processor
-    that has no fast bfloat16 takes float32, which there is also 10 to 40 times as fast.
+    that has no fast bfloat16 takes float32, which there is also 10 to 40 times as fast. Where ranks keep a part of each
+    matrix, each gathers the whole update, orthogonalises it, and moves its own part.
     """
 
     def step(  # type: ignore[override]
@@ -42,12 +44,12 @@ class Muon(torch.optim.Muon):
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(gradient)
             buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-            updates.append(gradient.lerp(buffer, momentum))
+            updates.append(whole(gradient.lerp(buffer, momentum)))
         rows, columns = weights[0].shape
         scale = rate * max(1.0, rows / columns) ** 0.5
         orthogonal_WRC = orthogonal(torch.stack(updates), group["ns_coefficients"], group["ns_steps"], group["eps"])
         for weight, update in zip(weights, orthogonal_WRC, strict=True):
-            weight.mul_(1 - rate * group["weight_decay"]).add_(update, alpha=-scale)
+            weight.mul_(1 - rate * group["weight_decay"]).add_(shared_like(update, weight), alpha=-scale)
 
 
 def orthogonal(x_WRC: Tensor, coefficients: tuple[float, float, float], num_steps: int, eps: float) -> Tensor:

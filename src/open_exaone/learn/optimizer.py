@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from open_exaone.base.machine import trim_heap
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.muon import Muon
+from open_exaone.model.sharding import shared_like, whole
 from open_exaone.model.threads import ALONE, Workers
 
 # How many gradient values are held in float32 at once where gradients are kept in bfloat16, or one weight's; and how
@@ -53,7 +54,9 @@ class MasterOptimizer:
             raise ValueError("every weight of the model is frozen: there is nothing to train")
         self.masters = {
             name: nn.Parameter(
-                (weight if masters is None else masters[name]).detach().to(weight.device, torch.float32, copy=True)
+                shared_like((weight if masters is None else masters[name]).detach(), weight).to(
+                    weight.device, torch.float32, copy=True
+                )
             )
             for name, weight in self.weights.items()
         }
@@ -85,6 +88,14 @@ class MasterOptimizer:
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
             weight.grad = None
 
+    def gradients(self) -> list[Tensor]:
+        """What was accumulated, of every weight in one order; 0 where nothing was, so that ranks can add them up."""
+        owners = self.weights if self._keeps_gradients else self.masters
+        for weight in owners.values():
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        return [weight.grad for weight in owners.values() if weight.grad is not None]
+
     def step(self, rate: float, *, skip_above: float | None = None, workers: Workers = ALONE) -> float:
         """Moves the weights, and clears the gradients.
 
@@ -98,7 +109,7 @@ class MasterOptimizer:
             momentum and decay would move weights where nothing was learned.
         """
         norm = self._norm()
-        value = float(norm)
+        value = float(whole(norm))
         moves = 0 < value < math.inf and (skip_above is None or value <= skip_above)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -169,10 +180,14 @@ class MasterOptimizer:
             _check_shapes(optimizer, state.get(str(index), {}))
         with torch.no_grad():
             for name, master in self.masters.items():
-                master.copy_(masters[name])
+                master.copy_(shared_like(masters[name], master))
         for index, optimizer in enumerate(self.optimizers):
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state.get(str(index), {}), "param_groups": groups})
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            own = {
+                number: {key: shared_like(x, weights[number]) if x.ndim else x for key, x in values.items()}
+                for number, values in state.get(str(index), {}).items()
+            }
+            optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
         self._write_back(self.weights)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from open_exaone.model.lora_config import LoraConfig
+from open_exaone.model.sharding import whole
 from open_exaone.model.transformer import LanguageModel
 
 
@@ -116,14 +117,17 @@ def merge_lora(model: LanguageModel) -> None:
 
 @torch.no_grad()
 def plain_weights(model: LanguageModel) -> Iterator[tuple[str, Tensor]]:
-    """The weights that the model computes with, each matrix with its adapter added; by the base model's names."""
+    """The weights that the model computes with, each matrix with its adapter added; by the base model's names.
+
+    Of a sharded model they are gathered one by one: all ranks ask at the same time.
+    """
     adapters = dict(_adapters(model))
     for name, weight in model.named_parameters():
         adapter = adapters.get(name.removesuffix(".weight"))
         if adapter is not None:
-            yield name, merged(weight, adapter.lora_A.weight, adapter.lora_B.weight, adapter.scale)
+            yield name, merged(whole(weight), whole(adapter.lora_A.weight), whole(adapter.lora_B.weight), adapter.scale)
         elif not is_lora(name):
-            yield name, weight
+            yield name, whole(weight)
 
 
 def weights_state(module: nn.Module) -> tuple[int, ...] | None:

@@ -87,8 +87,8 @@ def num_threads(model: LanguageModel, act: Act) -> int:
 @contextmanager
 def computing(model: LanguageModel, act: Act) -> Iterator[Workers]:
     """Within it a small model has one of torch's threads, and in training workers; behind it all is as before."""
-    if not _is_ours(model, act):
-        yield ALONE
+    if model.sharing is not None or not _is_ours(model, act):
+        yield ALONE if model.sharing is None else model.sharing
         return
     before, number = torch.get_num_threads(), num_threads(model, act)
     pool = None if number == 1 else ThreadPoolExecutor(number, "train", torch.set_num_threads, (1,))

@@ -1,5 +1,8 @@
 """The decoder: EXAONE 4.0's reordered norms or the pre-norm of EXAONE 3.x, Llama and Qwen, by its config."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -11,6 +14,8 @@ from open_exaone.model.config import LayerKind, ModelConfig
 from open_exaone.model.norm import RMSNorm, add_norm
 from open_exaone.model.packed import Packed
 from open_exaone.model.rope import turns
+
+Result = TypeVar("Result")
 
 
 class FeedForward(nn.Module):
@@ -138,6 +143,7 @@ class LanguageModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.sharing: Any = None  # where ranks keep a part each: the `threads.Workers` that go through it in step
         self.version = 0  # of the weights: training counts it up, and every completion carries it
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
@@ -174,6 +180,10 @@ class LanguageModel(nn.Module):
             logits_BTV, float32.
         """
         return self.head(self.model(ids_BT, positions_BT, documents_BT, cache))
+
+    def within(self, act: Callable[[], Result]) -> Result:
+        """Does what computes with its weights: where ranks keep a part each, they are gathered for it."""
+        return act()
 
     def head(self, x_BTD: Tensor) -> Tensor:
         """Hidden states to logits, float32."""

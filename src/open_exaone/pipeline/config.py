@@ -26,6 +26,7 @@ from open_exaone.train.config import (
     SupervisedStage,
     TrainedStage,
 )
+from open_exaone.train.parallel.config import ParallelConfig
 from open_exaone.verify.settings import JudgeSettings
 
 OWN_MODEL = "model"  # as `start`, the recipe's own
@@ -102,6 +103,8 @@ class Recipe(Config):
     """The limits of judging."""
     engine: EngineConfig = LocalEngine()
     """What samples: this package's own engine, vLLM in this process, or a vLLM server."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How the run is shared among its ranks, where there are several."""
     stages: tuple[AnyStage, ...] = Field(min_length=1)
     """What is done to the model, in this order."""
 
@@ -164,8 +167,7 @@ class Recipe(Config):
 
     def data_of(self, stage: AnyStage) -> str:
         """Which of the recipe's data a stage reads, through filters or itself."""
-        read = self.filter_of(stage)
-        return stage.data if read is None else self.data_of(read)
+        return stage.data if (read := self.filter_of(stage)) is None else self.data_of(read)
 
     def may_share(self, one: AnyStage, other: AnyStage) -> bool:
         """Whether two stages share prompts on purpose: they read the same data, or one's reuses the other's."""
@@ -175,8 +177,7 @@ class Recipe(Config):
     @property
     def config_hash(self) -> str:
         """Sixteen hex digits that change with any resolved value."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
         """The resolved recipe; what is off is left out, as TOML has no null."""
@@ -344,9 +345,8 @@ def _check_stage(recipe: Recipe, stage: AnyStage) -> None:
             f"{stage.name}.lora.dropout = {stage.lora.dropout}: samples are drawn without dropout, and RL must train "
             "the policy that was sampled: leave it out"
         )
-    optimizer = stage.optimizer
-    is_default = "matrix_learning_rate" not in optimizer.model_fields_set
-    if is_default and recipe.shape is None and stage.lora is None and optimizer.kind == "muon":
+    is_default = "matrix_learning_rate" not in stage.optimizer.model_fields_set
+    if is_default and recipe.shape is None and stage.lora is None and stage.optimizer.kind == "muon":
         raise ValueError(
             f"{stage.name}.optimizer.matrix_learning_rate: is missing; its default is for random weights, and moves "
             "trained ones far: 2e-4 is gentle"

@@ -28,7 +28,7 @@ STAGE = frozenset(
 )  # in the folder of a stage
 RUN = frozenset(
     {
-        *(".lock", "recipe.toml", "machine.json", "rendering.json", "prepared.json", "problems"),
+        *(".lock", ".ranks", "recipe.toml", "machine.json", "rendering.json", "prepared.json", "problems"),
         *("tokenizer", ".tokenizer.partial", "report.json", "report.html", "card.md", "card.html", "card.json"),
         *(".eval_results", "every_eval_ever"),
     }

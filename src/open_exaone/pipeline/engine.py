@@ -13,8 +13,14 @@ from open_exaone.train.config import AnyStage
 
 
 def open_policy(run: Run, stage: AnyStage, model: LanguageModel) -> Provider:
-    """Samples from a model that is trained: whoever trains it hands its weights over before each sampling."""
-    return _open(run, stage.name, model, run.start_folder(stage), None)
+    """Samples from a model that is trained: whoever trains it hands its weights over before each sampling.
+
+    Of a sharded model, each rank's engine has a whole copy.
+    """
+    if model.sharing is None:
+        return _open(run, stage.name, model, run.start_folder(stage), None)
+    copy = LanguageModel(model.config).to(model.device, model.dtype).eval().requires_grad_(False)
+    return _open(run, stage.name, copy, run.start_folder(stage), None, is_copy=True)
 
 
 def open_fixed(run: Run, name: str, model: LanguageModel, folder: Path | None, weights: str) -> Provider:
@@ -30,8 +36,10 @@ def open_fixed(run: Run, name: str, model: LanguageModel, folder: Path | None, w
     return provider
 
 
-def _open(run: Run, name: str, model: LanguageModel, folder: Path | None, weights: str | None) -> Provider:
-    policy = Policy(name, run.tokenizer, model, folder, weights, run.shape.num_parameters)
+def _open(
+    run: Run, name: str, model: LanguageModel, folder: Path | None, weights: str | None, *, is_copy: bool = False
+) -> Provider:
+    policy = Policy(name, run.tokenizer, model, folder, weights, run.shape.num_parameters, is_copy)
     if not isinstance(run.recipe.engine, VllmEngine):
         return open_provider(run.recipe.engine, policy)
     if not run.engines:  # it takes minutes to start, and keeps the GPU's memory

@@ -17,6 +17,7 @@ from open_exaone.base.records import Problem
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.contents import own_run
 from open_exaone.pipeline.problems import as_files, read_problems
+from open_exaone.pipeline.together import TOKEN_FILE
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.train.config import AnyStage, FilterStage
 from open_exaone.train.settings import MAY_CHANGE
@@ -85,7 +86,7 @@ class RunFolder:
             RunFolderError: it holds something else.
         """
         is_ours = self.recipe_file.exists() or not self.path.is_dir()
-        if not is_ours and any(path.name != LOCK for path in self.path.iterdir()):
+        if not is_ours and any(path.name not in (LOCK, TOKEN_FILE) for path in self.path.iterdir()):
             raise RunFolderError(f"{self.path}: is not empty and holds no run: choose another folder with --out")
         with explain_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -200,11 +201,12 @@ class RunFolder:
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:
-    """What decides a run's outcome: a stage's memory, saving and watching, where the judge model is, and how much data
-    was expected, may change between two sittings."""
+    """What decides a run's outcome: a stage's memory, saving and watching, where the judge model is, how much data was
+    expected, and how many ranks share the run, may change between two sittings."""
     values = recipe.model_dump(mode="json", exclude={"judge": WITHOUT_ADDRESS})
     may_change = set(MAY_CHANGE) - {"name"}  # a stage's folder is called so
     values["engine"].pop("num_slots", None)
+    values.pop("parallel")
     for dataset in values["data"].values():
         dataset.pop("expected", None)
     stages = values.pop("stages")

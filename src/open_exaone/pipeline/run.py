@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from open_exaone.pipeline.prepare import (
 from open_exaone.pipeline.recipe import part_of
 from open_exaone.pipeline.report import build_report, stage_showcase
 from open_exaone.pipeline.start import Run, open_run, samples_own
+from open_exaone.pipeline.together import check_shared, joined
 from open_exaone.present.report import write_report
 from open_exaone.train.config import AnyStage, FilterStage, RlStage, TrainedStage
+from open_exaone.train.parallel.world import World
 
 
 def run_recipe(
@@ -38,8 +41,9 @@ def run_recipe(
     Args:
         out: the run's folder; a run that was killed there continues.
         until: the last stage to run, if not the recipe's; the others may be run later.
-        on_event: called with progress: {"plan": [{"stage", "num_steps", "cost"}, …]}, {"stage", "step", "num_steps",
-            …}, {"stage", "resumed_at", "num_steps"}, {"message": …} and {"measured": entry, "stage", "showcase"}.
+        on_event: called with progress, on the first rank: {"plan": [{"stage", "num_steps", "cost"}, …]}, {"stage",
+            "step", "num_steps", …}, {"stage", "resumed_at", "num_steps"}, {"message": …} and {"measured": entry,
+            "stage", "showcase"}.
 
     Returns:
         the report, as in report.json.
@@ -51,22 +55,35 @@ def run_recipe(
         Interrupted: after Ctrl-C or SIGTERM; the state is saved.
     """
     folder, machine, part = RunFolder(out), machine or Machine(), part_of(recipe, until)
-    folder.make()
-    with folder.locked(), interrupt.deferred_interrupts():
-        folder.claim(recipe)
-        if not is_finished(folder, part):
-            _claim_machine(folder, machine)
-            run, prepared = _prepared(recipe, folder, machine, on_event, len(part.stages))
-            for index, stage in enumerate(part.stages):
-                interrupt.check()
-                _run_stage(run, index, stage, prepared.get(stage.name))
-        else:
-            on_event({"message": f"{out}: is done already; choose another folder with --out to begin anew"})
-        report = build_report(folder, part)
-        write_report(out)
-        if part.trained:
-            write_cards(out)
-        return report
+    with joined(recipe, machine.device) as world:
+        world.lead(folder.make)
+        check_shared(world, out)
+        with folder.locked() if world.is_first else nullcontext(), interrupt.deferred_interrupts():
+            world.lead(lambda: folder.claim(recipe))
+            if not world.lead(lambda: is_finished(folder, part)):
+                world.lead(lambda: _claim_machine(folder, machine))
+                _run_stages(recipe, part, folder, machine, on_event, world)
+            else:
+                on_event({"message": f"{out}: is done already; choose another folder with --out to begin anew"})
+            return world.lead(lambda: _reported(folder, part))
+
+
+def _run_stages(
+    recipe: Recipe, part: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent, world: World
+) -> None:
+    run, prepared = world.first(lambda: _prepared(recipe, folder, machine, on_event, len(part.stages), world))
+    for index, stage in enumerate(part.stages):
+        if world.any(interrupt.requested()):
+            raise interrupt.Interrupted
+        _run_stage(run, index, stage, prepared.get(stage.name))
+
+
+def _reported(folder: RunFolder, part: Recipe) -> dict[str, Any]:
+    report = build_report(folder, part)
+    write_report(folder.path)
+    if part.trained:
+        write_cards(folder.path)
+    return report
 
 
 def is_finished(folder: RunFolder, part: Recipe) -> bool:
@@ -99,12 +116,12 @@ def note_kernels(machine: Machine, message: Callable[[str], None]) -> None:
 
 
 def _prepared(
-    recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent, num_stages: int
+    recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent, num_stages: int, world: World
 ) -> tuple[Run, dict[str, StageData]]:
     """The run, and the prepared data of all stages to train, also those behind the `num_stages` that run now: wrong or
     changed rows are found before one begins."""
     started, before = time.perf_counter(), folder.prepared()
-    run = open_run(recipe, folder, machine, on_event)
+    run = open_run(recipe, folder, machine, on_event, world)
     note_kernels(machine, run.message)
     rest = [stage for stage in recipe.stages if before is None or not folder.is_done(recipe, stage)]
     prepared = {stage.name: prepare_stage(run, stage) for stage in rest}
@@ -160,19 +177,22 @@ def _run_stage(run: Run, index: int, stage: AnyStage, data: StageData | None) ->
     from open_exaone.pipeline.stage import train_stage
     from open_exaone.pipeline.stage_measure import measure_stage
 
-    if not run.folder.is_done(run.recipe, stage):
+    world = run.world
+    if not world.lead(lambda: run.folder.is_done(run.recipe, stage)):
         assert data is not None  # of every stage that is not done
         if isinstance(stage, FilterStage):
-            filter_stage(run, stage, data)
+            world.lead(lambda: filter_stage(run, stage, data))
             trim_heap()
         else:
             train_stage(run, stage, data)
     if run.recipe.evaluation is None or isinstance(stage, FilterStage):
         return
-    if not _is_measured(run.folder, run.recipe, stage):
-        trim_heap()  # of what training held
-        measure_stage(run, stage)
-        trim_heap()
+    trained = stage
+    trim_heap()  # of what training held
+    world.lead(lambda: None if _is_measured(run.folder, run.recipe, trained) else measure_stage(run, trained))
+    if not world.is_first:
+        return
+    trim_heap()
     entry = read_json(run.path(stage) / "eval" / "report.json")
     showcase = stage_showcase(run.folder, run.recipe, index)
     run.on_event({"measured": entry, "stage": stage.name, "showcase": showcase})

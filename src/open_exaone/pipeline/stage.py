@@ -28,6 +28,7 @@ from open_exaone.data.store import Lazy, Prepared
 from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.lora import add_lora
+from open_exaone.model.sharding import whole
 from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_policy
@@ -41,6 +42,7 @@ from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import PreferenceStage, RejectionStage, RlStage, SupervisedStage, TrainedStage
 from open_exaone.train.loop import Objective, notes_on, train
+from open_exaone.train.parallel.world import World
 from open_exaone.train.policy_reference import Reference
 from open_exaone.train.preference import Preference, open_preference
 from open_exaone.train.rl import OnlineRl
@@ -64,15 +66,18 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
         RunFolderError: the folder was begun with another model or other data.
         Interrupted: after Ctrl-C or SIGTERM; the state is saved.
     """
-    path = run.path(stage)
+    path, world = run.path(stage), run.world
     path.mkdir(parents=True, exist_ok=True)
     prepared = kept_problems(run, stage, data.examples)
     learner = _open(run, stage)
     if samples_own(run, stage):
         assert isinstance(stage, PreferenceStage | RejectionStage)
-        prepared = sampled_units(run, stage, prepared, learner.model)
+        prompts = prepared
+        device = resolve_device(run.machine.device)
+        sampler = learner.model if learner.model.sharing is None else _open_model(run, stage, device)[1]
+        prepared = world.first(lambda: sampled_units(run, stage, prompts, sampler))
     objective = _objective(run, stage, prepared, learner.model)
-    measure, validated = _validation(objective, learner.model, data.validation)
+    measure, validated = _validation(objective, learner.model, data.validation, world)
     _announce(run, stage, prepared, objective, learner.model)
     progress = train(
         learner.model,
@@ -87,7 +92,30 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
             {"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps}
         ),
         seed=run.seed(stage),
+        world=world,
     )
+    masters = {name: master.detach() for name, master in learner.optimizer.masters.items()}
+    if learner.model.sharing is not None:  # each rank takes part; the first one keeps them
+        masters = {name: _gathered(master, world) for name, master in masters.items()}
+    world.lead(lambda: _leave(run, stage, learner, objective, prepared, progress, masters))
+
+
+def _gathered(master: Tensor, world: World) -> Tensor:
+    values = whole(master)
+    return values.cpu() if world.is_first else values.new_empty(0)
+
+
+def _leave(
+    run: Run,
+    stage: TrainedStage,
+    learner: "_Learner",
+    objective: Objective,
+    prepared: Prepared,
+    progress: Progress,
+    masters: Mapping[str, Tensor],
+) -> None:
+    """Leaves what a stage is for: its outcome and its models."""
+    path = run.path(stage)
     notes = notes_on(progress) + (objective.notes(progress.memory) if isinstance(objective, OnlineRl) else [])
     notes += objective.notes(path) if isinstance(objective, Preference) else []
     for note in notes:
@@ -95,7 +123,6 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
     _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared), notes)
     if stage.keep.best and (best := best_checkpoint(path / "checkpoints", stage.keep)):
         _save(run, stage, learner, read_state(best)[0], path / "best")
-    masters = {name: master.detach() for name, master in learner.optimizer.masters.items()}
     if stage.lora is not None:
         _save_adapter(run, stage, learner.model, masters)
     _save(run, stage, learner, masters, path / "model")
@@ -133,9 +160,26 @@ class _Learner:
 
 
 def _open(run: Run, stage: TrainedStage) -> _Learner:
-    """The model in the dtype that it computes in, and its optimizer with the weights as they were stored."""
-    device = resolve_device(run.machine.device)
-    dtype = resolve_dtype(run.machine.dtype, device)
+    """The model in the dtype that it computes in, and its optimizer with the weights as they were stored.
+
+    Of a model that is to be sharded, weights are mapped from their files, and each rank copies its part alone.
+    """
+    device, is_sharded = resolve_device(run.machine.device), run.recipe.parallel.shard > 1
+    start, model, masters = _open_model(run, stage, torch.device("cpu") if is_sharded else device)
+    if device.type == "cuda":
+        model.compile_layers()
+    if is_sharded:
+        from open_exaone.train.parallel.sharded import shard  # loads torch.distributed
+
+        shard(model, run.world, run.recipe.parallel, device)
+    return _Learner(start, model, MasterOptimizer(model, masters, stage.optimizer))
+
+
+def _open_model(
+    run: Run, stage: TrainedStage, device: torch.device
+) -> tuple[Path | None, LanguageModel, Mapping[str, Tensor] | None]:
+    """The folder of the weights that a stage begins from, its model, and the weights as they were stored."""
+    dtype = resolve_dtype(run.machine.dtype, resolve_device(run.machine.device))
     if dtype is torch.float16:
         raise ConfigError("dtype float16: small gradients vanish in it: train in bfloat16 or float32")
     start = run.start_folder(stage)
@@ -152,9 +196,7 @@ def _open(run: Run, stage: TrainedStage) -> _Learner:
     if stage.lora is not None:
         add_lora(model, stage.lora, run.seed(stage))
     model.model.recomputes = stage.recompute_activations
-    if device.type == "cuda":
-        model.compile_layers()
-    return _Learner(start, model, MasterOptimizer(model, masters, stage.optimizer))
+    return start, model, masters
 
 
 def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: LanguageModel) -> Objective:
@@ -175,10 +217,10 @@ def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: Languag
             return Supervised(stage, documents, _epochs(mixture, stage.batch_documents, num_epochs))
         case PreferenceStage():
             steps = _epochs(mixture, stage.batch_pairs, stage.num_epochs)
-            return open_preference(stage, prepared.units, steps, model, run.path(stage))
+            return open_preference(stage, prepared.units, steps, model, run.path(stage), run.world)
         case RlStage():
             _report_idle(run, stage)
-            report_changed_rewards(stage, run.path(stage), run.on_event)
+            run.world.lead(lambda: report_changed_rewards(stage, run.path(stage), run.on_event))
             return OnlineRl(
                 stage,
                 prepared.problems,
@@ -190,6 +232,7 @@ def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: Languag
                 mixture.indices,
                 run.judge,
                 None if stage.loss.divergence is None else _reference(run, stage, model),
+                run.world,
             )
 
 
@@ -212,12 +255,12 @@ def _reference(run: Run, stage: RlStage, model: LanguageModel) -> Reference:
     named = run.model_of(stage.reference) if stage.reference is not None else start
     assert named is not None  # random weights cannot begin with RL
     if named == start and stage.lora is not None:
-        return Reference(stage, model, run.path(stage), None)
+        return Reference(stage, model, run.path(stage), None, run.world)
 
     def open_start() -> LanguageModel:
         return load_model(named, dtype=run.machine.dtype, device=resolve_device(run.machine.device))
 
-    return Reference(stage, model, run.path(stage), open_start)
+    return Reference(stage, model, run.path(stage), open_start, run.world)
 
 
 def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int]]:
@@ -227,13 +270,14 @@ def _epochs(mixture: Mixture, per_step: int, num_epochs: float) -> Lazy[list[int
 
 
 def _validation(
-    objective: Objective, model: LanguageModel, held_out: Prepared | None
+    objective: Objective, model: LanguageModel, held_out: Prepared | None, world: World
 ) -> tuple[Callable[[int], dict[str, float]] | None, dict[str, str]]:
     """What computes the validation loss after each step, and the fingerprint of its data; nothing without such data."""
     if not isinstance(objective, Supervised) or not isinstance(objective.config, SupervisedStage) or held_out is None:
         return None, {}
     fingerprint = {"validation": held_out.fingerprint}
-    return validating(objective, model, held_out.documents, objective.config.validation_steps), fingerprint
+    every = objective.config.validation_steps
+    return validating(objective, model, held_out.documents, every, world), fingerprint
 
 
 def _fingerprint(run: Run, stage: TrainedStage, learner: _Learner) -> dict[str, str]:

@@ -26,6 +26,7 @@ from open_exaone.rollout.config import LocalEngine, VllmEngine, VllmServer
 from open_exaone.rollout.provider import Provider
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.train.config import AnyStage, FilterStage, PreferenceStage, RejectionStage, RlStage, SupervisedStage
+from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.verify.language import LANGUAGES
 from open_exaone.verify.own import check_own, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -45,6 +46,7 @@ class Run:
     on_event: OnEvent
     engines: list[Provider] = field(default_factory=list)  # vLLM in this process, once it is open
     suites: dict[str, list[Task]] = field(default_factory=dict)  # what suites ask, once they are loaded
+    world: World = ALONE  # the ranks that train together
 
     @property
     def judge(self) -> JudgeSettings:
@@ -107,7 +109,7 @@ def samples_own(run: Run, stage: AnyStage) -> bool:
     return isinstance(stage, PreferenceStage) and format_of(run.data_of(stage)) == "problems"
 
 
-def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent) -> Run:
+def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEvent, world: World = ALONE) -> Run:
     """Draws the problems, opens the tokenizer or trains one, and looks for what would stop a later stage.
 
     Raises:
@@ -131,7 +133,7 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
     shape, tokenizer = _open_tokenizer(recipe, folder, source, data)
     check_contexts(recipe, shape)
     tokenizer.rendered_at = rendering_time(folder.path)
-    run = Run(recipe, folder, source, shape, tokenizer, data, machine, on_event)
+    run = Run(recipe, folder, source, shape, tokenizer, data, machine, on_event, world=world)
     _check_engine(run)
     if is_new:
         _check_chat_format(run)

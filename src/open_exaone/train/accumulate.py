@@ -29,6 +29,13 @@ def numbers(values: Mapping[str, Tensor]) -> Metrics:
     return dict(zip(values, torch.stack([value.float() for value in values.values()]).tolist(), strict=True))
 
 
+def add_up(totals: Metrics, values: Metrics) -> None:
+    """Adds values to totals; of those named `max_…` the greatest stands."""
+    for name, value in values.items():
+        before = totals.get(name, value if name.startswith("max_") else 0.0)
+        totals[name] = max(before, value) if name.startswith("max_") else before + value
+
+
 class Share(NamedTuple):
     """What a micro-batch adds to its step, besides its gradient."""
 
@@ -78,3 +85,4 @@ def accumulate(
                 weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         optimizer.accumulate()
         yield share
+    optimizer.accumulate()  # of a sharded model, what other ranks found while this one had nothing left to compute

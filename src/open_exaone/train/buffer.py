@@ -34,6 +34,7 @@ from open_exaone.base.records import (
     VerdictStatus,
 )
 from open_exaone.engine.stop import reply_text
+from open_exaone.model.sharding import whole
 from open_exaone.rollout.judge_outage import UNJUDGED
 from open_exaone.rollout.records import sample_rows
 from open_exaone.text.tokenizer import Tokenizer
@@ -47,15 +48,16 @@ def write_rollouts(path: Path, rounds: Sequence[tuple[list[RolloutGroup], str]])
     Args:
         rounds: of one step: what was sampled, with a key of what it follows from; `read_rollouts` must name the same.
     """
-    rows = [{**row, "sha256": _seal(row, key)} for groups, key in rounds for row in _rows(groups)]
+    rows = [{**row, "sha256": _seal(row, key)} for groups, key in rounds for row in rollout_rows(groups)]
     write_jsonl(path, rows)
 
 
-def _rows(groups: list[RolloutGroup]) -> list[dict[str, Any]]:
+def rollout_rows(groups: Sequence[RolloutGroup]) -> list[dict[str, Any]]:
+    """One row a sample, as JSON."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     return [
         {**row, "ids": list(rollout.generation.ids or ()), "logprobs": _float32(rollout.generation.logprobs or ())}
-        for row, rollout in zip(sample_rows(groups), rollouts, strict=True)
+        for row, rollout in zip(sample_rows(list(groups)), rollouts, strict=True)
     ]
 
 
@@ -86,7 +88,14 @@ def read_rollouts(
     except (DataError, AttributeError, KeyError) as error:
         logger.warning("%s: cannot be read (%s); its step is sampled again", path, error)
         return None
-    size = len(rows) // len(problems)
+    return rollout_groups(rows, problems, requests, tokenizer)
+
+
+def rollout_groups(
+    rows: Sequence[dict[str, Any]], problems: Sequence[Problem], requests: Sequence[Request], tokenizer: Tokenizer
+) -> list[RolloutGroup]:
+    """The groups that `rollout_rows` made rows of, one a problem."""
+    size = len(rows) // max(1, len(problems))
     return [
         RolloutGroup(
             problem,
@@ -94,15 +103,18 @@ def read_rollouts(
             requests[start].thinking,
             tuple(_rollout(requests[place], rows[place], tokenizer) for place in range(start, start + size)),
         )
-        for problem, start in zip(problems, range(0, len(rows), size), strict=True)
+        for problem, start in zip(problems, range(0, len(rows), max(1, size)), strict=True)
     ]
 
 
 def buffer_key(model: nn.Module, asked: object) -> str:
-    """A hash of what samples follow from: the weights as they are, and whatever else was asked, as JSON."""
+    """A hash of what samples follow from: the weights as they are, and whatever else was asked, as JSON.
+
+    Of a sharded model all ranks ask at the same time.
+    """
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
     for name, weight in model.named_parameters():
-        values = weight.detach().flatten()
+        values = whole(weight.detach()).flatten()
         some = values[:: max(1, len(values) // SAMPLED_VALUES)].cpu().contiguous()
         digest.update(name.encode() + some.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 The rollouts are on disk before the update that they cause; a step that is run again reads them.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,8 +23,9 @@ from open_exaone.rewards.rubric import weights_of
 from open_exaone.rollout.judge_outage import Patience
 from open_exaone.rollout.provider import Provider, Seen, requests_for
 from open_exaone.rollout.run import Judging, judge_groups, sample_requests
-from open_exaone.train.buffer import buffer_key, read_rollouts, write_rollouts
+from open_exaone.train.buffer import buffer_key, read_rollouts, rollout_groups, rollout_rows, write_rollouts
 from open_exaone.train.config import RlStage
+from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.train.state import Memory, fingerprint_of
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -83,6 +85,7 @@ class Collector:
     places: Places
     teaches: Callable[[list[RolloutGroup]], list[bool]]  # which groups are learned from
     settings: JudgeSettings = field(default_factory=JudgeSettings)
+    world: World = ALONE  # the ranks that share out the prompts; the first one judges and writes
 
     @property
     def judging(self) -> Judging:
@@ -119,32 +122,64 @@ class Collector:
         problems, thinking = [self.problems[i] for i in places], [bool(self.thinks_N[i]) for i in places]
         sampling = self._sampling(rounds.step)
         requests = requests_for(problems, tokenizer, sampling, thinking=thinking, seen=rounds.seen)
+        found: list[RolloutGroup] | None = None
+        own_key = functools.cache(lambda: self._key(problems, requests, rounds.step))
+        if self.model.sharing is not None:
+            own_key()  # on all ranks, as each has a part of the weights
+
+        def find() -> tuple[str, bool]:
+            nonlocal found
+            key, found = self._found(rounds, problems, requests, own_key)
+            return key, found is not None
+
+        key, is_found = self.world.lead(find)
+        groups = found if is_found else self._sampled(problems, requests, rounds)
+
+        def judge() -> None:
+            nonlocal groups
+            groups = self._judged(groups or [], found, rounds, key)
+
+        self.world.lead(judge)
+        if self.world.size > 1:
+            rows = self.world.shared(rollout_rows(groups or []) if self.world.is_first else [])
+            groups = groups if self.world.is_first else rollout_groups(rows, problems, requests, tokenizer)
+        assert groups is not None
+        rounds.done.append((groups, key))
+
+    def _found(
+        self, rounds: _Rounds, problems: list[Problem], requests: list[Request], own_key: Callable[[], str]
+    ) -> tuple[str, list[RolloutGroup] | None]:
+        """The key of a round, and its groups where they are on disk."""
+        tokenizer = self.provider.tokenizer
+        assert tokenizer is not None
         num_before = len(rounds.groups) * self.config.group_size
-
-        def read(key: str) -> list[RolloutGroup] | None:
-            return read_rollouts(rounds.path, problems, requests, tokenizer, key, first=num_before)
-
-        key = rounds.known[len(rounds.done)] if len(rounds.done) < len(rounds.known) else None
-        found = None if key is None else read(key)
-        if key is not None and found is None:
+        if len(rounds.done) < len(rounds.known):
+            key = rounds.known[len(rounds.done)]
+            found = read_rollouts(rounds.path, problems, requests, tokenizer, key, first=num_before)
+            if found is not None:
+                return key, found
             logger.warning("%s: is not whole: the rest of its step learns from new samples", rounds.path)
-        if key is None or found is None:
-            key = self._key(problems, requests, rounds.step)
-            found = read(key)
+        key = own_key()
+        return key, read_rollouts(rounds.path, problems, requests, tokenizer, key, first=num_before)
+
+    def _judged(
+        self, groups: list[RolloutGroup], found: list[RolloutGroup] | None, rounds: _Rounds, key: str
+    ) -> list[RolloutGroup]:
+        """A round's groups, all of them judged and on disk.
+
+        Args:
+            found: what was on disk.
+        """
 
         def save(groups: list[RolloutGroup]) -> None:
             write_rollouts(rounds.path, [*rounds.done, (groups, key)])
 
-        groups = judge_groups(
-            found or self._sampled(problems, requests, rounds),
-            self.judging,
-            max_tokens=sampling.max_new_tokens,
-            save=save,
-            patience=rounds.patience,
+        judged = judge_groups(
+            groups, self.judging, max_tokens=self.config.max_new_tokens, save=save, patience=rounds.patience
         )
-        if groups != found:
-            save(groups)
-        rounds.done.append((groups, key))
+        if judged != found:
+            save(judged)
+        return judged
 
     def _sampling(self, step: int) -> Sampling:
         return Sampling(
@@ -169,13 +204,36 @@ class Collector:
                 f"a prompt has {longest} tokens; with max_new_tokens = {self.config.max_new_tokens} that exceeds the "
                 f"model's context of {config.max_positions}: shorten the prompt or lower max_new_tokens"
             )
-        if not rounds.has_weights:
+        is_local = self.provider.identity["engine"] == "local"
+        if not rounds.has_weights and (is_local or self.world.is_first):
             self.provider.update_weights(plain_weights(self.model), self.model.version)
-            rounds.has_weights = True
-        groups = sample_requests(problems, requests, self.provider)
+        rounds.has_weights = True
+        groups = self._shared_groups(problems, requests, is_local) if self.world.size > 1 else None
+        groups = groups or sample_requests(problems, requests, self.provider)
         if any(max(r.generation.ids or (0,)) >= config.vocab_size for group in groups for r in group.rollouts):
             raise DataError(f"{self.provider.identity['engine']}: gives token ids that the model does not have")
         return groups
+
+    def _shared_groups(self, problems: list[Problem], requests: list[Request], is_local: bool) -> list[RolloutGroup]:
+        """Each rank samples every so manieth prompt; a server is asked by the first rank alone."""
+        world, size, tokenizer = self.world, self.config.group_size, self.provider.tokenizer
+        assert tokenizer is not None
+        number = len(problems)
+        asked = [range(rank, number, world.size) for rank in range(world.size)]
+        if not is_local:
+            asked = [range(number), *(range(0) for _ in asked[1:])]
+
+        def sample() -> list[dict[str, Any]]:
+            places = asked[world.rank]
+            own = [request for place in places for request in requests[place * size : (place + 1) * size]]
+            return rollout_rows(sample_requests([problems[place] for place in places], own, self.provider))
+
+        parts = world.gather(sample)
+        rows: dict[int, list[dict[str, Any]]] = {}
+        for places, part in zip(asked, parts, strict=True):
+            rows |= {place: part[i * size : (i + 1) * size] for i, place in enumerate(places)}
+        flat = [row for place in range(len(problems)) for row in rows[place]]
+        return rollout_groups(flat, problems, requests, tokenizer)
 
     def _key(self, problems: list[Problem], requests: list[Request], step: int) -> str:
         """Of all that a round's rollouts follow from; where the judge model is, and its key, are no part of it."""

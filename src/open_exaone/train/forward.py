@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from open_exaone.base import interrupt
-from open_exaone.data.batch import Batch, pack, singles
+from open_exaone.data.batch import Batch, pack, shares, singles
 from open_exaone.data.document import Document
 from open_exaone.model.logprobs import linear_logprobs
 from open_exaone.model.packed import Packed, rounded
 from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.train.parallel.world import ALONE, World
 
 
 class Learned(NamedTuple):
@@ -50,25 +51,37 @@ def learned_logprobs(model: LanguageModel, batch: Batch, temperature: float = 1.
     Returns:
         logprobs_M, entropies_M (without gradient), documents_M; float32, float32, int64.
     """
-    learned = learned_states(model, batch)
-    x_MD = learned.x_MD if temperature == 1.0 else learned.x_MD / temperature
-    logprobs_M, entropies_M = linear_logprobs(x_MD, model.lm_head.weight, learned.ids_M)
-    return logprobs_M, entropies_M, learned.documents_M
+
+    def compute() -> tuple[Tensor, Tensor, Tensor]:
+        learned = learned_states(model, batch)
+        x_MD = learned.x_MD if temperature == 1.0 else learned.x_MD / temperature
+        logprobs_M, entropies_M = linear_logprobs(x_MD, model.lm_head.weight, learned.ids_M)
+        return logprobs_M, entropies_M, learned.documents_M
+
+    return model.within(compute)
 
 
 @torch.no_grad()
 def document_logprobs(
-    model: LanguageModel, documents: Sequence[Document], max_tokens: int, temperature: float = 1.0
+    model: LanguageModel,
+    documents: Sequence[Document],
+    max_tokens: int,
+    temperature: float = 1.0,
+    world: World = ALONE,
 ) -> list[NDArray[np.float32]]:
     """Of each document, the log-probabilities of its learned tokens; the first token must not be one.
 
     Args:
         max_tokens: of a micro-batch.
+        world: the ranks that share out the documents; each gets all log-probabilities.
 
     Raises:
         Interrupted: at Ctrl-C or SIGTERM, between micro-batches.
     """
+    if world.size > 1:
+        return _shared_logprobs(model, documents, max_tokens, temperature, world)
 
+    @torch.no_grad()  # of the worker's thread
     def compute(batch: Batch) -> tuple[Batch, NDArray[np.float32]]:
         interrupt.check()
         return batch, learned_logprobs(model, batch, temperature)[0].cpu().numpy()
@@ -79,6 +92,23 @@ def document_logprobs(
             ends = np.cumsum(np.bincount(batch.learned_documents_M, minlength=len(batch.units_D)))
             found |= dict(zip(batch.units_D.tolist(), np.split(logprobs_M, ends[:-1]), strict=True))
     return [found[place] for place in range(len(documents))]
+
+
+def _shared_logprobs(
+    model: LanguageModel, documents: Sequence[Document], max_tokens: int, temperature: float, world: World
+) -> list[NDArray[np.float32]]:
+    lengths = [int(np.count_nonzero(document.loss_mask)) for document in documents]
+    ends = np.cumsum(lengths)
+    values_M = np.zeros(sum(lengths), np.float32)  # of all documents; 0 for those of other ranks
+    places = shares(singles(documents), world.size)[world.rank]
+
+    def compute() -> None:
+        found = document_logprobs(model, [documents[place] for place in places], max_tokens, temperature)
+        for place, logprobs_M in zip(places, found, strict=True):
+            values_M[ends[place] - lengths[place] : ends[place]] = logprobs_M
+
+    world.gather(compute)
+    return np.split(world.total(values_M), ends[:-1])
 
 
 def summed(values_M: Tensor, documents_M: Tensor, num_documents: int) -> Tensor:

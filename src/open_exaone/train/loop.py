@@ -15,17 +15,19 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import OpenExaoneError
 from open_exaone.base.log import logger
 from open_exaone.base.machine import HeapTrimmer, peak_rss_bytes
-from open_exaone.data.batch import Batch
+from open_exaone.data.batch import Batch, num_computed, shares
 from open_exaone.data.document import Document, Unit
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.learn.schedule import rate_at
 from open_exaone.model.threads import Workers, computing
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.train.accumulate import Metrics, accumulate
+from open_exaone.train.accumulate import Metrics, accumulate, add_up
 from open_exaone.train.config import StageConfig
 from open_exaone.train.metrics import MAX_NORMS, MetricsWriter, Pace, spike_limit
 from open_exaone.train.mfu import peak_flops
-from open_exaone.train.randomness import random_state, seed_all
+from open_exaone.train.parallel.alike import check_alike
+from open_exaone.train.parallel.world import ALONE, World
+from open_exaone.train.randomness import random_state, reseed, seed_all
 from open_exaone.train.saver import Saver
 from open_exaone.train.settings import KeepConfig, LoggingConfig
 from open_exaone.train.state import Memory, Progress
@@ -97,6 +99,7 @@ def train(
     measure: Callable[[int], Metrics] | None = None,
     on_resume: Callable[[int], object] = lambda step: None,
     seed: int = 0,
+    world: World = ALONE,
 ) -> Progress:
     """Runs a stage to its end, from its last whole saved state where there is one.
 
@@ -113,25 +116,28 @@ def train(
         measure: called behind each step with its number; what it gives joins the step's row.
         on_resume: called with the step of the state that it goes on from, once that is restored.
         seed: of the global random states, where the stage begins.
+        world: the ranks that train it together: each computes a share of a step's documents, the first one writes.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
         RunFolderError: the folder is another run's, or the disk takes no state.
         OpenExaoneError: too many steps in a row were skipped, or what a step needs cannot be had, with the state saved;
             or no step had anything to learn.
+        RankError: another rank failed; the first rank saves its state, where it is still there.
     """
     keep, logging = keep or objective.config.keep, logging or objective.config.logging
     seed_all(seed)
-    saver = Saver(folder / "checkpoints", optimizer, keep, fingerprint)
-    progress, num_bytes = saver.load()
+    saver = Saver(folder / "checkpoints", optimizer, keep, fingerprint, is_writer=world.is_first)
+    progress, num_bytes = world.first(saver.load)
+    check_alike(world, progress.step, optimizer)
     if progress.step:
         on_resume(progress.step)
     if progress.step >= objective.num_steps:
         logger.warning("%s: all %d steps are done; there is nothing left to train", folder, objective.num_steps)
         return _learned(folder, progress)
     progress.skipped_in_a_row %= logging.max_skipped_steps  # where that stopped it, it goes on with as much patience
-    with saver, MetricsWriter(folder, logging, progress.step, num_bytes) as watching:
-        run = _Run(model, optimizer, objective, progress, logging, flops_per_token, measure)
+    with saver, MetricsWriter(folder, logging, progress.step, num_bytes, is_writer=world.is_first) as watching:
+        run = _Run(model, optimizer, objective, progress, logging, flops_per_token, measure, world)
         while progress.step < objective.num_steps:
             _step_and_save(run, saver, watching, on_step)
             if progress.skipped_in_a_row >= logging.max_skipped_steps:
@@ -144,10 +150,11 @@ def _step_and_save(run: "_Run", saver: Saver, watching: MetricsWriter, on_step: 
     progress, device, config = run.progress, run.model.device, run.objective.config
     before = random_state(device)
     try:
-        row = run.step()
-    except (OpenExaoneError, interrupt.Interrupted):  # the weights are as they were
+        with run.world.watched():
+            row = run.step()
+    except (OpenExaoneError, interrupt.Interrupted) as error:  # the weights are as they were
         run.optimizer.clear()
-        if progress.step:
+        if progress.step and (run.model.sharing is None or isinstance(error, interrupt.Interrupted)):
             saver.save(progress, before, watching.num_bytes, wait=True)
         raise
     if run.measure is not None:
@@ -155,9 +162,10 @@ def _step_and_save(run: "_Run", saver: Saver, watching: MetricsWriter, on_step: 
     watching.log(row)
     on_step(row)
     saver.note(row)
-    is_interrupted = interrupt.requested()  # looked at once: what comes behind this ends the next step
+    is_interrupted = run.world.any(interrupt.requested())  # looked at once: what comes behind this ends the next step
     is_last = progress.skipped_in_a_row >= run.logging.max_skipped_steps or is_interrupted
     if is_last or progress.step % config.checkpoint_steps == 0 or progress.step == run.objective.num_steps:
+        check_alike(run.world, progress.step, run.optimizer)
         saver.save(progress, random_state(device), watching.num_bytes, wait=is_last)
     saver.check()
     saver.warn_of_slow_stop(run.pace.longest_act_s)
@@ -176,6 +184,7 @@ class _Run:
     logging: LoggingConfig
     flops_per_token: float | None
     measure: Callable[[int], Metrics] | None
+    world: World
     pace: Pace = field(default_factory=Pace)
     heap: HeapTrimmer = field(default_factory=HeapTrimmer)
     empty_in_a_row: int = 0  # steps that had nothing to learn from
@@ -192,13 +201,14 @@ class _Run:
         """
         progress, config = self.progress, self.objective.config
         self.model.version = progress.step
+        reseed(progress.step, self.world.rank)
         started = time.perf_counter()
         data = self.objective.step_data(progress.step, progress.memory)
         started += data.waited_s
         self.pace.act(time.perf_counter() - started)
         rate = rate_at(config.optimizer, progress.step, self.objective.num_steps)
         with computing(self.model, "train") as workers:
-            totals, num_tokens = self._gradients(data, workers)
+            totals, num_tokens = self._shared_gradients(data, workers)
             norm, is_skipped = self._move(rate, workers)
         self.heap.after_step()
         self._warn_of_empty(data, num_tokens)
@@ -222,24 +232,38 @@ class _Run:
         counts = {"skipped_steps": progress.skipped_steps, "empty_steps": progress.empty_steps}
         return {**place, **finite, "skipped": is_skipped, **counts}
 
-    def _gradients(self, data: StepData, workers: Workers) -> tuple[Metrics, int]:
-        """Adds up the step's gradients: metrics, and how many tokens went through."""
+    def _shared_gradients(self, data: StepData, workers: Workers) -> tuple[Metrics, int]:
+        """Adds up the step's gradients, over all ranks: metrics, and how many tokens went through."""
+        units, world, repeated = data.units, self.world, 0
+        if world.size > 1:
+            split = [[units[place] for place in places] for places in shares(units, world.size)]
+            repeated = sum(map(num_computed, split)) - num_computed(units)  # prompts that several ranks compute
+            units = split[world.rank]
+        parts = world.gather(lambda: self._gradients(units, data.denominator, workers))
+        totals: Metrics = {}
+        for metrics, _ in parts:
+            add_up(totals, metrics)
+        num_tokens = sum(number for _, number in parts) - repeated
+        if world.size > 1 and num_tokens and self.model.sharing is None:  # a sharded model's are added up already
+            world.add_up(self.optimizer.gradients())
+        is_sum = {name: name != "loss" and not name.startswith("max_") for name in totals}
+        return {name: v / data.num_averaged if is_sum[name] else v for name, v in totals.items()}, num_tokens
+
+    def _gradients(self, units: Sequence[Unit], denominator: float, workers: Workers) -> tuple[Metrics, int]:
+        """Adds up gradients: the sums of metrics, and how many tokens went through."""
         self.model.train()
         totals: Metrics = {}
         num_tokens = 0
 
         def loss_of(batch: Batch) -> tuple[Tensor, Metrics]:
-            return self.objective.loss(self.model, batch, data.denominator)
+            return self.objective.loss(self.model, batch, denominator)
 
         max_tokens = self.objective.config.micro_batch_tokens
-        for share in accumulate(loss_of, self.optimizer, data.units, max_tokens, workers):
+        for share in accumulate(loss_of, self.optimizer, units, max_tokens, workers):
             num_tokens += share.num_tokens
-            for name, value in share.metrics.items():
-                before = totals.get(name, value if name.startswith("max_") else 0.0)
-                totals[name] = max(before, value) if name.startswith("max_") else before + value
+            add_up(totals, share.metrics)
             self.pace.act(share.seconds)
-        is_sum = {name: name != "loss" and not name.startswith("max_") for name in totals}
-        return {name: v / data.num_averaged if is_sum[name] else v for name, v in totals.items()}, num_tokens
+        return totals, num_tokens
 
     def _warn_of_empty(self, data: StepData, num_tokens: int) -> None:
         """Counts steps that had nothing to learn from, and warns of many in a row: at 10, at 20, at 40, …"""
@@ -278,7 +302,7 @@ class _Run:
         if self.flops_per_token is not None:
             speed["flops_per_second"] = num_tokens * self.flops_per_token / seconds
             dtype = next(self.model.parameters()).dtype
-            speed["mfu"] = speed["flops_per_second"] / peak_flops(device, dtype)
+            speed["mfu"] = speed["flops_per_second"] / (peak_flops(device, dtype) * self.world.size)
         return speed
 
 

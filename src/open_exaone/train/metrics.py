@@ -33,16 +33,22 @@ class MetricsWriter:
     A sink that fails is logged once and not used again; training goes on.
     """
 
-    def __init__(self, folder: Path, config: LoggingConfig, step: int, num_bytes: int | None) -> None:
+    def __init__(
+        self, folder: Path, config: LoggingConfig, step: int, num_bytes: int | None, *, is_writer: bool = True
+    ) -> None:
         """Args:
             step: the state that training goes on from; what was written behind it is dropped.
             num_bytes: what metrics.jsonl had when that state was saved.
+            is_writer: whether it writes at all; of several ranks, one does.
 
         Raises:
             ConfigError: a sink is not installed, or cannot be opened.
         """
-        self._path = folder / "metrics.jsonl"
-        self._sinks: dict[str, Sink] = {name: _open(name, folder, config, step) for name in config.track}
+        self._path, self._is_writer = folder / "metrics.jsonl", is_writer
+        if not is_writer:
+            self._sinks: dict[str, Sink] = {}
+            return
+        self._sinks = {name: _open(name, folder, config, step) for name in config.track}
         _forget_after(self._path, step, num_bytes)
 
     @property
@@ -51,6 +57,8 @@ class MetricsWriter:
         return self._path.stat().st_size if self._path.exists() else 0
 
     def log(self, row: Mapping[str, Any]) -> None:
+        if not self._is_writer:
+            return
         append_jsonl(self._path, row)
         values = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
         step = int(values.pop("step"))

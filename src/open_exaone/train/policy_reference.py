@@ -19,6 +19,7 @@ from open_exaone.model.lora import plain_weights, without_lora
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.config import RlStage
 from open_exaone.train.forward import document_logprobs
+from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.train.state import checkpoints
 
 
@@ -35,13 +36,19 @@ class Reference:
     model: LanguageModel  # that is trained
     folder: Path  # the stage's
     open_start: Callable[[], LanguageModel] | None  # the model that it is at first; None: the trained one, no adapters
+    world: World = ALONE
     _reference: LanguageModel | None = field(default=None, init=False)
     _since: int = field(default=-1, init=False)  # the step from which `_reference` holds
 
     def refresh(self, step: int) -> None:
         """Makes the trained model the reference where it is time for that; before the first update of step `step`."""
         if step and step == self._start_of(step):
-            self._write(step)
+            weights = {
+                name: weight.detach().cpu().contiguous() if self.world.is_first else weight.new_empty(0)
+                for name, weight in plain_weights(self.model)  # of a sharded model, each rank gathers them
+            }
+            self.world.lead(lambda: self._write(step, weights))
+            self._since = -1
 
     def logprobs(self, documents: Sequence[Document], step: int) -> list[NDArray[np.float32]]:
         """Of each document, its learned tokens' log-probabilities under the reference of step `step`.
@@ -49,11 +56,11 @@ class Reference:
         Raises:
             RunFolderError: the refreshed reference is not on disk any more.
         """
-        stage, since = self.config, self._start_of(step)
+        options, since = (self.config.micro_batch_tokens, self.config.temperature, self.world), self._start_of(step)
         if self.open_start is None and not since:
             with without_lora(self.model):
-                return document_logprobs(self.model, documents, stage.micro_batch_tokens, stage.temperature)
-        return document_logprobs(self._model(since), documents, stage.micro_batch_tokens, stage.temperature)
+                return document_logprobs(self.model, documents, *options)
+        return document_logprobs(self._model(since), documents, *options)
 
     def _start_of(self, step: int) -> int:
         """The step from which the reference of step `step` holds."""
@@ -76,9 +83,8 @@ class Reference:
     def _path(self, since: int) -> Path:
         return self.folder / "reference" / f"step-{since:06d}.safetensors"
 
-    def _write(self, since: int) -> None:
+    def _write(self, since: int, weights: dict[str, Tensor]) -> None:
         path = self._path(since)
-        weights = {name: weight.detach().cpu().contiguous() for name, weight in plain_weights(self.model)}
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda temporary: save_file(weights, temporary, {"sha256": _digest(weights)}))
         updates = self.config.num_updates
@@ -90,7 +96,6 @@ class Reference:
         for old in path.parent.glob("step-*.safetensors"):
             if old.name < path.name and old not in map(self._path, kept):
                 old.unlink()
-        self._since = -1
 
     @torch.no_grad()
     def _read(self, since: int) -> None:

@@ -19,6 +19,7 @@ from open_exaone.train.accumulate import Metrics
 from open_exaone.train.config import PreferenceStage
 from open_exaone.train.forward import learned_logprobs, summed
 from open_exaone.train.loop import StepData
+from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.train.reference import unit_logprobs, with_reference
 from open_exaone.train.state import NOTHING, Memory
 
@@ -42,6 +43,7 @@ class Preference:
     steps: Sequence[list[int]]  # which units each step takes
     mismatched: Sequence[Unit] = ()  # KTO's: of each unit, its replies behind another example's prompt
     model: LanguageModel | None = None  # that is trained, where z0 is made of it
+    world: World = ALONE
     step: Step = field(default_factory=Step)  # the one that was begun
 
     @property
@@ -65,7 +67,7 @@ class Preference:
         """KTO's z0 under the model as it is, dropout left out; NaN where a log-probability is."""
         assert self.model is not None
         references = torch.tensor([document.reference_logprob for unit in units for document in unit])
-        logprobs_D = unit_logprobs(units, self.model, self.config.micro_batch_tokens)
+        logprobs_D = unit_logprobs(units, self.model, self.config.micro_batch_tokens, self.world)
         return float((logprobs_D - references).mean().clamp(min=0.0))
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
@@ -122,7 +124,12 @@ class Preference:
 
 
 def open_preference(
-    stage: PreferenceStage, units: Sequence[Unit], steps: Sequence[list[int]], model: LanguageModel, folder: Path
+    stage: PreferenceStage,
+    units: Sequence[Unit],
+    steps: Sequence[list[int]],
+    model: LanguageModel,
+    folder: Path,
+    world: World = ALONE,
 ) -> Preference:
     """The stage's objective, with reference log-probabilities where its loss needs them.
 
@@ -135,16 +142,17 @@ def open_preference(
         Interrupted, RunFolderError: see `with_reference`.
     """
     if stage.loss.name != "kto":
-        return Preference(stage, with_reference(units, model, folder, stage), steps)
+        return Preference(stage, with_reference(units, model, folder, stage, world), steps, world=world)
     num, others = len(units), mismatched(units, model.config.max_positions)
     both = Lazy(2 * num, lambda index: units[index] if index < num else others[index - num])
-    known = with_reference(both, model, folder, stage)
+    known = with_reference(both, model, folder, stage, world)
     return Preference(
         stage,
         Lazy(num, lambda index: known[index]),
         steps,
         Lazy(num, lambda index: known[num + index]),
         model,
+        world,
     )
 
 

@@ -16,6 +16,13 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def reseed(step: int, rank: int) -> None:
+    """Before a step: a rank but the first draws (dropout) from a stream of its own, which follows from the step, so
+    that nothing of it need be saved; the first goes on with its own."""
+    if rank:
+        torch.manual_seed(step * 100_003 + rank)
+
+
 def random_state(device: torch.device) -> dict[str, Any]:
     """Every global random state, as JSON; of devices, that of the one that is trained on."""
     kind, keys, *rest = np.random.get_state(legacy=True)

@@ -24,12 +24,15 @@ from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.buffer import buffer_key
 from open_exaone.train.config import PreferenceStage
 from open_exaone.train.forward import learned_logprobs, summed
+from open_exaone.train.parallel.world import ALONE, World
 
 FILE = "reference.safetensors"
 UNITS_AT_ONCE = 512  # in memory
 
 
-def with_reference(units: Sequence[Unit], model: LanguageModel, folder: Path, stage: PreferenceStage) -> Sequence[Unit]:
+def with_reference(
+    units: Sequence[Unit], model: LanguageModel, folder: Path, stage: PreferenceStage, world: World = ALONE
+) -> Sequence[Unit]:
     """The units, each reply with its log-probability under `model`, where the stage's loss needs that.
 
     A resumed stage reads them from `reference.safetensors`, which is made anew where it is not whole or was made from
@@ -38,6 +41,7 @@ def with_reference(units: Sequence[Unit], model: LanguageModel, folder: Path, st
     Args:
         model: with the weights that the stage begins from; adapters are left out.
         folder: the stage's.
+        world: the ranks that share out the units; the first one writes.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM; nothing of it is kept.
@@ -47,11 +51,13 @@ def with_reference(units: Sequence[Unit], model: LanguageModel, folder: Path, st
         return units
     path, (key, starts) = folder / FILE, _key(units, model)
     logprobs_D = _read(path, key, int(starts[-1])) if path.is_file() else None
-    if logprobs_D is None:
+    if world.any(logprobs_D is None):
         with without_lora(model):
-            logprobs_D = unit_logprobs(units, model, stage.micro_batch_tokens)
-        values, metadata = {"logprobs": logprobs_D}, {"seal": _seal(logprobs_D, key)}
-        write_atomically(path, lambda temporary: save_file(values, temporary, metadata))
+            made_D = unit_logprobs(units, model, stage.micro_batch_tokens, world)
+        values, metadata = {"logprobs": made_D}, {"seal": _seal(made_D, key)}
+        world.lead(lambda: write_atomically(path, lambda temporary: save_file(values, temporary, metadata)))
+        logprobs_D = made_D
+    assert logprobs_D is not None
     values_D = logprobs_D.numpy()
     return Lazy(len(units), lambda index: _referenced(units[index], values_D[starts[index] : starts[index + 1]]))
 
@@ -62,12 +68,41 @@ def _referenced(unit: Unit, logprobs: NDArray[np.float32]) -> Unit:
     )
 
 
-@torch.no_grad()
-def unit_logprobs(units: Sequence[Unit], model: LanguageModel, max_tokens: int) -> Tensor:
+def unit_logprobs(units: Sequence[Unit], model: LanguageModel, max_tokens: int, world: World = ALONE) -> Tensor:
     """[D]: Σ log p over each reply's learned tokens, the units' replies in order, float32, on the CPU.
+
+    Args:
+        world: the ranks that take every so manieth unit; each gets all sums.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM.
+    """
+    if world.size == 1:
+        return _own_logprobs(units, model, max_tokens)
+    starts = np.cumsum([0, *(len(unit) for unit in units)])
+    logprobs_D = np.zeros(int(starts[-1]), np.float32)  # 0 for the units of other ranks
+    places = range(world.rank, len(units), world.size)
+
+    def compute() -> None:
+        own = Lazy(len(places), lambda index: units[places[index]])
+        number = -(-len(range(0, len(units), world.size)) // UNITS_AT_ONCE)  # blocks of the rank that has most
+        found_D = _own_logprobs(own, model, max_tokens, number).numpy()
+        into = [np.arange(starts[place], starts[place + 1]) for place in places]
+        if into:
+            logprobs_D[np.concatenate(into)] = found_D
+
+    world.gather(compute)
+    return torch.from_numpy(world.total(logprobs_D))
+
+
+@torch.no_grad()
+def _own_logprobs(
+    units: Sequence[Unit], model: LanguageModel, max_tokens: int, num_blocks: int | None = None
+) -> Tensor:
+    """The same on one rank.
+
+    Args:
+        num_blocks: of all ranks alike, the last ones perhaps empty.
     """
     was_training = model.training
     model.eval()
@@ -80,7 +115,7 @@ def unit_logprobs(units: Sequence[Unit], model: LanguageModel, max_tokens: int) 
 
     found = []
     with computing(model, "train") as workers:
-        for first in range(0, len(units), UNITS_AT_ONCE):
+        for first in range(0, num_blocks * UNITS_AT_ONCE if num_blocks else len(units), UNITS_AT_ONCE):
             block = units[first : first + UNITS_AT_ONCE]
             starts = np.cumsum([0, *map(len, block)])
             logprobs_D = torch.empty(int(starts[-1]))

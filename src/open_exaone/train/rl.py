@@ -36,6 +36,7 @@ from open_exaone.train.collect import Collected, Collector, Places
 from open_exaone.train.config import RlStage
 from open_exaone.train.forward import document_logprobs, learned_logprobs
 from open_exaone.train.loop import StepData
+from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.train.policy_reference import Reference
 from open_exaone.train.rollout_metrics import commonest_families, mode_metrics, rollout_metrics, why_empty
 from open_exaone.train.state import NOTHING, Memory
@@ -65,6 +66,7 @@ class OnlineRl:
     places: Places  # from a place in the endless row of prompts, so many: which problems
     settings: JudgeSettings = field(default_factory=JudgeSettings)
     reference: Reference | None = None  # where the loss has a `kl`
+    world: World = ALONE
     _steps: dict[int, _Learnable] = field(default_factory=dict, init=False, repr=False)  # the step at hand
 
     def __post_init__(self) -> None:
@@ -95,6 +97,7 @@ class OnlineRl:
             places=self.places,
             teaches=lambda groups: self._advantages(groups).is_kept_P.tolist(),
             settings=self.settings,
+            world=self.world,
         )
 
     @cached_property
@@ -216,11 +219,14 @@ class OnlineRl:
         key = "".join(collected.keys)
         if not is_first:
             lengths = [int(np.count_nonzero(document.loss_mask)) for document in documents]
-            if (found := read_logprobs(path, lengths, key)) is not None:
-                return found
+            known = read_logprobs(path, lengths, key)
+            if not self.world.any(known is None):
+                assert known is not None  # on no rank
+                return known
             logger.warning("%s: is not whole: ratios of the rest of its step begin from the model as it is", path)
-        found = document_logprobs(self.model, documents, self.config.micro_batch_tokens, self.config.temperature)
-        write_logprobs(path, found, key)
+        options = (self.config.micro_batch_tokens, self.config.temperature, self.world)
+        found = document_logprobs(self.model, documents, *options)
+        self.world.lead(lambda: write_logprobs(path, found, key))
         return found
 
     def _reward(self, rollout: Rollout) -> float | None:

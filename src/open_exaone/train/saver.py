@@ -17,6 +17,7 @@ from open_exaone.base.errors import CheckpointError, DataError, RunFolderError
 from open_exaone.base.log import logger
 from open_exaone.engine.memory import free_bytes
 from open_exaone.learn.optimizer import MasterOptimizer
+from open_exaone.model.sharding import whole
 from open_exaone.train.randomness import set_random_state
 from open_exaone.train.settings import KeepConfig
 from open_exaone.train.state import (
@@ -44,9 +45,19 @@ class Saver:
     """
 
     def __init__(
-        self, folder: Path, optimizer: MasterOptimizer, keep: KeepConfig, fingerprint: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        optimizer: MasterOptimizer,
+        keep: KeepConfig,
+        fingerprint: Mapping[str, str] | None = None,
+        *,
+        is_writer: bool = True,
     ) -> None:
+        """Args:
+        is_writer: whether it writes states, as one rank of several does; all of them read.
+        """
         self.folder = folder
+        self._is_writer = is_writer
         self.save_seconds = 0.0  # that the last state took to write
         self._optimizer = optimizer
         self._keep = keep
@@ -81,7 +92,7 @@ class Saver:
             CheckpointError: states were saved and none is whole, or the whole one is of another model.
             RunFolderError: it is of a run with another fingerprint; names what differs.
         """
-        for leftover in self.folder.glob(".step-*"):  # a process was killed while it wrote or removed it
+        for leftover in self.folder.glob(".step-*") if self._is_writer else ():  # a process was killed meanwhile
             shutil.rmtree(leftover, ignore_errors=True)
         for path in reversed(checkpoints(self.folder)):
             try:
@@ -147,7 +158,11 @@ class Saver:
             RunFolderError: this state, or the one before it, could not be written; those before are kept.
         """
         self.check(wait=True)
-        if progress.step != self._saved_step:
+        if progress.step != self._saved_step and not self._is_writer:
+            self._saved_step = progress.step
+            for tensor in (*self._optimizer.masters.values(), *flatten(self._optimizer.state()).values()):
+                whole(tensor.detach())  # the writer gathers it
+        elif progress.step != self._saved_step:
             scores, self._scores = self._scores, []
             if self._keep.best and not scores and not self._has_missed_a_score:
                 self._has_missed_a_score = True
@@ -239,8 +254,9 @@ def _fits(tensors: tuple[Tensor, ...]) -> bool:
 
 
 def _copied(tensor: Tensor) -> Tensor:
+    tensor = whole(tensor)
     return _on_cpu(tensor).clone() if tensor.device.type == "cpu" else _on_cpu(tensor)
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:
-    return tensor.cpu().contiguous()
+    return whole(tensor).cpu().contiguous()

@@ -35,7 +35,11 @@ class Supervised:
         return StepData(singles(documents), denominator=max(1, num_learned))
 
     def loss(self, model: LanguageModel, batch: Batch, denominator: float) -> tuple[Tensor, Metrics]:
-        learned = learned_states(model, batch)
-        settings, head_VD = self.config.loss, model.lm_head.weight
-        loss, entropy = SUPERVISED_LOSSES[settings.name](learned.x_MD, head_VD, learned.ids_M, denominator, settings)
+        settings = self.config.loss
+
+        def compute() -> tuple[Tensor, Tensor]:
+            learned, head_VD = learned_states(model, batch), model.lm_head.weight
+            return SUPERVISED_LOSSES[settings.name](learned.x_MD, head_VD, learned.ids_M, denominator, settings)
+
+        loss, entropy = model.within(compute)
         return loss, {"entropy": float(entropy)}

@@ -4,34 +4,40 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from open_exaone.base import interrupt
-from open_exaone.data.batch import Batch, pack, singles
+from open_exaone.data.batch import Batch, pack, shares, singles
 from open_exaone.data.document import Document
 from open_exaone.learn.cross_entropy import CrossEntropy
 from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.accumulate import Metrics
+from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.train.supervised import Supervised
 
 
 def validating(
-    learning: Supervised, model: LanguageModel, documents: Sequence[Document], every_steps: int
+    learning: Supervised, model: LanguageModel, documents: Sequence[Document], every_steps: int, world: World = ALONE
 ) -> Callable[[int], Metrics]:
     """What `train` calls behind each step: gives `validation_loss` every so many steps, and after the last."""
 
     def measure(step: int) -> Metrics:
         if step % every_steps and step != learning.num_steps:
             return {}
-        loss = validation_loss(learning, model, documents)
+        loss = validation_loss(learning, model, documents, world)
         return {"validation_loss": loss} if math.isfinite(loss) else {}
 
     return measure
 
 
-def validation_loss(learning: Supervised, model: LanguageModel, documents: Sequence[Document]) -> float:
+def validation_loss(
+    learning: Supervised, model: LanguageModel, documents: Sequence[Document], world: World = ALONE
+) -> float:
     """The mean plain cross-entropy over all learned tokens, in nats, whatever is trained. NaN where interrupted."""
+    if world.size > 1:
+        documents = [documents[place] for place in shares(singles(documents), world.size)[world.rank]]
     model.eval()
     plain = learning.config.model_copy(update={"loss": CrossEntropy()})
     objective = replace(learning, config=plain)
@@ -44,4 +50,5 @@ def validation_loss(learning: Supervised, model: LanguageModel, documents: Seque
 
     with computing(model, "train") as workers:
         found = list(workers.map(loss_of, pack(singles(documents), plain.micro_batch_tokens)))
-    return sum(loss for loss, _ in found) / max(1, sum(number for _, number in found))
+    loss, number = world.total(np.array([sum(loss for loss, _ in found), sum(number for _, number in found)], float))
+    return float(loss) / max(1.0, float(number))

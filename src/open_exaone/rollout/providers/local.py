@@ -32,12 +32,15 @@ class LocalProvider:
     Args:
         model: what the report calls it.
         weights: distinguishes the model from any other; see `weights_hash`. Left out for a policy that is trained.
+        is_copy: the engine's model is a copy of the one that is trained, whose weights are handed over.
     """
 
     gives_ids = True
 
-    def __init__(self, engine: "Engine", *, model: str = "policy", weights: str | None = None) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: "Engine", *, model: str = "policy", weights: str | None = None, is_copy: bool = False
+    ) -> None:
+        self._engine, self._is_copy = engine, is_copy
         self._model, self._weights = model, weights
         self._notes: dict[str, None] = {}  # in order, each once
         self._failure: str | None = None
@@ -85,7 +88,16 @@ class LocalProvider:
                 yield places[number], self._generation(requests[places[number]], completion)
 
     def update_weights(self, weights: "Iterable[tuple[str, Tensor]]", version: int) -> None:
-        """Nothing: the engine computes with the very model that is trained."""
+        """Copies them; nothing where the engine computes with the very model that is trained."""
+        if not self._is_copy:
+            return
+        import torch
+
+        own = dict(self._engine.model.named_parameters())
+        with torch.no_grad():  # counted by each weight: the engine looks whether what it made of them still holds
+            for name, weight in weights:
+                own[name].copy_(weight)
+        self._engine.model.version = version
 
     def flops(self, generation: Generation) -> float | None:
         """Forward operations for prompt and reply, each token at the mean length that is read; prompts unshared."""

@@ -24,6 +24,7 @@ class Policy:
     folder: Path | None = None  # its files; vLLM in process needs it
     weights: str | None = None  # `local.weights_hash` of them; None for a policy that is trained
     num_parameters: int | None = None  # to count FLOPs
+    is_copy: bool = False  # `model` is a copy of a policy that is trained, whose weights it is given
 
 
 def open_provider(config: EngineConfig, policy: Policy) -> Provider:
@@ -61,7 +62,7 @@ def open_provider(config: EngineConfig, policy: Policy) -> Provider:
     assert isinstance(config, LocalEngine) and policy.model is not None
     assert config.weights is None or policy.weights is not None  # `pipeline.start` refuses it where a policy is trained
     engine = open_engine(config, policy.model, policy.tokenizer)
-    return LocalProvider(engine, model=policy.name, weights=policy.weights)
+    return LocalProvider(engine, model=policy.name, weights=policy.weights, is_copy=policy.is_copy)
 
 
 def open_engine(

@@ -1,0 +1,135 @@
+"""A run on several ranks: they join, share one folder, and the first one writes it."""
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from open_exaone.base.errors import ConfigError, RunFolderError
+from open_exaone.base.files import write_text
+from open_exaone.base.log import logger
+from open_exaone.rollout.config import LocalEngine, VllmEngine
+from open_exaone.train.config import RlStage
+from open_exaone.train.parallel.place import own_place
+from open_exaone.train.parallel.world import ALONE, World
+
+if TYPE_CHECKING:
+    from open_exaone.pipeline.config import Recipe
+
+FOLDER_S = 30.0  # how long a file of rank 0 may take to be seen by the others
+TOKEN_FILE = ".ranks"
+LAUNCHER = "OPEN_EXAONE_LAUNCHER"  # in a rank's environment: a pipe that closes where the launcher ends
+
+
+@contextmanager
+def joined(recipe: "Recipe", device: str) -> Iterator[World]:
+    """The ranks of this run, as the environment names them; this process alone where it names none.
+
+    Raises:
+        ConfigError: the ranks run different things, or the recipe cannot be shared among so many.
+        RankError: they cannot be reached in time.
+    """
+    place = own_place()
+    _check(recipe, 1 if place is None else place.size)
+    if place is None:
+        yield ALONE
+        return
+    from open_exaone.checkpoint.folder import resolve_device
+    from open_exaone.train.parallel.join import join
+
+    _end_with_launcher()
+    if place.rank:
+        logger.setLevel(logging.ERROR)  # what rank 0 reports, all would
+    hello = {"open-exaone": metadata.version("open-exaone"), "recipe": recipe.config_hash}
+    world = join(place, recipe.parallel, hello, resolve_device(device))
+    yield world
+    world.close()  # behind an error the others may not come
+
+
+def _end_with_launcher() -> None:
+    """Has this process end, its state saved, where the one that started it has ended."""
+    if (pipe := os.environ.get(LAUNCHER)) is None:
+        return
+
+    def watch() -> None:
+        os.read(int(pipe), 1)  # nothing is ever written there
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="launcher", daemon=True).start()
+
+
+def _check(recipe: "Recipe", size: int) -> None:
+    parallel, started = recipe.parallel, "one process" if size == 1 else f"{size} ranks"
+    if size % parallel.shard:
+        raise ConfigError(
+            f"parallel.shard = {parallel.shard}: does not divide the run, which has {started}: start it with --ranks "
+            f"{parallel.shard}, or several times as many, or set parallel.shard = 1"
+        )
+    if parallel.data is not None and parallel.data * parallel.shard != size:
+        raise ConfigError(
+            f"parallel.data = {parallel.data} x parallel.shard = {parallel.shard}: the run has {started}: start it "
+            f"with --ranks {parallel.data * parallel.shard}, or leave parallel.data out"
+        )
+    rl = [stage for stage in recipe.stages if isinstance(stage, RlStage)]
+    if parallel.shard > 1 and rl and not isinstance(recipe.engine, LocalEngine):
+        raise ConfigError(
+            f"parallel.shard = {parallel.shard}: {rl[0].name} samples with engine.kind = {recipe.engine.kind!r}, which "
+            "is given weights by one rank that has all of them: choose the local engine, or parallel.shard = 1"
+        )
+    for stage in recipe.trained:
+        if parallel.shard > 1 and stage.optimizer.gradient_dtype != "float32":
+            raise ConfigError(
+                f"{stage.name}.optimizer.gradient_dtype = {stage.optimizer.gradient_dtype!r}: with parallel.shard "
+                "each rank keeps a part of the gradients in float32: leave it out"
+            )
+    if size > 1 and isinstance(recipe.engine, VllmEngine):
+        raise ConfigError(
+            "engine.kind = 'vllm': several ranks cannot share one vLLM in the process: choose the local engine, or a "
+            "vLLM server"
+        )
+
+
+def check_shared(world: World, folder: Path) -> None:
+    """Finds a folder that the ranks do not share.
+
+    Raises:
+        RunFolderError, RankError: a rank does not see what rank 0 writes there; names the machine and the folder.
+    """
+    if world.size == 1:
+        return
+    path = folder / TOKEN_FILE
+
+    def write() -> str:
+        token = secrets.token_hex(16)
+        write_text(path, token)
+        return token
+
+    token = world.lead(write)
+
+    def see() -> None:
+        deadline = time.monotonic() + FOLDER_S
+        while not _holds(path, token):
+            if time.monotonic() > deadline:
+                raise RunFolderError(
+                    f"{folder} on {socket.gethostname()} is not the folder of rank 0, whose file {path.name} is not "
+                    f"there: give all ranks one shared folder with --out"
+                )
+            time.sleep(0.05)
+
+    world.gather(see)
+    world.lead(lambda: path.unlink(missing_ok=True))
+
+
+def _holds(path: Path, token: str) -> bool:
+    try:
+        return path.read_text(encoding="ascii") == token
+    except (OSError, UnicodeDecodeError):
+        return False

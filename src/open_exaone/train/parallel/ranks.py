@@ -1,0 +1,196 @@
+"""Ranks that exchange what a stage needs, over torch.distributed: gloo between CPUs, NCCL between GPUs."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import Store
+
+from open_exaone.base import interrupt
+from open_exaone.base.errors import OpenExaoneError, RankError
+from open_exaone.train.parallel.world import Result, Values, World
+
+BUCKET = 2**24  # values that are summed in one call
+_LOST = re.compile(r"gloo|[Cc]onnection (closed|reset|refused)|Socket|NCCL|[Tt]imed out")  # in what torch raises
+POLL_S = 2.0  # how long a rank that waits for the first one does not hear of a signal
+
+
+class Ranks(World):
+    """One of several ranks. What goes between them is JSON and numbers: nothing that runs code.
+
+    Once something has failed on one rank it fails on all: what they ask of each other after that raises at once.
+    """
+
+    def __init__(self, rank: int, size: int, store: Store, timeout_s: float) -> None:
+        """Args:
+        store: shared by all ranks, with nothing in it but what this makes.
+        timeout_s: how long a rank waits for another in one exchange; `lead` waits as long as the first rank is there.
+        """
+        self.rank, self.size = rank, size
+        self._store, self._timeout_s = store, timeout_s
+        self._num_leads = 0
+        self._failure: BaseException | None = None
+
+    def gather(self, act: Callable[[], Result]) -> list[Result]:
+        self._go_on()
+        found, error = _tried(act)
+        rows = self._exchanged(found)
+        for rank, row in enumerate(rows):
+            self._note(rank, row, error if rank == self.rank else None)
+        self._go_on()
+        return [row["value"] for row in rows]
+
+    def lead(self, act: Callable[[], Result]) -> Result:
+        self._go_on()
+        self._num_leads += 1
+        key = f"lead/{self._num_leads}"
+        if self.is_first:
+            found, error = _tried(act)
+            with self._reached():
+                self._store.set(key, json.dumps(found))
+        else:
+            found, error = json.loads(self._waited_for(key)), None
+        self._note(0, found, error)
+        self._go_on()
+        return found["value"]
+
+    def first(self, act: Callable[[], Result]) -> Result:
+        results: list[Result] = []
+        self.lead(lambda: results.append(act()))
+        return results[0] if results else act()
+
+    def shared(self, value: Result) -> Result:
+        self._go_on()
+        own = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        length = torch.tensor([len(own)])
+        with self._reached():
+            dist.broadcast(length, 0)
+            text = own if self.is_first else own.new_empty(int(length))
+            dist.broadcast(text, 0)
+        return value if self.is_first else json.loads(text.numpy().tobytes())
+
+    def any(self, value: bool) -> bool:
+        flag = torch.tensor([int(value)])
+        self._go_on()
+        with self._reached():
+            dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag)
+
+    def total(self, values: Values) -> Values:
+        summed = torch.from_numpy(values.copy())
+        self._go_on()
+        with self._reached():
+            dist.all_reduce(summed)
+        return summed.numpy()  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        self._go_on()
+        with self._reached():
+            for bucket in _buckets(tensors):
+                if len(bucket) == 1 and bucket[0].dtype == torch.float32 and bucket[0].is_contiguous():
+                    dist.all_reduce(bucket[0])
+                    continue
+                flat = torch.cat([tensor.flatten().float() for tensor in bucket])
+                dist.all_reduce(flat)
+                parts = torch.split(flat, [tensor.numel() for tensor in bucket])
+                for tensor, part in zip(bucket, parts, strict=True):
+                    tensor.copy_(part.view(tensor.shape))
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, dist.DistError) or _LOST.search(str(error)):
+                raise self._lost(error) from error
+            raise
+
+    def close(self) -> None:
+        self.gather(lambda: None)  # what the first rank answers for is read by all
+        dist.destroy_process_group()
+
+    def _exchanged(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Each rank's row."""
+        own = torch.frombuffer(bytearray(json.dumps(row).encode()), dtype=torch.uint8)
+        with self._reached():
+            lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+            dist.all_gather(lengths, torch.tensor([len(own)]))
+            padded = own.new_zeros(max(map(int, lengths)))
+            padded[: len(own)] = own
+            texts = [torch.empty_like(padded) for _ in range(self.size)]
+            dist.all_gather(texts, padded)
+        return [json.loads(text[: int(length)].numpy().tobytes()) for text, length in zip(texts, lengths, strict=True)]
+
+    def _waited_for(self, key: str) -> bytes:
+        """What the first rank has put there, once it has."""
+        while True:
+            with self._reached():
+                try:
+                    self._store.wait([key], timedelta(seconds=POLL_S))
+                    return self._store.get(key)
+                except dist.DistStoreError:  # not yet
+                    pass
+            if interrupt.requested():  # the first rank heard it too, or will not
+                self._failure = interrupt.Interrupted()
+                self._go_on()
+
+    def _note(self, rank: int, row: dict[str, Any], error: BaseException | None) -> None:
+        """Keeps why a rank failed, where one did: its own error comes before another rank's."""
+        if error is not None:
+            self._failure = error
+        elif row["interrupted"] and self._failure is None:
+            self._failure = interrupt.Interrupted()
+        elif row["error"] is not None and self._failure is None:
+            self._failure = RankError(f"rank {rank}: {row['error']}")
+
+    def _go_on(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Raises:
+        RankError: the others cannot be reached any more.
+        """
+        try:
+            yield
+        except RuntimeError as error:  # what torch.distributed raises
+            raise self._lost(error) from error
+
+    def _lost(self, error: RuntimeError) -> RankError:
+        why = str(error).strip().partition("\n")[0][:300]
+        failure = RankError(
+            f"rank {self.rank} cannot reach the other ranks: one of them has ended, or did not answer within "
+            f"parallel.step_timeout_s = {self._timeout_s:g} ({why})"
+        )
+        self._failure = failure
+        return failure
+
+
+def _tried(act: Callable[[], Any]) -> tuple[dict[str, Any], BaseException | None]:
+    """What a rank tells the others: what it got, or why it failed; and the error itself."""
+    try:
+        return {"value": act(), "error": None, "interrupted": False}, None
+    except interrupt.Interrupted as error:
+        return {"value": None, "error": None, "interrupted": True}, error
+    except OpenExaoneError as error:
+        return {"value": None, "error": str(error), "interrupted": False}, error
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """In their order, of at most BUCKET values, or one tensor."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(one.numel() for one in bucket) + tensor.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket

@@ -1,0 +1,98 @@
+"""A model of which each rank keeps a part (FSDP2), and how its ranks go through it in step.
+
+A layer's weights are gathered before it computes and freed behind it; gradients are added up over all ranks, and each
+rank keeps its part of them. All ranks must therefore make the same passes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+from open_exaone.base import interrupt
+from open_exaone.data.batch import join
+from open_exaone.data.document import Document
+from open_exaone.model.threads import Item, Result, Workers
+from open_exaone.model.transformer import LanguageModel
+from open_exaone.train.forward import learned_states
+from open_exaone.train.parallel.config import ParallelConfig
+from open_exaone.train.parallel.world import World
+
+
+def shard(model: LanguageModel, world: World, config: ParallelConfig, device: torch.device) -> None:
+    """Leaves this rank its part of a model that is whole on each; call it on all ranks before an optimizer is made.
+
+    Args:
+        model: on the device or, where it does not fit there, on the CPU: it is moved a layer at a time.
+        config: `shard` ranks keep a copy of the model together; there are as many copies as that leaves.
+    """
+    copies = world.size // config.shard
+    sizes, names = ((copies, config.shard), ("data", "shard")) if copies > 1 else ((config.shard,), ("shard",))
+    mesh = init_device_mesh(device.type, sizes, mesh_dim_names=names)
+    policy = MixedPrecisionPolicy(reduce_dtype=getattr(torch, config.reduce_dtype))
+    for module in (*model.model.layers, model):
+        sharded = fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=config.reshard_after_forward)
+        sharded.set_gradient_divide_factor(1.0)  # losses are divided by what the whole step has
+        sharded.set_force_sum_reduction_for_comms(True)
+    model.within = MethodType(_within, model)  # type: ignore[method-assign]
+    register_fsdp_forward_method(model, "within")
+    model.sharing = InStep(model=model, world=world)
+
+
+def _within(model: LanguageModel, act: Callable[[], Any]) -> Any:
+    """`LanguageModel.within`; FSDP2 hangs its backward pass on what is given back, which must be no view."""
+    found = act()
+    if isinstance(found, tuple):
+        return tuple(value.clone() if value._is_view() else value for value in found)
+    return found.clone() if found._is_view() else found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InStep(Workers):
+    """Goes through a sharded model as often as the rank with the most items: with nothing, behind this rank's own."""
+
+    model: LanguageModel
+    world: World
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """See `Workers.map`.
+
+        Raises:
+            Interrupted: on all ranks between the same two items, once one of them was asked to end.
+        """
+        waiting = list(items)
+        number = max(self.world.gather(lambda: len(waiting)))
+        for place in range(number):
+            if self.world.any(interrupt.requested()):
+                raise interrupt.Interrupted
+            if place < len(waiting):
+                with interrupt.held():
+                    result = function(waiting[place])
+                yield result
+            else:
+                self._pass()
+        if not self._learns:
+            for module in self.model.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()
+
+    @property
+    def _learns(self) -> bool:
+        return torch.is_grad_enabled() and self.model.training
+
+    def _pass(self) -> None:
+        """Forward, and backward where the others learn; nothing is learned from it."""
+        model = self.model
+
+        def nothing() -> torch.Tensor:
+            x_MD = learned_states(model, join([(Document([0, 0], [False, True]),)])).x_MD
+            return (x_MD.sum() + model.lm_head.weight.sum()) * 0.0
+
+        with torch.set_grad_enabled(self._learns):
+            loss = model.within(nothing)
+            if self._learns:
+                loss.backward()  # type: ignore[no-untyped-call]
