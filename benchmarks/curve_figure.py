@@ -29,17 +29,17 @@ def draw(found: Found, path: Path) -> None:
     share = shared_share(found)
     alike = [run for run in found["runs"] if run["share"] == share]
     parts += gains(alike, sizes, share)
-    write(path, HEIGHT, label_of(found, alike, title, share), parts, STYLE)
+    write(path, HEIGHT + 18 * bool(found["missing"]), label_of(found, alike, title, share), parts, STYLE)
 
 
 def legend(found: Found, sizes: Sequence[str]) -> list[str]:
-    """A size's mark and its name, in one row above both panels."""
+    """A size's mark and its name, in one row above both panels; below them, what is missing."""
     parts = [caption(12, 44, "parameters:", "tick", "start")]
     for place, size in enumerate(sizes, 1):
         x = 32 + 66 * place
         parts += [mark(x, 40, place), caption(x + 9, 44, size, f"series of-{place}", "start")]
     if found["missing"]:
-        parts.append(caption(WIDTH - 12, 44, f"not run: {', '.join(found['missing'])}", "tick", "end"))
+        parts.append(caption(12, HEIGHT + 12, f"not run: {', '.join(found['missing'])}", "tick", "start"))
     return parts
 
 
@@ -58,7 +58,9 @@ def against_flops(found: Found, sizes: Sequence[str], frame: Frame) -> list[str]
         parts.append(caption(x, frame.bottom + 18, f"{tick:.0e}".replace("e+", "e"), "tick", "middle"))
     parts.append(caption((frame.left + frame.right) / 2, frame.bottom + 38, "FLOPs of all stages", "name", "middle"))
     parts.append(
-        caption((frame.left + frame.right) / 2, frame.bottom + 54, "a mark a share of the data", "tick", "middle")
+        caption(
+            (frame.left + frame.right) / 2, frame.bottom + 54, "one mark for each share of the data", "tick", "middle"
+        )
     )
     for colour, size in enumerate(sizes, 1):
         lasts = [run["stages"][-1] for run in found["runs"] if run["size"] == size]
@@ -88,7 +90,7 @@ def gains(alike: Sequence[Found], sizes: Sequence[str], share: float) -> list[st
     parts.append(f'<path class="zero" d="M{frame.left} {frame.y(0):.1f}H{frame.right}"/>')
     middle = (frame.left + frame.right) / 2
     parts.append(caption(middle, frame.bottom + 38, "points gained on the stage before, paired", "name", "middle"))
-    parts.append(caption(middle, frame.bottom + 54, f"{share:g} of the data", "tick", "middle"))
+    parts.append(caption(middle, frame.bottom + 54, f"with {share:g} of the data", "tick", "middle"))
     for place, stage in enumerate(stages):
         parts.append(caption(frame.x(place), frame.bottom + 18, TITLES.get(stage, stage), "name", "middle"))
         for run in alike:

@@ -112,23 +112,20 @@ def shared_share(found: Found) -> float:
 
 
 def tables(found: Found) -> str:
-    """Markdown: every run, each stage's gain by size, and sizes beside the next smaller one."""
+    """Markdown: every run's scores, its stages' gains, and sizes beside the next smaller one."""
     stages = [stage["stage"] for stage in found["runs"][0]["stages"]]
     titles = [TITLES.get(stage, stage) for stage in stages]
     runs, absent = {run["name"]: run for run in found["runs"]}, [*[NONE] * len(stages), "not run to its end"]
     rows = [_run_row(runs[name]) if name in runs else [*_of_name(name), *absent] for name in found["table"]]
-    share = shared_share(found)
-    alike = [run for run in found["runs"] if run["share"] == share]
     gains = [
-        [run["size"], *(_difference(stage["gain"]) for stage in run["stages"] if stage["gain"] is not None)]
-        for run in alike
+        [*_of_name(run["name"]), *(_difference(stage["gain"]) for stage in run["stages"] if stage["gain"] is not None)]
+        for run in found["runs"]
     ]
     sizes = [[one["larger"], one["smaller"], _difference(one)] for one in found["sizes"]]
     return "\n\n".join(
         (
             _markdown(["parameters", "data", *titles, "FLOPs"], rows),
-            f"Gains at {share:g} of the data:",
-            _markdown(["parameters", *titles[1:]], gains),
+            _markdown(["parameters", "data", *(f"gain of {title}" for title in titles[1:])], gains),
             _markdown(["larger", "smaller", "change of the last model"], sizes),
         )
     )

@@ -148,6 +148,7 @@ def test_the_command_runs_what_is_missing_and_draws_what_is_there(
     printed = capsys.readouterr().out
     assert re.search(r"^\| small \| 1 \| [\d.]+% \| .* \([\d.]+ to [\d.]+\) \| [\d.]+e\+\d+ \|$", printed, re.MULTILINE)
     assert "| large | 0.5 | – | – | – | – | not run to its end |" in printed
+    assert len(re.findall(r"^\| small \| (?:0\.5|1) (?:\| \S+ \(\S+ to \S+\) ){3}\|$", printed, re.MULTILINE)) == 2
     monkeypatch.setattr(sys, "argv", [*given, "--only"])
     with pytest.raises(SystemExit, match="0"):
         tiny.main()
