@@ -53,9 +53,10 @@ class Series(NamedTuple):
     means: Sequence[Mean | None]
 
 
-def write(path: Path, height: float, label: str, parts: Iterable[str]) -> None:
+def write(path: Path, height: float, label: str, parts: Iterable[str], more_style: str = "") -> None:
     """One figure as a file that stands alone."""
-    svg = drawing(WIDTH, round(height), label, [f"<title>{escape(label)}</title><style>{STYLE}</style>", *parts])
+    head = f"<title>{escape(label)}</title><style>{STYLE}{more_style}</style>"
+    svg = drawing(WIDTH, round(height), label, [head, *parts])
     size = f'xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{round(height)}"'
     write_text(path, svg.replace("<svg ", f"<svg {size} ", 1) + "\n")
     print(path)
@@ -105,10 +106,13 @@ def replies(folder: RunFolder, report: Mapping[str, Any], task: str, stages: Seq
 
 
 def mark(x: float, y: float, colour: int) -> str:
-    """A circle for the first series, a square for the second."""
+    """A circle for the first series, a square for the second, then a triangle and a diamond."""
     if colour == 1:
         return f'<circle class="mark of-1" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
-    return f'<rect class="mark of-2" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
+    if colour == 2:
+        return f'<rect class="mark of-2" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
+    outline = "l5 9h-10z" if colour == 3 else "l5 5l-5 5l-5 -5z"
+    return f'<path class="mark of-{colour}" d="M{x:.1f} {y - 5:.1f}{outline}"/>'
 
 
 def panel(frame: Frame, stages: Sequence[str], series: Sequence[Series], unit: str) -> list[str]:
