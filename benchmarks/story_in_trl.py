@@ -3,12 +3,13 @@
     pip install -e '.[bench]'
     python benchmarks/story_in_trl.py [--out runs/twin] [--rate 3e-3] [--rl-rate 3e-4] [--quick] [--seed 0]
 
-Ours is `exaone run` of nano/exaone-deep without its preference stage, which TRL has none of: a base, SFT on worked
-thoughts, online RL with GRPO from it. Both sides step AdamW, as TRL does; rates, batches, epochs, steps, group size,
-reply length and temperature are the same. TRL begins from our base's folder, reads the token ids and loss masks that
-ours learned from, and its reward is the verdict of `open_exaone.judge`. What differs: each side shuffles by itself; TRL
-computes in float32 or, with --trl-bf16, under autocast; and TRL divides a step's loss by the tokens of all groups, ours
-by those of the groups whose rewards differ, which AdamW hardly feels.
+Ours is nano/exaone-deep without its preference stage, which TRL has none of: a base, SFT on worked thoughts, online RL
+with GRPO. Both sides step AdamW, as TRL does; rates, batches, epochs, steps, group size, reply length and temperature
+are the same. TRL's SFT begins from our base's folder and reads the token ids and loss masks that ours learned from; RL
+of both sides begins from TRL's SFT model, since what RL gains depends on where it begins more than on anything else;
+TRL's reward is the verdict of `open_exaone.judge`. What differs: each side shuffles by itself; TRL computes in float32
+or, with --trl-bf16, under autocast; and TRL divides a step's loss by the tokens of all groups, ours by those of the
+groups whose rewards differ, which AdamW hardly feels.
 
 Each side runs in processes of its own, one after the other. Both models of both sides are then measured on the same
 test problems with the same seeds; differences are paired by problem. The same command continues what was cut; only TRL
@@ -33,7 +34,7 @@ from open_exaone.pipeline.recipe import load_recipe
 
 SFT, RL = "sft", "rl"
 SPLIT = "test"
-STAGES = {"base": "01-base", SFT: "02-sft", RL: "03-rl"}
+STAGES = {"base": "01-base", SFT: "02-sft"}
 FIX = "install the peers beside this package: pip install -e '.[bench]'"
 
 
@@ -48,9 +49,10 @@ def main() -> int:
     recipe = recipe_of(args)
     write_json(args.out / "recipe.json", recipe)
 
-    timed(args.out / "ours.json", run_ours, recipe, args.out / "ours")
-    for name in (SFT, RL):
-        timed(args.out / f"trl-{name}.json", {SFT: sft_in_trl, RL: rl_in_trl}[name], recipe, args.out, args.trl_bf16)
+    timed(args.out / "ours-sft.json", run_ours, recipe, args.out / "ours", SFT)
+    timed(args.out / "trl-sft.json", sft_in_trl, recipe, args.out, args.trl_bf16)
+    timed(args.out / "ours-rl.json", run_ours, rl_recipe(recipe, args.out), args.out / "ours-rl", RL)
+    timed(args.out / "trl-rl.json", rl_in_trl, recipe, args.out, args.trl_bf16)
 
     scores = {(side, name): measure(recipe, args.out, side, name) for side in ("ours", "trl") for name in (SFT, RL)}
     num_samples = recipe["evaluation"]["num_samples"]
@@ -128,9 +130,25 @@ def since(started: tuple[float, float]) -> dict[str, float]:
     )
 
 
-def run_ours(recipe: dict[str, Any], folder: Path) -> dict[str, dict[str, float]]:
+def rl_recipe(recipe: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Our RL alone, from TRL's SFT model, on the problems that our run drew."""
+    data = {
+        name: {
+            "sources": [
+                {
+                    "problems": str(out / "ours" / "problems" / f"{name}.jsonl"),
+                    "num_problems": recipe["data"][name]["sources"][0]["num_problems"],
+                }
+            ]
+        }
+        for name in (SPLIT, RL)
+    }
+    return recipe | {"model": str(out / "trl" / SFT), "data": data, "stages": recipe["stages"][2:]}
+
+
+def run_ours(recipe: dict[str, Any], folder: Path, until: str) -> dict[str, dict[str, float]]:
     """Returns the times of each stage, from its first step's end to its last one's; of one that was continued, none."""
-    import open_exaone
+    from open_exaone.pipeline.run import run_recipe
 
     begun: dict[str, tuple[float, float]] = {}
     times: dict[str, dict[str, float]] = {}
@@ -142,7 +160,7 @@ def run_ours(recipe: dict[str, Any], folder: Path) -> dict[str, dict[str, float]
         if step and step == event["num_steps"] and stage in begun:
             times[stage] = since(begun[stage])
 
-    open_exaone.run_recipe(recipe, folder, on_event=on_event)
+    run_recipe(load_recipe(recipe), folder, on_event, until=until)
     return times
 
 
@@ -302,7 +320,8 @@ def measure(recipe: dict[str, Any], out: Path, side: str, name: str) -> dict[str
     """The share of correct samples of each test problem."""
     import open_exaone
 
-    model = out / "ours" / STAGES[name] / "model" if side == "ours" else out / "trl" / name
+    ours = {SFT: out / "ours" / STAGES[SFT] / "model", RL: out / "ours-rl" / "01-rl" / "model"}
+    model = ours[name] if side == "ours" else out / "trl" / name
     folder = out / "eval" / f"{side}-{name}"
     open_exaone.evaluate(
         model,
@@ -322,9 +341,9 @@ def measure(recipe: dict[str, Any], out: Path, side: str, name: str) -> dict[str
 
 def print_times(out: Path) -> None:
     """Seconds by the clock, and of the processor, which other processes disturb less."""
-    ours = read_json(out / "ours.json")
     print(f"\n{'stage':8}{'ours':>26}{'TRL':>26}{'times':>18}")
     for name in (SFT, RL):
+        ours = read_json(out / f"ours-{name}.json")
         theirs = read_json(out / f"trl-{name}.json")
         if name not in ours:
             print(f"{name:8}was continued by ours: no time")

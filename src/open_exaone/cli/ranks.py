@@ -3,7 +3,6 @@
 import sys
 
 from open_exaone.base.errors import ConfigError
-from open_exaone.train.parallel.place import own_place
 
 
 def starts_ranks(number: int | None) -> bool:
@@ -12,6 +11,8 @@ def starts_ranks(number: int | None) -> bool:
     Raises:
         ConfigError: it is one of another number of ranks.
     """
+    from open_exaone.train.parallel.place import own_place
+
     place = own_place()
     if number is not None and place is not None and place.size != number:
         raise ConfigError(f"--ranks {number}: {place.size} ranks were started, by torchrun perhaps: leave --ranks out")

@@ -14,7 +14,6 @@ from open_exaone.base.text import count
 from open_exaone.cli.ablate import ablate_and_show, seeds_and_show, show_arms
 from open_exaone.cli.flags import MachineFlags, Overrides, Switch, parse_seeds
 from open_exaone.cli.ranks import start_ranks, starts_ranks
-from open_exaone.train.parallel.place import own_place
 
 if TYPE_CHECKING:
     from open_exaone.pipeline.config import Recipe
@@ -136,6 +135,8 @@ def _ablate(recipe: str, args: RunArguments) -> int:
 
 def _check_flags(args: RunArguments) -> None:
     """Refuses flags that go only with --ablate, --controls or --seeds, or not with these."""
+    from open_exaone.train.parallel.place import own_place
+
     chosen = {"--ablate": args.ablate is not None, "--controls": args.controls, "--seeds": args.seeds is not None}
     several = [flag for flag, is_given in chosen.items() if is_given]
     if several and (args.ranks is not None or own_place() is not None):
@@ -186,6 +187,7 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
     from open_exaone.present.faithfulness import show_thought_use, stage_sections
     from open_exaone.present.formatting import duration, size
     from open_exaone.present.terminal import Progress, change_tables, closing_table_rich
+    from open_exaone.train.parallel.place import own_place
 
     resolve_device(machine.device)
     if (place := own_place()) is not None and place.rank:
