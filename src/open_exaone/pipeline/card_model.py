@@ -12,7 +12,7 @@ from open_exaone.base.hub import is_hub_name
 from open_exaone.base.links import own_file
 from open_exaone.checkpoint.licence import check_derived_name, licence_files, licence_of
 from open_exaone.model.config import ModelConfig
-from open_exaone.model.hf import config_from_hf
+from open_exaone.model.hf import KEYS, config_from_hf
 from open_exaone.model.registry import PUBLISHED
 from open_exaone.pipeline.card_run import GENERATED
 from open_exaone.present.card_facts import Checksum, DataSet, Figure, Licence
@@ -20,16 +20,6 @@ from open_exaone.present.card_files import CARD_JSON
 
 _FRONT_LICENCE = re.compile(r"^license:[ \t]*[\"']?([A-Za-z0-9.+-]{1,60})[\"']?[ \t]*$", re.MULTILINE)
 _SHAPE = ("vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "head_width", "ffn_width", "max_positions")
-# Where each number of the shape stands in config.json.
-_HF_KEYS = {
-    "width": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "num_kv_heads": "num_key_value_heads",
-    "head_width": "head_dim",
-    "ffn_width": "intermediate_size",
-    "max_positions": "max_position_embeddings",
-}
 _MAX_README = 1_000_000
 _STAGE = re.compile(r"\d\d+-.+")  # the folder of a stage
 CARD_FOLDER_FILES = ("card.md", "card.html", CARD_JSON)
@@ -82,7 +72,7 @@ def shape_facts(config: ModelConfig, place: str, keys: Mapping[str, Any]) -> dic
     """The numbers of a shape; each stands in config.json where `keys` has it."""
     shape = {}
     for name in _SHAPE:
-        key = _HF_KEYS.get(name, name)
+        key = KEYS[name]
         source = f"{place}: {key}" if key in keys or not keys else f"{place}: from the others"
         shape[name] = Figure(value=getattr(config, name), sources=(source,))
     if config.window is not None and config.is_hybrid:
