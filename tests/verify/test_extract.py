@@ -63,7 +63,7 @@ def test_no_text_makes_it_raise(text: str) -> None:
 def test_a_million_hostile_characters_cost_linear_time(text: str) -> None:
     start = time.process_time()
     last_boxed(text)
-    assert time.process_time() - start < 2.0  # quadratic would take minutes
+    assert time.process_time() - start < 10.0  # quadratic would take minutes
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_boxes_and_cues_cost_linear_time_too(text: str) -> None:
     boxes(text)
     find_after_cue(text)
     clean(text)
-    assert time.process_time() - start < 2.0
+    assert time.process_time() - start < 10.0
 
 
 @pytest.mark.parametrize(
