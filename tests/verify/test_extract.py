@@ -1,6 +1,7 @@
 """The last box of a reply, whatever the reply."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import assume, given, settings
@@ -8,6 +9,16 @@ from hypothesis import strategies as st
 
 from open_exaone.verify import choice_words, extract
 from open_exaone.verify.extract import Cues, boxes, clean, find_after_cue, last_boxed
+
+
+def processor_seconds(work: Callable[[], object]) -> float:
+    """What the quickest of three attempts takes: a slow moment of the machine may fall into one of them."""
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +72,7 @@ def test_no_text_makes_it_raise(text: str) -> None:
     ids=["open", "deep", "unclosed", "many", "spaces", "escapes", "names", "closed"],
 )
 def test_a_million_hostile_characters_cost_linear_time(text: str) -> None:
-    start = time.process_time()
-    last_boxed(text)
-    assert time.process_time() - start < 10.0  # quadratic would take minutes
+    assert processor_seconds(lambda: last_boxed(text)) < 2.0  # quadratic would take minutes
 
 
 @pytest.mark.parametrize(
@@ -119,11 +128,7 @@ def test_what_a_cue_announces(text: str, answer: str | None) -> None:
     ids=["escapes", "cues", "half cues", "Korean", "marks"],
 )
 def test_boxes_and_cues_cost_linear_time_too(text: str) -> None:
-    start = time.process_time()
-    boxes(text)
-    find_after_cue(text)
-    clean(text)
-    assert time.process_time() - start < 10.0
+    assert processor_seconds(lambda: (boxes(text), find_after_cue(text), clean(text))) < 2.0
 
 
 @pytest.mark.parametrize(
