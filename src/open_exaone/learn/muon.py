@@ -75,7 +75,7 @@ class Muon(torch.optim.Muon):
             is_own = source == ranks.rank
             values = torch.cat(own) if is_own else torch.empty(sum(sizes), dtype=_dtype_on(device), device=device)
             ranks.broadcast(values, source)
-            for weights, part in zip(theirs, values.split(sizes), strict=True):
+            for weights, part in zip(theirs, torch.split(values, sizes), strict=True):
                 _move_by(group, weights, part.view(len(weights), *weights[0].shape))
 
     def _update(self, group: dict[str, Any], weights: Batch) -> Tensor:
