@@ -20,6 +20,10 @@ import traceback
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from doubles import TINY, make_model, make_tokenizer
 from open_exaone.base.files import read_jsonl
@@ -29,7 +33,7 @@ from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.lora import add_lora, initial_lora
 from open_exaone.model.lora_config import LoraConfig
-from open_exaone.model.sharding import is_sharded, whole
+from open_exaone.model.sharding import is_sharded, own_part, part_like, whole
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.launch import _free_port
 from open_exaone.train import state, state_tensors
@@ -188,6 +192,37 @@ def parts(world, folder):
     return found
 
 
+def mesh(world, folder):
+    """Weights divided in two dimensions, tensor parallel and sharded, in unequal parts: what comes back wrong."""
+    grid = init_device_mesh("cpu", (2, 2), mesh_dim_names=("shard", "tensor"))
+    torch.manual_seed(0)
+    wanted = {name: w.detach() for name, w in nn.Sequential(nn.Linear(10, 14), nn.Linear(14, 6)).named_parameters()}
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(10, 14), nn.Linear(14, 6))
+    parallelize_module(model, grid["tensor"], {"0": ColwiseParallel(), "1": RowwiseParallel()})
+    fully_shard(model, mesh=grid["shard"])
+    own = {name: part_like(w, lambda place, name=name: wanted[name][place]) for name, w in model.named_parameters()}
+    model.load_state_dict(own, assign=True)
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    wrong = [name for name, weight in weights.items() if not torch.equal(whole(weight), wanted[name])]
+    parts = {
+        name: part
+        for number, (name, weight) in enumerate(weights.items())
+        if (part := own_part(weight, number, is_first=world.is_first)) is not None
+    }
+    values, places = ({name: part[index] for name, part in parts.items()} for index in (0, 1))
+    path = folder / "mesh"
+    path.mkdir(exist_ok=True)
+    state_tensors.write_tensors(path / f"master-{world.rank}.safetensors", values, places)
+    world.gather(lambda: None)
+    saved = state_tensors.SavedTensors(path)
+    again = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    saved.read_into(again)
+    wrong += [name for name in wanted if not torch.equal(saved[name], wanted[name])]
+    wrong += [name for name in wanted if not torch.equal(whole(again[name]), wanted[name])]
+    return {"wrong": wrong, "number": sum(part.numel() for part in values.values())}
+
+
 def differing(model, optimizer, alone, wanted):
     """Names of weights and masters that are not those of one process to the bit, or that are whole on this rank."""
     others = dict(alone.named_parameters())
@@ -229,6 +264,7 @@ def main(folder):
         weights = {name: w.detach().to(getattr(torch, dtype)) for name, w in make_model(SHAPE).named_parameters()}
         save_model(folder / f"model-{dtype}", SHAPE, weights, make_tokenizer(), {})
     codes["parts"] = forked(2, "parts", folder, lambda world: parts(world, folder))
+    codes["mesh"] = forked(4, "mesh", folder, lambda world: mesh(world, folder))
     (folder / "codes.json").write_text(json.dumps(codes))
 
 

@@ -144,6 +144,14 @@ def test_each_rank_reads_and_draws_its_own_part_and_all_parts_are_the_model_of_o
     assert rows[f"parts-{rank}"] == {name: [] for name in names}
 
 
+def test_weights_that_are_divided_in_two_dimensions_come_back_as_they_were(found):
+    """Read from the meta device on, written by all ranks once each, and read again, in parts and whole."""
+    _, codes, rows = found
+    assert codes["mesh"] == [0] * 4, rows
+    assert [rows[f"mesh-{rank}"]["wrong"] for rank in range(4)] == [[]] * 4
+    assert sum(rows[f"mesh-{rank}"]["number"] for rank in range(4)) == 10 * 14 + 14 + 14 * 6 + 6
+
+
 RECIPE = ranked_runs.RECIPE.format(checkpoint_steps=4)
 FLAGS = ["--dtype", "float32", "--set", "parallel.shard=2"]
 
