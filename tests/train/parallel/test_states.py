@@ -130,7 +130,7 @@ def test_tensors_of_which_a_part_is_missing_are_refused_whatever_the_sums_say(fo
     folder, *_ = found
     source = checkpoints(folder / "four" / "checkpoints")[-1]
     for kind in ("master", "optimizer"):
-        shutil.copy(source / f"{kind}-00001-of-00004.safetensors", tmp_path / f"{kind}.safetensors")
+        shutil.copy(source / f"{kind}-00002-of-00004.safetensors", tmp_path / f"{kind}.safetensors")
     with pytest.raises(DataError, match="parts of .* are missing"):
         SavedTensors(tmp_path)
 
