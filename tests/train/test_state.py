@@ -66,7 +66,7 @@ def test_a_cut_state_is_passed_over_for_the_one_before(name, tmp_path, caplog):
 
 
 def test_the_disk_filling_up_keeps_the_last_state(tmp_path, monkeypatch):
-    from open_exaone.train import state
+    from open_exaone.train import state_tensors
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
@@ -74,8 +74,10 @@ def test_the_disk_filling_up_keeps_the_last_state(tmp_path, monkeypatch):
     model, optimizer = start()
     with monkeypatch.context() as patched:
         calls = []
-        real = state.save_file
-        patched.setattr(state, "save_file", lambda *a: (calls.append(1), full() if len(calls) > 3 else real(*a)))
+        real = state_tensors.save_file
+        patched.setattr(
+            state_tensors, "save_file", lambda *a: (calls.append(1), full() if len(calls) > 3 else real(*a))
+        )
         with pytest.raises(OpenExaoneError, match="disk is full.*kept"):
             train(model, optimizer, supervised(), tmp_path, lambda row: None)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000002"]

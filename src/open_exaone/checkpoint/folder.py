@@ -145,17 +145,27 @@ def load_model(
         CheckpointError: a file is missing or broken, a tensor is missing, unknown, of another shape or not finite, or
             the tokenizer beside them has more ids than the model.
     """
+    target = dtype if isinstance(dtype, torch.dtype) else resolve_dtype(dtype, device)
+    model, weights = open_model(folder, target, context)
+    model.load_state_dict({name: weight.to(device) for name, weight in weights.items()}, strict=False, assign=True)
+    model.tie_weights()
+    return model
+
+
+def open_model(folder: Path, dtype: torch.dtype, context: ContextConfig | None = None) -> tuple[LanguageModel, Weights]:
+    """A model's shape on the meta device, and its weights, of which nothing is read yet.
+
+    Raises:
+        ValueError, CheckpointError: as `load_model`; of a tensor that is not finite, once it is read.
+    """
     warn_of_licence(licence_of(folder), model_name(folder))
     config = load_config(folder)
     config = config if context is None else context.extended(config)
     check_vocabulary(folder, config)
-    target = dtype if isinstance(dtype, torch.dtype) else resolve_dtype(dtype, device)
-    weights = Weights(folder, config, target)
+    weights = Weights(folder, config, dtype)
     with torch.device("meta"):
-        model = LanguageModel(config)
-    model.load_state_dict({name: weight.to(device) for name, weight in weights.items()}, strict=False, assign=True)
-    model.tie_weights()
-    return model
+        model = LanguageModel(config).to(dtype)
+    return model, weights
 
 
 def load_tokenizer(folder: Path, *, chat_format: str | None = None) -> Tokenizer:

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -68,9 +68,16 @@ class Weights(Mapping[str, Tensor]):
             self._check_tied_head(path, handle, head)
 
     def __getitem__(self, name: str) -> Tensor:
+        return self._read(name, lambda handle, stored: handle.get_tensor(stored))
+
+    def part(self, name: str, place: tuple[slice, ...]) -> Tensor:
+        """The values of a weight that lie in these slices, one a dimension; nothing else of it is read."""
+        return self._read(name, lambda handle, stored: handle.get_slice(stored)[place])
+
+    def _read(self, name: str, read: Callable[[Any, str], Tensor]) -> Tensor:
         path, handle = self._handles[self._names[name]]
         try:
-            tensor: Tensor = handle.get_tensor(self._names[name])
+            tensor = read(handle, self._names[name])
         except (SafetensorError, RuntimeError) as error:
             raise CheckpointError(f"{path}: {self._names[name]} cannot be read: {error}") from error
         if not is_finite(tensor):
@@ -136,6 +143,8 @@ def expected_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether no element is NaN or infinite, in one pass without a copy: both survive a minimum and maximum."""
+    if not tensor.numel():  # a rank may have no part of a weight
+        return True
     low, high = tensor.aminmax()
     return bool(torch.isfinite(low) and torch.isfinite(high))
 

@@ -4,14 +4,22 @@ import sys
 
 from open_exaone.base.errors import ConfigError
 
+MAX_RESTARTS = 1000
 
-def starts_ranks(number: int | None) -> bool:
+
+def starts_ranks(number: int | None, restarts: int | None = None) -> bool:
     """Whether this process is to start ranks: not where it is one.
 
     Raises:
-        ConfigError: it is one of another number of ranks.
+        ConfigError: it is one of another number of ranks, or restarts are asked for and nothing is started.
     """
     from open_exaone.train.parallel.place import own_place
+
+    if restarts is not None and not (0 <= restarts <= MAX_RESTARTS and (number or 1) > 1):
+        raise ConfigError(
+            f"--restarts {restarts}: must be 0 to {MAX_RESTARTS}, beside --ranks of 2 or more; torchrun restarts ranks "
+            "with --max-restarts"
+        )
 
     place = own_place()
     if number is not None and place is not None and place.size != number:
@@ -19,8 +27,8 @@ def starts_ranks(number: int | None) -> bool:
     return place is None and number is not None and number != 1
 
 
-def start_ranks(number: int) -> int:
+def start_ranks(number: int, restarts: int | None = None) -> int:
     """Runs the command line that started this process in so many others: the exit status."""
     from open_exaone.pipeline.launch import launch
 
-    return launch(sys.argv[1:], number)
+    return launch(sys.argv[1:], number, restarts or 0)

@@ -51,6 +51,9 @@ class RunArguments:
     ranks: int | None = None
     """Train in so many processes on this machine, each on its GPU or its share of the cores; torchrun starts them too,
     also on several machines."""
+    restarts: int | None = None
+    """With --ranks: where a rank fails or is killed, start all ranks again from the last saved state, at most so many
+    times; never if left out."""
     machine: MachineFlags = field(default_factory=MachineFlags)
 
 
@@ -93,9 +96,9 @@ def run(
     from open_exaone.pipeline.recipe import load_recipe, part_of
 
     _check_flags(args)
-    if starts_ranks(args.ranks) and not args.dry_run:
+    if starts_ranks(args.ranks, args.restarts) and not args.dry_run:
         load_recipe(recipe, args.set_ or [], quick=args.quick)  # what is wrong with it is said once
-        return start_ranks(args.ranks or 1)
+        return start_ranks(args.ranks or 1, args.restarts)
     if args.ablate is not None or args.controls:
         return _ablate(recipe, args)
     if args.seeds is not None:

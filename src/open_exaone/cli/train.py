@@ -22,6 +22,9 @@ class TrainArguments:
     """Change one value of the recipe, such as --set sft.num_epochs=2; may be repeated."""
     ranks: int | None = None
     """Train in so many processes on this machine; see `exaone run --help`."""
+    restarts: int | None = None
+    """With --ranks: where a rank fails or is killed, start all ranks again from the last saved state, at most so many
+    times; never if left out."""
     machine: MachineFlags = field(default_factory=MachineFlags)
 
 
@@ -42,7 +45,7 @@ def train(
 
     recipe = load_recipe(file, args.set_ or [])
     check_one_stage(recipe)
-    if starts_ranks(args.ranks):
-        return start_ranks(args.ranks or 1)
+    if starts_ranks(args.ranks, args.restarts):
+        return start_ranks(args.ranks or 1, args.restarts)
     run_and_show(recipe, args.out or Path("runs") / recipe.name.replace("/", "-"), args.machine)
     return 0

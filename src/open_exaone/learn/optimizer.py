@@ -174,6 +174,14 @@ class MasterOptimizer:
         """Everything that the next step depends on, but for the master weights: torch's own state dicts."""
         return {str(index): optimizer.state_dict() for index, optimizer in enumerate(self.optimizers)}
 
+    def numbered(self) -> dict[str, Tensor]:
+        """The master weights as `state` numbers them: by optimizer's and weight's number, "0/3"."""
+        return {
+            f"{index}/{number}": weight
+            for index, optimizer in enumerate(self.optimizers)
+            for number, weight in enumerate(w for group in optimizer.param_groups for w in group["params"])
+        }
+
     def restore(self, masters: Mapping[str, Tensor], state: dict[str, dict[int, dict[str, Tensor]]]) -> None:
         """Takes up where `masters` and `state` were saved.
 

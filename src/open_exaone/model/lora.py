@@ -49,16 +49,23 @@ def add_lora(model: LanguageModel, config: LoraConfig, seed: int) -> None:
     """
     wanted = set(config.projections)
     names = [name for name, module in model.named_modules() if name.rpartition(".")[2] in wanted]
-    adapters = insert_lora(model, config, names)
-    generator = torch.Generator().manual_seed(seed)
+    insert_lora(model, config, names)
+    weights = lora_weights(model)
     with torch.no_grad():
-        for adapter in adapters:
-            bound = adapter.in_features**-0.5
-            drawn = torch.rand(adapter.lora_A.weight.shape, generator=generator)
-            adapter.lora_A.weight.copy_((2 * drawn - 1) * bound)
+        for name, values in initial_lora(model, seed):
+            weights[name].copy_(values)
 
 
-def insert_lora(model: LanguageModel, config: LoraConfig, names: Iterable[str]) -> list[LoraLinear]:
+def initial_lora(model: LanguageModel, seed: int) -> Iterator[tuple[str, Tensor]]:
+    """The adapters' weights as `add_lora` draws them, by name, in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, adapter in _adapters(model):
+        drawn = torch.rand(adapter.lora_A.weight.shape, generator=generator)
+        yield f"{name}.lora_A.weight", (2 * drawn - 1) * adapter.in_features**-0.5
+        yield f"{name}.lora_B.weight", torch.zeros(adapter.lora_B.weight.shape)
+
+
+def insert_lora(model: LanguageModel, config: LoraConfig, names: Iterable[str]) -> None:
     """Freezes the model and puts adapters, A not yet drawn, on the modules of these names.
 
     Raises:
@@ -67,15 +74,12 @@ def insert_lora(model: LanguageModel, config: LoraConfig, names: Iterable[str]) 
     if any(True for _ in _adapters(model)):
         raise ValueError("the model has adapters already: merge them first")
     model.requires_grad_(False)
-    inserted = []
     for name in names:
         base = model.get_submodule(name)
         assert isinstance(base, nn.Linear)
         adapter = LoraLinear(base, config)
         adapter.train(base.training)
         model.set_submodule(name, adapter)
-        inserted.append(adapter)
-    return inserted
 
 
 @contextmanager

@@ -1,6 +1,10 @@
-"""Weights of which each rank keeps a part (the DTensors of torch's FSDP2), beside whole ones."""
+"""Weights of which each rank keeps a part (torch's DTensors), beside whole ones."""
+
+from collections.abc import Callable
 
 from torch import Tensor
+
+Place = tuple[int, ...]  # where a part begins in the whole tensor, in each dimension
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -21,3 +25,47 @@ def shared_like(values: Tensor, weight: Tensor) -> Tensor:
 
     mesh, placements = weight.device_mesh, weight.placements  # type: ignore[attr-defined]
     return distribute_tensor(values.to(weight.device), mesh, placements, src_data_rank=None).clone()
+
+
+def part_like(weight: Tensor, read: Callable[[tuple[slice, ...]], Tensor]) -> Tensor:
+    """A tensor that is divided among the ranks as `weight` is, of which each rank reads its own part alone.
+
+    Args:
+        weight: gives the shape, and what each rank has of it; its values are not used.
+        read: gives the values of the whole tensor that lie in these slices, one a dimension, on the device wanted.
+    """
+    if not is_sharded(weight):
+        return read(tuple(slice(0, size) for size in weight.shape))
+    from torch.distributed.tensor import DTensor
+
+    start, sizes = _place(weight)
+    own = read(tuple(slice(begin, begin + size) for begin, size in zip(start, sizes, strict=True)))
+    mesh, placements = weight.device_mesh, weight.placements  # type: ignore[attr-defined]
+    return DTensor.from_local(own, mesh, placements, run_check=False, shape=weight.shape, stride=weight.stride())
+
+
+def own_part(tensor: Tensor, number: int = 0, *, is_first: bool) -> tuple[Tensor, Place] | None:
+    """What this rank writes of a tensor, so that all ranks together write each value once.
+
+    Args:
+        number: of the tensor. Where several ranks have the same part, it decides which of them writes it.
+        is_first: whether this is the first rank, which writes what is not divided.
+
+    Returns:
+        the values, which share the tensor's memory, and where they begin in the whole tensor; None for nothing.
+    """
+    if not is_sharded(tensor):
+        return (tensor, (0,) * tensor.ndim) if is_first else None
+    mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
+    copy, num_copies = 0, 1
+    for size, at, placement in zip(mesh.shape, mesh.get_coordinate(), placements, strict=True):
+        if placement.is_replicate():
+            copy, num_copies = copy * size + at, num_copies * size
+    own: Tensor = tensor.to_local()  # type: ignore[attr-defined]
+    return (own, _place(tensor)[0]) if number % num_copies == copy and own.numel() else None
+
+
+def _place(tensor: Tensor) -> tuple[Place, Place]:
+    """Where this rank's part begins in the whole tensor, and its shape."""
+    [chunk] = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
+    return tuple(chunk.offsets), tuple(chunk.sizes)

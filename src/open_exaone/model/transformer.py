@@ -1,6 +1,6 @@
 """The decoder: EXAONE 4.0's reordered norms or the pre-norm of EXAONE 3.x, Llama and Qwen, by its config."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -198,7 +198,14 @@ class LanguageModel(nn.Module):
         return self.model.embed_tokens.weight.dtype
 
     def reset_parameters(self, seed: int) -> None:
-        """Draws every weight anew, for training from scratch; the same on any device.
+        """Draws every weight anew, for training from scratch: see `initial_weights`."""
+        weights = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, values in self.initial_weights(seed):
+                weights[name].copy_(values)
+
+    def initial_weights(self, seed: int) -> Iterator[tuple[str, Tensor]]:
+        """Every weight as training from scratch begins, by name, in float32; the same on any device.
 
         Matrices keep the size of what they are given (deviation 1 / √fan-in), embeddings have deviation
         `initializer_range`. A reordered norm writes its sublayer's output into the residual stream at the norm's
@@ -206,14 +213,13 @@ class LanguageModel(nn.Module):
         it reads. So these norms begin at `initializer_range` too, all others at 1.
         """
         generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for name, weight in self.named_parameters():
-                if weight.ndim == 2:
-                    is_embedding = "embed_tokens" in name or "lm_head" in name
-                    deviation = self.config.initializer_range if is_embedding else weight.shape[1] ** -0.5
-                    weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
-                elif name.endswith(".bias"):
-                    weight.zero_()
-                else:
-                    writes_residual = self.config.norm == "reorder" and ".post_" in name
-                    weight.fill_(self.config.initializer_range if writes_residual else 1.0)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                is_embedding = "embed_tokens" in name or "lm_head" in name
+                deviation = self.config.initializer_range if is_embedding else weight.shape[1] ** -0.5
+                yield name, torch.randn(weight.shape, generator=generator) * deviation
+            elif name.endswith(".bias"):
+                yield name, torch.zeros(weight.shape)
+            else:
+                writes_residual = self.config.norm == "reorder" and ".post_" in name
+                yield name, torch.full(weight.shape, self.config.initializer_range if writes_residual else 1.0)

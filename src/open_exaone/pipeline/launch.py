@@ -1,6 +1,7 @@
 """Starts the ranks of a run on this machine, and ends them all where one of them ends badly. Loads no torch."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,7 +22,11 @@ from open_exaone.pipeline.together import LAUNCHER
 POLL_S = 0.1
 GRACE_S = 40.0  # from one rank's failure until the others are killed; the first saves its state meanwhile
 LAST_LINES = 20  # of what a rank printed
-INTERRUPTED = 130
+MISUSED, INTERRUPTED = 2, 130  # exit statuses
+COMMAND = (sys.executable, "-m", "open_exaone")
+_HOW_TO_RESUME = (
+    "The run has ended. The same command resumes it from the last saved state, also on another number of ranks."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,41 +36,57 @@ class _Rank:
     printed: IO[bytes] | None  # None: it prints where this process does
 
 
-def launch(arguments: Sequence[str], number: int) -> int:
+def launch(arguments: Sequence[str], number: int, restarts: int = 0) -> int:
     """Runs the command line in `number` processes, the ranks of one run; the first of them prints.
 
     Ctrl-C and SIGTERM go to each of them. Where one fails the others get SIGTERM, and are killed after `GRACE_S`.
 
     Args:
         arguments: of `exaone`, with the flag that has the ranks started: they see from the environment that they are.
+        restarts: how often all ranks are started again after one has failed; not after Ctrl-C, SIGTERM, or an error
+            in the recipe or the command line.
 
     Returns:
         the exit status of the rank that failed first, or 0.
     """
     if not 1 <= number <= 1024:
         raise ConfigError(f"--ranks {number}: must be 1 to 1024")
+    for attempt in range(restarts + 1):
+        failed, was_signalled = _run(arguments, number, attempt)
+        if failed is None:
+            return 0
+        code = failed.process.returncode
+        if attempt == restarts or was_signalled or code in (MISUSED, INTERRUPTED):
+            break
+        again = f"All {number} ranks start again from the last saved state (restart {attempt + 1} of {restarts})."
+        _explain(failed, again)
+    return int(code) if failed.number == 0 and code > 0 else _explain(failed, _HOW_TO_RESUME)  # it has printed why
+
+
+def _run(arguments: Sequence[str], number: int, attempt: int) -> tuple[_Rank | None, bool]:
+    """Starts the ranks once: the one that failed first, or None, and whether this process was asked to end."""
     ranks: list[_Rank] = []
     reading, writing = os.pipe()
     try:
-        with _forwarded(ranks):
+        with _forwarded(ranks) as signals:
             port = _free_port()
             for rank in range(number):
-                ranks.append(_start(arguments, rank, number, port, reading))
-            failed = _wait(ranks)
+                environment = _environment(os.environ, rank, number, port, attempt) | {LAUNCHER: str(reading)}
+                ranks.append(_start(arguments, rank, environment, reading))
+            return _wait(ranks), bool(signals)
     finally:
         for one in ranks:
             one.process.kill()  # does nothing to one that has ended
             one.process.wait()
         os.close(reading)
         os.close(writing)
-    return 0 if failed is None else _explain(failed)
 
 
-def _start(arguments: Sequence[str], rank: int, number: int, port: int, pipe: int) -> _Rank:
+def _start(arguments: Sequence[str], rank: int, environment: dict[str, str], pipe: int) -> _Rank:
     printed = tempfile.TemporaryFile() if rank else None  # noqa: SIM115
     process = subprocess.Popen(
-        [sys.executable, "-m", "open_exaone", *arguments],
-        env=_environment(os.environ, rank, number, port) | {LAUNCHER: str(pipe)},
+        [*COMMAND, *arguments],
+        env=environment,
         stdout=subprocess.DEVNULL if rank else None,
         stderr=printed,
         stdin=subprocess.DEVNULL,
@@ -75,9 +96,10 @@ def _start(arguments: Sequence[str], rank: int, number: int, port: int, pipe: in
     return _Rank(rank, process, printed)
 
 
-def _environment(own: Mapping[str, str], rank: int, number: int, port: int) -> dict[str, str]:
+def _environment(own: Mapping[str, str], rank: int, number: int, port: int, attempt: int) -> dict[str, str]:
     """Of a rank, as torchrun sets it; the machine's cores are shared out among the ranks."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_PORT": port}
+    place["TORCHELASTIC_RESTART_COUNT"] = attempt
     environment = {**own, **{name: str(value) for name, value in place.items()}, "MASTER_ADDR": "127.0.0.1"}
     if not has_own_threads(own):
         environment["OMP_NUM_THREADS"] = str(max(1, num_cores() // number))
@@ -122,7 +144,8 @@ def _wait(ranks: Sequence[_Rank]) -> _Rank | None:
 
 def _is_echo(rank: _Rank) -> bool:
     """Whether it failed because another one did."""
-    return rank.printed is not None and _last_lines(rank.printed).startswith("exaone: rank ")
+    named = None if rank.printed is None else re.match(r"exaone: rank (\d+)", text := _last_lines(rank.printed))
+    return named is not None and (int(named[1]) != rank.number or "cannot reach" in text)
 
 
 def _last_lines(printed: IO[bytes]) -> str:
@@ -131,10 +154,12 @@ def _last_lines(printed: IO[bytes]) -> str:
 
 
 @contextmanager
-def _forwarded(ranks: Sequence[_Rank]) -> Iterator[None]:
-    """Within it, signals that ask this process to end go to all ranks."""
+def _forwarded(ranks: Sequence[_Rank]) -> Iterator[list[int]]:
+    """Within it, signals that ask this process to end go to all ranks: those that came."""
+    came: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
+        came.append(number)
         for rank in ranks:
             if rank.process.poll() is None:
                 rank.process.send_signal(number)
@@ -143,22 +168,19 @@ def _forwarded(ranks: Sequence[_Rank]) -> Iterator[None]:
     numbers = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
     previous = {number: signal.signal(number, forward) for number in numbers}
     try:
-        yield
+        yield came
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _explain(failed: _Rank) -> int:
-    """Prints why a run ended, where the first rank does not: its exit status."""
+def _explain(failed: _Rank, what_now: str) -> int:
+    """Prints why the ranks have ended, and what happens now: the exit status of the rank that failed."""
     code = failed.process.returncode
-    if code == INTERRUPTED or (failed.number == 0 and code > 0):
-        return int(code)
+    if code == INTERRUPTED:
+        return INTERRUPTED
     if failed.printed is not None:
         say_aside(_last_lines(failed.printed))
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with exit status {code}"
-    say_error(
-        f"rank {failed.number} {how}, and the run has ended. The same command goes on from the last saved state, "
-        "also on another number of ranks."
-    )
+    say_error(f"rank {failed.number} {how}. {what_now}")
     return 1 if code < 0 else int(code)

@@ -1,12 +1,10 @@
 """One stage of a run: open the model, build the objective on its data, train in the shared loop, save."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from open_exaone.base.config import did_you_mean
@@ -18,21 +16,19 @@ from open_exaone.checkpoint.folder import (
     load_model,
     load_weights,
     resolve_device,
-    resolve_dtype,
     sampling_defaults,
     save_model,
 )
 from open_exaone.checkpoint.licence import carry_licence
+from open_exaone.checkpoint.weights import Weights
 from open_exaone.data.mixture import Mixture, by_pass_rate
 from open_exaone.data.store import Lazy, Prepared
 from open_exaone.evaluation.config import OWN_SAMPLING
-from open_exaone.learn.optimizer import MasterOptimizer
-from open_exaone.model.lora import add_lora
-from open_exaone.model.sharding import whole
 from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_policy
 from open_exaone.pipeline.filter import kept_problems
+from open_exaone.pipeline.learner import Learner, open_learner, open_whole
 from open_exaone.pipeline.pairs import sampled_units
 from open_exaone.pipeline.prepare import StageData, mixture_of
 from open_exaone.pipeline.reward_changes import report_changed_rewards
@@ -48,7 +44,8 @@ from open_exaone.train.preference import Preference, open_preference
 from open_exaone.train.rl import OnlineRl
 from open_exaone.train.saver import NO_METRICS
 from open_exaone.train.settings import MAY_CHANGE
-from open_exaone.train.state import Progress, best_checkpoint, fingerprint_of, read_state
+from open_exaone.train.state import Progress, best_checkpoint, checkpoints, fingerprint_of, read_state
+from open_exaone.train.state_tensors import SavedTensors, Some
 from open_exaone.train.supervised import Supervised
 from open_exaone.train.validation import validating
 
@@ -69,12 +66,12 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
     path, world = run.path(stage), run.world
     path.mkdir(parents=True, exist_ok=True)
     prepared = kept_problems(run, stage, data.examples)
-    learner = _open(run, stage)
+    learner = open_learner(run, stage)
     if samples_own(run, stage):
         assert isinstance(stage, PreferenceStage | RejectionStage)
         prompts = prepared
         device = resolve_device(run.machine.device)
-        sampler = learner.model if learner.model.sharing is None else _open_model(run, stage, device)[1]
+        sampler = learner.model if learner.model.sharing is None else open_whole(run, stage, device)[1]
         prepared = world.first(lambda: sampled_units(run, stage, prompts, sampler))
     objective = _objective(run, stage, prepared, learner.model)
     measure, validated = _validation(objective, learner.model, data.validation, world)
@@ -94,21 +91,16 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
         seed=run.seed(stage),
         world=world,
     )
-    masters = {name: master.detach() for name, master in learner.optimizer.masters.items()}
-    if learner.model.sharing is not None:  # each rank takes part; the first one keeps them
-        masters = {name: _gathered(master, world) for name, master in masters.items()}
+    masters: Mapping[str, Tensor] = {name: master.detach() for name, master in learner.optimizer.masters.items()}
+    if learner.model.sharing is not None:  # no rank has them all: the first one reads them from the state, one by one
+        masters = Some(SavedTensors(checkpoints(path / "checkpoints")[-1]), weights=True)
     world.lead(lambda: _leave(run, stage, learner, objective, prepared, progress, masters))
-
-
-def _gathered(master: Tensor, world: World) -> Tensor:
-    values = whole(master)
-    return values.cpu() if world.is_first else values.new_empty(0)
 
 
 def _leave(
     run: Run,
     stage: TrainedStage,
-    learner: "_Learner",
+    learner: Learner,
     objective: Objective,
     prepared: Prepared,
     progress: Progress,
@@ -148,55 +140,6 @@ class _Reporter:
                 raise ConfigError(f"{self._stage.name}.keep.best = {self._best!r}: {why}")
             self._best = None
         self._run.on_event({"stage": self._stage.name, **row})
-
-
-@dataclass(frozen=True)
-class _Learner:
-    """The model that a stage trains."""
-
-    start: Path | None  # the folder that its weights come from; None for random ones
-    model: LanguageModel
-    optimizer: MasterOptimizer
-
-
-def _open(run: Run, stage: TrainedStage) -> _Learner:
-    """The model in the dtype that it computes in, and its optimizer with the weights as they were stored.
-
-    Of a model that is to be sharded, weights are mapped from their files, and each rank copies its part alone.
-    """
-    device, is_sharded = resolve_device(run.machine.device), run.recipe.parallel.shard > 1
-    start, model, masters = _open_model(run, stage, torch.device("cpu") if is_sharded else device)
-    if device.type == "cuda":
-        model.compile_layers()
-    if is_sharded:
-        from open_exaone.train.parallel.sharded import shard  # loads torch.distributed
-
-        shard(model, run.world, run.recipe.parallel, device)
-    return _Learner(start, model, MasterOptimizer(model, masters, stage.optimizer))
-
-
-def _open_model(
-    run: Run, stage: TrainedStage, device: torch.device
-) -> tuple[Path | None, LanguageModel, Mapping[str, Tensor] | None]:
-    """The folder of the weights that a stage begins from, its model, and the weights as they were stored."""
-    dtype = resolve_dtype(run.machine.dtype, resolve_device(run.machine.device))
-    if dtype is torch.float16:
-        raise ConfigError("dtype float16: small gradients vanish in it: train in bfloat16 or float32")
-    start = run.start_folder(stage)
-    masters: Mapping[str, Tensor] | None
-    if start is None:
-        model = LanguageModel(run.shape_of(stage))
-        model.reset_parameters(run.recipe.seed)
-        masters = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-        model = model.to(device, dtype)
-    else:
-        longer = stage.context if isinstance(stage, SupervisedStage) else None
-        model = load_model(start, dtype=dtype, device=device, context=longer)
-        masters = None if stage.lora else load_weights(start)
-    if stage.lora is not None:
-        add_lora(model, stage.lora, run.seed(stage))
-    model.model.recomputes = stage.recompute_activations
-    return start, model, masters
 
 
 def _objective(run: Run, stage: TrainedStage, prepared: Prepared, model: LanguageModel) -> Objective:
@@ -280,7 +223,7 @@ def _validation(
     return validating(objective, model, held_out.documents, every, world), fingerprint
 
 
-def _fingerprint(run: Run, stage: TrainedStage, learner: _Learner) -> dict[str, str]:
+def _fingerprint(run: Run, stage: TrainedStage, learner: Learner) -> dict[str, str]:
     """What decides the stage's outcome besides its data, by dotted name."""
     may_change = tuple(f"{name}." for name in MAY_CHANGE)
     endpoint = tuple(f"judge.endpoint.{name}." for name in ENDPOINT_MAY_CHANGE)
@@ -340,7 +283,7 @@ def _write_outcome(
     write_json(path, outcome)
 
 
-def _save(run: Run, stage: TrainedStage, learner: _Learner, weights: Mapping[str, Tensor], result: Path) -> None:
+def _save(run: Run, stage: TrainedStage, learner: Learner, weights: Mapping[str, Tensor], result: Path) -> None:
     """Leaves a model's folder, whole or not at all; adapters are merged into the weights that they were trained on."""
     evaluation = run.recipe.evaluation
     values = OWN_SAMPLING | ({} if evaluation is None else evaluation.sampling)
@@ -351,7 +294,7 @@ def _save(run: Run, stage: TrainedStage, learner: _Learner, weights: Mapping[str
         stored = load_weights(learner.start)
         if stage.lora is not None:
             weights = Merged(stored, Adapter(stage.lora, weights))
-        weights = {name: weight.to(stored.dtype_of(name)) for name, weight in weights.items()}  # norms may be wider
+        weights = _AsStored(weights, stored)
         kept = sampling_defaults(learner.start)  # as its authors recommend it
         is_given = kept.get("do_sample") is False or any(name in kept for name in RECOMMENDED)
         sampling = kept if is_given else sampling | kept
@@ -359,6 +302,22 @@ def _save(run: Run, stage: TrainedStage, learner: _Learner, weights: Mapping[str
     if learner.start is not None:
         carry_licence(learner.start, partial)
     replace_folder(partial, result)
+
+
+class _AsStored(Mapping[str, Tensor]):
+    """Weights in the dtypes of the model that they were trained from, whose norms may be wider; each when asked for."""
+
+    def __init__(self, weights: Mapping[str, Tensor], stored: Weights) -> None:
+        self._weights, self._stored = weights, stored
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._weights[name].to(self._stored.dtype_of(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
 
 
 def _save_adapter(run: Run, stage: TrainedStage, model: LanguageModel, weights: Mapping[str, Tensor]) -> None:

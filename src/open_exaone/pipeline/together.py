@@ -13,9 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from open_exaone.base.errors import ConfigError, RunFolderError
+from open_exaone.base.errors import ConfigError, OpenExaoneError, RankError, RunFolderError
 from open_exaone.base.files import write_text
 from open_exaone.base.log import logger
+from open_exaone.base.output import memory_error
 from open_exaone.rollout.config import LocalEngine, VllmEngine
 from open_exaone.train.config import RlStage
 from open_exaone.train.parallel.place import own_place
@@ -35,7 +36,7 @@ def joined(recipe: "Recipe", device: str) -> Iterator[World]:
 
     Raises:
         ConfigError: the ranks run different things, or the recipe cannot be shared among so many.
-        RankError: they cannot be reached in time.
+        RankError: they cannot be reached in time, or, within it, this rank ran out of memory.
     """
     place = own_place()
     _check(recipe, 1 if place is None else place.size)
@@ -50,8 +51,27 @@ def joined(recipe: "Recipe", device: str) -> Iterator[World]:
         logger.setLevel(logging.ERROR)  # what rank 0 reports, all would
     hello = {"open-exaone": metadata.version("open-exaone"), "recipe": recipe.config_hash}
     world = join(place, recipe.parallel, hello, resolve_device(device))
-    yield world
+    with _memory_errors_named(world):
+        yield world
     world.close()  # behind an error the others may not come
+
+
+@contextmanager
+def _memory_errors_named(world: World) -> Iterator[None]:
+    """Within it, a rank that runs out of memory reports which it is and what to change, and ends; so the others end."""
+    try:
+        yield
+    except OpenExaoneError:
+        raise
+    except Exception as error:
+        if memory_error(error) is None:
+            raise
+        detail = " ".join(str(error).split())[:200]
+        raise RankError(
+            f"rank {world.rank} ran out of memory{f' ({detail})' if detail else ''}: lower micro_batch_tokens, set "
+            "recompute_activations = true, or raise parallel.shard, so that each rank keeps a smaller part of the "
+            "model; then give the same command again: it resumes from the last saved state"
+        ) from error
 
 
 def _end_with_launcher() -> None:

@@ -127,8 +127,8 @@ def train(
     """
     keep, logging = keep or objective.config.keep, logging or objective.config.logging
     seed_all(seed)
-    saver = Saver(folder / "checkpoints", optimizer, keep, fingerprint, is_writer=world.is_first)
-    progress, num_bytes = world.first(saver.load)
+    saver = Saver(folder / "checkpoints", optimizer, keep, fingerprint, world=world)
+    progress, num_bytes = saver.load()
     check_alike(world, progress.step, optimizer)
     if progress.step:
         on_resume(progress.step)

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
@@ -29,10 +28,9 @@ from open_exaone.train.parallel.config import ParallelConfig
 from open_exaone.train.parallel.place import Place, own_place
 from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.train.state import checkpoints
+from ranked_runs import ENVIRONMENT, RECIPE, children, wait_for
 from tiny_stages import some_documents
 
-ROOT = Path(__file__).parents[3]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "GLOO_SOCKET_IFNAME": "lo"}
 MEASURED = ("second", "memory", "mfu")  # in names of metrics that no two runs have alike
 
 
@@ -283,47 +281,9 @@ def test_what_ranks_cannot_do_is_refused(tmp_path, changes, size, message):
         together._check(load_recipe(str(tmp_path / "tiny.toml"), changes), size)
 
 
-RECIPE = """
-name = "tiny"
-parallel.step_timeout_s = 600
-data.base = {{ sources = [{{ families = ["height_order"], num_problems = 40 }}] }}
-
-[model]
-vocab_size = 512
-width = 32
-num_layers = 1
-num_heads = 2
-num_kv_heads = 1
-head_width = 16
-ffn_width = 64
-max_positions = 256
-
-[[stages]]
-kind = "base"
-name = "base"
-data = "base"
-num_epochs = 8
-batch_documents = 8
-checkpoint_steps = {checkpoint_steps}
-optimizer = {{ kind = "adamw", learning_rate = 5e-3 }}
-"""
-
-
 def exaone(folder, *arguments):
     command = [sys.executable, "-m", "open_exaone", "run", "tiny.toml", "--dtype", "float32", *arguments]
     return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def children(process):
-    """The ids of its children, in the order in which they were started."""
-    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return [int(pid) for pid in text.split()]
-
-
-def wait_for(what, process):
-    while not what():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the ranks in /proc")

@@ -49,6 +49,11 @@ def own_place(environment: Mapping[str, str] = os.environ) -> Place | None:
     )
 
 
+def num_local_ranks(environment: Mapping[str, str] = os.environ) -> int:
+    """How many ranks this machine has."""
+    return max(1, _number(environment, "LOCAL_WORLD_SIZE", "1"))
+
+
 def _number(environment: Mapping[str, str], name: str, default: str = "") -> int:
     text = environment.get(name) or default
     if not text.isdecimal():

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import Store
+from torch._C._distributed_c10d import PrefixStore, Store
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import OpenExaoneError, RankError
-from open_exaone.train.parallel.world import Result, Values, World
+from open_exaone.train.parallel.world import Notes, Result, Values, World
 
 BUCKET = 2**24  # values that are summed in one call
 _LOST = re.compile(r"gloo|[Cc]onnection (closed|reset|refused)|Socket|NCCL|[Tt]imed out")  # in what torch raises
@@ -33,8 +33,8 @@ class Ranks(World):
         timeout_s: how long a rank waits for another in one exchange; `lead` waits as long as the first rank is there.
         """
         self.rank, self.size = rank, size
-        self._store, self._timeout_s = store, timeout_s
-        self._num_leads = 0
+        self._store, self.timeout_s = store, timeout_s
+        self._num_leads = self._num_notes = 0
         self._failure: BaseException | None = None
 
     def gather(self, act: Callable[[], Result]) -> list[Result]:
@@ -108,6 +108,10 @@ class Ranks(World):
         with self._reached():
             dist.broadcast(tensor, source)
 
+    def notes(self) -> Notes:
+        self._num_notes += 1
+        return StoreNotes(self.rank, self.size, PrefixStore(f"notes/{self._num_notes}", self._store))
+
     @contextmanager
     def watched(self) -> Iterator[None]:
         try:
@@ -173,10 +177,37 @@ class Ranks(World):
         why = str(error).strip().partition("\n")[0][:300]
         failure = RankError(
             f"rank {self.rank} cannot reach the other ranks: one of them has ended, or did not answer within "
-            f"parallel.step_timeout_s = {self._timeout_s:g} ({why})"
+            f"parallel.step_timeout_s = {self.timeout_s:g} ({why})"
         )
         self._failure = failure
         return failure
+
+
+class StoreNotes(Notes):
+    """Notes in the store that the ranks share."""
+
+    def __init__(self, rank: int, size: int, store: Store) -> None:
+        self.rank, self.size, self._store = rank, size, store
+
+    def put(self, note: dict[str, Any]) -> None:
+        with _answered():
+            self._store.set(str(self.rank), json.dumps(note))
+
+    def get(self, rank: int) -> dict[str, Any] | None:
+        key = str(rank)
+        with _answered():
+            found: dict[str, Any] | None = json.loads(self._store.get(key)) if self._store.check([key]) else None
+        return found
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankError(
+            f"rank 0 cannot be reached any more ({str(error).strip().partition(chr(10))[0][:200]})"
+        ) from error
 
 
 def _tried(act: Callable[[], Any]) -> tuple[dict[str, Any], BaseException | None]:

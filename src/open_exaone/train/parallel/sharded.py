@@ -4,18 +4,21 @@ A layer's weights are gathered before it computes and freed behind it; gradients
 rank keeps its part of them. All ranks must therefore make the same passes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from open_exaone.base import interrupt
+from open_exaone.checkpoint.weights import Weights
 from open_exaone.data.batch import join
 from open_exaone.data.document import Document
+from open_exaone.model.sharding import part_like
 from open_exaone.model.threads import Item, Result, Workers
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.forward import learned_states
@@ -24,10 +27,11 @@ from open_exaone.train.parallel.world import World
 
 
 def shard(model: LanguageModel, world: World, config: ParallelConfig, device: torch.device) -> None:
-    """Leaves this rank its part of a model that is whole on each; call it on all ranks before an optimizer is made.
+    """Leaves this rank its part of a model; call it on all ranks before an optimizer is made.
 
     Args:
-        model: on the device or, where it does not fit there, on the CPU: it is moved a layer at a time.
+        model: whole on each rank, on the device or on the CPU: it is moved a layer at a time. Or on the meta device:
+            then `read_parts` or `draw_parts` gives each rank its part of the weights.
         config: `shard` ranks keep a copy of the model together; there are as many copies as that leaves.
     """
     copies = world.size // config.shard
@@ -41,6 +45,53 @@ def shard(model: LanguageModel, world: World, config: ParallelConfig, device: to
     model.within = MethodType(_within, model)  # type: ignore[method-assign]
     register_fsdp_forward_method(model, "within")
     model.sharing = InStep(model=model, world=world)
+
+
+class OwnParts(Mapping[str, Tensor]):
+    """This rank's parts of a folder's weights by name, divided as a model's are; each is read when it is asked for."""
+
+    def __init__(self, model: LanguageModel, weights: Weights, device: torch.device) -> None:
+        self._own = dict(model.named_parameters())
+        self._weights, self._device = weights, device
+
+    def __getitem__(self, name: str) -> Tensor:
+        weights, device = self._weights, self._device
+        return part_like(self._own[name], lambda place: weights.part(name, place).to(device))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+
+def read_parts(model: LanguageModel, weights: Weights, device: torch.device) -> None:
+    """Gives a model that was sharded on the meta device its weights: each rank reads its own parts, in their dtype."""
+    _assign(model, dict(OwnParts(model, weights, device)))
+
+
+def draw_parts(model: LanguageModel, drawn: Iterable[tuple[str, Tensor]], device: torch.device) -> Mapping[str, Tensor]:
+    """Gives a model that was sharded on the meta device weights that are drawn.
+
+    Every rank draws all of them from one seed, one weight at a time, so that they are those of one process, and keeps
+    its own part.
+
+    Args:
+        drawn: weights by name, in float32.
+
+    Returns:
+        this rank's parts, in float32.
+    """
+    own, parts = dict(model.named_parameters()), {}
+    for name, values in drawn:
+        parts[name] = part_like(own[name], lambda place, values=values: values[place].to(device, copy=True))  # type: ignore[misc]
+    _assign(model, {name: part.to(model.dtype) for name, part in parts.items()})
+    return parts
+
+
+def _assign(model: LanguageModel, parts: Mapping[str, Tensor]) -> None:
+    model.load_state_dict(parts, strict=False, assign=True)
+    model.tie_weights()
 
 
 def _within(model: LanguageModel, act: Callable[[], Any]) -> Any:

@@ -1,8 +1,11 @@
 """The ranks that train a model together, as a stage sees them. Loads no torch."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from open_exaone.base.errors import RankError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -10,6 +13,52 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 Values = TypeVar("Values", bound="NDArray[Any]")
+
+
+NOTE_S = 0.05  # between two looks for a note
+
+
+class Notes:
+    """What ranks leave for each other outside the order of their exchanges, from any thread: one note each."""
+
+    rank = 0
+    size = 1
+
+    def __init__(self) -> None:
+        self._own: dict[str, Any] | None = None
+
+    def put(self, note: dict[str, Any]) -> None:
+        """Leaves this rank's note, which JSON can hold: `error` is None, or why it could do nothing.
+
+        Raises:
+            RankError: the ranks cannot be reached any more.
+        """
+        self._own = note
+
+    def get(self, rank: int) -> dict[str, Any] | None:
+        """The note that a rank has left, if it has.
+
+        Raises:
+            RankError: as `put`.
+        """
+        return self._own
+
+    def wait(self, rank: int, gives_up: Callable[[], bool]) -> dict[str, Any]:
+        """The note of a rank, once it has left one.
+
+        Raises:
+            RankError: it holds an error, or did not come before `gives_up` held.
+        """
+        while (note := self.get(rank)) is None:
+            if gives_up():
+                raise RankError(f"rank {rank} did not write its part of the state in time")
+            time.sleep(NOTE_S)
+        if note["error"] is not None:
+            raise RankError(f"rank {rank} could not write its part of the state: {note['error']}")
+        return note
+
+
+OWN_NOTES = Notes()
 
 
 class World:
@@ -20,6 +69,7 @@ class World:
 
     rank = 0
     size = 1
+    timeout_s = 0.0  # how long a rank waits for another one
 
     @property
     def is_first(self) -> bool:
@@ -79,6 +129,10 @@ class World:
 
     def broadcast(self, tensor: "Tensor", source: int) -> None:
         """Makes a tensor, in place, what rank `source` has; it has the same shape and dtype on each."""
+
+    def notes(self) -> Notes:
+        """Notes of this call alone: all ranks make it equally often."""
+        return Notes()
 
     def watched(self) -> AbstractContextManager[None]:
         """Within it, what a sharded model exchanges by itself fails with RankError where a rank has ended."""
