@@ -1,5 +1,9 @@
-"""Weights of which each rank keeps a part (the DTensors of torch's FSDP2), beside whole ones."""
+"""Weights of which each rank keeps a part (the DTensors of torch's FSDP2 and tensor parallelism), beside whole ones."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import torch
 from torch import Tensor
 
 
@@ -13,11 +17,40 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
+def local(weight: Tensor) -> Tensor:
+    """What this rank computes with: its part of a weight that is split, or a copy of its own.
+
+    Of a copy, each rank finds the gradient of the tokens or heads that it has: they are summed over ranks.
+    """
+    if not is_sharded(weight):
+        return weight
+    from torch.distributed.tensor import Partial
+
+    placements = weight.placements  # type: ignore[attr-defined]
+    summed = [Partial() if placement.is_replicate() else placement for placement in placements]
+    return weight.to_local(grad_placements=summed)  # type: ignore[attr-defined, no-any-return]
+
+
 def shared_like(values: Tensor, weight: Tensor) -> Tensor:
     """This rank's part of `values`, where it has a part of `weight`; nothing is sent, as each rank has all values."""
     if not is_sharded(weight) or is_sharded(values):
         return values
-    from torch.distributed.tensor import distribute_tensor
-
     mesh, placements = weight.device_mesh, weight.placements  # type: ignore[attr-defined]
-    return distribute_tensor(values.to(weight.device), mesh, placements, src_data_rank=None).clone()
+    return part_of(values, mesh, placements, weight.device)
+
+
+def part_of(values: Tensor, mesh: Any, placements: Sequence[Any], device: torch.device) -> Tensor:
+    """This rank's part of `values`, copied to a device, as a DTensor. The mesh's last axis is cut first, as FSDP2 cuts
+    what tensor parallelism has left."""
+    from torch.distributed.tensor import DTensor
+
+    own = values
+    for axis in reversed(range(mesh.ndim)):
+        dim = getattr(placements[axis], "dim", None)
+        if dim is not None:
+            pieces, place = torch.chunk(own, mesh.size(axis), dim), mesh.get_local_rank(axis)
+            own = pieces[place] if place < len(pieces) else own.narrow(dim, 0, 0)
+    own = own.to(device, copy=True, memory_format=torch.contiguous_format)
+    return DTensor.from_local(
+        own, mesh, placements, run_check=False, shape=values.shape, stride=values.contiguous().stride()
+    )

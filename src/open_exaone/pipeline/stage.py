@@ -164,7 +164,7 @@ def _open(run: Run, stage: TrainedStage) -> _Learner:
 
     Of a model that is to be sharded, weights are mapped from their files, and each rank copies its part alone.
     """
-    device, is_sharded = resolve_device(run.machine.device), run.recipe.parallel.shard > 1
+    device, is_sharded = resolve_device(run.machine.device), run.recipe.parallel.splits_model
     start, model, masters = _open_model(run, stage, torch.device("cpu") if is_sharded else device)
     if device.type == "cuda":
         model.compile_layers()

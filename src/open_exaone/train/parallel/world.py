@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -10,6 +10,22 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 Values = TypeVar("Values", bound="NDArray[Any]")
+
+
+class Share(NamedTuple):
+    """This rank's part of what the ranks share out. Ranks that compute the same documents together have the same one."""
+
+    place: int  # from 0
+    number: int  # of parts
+    is_first: bool  # of those that have this part: what it has found counts once
+
+
+def share_of(world: "World", sharing: Any) -> Share:
+    """Args:
+    sharing: `LanguageModel.sharing` of the model that computes.
+    """
+    num_together = 1 if sharing is None else sharing.num_together
+    return Share(world.rank // num_together, world.size // num_together, world.rank % num_together == 0)
 
 
 class World:
