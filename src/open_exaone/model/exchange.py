@@ -32,12 +32,12 @@ def joined(values_M: Tensor, places_M: Tensor, number: int, mesh: Any) -> Tensor
 
     All ranks go on with the same values, so that each has the gradient of its own already.
     """
-    return _Joined.apply(values_M, places_M, number, mesh)  # type: ignore[no-untyped-call, no-any-return]
+    return _Joined.apply(values_M, places_M, number, mesh)  # type: ignore[no-untyped-call]
 
 
 def total(value: Tensor, mesh: Any) -> Tensor:
     """The sum over ranks of what each goes on with; backward, each has the gradient of its own term."""
-    return _Total.apply(value, mesh)  # type: ignore[no-untyped-call, no-any-return]
+    return _Total.apply(value, mesh)  # type: ignore[no-untyped-call]
 
 
 class _Joined(torch.autograd.Function):

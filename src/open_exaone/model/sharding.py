@@ -28,7 +28,7 @@ def local(weight: Tensor) -> Tensor:
 
     placements = weight.placements  # type: ignore[attr-defined]
     summed = [Partial() if placement.is_replicate() else placement for placement in placements]
-    return weight.to_local(grad_placements=summed)  # type: ignore[attr-defined, no-any-return]
+    return weight.to_local(grad_placements=summed)  # type: ignore[attr-defined]
 
 
 def shared_like(values: Tensor, weight: Tensor) -> Tensor:
@@ -44,13 +44,11 @@ def part_of(values: Tensor, mesh: Any, placements: Sequence[Any], device: torch.
     what tensor parallelism has left."""
     from torch.distributed.tensor import DTensor
 
-    own = values
+    own = values = values.contiguous()
     for axis in reversed(range(mesh.ndim)):
         dim = getattr(placements[axis], "dim", None)
         if dim is not None:
             pieces, place = torch.chunk(own, mesh.size(axis), dim), mesh.get_local_rank(axis)
             own = pieces[place] if place < len(pieces) else own.narrow(dim, 0, 0)
     own = own.to(device, copy=True, memory_format=torch.contiguous_format)
-    return DTensor.from_local(
-        own, mesh, placements, run_check=False, shape=values.shape, stride=values.contiguous().stride()
-    )
+    return DTensor.from_local(own, mesh, placements, run_check=False, shape=values.shape, stride=values.stride())

@@ -16,8 +16,8 @@ class ParallelConfig(Config):
     """Ranks that keep one copy of the model, its gradients and its optimizer's state together (FSDP2), each a part; 1:
     each rank keeps all of it."""
     tensor: int = Field(default=1, ge=1, le=65_536)
-    """Ranks that each have a part of every matrix and compute with it (tensor parallelism), best inside one machine; must
-    divide the model's heads, key and value heads, feed-forward width and vocabulary."""
+    """Ranks that each have a part of every matrix and compute with it (tensor parallelism), best inside one machine; it
+    must divide the model's heads, key and value heads, feed-forward width and vocabulary."""
     context: int = Field(default=1, ge=1, le=65_536)
     """Ranks that each have a part of a micro-batch's tokens (context parallelism), for documents that are too long for
     one; like `shard`, they keep a part of the model each."""

@@ -6,9 +6,9 @@ feed-forward's channels.
     o, down            split by inputs; behind them the ranks' sums are added up, and each rank keeps its tokens
     embedding, head    split over the vocabulary; logits are never gathered
 
-torch's ColwiseParallel and RowwiseParallel do this for a plain `nn.Linear`. They would gather tokens for each of q, k and
-v anew, know no adapters, and have DTensors in the layers, which the kernels do not take. So weights are DTensors here, as
-those make them, and layers compute with plain tensors (`model.sharding.local`).
+torch's ColwiseParallel and RowwiseParallel do this for a plain `nn.Linear`. They would gather the tokens again for each
+of q, k and v, have no plan for adapters, and compute with DTensors, which the kernels do not take. So weights are
+DTensors here, placed as those would place them, and layers compute with plain tensors (`model.sharding.local`).
 """
 
 from typing import Any
@@ -85,7 +85,7 @@ def _split_weights(root: nn.Module, mesh: DeviceMesh, device: torch.device, name
 
 
 def _placement(path: str) -> Placement:
-    """How the weights of a module are split: those of an adapter B A so that they are multiplied with what the rank has.
+    """How the weights of a module are split; those of an adapter B A, by what the rank has of their inputs and outputs.
 
     Args:
         path: such as `self_attn.q_proj` or `self_attn.q_proj.lora_A`.

@@ -13,7 +13,7 @@ Values = TypeVar("Values", bound="NDArray[Any]")
 
 
 class Share(NamedTuple):
-    """This rank's part of what the ranks share out. Ranks that compute the same documents together have the same one."""
+    """This rank's part of what the ranks share out; those that compute the same documents together have the same."""
 
     place: int  # from 0
     number: int  # of parts
