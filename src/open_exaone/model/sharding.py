@@ -1,5 +1,6 @@
 """Weights of which each rank keeps a part (the DTensors of torch's FSDP2 and tensor parallelism), beside whole ones."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch import Tensor
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether this rank has a part of it alone."""
-    return hasattr(tensor, "full_tensor")
+    module = sys.modules.get("torch.distributed.tensor")  # where it is not loaded, nothing is split
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def whole(tensor: Tensor) -> Tensor:
