@@ -14,10 +14,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from open_exaone.base.errors import ConfigError, OpenExaoneError, RunFolderError
+from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.files import write_text
 from open_exaone.base.log import logger
 from open_exaone.model.mesh import check_tensor
+from open_exaone.model.registry import shape_by_name
 from open_exaone.rollout.config import LocalEngine, VllmEngine
 from open_exaone.train.config import RlStage
 from open_exaone.train.parallel.place import own_place
@@ -108,13 +109,15 @@ def _check(recipe: "Recipe", size: int) -> None:
 
 
 def _known_shape(recipe: "Recipe") -> "ModelConfig | None":
-    """The shape of the recipe's model; None where that is known only once it is downloaded."""
-    from open_exaone.pipeline.plan import shape_of
+    """The shape of the recipe's model; None where that is known only once it is downloaded or found in a run."""
+    name = str(recipe.model)
+    if recipe.shape is not None:
+        return recipe.shape
+    if (Path(name) / "config.json").is_file():
+        from open_exaone.checkpoint.folder import load_config
 
-    try:
-        return shape_of(recipe)
-    except OpenExaoneError:  # reported where the model is opened
-        return None
+        return load_config(Path(name))
+    return shape_by_name(name.partition("@")[0])
 
 
 def _warn_of_machines(tensor: int, environment: Mapping[str, str] = os.environ) -> None:
