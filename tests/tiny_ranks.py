@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch._C._distributed_c10d import PrefixStore
 
@@ -48,16 +49,19 @@ ADAMW = OptimizerConfig(kind="adamw", learning_rate=1e-3)
 MUON = OptimizerConfig(learning_rate=1e-3, matrix_learning_rate=1e-3)
 
 
+MEASURED = ("second", "memory", "mfu")  # in names of metrics that no two runs have alike
+
+
 class Stop(BaseException):
     """Ends a training as a kill would, on all ranks."""
 
 
 SHARD: list = []  # a ParallelConfig, where the ranks are to keep a part of the model each; and for how many steps
+SHAPE = [TINY.model_copy(update={"num_layers": 1})]  # one layer: each of a sharded model is several exchanges
 
 
 def small():
-    """Of one layer: each layer of a sharded model is several exchanges."""
-    return make_model(TINY.model_copy(update={"num_layers": 1}))
+    return make_model(SHAPE[0])
 
 
 def begin(config, world, lora=None):
@@ -166,6 +170,19 @@ def muon_on(world, folder):
     """In float32: in bfloat16, which a processor may be fast at, other sums round to other updates."""
     muon.has_fast_cpu_bfloat16 = lambda: False
     return supervised_on(world, folder, MUON, 4)
+
+
+def assert_alike(alone, together):
+    """Two runs with the same metrics, but for what is measured, and rounding."""
+    for one, two in zip(alone, together, strict=True):
+        assert one.keys() == two.keys()
+        for key in one.keys() - {"loss", "gradient_norm", "max_ratio", "ratio_mean"}:
+            if not any(part in key for part in MEASURED):
+                near = one[key] if one[key] is None else pytest.approx(one[key], rel=1e-5, abs=1e-5)
+                assert two[key] == near, (one["step"], key)
+        if one.get("loss") is not None:
+            assert two["loss"] == pytest.approx(one["loss"], abs=1e-5), one["step"]
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4), one["step"]
 
 
 SCENARIOS = {

@@ -33,7 +33,7 @@ def linear_cross_entropy(
 
     Args:
         x_MD: the hidden states that predict the M learned tokens.
-        weight_VD: the output head.
+        weight_VD: the output head; whole, or split over the vocabulary among ranks that have the same tokens.
         ids_M: the learned tokens.
         denominator: how many tokens the whole optimizer step has.
 
@@ -41,9 +41,11 @@ def linear_cross_entropy(
         the loss, and Σ entropy of the M predictions / denominator, in nats, which has no gradient.
     """
     from open_exaone.learn.cross_entropy_gradient import LinearCrossEntropy
+    from open_exaone.model.sharding import local
+    from open_exaone.model.split_vocabulary import Vocabulary
 
-    options = (denominator, settings.label_smoothing, settings.z_loss)
-    return LinearCrossEntropy.apply(x_MD, weight_VD, ids_M, *options)  # type: ignore[no-untyped-call]
+    options = (denominator, settings.label_smoothing, settings.z_loss, Vocabulary.of(weight_VD))
+    return LinearCrossEntropy.apply(x_MD, local(weight_VD), ids_M, *options)  # type: ignore[no-untyped-call]
 
 
 SupervisedLoss = CrossEntropy  # of several: Annotated[CrossEntropy | Other, Field(discriminator="name")]

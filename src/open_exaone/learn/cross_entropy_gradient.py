@@ -8,6 +8,7 @@ from torch import Tensor
 
 from open_exaone import kernels
 from open_exaone.model.logprobs import LinearGradient, chunks, with_room
+from open_exaone.model.split_vocabulary import Vocabulary
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -22,8 +23,9 @@ class LinearCrossEntropy(torch.autograd.Function):
         denominator: float,
         label_smoothing: float,
         z_loss: float,
+        part: Vocabulary | None = None,
     ) -> tuple[Tensor, Tensor]:
-        num_tokens = len(ids_M)
+        num_tokens, options = len(ids_M), (label_smoothing, z_loss)
         x_MD, ids_M = with_room(x_MD, ids_M)
         each_M = torch.zeros_like(ids_M, dtype=torch.float32)
         each_M[:num_tokens] = 1.0 / denominator
@@ -32,9 +34,9 @@ class LinearCrossEntropy(torch.autograd.Function):
         for piece in chunks(len(ids_M), weight_VD):
             logits_CV = F.linear(x_MD[piece], weight_VD)
             if label_smoothing or z_loss:
-                losses_C, entropies_C = _softened(logits_CV, ids_M[piece], each_M[piece], label_smoothing, z_loss)
+                losses_C, entropies_C = _softened(logits_CV, ids_M[piece], each_M[piece], options, part)
             else:
-                logprobs_C, entropies_C = kernels.softmax_loss(logits_CV, ids_M[piece], -each_M[piece])
+                logprobs_C, entropies_C = (part or kernels).softmax_loss(logits_CV, ids_M[piece], -each_M[piece])
                 losses_C = -logprobs_C
             loss += (losses_C * each_M[piece]).sum()
             entropy += (entropies_C * each_M[piece]).sum()
@@ -48,20 +50,22 @@ class LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_MD, weight_VD = ctx.saved_tensors
         if float(grads[0]) == 1.0:
-            return x_MD, weight_VD, None, None, None, None
+            return x_MD, weight_VD, None, None, None, None, None
         scaled = [None if made is None else made * grads[0].to(made.dtype) for made in (x_MD, weight_VD)]
-        return *scaled, None, None, None, None
+        return *scaled, None, None, None, None, None
 
 
-def _softened(logits_CV: Tensor, ids_C: Tensor, each_C: Tensor, smoothing: float, z: float) -> tuple[Tensor, Tensor]:
+def _softened(
+    logits_CV: Tensor, ids_C: Tensor, each_C: Tensor, options: tuple[float, float], part: Vocabulary | None
+) -> tuple[Tensor, Tensor]:
     """Losses with the two options, and entropies; the logits become the gradient of Σ each · loss."""
+    smoothing, z = options
+    part = part or Vocabulary.all_of(logits_CV.shape[1])
     raw_CV = logits_CV.float()
-    size_C = raw_CV.logsumexp(-1)
-    chosen_C = raw_CV.gather(1, ids_C[:, None])[:, 0] - size_C
-    losses_C = -(1 - smoothing) * chosen_C - smoothing * (raw_CV.mean(-1) - size_C) + z * size_C.square()
-    shares_CV = (raw_CV - size_C[:, None]).exp_()
-    entropies_C = size_C - (shares_CV * raw_CV).sum(-1)
-    gradient_CV = shares_CV * (1 + 2 * z * size_C)[:, None] - smoothing / raw_CV.shape[1]
-    gradient_CV.scatter_add_(1, ids_C[:, None], torch.full_like(gradient_CV[:, :1], smoothing - 1))
+    found = part.softmax(raw_CV, ids_C)
+    size_C = found.size_C
+    losses_C = -(1 - smoothing) * (found.chosen_C - size_C) - smoothing * (found.mean_C - size_C) + z * size_C.square()
+    gradient_CV = (raw_CV - size_C[:, None]).exp_() * (1 + 2 * z * size_C)[:, None] - smoothing / part.total
+    part.add_at(gradient_CV, ids_C, smoothing - 1)
     logits_CV.copy_(gradient_CV * each_C[:, None])
-    return losses_C, entropies_C
+    return losses_C, found.entropies_C

@@ -11,8 +11,10 @@ from open_exaone import kernels
 from open_exaone.kernels.reference import SHORT, attend_short
 from open_exaone.model.cache import LayerCache
 from open_exaone.model.config import LayerKind, ModelConfig
+from open_exaone.model.exchange import gathered
+from open_exaone.model.linear import Linear
 from open_exaone.model.norm import RMSNorm
-from open_exaone.model.packed import Packed
+from open_exaone.model.packed import Packed, Spread
 from open_exaone.model.rope import norm_rotate, rotate
 
 if TYPE_CHECKING:
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
 
 # What a layer's queries see where nothing is cached: a mask_B1TS, segments packed in a row, flex_attention's mask of
-# them, or None: plain causal rows.
-Sees: TypeAlias = "Tensor | Packed | BlockMask | None"
+# them, either of these for the keys of several ranks, or None: plain causal rows.
+Sees: TypeAlias = "Tensor | Packed | BlockMask | Spread | None"
 
 
 class Attention(nn.Module):
@@ -29,14 +31,14 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, kind: LayerKind) -> None:
         super().__init__()
-        self.heads_NKH = (config.num_heads, config.num_kv_heads, config.head_width)
+        self.heads_NKH = (config.num_heads, config.num_kv_heads, config.head_width)  # of this rank, where split
         self.kind = kind
         self.window = config.window if kind is LayerKind.LOCAL else None
         self.uses_rope = config.uses_rope(kind)
-        self.q_proj = nn.Linear(config.width, config.num_heads * config.head_width, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(config.width, config.num_kv_heads * config.head_width, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(config.width, config.num_kv_heads * config.head_width, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(config.num_heads * config.head_width, config.width, bias=False)
+        self.q_proj = Linear(config.width, config.num_heads * config.head_width, bias=config.qkv_bias)
+        self.k_proj = Linear(config.width, config.num_kv_heads * config.head_width, bias=config.qkv_bias)
+        self.v_proj = Linear(config.width, config.num_kv_heads * config.head_width, bias=config.qkv_bias)
+        self.o_proj = Linear(config.num_heads * config.head_width, config.width, bias=False)
         self.q_norm, self.k_norm = (
             RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity() for _ in range(2)
         )
@@ -75,6 +77,9 @@ class Attention(nn.Module):
 
 def attend_uncached(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, sees: Sees, window: int | None) -> Tensor:
     """Attention among the tokens at hand. Returns out_BTNH."""
+    if isinstance(sees, Spread):
+        k_BSKH, v_BSKH = (gathered(heads, sees.mesh, 1) for heads in (k_BTKH, v_BTKH))
+        return attend_uncached(q_BTNH, k_BSKH, v_BSKH, sees.mask, window)
     if isinstance(sees, Packed):
         q_TNH, k_TKH, v_TKH = (heads.flatten(0, 1) for heads in (q_BTNH, k_BTKH, v_BTKH))
         return kernels.attention(q_TNH, k_TKH, v_TKH, sees.starts_E, window, sees.prefix_J).view(q_BTNH.shape)

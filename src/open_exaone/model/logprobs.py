@@ -10,6 +10,8 @@ from torch import Tensor
 from open_exaone import kernels
 from open_exaone.model.memory import CHUNK_BYTES
 from open_exaone.model.packed import rounded
+from open_exaone.model.sharding import local
+from open_exaone.model.split_vocabulary import Vocabulary
 
 
 def token_logprobs(logits_XV: Tensor, ids_X: Tensor) -> Tensor:
@@ -27,10 +29,13 @@ def entropy(logits_XV: Tensor) -> Tensor:
 def linear_logprobs(x_MD: Tensor, weight_VD: Tensor, ids_M: Tensor) -> tuple[Tensor, Tensor]:
     """log softmax(x Wᵀ)[id] without the logits of all M tokens at once; the backward pass makes them again.
 
+    Args:
+        weight_VD: whole, or split over the vocabulary among ranks that have the same tokens.
+
     Returns:
         logprobs_M, and entropies_M, which has no gradient; both float32.
     """
-    return _LinearLogprobs.apply(x_MD, weight_VD, ids_M)  # type: ignore[no-untyped-call]
+    return _LinearLogprobs.apply(x_MD, local(weight_VD), ids_M, Vocabulary.of(weight_VD))  # type: ignore[no-untyped-call]
 
 
 def chunks(num_tokens: int, weight_VD: Tensor) -> Iterator[slice]:
@@ -48,28 +53,30 @@ def with_room(x_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, Tensor]:
 
 class _LinearLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, weight_VD: Tensor, ids_M: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.num_tokens = len(ids_M)
+    def forward(
+        ctx: Any, x_MD: Tensor, weight_VD: Tensor, ids_M: Tensor, part: Vocabulary | None
+    ) -> tuple[Tensor, Tensor]:
+        ctx.num_tokens, ctx.softmax = len(ids_M), part or kernels
         x_MD, ids_M = with_room(x_MD, ids_M)
         ctx.save_for_backward(x_MD, weight_VD, ids_M)
         logprobs_M, entropies_M = x_MD.new_empty(2, len(ids_M), dtype=torch.float32)
         for piece in chunks(len(ids_M), weight_VD):
             logits_CV = F.linear(x_MD[piece], weight_VD)
-            logprobs_M[piece], entropies_M[piece] = kernels.logprobs_and_entropy(logits_CV, ids_M[piece])
+            logprobs_M[piece], entropies_M[piece] = ctx.softmax.logprobs_and_entropy(logits_CV, ids_M[piece])
         logprobs_M, entropies_M = logprobs_M[: ctx.num_tokens], entropies_M[: ctx.num_tokens]
         ctx.mark_non_differentiable(entropies_M)
         return logprobs_M, entropies_M
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x_MD, weight_VD, ids_M = ctx.saved_tensors
         grads_M = F.pad(grads[0], (0, len(ids_M) - ctx.num_tokens))
         made = LinearGradient(x_MD, weight_VD, *ctx.needs_input_grad[:2])
         for piece in chunks(len(ids_M), weight_VD):
             logits_CV = F.linear(x_MD[piece], weight_VD)
-            kernels.softmax_loss(logits_CV, ids_M[piece], grads_M[piece])
+            ctx.softmax.softmax_loss(logits_CV, ids_M[piece], grads_M[piece])
             made.add(piece, logits_CV)
-        return made.x(ctx.num_tokens), made.weight_VD, None
+        return made.x(ctx.num_tokens), made.weight_VD, None, None
 
 
 class LinearGradient:
@@ -88,7 +95,10 @@ class LinearGradient:
 
     @property
     def weight_VD(self) -> Tensor | None:
-        return None if self._sum_VD is None else self._sum_VD.to(self._given_VD.dtype)
+        if not self._needs_weight:
+            return None
+        # Without any token it is 0, as other ranks may have some and gradients are summed.
+        return torch.zeros_like(self._given_VD) if self._sum_VD is None else self._sum_VD.to(self._given_VD.dtype)
 
     def add(self, piece: slice, gradient_CV: Tensor) -> None:
         """Takes the gradient to the logits of one piece."""

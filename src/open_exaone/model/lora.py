@@ -10,12 +10,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from open_exaone.model.linear import Linear
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.model.sharding import whole
 from open_exaone.model.transformer import LanguageModel
 
 
-class LoraLinear(nn.Linear):
+class LoraLinear(Linear):
     """base(x) + scale · B(A(dropout(x))), the base frozen."""
 
     def __init__(self, base: nn.Linear, config: LoraConfig) -> None:
@@ -28,7 +29,7 @@ class LoraLinear(nn.Linear):
         placed = {"bias": False, "device": base.weight.device, "dtype": base.weight.dtype}
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.lora_A, self.lora_B = (
-            nn.utils.skip_init(nn.Linear, *shape, **placed)  # type: ignore[no-untyped-call]
+            nn.utils.skip_init(Linear, *shape, **placed)  # type: ignore[no-untyped-call]
             for shape in ((base.in_features, config.rank), (config.rank, base.out_features))
         )
         nn.init.zeros_(self.lora_B.weight)
@@ -112,7 +113,7 @@ def merge_lora(model: LanguageModel) -> None:
         weight = adapter.weight
         weight.copy_(merged(weight, adapter.lora_A.weight, adapter.lora_B.weight, adapter.scale))
         with torch.device("meta"):
-            plain = nn.Linear(adapter.in_features, adapter.out_features, bias=adapter.bias is not None)
+            plain = Linear(adapter.in_features, adapter.out_features, bias=adapter.bias is not None)
         plain.weight, plain.bias = weight, adapter.bias
         plain.train(adapter.training)
         model.set_submodule(name, plain)

@@ -1,5 +1,6 @@
 """How a job's devices are arranged: data x shard x tensor x context."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
@@ -50,16 +51,33 @@ class Mesh:
 ALONE = Mesh()
 
 
+SPLIT = ("num_heads", "num_kv_heads", "ffn_width", "vocab_size")  # of a model, over tensor
+
+
+def tensor_sizes(shape: ModelConfig) -> list[int]:
+    """The sizes of `tensor` that a model can be computed with."""
+    return divisors(math.gcd(*(getattr(shape, what) for what in SPLIT)))
+
+
 def why_not(mesh: Mesh, shape: ModelConfig) -> str | None:
     """Why a model cannot be computed on a mesh; None where it can."""
-    for what, number in (
-        ("num_heads", shape.num_heads),
-        ("num_kv_heads", shape.num_kv_heads),
-        ("ffn_width", shape.ffn_width),
-    ):
-        if number % mesh.tensor:
+    for what in SPLIT:
+        if (number := getattr(shape, what)) % mesh.tensor:
             return f"tensor = {mesh.tensor}: must divide the model's {what} = {number:,}"
     return None
+
+
+def check_tensor(tensor: int, shape: ModelConfig) -> None:
+    """Raises:
+    ConfigError: a model cannot be split over so many ranks; names its numbers and the sizes that work.
+    """
+    if why_not(Mesh(tensor=tensor), shape):
+        *first, last = (f"{what} = {getattr(shape, what):,}" for what in SPLIT)
+        *sizes, largest = map(str, tensor_sizes(shape))
+        raise ConfigError(
+            f"parallel.tensor = {tensor}: must divide the model's {', '.join(first)} and {last}: set it to "
+            f"{' or '.join([', '.join(sizes), largest] if sizes else [largest])}"
+        )
 
 
 def meshes(num_devices: int, shape: ModelConfig, most_tensor: int) -> Iterator[Mesh]:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from open_exaone import kernels
+from open_exaone.model.sharding import local
 
 
 class RMSNorm(nn.RMSNorm):
@@ -12,11 +13,11 @@ class RMSNorm(nn.RMSNorm):
     weight: nn.Parameter
 
     def forward(self, x_XD: Tensor) -> Tensor:
-        return kernels.rms_norm(x_XD, self.weight, self.eps)
+        return kernels.rms_norm(x_XD, local(self.weight), self.eps)
 
 
 def add_norm(x_BTD: Tensor, y_BTD: Tensor, norm: nn.Module) -> Tensor:
     """x + norm(y): how a reordered norm joins a sublayer's output to the residual stream."""
     if isinstance(norm, RMSNorm):
-        return kernels.add_rms_norm(x_BTD, y_BTD, norm.weight, norm.eps)
+        return kernels.add_rms_norm(x_BTD, y_BTD, local(norm.weight), norm.eps)
     return x_BTD + norm(y_BTD)

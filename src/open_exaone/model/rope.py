@@ -8,6 +8,7 @@ from torch import Tensor
 from open_exaone import kernels
 from open_exaone.model.config import ModelConfig, RopeScaling
 from open_exaone.model.norm import RMSNorm
+from open_exaone.model.sharding import local
 
 
 def inverse_frequencies(config: ModelConfig, device: torch.device | str = "cpu") -> Tensor:
@@ -38,7 +39,7 @@ def rotate(x_BTNH: Tensor, cos_BTH: Tensor, sin_BTH: Tensor) -> Tensor:
 
 def norm_rotate(x_BTNH: Tensor, norm: RMSNorm, cos_BTH: Tensor, sin_BTH: Tensor) -> Tensor:
     """The same of normed heads."""
-    return _rotate(x_BTNH, norm.weight, norm.eps, cos_BTH, sin_BTH)
+    return _rotate(x_BTNH, local(norm.weight), norm.eps, cos_BTH, sin_BTH)
 
 
 def _rotate(x_BTNH: Tensor, weight_H: Tensor | None, eps: float, cos_BTH: Tensor, sin_BTH: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from open_exaone import kernels
 from open_exaone.model.attention import Attention, Sees, visible
 from open_exaone.model.cache import Cache, LayerCache, keep_updates_eager
 from open_exaone.model.config import LayerKind, ModelConfig
+from open_exaone.model.linear import Embedding, Linear
 from open_exaone.model.norm import RMSNorm, add_norm
-from open_exaone.model.packed import Packed
+from open_exaone.model.packed import Packed, PackedPart
 from open_exaone.model.rope import turns
 
 Result = TypeVar("Result")
@@ -23,9 +24,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.width, config.ffn_width, bias=False)
-        self.up_proj = nn.Linear(config.width, config.ffn_width, bias=False)
-        self.down_proj = nn.Linear(config.ffn_width, config.width, bias=False)
+        self.gate_proj = Linear(config.width, config.ffn_width, bias=False)
+        self.up_proj = Linear(config.width, config.ffn_width, bias=False)
+        self.down_proj = Linear(config.ffn_width, config.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down_proj(kernels.swiglu(self.gate_proj(x_BTD), self.up_proj(x_BTD)))
@@ -83,7 +84,7 @@ class Decoder(nn.Module):
         self.config = config
         # Given its weight, it draws none: on the meta device that would load a compiler, which takes a second or two.
         empty = torch.empty(config.vocab_size, config.width)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.width, _weight=empty)
+        self.embed_tokens = Embedding(config.vocab_size, config.width, _weight=empty)
         self.layers = nn.ModuleList(block(config, kind) for kind in config.layer_kinds)
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
         self.recomputes = False  # a layer's activations in the backward pass, instead of keeping them
@@ -94,7 +95,7 @@ class Decoder(nn.Module):
         positions_BT: Tensor | None = None,
         documents_BT: Tensor | None = None,
         cache: Cache | None = None,
-        packed: Packed | None = None,
+        packed: Packed | PackedPart | None = None,
     ) -> Tensor:
         x_BTD = self.embed_tokens(ids_BT)
         if packed is not None:
@@ -119,7 +120,11 @@ class Decoder(nn.Module):
         return turns(self.config, positions_BT)
 
     def _sees(
-        self, ids_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None, packed: Packed | None
+        self,
+        ids_BT: Tensor,
+        positions_BT: Tensor | None,
+        documents_BT: Tensor | None,
+        packed: Packed | PackedPart | None,
     ) -> dict[LayerKind, Sees]:
         """What each layer kind sees; None for plain causal attention over the whole row."""
         window, kinds = self.config.window, set(self.config.layer_kinds)
@@ -127,8 +132,7 @@ class Decoder(nn.Module):
         if packed is None and positions_BT is None and ids_BT.device.type == "cpu":
             packed = Packed.rows(B, T, ids_BT.device)
         if packed is not None:
-            has_blocks = ids_BT.device.type == "cuda"
-            return {kind: packed.block_mask(kind, window) if has_blocks else packed for kind in kinds}
+            return {kind: packed.sees(kind, window) for kind in kinds}
         if positions_BT is None:
             if not self.config.is_hybrid or (window is not None and T <= window):
                 return {}
@@ -146,7 +150,7 @@ class LanguageModel(nn.Module):
         self.sharing: Any = None  # where ranks keep a part each: the `threads.Workers` that go through it in step
         self.version = 0  # of the weights: training counts it up, and every completion carries it
         self.model = Decoder(config)
-        self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.width, config.vocab_size, bias=False)
         self.tie_weights()
 
     def compile_layers(self) -> None:

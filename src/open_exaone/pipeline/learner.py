@@ -29,7 +29,7 @@ class Learner:
 def open_learner(run: Run, stage: TrainedStage) -> Learner:
     """The model in the dtype that it computes in, and its optimizer with the weights as they were stored."""
     device = resolve_device(run.machine.device)
-    if run.recipe.parallel.shard > 1:
+    if run.recipe.parallel.splits_model:
         return _open_sharded(run, stage, device)
     start, model, masters = open_whole(run, stage, device)
     if device.type == "cuda":

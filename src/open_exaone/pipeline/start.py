@@ -15,6 +15,7 @@ from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import check_verifiers
 from open_exaone.evaluation.task import Task
 from open_exaone.model.config import ModelConfig
+from open_exaone.model.mesh import check_tensor
 from open_exaone.pipeline.config import Recipe, check_contexts
 from open_exaone.pipeline.files_needed import check_files, check_names
 from open_exaone.pipeline.folder import RunFolder, rendering_time
@@ -132,6 +133,7 @@ def open_run(recipe: Recipe, folder: RunFolder, machine: Machine, on_event: OnEv
     source = None if recipe.shape is not None else resolve_model(Path(str(recipe.model)))
     shape, tokenizer = _open_tokenizer(recipe, folder, source, data)
     check_contexts(recipe, shape)
+    check_tensor(recipe.parallel.tensor, shape)
     tokenizer.rendered_at = rendering_time(folder.path)
     run = Run(recipe, folder, source, shape, tokenizer, data, machine, on_event, world=world)
     _check_engine(run)

@@ -1,13 +1,14 @@
 """A run on several ranks: they join, share one folder, and the first one writes it."""
 
 import logging
+import math
 import os
 import secrets
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -17,12 +18,15 @@ from open_exaone.base.errors import ConfigError, OpenExaoneError, RankError, Run
 from open_exaone.base.files import write_text
 from open_exaone.base.log import logger
 from open_exaone.base.output import memory_error
+from open_exaone.model.mesh import check_tensor
+from open_exaone.model.registry import shape_by_name
 from open_exaone.rollout.config import LocalEngine, VllmEngine
 from open_exaone.train.config import RlStage
 from open_exaone.train.parallel.place import own_place
 from open_exaone.train.parallel.world import ALONE, World
 
 if TYPE_CHECKING:
+    from open_exaone.model.config import ModelConfig
     from open_exaone.pipeline.config import Recipe
 
 FOLDER_S = 30.0  # how long a file of rank 0 may take to be seen by the others
@@ -47,7 +51,9 @@ def joined(recipe: "Recipe", device: str) -> Iterator[World]:
     from open_exaone.train.parallel.join import join
 
     _end_with_launcher()
-    if place.rank:
+    if not place.rank:
+        _warn_of_machines(recipe.parallel.tensor)
+    else:
         logger.setLevel(logging.ERROR)  # what rank 0 reports, all would
     hello = {"open-exaone": metadata.version("open-exaone"), "recipe": recipe.config_hash}
     world = join(place, recipe.parallel, hello, resolve_device(device))
@@ -88,32 +94,61 @@ def _end_with_launcher() -> None:
 
 def _check(recipe: "Recipe", size: int) -> None:
     parallel, started = recipe.parallel, "one process" if size == 1 else f"{size} ranks"
-    if size % parallel.shard:
+    sizes = {axis: getattr(parallel, axis) for axis in ("shard", "tensor", "context")}
+    split = {axis: number for axis, number in sizes.items() if number > 1} or {"shard": 1}
+    number, named = math.prod(split.values()), " x ".join(f"parallel.{axis} = {n}" for axis, n in split.items())
+    if size % number:
         raise ConfigError(
-            f"parallel.shard = {parallel.shard}: does not divide the run, which has {started}: start it with --ranks "
-            f"{parallel.shard}, or several times as many, or set parallel.shard = 1"
+            f"{named}: does not divide the run, which has {started}: start it with --ranks {number}, or several times "
+            f"as many, or set {' and '.join(f'parallel.{axis} = 1' for axis in split)}"
         )
-    if parallel.data is not None and parallel.data * parallel.shard != size:
+    if parallel.data is not None and parallel.data * number != size:
         raise ConfigError(
-            f"parallel.data = {parallel.data} x parallel.shard = {parallel.shard}: the run has {started}: start it "
-            f"with --ranks {parallel.data * parallel.shard}, or leave parallel.data out"
+            f"parallel.data = {parallel.data} x {named}: the run has {started}: start it "
+            f"with --ranks {parallel.data * number}, or leave parallel.data out"
         )
+    if parallel.tensor > 1 and (shape := _known_shape(recipe)) is not None:
+        check_tensor(parallel.tensor, shape)
     rl = [stage for stage in recipe.stages if isinstance(stage, RlStage)]
-    if parallel.shard > 1 and rl and not isinstance(recipe.engine, LocalEngine):
+    if number > 1 and rl and not isinstance(recipe.engine, LocalEngine):
         raise ConfigError(
-            f"parallel.shard = {parallel.shard}: {rl[0].name} samples with engine.kind = {recipe.engine.kind!r}, which "
-            "is given weights by one rank that has all of them: choose the local engine, or parallel.shard = 1"
+            f"{named}: {rl[0].name} samples with engine.kind = {recipe.engine.kind!r}, which is given weights by one "
+            f"rank that has all of them: choose the local engine, or {' and '.join(f'{axis} = 1' for axis in split)}"
         )
     for stage in recipe.trained:
-        if parallel.shard > 1 and stage.optimizer.gradient_dtype != "float32":
+        if number > 1 and stage.optimizer.gradient_dtype != "float32":
             raise ConfigError(
-                f"{stage.name}.optimizer.gradient_dtype = {stage.optimizer.gradient_dtype!r}: with parallel.shard "
-                "each rank keeps a part of the gradients in float32: leave it out"
+                f"{stage.name}.optimizer.gradient_dtype = {stage.optimizer.gradient_dtype!r}: with "
+                f"{named} each rank keeps a part of the gradients in float32: leave it out"
             )
     if size > 1 and isinstance(recipe.engine, VllmEngine):
         raise ConfigError(
             "engine.kind = 'vllm': several ranks cannot share one vLLM in the process: choose the local engine, or a "
             "vLLM server"
+        )
+
+
+def _known_shape(recipe: "Recipe") -> "ModelConfig | None":
+    """The shape of the recipe's model; None where that is known only once it is downloaded or found in a run."""
+    name = str(recipe.model)
+    if recipe.shape is not None:
+        return recipe.shape
+    if (Path(name) / "config.json").is_file():
+        from open_exaone.checkpoint.folder import load_config
+
+        return load_config(Path(name))
+    return shape_by_name(name.partition("@")[0])
+
+
+def _warn_of_machines(tensor: int, environment: Mapping[str, str] = os.environ) -> None:
+    """Warns of tensor parallelism between machines, as LOCAL_WORLD_SIZE tells how many ranks each has."""
+    text = environment.get("LOCAL_WORLD_SIZE", "")
+    if tensor > 1 and text.isdecimal() and int(text) and int(text) % tensor:
+        logger.warning(
+            "parallel.tensor = %d: does not divide the %s ranks of this machine, so ranks on several machines exchange "
+            "each layer's activations over the network, which is slow: choose a size that divides them, and "
+            "parallel.shard between machines",
+            *(tensor, text),
         )
 
 

@@ -26,7 +26,7 @@ from open_exaone.train.config import StageConfig
 from open_exaone.train.metrics import MAX_NORMS, MetricsWriter, Pace, spike_limit
 from open_exaone.train.mfu import peak_flops
 from open_exaone.train.parallel.alike import check_alike
-from open_exaone.train.parallel.world import ALONE, World
+from open_exaone.train.parallel.world import ALONE, World, share_of
 from open_exaone.train.randomness import random_state, reseed, seed_all
 from open_exaone.train.saver import Saver
 from open_exaone.train.settings import KeepConfig, LoggingConfig
@@ -234,12 +234,13 @@ class _Run:
 
     def _shared_gradients(self, data: StepData, workers: Workers) -> tuple[Metrics, int]:
         """Adds up the step's gradients, over all ranks: metrics, and how many tokens went through."""
-        units, world, repeated = data.units, self.world, 0
+        units, world, repeated, share = data.units, self.world, 0, share_of(self.world, self.model.sharing)
         if world.size > 1:
-            split = [[units[place] for place in places] for places in shares(units, world.size)]
+            split = [[units[place] for place in places] for places in shares(units, share.number)]
             repeated = sum(map(num_computed, split)) - num_computed(units)  # prompts that several ranks compute
-            units = split[world.rank]
-        parts = world.gather(lambda: self._gradients(units, data.denominator, workers))
+            units = split[share.place]
+        found = world.gather(lambda: self._gradients(units, data.denominator, workers))
+        parts = found[:: world.size // share.number]  # one of those that compute the same documents together
         totals: Metrics = {}
         for metrics, _ in parts:
             add_up(totals, metrics)

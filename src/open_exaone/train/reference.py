@@ -24,7 +24,7 @@ from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.buffer import buffer_key
 from open_exaone.train.config import PreferenceStage
 from open_exaone.train.forward import learned_logprobs, summed
-from open_exaone.train.parallel.world import ALONE, World
+from open_exaone.train.parallel.world import ALONE, World, share_of
 
 FILE = "reference.safetensors"
 UNITS_AT_ONCE = 512  # in memory
@@ -81,14 +81,15 @@ def unit_logprobs(units: Sequence[Unit], model: LanguageModel, max_tokens: int, 
         return _own_logprobs(units, model, max_tokens)
     starts = np.cumsum([0, *(len(unit) for unit in units)])
     logprobs_D = np.zeros(int(starts[-1]), np.float32)  # 0 for the units of other ranks
-    places = range(world.rank, len(units), world.size)
+    share = share_of(world, model.sharing)
+    places = range(share.place, len(units), share.number)
 
     def compute() -> None:
         own = Lazy(len(places), lambda index: units[places[index]])
-        number = -(-len(range(0, len(units), world.size)) // UNITS_AT_ONCE)  # blocks of the rank that has most
+        number = -(-len(range(0, len(units), share.number)) // UNITS_AT_ONCE)  # blocks of the rank that has most
         found_D = _own_logprobs(own, model, max_tokens, number).numpy()
         into = [np.arange(starts[place], starts[place + 1]) for place in places]
-        if into:
+        if into and share.is_first:
             logprobs_D[np.concatenate(into)] = found_D
 
     world.gather(compute)

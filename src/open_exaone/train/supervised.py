@@ -39,7 +39,9 @@ class Supervised:
 
         def compute() -> tuple[Tensor, Tensor]:
             learned, head_VD = learned_states(model, batch), model.lm_head.weight
-            return SUPERVISED_LOSSES[settings.name](learned.x_MD, head_VD, learned.ids_M, denominator, settings)
+            loss_of = SUPERVISED_LOSSES[settings.name]
+            loss, entropy = loss_of(learned.x_MD, head_VD, learned.ids_M, denominator, settings)
+            return learned.total(loss), learned.total(entropy)
 
         loss, entropy = model.within(compute)
         return loss, {"entropy": float(entropy)}

@@ -14,7 +14,7 @@ from open_exaone.learn.cross_entropy import CrossEntropy
 from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.accumulate import Metrics
-from open_exaone.train.parallel.world import ALONE, World
+from open_exaone.train.parallel.world import ALONE, World, share_of
 from open_exaone.train.supervised import Supervised
 
 
@@ -36,8 +36,9 @@ def validation_loss(
     learning: Supervised, model: LanguageModel, documents: Sequence[Document], world: World = ALONE
 ) -> float:
     """The mean plain cross-entropy over all learned tokens, in nats, whatever is trained. NaN where interrupted."""
+    share = share_of(world, model.sharing)
     if world.size > 1:
-        documents = [documents[place] for place in shares(singles(documents), world.size)[world.rank]]
+        documents = [documents[place] for place in shares(singles(documents), share.number)[share.place]]
     model.eval()
     plain = learning.config.model_copy(update={"loss": CrossEntropy()})
     objective = replace(learning, config=plain)
@@ -50,5 +51,6 @@ def validation_loss(
 
     with computing(model, "train") as workers:
         found = list(workers.map(loss_of, pack(singles(documents), plain.micro_batch_tokens)))
+    found = found if share.is_first else []
     loss, number = world.total(np.array([sum(loss for loss, _ in found), sum(number for _, number in found)], float))
     return float(loss) / max(1.0, float(number))

@@ -29,9 +29,8 @@ from open_exaone.train.parallel.place import Place, own_place
 from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.train.state import checkpoints
 from ranked_runs import ENVIRONMENT, RECIPE, children, wait_for
+from tiny_ranks import assert_alike
 from tiny_stages import some_documents
-
-MEASURED = ("second", "memory", "mfu")  # in names of metrics that no two runs have alike
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +71,6 @@ def test_the_engines_of_a_sharded_model_sample_from_its_weights_as_they_are(foun
     for rows in (first["drawn"], first["sharded"]["drawn"]):
         assert [row["max_logprob_gap"] < 1e-4 for row in rows] == [True] * 3
         assert all(row["gradient_norm"] > 0 for row in rows)
-
-
-def assert_alike(alone, together):
-    for one, two in zip(alone, together, strict=True):
-        assert one.keys() == two.keys()
-        for key in one.keys() - {"loss", "gradient_norm", "max_ratio", "ratio_mean"}:
-            if not any(part in key for part in MEASURED):
-                near = one[key] if one[key] is None else pytest.approx(one[key], rel=1e-5, abs=1e-5)
-                assert two[key] == near, (one["step"], key)
-        if one.get("loss") is not None:
-            assert two["loss"] == pytest.approx(one["loss"], abs=1e-5), one["step"]
-        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4), one["step"]
 
 
 def test_the_union_of_samples_is_what_one_process_draws(found):

@@ -1,9 +1,11 @@
-"""A model of which each rank keeps a part (FSDP2), and how its ranks go through it in step.
+"""A model of which each rank keeps a part, and how its ranks go through it in step.
 
-A layer's weights are gathered before it computes and freed behind it; gradients are added up over all ranks, and each
-rank keeps its part of them. All ranks must therefore make the same passes.
+FSDP2: a layer's weights are gathered before it computes and freed behind it; gradients are added up over all ranks, and
+each rank keeps its part of them. All ranks must therefore make the same passes. Ranks that compute the same documents
+together (tensor and context parallelism) make them with the same documents.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MethodType
@@ -11,18 +13,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from open_exaone.base import interrupt
 from open_exaone.checkpoint.weights import Weights
 from open_exaone.data.batch import join
 from open_exaone.data.document import Document
-from open_exaone.model.sharding import part_like
+from open_exaone.model.sharding import local, part_like
 from open_exaone.model.threads import Item, Result, Workers
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.train.forward import learned_states
 from open_exaone.train.parallel.config import ParallelConfig
+from open_exaone.train.parallel.tensor import split_ends, split_layer
 from open_exaone.train.parallel.world import World
 
 
@@ -32,19 +35,38 @@ def shard(model: LanguageModel, world: World, config: ParallelConfig, device: to
     Args:
         model: whole on each rank, on the device or on the CPU: it is moved a layer at a time. Or on the meta device:
             then `read_parts` or `draw_parts` gives each rank its part of the weights.
-        config: `shard` ranks keep a copy of the model together; there are as many copies as that leaves.
+        config: `shard` x `context` ranks keep a copy of the model's parts together, and `tensor` ranks have a part of
+            each matrix; there are as many copies as that leaves.
     """
-    copies = world.size // config.shard
-    sizes, names = ((copies, config.shard), ("data", "shard")) if copies > 1 else ((config.shard,), ("shard",))
-    mesh = init_device_mesh(device.type, sizes, mesh_dim_names=names)
+    weights, tokens = _meshes(world, config, device)
+    tensor = weights["tensor"] if config.tensor > 1 else None
+    axes = [name for name in ("data", "weights") if name in (weights.mesh_dim_names or ())]
+    mesh = weights[tuple(axes)] if tensor is not None else weights
     policy = MixedPrecisionPolicy(reduce_dtype=getattr(torch, config.reduce_dtype))
     for module in (*model.model.layers, model):
+        if tensor is not None:
+            split_ends(model, tensor, device) if module is model else split_layer(module, tensor, device)
         sharded = fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=config.reshard_after_forward)
         sharded.set_gradient_divide_factor(1.0)  # losses are divided by what the whole step has
         sharded.set_force_sum_reduction_for_comms(True)
     model.within = MethodType(_within, model)  # type: ignore[method-assign]
     register_fsdp_forward_method(model, "within")
-    model.sharing = InStep(model=model, world=world)
+    model.sharing = InStep(model=model, world=world, config=config, context=tokens)
+
+
+def _meshes(world: World, config: ParallelConfig, device: torch.device) -> tuple[DeviceMesh, DeviceMesh | None]:
+    """How weights are split, by the axes data, weights and tensor; and the ranks that have a part of a row's tokens.
+
+    Tensor is the innermost axis, then context, shard and data, as in `model.mesh`; axes of one rank are left out.
+    """
+    num_shares = config.shard * config.context
+    sizes = {"data": world.size // (num_shares * config.tensor), "weights": num_shares, "tensor": config.tensor}
+    kept = {name: size for name, size in sizes.items() if size > 1 or name == "weights"}
+    weights = init_device_mesh(device.type, tuple(kept.values()), mesh_dim_names=tuple(kept))
+    if config.context == 1:
+        return weights, None
+    shape = (world.size // config.num_together, config.context, config.tensor)
+    return weights, init_device_mesh(device.type, shape, mesh_dim_names=("batch", "context", "tensor"))["context"]
 
 
 class OwnParts(Mapping[str, Tensor]):
@@ -108,6 +130,18 @@ class InStep(Workers):
 
     model: LanguageModel
     world: World
+    config: ParallelConfig
+    context: DeviceMesh | None  # the ranks that have a part of a row's tokens each
+
+    @property
+    def num_together(self) -> int:
+        """Ranks that go through the same documents together."""
+        return self.config.num_together
+
+    @property
+    def divisor(self) -> int:
+        """What the number of a row's tokens must be a multiple of; context has two pieces a rank."""
+        return self.config.tensor * (2 * self.config.context if self.context is not None else 1)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """See `Workers.map`.
@@ -141,9 +175,13 @@ class InStep(Workers):
 
         def nothing() -> torch.Tensor:
             x_MD = learned_states(model, join([(Document([0, 0], [False, True]),)])).x_MD
-            return (x_MD.sum() + model.lm_head.weight.sum()) * 0.0
+            return (x_MD.sum() + local(model.lm_head.weight).sum()) * 0.0
 
         with torch.set_grad_enabled(self._learns):
             loss = model.within(nothing)
             if self._learns:
                 loss.backward()  # type: ignore[no-untyped-call]
+
+
+# torch names each gathering of a weight that is split along two axes as slower than along one.
+logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from open_exaone.base.errors import RankError
 
@@ -59,6 +59,22 @@ class Notes:
 
 
 OWN_NOTES = Notes()
+
+
+class Share(NamedTuple):
+    """This rank's part of what the ranks share out; those that compute the same documents together have the same."""
+
+    place: int  # from 0
+    number: int  # of parts
+    is_first: bool  # of those that have this part: what it has found counts once
+
+
+def share_of(world: "World", sharing: Any) -> Share:
+    """Args:
+    sharing: `LanguageModel.sharing` of the model that computes.
+    """
+    num_together = 1 if sharing is None else sharing.num_together
+    return Share(world.rank // num_together, world.size // num_together, world.rank % num_together == 0)
 
 
 class World:
