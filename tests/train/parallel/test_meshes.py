@@ -110,6 +110,7 @@ def test_a_part_of_the_vocabulary_computes_the_softmax_of_all():
     reference.softmax_loss(wanted, ids, coefficients)
     Vocabulary.all_of(20).softmax_loss(logits, ids, coefficients)
     torch.testing.assert_close(logits, wanted)
+    assert Vocabulary(0, 10, 20, None).own(ids)[1].tolist() == [True, False, True, True, False, False, True]
     own, is_own = Vocabulary(10, 10, 20, None).own(ids)
     assert own.tolist() == [0, 9, 0, 0, 0, 1, 0] and is_own.tolist() == [False, True, False, False, True, True, False]
 
