@@ -25,7 +25,7 @@ from tiny_ranks import ADAMW, SCENARIOS
 
 # Both kinds of blocks, tied and untied heads, local layers and biases.
 SHAPES = {
-    "tied": TINY.model_copy(update={"num_layers": 2}),
+    "tied": TINY.model_copy(update={"num_layers": 1}),
     "untied": TINY.model_copy(
         update={"num_layers": 2, "pattern": "LG", "window": 6, "tied_embeddings": False, "ffn_width": 36}
     ),
@@ -51,7 +51,7 @@ MESHES = {
     "context-more": (2, {"context": 2}, {("simper", "untied"): 3, ("grpo", "tied"): 4, ("lora", "biased"): 3}),
     "shard x tensor": (4, {"shard": 2, "tensor": 2}, {("supervised", "tied"): 50, ("drawn", "tied"): 2}),
     "shard x tensor-more": (4, {"shard": 2, "tensor": 2}, {("grpo", "tied"): 3, ("muon", "biased"): 3}),
-    "data x tensor": (4, {"tensor": 2}, {("few", "pre"): 3, ("simper", "untied"): 3}),
+    "data x tensor": (4, {"tensor": 2}, {("few", "pre"): 3}),
     "tensor x context": (4, {"tensor": 2, "context": 2}, {("softened", "untied"): 2, ("agapo", "tied"): 3}),
 }
 
