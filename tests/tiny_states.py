@@ -201,7 +201,9 @@ def mesh(world, folder):
         model = nn.Sequential(nn.Linear(10, 14), nn.Linear(14, 6))
     parallelize_module(model, grid["tensor"], {"0": ColwiseParallel(), "1": RowwiseParallel()})
     fully_shard(model, mesh=grid["shard"])
-    own = {name: part_like(w, lambda place, name=name: wanted[name][place]) for name, w in model.named_parameters()}
+    own = {
+        name: part_like(w, lambda place, name=name: wanted[name][place].clone()) for name, w in model.named_parameters()
+    }
     model.load_state_dict(own, assign=True)
     weights = {name: weight.detach() for name, weight in model.named_parameters()}
     wrong = [name for name, weight in weights.items() if not torch.equal(whole(weight), wanted[name])]

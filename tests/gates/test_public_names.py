@@ -104,9 +104,9 @@ COMMANDS = {
     "verify-real": ["MODEL", "--out", "--rows", "--problems", "--samples", "--rl-steps", *OF_MACHINE],
     "run": [
         *("RECIPE", "--out", "--set", "--quick", "--dry-run", "--until", "--ablate", "--controls", "--seeds"),
-        *("--jobs", "--from", "--ranks", *OF_MACHINE),
+        *("--jobs", "--from", "--ranks", "--restarts", *OF_MACHINE),
     ],
-    "train": ["FILE", "--out", "--set", "--ranks", *OF_MACHINE],
+    "train": ["FILE", "--out", "--set", "--ranks", "--restarts", *OF_MACHINE],
 }
 
 

@@ -57,10 +57,11 @@ def launch(arguments: Sequence[str], number: int, restarts: int = 0) -> int:
             return 0
         code = failed.process.returncode
         if attempt == restarts or was_signalled or code in (MISUSED, INTERRUPTED):
-            break
+            has_printed_why = failed.number == 0 and code > 0
+            return int(code) if has_printed_why else _explain(failed, _HOW_TO_RESUME)
         again = f"All {number} ranks start again from the last saved state (restart {attempt + 1} of {restarts})."
         _explain(failed, again)
-    return int(code) if failed.number == 0 and code > 0 else _explain(failed, _HOW_TO_RESUME)  # it has printed why
+    raise ConfigError(f"restarts = {restarts}: must be 0 or more")
 
 
 def _run(arguments: Sequence[str], number: int, attempt: int) -> tuple[_Rank | None, bool]:
