@@ -21,7 +21,7 @@ from open_exaone.evaluation.published import load_tables
 from open_exaone.evaluation.published_models import published_models
 from open_exaone.pipeline.card import write_cards
 from open_exaone.pipeline.leaderboard import build_leaderboard
-from open_exaone.present import leaderboard_texts, readings
+from open_exaone.present import localized, readings
 from open_exaone.present.leaderboard_plots import dots, scatter
 from open_exaone.present.leaderboard_rows import Model, Score
 
@@ -101,7 +101,7 @@ def test_every_page_stands_alone_and_every_link_resolves(site: Path) -> None:
 
 def test_each_page_has_its_twin_in_the_other_language(site: Path) -> None:
     found = pages(site)
-    english = {name for name in found if not name.startswith(("ko/", "cards/"))}
+    english = {name for name in found if not name.startswith("ko/")}
     assert {f"ko/{name}" for name in english} == {name for name in found if name.startswith("ko/")}
     for name in english:
         assert '<html lang="en">' in found[name] and '<html lang="ko">' in found[f"ko/{name}"]
@@ -110,12 +110,12 @@ def test_each_page_has_its_twin_in_the_other_language(site: Path) -> None:
 
 
 def test_every_text_is_there_in_both_languages_with_the_same_places() -> None:
-    texts = read_toml(Path(leaderboard_texts.__file__).parent / "texts" / "leaderboard.toml")
+    texts = read_toml(localized.FOLDER / "leaderboard.toml")
     for key, both in texts.items():
         assert both.keys() == {"en", "ko"}, key
         assert sorted(re.findall(r"{(\w+)}", both["en"])) == sorted(re.findall(r"{(\w+)}", both["ko"])), key
     used = set()
-    for path in Path(leaderboard_texts.__file__).parents[1].rglob("*leaderboard*"):
+    for path in localized.FOLDER.parents[1].rglob("*leaderboard*"):
         if path.suffix in (".py", ".jinja"):
             used |= set(re.findall(r"[\"'](\w+)[\"']", path.read_text(encoding="utf-8")))
     assert texts.keys() <= used

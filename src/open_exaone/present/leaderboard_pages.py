@@ -26,7 +26,7 @@ from open_exaone.present.leaderboard_tables import (
     scores_sheet,
     size_cells,
 )
-from open_exaone.present.leaderboard_texts import Texts
+from open_exaone.present.leaderboard_texts import LeaderboardTexts
 from open_exaone.present.report import TEMPLATES, template
 
 MAX_COLUMNS = 8  # benchmarks of the reports in the table of all models
@@ -71,7 +71,7 @@ def _has(model: Model, benchmark: str) -> bool:
     return any(best(model, benchmark, mode) for mode in modes(model))
 
 
-def index_page(some: Board, texts: Texts) -> str:
+def index_page(some: Board, texts: LeaderboardTexts) -> str:
     """Every model in one table, charts, and where the other pages are."""
     links, shown = some.links(""), shown_benchmarks(some)
     counts = {
@@ -101,7 +101,7 @@ def index_page(some: Board, texts: Texts) -> str:
     )
 
 
-def charts(some: Board, shown: Sequence[str], texts: Texts) -> list[Figure]:
+def charts(some: Board, shown: Sequence[str], texts: LeaderboardTexts) -> list[Figure]:
     """Score against parameters and FLOPs on the benchmark that most models have, and against thought tokens on the
     benchmarks that were measured here."""
     found: list[Figure] = []
@@ -112,7 +112,7 @@ def charts(some: Board, shown: Sequence[str], texts: Texts) -> list[Figure]:
     return found[:6]
 
 
-def benchmark_charts(some: Board, name: str, texts: Texts) -> list[Figure]:
+def benchmark_charts(some: Board, name: str, texts: LeaderboardTexts) -> list[Figure]:
     """The charts of one benchmark that have two points or more."""
     readers = {
         "chart_parameters": lambda model, score: model.parameters,
@@ -127,7 +127,7 @@ def benchmark_charts(some: Board, name: str, texts: Texts) -> list[Figure]:
     return found
 
 
-def model_page(some: Board, model: Model, texts: Texts) -> str:
+def model_page(some: Board, model: Model, texts: LeaderboardTexts) -> str:
     """Everything about one model."""
     links = some.links("../")
     names = ("parameters", "tokens", "ratio", "alscore", "flops")
@@ -145,8 +145,7 @@ def model_page(some: Board, model: Model, texts: Texts) -> str:
     if model.facts is not None:
         licence = model.facts.licence
         facts += [(texts("licence"), licence.name or licence.id, ""), (texts("revision"), model.revision, "")]
-        card = f"{_up(texts)}cards/{model.slug}.html"
-        facts += [(texts("card"), f"{model.slug}.html", card)]
+        facts += [(texts("card"), f"{model.slug}.html", f"../cards/{model.slug}.html")]
     found = model_readings(model)
     return _page(
         texts,
@@ -174,7 +173,7 @@ def model_readings(model: Model) -> list[tuple[str, str, str]]:
     return found
 
 
-def seed_view(seed: Seed, texts: Texts) -> dict[str, Any]:
+def seed_view(seed: Seed, texts: LeaderboardTexts) -> dict[str, Any]:
     """A list's page, as the list writes its numbers."""
     score = readings.alscore(seed.parameters, seed.tokens)
     ratio = readings.token_ratio(seed.parameters, seed.tokens)
@@ -202,7 +201,7 @@ def seed_view(seed: Seed, texts: Texts) -> dict[str, Any]:
     return {"about": texts("on_list_note", list=seed.list), "facts": facts, "rows": rows, "notes": notes, "said": said}
 
 
-def group_page(some: Board, group: Group, folder: str, texts: Texts) -> str:
+def group_page(some: Board, group: Group, folder: str, texts: LeaderboardTexts) -> str:
     """The models of a lab or of an architecture."""
     links = some.links("../")
     counts = benchmarks(group.models)
@@ -212,7 +211,7 @@ def group_page(some: Board, group: Group, folder: str, texts: Texts) -> str:
     return _page(texts, "../", f"{folder}/{group.slug}.html", title=title, sheets=[sheet], after=[texts("how")])
 
 
-def ranking_page(some: Board, name: str, texts: Texts) -> str:
+def ranking_page(some: Board, name: str, texts: LeaderboardTexts) -> str:
     """Every number of a benchmark, and its charts."""
     return _page(
         texts,
@@ -226,12 +225,7 @@ def ranking_page(some: Board, name: str, texts: Texts) -> str:
     )
 
 
-def _up(texts: Texts) -> str:
-    """From a page in a folder to the site's own, whose first language stands at its top."""
-    return "../" if texts.language == "en" else "../../"
-
-
-def _page(texts: Texts, root: str, path: str, **parts: Any) -> str:
+def _page(texts: LeaderboardTexts, root: str, path: str, **parts: Any) -> str:
     """One page.
 
     Args:
@@ -258,7 +252,7 @@ def _page(texts: Texts, root: str, path: str, **parts: Any) -> str:
     return page
 
 
-def _filters(sheet: Sheet, texts: Texts) -> list[tuple[str, str, list[tuple[str, str]]]]:
+def _filters(sheet: Sheet, texts: LeaderboardTexts) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """The choices of a table: the field, its heading, and (value, text); only those with two values or more."""
     found = []
     for field in ("lab", "type", "mode", "origin"):
