@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from open_exaone.present import formatting, readings
 from open_exaone.present.card import alscore_text
 from open_exaone.present.card_page import digest, style_of
-from open_exaone.present.leaderboard_plots import dots, scatter
+from open_exaone.present.leaderboard_plots import dots, scatter, thought_dots
 from open_exaone.present.leaderboard_rows import (
     Group,
     Model,
@@ -31,13 +31,17 @@ from open_exaone.present.report import TEMPLATES, template
 
 MAX_COLUMNS = 8  # benchmarks of the reports in the table of all models
 MAX_OWN_COLUMNS = 6  # and of those that only models measured here have
+MAX_CHARTS = 4  # on the page of all models
 # The tables' names of what the list calls MMLU and GPQA.
 READ_AS = {"MMLU": "MMLU", "MMLU-Redux": "MMLU", "GPQA Diamond": "GPQA"}
 
 
 class Figure(NamedTuple):
+    """A chart."""
+
     title: str
     svg: str
+    href: str = ""  # where its numbers are, if they are on another page
 
 
 class Board(NamedTuple):
@@ -102,27 +106,30 @@ def index_page(some: Board, texts: LeaderboardTexts) -> str:
 
 
 def charts(some: Board, shown: Sequence[str], texts: LeaderboardTexts) -> list[Figure]:
-    """Score against parameters and FLOPs on the benchmark that most models have, and against thought tokens on the
-    benchmarks that were measured here."""
-    found: list[Figure] = []
-    if some.benchmarks:
-        found += benchmark_charts(some, next(iter(some.benchmarks)), texts)
-    for name in shown[:MAX_OWN_COLUMNS]:
-        found += [figure for figure in benchmark_charts(some, name, texts) if figure not in found]
-    return found[:6]
+    """The charts of the benchmark that most models have, then those by thought tokens; each leads to its numbers."""
+    links, found = some.links(""), []
+    first = next(iter(some.benchmarks), None)
+    for name in dict.fromkeys([*([first] if first else []), *shown]):
+        drawn = benchmark_charts(
+            some, name, texts, ("parameters", "flops", "thoughts") if name == first else ("thoughts",)
+        )
+        found += [figure._replace(href=links.benchmark(name)) for figure in drawn]
+    return found[:MAX_CHARTS]
 
 
-def benchmark_charts(some: Board, name: str, texts: LeaderboardTexts) -> list[Figure]:
+def benchmark_charts(
+    some: Board, name: str, texts: LeaderboardTexts, kinds: Sequence[str] = ("parameters", "flops", "thoughts")
+) -> list[Figure]:
     """The charts of one benchmark that have two points or more."""
-    readers = {
-        "chart_parameters": lambda model, score: model.parameters,
-        "chart_flops": lambda model, score: model.flops,
-        "chart_thoughts": lambda model, score: score.thought_tokens,
+    points = {
+        "parameters": lambda: dots(some.models, name, lambda model, _: model.parameters),
+        "flops": lambda: dots(some.models, name, lambda model, _: model.flops),
+        "thoughts": lambda: thought_dots(some.models, name),
     }
     found = []
-    for key, read in readers.items():
-        title = texts(key, benchmark=name)
-        if (svg := scatter(title, dots(some.models, name, read))) is not None:
+    for kind in kinds:
+        title, x_name = texts(f"chart_{kind}", benchmark=name), texts(f"axis_{kind}")
+        if (svg := scatter(title, points[kind](), x_name, as_powers=kind == "flops")) is not None:
             found.append(Figure(title, svg))
     return found
 

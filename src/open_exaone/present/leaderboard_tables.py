@@ -122,7 +122,7 @@ def score_cell(score: Score | None) -> Cell:
     if score is None:
         return NOTHING
     parts = [interval_text(score), f"n {score.num_problems:,}" if score.num_problems else ""]
-    return Cell(f"{score.percent:.1f}", score.percent, " · ".join(filter(None, parts)), title=score.source)
+    return Cell(f"{score.percent:.1f}", score.percent, " · ".join(filter(None, parts)))
 
 
 def interval_text(score: Score) -> str:
@@ -184,12 +184,12 @@ def ranking_sheet(rows: Sequence[tuple[Model, Score]], texts: LeaderboardTexts, 
     places = ranks(rows)
     columns = [Column(texts("model")), Column(texts("rank"), True), Column(texts("mode")), Column(texts("metric"))]
     columns += [Column(texts(name), is_number) for name, is_number in SCORE_COLUMNS]
-    columns += [Column(texts("parameters"), True), Column(texts("source"))]
+    columns += [Column(texts("parameters"), True), Column(texts("flops"), True), Column(texts("source"))]
     found = []
     for place, (model, score) in enumerate(rows):
         rank = Cell(str(places[place]), places[place]) if place in places else NOTHING
         head = (Cell(model.name, href=links.model(model)), rank, Cell(texts.value(score.mode)), _metric(score))
-        size = size_cells(model, texts)[0]
-        cells = (*head, *_score_cells(score, texts), size, _origin(score, texts))
+        sizes = size_cells(model, texts)
+        cells = (*head, *_score_cells(score, texts), sizes[0], sizes[-1], _origin(score, texts))
         found.append(Row(cells, model.lab, model.type, score.mode, "measured" if score.is_measured else "published"))
     return Sheet(texts("scores_of"), tuple(columns), tuple(found))
