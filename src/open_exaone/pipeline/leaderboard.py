@@ -58,7 +58,7 @@ def _published(known: PublishedModel) -> Model:
         tokens=tokens,
         flops=TRAINING_FLOPS * size * tokens if size and tokens else None,
         is_estimate=known.is_estimate,
-        source=known.source,
+        source=f"{known.source} [{known.tag}]" if known.tag else known.source,
         scores=tuple(map(_published_score, rows)),
         seed=_seed(known.name),
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from open_exaone.present import evaluation_plots, formatting
 from open_exaone.present.card import ENGLISH, last_results, mode_text, result_name, sections, title
 from open_exaone.present.card_facts import Facts
-from open_exaone.present.card_parts import Code, Table
+from open_exaone.present.card_parts import Block, Code, Section, Table
 from open_exaone.present.localized import Texts
 from open_exaone.present.plots import Point
 from open_exaone.present.report import TEMPLATES, template
@@ -37,7 +37,7 @@ def page(facts: Facts, texts: Texts = ENGLISH, elsewhere: str = "card.ko.html", 
         notes=[texts.said(note) for note in facts.notes],
         title=title(facts, texts),
         parts=[
-            (f"part-{number}", section.title, [(_kind(block), block) for block in section.blocks])
+            (f"part-{number}", section.title, _labelled(section))
             for number, section in enumerate(sections(facts, texts), start=1)
         ],
         scores=_scores(facts, texts),
@@ -55,6 +55,15 @@ def style_of(*names: str) -> str:
 def digest(text: str) -> str:
     """As a content security policy names what it lets through."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _labelled(section: Section) -> list[tuple[str, Block, str]]:
+    """Each block with its kind and what it is called: the line above it where that ends with a colon."""
+    found, label = [], section.title
+    for block in section.blocks:
+        found.append((_kind(block), block, label))
+        label = f"{section.title}: {block[:-1]}" if isinstance(block, str) and block.endswith(":") else section.title
+    return found
 
 
 def _kind(block: object) -> str:
