@@ -25,6 +25,7 @@ from open_exaone.present.card_facts import Facts
 from open_exaone.present.card_hub import eval_results, yaml_text
 from open_exaone.present.card_page import page
 from open_exaone.present.formatting import duration, number, percent
+from open_exaone.present.localized import Texts
 
 HOSTILE = (
     tiny_evaluation.HOSTILE
@@ -286,8 +287,9 @@ def hostile_facts(run: Path) -> Facts:
     return Facts.model_validate(spoil(gather(run).model_dump(mode="json")))
 
 
-def test_hostile_texts_are_inert_in_markdown(run: Path) -> None:
-    text = card_markdown.markdown(hostile_facts(run))
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_hostile_texts_are_inert_in_markdown(run: Path, language: str) -> None:
+    text = card_markdown.markdown(hostile_facts(run), Texts("card", language))
     assert not re.search("[\x00-\x08\x1b\u202e\ud800]", text)
     block = REGEX_YAML_BLOCK.search(text)  # as the hub finds it
     assert block
@@ -298,9 +300,10 @@ def test_hostile_texts_are_inert_in_markdown(run: Path) -> None:
     assert head["license"] == "apache-2.0" or "script" in head["license"]
 
 
-def test_hostile_texts_are_inert_in_the_page_and_in_yaml(run: Path) -> None:
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_hostile_texts_are_inert_in_the_page_and_in_yaml(run: Path, language: str) -> None:
     facts = hostile_facts(run)
-    text = page(facts)
+    text = page(facts, Texts("card", language))
     assert set(re.findall(r"<(script|img|iframe|link)\b", text)) == set()
     assert re.findall(r"<a [^>]*href=\"([^\"]*)\"", text) == ["#main", "card.ko.html"]
     assert not re.search("[\x00-\x08\x1b\u202e]", text)
@@ -313,6 +316,28 @@ def test_hostile_texts_are_inert_in_the_page_and_in_yaml(run: Path) -> None:
     (entries,) = files.values()
     assert yaml.safe_load(yaml_text(entries)) == entries
     assert all(re.fullmatch(r"[a-z0-9_]+\.yaml", name) for name in files)
+
+
+def test_a_long_text_is_cut_everywhere(tmp_path: Path) -> None:
+    long = "# x\u202e\x00`|<b>" * 12_000  # more than 100 KB
+    report = tiny_evaluation.report(["aime_2025"])
+    report["model"] |= {"model": long, "notes": [long]}
+    report["tasks"][0] |= {
+        "benchmark": long,
+        "mode": long,
+        "per_task": {long: report["tasks"][0]["per_task"]["algebra"]},
+    }
+    write_json(tmp_path / "report.json", report)
+    write_json(tmp_path / "evaluation.json", {})
+    facts, paths = write_cards(tmp_path)
+    assert len(facts.name) <= 20_000
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        assert len(text) < 2_000_000 and not re.search("[\x00\u202e]", text), path
+        shown = {".md": text.partition("\n---\n")[2], ".html": text}.get(path.suffix, "")  # the rest is data
+        assert not re.search("<b>|^# x", shown, re.MULTILINE), path
+    assert len(eval_results(facts)) == 0 and all(len(path.name) < 100 for path in paths)
+    assert len(ModelCard((tmp_path / "card.md").read_text(encoding="utf-8")).data.model_name) <= 300
 
 
 JUNK = (None, True, "x", [], {}, -1, 0, 1e308, 10**400, [1e308, 2], {"a.b": {"pass_at_1": 0.5}})

@@ -1,6 +1,7 @@
 """The leaderboard's pages, each in one language: all models, a model, a lab or an architecture, a benchmark."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from open_exaone.present import formatting, readings
@@ -32,6 +33,11 @@ from open_exaone.present.report import TEMPLATES, template
 MAX_COLUMNS = 8  # benchmarks of the reports in the table of all models
 MAX_OWN_COLUMNS = 6  # and of those that only models measured here have
 MAX_CHARTS = 4  # on the page of all models
+CHART_TEXTS = {  # of the title and of the axis
+    "parameters": ("chart_parameters", "axis_parameters"),
+    "flops": ("chart_flops", "axis_flops"),
+    "thoughts": ("chart_thoughts", "axis_thoughts"),
+}
 # The tables' names of what the list calls MMLU and GPQA.
 READ_AS = {"MMLU": "MMLU", "MMLU-Redux": "MMLU", "GPQA Diamond": "GPQA"}
 
@@ -128,8 +134,9 @@ def benchmark_charts(
     }
     found = []
     for kind in kinds:
-        title, x_name = texts(f"chart_{kind}", benchmark=name), texts(f"axis_{kind}")
-        if (svg := scatter(title, points[kind](), x_name, as_powers=kind == "flops")) is not None:
+        key, axis = CHART_TEXTS[kind]
+        title = texts(key, benchmark=name)
+        if (svg := scatter(title, points[kind](), texts(axis), as_powers=kind == "flops")) is not None:
             found.append(Figure(title, svg))
     return found
 
@@ -232,6 +239,11 @@ def ranking_page(some: Board, name: str, texts: LeaderboardTexts) -> str:
     )
 
 
+@cache
+def _template() -> Any:
+    return template("leaderboard.html.jinja")
+
+
 def _page(texts: LeaderboardTexts, root: str, path: str, **parts: Any) -> str:
     """One page.
 
@@ -245,7 +257,7 @@ def _page(texts: LeaderboardTexts, root: str, path: str, **parts: Any) -> str:
     )
     empty: dict[str, Any] = {name: [] for name in ("notes", "after", "facts", "readings", "figures", "lists", "sheets")}
     elsewhere = f"{root}ko/{path}" if texts.language == "en" else f"{root}../{path}"
-    page: str = template("leaderboard.html.jinja").render(
+    page: str = _template().render(
         **{"lead": "", "seed": None, **empty, **parts},
         t=texts,
         root=root,
