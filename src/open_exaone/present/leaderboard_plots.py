@@ -49,8 +49,8 @@ def thought_dots(models: Sequence[Model], benchmark: str) -> list[Dot]:
     for model in models:
         for mode in MODES:
             scores = [score for score in model.scores if (score.benchmark, score.mode) == (benchmark, mode)]
-            own = [Dot(model.name, score.thought_tokens, score) for score in scores if _is_drawn(score)]
-            if own := [dot for dot in own if dot.x]:
+            own = [Dot(model.name, score.thought_tokens or 0.0, score) for score in scores if _is_drawn(score)]
+            if own := [dot for dot in own if dot.x > 0]:
                 found += sorted(own, key=lambda dot: (dot.x, dot.score.percent))
                 break
     return found

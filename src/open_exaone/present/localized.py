@@ -74,5 +74,6 @@ def _texts(name: str) -> dict[str, dict[str, str]]:
 @cache
 def _sentences(name: str, language: str) -> tuple[tuple[str, str], ...]:
     """The English form and this language's, those with most words of their own first."""
-    found = [(both["en"], both[language]) for both in _texts(name).get("said", {}).values()]  # type: ignore[attr-defined]
+    said: dict[str, dict[str, str]] = read_toml(FOLDER / f"{name}.toml").get("said", {})
+    found = [(both["en"], both[language]) for both in said.values()]
     return tuple(sorted(found, key=lambda both: -len(_PLACE.sub("", both[0]))))
