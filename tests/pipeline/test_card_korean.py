@@ -95,6 +95,14 @@ def test_no_english_sentence_of_this_package_is_left(cards: list[Facts]) -> None
     assert len(seen) > 50
 
 
+def test_every_sentence_of_card_json_is_known(cards: list[Facts]) -> None:
+    for facts in cards:
+        texts = [facts.licence.why, *(text for data in facts.data for text in (data.what, data.licence))]
+        texts += [*(facts.notes if facts.stages else ()), *(one.setting for one in facts.results if one.setting)]
+        texts += facts.energy.watts.sources if facts.energy else ()
+        assert [text for text in texts if KOREAN.said(text) == text] == []
+
+
 def test_every_licence_has_its_korean_form() -> None:
     for one in (licence.LG_1_1, licence.LG_1_2, licence.K_EXAONE):
         assert KOREAN.said(one.use) != one.use and KOREAN.said(one.training_data) != one.training_data
