@@ -25,6 +25,7 @@ from open_exaone.present.card_facts import Facts
 from open_exaone.present.card_hub import eval_results, yaml_text
 from open_exaone.present.card_page import page
 from open_exaone.present.formatting import duration, number, percent
+from open_exaone.present.localized import Texts
 
 HOSTILE = (
     tiny_evaluation.HOSTILE
@@ -103,7 +104,7 @@ def test_no_number_stands_in_the_card_that_is_not_in_the_files(run: Path) -> Non
     assert size is not None and tokens is not None
     ratio, score = card.readings.token_ratio(size.value, tokens.value), card.readings.alscore(size.value, tokens.value)
     known |= set(re.findall(r"[\d.,]*\d", f"{ratio} {card.alscore_text(score)}"))  # by the rules that the card states
-    fixed = " ".join([card.FROM_SCRATCH, card.HOW, *card.LIMITS, "300 rule 20 pass@1 cons@ 2.0 1.0"])
+    fixed = " ".join([*map(card.ENGLISH, ("from_scratch", "how")), "300 rule 20 pass@1 cons@ 2.0 1.0"])
     known |= set(re.findall(r"[\d.,]*\d", fixed))
     texts = [facts.revision, facts.config_hash, facts.date, *(file.sha256 for file in facts.files)]
     plain = card_markdown.markdown(facts).partition("\n## How to run it")[0]
@@ -124,7 +125,7 @@ def test_the_metadata_and_the_results_are_what_the_hub_reads(run: Path) -> None:
     results: list[EvalResult] = read.data.eval_results
     assert [(one.dataset_name, one.metric_value) for one in results] == [("test (reasoning)", 62.57)]
     assert not (run / ".eval_results").exists()  # generated problems are no data set of the hub
-    assert {path.name for path in paths[:3]} == {"card.md", "card.html", "card.json"}
+    assert {path.name for path in paths[:5]} == {"card.md", "card.html", "card.ko.md", "card.ko.html", "card.json"}
 
 
 def test_a_benchmark_of_the_hub_gets_a_file_for_each_measurement(tmp_path: Path) -> None:
@@ -286,8 +287,9 @@ def hostile_facts(run: Path) -> Facts:
     return Facts.model_validate(spoil(gather(run).model_dump(mode="json")))
 
 
-def test_hostile_texts_are_inert_in_markdown(run: Path) -> None:
-    text = card_markdown.markdown(hostile_facts(run))
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_hostile_texts_are_inert_in_markdown(run: Path, language: str) -> None:
+    text = card_markdown.markdown(hostile_facts(run), Texts("card", language))
     assert not re.search("[\x00-\x08\x1b\u202e\ud800]", text)
     block = REGEX_YAML_BLOCK.search(text)  # as the hub finds it
     assert block
@@ -298,10 +300,12 @@ def test_hostile_texts_are_inert_in_markdown(run: Path) -> None:
     assert head["license"] == "apache-2.0" or "script" in head["license"]
 
 
-def test_hostile_texts_are_inert_in_the_page_and_in_yaml(run: Path) -> None:
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_hostile_texts_are_inert_in_the_page_and_in_yaml(run: Path, language: str) -> None:
     facts = hostile_facts(run)
-    text = page(facts)
-    assert set(re.findall(r"<(script|img|iframe|a|link)\b", text)) == set()
+    text = page(facts, Texts("card", language))
+    assert set(re.findall(r"<(script|img|iframe|link)\b", text)) == set()
+    assert re.findall(r"<a [^>]*href=\"([^\"]*)\"", text) == ["#main", "card.ko.html"]
     assert not re.search("[\x00-\x08\x1b\u202e]", text)
     policy = re.search(r"style-src 'sha256-([^']+)'", text)
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
@@ -312,6 +316,28 @@ def test_hostile_texts_are_inert_in_the_page_and_in_yaml(run: Path) -> None:
     (entries,) = files.values()
     assert yaml.safe_load(yaml_text(entries)) == entries
     assert all(re.fullmatch(r"[a-z0-9_]+\.yaml", name) for name in files)
+
+
+def test_a_long_text_is_cut_everywhere(tmp_path: Path) -> None:
+    long = "# x\u202e\x00`|<i>" * 12_000  # more than 100 KB
+    report = tiny_evaluation.report(["aime_2025"])
+    report["model"] |= {"model": long, "notes": [long]}
+    report["tasks"][0] |= {
+        "benchmark": long,
+        "mode": long,
+        "per_task": {long: report["tasks"][0]["per_task"]["algebra"]},
+    }
+    write_json(tmp_path / "report.json", report)
+    write_json(tmp_path / "evaluation.json", {})
+    facts, paths = write_cards(tmp_path)
+    assert len(facts.name) <= 20_000
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        assert len(text) < 2_000_000 and not re.search("[\x00\u202e]", text), path
+        shown = {".md": text.partition("\n---\n")[2], ".html": text}.get(path.suffix, "")  # the rest is data
+        assert not re.search("<i>|^# x", shown, re.MULTILINE), path
+    assert len(eval_results(facts)) == 0 and all(len(path.name) < 100 for path in paths)
+    assert len(ModelCard((tmp_path / "card.md").read_text(encoding="utf-8")).data.model_name) <= 300
 
 
 JUNK = (None, True, "x", [], {}, -1, 0, 1e308, 10**400, [1e308, 2], {"a.b": {"pass_at_1": 0.5}})

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,9 +22,11 @@ from open_exaone.evaluation.published import load_tables
 from open_exaone.evaluation.published_models import published_models
 from open_exaone.pipeline.card import write_cards
 from open_exaone.pipeline.leaderboard import build_leaderboard
-from open_exaone.present import leaderboard_texts, readings
-from open_exaone.present.leaderboard_plots import dots, scatter
+from open_exaone.present import localized, readings
+from open_exaone.present.leaderboard_pages import board, group_page, index_page, ranking_page
+from open_exaone.present.leaderboard_plots import dots, scale, scatter, shorten_middle, thought_dots
 from open_exaone.present.leaderboard_rows import Model, Score
+from open_exaone.present.leaderboard_texts import LeaderboardTexts
 
 MAX_BYTES = 300_000
 HOSTILE = tiny_evaluation.HOSTILE
@@ -101,7 +104,7 @@ def test_every_page_stands_alone_and_every_link_resolves(site: Path) -> None:
 
 def test_each_page_has_its_twin_in_the_other_language(site: Path) -> None:
     found = pages(site)
-    english = {name for name in found if not name.startswith(("ko/", "cards/"))}
+    english = {name for name in found if not name.startswith("ko/")}
     assert {f"ko/{name}" for name in english} == {name for name in found if name.startswith("ko/")}
     for name in english:
         assert '<html lang="en">' in found[name] and '<html lang="ko">' in found[f"ko/{name}"]
@@ -110,12 +113,12 @@ def test_each_page_has_its_twin_in_the_other_language(site: Path) -> None:
 
 
 def test_every_text_is_there_in_both_languages_with_the_same_places() -> None:
-    texts = read_toml(Path(leaderboard_texts.__file__).parent / "texts" / "leaderboard.toml")
+    texts = read_toml(localized.FOLDER / "leaderboard.toml")
     for key, both in texts.items():
         assert both.keys() == {"en", "ko"}, key
         assert sorted(re.findall(r"{(\w+)}", both["en"])) == sorted(re.findall(r"{(\w+)}", both["ko"])), key
     used = set()
-    for path in Path(leaderboard_texts.__file__).parents[1].rglob("*leaderboard*"):
+    for path in localized.FOLDER.parents[1].rglob("*leaderboard*"):
         if path.suffix in (".py", ".jinja"):
             used |= set(re.findall(r"[\"'](\w+)[\"']", path.read_text(encoding="utf-8")))
     assert texts.keys() <= used
@@ -217,9 +220,9 @@ def test_another_folder_is_refused_and_old_pages_go(site: Path, tmp_path: Path) 
 
 def test_hostile_texts_are_shown_and_never_act(tmp_path: Path) -> None:
     report = measured()
-    report["model"]["model"] = HOSTILE + tiny_evaluation.STEERING
+    report["model"]["model"] = (HOSTILE + tiny_evaluation.STEERING) * 1_000  # more than 100 KB
     for task in report["tasks"]:
-        task["benchmark"] = task["name"] = HOSTILE
+        task["benchmark"] = task["name"] = HOSTILE * 1_000
     write_json(tmp_path / "e" / "evaluation.json", {})
     (tmp_path / "e" / "report.json").write_text(json.dumps(report))  # half a surrogate pair is an escape there
     _, written = build_leaderboard([tmp_path / "e"], tmp_path / "site")
@@ -227,6 +230,7 @@ def test_hostile_texts_are_shown_and_never_act(tmp_path: Path) -> None:
         page = Page(path.read_text(encoding="utf-8"))
         assert page.tags.isdisjoint({"img", "iframe"}) and page.handlers == []
         assert re.fullmatch(r"[a-z0-9.-]+\.html", path.name)
+        assert path.stat().st_size < MAX_BYTES or "cards" in path.parts, path
     assert not re.search("[\x00\x1b\u202e]", (tmp_path / "site" / "index.html").read_text(encoding="utf-8"))
 
 
@@ -242,8 +246,8 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "is no folder" in capsys.readouterr().err
 
 
-def score(percent: float, tag: str = "P", thought: float | None = None) -> Score:
-    return Score("b", "reasoning", "pass@1", "", percent, percent - 3, percent + 3, 30, 1, "s", tag, thought)
+def score(percent: float, tag: str = "P", thought: float | None = None, setting: str = "") -> Score:
+    return Score("b", "reasoning", "pass@1", setting, percent, percent - 3, percent + 3, 30, 1, "s", tag, thought)
 
 
 def model(name: str, size: float | None, *scores: Score) -> Model:
@@ -256,9 +260,142 @@ def test_a_chart_has_a_point_for_each_model_whose_size_is_known() -> None:
     assert [(point.name, point.x, point.score.percent) for point in found] == [("one", 1e9, 10), ("two", 1e11, 90)]
     svg = scatter("b", found)
     assert svg is not None and svg.count("<circle") == 2 and svg.count('class="bar"') == 1
-    one, two = (float(x) for x in re.findall(r'cx="([\d.]+)"', svg)[::-1])
-    assert one < two  # the measured one is drawn first
+    assert "two 90.0%" in svg.partition(">")[0]  # what is read aloud
+    one, two = (float(x) for x in re.findall(r'cx="([\d.]+)"', svg))
+    assert one < two  # the measured one is drawn last, above the others
     assert scatter("b", found[:1]) is None
+
+
+def test_a_model_s_budgets_are_joined_in_the_chart_by_thought_tokens() -> None:
+    budgets = [score(80, "measured", 50.0, "budget 1,024"), score(20, "measured", 8.0, "budget 16")]
+    others = [score(70, "measured", 40.0, "part"), score(60, "measured", None), score(9, "measured", 0.0, "budget 8")]
+    found = thought_dots([model("one", None, *budgets, *others), model("two", None, score(85, "P", 60.0))], "b")
+    assert [(dot.name, dot.x) for dot in found] == [("one", 8.0), ("one", 50.0), ("two", 60.0)]
+    svg = scatter("t", found)
+    assert svg is not None and svg.count('class="joined"') == 1 and svg.count("<circle") == 3
+    assert svg.count(">one<") == 1 and "budget 1,024: 80.0%" in svg
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "values"),
+    [
+        (0.9, 2.1, [10, 20, 50, 100]),
+        (1.3, 1.6, [20]),
+        (22.0, 25.2, [1e22, 1e23, 1e24, 1e25]),
+        (-1.0, 13.0, [0.1, 1e2, 1e5, 1e8, 1e11]),
+    ],
+)
+def test_a_scale_has_few_round_values(low: float, high: float, values: list[float]) -> None:
+    assert scale(low, high) == pytest.approx(values)
+
+
+def test_names_that_differ_at_their_ends_still_differ_when_cut() -> None:
+    names = [shorten_middle(f"nano-exaone-deep-of-a-long-name ({end})", 24) for end in ("1aa38aff", "63a80131")]
+    assert len(set(names)) == 2 and all(len(name) <= 24 for name in names)
+    assert shorten_middle("short", 24) == "short"
+
+
+def test_a_hundred_and_fifty_models_fit_on_a_page(tmp_path: Path) -> None:
+    models, _ = build_leaderboard([make_run(tmp_path / "mine")], tmp_path / "site")
+    scores = [replace(models[0].scores[0], thought_tokens=20.0 + place, percent=float(place)) for place in range(123)]
+    many = [
+        replace(models[0], name=f"nano-exaone-deep ({place:08d})", slug=f"nano-{place}", scores=(one,))
+        for place, one in enumerate(scores)
+    ]
+    some, texts = board([*many, *models[1:]]), LeaderboardTexts("ko")
+    own = next(group for group in some.labs if len(group.models) == 123)
+    name = scores[0].benchmark
+    texts_of_pages = [index_page(some, texts), ranking_page(some, name, texts), group_page(some, own, "labs", texts)]
+    assert len(some.models) == 150 and all(text.count("nano-122") for text in texts_of_pages)
+    assert max(len(text.encode()) for text in texts_of_pages) < MAX_BYTES
+
+
+def test_only_sizes_from_the_makers_own_pages_are_no_estimates() -> None:
+    found = published_models().values()
+    assert {model.tag for model in found} <= {"P", "S2", "S", ""}
+    for known in found:
+        assert known.source and (known.is_estimate or "@" in known.source or "published shape" in known.source)
+    assert sum(not known.is_estimate for known in found) == 9
+
+
+ACCESS = """(() => {
+  const faults = [], all = (query) => [...document.querySelectorAll(query)];
+  if (all('main').length !== 1 || all('h1').length !== 1) faults.push('one main and one h1');
+  all('h1, h2, h3, h4').reduce((last, head) => {
+    const level = Number(head.tagName[1]);
+    if (last && level > last + 1) faults.push('heading ' + head.textContent);
+    return level;
+  }, 0);
+  for (const head of all('th')) if (!head.scope) faults.push('scope ' + head.textContent);
+  const names = all('[role=region], [role=search], nav').map((one) => one.ariaLabel);
+  if (names.includes(null) || new Set(names).size !== names.length) faults.push('landmarks ' + names);
+  for (const one of all('svg')) if (one.role !== 'img' || !one.ariaLabel) faults.push('svg');
+  const channel = (byte) => byte / 255 <= 0.03928 ? byte / 255 / 12.92 : ((byte / 255 + 0.055) / 1.055) ** 2.4;
+  const light = (color) => {
+    const [r, g, b] = color.match(/[\\d.]+/g).map(Number).map(channel);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (one) => {
+    for (; one; one = one.parentElement) {
+      const color = getComputedStyle(one).backgroundColor;
+      if (color !== 'rgba(0, 0, 0, 0)') return color;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  for (const one of all('body *')) {
+    const has = [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!has || one.closest('script, style, title, option')) continue;
+    const style = getComputedStyle(one), text = one instanceof SVGElement ? style.fill : style.color;
+    const [a, b] = [light(text), light(behind(one))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) faults.push('contrast ' + one.textContent.slice(0, 20) + ' ' + text);
+  }
+  return faults;
+})()"""
+VIEWED = (
+    "index.html",
+    "models/exaone-4-0-32b.html",
+    "rankings/mine-test.html",
+    "cards/mine.html",
+    "ko/cards/mine.html",
+)
+
+
+@pytest.mark.skipif(PATH is None, reason=MISSING)
+def test_pages_can_be_read_and_used_without_a_mouse_in_light_and_dark(site: Path) -> None:
+    enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+    with Chromium() as browser:
+        for name in VIEWED:
+            for dark in (False, True):
+                browser.look(400, 900, dark=dark)
+                browser.visit((site / name).as_uri())
+                assert browser.evaluate(ACCESS) == [], (name, dark)
+                assert browser.evaluate("document.documentElement.scrollWidth") <= 400, name
+        browser.visit((site / "index.html").as_uri())
+        browser.evaluate("document.querySelector('.board th:nth-child(5) button').focus()")
+        browser.send("Input.dispatchKeyEvent", type="keyDown", **enter)
+        browser.send("Input.dispatchKeyEvent", type="keyUp", **enter)
+        assert browser.evaluate("document.querySelector('.board th:nth-child(5)').ariaSort") == "descending"
+        assert browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+@pytest.mark.skipif(PATH is None, reason=MISSING)
+def test_pages_print_in_light_colours_and_nothing_is_cut(site: Path) -> None:
+    print_dark = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    with Chromium() as browser:
+        for name in VIEWED:
+            browser.look(718 if "cards/" in name else 1046, 900)  # A4, upright and across
+            browser.visit((site / name).as_uri())
+            browser.send("Emulation.setEmulatedMedia", **print_dark)
+            assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", name
+            right = "Math.max(...[...document.querySelectorAll('table, pre, svg, p')].map((one) =>"
+            right += " one.getBoundingClientRect().right)) - innerWidth"
+            assert browser.evaluate(right) <= 0.5, name
+            assert browser.evaluate(
+                "[...document.querySelectorAll('.scroll')].every((one) => one.scrollWidth <= one.clientWidth + 1)"
+            ), name
+            assert browser.evaluate(ACCESS.replace("all('main')", "[1]").replace("'[role=region], ", "'")) == [], name
+            pdf = browser.send("Page.printToPDF", preferCSSPageSize=True)["data"]
+            assert len(pdf) > 10_000
 
 
 @pytest.mark.skipif(PATH is None, reason=MISSING)

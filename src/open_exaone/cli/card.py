@@ -41,7 +41,7 @@ def card(
     *,
     args: CardArguments = CardArguments(),
 ) -> int:
-    """Write a model's card: card.md, card.html, and its results for the hub and for Every Eval Ever.
+    """Write a model's card in English and Korean, and its results for the hub and for Every Eval Ever.
 
     Every number is read from the files of the run, the model or the evaluation; card.json names file and field of each.
     """

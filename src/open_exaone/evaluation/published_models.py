@@ -22,7 +22,12 @@ class PublishedModel(NamedTuple):
     tokens: float | None  # of pretraining
     access: str  # "open weights" or "closed"
     source: str
-    is_estimate: bool  # sizes that were not checked here
+    tag: str  # of the sizes: "P" the makers' own page or LG's shape, "S2", "S", or "" for a name alone
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether the sizes were not found on the makers' own page."""
+        return self.tag != "P"
 
 
 class Column(NamedTuple):
@@ -94,9 +99,10 @@ def _model(item: dict[str, Any]) -> PublishedModel:
         known = PUBLISHED[shape]
         source = f"the published shape of {known.hub_name}; tokens: docs/provenance.md"
         exact = float(known.config.num_parameters), None, float(known.training_tokens)
-        return PublishedModel(item["name"], item["lab"], item["type"], *exact, access, source, False)
+        return PublishedModel(item["name"], item["lab"], item["type"], *exact, access, source, "P")
     size, active, tokens = (_billions(item, name) for name in ("parameters", "active", "tokens"))
-    return PublishedModel(item["name"], item["lab"], item["type"], size, active, tokens, access, item["source"], True)
+    tag = item.get("tag", "")
+    return PublishedModel(item["name"], item["lab"], item["type"], size, active, tokens, access, item["source"], tag)
 
 
 def _billions(item: dict[str, Any], name: str) -> float | None:

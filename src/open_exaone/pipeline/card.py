@@ -36,7 +36,7 @@ class CardOptions:
 
 
 def write_cards(source: Path, options: CardOptions | None = None, out: Path | None = None) -> tuple[Facts, list[Path]]:
-    """Writes a model's card: card.md, card.html, card.json, .eval_results/ and every_eval_ever/.
+    """Writes a model's card in English and Korean, card.json, .eval_results/ and every_eval_ever/.
 
     Args:
         source: a run's folder, a model's folder or hub name, or the folder of an evaluation.

@@ -16,13 +16,13 @@ from open_exaone.model.hf import KEYS, config_from_hf
 from open_exaone.model.registry import PUBLISHED
 from open_exaone.pipeline.card_run import GENERATED
 from open_exaone.present.card_facts import Checksum, DataSet, Figure, Licence
-from open_exaone.present.card_files import CARD_JSON
+from open_exaone.present.card_files import CARD_JSON, KOREAN_PAGE
 
 _FRONT_LICENCE = re.compile(r"^license:[ \t]*[\"']?([A-Za-z0-9.+-]{1,60})[\"']?[ \t]*$", re.MULTILINE)
 _SHAPE = ("vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "head_width", "ffn_width", "max_positions")
 _MAX_README = 1_000_000
 _STAGE = re.compile(r"\d\d+-.+")  # the folder of a stage
-CARD_FOLDER_FILES = ("card.md", "card.html", CARD_JSON)
+CARD_FOLDER_FILES = ("card.md", "card.html", "card.ko.md", KOREAN_PAGE, CARD_JSON)
 
 
 def names(given: str | None, name: str, model: Path | None) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from open_exaone.present.card import last_results
 from open_exaone.present.card_facts import Facts, Figure, Result
 from open_exaone.present.leaderboard import write_site
 from open_exaone.present.leaderboard_rows import Model, Score, Seed, named_apart
+from open_exaone.present.plots import shorten
 
+MAX_NAME = 120  # characters of a name, which stands on many pages
 TRAINING_FLOPS = 6.0  # for each parameter and token, as reports count; `dense_flops` does so for a shape
 
 
@@ -58,7 +60,7 @@ def _published(known: PublishedModel) -> Model:
         tokens=tokens,
         flops=TRAINING_FLOPS * size * tokens if size and tokens else None,
         is_estimate=known.is_estimate,
-        source=known.source,
+        source=f"{known.source} [{known.tag}]" if known.tag else known.source,
         scores=tuple(map(_published_score, rows)),
         seed=_seed(known.name),
     )
@@ -99,9 +101,9 @@ def _own(facts: Facts) -> Model:
     before = dense_flops(base.config, base.training_tokens) if base else 0.0
     is_known = facts.flops is not None and (facts.base is None or base is not None)
     return Model(
-        name=facts.name,
-        lab=facts.lab,
-        type="dense" if facts.parameters else "not published",
+        name=shorten(facts.name, MAX_NAME),
+        lab=shorten(facts.lab, MAX_NAME),
+        type="dense" if facts.parameters else "not stated",
         access="open weights" if facts.files else "not stated",
         parameters=_value(facts.parameters),
         tokens=_value(facts.tokens),
@@ -121,7 +123,7 @@ def _own_score(facts: Facts, result: Result) -> Score:
     settings = [result.setting, "" if result.is_whole else "part", "share of problems" if known == EXAM else ""]
     problems, k = result.num_problems, result.k
     return Score(
-        benchmark=name,
+        benchmark=shorten(name, MAX_NAME),
         mode=result.mode,
         metric=result.metric,
         setting=", ".join(filter(None, settings)),

@@ -10,19 +10,26 @@ from open_exaone.present.card_hub import eval_results, yaml_text
 from open_exaone.present.card_markdown import markdown
 from open_exaone.present.card_page import page
 from open_exaone.present.every_eval_ever import record
+from open_exaone.present.localized import Texts
 
 CARD_JSON: Final = "card.json"
 EVAL_RESULTS: Final = ".eval_results"
 EVERY_EVAL_EVER: Final = "every_eval_ever"
+KOREAN_PAGE: Final = "card.ko.html"
 
 
 def write_card_files(facts: Facts, out: Path, *, source_url: str | None = None) -> list[Path]:
-    """Writes card.md, card.html, card.json, `.eval_results/` and `every_eval_ever/`; returns the files' paths.
+    """Writes card.md and card.html, both in Korean too, card.json, `.eval_results/` and `every_eval_ever/`.
 
     Results that an older card of this folder left there go; other files in these folders stay.
+
+    Returns:
+        the files' paths.
     """
     old = _results_of_old_card(out)
-    texts = {"card.md": markdown(facts), "card.html": page(facts)}
+    korean = Texts("card", "ko")
+    texts = {"card.md": markdown(facts), "card.html": page(facts, elsewhere=KOREAN_PAGE)}
+    texts |= {"card.ko.md": markdown(facts, korean), KOREAN_PAGE: page(facts, korean, elsewhere="card.html")}
     for name, entries in eval_results(facts, source_url).items():
         texts[f"{EVAL_RESULTS}/{name}"] = yaml_text(entries)
     for name, text in texts.items():

@@ -4,19 +4,20 @@ import re
 from collections.abc import Sequence
 
 from open_exaone.base.printable import printable
-from open_exaone.present.card import sections, title
+from open_exaone.present.card import ENGLISH, sections, title
 from open_exaone.present.card_facts import Facts
 from open_exaone.present.card_hub import metadata_block
 from open_exaone.present.card_parts import Code, Section, Table
+from open_exaone.present.localized import Texts
 
 _MARKS = re.compile(r"([\\`*_\[\]|~$#!{}])")
 _SCHEME = re.compile(r"(?i)\b(https?|ftp|mailto|www)([:.])")
 
 
-def markdown(facts: Facts) -> str:
-    """The whole card.md; the same facts give the same bytes."""
-    parts = [metadata_block(facts), f"# {inert(title(facts))}"]
-    parts += [part for section in sections(facts) for part in _section(section)]
+def markdown(facts: Facts, texts: Texts = ENGLISH) -> str:
+    """The whole card in one language; the same facts give the same bytes."""
+    parts = [metadata_block(facts), f"# {inert(title(facts, texts))}"]
+    parts += [part for section in sections(facts, texts) for part in _section(section)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from open_exaone.present.card_facts import Facts
 from open_exaone.present.card_parts import Code, Section
+from open_exaone.present.localized import Texts
 
 TRANSFORMERS = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -18,31 +19,19 @@ llama-server -m model.gguf --jinja --reasoning-format auto
 """
 
 
-def use_section(facts: Facts) -> Section:
+def use_section(facts: Facts, texts: Texts) -> Section:
     """The section of a card; FOLDER stands for the model's folder, or its name on the hub."""
     if not facts.files:
-        return Section("How to run it", [])
-    place = (
-        f"FOLDER is {facts.model_folder}/ in the run's folder" if facts.model_folder else "FOLDER is the model's folder"
-    )
+        return Section(texts("run"), [])
+    place = texts("folder_in_run", folder=facts.model_folder) if facts.model_folder else texts("folder_of_model")
     limit = str(min(1024, int(facts.shape["max_positions"].value) // 2)) if "max_positions" in facts.shape else "1024"
     mode = "True, enable_thinking=True" if facts.thinks else "True"
     python = TRANSFORMERS.replace("TRUE_MODE", mode).replace("TOKENS", limit)
     flags = " --reasoning-parser hf --enable-auto-tool-choice --tool-call-parser hf" if facts.has_grammar else ""
-    return Section(
-        "How to run it",
-        [
-            f"{place}, or its name on the hub once it is there.",
-            "Open-EXAONE:",
-            Code("sh", "exaone chat FOLDER\nexaone serve FOLDER\nexaone eval FOLDER --suite NAME\n"),
-            "transformers:",
-            Code("python", python),
-            "vLLM:",
-            Code("sh", f"vllm serve FOLDER{flags}\n"),
-            "llama.cpp:",
-            Code(
-                "sh",
-                LLAMA_CPP,
-            ),
-        ],
+    programs = (
+        ("Open-EXAONE:", Code("sh", "exaone chat FOLDER\nexaone serve FOLDER\nexaone eval FOLDER --suite NAME\n")),
+        ("transformers:", Code("python", python)),
+        ("vLLM:", Code("sh", f"vllm serve FOLDER{flags}\n")),
+        ("llama.cpp:", Code("sh", LLAMA_CPP)),
     )
+    return Section(texts("run"), [place, *(block for program in programs for block in program)])

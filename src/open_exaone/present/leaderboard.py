@@ -7,10 +7,12 @@ from typing import Final
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import read_json, write_json, write_text
+from open_exaone.present.card_page import Link
 from open_exaone.present.card_page import page as card_page
 from open_exaone.present.leaderboard_pages import Board, board, group_page, index_page, model_page, ranking_page
 from open_exaone.present.leaderboard_rows import Model
-from open_exaone.present.leaderboard_texts import LANGUAGES, Texts
+from open_exaone.present.leaderboard_texts import LeaderboardTexts
+from open_exaone.present.localized import LANGUAGES, Texts
 
 PAGES: Final = "leaderboard.json"  # the site's pages, so that the next one takes away those that are no longer
 _PAGE = re.compile(r"(ko/)?(index|(models|labs|architectures|rankings|cards)/[a-z0-9-]{1,80})\.html")
@@ -33,9 +35,9 @@ def write_site(models: Sequence[Model], out: Path) -> list[Path]:
 
 
 def _pages(some: Board) -> Iterator[tuple[str, str]]:
-    """Each page's path and text; English at the top, Korean in `ko/`, the models' cards once."""
+    """Each page's path and text; English at the top, Korean in `ko/`."""
     for language in LANGUAGES:
-        texts, top = Texts(language), "" if language == LANGUAGES[0] else f"{language}/"
+        texts, top = LeaderboardTexts(language), "" if language == LANGUAGES[0] else f"{language}/"
         yield f"{top}index.html", index_page(some, texts)
         for model in some.models:
             yield f"{top}models/{model.slug}.html", model_page(some, model, texts)
@@ -44,9 +46,12 @@ def _pages(some: Board) -> Iterator[tuple[str, str]]:
                 yield f"{top}{folder}/{group.slug}.html", group_page(some, group, folder, texts)
         for name, slug in some.slugs.items():
             yield f"{top}rankings/{slug}.html", ranking_page(some, name, texts)
-    for model in some.models:
-        if model.facts is not None:
-            yield f"cards/{model.slug}.html", card_page(model.facts)
+        for model in some.models:
+            if model.facts is not None:
+                name = f"cards/{model.slug}.html"
+                elsewhere = f"../{texts.other}/{name}" if not top else f"../../{name}"
+                back = (Link(texts("site"), "../index.html"), Link(model.name, f"../models/{model.slug}.html"))
+                yield f"{top}{name}", card_page(model.facts, Texts("card", language), elsewhere, back)
 
 
 def _old_pages(out: Path) -> set[str]:

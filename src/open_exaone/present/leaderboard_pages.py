@@ -1,12 +1,13 @@
 """The leaderboard's pages, each in one language: all models, a model, a lab or an architecture, a benchmark."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from open_exaone.present import formatting, readings
 from open_exaone.present.card import alscore_text
 from open_exaone.present.card_page import digest, style_of
-from open_exaone.present.leaderboard_plots import dots, scatter
+from open_exaone.present.leaderboard_plots import dots, scatter, thought_dots
 from open_exaone.present.leaderboard_rows import (
     Group,
     Model,
@@ -26,18 +27,27 @@ from open_exaone.present.leaderboard_tables import (
     scores_sheet,
     size_cells,
 )
-from open_exaone.present.leaderboard_texts import Texts
+from open_exaone.present.leaderboard_texts import LeaderboardTexts
 from open_exaone.present.report import TEMPLATES, template
 
 MAX_COLUMNS = 8  # benchmarks of the reports in the table of all models
 MAX_OWN_COLUMNS = 6  # and of those that only models measured here have
+MAX_CHARTS = 4  # on the page of all models
+CHART_TEXTS = {  # of the title and of the axis
+    "parameters": ("chart_parameters", "axis_parameters"),
+    "flops": ("chart_flops", "axis_flops"),
+    "thoughts": ("chart_thoughts", "axis_thoughts"),
+}
 # The tables' names of what the list calls MMLU and GPQA.
 READ_AS = {"MMLU": "MMLU", "MMLU-Redux": "MMLU", "GPQA Diamond": "GPQA"}
 
 
 class Figure(NamedTuple):
+    """A chart."""
+
     title: str
     svg: str
+    href: str = ""  # where its numbers are, if they are on another page
 
 
 class Board(NamedTuple):
@@ -71,7 +81,7 @@ def _has(model: Model, benchmark: str) -> bool:
     return any(best(model, benchmark, mode) for mode in modes(model))
 
 
-def index_page(some: Board, texts: Texts) -> str:
+def index_page(some: Board, texts: LeaderboardTexts) -> str:
     """Every model in one table, charts, and where the other pages are."""
     links, shown = some.links(""), shown_benchmarks(some)
     counts = {
@@ -101,33 +111,37 @@ def index_page(some: Board, texts: Texts) -> str:
     )
 
 
-def charts(some: Board, shown: Sequence[str], texts: Texts) -> list[Figure]:
-    """Score against parameters and FLOPs on the benchmark that most models have, and against thought tokens on the
-    benchmarks that were measured here."""
-    found: list[Figure] = []
-    if some.benchmarks:
-        found += benchmark_charts(some, next(iter(some.benchmarks)), texts)
-    for name in shown[:MAX_OWN_COLUMNS]:
-        found += [figure for figure in benchmark_charts(some, name, texts) if figure not in found]
-    return found[:6]
+def charts(some: Board, shown: Sequence[str], texts: LeaderboardTexts) -> list[Figure]:
+    """The charts of the benchmark that most models have, then those by thought tokens; each leads to its numbers."""
+    links, found = some.links(""), []
+    first = next(iter(some.benchmarks), None)
+    for name in dict.fromkeys([*([first] if first else []), *shown]):
+        drawn = benchmark_charts(
+            some, name, texts, ("parameters", "flops", "thoughts") if name == first else ("thoughts",)
+        )
+        found += [figure._replace(href=links.benchmark(name)) for figure in drawn]
+    return found[:MAX_CHARTS]
 
 
-def benchmark_charts(some: Board, name: str, texts: Texts) -> list[Figure]:
+def benchmark_charts(
+    some: Board, name: str, texts: LeaderboardTexts, kinds: Sequence[str] = ("parameters", "flops", "thoughts")
+) -> list[Figure]:
     """The charts of one benchmark that have two points or more."""
-    readers = {
-        "chart_parameters": lambda model, score: model.parameters,
-        "chart_flops": lambda model, score: model.flops,
-        "chart_thoughts": lambda model, score: score.thought_tokens,
+    points = {
+        "parameters": lambda: dots(some.models, name, lambda model, _: model.parameters),
+        "flops": lambda: dots(some.models, name, lambda model, _: model.flops),
+        "thoughts": lambda: thought_dots(some.models, name),
     }
     found = []
-    for key, read in readers.items():
+    for kind in kinds:
+        key, axis = CHART_TEXTS[kind]
         title = texts(key, benchmark=name)
-        if (svg := scatter(title, dots(some.models, name, read))) is not None:
+        if (svg := scatter(title, points[kind](), texts(axis), as_powers=kind == "flops")) is not None:
             found.append(Figure(title, svg))
     return found
 
 
-def model_page(some: Board, model: Model, texts: Texts) -> str:
+def model_page(some: Board, model: Model, texts: LeaderboardTexts) -> str:
     """Everything about one model."""
     links = some.links("../")
     names = ("parameters", "tokens", "ratio", "alscore", "flops")
@@ -145,8 +159,7 @@ def model_page(some: Board, model: Model, texts: Texts) -> str:
     if model.facts is not None:
         licence = model.facts.licence
         facts += [(texts("licence"), licence.name or licence.id, ""), (texts("revision"), model.revision, "")]
-        card = f"{_up(texts)}cards/{model.slug}.html"
-        facts += [(texts("card"), f"{model.slug}.html", card)]
+        facts += [(texts("card"), f"{model.slug}.html", f"../cards/{model.slug}.html")]
     found = model_readings(model)
     return _page(
         texts,
@@ -174,7 +187,7 @@ def model_readings(model: Model) -> list[tuple[str, str, str]]:
     return found
 
 
-def seed_view(seed: Seed, texts: Texts) -> dict[str, Any]:
+def seed_view(seed: Seed, texts: LeaderboardTexts) -> dict[str, Any]:
     """A list's page, as the list writes its numbers."""
     score = readings.alscore(seed.parameters, seed.tokens)
     ratio = readings.token_ratio(seed.parameters, seed.tokens)
@@ -202,7 +215,7 @@ def seed_view(seed: Seed, texts: Texts) -> dict[str, Any]:
     return {"about": texts("on_list_note", list=seed.list), "facts": facts, "rows": rows, "notes": notes, "said": said}
 
 
-def group_page(some: Board, group: Group, folder: str, texts: Texts) -> str:
+def group_page(some: Board, group: Group, folder: str, texts: LeaderboardTexts) -> str:
     """The models of a lab or of an architecture."""
     links = some.links("../")
     counts = benchmarks(group.models)
@@ -212,7 +225,7 @@ def group_page(some: Board, group: Group, folder: str, texts: Texts) -> str:
     return _page(texts, "../", f"{folder}/{group.slug}.html", title=title, sheets=[sheet], after=[texts("how")])
 
 
-def ranking_page(some: Board, name: str, texts: Texts) -> str:
+def ranking_page(some: Board, name: str, texts: LeaderboardTexts) -> str:
     """Every number of a benchmark, and its charts."""
     return _page(
         texts,
@@ -226,12 +239,12 @@ def ranking_page(some: Board, name: str, texts: Texts) -> str:
     )
 
 
-def _up(texts: Texts) -> str:
-    """From a page in a folder to the site's own, whose first language stands at its top."""
-    return "../" if texts.language == "en" else "../../"
+@cache
+def _template() -> Any:
+    return template("leaderboard.html.jinja")
 
 
-def _page(texts: Texts, root: str, path: str, **parts: Any) -> str:
+def _page(texts: LeaderboardTexts, root: str, path: str, **parts: Any) -> str:
     """One page.
 
     Args:
@@ -244,7 +257,7 @@ def _page(texts: Texts, root: str, path: str, **parts: Any) -> str:
     )
     empty: dict[str, Any] = {name: [] for name in ("notes", "after", "facts", "readings", "figures", "lists", "sheets")}
     elsewhere = f"{root}ko/{path}" if texts.language == "en" else f"{root}../{path}"
-    page: str = template("leaderboard.html.jinja").render(
+    page: str = _template().render(
         **{"lead": "", "seed": None, **empty, **parts},
         t=texts,
         root=root,
@@ -258,7 +271,7 @@ def _page(texts: Texts, root: str, path: str, **parts: Any) -> str:
     return page
 
 
-def _filters(sheet: Sheet, texts: Texts) -> list[tuple[str, str, list[tuple[str, str]]]]:
+def _filters(sheet: Sheet, texts: LeaderboardTexts) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """The choices of a table: the field, its heading, and (value, text); only those with two values or more."""
     found = []
     for field in ("lab", "type", "mode", "origin"):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from open_exaone.present import formatting, readings
 from open_exaone.present.card import alscore_text
 from open_exaone.present.leaderboard_rows import Model, Score, best, in_order, modes, ranks
-from open_exaone.present.leaderboard_texts import Texts
+from open_exaone.present.leaderboard_texts import LeaderboardTexts
 
 ESTIMATE = "≈"
 
@@ -70,7 +70,7 @@ class Links(NamedTuple):
 NOTHING = Cell(formatting.NONE)
 
 
-def models_sheet(models: Sequence[Model], shown: Sequence[str], texts: Texts, links: Links) -> Sheet:
+def models_sheet(models: Sequence[Model], shown: Sequence[str], texts: LeaderboardTexts, links: Links) -> Sheet:
     """A row for each model and mode in which it has a number on one of the benchmarks that are shown."""
     names = ("model", "lab", "type", "mode", "parameters", "tokens", "ratio", "alscore", "flops")
     columns = [Column(texts(name), name in names[4:]) for name in names]
@@ -79,7 +79,7 @@ def models_sheet(models: Sequence[Model], shown: Sequence[str], texts: Texts, li
     return Sheet(texts("all_models"), tuple(columns), tuple(rows))
 
 
-def _model_row(model: Model, mode: str, shown: Sequence[str], texts: Texts, links: Links) -> Row:
+def _model_row(model: Model, mode: str, shown: Sequence[str], texts: LeaderboardTexts, links: Links) -> Row:
     cells = [
         Cell(model.name, href=links.model(model)),
         Cell(texts.value(model.lab), href=links.lab(model.lab)),
@@ -91,7 +91,7 @@ def _model_row(model: Model, mode: str, shown: Sequence[str], texts: Texts, link
     return Row(tuple(cells), model.lab, model.type, mode, "measured" if model.is_own else "published")
 
 
-def size_cells(model: Model, texts: Texts) -> list[Cell]:
+def size_cells(model: Model, texts: LeaderboardTexts) -> list[Cell]:
     """Parameters, tokens, tokens for each parameter, ALScore and FLOPs."""
     mark = ESTIMATE if model.is_estimate else ""
     active = texts("active", n=formatting.billions(model.active)) if model.active else ""
@@ -122,7 +122,7 @@ def score_cell(score: Score | None) -> Cell:
     if score is None:
         return NOTHING
     parts = [interval_text(score), f"n {score.num_problems:,}" if score.num_problems else ""]
-    return Cell(f"{score.percent:.1f}", score.percent, " · ".join(filter(None, parts)), title=score.source)
+    return Cell(f"{score.percent:.1f}", score.percent, " · ".join(filter(None, parts)))
 
 
 def interval_text(score: Score) -> str:
@@ -135,7 +135,7 @@ def interval_text(score: Score) -> str:
 SCORE_COLUMNS = (("score", True), ("interval", True), ("problems", True), ("samples", True), ("thought_tokens", True))
 
 
-def _score_cells(score: Score, texts: Texts) -> list[Cell]:
+def _score_cells(score: Score, texts: LeaderboardTexts) -> list[Cell]:
     def count(number: float | None) -> Cell:
         return NOTHING if number is None else Cell(formatting.number(number), number)
 
@@ -150,7 +150,7 @@ def _score_cells(score: Score, texts: Texts) -> list[Cell]:
     ]
 
 
-def _origin(score: Score, texts: Texts) -> Cell:
+def _origin(score: Score, texts: LeaderboardTexts) -> Cell:
     word = texts("measured") if score.is_measured else f"{texts('published')} [{score.tag}]"
     return Cell(word, below=score.source.partition(": ")[0], title=score.source)
 
@@ -159,7 +159,7 @@ def _metric(score: Score) -> Cell:
     return Cell(score.metric, below=score.setting)
 
 
-def scores_sheet(model: Model, texts: Texts, links: Links) -> Sheet:
+def scores_sheet(model: Model, texts: LeaderboardTexts, links: Links) -> Sheet:
     """Every number of a model."""
     columns = [Column(texts(name)) for name in ("benchmark", "mode", "metric")]
     columns += [Column(texts(name), is_number) for name, is_number in SCORE_COLUMNS]
@@ -179,17 +179,17 @@ def scores_sheet(model: Model, texts: Texts, links: Links) -> Sheet:
     return Sheet(texts("scores_of"), (*columns, Column(texts("source"))), tuple(rows))
 
 
-def ranking_sheet(rows: Sequence[tuple[Model, Score]], texts: Texts, links: Links) -> Sheet:
+def ranking_sheet(rows: Sequence[tuple[Model, Score]], texts: LeaderboardTexts, links: Links) -> Sheet:
     """Every number of a benchmark, best first, with its rank."""
     places = ranks(rows)
     columns = [Column(texts("model")), Column(texts("rank"), True), Column(texts("mode")), Column(texts("metric"))]
     columns += [Column(texts(name), is_number) for name, is_number in SCORE_COLUMNS]
-    columns += [Column(texts("parameters"), True), Column(texts("source"))]
+    columns += [Column(texts("parameters"), True), Column(texts("flops"), True), Column(texts("source"))]
     found = []
     for place, (model, score) in enumerate(rows):
         rank = Cell(str(places[place]), places[place]) if place in places else NOTHING
         head = (Cell(model.name, href=links.model(model)), rank, Cell(texts.value(score.mode)), _metric(score))
-        size = size_cells(model, texts)[0]
-        cells = (*head, *_score_cells(score, texts), size, _origin(score, texts))
+        sizes = size_cells(model, texts)
+        cells = (*head, *_score_cells(score, texts), sizes[0], sizes[-1], _origin(score, texts))
         found.append(Row(cells, model.lab, model.type, score.mode, "measured" if score.is_measured else "published"))
     return Sheet(texts("scores_of"), tuple(columns), tuple(found))
