@@ -14,7 +14,6 @@ import pytest
 
 import generate_reference
 import site_pages
-from open_exaone.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -76,32 +75,6 @@ def broken(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("path", WRITTEN, ids=named)
 def test_links_and_anchors_lead_somewhere(path: Path) -> None:
     assert list(broken(path)) == []
-
-
-def test_commands_in_the_documents_are_those_that_exist() -> None:
-    flags = {" ".join(words): flags_of(words) for words in generate_reference.commands() if words}
-    wrong = []
-    for path in WRITTEN:
-        for language, block in FENCES.findall(path.read_text(encoding="utf-8")):
-            for line in block.replace("\\\n", " ").splitlines() if language in ("sh", "bash") else ():
-                shown = re.match(r"(?:.*\| *)?exaone ((?:data )?[\w-]+)([^#|]*)", line.strip())
-                if shown and (unknown := set(re.findall(r"(?<=\s)--[a-z-]+", shown[2])) - flags.get(shown[1], set())):
-                    wrong.append(f"{named(path)}: exaone {shown[1]} {' '.join(unknown)}")
-                elif shown and shown[1] not in flags:
-                    wrong.append(f"{named(path)}: exaone {shown[1]}")
-    assert wrong == []
-
-
-def flags_of(words: tuple[str, ...]) -> set[str]:
-    here = app
-    for word in words:
-        here = here[word]
-    found = (
-        {name for argument in here.assemble_argument_collection() for name in argument.names}
-        if here.default_command
-        else set()
-    )
-    return {*found, "--help"}
 
 
 def test_a_copied_figure_stands_on_the_page_that_its_row_names() -> None:
