@@ -19,7 +19,7 @@ START_S = 120.0
 """Seconds that a server may take until it answers."""
 RUN = "runs/nano-exaone-deep"
 QUICK = f"{RUN}-quick"
-COPIES = ("runs/quick", "runs/nano-4", "runs/float32", "runs/tiny-base")
+COPIES = ("runs/quick", "runs/nano-4", "runs/float32", "runs/mine-lora")
 """Names under which pages show runs: each is a copy of the quick one."""
 PLACEHOLDERS = {
     r"\bMODEL\b": RUN,
@@ -82,6 +82,7 @@ def write_files(folder: Path, page: Path) -> None:
     replied = "".join(block.text for block in blocks(ROOT / "docs" / "howto-fine-tune.md") if block.language == "json")
     files = {
         **dict.fromkeys(("problems.jsonl", "my_problems.jsonl", "mine.jsonl"), problems),
+        **({"mine.jsonl": shown["json"]} if page.stem == "howto-evaluate-endpoint" else {}),
         "rows.jsonl": shown["json"] if page.stem == "howto-fine-tune" else problems,
         "sft.jsonl": replied,
         "pairs.jsonl": "".join(json.dumps(row) + "\n" for row in PAIRS),

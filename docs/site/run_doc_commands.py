@@ -5,8 +5,10 @@ recipes, and an endpoint. `RULES` names the lines that are only parsed, and why;
 """
 
 import argparse
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -140,14 +142,22 @@ class Runner:
 
     def _run(self, result: Result, command: list[str]) -> Result:
         began, asked = time.monotonic(), QUESTION if "exaone chat" in command[-1] else ""
-        how = {"cwd": self.folder, "env": doc_scratch.environment(), "text": True, "check": False}
+        running = subprocess.Popen(
+            command,
+            **{"cwd": self.folder, "env": doc_scratch.environment(), "text": True, "start_new_session": True},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         try:
-            done = subprocess.run(
-                command, input=asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S, **how
-            )
-            result.status, result.output = done.returncode, done.stdout
-        except subprocess.TimeoutExpired as late:
-            result.status, result.output = 124, f"{late.output!r}: not done after {LIMIT_S:g} s"
+            result.output, _ = running.communicate(asked, timeout=LIMIT_S)
+            result.status = running.returncode
+        except subprocess.TimeoutExpired:
+            result.status, result.output = 124, f"not done after {LIMIT_S:g} s"
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # its own group: also what it started
+                os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
         result.seconds = time.monotonic() - began
         return result
 
@@ -187,6 +197,7 @@ def show(result: Result) -> None:
 
 def main() -> int:
     """Runs the pages that the arguments name, or all; 1 where a command failed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what it has started, too
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("pages", nargs="*", help="pages such as README.md or docs/chat.md; all if left out")
     parser.add_argument("--run", type=Path, help="a finished run of the quick recipe; one is trained if left out")
