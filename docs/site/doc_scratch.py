@@ -1,5 +1,6 @@
 """The folder in which the commands of the documents run: a small run, rows, recipes, and values for placeholders."""
 
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,8 @@ PLACEHOLDERS = {
     r"\bTEACHER\b": "pebble-0.9m",
     r"runs/eval/FOLDER": "runs/eval/some-model-exaone-deep",
 }
+SHOWS_MINE = ("howto-fine-tune", "training")
+"""Pages that show a whole mine.toml."""
 SMALL = {r"^exaone data (build|filter) ": " --max-new-tokens 96"}
 """Flags that a command needs because the small model's context is short, where a page has a large model in mind."""
 PAIRS = [{"prompt": f"What is {n} + 1?", "chosen": f"It is {n + 1}.", "rejected": f"It is {n}."} for n in range(8)]
@@ -78,16 +81,19 @@ def write_files(folder: Path, page: Path) -> None:
     """The files that a page's commands name: those that it shows, and small ones of the same kind."""
     shown = {block.language: block.text for block in reversed(blocks(page))}
     with (folder / RUN / "problems" / "test.jsonl").open(encoding="utf-8") as file:
-        problems = "".join(line for line, _ in zip(file, range(12), strict=False))
+        lines = list(itertools.islice(file, 24))
+    problems, others = "".join(lines[:12]), "".join(lines[12:])
     replied = "".join(block.text for block in blocks(ROOT / "docs" / "howto-fine-tune.md") if block.language == "json")
     files = {
-        **dict.fromkeys(("problems.jsonl", "my_problems.jsonl", "mine.jsonl"), problems),
+        **dict.fromkeys(("problems.jsonl", "my_problems.jsonl", "mine.jsonl", "test.jsonl"), problems),
+        "prompts.jsonl": others,
         **({"mine.jsonl": shown["json"]} if page.stem == "howto-evaluate-endpoint" else {}),
         "rows.jsonl": shown["json"] if page.stem == "howto-fine-tune" else problems,
         "sft.jsonl": replied,
         "pairs.jsonl": "".join(json.dumps(row) + "\n" for row in PAIRS),
         "replies.jsonl": "".join(json.dumps(row) + "\n" for row in REPLIES),
-        "mine.toml": shown["toml"] if page.stem == "howto-fine-tune" else RECIPE,
+        "mine.toml": shown["toml"].replace("path/to/checkpoint", RUN) if page.stem in SHOWS_MINE else RECIPE,
+        "my_rewards.py": (ROOT / "examples" / "own_task" / "my_rewards.py").read_text(encoding="utf-8"),
         "my.toml": RECIPE,
         "sft.toml": _one_stage(),
         "mine.py": next((block.text for block in blocks(page) if "def doubles" in block.text), ""),
