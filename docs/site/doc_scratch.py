@@ -121,6 +121,7 @@ def filled(text: str, port: int) -> str:
         "exaone chat runs/nano-exaone-deep --engine http://…/v1", "exaone chat pebble-0.9m --engine http://…/v1"
     )
     text = text.replace("http://…/v1", "http://localhost:8000/v1")
+    text = re.sub("^curl ", "curl --silent --show-error --fail-with-body ", text)  # an error of the server is a failure
     return re.sub(r"(localhost|127\.0\.0\.1):8000", rf"\1:{port}", text)
 
 

@@ -31,14 +31,14 @@ QUESTION = (
 RUN, DRY, PARSED = "run", "dry run", "parsed"
 RULES: tuple[tuple[str, str, str], ...] = (  # a pattern of a line, how it is checked, why it is not run as printed
     (
-        r"^(git clone|make (quick|story)|pip install|source )",
+        r"^(git clone|make |pip install|source )",
         PARSED,
-        "installs the package: .ci/run and make wheel-check do",
+        "installs the package, as .ci/run and make wheel do, or changes the repository",
     ),
     (r"--dry-run", RUN, ""),
-    (r"--(ablate|controls)(?!.*--quick)", DRY, "trains several runs, minutes each"),
     (r"--seeds", PARSED, "trains five runs, and has no dry run"),
     (r"benchmarks/(curve|story_in_trl|story_plots)\.py", PARSED, "takes hours, or reads what those runs leave"),
+    (r"--(ablate|controls)", DRY, "trains several runs, minutes each"),
     (
         r"LGAI-EXAONE/|HuggingFaceTB/|hub:|^exaone fetch math_500|EXAONE-Deep-2.4B-llama",
         PARSED,
