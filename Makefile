@@ -8,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help story quick test check format docs shipped-model clean .venv
+.PHONY: help story quick test check format docs docs-commands wheel shipped-model clean .venv
 
 RIGHT_PYTHON := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for python in python3.11 python3; do \
@@ -49,6 +49,12 @@ docs: $(INSTALLED_DOCS) ## write the reference from the code and build docs/ as 
 	$(BIN)/python -m sphinx -W --keep-going --quiet -c docs/site docs build/docs $(ARGS)
 	@echo "Built: build/docs/index.html"
 
+docs-commands: $(INSTALLED_DEV) ## run the commands and Python of README and docs/ as printed, or check them without running
+	$(BIN)/python docs/site/run_doc_commands.py $(ARGS)
+
+wheel: ## build the wheel into dist/, install it into a new environment, and use it there without a compiler
+	$(PYTHON) .ci/check_wheel.py
+
 shipped-model: $(INSTALLED) ## make the model that comes with the package from a finished run: RUN=runs/nano-exaone-deep
 	$(BIN)/python ship_model.py $(RUN) $(ARGS)
 
@@ -70,7 +76,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@echo "Installing what tests and checks need ..."
-	$(PIP_INSTALL) --editable '.[dev]'
+	$(PIP_INSTALL) --editable '.[dev,docs]'
 	@touch $(INSTALLED_DEV)
 
 $(INSTALLED_DOCS): $(INSTALLED)

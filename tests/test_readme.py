@@ -29,14 +29,6 @@ def test_the_first_question_is_answered_as_printed(tmp_path):
     assert (done.returncode, done.stdout) == (0, printed)
 
 
-def test_every_command_shown_is_one_that_exists():
-    from open_exaone.cli.main import app
-
-    shown = set(re.findall(r"^exaone (\w+)", README.read_text(encoding="utf-8"), flags=re.MULTILINE))
-    assert shown
-    assert shown <= set(app)
-
-
 def test_every_room_in_the_tree_exists():
     text = README.read_text(encoding="utf-8")
     rooms = set(re.findall(r"^  (\w+)/ ", text, flags=re.MULTILINE))

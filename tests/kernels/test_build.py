@@ -66,6 +66,14 @@ def test_compiled_once_into_a_folder_of_ones_own(workshop) -> None:
     assert [file.name for file in built.parent.iterdir()] == [built.name]
 
 
+def test_who_waits_at_a_terminal_for_the_compiler_is_told(workshop, monkeypatch, capsys) -> None:
+    assert loaded()[0] == 42 and capsys.readouterr().err == ""  # a pipe or a file
+    (workshop / "source" / "answer.cpp").write_text(SOURCE.replace("n > 0", "n > -1"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert loaded()[0] == 42 and capsys.readouterr().err.startswith("Compiling the native kernels")
+    assert loaded()[0] == 42 and capsys.readouterr().err == ""
+
+
 def test_a_changed_source_is_compiled_anew(workshop) -> None:
     assert loaded()[0] == 42
     (workshop / "source" / "answer.cpp").write_text(SOURCE.replace("42", "43"))

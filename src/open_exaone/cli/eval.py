@@ -142,12 +142,13 @@ def eval_(
     for line in lowest_cells(measured["tasks"]):
         console.print(line, soft_wrap=True)
     show_thought_use(sections(measured["faithfulness"]), console)
-    console.print(f"Report with every sample: {folder}/report.html")
+    console.print(f"Report with every sample: {folder}/report.html", soft_wrap=True)
     for entry in report.tasks:
         if entry.grader is not None:
             console.print(
                 f"{entry.name}: {entry.grader.score:.1%} by the other grader, which agrees on "
-                f"{entry.grader.agreement:.1%} of the replies; the others are in {folder}/differences.jsonl"
+                f"{entry.grader.agreement:.1%} of the replies; the others are in {folder}/differences.jsonl",
+                soft_wrap=True,
             )
     _print_comparisons(console, args, folder, report)
     if (
@@ -158,7 +159,7 @@ def eval_(
         _print_whether_repeated(console, Path(model), args.stage, report)
     for entry in report.tasks:
         for note in entry.notes:
-            console.print(f"note: {entry.name}: {note}")
+            console.print(f"note: {entry.name}: {note}", soft_wrap=True)
     is_missing = any(entry.missing for entry in report.tasks) or any(use.missing for use in report.faithfulness)
     return 1 if model is not None and is_missing else 0
 
@@ -245,4 +246,6 @@ def _print_whether_repeated(console: Console, source: Path, stage: str | None, r
     stored = find_model(source, stage)[0].parent / "eval" / "report.json"
     if config is not None and stored.is_file():
         same = is_repeated(read_json(stored), report.tasks, has_suite=config.suite is not None)
-        console.print(f"This {'is the same as' if same else 'differs from'} the run's own measurement, {stored}.")
+        console.print(
+            f"This {'is the same as' if same else 'differs from'} the run's own measurement, {stored}.", soft_wrap=True
+        )

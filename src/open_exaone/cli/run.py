@@ -197,7 +197,9 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
         run_recipe(recipe, out, lambda event: None, machine.machine(), until=until)
         return
     console = Console()
-    console.print(f"{recipe.name}: {', '.join(stage.name for stage in recipe.stages)}; the run's folder is {out}")
+    console.print(
+        f"{recipe.name}: {', '.join(stage.name for stage in recipe.stages)}; the run's folder is {out}", soft_wrap=True
+    )
     with Progress(console) as progress:
 
         def show(event: dict[str, Any]) -> None:

@@ -12,9 +12,11 @@ import os
 import platform
 import re
 import stat
+import sys
 from pathlib import Path
 
 from open_exaone.base.machine import cpu_flags
+from open_exaone.base.output import say_aside
 from open_exaone.kernels import compiler
 from open_exaone.kernels.compiler import Unavailable
 
@@ -174,6 +176,8 @@ def _cache_folder() -> Path:
 
 
 def _compile(program: str, options: tuple[str, ...], path: Path) -> None:
+    if sys.stderr is not None and sys.stderr.isatty():
+        say_aside("Compiling the native kernels for this processor, once; this takes about 20 seconds ...")
     compiler.compile_library(program, options, path)
     _remove_old(path)
 

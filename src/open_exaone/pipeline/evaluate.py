@@ -11,6 +11,7 @@ from typing import Any
 
 from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.text import count
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
 from open_exaone.evaluation.config import EvaluationConfig
@@ -113,7 +114,7 @@ def evaluate(
         with store.opened():
             provider.tokenizer.rendered_at = rendering_time(store.folder)
     num_samples = sum(len(task.problems) * task.sampling.num_samples for task in tasks)
-    on_event({"message": f"{suite}: {num_samples:,} samples into {store.folder}"})
+    on_event({"message": f"{suite}: {count(num_samples, 'sample')} into {store.folder}"})
     started = datetime.now(UTC)
     done = run_tasks(tasks, provider, store, settings, suite=suite, until_width=choices.until_width, on_event=on_event)
     how: dict[str, Any] = {"suite": suite, "on_event": on_event}

@@ -1,0 +1,144 @@
+"""The folder in which the commands of the documents run: a small run, rows, recipes, and values for placeholders."""
+
+import itertools
+import json
+import os
+import re
+import runpy
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from doc_commands import ROOT, blocks
+
+RECIPE: str = runpy.run_path(str(ROOT / "tests" / "tiny_recipe.py"))["RECIPE"]
+START_S = 120.0
+"""Seconds that a server may take until it answers."""
+RUN = "runs/nano-exaone-deep"
+QUICK = f"{RUN}-quick"
+COPIES = ("runs/quick", "runs/nano-4", "runs/float32", "runs/mine-lora")
+"""Names under which pages show runs: each is a copy of the quick one."""
+PLACEHOLDERS = {
+    r"\bMODEL\b": RUN,
+    r"\bTEACHER\b": "pebble-0.9m",
+    r"runs/eval/FOLDER": "runs/eval/some-model-exaone-deep",
+}
+SHOWS_MINE = ("howto-fine-tune", "training")
+"""Pages that show a whole mine.toml."""
+SMALL = {r"^exaone data (build|filter) ": " --max-new-tokens 96"}
+"""Flags that a command needs because the small model's context is short, where a page has a large model in mind."""
+PAIRS = [{"prompt": f"What is {n} + 1?", "chosen": f"It is {n + 1}.", "rejected": f"It is {n}."} for n in range(8)]
+REPLIES = [{"reply": r"So it is \boxed{4}.", "gold": "4"}, {"reply": "I do not know.", "gold": "4"}]
+
+
+def environment() -> dict[str, str]:
+    """The environment of the commands: this interpreter's programs, and this checkout's package."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+
+
+def prepare(folder: Path, run: Path | None) -> None:
+    """Puts a finished run of the quick recipe, or one that is trained now, under the names that the pages use."""
+    (folder / "runs").mkdir()
+    for name in ("examples", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    if run is None:
+        print("training the quick recipe, which most of the commands need ...", flush=True)
+        subprocess.run(
+            ["exaone", "run", "--quick"], cwd=folder, env=environment(), stdin=subprocess.DEVNULL, check=True
+        )
+    else:
+        shutil.copytree(run, folder / QUICK)
+    for name in (RUN, *COPIES):
+        shutil.copytree(folder / QUICK, folder / name)
+    subprocess.run(
+        ["exaone", "eval", QUICK, "--suite", "test", "--limit", "10", "--out", "runs/eval/some-model-exaone-deep"],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    shutil.copytree(ROOT / "src/open_exaone/models/pebble-0.9m", folder / "EXAONE-4.0-1.2B-llama")
+
+
+def clear(folder: Path) -> None:
+    """Removes what the commands of a page left."""
+    kept = {"runs", "examples", "benchmarks", "EXAONE-4.0-1.2B-llama", "eval", *map(_name, (RUN, QUICK, *COPIES))}
+    for path in [*folder.iterdir(), *(folder / "runs").iterdir()]:
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _name(path: str) -> str:
+    return Path(path).name
+
+
+def write_files(folder: Path, page: Path) -> None:
+    """The files that a page's commands name: those that it shows, and small ones of the same kind."""
+    shown = {block.language: block.text for block in reversed(blocks(page))}
+    with (folder / RUN / "problems" / "test.jsonl").open(encoding="utf-8") as file:
+        lines = list(itertools.islice(file, 24))
+    problems, others = "".join(lines[:12]), "".join(lines[12:])
+    replied = "".join(block.text for block in blocks(ROOT / "docs" / "howto-fine-tune.md") if block.language == "json")
+    files = {
+        **dict.fromkeys(("problems.jsonl", "my_problems.jsonl", "mine.jsonl", "test.jsonl"), problems),
+        "prompts.jsonl": others,
+        **({"mine.jsonl": shown["json"]} if page.stem == "howto-evaluate-endpoint" else {}),
+        "rows.jsonl": shown["json"] if page.stem == "howto-fine-tune" else problems,
+        "sft.jsonl": replied,
+        "pairs.jsonl": "".join(json.dumps(row) + "\n" for row in PAIRS),
+        "replies.jsonl": "".join(json.dumps(row) + "\n" for row in REPLIES),
+        "mine.toml": shown["toml"].replace("path/to/checkpoint", RUN) if page.stem in SHOWS_MINE else RECIPE,
+        "my_rewards.py": (ROOT / "examples" / "own_task" / "my_rewards.py").read_text(encoding="utf-8"),
+        "my.toml": RECIPE,
+        "sft.toml": _one_stage(),
+        "mine.py": next((block.text for block in blocks(page) if "def doubles" in block.text), ""),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _one_stage() -> str:
+    """The recipe of docs/howto-fine-tune.md, for the model that comes with the package."""
+    page = ROOT / "docs" / "howto-fine-tune.md"
+    [recipe] = [block.text for block in blocks(page) if block.language == "toml"]
+    recipe = re.sub('model = "[^"]+"', 'model = "pebble-0.9m"', recipe).replace("rows.jsonl", "sft.jsonl")
+    return recipe.replace("max_tokens = 1024", "max_tokens = 128")
+
+
+def filled(text: str, port: int) -> str:
+    """A command or a program with small things in place of its placeholders."""
+    for placeholder, instead in PLACEHOLDERS.items():
+        text = re.sub(placeholder, instead, text)
+    for pattern, flags in SMALL.items():
+        if re.match(pattern, text):
+            text = re.sub(r"(?= #|$)", flags, text, count=1)
+    text = text.replace(
+        "exaone chat runs/nano-exaone-deep --engine http://…/v1", "exaone chat pebble-0.9m --engine http://…/v1"
+    )
+    text = text.replace("http://…/v1", "http://localhost:8000/v1")
+    text = re.sub("^curl ", "curl --silent --show-error --fail-with-body ", text)  # an error of the server is a failure
+    return re.sub(r"(localhost|127\.0\.0\.1):8000", rf"\1:{port}", text)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def is_up(port: int, server: "subprocess.Popen[str]") -> bool:
+    """Waits until a server answers; False where it ended or took too long."""
+    until = time.monotonic() + START_S
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            time.sleep(0.2)
+    return False
