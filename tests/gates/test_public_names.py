@@ -107,6 +107,7 @@ COMMANDS = {
         *("--jobs", "--from", "--ranks", *OF_MACHINE),
     ],
     "train": ["FILE", "--out", "--set", "--ranks", *OF_MACHINE],
+    "watch": ["RUN", "--port", "--once"],
 }
 
 
