@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def test_rows_for_the_curves_are_few_keep_the_mean_and_end_with_the_newest(tmp_p
     assert len(kept) <= MAX_ROWS + 2
     steps = [row["step"] for row in kept]
     assert steps == sorted(steps) and steps[-1] == pytest.approx(number, abs=number / MAX_ROWS)
+    gaps = [after - before for before, after in pairwise(steps)]
+    assert max(gaps, default=0) <= 4 * max(1, number / MAX_ROWS)  # older steps are not thinned more than newer ones
     assert metrics.newest["step"] == number
     if number <= MAX_ROWS:
         assert kept == rows
