@@ -93,7 +93,7 @@ def test_without_a_model_the_shipped_one_answers_and_is_introduced(capsys, piped
     out, err = capsys.readouterr()
     assert ended.value.code == 0 and f"\\boxed{{{problem.answer}}}" in out and len(out.splitlines()) == 1
     assert shipped.SHIPPED in err and "`exaone run nano/exaone-deep`" in err and "no general assistant" in err
-    assert "`exaone chat runs/nano-exaone-deep`" in err and len(err.splitlines()) == 4
+    assert len(err.splitlines()) == 2  # what can be asked is listed in a terminal alone
 
 
 def test_the_shipped_model_offers_its_problems():

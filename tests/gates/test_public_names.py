@@ -107,6 +107,7 @@ COMMANDS = {
         *("--jobs", "--from", "--ranks", "--restarts", *OF_MACHINE),
     ],
     "train": ["FILE", "--out", "--set", "--ranks", "--restarts", *OF_MACHINE],
+    "watch": ["RUN", "--port", "--once"],
 }
 
 

@@ -46,7 +46,7 @@ def test_shares_intervals_and_sizes() -> None:
         ("peak_rss_bytes", 1_912_340_480, "1.9 GB"),
         ("num_parameters", 3_412_224, "3.4M (3,412,224)"),
         ("width", 192, "192"),
-        ("tied", True, "True"),
+        ("tied", True, "yes"),
     ],
 )
 def test_settings(name: str, value: object, text: str) -> None:

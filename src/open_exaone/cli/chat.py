@@ -161,7 +161,7 @@ def _local(model: str | None, args: ChatArguments, *, with_problems: bool) -> "t
     source = shipped_model() if model is None else Path(model)
     folder = resolve_model(source)
     if is_shipped(folder):
-        for sentence in introduction("exaone chat"):
+        for sentence in introduction("exaone chat")[: None if with_problems else 2]:  # no list through a pipe
             say_aside(sentence)
     network = load_model(folder, dtype=args.compute.dtype, device=resolve_device(args.compute.device))
     engine = open_engine(config, network, load_tokenizer(folder), num_steps=_TOKENS_AT_ONCE)

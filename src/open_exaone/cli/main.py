@@ -28,10 +28,12 @@ from open_exaone.cli.serve import serve
 from open_exaone.cli.suites import suites
 from open_exaone.cli.train import train
 from open_exaone.cli.verify_real import verify_real
+from open_exaone.cli.watch import watch
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = (
     run,
+    watch,
     train,
     plan,
     suites,

@@ -29,6 +29,7 @@ STAGE = frozenset(
 RUN = frozenset(
     {
         *(".lock", ".ranks", "recipe.toml", "machine.json", "rendering.json", "prepared.json", "problems"),
+        *("log.jsonl",),
         *("tokenizer", ".tokenizer.partial", "report.json", "report.html", "card.md", "card.html", "card.json"),
         *("card.ko.md", "card.ko.html"),
         *(".eval_results", "every_eval_ever"),

@@ -26,6 +26,7 @@ from open_exaone.pipeline.prepare import (
 )
 from open_exaone.pipeline.recipe import part_of
 from open_exaone.pipeline.report import build_report, stage_showcase
+from open_exaone.pipeline.run_log import RunLog
 from open_exaone.pipeline.start import Run, open_run, samples_own
 from open_exaone.pipeline.together import check_shared, joined
 from open_exaone.present.report import write_report
@@ -62,7 +63,9 @@ def run_recipe(
             world.lead(lambda: folder.claim(recipe))
             if not world.lead(lambda: is_finished(folder, part)):
                 world.lead(lambda: _claim_machine(folder, machine))
-                _run_stages(recipe, part, folder, machine, on_event, world)
+                names = frozenset(stage.name for stage in recipe.stages)
+                with RunLog(out, names, on_event) if world.is_first else nullcontext(on_event) as logged:
+                    _run_stages(recipe, part, folder, machine, logged, world)
             else:
                 on_event({"message": f"{out}: is done already; choose another folder with --out to begin anew"})
             return world.lead(lambda: _reported(folder, part))

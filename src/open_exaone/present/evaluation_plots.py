@@ -14,12 +14,12 @@ from open_exaone.present.plots import (
     grid,
     line_path,
     nice_ticks,
-    shorten,
+    short_caption,
     tick_labels,
 )
 
 ROW = 28  # height of a score's row
-NUM_BINS = 32
+MAX_BINS = 32
 MAX_NAME = 24
 
 
@@ -45,7 +45,7 @@ def scores(points: Sequence[Point], others: Sequence[Point] = (), title: str = "
         parts.append(caption(x, bottom + 17, f"{100 * tick:.3g}%", "tick", "middle"))
     for row, point in enumerate(shown):
         y, x = 6 + ROW * (row + 0.5), frame.x(point.value)
-        parts.append(caption(196, y + 4.5, shorten(point.name, MAX_NAME), "name", "end"))
+        parts.append(short_caption(196, y + 4.5, point.name, MAX_NAME, "name", "end"))
         if row < len(points):
             low, high = frame.x(point.low), frame.x(point.high)
             parts.append(
@@ -90,12 +90,13 @@ def lengths(title: str, correct: Sequence[int], others: Sequence[int]) -> str:
     most = max([*correct, *others])
     x_ticks = nice_ticks(0, max(1, most))
     high = x_ticks[-1]
-    counts = [_histogram(values, high) for values in (correct, others)]
+    num_bins = bins_for(len(correct) + len(others))
+    counts = [_histogram(values, high, num_bins) for values in (correct, others)]
     ticks = nice_ticks(0, max(1, *counts[0], *counts[1]))
     frame = Frame(54, 10, 460, 150, (0, high), (0, ticks[-1]))
     parts = [grid(frame, ticks, tick_labels(ticks))]
     for bins, style in zip(counts, ("right", "wrong"), strict=True):
-        steps = [(edge * high / NUM_BINS, count) for i, count in enumerate(bins) for edge in (i, i + 1)]
+        steps = [(edge * high / num_bins, count) for i, count in enumerate(bins) for edge in (i, i + 1)]
         outline = [(0.0, 0.0), *steps, (high, 0.0)]
         parts.append(line_path([(frame.x(x), frame.y(y)) for x, y in outline], f"outline {style}"))
     for tick, name in zip(x_ticks, tick_labels(x_ticks), strict=True):
@@ -111,10 +112,15 @@ def budget_name(budget: int | None) -> str:
     return f"{budget // 1024}K" if budget % 1024 == 0 else f"{budget:,}"
 
 
-def _histogram(values: Sequence[int], high: float) -> list[int]:
-    counts = [0] * NUM_BINS
+def bins_for(num_values: int) -> int:
+    """How many bins a histogram of so many values has: twice their cube root (Rice's rule), from 1 to 32."""
+    return max(1, min(MAX_BINS, math.ceil(round(2 * num_values ** (1 / 3), 9))))
+
+
+def _histogram(values: Sequence[int], high: float, num_bins: int) -> list[int]:
+    counts = [0] * num_bins
     for value in values:
-        counts[min(NUM_BINS - 1, int(value / high * NUM_BINS))] += 1
+        counts[min(num_bins - 1, int(value / high * num_bins))] += 1
     return counts
 
 

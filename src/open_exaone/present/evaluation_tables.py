@@ -10,6 +10,7 @@ from open_exaone.present.stages import is_number
 
 Entry = Mapping[str, Any]  # one task of report.json
 Table = tuple[list[str], list[list[str]]]  # headings, rows
+STAGE_MODELS = ("model", "best")  # folders in that of a run's stage
 POINTS = "points"  # the metric of an examination
 MEASURED_BY_LG = frozenset(  # benchmarks of which the published tables have a number
     {
@@ -206,16 +207,20 @@ def records(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
     """The report's flat records, as (title, [(name, value)]); the model's notes stand elsewhere."""
     model = {name: value for name, value in record(report.get("model")).items() if name != "notes"}
     return [
-        (title, [(formatting.words(str(k)), formatting.setting(str(k), v)) for k, v in part.items()])
+        (title, [(formatting.label(str(k)), formatting.setting(str(k), v)) for k, v in part.items()])
         for title, part in (("model", model), ("versions", record(report.get("versions"))))
     ]
 
 
 def model_name(report: Mapping[str, Any]) -> str:
-    """What was measured, in short: a name of one or two parts (a run's stage, the hub's) whole, of a path its end."""
+    """What was measured, in short: a name of one or two parts (a run's stage, the hub's) whole, of a path its end; the
+    folder of a stage's model is RUN/STAGE."""
     model = report.get("model")
     name = str(record(model).get("model") or (model if isinstance(model, str) else "")).rstrip("/")
-    return (name if name.count("/") == 1 else name.rpartition("/")[2]).lstrip("/") or "a model without a name"
+    run, _, last = name.rpartition("/")
+    if last in STAGE_MODELS and run.count("/"):
+        return "/".join(run.split("/")[-2:]).lstrip("/")
+    return (name if name.count("/") == 1 else last).lstrip("/") or "a model without a name"
 
 
 def point(entry: Entry, name: str, metric: str = "pass@1") -> Point | None:

@@ -69,7 +69,11 @@ def size(num_bytes: float | None) -> str:
 
 
 def setting(name: str, value: object) -> str:
-    """A recorded value: seconds and bytes with their unit, a million and more also short, the rest as it is."""
+    """A recorded value: seconds and bytes with their unit, a million and more also short, none and yes in words."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if name.endswith("seconds") and isinstance(value, int | float):
         return duration(value)
     if name.endswith("bytes") and isinstance(value, int):
@@ -79,14 +83,32 @@ def setting(name: str, value: object) -> str:
     return str(value)
 
 
+LABELS = {
+    "peak_rss_bytes": "memory at most",
+    "seconds": "time in all",
+    "config_hash": "hash of the recipe",
+    "window": "attention window (tokens)",
+    "max_positions": "context (tokens)",
+    "vocab_size": "vocabulary (tokens)",
+}
+
+
+def label(name: str) -> str:
+    """What a recorded value is, in words; its unit stands beside the value."""
+    return LABELS.get(name) or words(name.removesuffix("_bytes").replace("_seconds", " time"))
+
+
 def words(name: str) -> str:
     """`chain_sum` as `chain sum`."""
     return name.replace("_", " ")
 
 
 def short_name(name: str) -> str:
-    """A domain's or a mode's name, on one line, cut to the cells there are."""
+    """A domain's or a mode's name, on one line, cut in the middle to the cells there are."""
     from rich.cells import cell_len, set_cell_size
 
     text = " ".join(printable(name).split()) or NONE
-    return text if cell_len(text) <= MAX_CELLS else set_cell_size(text, MAX_CELLS - 1).rstrip() + "…"
+    if cell_len(text) <= MAX_CELLS:
+        return text
+    tail = set_cell_size(text[::-1], MAX_CELLS // 2).rstrip()[::-1]
+    return f"{set_cell_size(text, MAX_CELLS - 1 - MAX_CELLS // 2).rstrip()}…{tail}"

@@ -63,7 +63,7 @@ def climb(points: Sequence[Point]) -> str:
         rises = i + 1 < len(points) and points[i + 1].value > point.value  # then the line leaves to the right
         side = (x + 3, "end") if rises else (x, "middle")
         parts.append(caption(side[0], frame.y(point.high) - 9, formatting.percent(point.value), "value", side[1]))
-        parts.append(caption(x, 274, shorten(point.name, 64 // max(len(points), 4)), "name", "middle"))
+        parts.append(short_caption(x, 274, point.name, 64 // max(len(points), 4), "name", "middle"))
     label = "; ".join(
         f"{p.name} {formatting.percent(p.value)} ({formatting.interval((p.low, p.high))})" for p in points
     )
@@ -210,7 +210,18 @@ def caption(x: float, y: float, text: str, style: str, anchor: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    """At most `limit` characters, cut in the middle: names of one family differ at their ends."""
+    if len(text) <= limit:
+        return text
+    tail = limit // 2
+    return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def short_caption(x: float, y: float, text: str, limit: int, style: str, anchor: str) -> str:
+    """A caption that is shortened, with the whole text in its title."""
+    short = shorten(text, limit)
+    drawn = caption(x, y, short, style, anchor)
+    return drawn if short == text else drawn.replace("</text>", f"<title>{escape(printable(text))}</title></text>")
 
 
 def drawing(width: int, height: int, label: str, parts: Sequence[str]) -> str:

@@ -153,7 +153,7 @@ def settings(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
     return [
         (
             formatting.words(title),
-            [(formatting.words(name), formatting.setting(name, value)) for name, value in pairs.items()],
+            [(formatting.label(name), formatting.setting(name, value)) for name, value in pairs.items()],
         )
         for title, pairs in {"run": scalars, **records}.items()
     ]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,9 @@ from open_exaone.present import formatting
 from open_exaone.present.stages import is_number
 
 NUM_GROUPS = 2  # of a step
-MAX_CHARS = 20_000  # of a thought or an answer; the file has the rest
+MAX_LIVE_ROWS = 256  # of the newest step, in which groups are looked for while the run goes
+MAX_LIVE_CHARS = 2_000  # of a text on the page of a run that goes
+MAX_CHARS = 20_000  # of a text; the file has the rest
 STEP_FILE = re.compile(r"step-(\d{1,18})\.jsonl", re.ASCII)
 NOT_FOUND = (None, "error")  # verdicts that say nothing of the reply
 FIELDS = ("question", "task", "language", "thought", "answer", "gold", "why")
@@ -34,7 +36,7 @@ def sample_rollouts(stage_folder: Path) -> list[Shown]:
     Of a step: the first two groups that have correct and incorrect replies, with the first of each. Where fewer have,
     the first sample of the first other groups. A file that cannot be read is left out, with a warning.
     """
-    files = {int(m[1]): path for path in stage_folder.glob("rollouts/*") if (m := STEP_FILE.fullmatch(path.name))}
+    files = _step_files(stage_folder)
     steps = sorted(files)
     shown = []
     for step in dict.fromkeys((steps[0], steps[(len(steps) - 1) // 2], steps[-1])) if steps else ():
@@ -43,6 +45,22 @@ def sample_rollouts(stage_folder: Path) -> list[Shown]:
         except DataError as error:
             logger.warning("%s: its samples are not on the page", error)
     return shown
+
+
+def newest_rollouts(stage_folder: Path) -> list[Shown]:
+    """Samples of the newest step whose file can be read, chosen in the same way, with shorter texts."""
+    files = _step_files(stage_folder)
+    for step in sorted(files, reverse=True)[:2]:
+        try:
+            groups = choose(islice(_rows(files[step]), MAX_LIVE_ROWS))
+            return [Shown(step, [_cut(row, MAX_LIVE_CHARS) for row in rows]) for rows in groups]
+        except DataError:
+            continue
+    return []
+
+
+def _step_files(stage_folder: Path) -> dict[int, Path]:
+    return {int(m[1]): path for path in stage_folder.glob("rollouts/*") if (m := STEP_FILE.fullmatch(path.name))}
 
 
 def choose(rows: Iterable[Row]) -> list[list[Row]]:
@@ -81,12 +99,12 @@ def _rows(path: Path) -> Iterator[Row]:
         yield {name: row.get(name) for name in (*fields, "mode")}
 
 
-def _cut(row: Row) -> Row:
+def _cut(row: Row, max_chars: int = MAX_CHARS) -> Row:
     """The row as it is shown: long texts cut, rewards as texts."""
     texts = {name: "" if row[name] is None else str(row[name]) for name in FIELDS}
-    for name in ("thought", "answer"):
-        if (more := len(texts[name]) - MAX_CHARS) > 0:
-            texts[name] = f"{texts[name][:MAX_CHARS]} … ({more:,} characters more in rollouts/)"
+    for name in FIELDS:
+        if (more := len(texts[name]) - max_chars) > 0:
+            texts[name] = f"{texts[name][:max_chars]} … ({more:,} characters more in rollouts/)"
     terms = row["terms"] if len(row["terms"]) > 1 else {}
     values = {"reward": row["reward"], **terms}
     return {
