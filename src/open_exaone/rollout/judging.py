@@ -117,6 +117,16 @@ class JudgePool(Generic[Key, Item]):
             self._on_pause()
             raise
 
+    def settle(self) -> None:
+        """Waits for the verdicts that were begun; what the judge model owes stays open.
+
+        Raises:
+            DataError, ConfigError, Interrupted: as `finish`.
+        """
+        self._drain()
+        if self._error is not None:
+            raise self._error
+
     def stop(self) -> None:
         """No further verdict is begun."""
         self._paused_at = time.monotonic()
