@@ -26,7 +26,7 @@ from open_exaone.rollout.provider import requests_for
 from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.tasks.generated import GeneratedSource, draw_problems
 from open_exaone.verify.settings import JudgeSettings
-from train.parallel.test_jobs import meet, together
+from train.parallel.test_jobs import LIMIT_S, meet, together
 
 SETTINGS = JudgeSettings()
 WARM = Sampling(60, temperature=1.2, top_p=1.0, num_samples=3, seed=4)
@@ -67,23 +67,44 @@ def run(folder, team=None, number=14, settings=SETTINGS, keeps_ids=False, own=No
     return run_tasks(tasks(number), own or provider(team), store, settings, suite="test", **options)
 
 
-def in_two(act, settings=SETTINGS, open_other=provider, before=lambda job: None):
+class Patient:
+    """The first rank's team, which claims its first chunk of a job behind the other rank's."""
+
+    size = 2
+
+    def __init__(self, world):
+        self._world, self._has_begun = world, threading.Event()
+
+    def share(self, head, chunks, on_row):
+        self._has_begun.clear()
+        job = self._world.share(head, chunks, on_row)
+        take, job.take = job.take, lambda: self._has_begun.wait(LIMIT_S) and take()
+        return job
+
+    def begin(self, job):
+        """On the other rank."""
+        take = job.take
+
+        def taken():
+            chunk = take()
+            self._has_begun.set()
+            return chunk
+
+        job.take = taken
+
+
+def in_two(act, settings=SETTINGS, open_other=provider):
     """Has two ranks do it: the first one's result, what the other drew, and what both ended with."""
-    (one, two), others = meet(2), []
-    results = []
-
-    def open_provider():
-        others.append(open_other())
-        return others[0]
-
-    serve = spread.serving(open_provider, settings)
+    (one, two), other = meet(2), open_other()
+    team, results = Patient(one), []
+    serve = spread.serving(lambda: other, settings)
 
     def served(job):
-        before(job)
+        team.begin(job)
         return serve(job)
 
-    ends = together([lambda: one.lead(lambda: results.append(act(one))), lambda: two.lead(lambda: None, served)])
-    return results, sum(other.num_drawn for other in others), ends
+    ends = together([lambda: one.lead(lambda: results.append(act(team))), lambda: two.lead(lambda: None, served)])
+    return results, other.num_drawn, ends
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +154,8 @@ def test_replies_after_altered_thoughts_are_shared_out_too(tmp_path):
 
 
 def test_tasks_stop_at_the_same_question(tmp_path, monkeypatch):
-    monkeypatch.setattr("open_exaone.evaluation.run.STOPPING_BLOCK", 3)
+    monkeypatch.setattr("open_exaone.evaluation.run.STOPPING_BLOCK", 4)
+    monkeypatch.setattr("open_exaone.evaluation.statistics.MIN_QUESTIONS_TO_STOP", 4)
     alone = run(tmp_path / "one", until_width=0.45)
     [done], num_drawn, _ = in_two(lambda team: run(tmp_path / "two", team, until_width=0.45))
     assert done == alone and num_drawn > 0
