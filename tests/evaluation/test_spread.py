@@ -73,12 +73,12 @@ class Patient:
     size = 2
 
     def __init__(self, world):
-        self._world, self._has_begun = world, threading.Event()
+        self._world, self.has_begun = world, threading.Event()
 
     def share(self, head, chunks, on_row):
-        self._has_begun.clear()
+        self.has_begun.clear()
         job = self._world.share(head, chunks, on_row)
-        take, job.take = job.take, lambda: self._has_begun.wait(LIMIT_S) and take()
+        take, job.take = job.take, lambda: self.has_begun.wait(LIMIT_S) and take()
         return job
 
     def begin(self, job):
@@ -87,7 +87,7 @@ class Patient:
 
         def taken():
             chunk = take()
-            self._has_begun.set()
+            self.has_begun.set()
             return chunk
 
         job.take = taken
@@ -101,7 +101,10 @@ def in_two(act, settings=SETTINGS, open_other=provider):
 
     def served(job):
         team.begin(job)
-        return serve(job)
+        try:
+            return serve(job)
+        finally:
+            team.has_begun.set()
 
     ends = together([lambda: one.lead(lambda: results.append(act(team))), lambda: two.lead(lambda: None, served)])
     return results, other.num_drawn, ends
@@ -203,9 +206,9 @@ def test_a_rank_with_another_model_is_refused(tmp_path):
 
 
 def test_a_rank_judges_what_it_draws_but_for_functions_of_the_user(tmp_path, monkeypatch):
-    """Which are the first rank's, as is what a judge model that is down owes."""
+    """Those are left to the first rank."""
     file = tmp_path / "own.py"
-    file.write_text("def length(problem, reply):\n    return len(reply.answer) > 3\n")
+    file.write_text("def length(sample):\n    return len(sample['answer']) % 2 == 0\n")
     own = [replace(problem, verifier=f"{file}:length", id=f"own/{problem.id}") for problem in problems()[:6]]
     task = Task("both", "both", (*problems()[:6], *own), WARM, True)
     judges = []

@@ -93,8 +93,7 @@ def evaluate(
         source: a run's folder, a model's folder, a name on the hub, or an endpoint's address.
         out: the evaluation's folder; one under runs/eval, named after model and suite, if left out.
         settings: what judging may cost; the recipe's, for a run, if left out.
-        world: the ranks that draw the samples of the local engine together; this is the first of them, while it leads
-            and the others serve (`serving_model`).
+        world: the ranks that sample together; this is the first one, and the others serve (`serving_model`).
 
     Returns:
         the folder (`report.json`, `report.html`, `samples.jsonl`, …), and the report.
@@ -106,9 +105,7 @@ def evaluate(
         Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
     """
     machine = machine or Machine()
-    recipe = RunFolder(Path(source)).recipe() if is_run(Path(source)) else None
-    if recipe is not None and recipe.evaluation is not None and choices.suite is None:
-        choices = _with_suite(choices, recipe.evaluation)
+    choices = _with_run_suite(source, choices)
     settings = judge_settings(source, settings, machine)
     left_out: list[str] = []
     suite, tasks, not_published = _planned(source, choices, settings, left_out.append)
@@ -151,6 +148,13 @@ def _asks_again(entries: Sequence[Entry | ThoughtUse], provider: Provider) -> li
 def _scored(task: Task, samples: Samples, provider: Provider, not_published: Sequence[str]) -> Entry:
     flops, of_endpoint = _flops(provider, samples), provider.tokenizer is None
     return score_task(task, samples, flops=flops, not_published=not_published, of_endpoint=of_endpoint)
+
+
+def _with_run_suite(source: str, choices: Choices) -> Choices:
+    recipe = RunFolder(Path(source)).recipe() if is_run(Path(source)) else None
+    if recipe is None or recipe.evaluation is None or choices.suite is not None:
+        return choices
+    return _with_suite(choices, recipe.evaluation)
 
 
 def _with_suite(choices: Choices, config: EvaluationConfig) -> Choices:
