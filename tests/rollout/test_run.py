@@ -109,10 +109,10 @@ def test_what_can_be_judged_now_is_and_the_rest_stays_open(monkeypatch) -> None:
     judging = Judging(settings=settings)
     right, wrong = RolloutGroup(PROBLEM, (1,), False, (rollout,) * 2), RolloutGroup(broken, (1,), False, (rollout,))
     asked = RolloutGroup(owed, (1,), False, (unclear,))
-    for rest in (wrong, asked):
-        found = judge_some([right, rest], judging, max_tokens=9, limit_s=60)
-        assert found[:1] == judge_groups([right], judging, max_tokens=9)
-        assert judge_outage.is_open(found[1].rollouts[0])
+    found = judge_some([right, wrong], judging, max_tokens=9, limit_s=60)
+    assert found[:1] == judge_groups([right], judging, max_tokens=9)
+    for rest in (found[1], *judge_some([asked], judging, max_tokens=9, limit_s=60)):
+        assert judge_outage.is_open(rest.rollouts[0])
     assert judge_some([right], judging, max_tokens=9, limit_s=0) is not None  # which begins, and waits for nothing
     monkeypatch.setattr(judging_module.interrupt, "requested", lambda: True)
     assert judge_some([right], judging, max_tokens=9, limit_s=60) == [right]
