@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from open_exaone.base.machine import trim_heap
 from open_exaone.learn.config import OptimizerConfig
-from open_exaone.learn.muon import Muon
+from open_exaone.learn.muon import Muon, Ranks
 from open_exaone.model.sharding import shared_like, whole
 from open_exaone.model.threads import ALONE, Workers
 
@@ -96,13 +96,21 @@ class MasterOptimizer:
                 weight.grad = torch.zeros_like(weight)
         return [weight.grad for weight in owners.values() if weight.grad is not None]
 
-    def step(self, rate: float, *, skip_above: float | None = None, workers: Workers = ALONE) -> float:
+    def step(
+        self,
+        rate: float,
+        *,
+        skip_above: float | None = None,
+        workers: Workers = ALONE,
+        ranks: Ranks | None = None,
+    ) -> float:
         """Moves the weights, and clears the gradients.
 
         Args:
             rate: this step's share of the peak learning rates.
             skip_above: nothing moves if the gradient's norm is greater than this.
             workers: share out what Muon computes.
+            ranks: likewise; they call this at the same time, with the same gradients.
 
         Returns:
             the gradient's norm before clipping. If it is not finite, or zero, nothing moves and no state changes:
@@ -118,7 +126,7 @@ class MasterOptimizer:
             if self._keeps_gradients:
                 trim_heap()
             if moves:
-                self._move(names, norm, workers)
+                self._move(names, norm, workers, ranks)
             self._clear(names)
         if self._keeps_gradients:
             trim_heap()
@@ -141,7 +149,7 @@ class MasterOptimizer:
         norms = [torch.linalg.vector_norm(part, dtype=torch.float32) for part in parts]
         return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.tensor(0.0)
 
-    def _move(self, names: Iterable[str], norm: Tensor, workers: Workers) -> None:
+    def _move(self, names: Iterable[str], norm: Tensor, workers: Workers, ranks: Ranks | None = None) -> None:
         masters = [self.masters[name] for name in names]
         if self._keeps_gradients:
             for name, master in zip(names, masters, strict=True):
@@ -152,7 +160,7 @@ class MasterOptimizer:
             nn.utils.clip_grads_with_norm_(masters, self.config.max_gradient_norm, norm)
         for optimizer in self.optimizers:
             if isinstance(optimizer, Muon):
-                optimizer.step(workers=workers)
+                optimizer.step(workers=workers, ranks=ranks)
             else:
                 optimizer.step()
         self._write_back(names)

@@ -283,7 +283,7 @@ class _Run:
         """Moves the weights, unless the gradient is not finite or a spike: its norm, and whether it was skipped."""
         norms = self.progress.norms
         limit = spike_limit(norms, self.logging.spike_factor)
-        norm = self.optimizer.step(rate, skip_above=limit, workers=workers)
+        norm = self.optimizer.step(rate, skip_above=limit, workers=workers, ranks=self.world)
         is_skipped = not math.isfinite(norm) or (limit is not None and norm > limit)
         if not is_skipped and norm > 0:  # a step from which nothing was learned says nothing of later ones
             norms.append(norm)

@@ -152,6 +152,11 @@ class Ranks(World):
                 for tensor, part in zip(bucket, parts, strict=True):
                     tensor.copy_(part.view(tensor.shape))
 
+    def broadcast(self, tensor: Tensor, source: int) -> None:
+        self._go_on()
+        with self._reached():
+            dist.broadcast(tensor, source)
+
     @contextmanager
     def watched(self) -> Iterator[None]:
         try:

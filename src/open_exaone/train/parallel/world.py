@@ -94,6 +94,9 @@ class World:
     def add_up(self, tensors: "Sequence[Tensor]") -> None:
         """Makes each tensor its sum over ranks, in place."""
 
+    def broadcast(self, tensor: "Tensor", source: int) -> None:
+        """Makes a tensor, in place, what rank `source` has; it has the same shape and dtype on each."""
+
     def watched(self) -> AbstractContextManager[None]:
         """Within it, what a sharded model exchanges by itself fails with RankError where a rank has ended."""
         return nullcontext()

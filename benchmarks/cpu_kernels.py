@@ -1,6 +1,6 @@
 """The native kernels against torch's way of doing the same, forward and backward, in turn.
 
-    python benchmarks/kernels.py [--threads N] [--rounds N] [--only NAME] [--dtype bfloat16|float32]
+    python benchmarks/cpu_kernels.py [--threads N] [--rounds N] [--only NAME] [--dtype bfloat16|float32]
 
 Attention counts useful work alone: 7 products (2 forward, 5 back) over the scores that a causal mask leaves. The rest
 counts the bytes that must be read and written once.
