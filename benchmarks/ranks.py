@@ -7,8 +7,8 @@
 The two take turns, round after round, each in a new folder on the same data; the figure is the median over rounds of
 tokens a second, as the stage's metrics have them, without the first steps. On an idle machine of two cores, two ranks
 of the nano recipe are to train at least 1.3 times as fast; twice what one thread does is the most that they could.
-With --evaluate it is tokens of replies a second of `exaone eval` on generated problems, judging included, from the first
-sample's prompt to the last verdict; all ways must leave the same samples.
+With --evaluate it is tokens of replies a second of `exaone eval` on generated problems, judging included, from the
+first prompt to the last verdict; all ways must leave the same samples.
 """
 
 import argparse
