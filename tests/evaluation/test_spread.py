@@ -201,7 +201,7 @@ def test_what_was_cut_resumes_on_another_number_of_ranks(whole, tmp_path, is_sha
 def test_a_rank_with_another_model_is_refused(tmp_path):
     other = functools.partial(provider, weights="another")
     _, _, (first, second) = in_two(lambda team: run(tmp_path, team), open_other=other)
-    assert "rank 1: it samples from another model than rank 0 does, which differs in weights" in str(first)
+    assert "rank 1: this rank samples from another model than rank 0 does, which differs in weights" in str(first)
     assert isinstance(first, RankError) and isinstance(second, RankError)
 
 

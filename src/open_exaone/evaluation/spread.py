@@ -115,8 +115,8 @@ def serve_samples(job: Job, provider: LocalProvider, settings: JudgeSettings) ->
     if (own := essence(provider.identity)) != head["model"]:
         differs = [name for name in own.keys() | head["model"].keys() if own.get(name) != head["model"].get(name)]
         raise RankError(
-            f"it samples from another model than rank 0 does, which differs in {', '.join(sorted(differs))}: give all "
-            "ranks the same files, and machines of one kind"
+            f"this rank samples from another model than rank 0 does, which differs in {', '.join(sorted(differs))}: "
+            "give all ranks the same files, and machines of one kind"
         )
     asked: list[Wanted] = []
     by_place: dict[Place, Wanted] = {}

@@ -32,7 +32,7 @@ class SharedJob:
         store: with nothing in it; the others see the same.
         timeout_s: how long another rank may give no sign of life.
         """
-        self._store, self._num_chunks, self._on_row = store, len(chunks), on_row
+        self._store, self._claims, self._on_row = store, _Claims(store, len(chunks), reached), on_row
         self._timeout_s, self._reached = timeout_s, reached
         self._num_messages = dict.fromkeys(range(1, size), 0)  # received, of each rank that has not finished
         self._ends: dict[int, Row] = {}
@@ -43,7 +43,7 @@ class SharedJob:
                 store.set(f"chunk/{number}", json.dumps(chunk))
 
     def take(self) -> int | None:
-        number = _claimed(self._store, self._num_chunks, self._reached)
+        number = self._claims.next()
         if number is not None:
             with self._reached():
                 self._store.delete_key(f"chunk/{number}")
@@ -125,18 +125,18 @@ class TakenJob:
         """
         self.head: Row = {}
         self._store, self._rank, self._reached, self._is_over = store, rank, reached, is_over
-        self._num_chunks = 0
+        self._claims = _Claims(store, 0, reached)
         self._mutex = threading.Lock()
         self._num_messages = 0
         self._looked_s = 0.0
 
     def begin(self, head: Row, num_chunks: int) -> None:
         """Takes what the first rank says of the job, once it has."""
-        self.head, self._num_chunks = head, num_chunks
+        self.head, self._claims = head, _Claims(self._store, num_chunks, self._reached)
 
     def take(self) -> Row | None:
         self.check()
-        if (number := _claimed(self._store, self._num_chunks, self._reached)) is None:
+        if (number := self._claims.next()) is None:
             return None
         with self._reached():
             chunk: Row = json.loads(self._store.get(f"chunk/{number}"))
@@ -188,7 +188,19 @@ class TakenJob:
             thread.join()
 
 
-def _claimed(store: Store, num_chunks: int, reached: Reached) -> int | None:
-    with reached():
-        number = int(store.add("claimed", 1)) - 1
-    return number if number < num_chunks else None
+class _Claims:
+    """The chunks of a job that no rank has claimed yet."""
+
+    def __init__(self, store: Store, num_chunks: int, reached: Reached) -> None:
+        self._store, self._num_chunks, self._reached = store, num_chunks, reached
+        self._are_over = False
+
+    def next(self) -> int | None:
+        """Claims one: its number, or None where none is left."""
+        if not self._are_over:
+            with self._reached():
+                number = int(self._store.add("claimed", 1)) - 1
+            if number < self._num_chunks:
+                return number
+            self._are_over = True
+        return None
