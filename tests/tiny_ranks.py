@@ -32,6 +32,8 @@ from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
 from open_exaone.rollout.providers.local import LocalProvider
+from open_exaone.rollout.run import judge_some
+from open_exaone.train import collect
 from open_exaone.train.loop import train
 from open_exaone.train.parallel.alike import check_alike
 from open_exaone.train.parallel.config import ParallelConfig
@@ -138,6 +140,12 @@ class Replaying(LocalProvider):
 
 DRAWN: dict = {}
 ASKED: dict = {}
+JUDGED: list = []  # how many groups this rank has judged, of each step
+
+
+def judge_counted(groups, judging, **limits):
+    JUDGED.append(len(groups))
+    return judge_some(groups, judging, **limits)
 
 
 def rl_on(name, **changes):
@@ -263,6 +271,7 @@ def together(rank, size, port, folder, alone):
         {"version": "1"},
         torch.device("cpu"),
     )
+    collect.judge_some = judge_counted
     found = {name: SCENARIOS[name](world, folder / f"{name}-together") for name in alone}
 
     def fresh():
@@ -287,7 +296,7 @@ def together(rank, size, port, folder, alone):
     values = world.total(np.array([1.5, rank])).tolist()
     found["exchanged"] = [values, world.shared({"from": rank}), world.any(rank == 1), world.gather(lambda: rank)]
     found["failures"] = failures_on(fresh)
-    found["asked"] = ASKED
+    found["asked"], found["judged"] = ASKED, JUDGED
     (folder / f"found-{rank}.json").write_text(json.dumps(found))
     world.close()
 

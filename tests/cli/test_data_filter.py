@@ -140,6 +140,8 @@ def test_what_cannot_be_filtered_is_named(cli, model, rows, tmp_path):
         (["--top-p", 0, "--temperature", 0], 2, "data filter: --top-p 0.0: should be greater than 0"),
         (["--samples", 0, "--stop", ""], 2, "data filter: --samples 0: should be greater"),
         (["--concurrency", 2], 2, "--concurrency 2: is for servers"),
+        (["--ranks", 2, "--engine", "vllm"], 2, "--ranks 2: one vLLM computes on several GPUs by itself"),
+        (["--ranks", 2, "--engine", "http://127.0.0.1:9/v1"], 2, "--ranks 2: a server is asked by one process"),
         (["--engine", "fast"], 2, "--engine fast: must be local, vllm"),
     ):
         code, text = cli(*asked, tmp_path / "refused", *flags)

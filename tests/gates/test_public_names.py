@@ -56,16 +56,16 @@ COMMANDS = {
     "data build": [
         *("TEACHER", "SOURCES", "--out", "--samples", "--keep", "--min-distance", "--mode", "--reasoning-ratio"),
         *("--max-tokens", *OF_SAMPLING, "--stage"),
-        *("--engine", "--engine-option", "--concurrency", "--format", "--field", "--ignore", "--domain", "--config"),
-        *("--split", "--settings", *OF_MACHINE),
+        *("--engine", "--engine-option", "--concurrency", "--ranks", "--format", "--field", "--ignore", "--domain"),
+        *("--config", "--split", "--settings", *OF_MACHINE),
     ],
     "data decontaminate": [
         *("SOURCE", "--against", "--out", "--rows", "--report", "--seed", "--samples", "--config", "--split"),
     ],
     "data filter": [
         *("MODEL", "SOURCES", "--out", "--samples", "--min-correct", "--max-correct"),
-        *("--mode", *OF_SAMPLING, "--stage", "--engine", "--engine-option", "--concurrency", "--format"),
-        *("--field", "--ignore", "--domain", "--config", "--split", "--settings", *OF_MACHINE),
+        *("--mode", *OF_SAMPLING, "--stage", "--engine", "--engine-option", "--concurrency", "--ranks"),
+        *("--format", "--field", "--ignore", "--domain", "--config", "--split", "--settings", *OF_MACHINE),
     ],
     "data stats": [
         *(
@@ -85,7 +85,7 @@ COMMANDS = {
     "eval": [
         *("MODEL", "--suite", "--stage", "--engine", "--engine-option", "--samples", "--limit", "--budget", "--mode"),
         *(*OF_SAMPLING, "--rows", "--skip-missing", "--changed"),
-        *("--until-width", "--faithfulness", "--compare", "--concurrency", "--against", "--shared-only"),
+        *("--until-width", "--faithfulness", "--compare", "--concurrency", "--ranks", "--against", "--shared-only"),
         *("--rescore", "--kind", "--out", "--settings", *OF_MACHINE),
     ],
     "fetch": ["BENCHMARK", "--rows", "--out", "--changed"],

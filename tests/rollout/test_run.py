@@ -26,7 +26,7 @@ from open_exaone.remote.settings import Endpoint
 from open_exaone.rollout import judge_outage
 from open_exaone.rollout import judging as judging_module
 from open_exaone.rollout.provider import requests_for
-from open_exaone.rollout.run import MIN_ERRORS, Judging, judge_groups, sample
+from open_exaone.rollout.run import MIN_ERRORS, Judging, judge_groups, judge_some, sample
 from open_exaone.text.tokenizer import Tokenizer
 from open_exaone.verify.settings import JudgeSettings
 
@@ -95,6 +95,27 @@ def test_what_was_judged_before_an_error_is_saved(monkeypatch) -> None:
     [[first, *others]] = saved
     assert (first.rollouts[0].verdict.status, first.rollouts[0].reward) == (VerdictStatus.CORRECT, 1.0)
     assert others == groups[1:]
+
+
+def test_what_can_be_judged_now_is_and_the_rest_stays_open(monkeypatch) -> None:
+    """A problem that is wrong, and a judge model that is down, are left to `judge_groups`, which names them."""
+    monkeypatch.setattr(judging_module.os, "cpu_count", lambda: 1)  # in turn
+    monkeypatch.setattr(http, "FIRST_WAIT_S", 1e-3)
+    broken = Problem("mcq/7", "mcq", "en", "Which?", "K", "choice", metadata={"options": ["Rome", "Paris"]})
+    owed = replace(PROBLEM, id="p/2", answer="1/2", verifier="rule_then_judge")
+    rollout = Rollout(RIGHT, judge_outage.UNJUDGED, None)
+    unclear = replace(rollout, generation=replace(RIGHT, reply=Reply("", r"\boxed{one half}")))
+    settings = JudgeSettings(endpoint=Endpoint(base_url="http://127.0.0.1:9/v1", model="m", max_attempts=1))
+    judging = Judging(settings=settings)
+    right, wrong = RolloutGroup(PROBLEM, (1,), False, (rollout,) * 2), RolloutGroup(broken, (1,), False, (rollout,))
+    asked = RolloutGroup(owed, (1,), False, (unclear,))
+    found = judge_some([right, wrong], judging, max_tokens=9, limit_s=60)
+    assert found[:1] == judge_groups([right], judging, max_tokens=9)
+    for rest in (found[1], *judge_some([asked], judging, max_tokens=9, limit_s=60)):
+        assert judge_outage.is_open(rest.rollouts[0])
+    assert judge_some([right], judging, max_tokens=9, limit_s=0) is not None  # which begins, and waits for nothing
+    monkeypatch.setattr(judging_module.interrupt, "requested", lambda: True)
+    assert judge_some([right], judging, max_tokens=9, limit_s=60) == [right]
 
 
 def test_a_thought_is_asked_for_in_reasoning_mode_alone() -> None:

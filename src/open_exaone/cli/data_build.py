@@ -1,8 +1,9 @@
 """`exaone data build`: SFT data from a teacher's verified responses."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
@@ -10,6 +11,9 @@ from open_exaone.base.terminal import Console
 from open_exaone.cli.asking import Asked, AskingFlags
 from open_exaone.cli.data_sources import Problems
 from open_exaone.cli.flags import read_record
+
+if TYPE_CHECKING:
+    from open_exaone.train.parallel.world import World
 
 
 @Parameter(name="*")
@@ -54,6 +58,11 @@ def build(
 
     The exit code is 1 if a sample could not be had.
     """
+    return args.asking.sample(teacher, lambda world: _build(teacher, sources, args, world))
+
+
+def _build(teacher: str, sources: Sequence[str], args: DataBuildArguments, world: "World") -> int:
+    """Builds and prints: the exit status."""
     from open_exaone.pipeline.build import build_files
     from open_exaone.pipeline.responses import BuildConfig
     from open_exaone.present.built import print_build
@@ -62,7 +71,7 @@ def build(
     console = Console()
     config = read_record(BuildConfig, args.config(), "exaone data build")
     with Progress(console) as progress:
-        built, stats = build_files(args.asking.read(teacher, sources, args.out, progress), config)
+        built, stats = build_files(args.asking.read(teacher, sources, args.out, progress, world), config)
     print_build(built, stats, console)
     console.print(
         f"Rows: {args.out / 'sft.jsonl'}; dropped ones: {args.out / 'dropped.jsonl'}; report: "

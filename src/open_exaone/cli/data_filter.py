@@ -1,8 +1,9 @@
 """`exaone data filter`: the problems that a model solves sometimes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
@@ -10,6 +11,9 @@ from open_exaone.base.terminal import Console
 from open_exaone.cli.asking import Asked, AskingFlags
 from open_exaone.cli.data_sources import Problems
 from open_exaone.cli.flags import read_record
+
+if TYPE_CHECKING:
+    from open_exaone.train.parallel.world import World
 
 
 @Parameter(name="*")
@@ -49,6 +53,11 @@ def filter_(
 
     The exit code is 1 if a sample could not be had.
     """
+    return args.asking.sample(model, lambda world: _filter(model, sources, args, world))
+
+
+def _filter(model: str, sources: Sequence[str], args: DataFilterArguments, world: "World") -> int:
+    """Filters and prints: the exit status."""
     from open_exaone.pipeline.filter_files import filter_files
     from open_exaone.present.filtered import print_filter
     from open_exaone.present.terminal import Progress
@@ -57,7 +66,7 @@ def filter_(
     console = Console()
     config = read_record(FilterConfig, args.config(), "exaone data filter")
     with Progress(console) as progress:
-        kept = filter_files(args.asking.read(model, sources, args.out, progress), config)
+        kept = filter_files(args.asking.read(model, sources, args.out, progress, world), config)
     print_filter(kept, console)
     console.print(f"Kept: {args.out / 'kept.jsonl'}\nReport: {args.out / 'report.html'}", soft_wrap=True)
     return 1 if kept["num_missing"] else 0

@@ -18,11 +18,13 @@ from open_exaone.cli.flags import (
     Switch,
     read_options,
 )
+from open_exaone.cli.ranks import sample_in_ranks
 
 if TYPE_CHECKING:
     from open_exaone.evaluation.report import Report
     from open_exaone.pipeline.evaluate import Choices
     from open_exaone.present.terminal import Progress
+    from open_exaone.train.parallel.world import World
 
 SUITE_HELP = (
     "What to measure: a suite or a benchmark (`exaone suites` lists them), several joined by commas, one of the "
@@ -68,6 +70,9 @@ class EvalArguments:
     """Print the published scores beside the measured ones."""
     concurrency: int | None = None
     """The number of requests that a server gets at the same time; 32, or 256 with vllm_server, if left out."""
+    ranks: int | None = None
+    """Sample and judge in so many processes on this machine, each with the model on its GPU or its share of the cores;
+    torchrun starts them too. For the local engine."""
     against: Path | None = None
     """The folder of another evaluation, to compare this one with."""
     shared_only: Switch = False
@@ -125,18 +130,31 @@ def eval_(
 ) -> int:
     """Measure a model, with error bars.
 
-    Give the same command again to continue a measurement that was interrupted.
+    Give the same command again to continue a measurement that was interrupted,
+    also with another number of --ranks.
     """
+    from open_exaone.pipeline.evaluate import serving_model
+
+    choices = args.choices()
+    _check(model, args)
+    return sample_in_ranks(
+        args.ranks,
+        args.machine.device,
+        lambda world: _evaluate(model, choices, args, world),
+        lambda: serving_model(model or "", choices, args.machine.machine(), args.settings.read()),
+    )
+
+
+def _evaluate(model: str | None, choices: "Choices", args: EvalArguments, world: "World") -> int:
+    """Measures and prints: the exit status."""
     from open_exaone.pipeline.source import is_run
     from open_exaone.present.cells import lowest_cells
     from open_exaone.present.faithfulness import sections, show_thought_use
     from open_exaone.present.terminal import Progress, measured_table
 
-    choices = args.choices()
-    _check(model, args)
     console = Console()
     with Progress(console) as progress:
-        folder, report = _measure(model, choices, args, progress)
+        folder, report = _measure(model, choices, args, progress, world)
     measured = report.model_dump(mode="json")
     console.print(measured_table(measured, console.width))
     for line in lowest_cells(measured["tasks"]):
@@ -153,7 +171,7 @@ def eval_(
     _print_comparisons(console, args, folder, report)
     if (
         model is not None
-        and set(args.changed_from_default()) <= {"--stage", "--concurrency", "--faithfulness"}
+        and set(args.changed_from_default()) <= {"--stage", "--concurrency", "--faithfulness", "--ranks"}
         and is_run(Path(model))
     ):
         _print_whether_repeated(console, Path(model), args.stage, report)
@@ -184,6 +202,7 @@ def _check(model: str | None, args: EvalArguments) -> None:
     if args.shared_only and args.against is None:
         raise ConfigError("--shared-only: needs --against")
     check_engine(model or "", args.engine, args.concurrency, args.machine)
+    check_ranks(model, args.engine, args.ranks)
     if args.against is not None:
         Store(args.against).read()
 
@@ -200,7 +219,30 @@ def check_engine(model: str, engine: str, concurrency: int | None, machine: Mach
         raise ConfigError(f"--concurrency {concurrency}: is for servers: leave it out")
 
 
-def _measure(model: str | None, choices: "Choices", args: EvalArguments, progress: "Progress") -> "tuple[Path, Report]":
+def check_ranks(model: str | None, engine: str, ranks: int | None) -> None:
+    """Refuses several ranks where not the local engine samples."""
+    from open_exaone.pipeline.source import is_address
+    from open_exaone.train.parallel.place import own_place
+
+    if ranks in (None, 1) and own_place() is None:
+        return
+    flag = "several ranks" if ranks is None else f"--ranks {ranks}"
+    if model is None:
+        raise ConfigError(f"{flag}: --rescore samples nothing, and judges in one process: run it without ranks")
+    if engine == "vllm":
+        raise ConfigError(
+            f"{flag}: one vLLM computes on several GPUs by itself: give --engine-option tensor_parallel_size=N instead"
+        )
+    if engine != "local" or is_address(model):
+        raise ConfigError(
+            f"{flag}: a server is asked by one process, which sends it many requests at the same time: give "
+            "--concurrency instead"
+        )
+
+
+def _measure(
+    model: str | None, choices: "Choices", args: EvalArguments, progress: "Progress", world: "World"
+) -> "tuple[Path, Report]":
     """The folder of the evaluation, and its report."""
     from open_exaone.pipeline.evaluate import evaluate
     from open_exaone.pipeline.rescore import rescore_file, rescore_folder
@@ -209,12 +251,12 @@ def _measure(model: str | None, choices: "Choices", args: EvalArguments, progres
     machine, settings, stored, out = args.machine.machine(), args.settings.read(), args.rescore, args.out
     if stored is None:
         assert model is not None
-        settings = machine.judge(settings) if settings else None
-        return evaluate(model, choices, out=out, machine=machine, settings=settings, on_event=progress)
+        how: dict[str, Any] = {"machine": machine, "settings": settings, "on_event": progress, "world": world}
+        return evaluate(model, choices, out=out, **how)
     if stored.is_dir():
         if out is not None:
             raise ConfigError(f"--out {out}: the new verdicts of an evaluation's folder stay in it: leave --out out")
-        how: dict[str, Any] = {"kind": args.kind, "machine": machine, "compare": args.compare, "on_event": progress}
+        how = {"kind": args.kind, "machine": machine, "compare": args.compare, "on_event": progress}
         return stored, rescore_folder(stored, settings, **how)
     out = out or Path("runs") / "eval" / f"rescored-{stored.stem}"
     progress.message(f"judging the replies in {stored} into {out} …")

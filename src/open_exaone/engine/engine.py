@@ -21,6 +21,7 @@ from open_exaone.model.transformer import LanguageModel
 from open_exaone.text.tokenizer import Tokenizer
 
 OnStep = Callable[[int, int], None]  # how many tokens a step made, how many completions it finished; may raise to stop
+More = Callable[[int], Sequence[Request]]  # from how many requests are not completed yet, further ones; may raise
 Completions = Generator[tuple[int, Completion], None, None]
 BackendName = Literal["native", "graphs", "plain"]
 
@@ -130,7 +131,14 @@ class Engine:
         rest = iter([completions[place] for place in range(len(requests))])
         return [[next(rest) for _ in range(sampling.num_samples)] for _ in prompts]
 
-    def stream(self, requests: Sequence[Request], on_step: OnStep | None = None) -> Completions:
+    def stream(
+        self,
+        requests: Sequence[Request],
+        on_step: OnStep | None = None,
+        *,
+        more: More | None = None,
+        lengths: Sequence[int] = (),
+    ) -> Completions:
         """Completes every request, each with a sampling of its own; closing the iterator stops and frees all.
 
         What a request gives depends on the model, its prompt, its sampling and its index alone. Under a thinking budget
@@ -141,24 +149,41 @@ class Engine:
         Args:
             requests: neighbours with one prompt share its computation.
             on_step: as for `generate`; called when what the step finished has been given.
+            more: called before each step: further requests, whose places follow those before. All is over where none is
+                left and it gives none.
+            lengths: with `more`, the most tokens that prompt and reply of each request may have that is still to come.
 
         Returns:
             (place in `requests`, completion), each as soon as the step that drew its last token is over.
 
         Raises:
-            ValueError, PromptTooLongError, CheckpointError: as `generate`, before anything is generated.
+            ValueError, PromptTooLongError, CheckpointError: as `generate`, before anything is generated; of what `more`
+                gives, before that is.
         """
         self.check(requests, "request")
-        return self._stream(requests, on_step)
+        return self._stream(requests, on_step, more, lengths)
 
-    def _stream(self, requests: Sequence[Request], on_step: OnStep | None) -> Completions:
-        if not requests:
+    def _stream(
+        self, requests: Sequence[Request], on_step: OnStep | None, more: More | None = None, lengths: Sequence[int] = ()
+    ) -> Completions:
+        waiting = list(requests)
+        longest = sorted([*map(max_length, waiting), *lengths], reverse=True)
+        if not longest:
             return
-        lengths = sorted(map(max_length, requests), reverse=True)
-        with closing(self.open_session(lengths[: self.num_slots])) as session:
-            session.submit(requests)
-            while not session.finished:
+        num_given = num_done = 0
+        with closing(self.open_session(longest[: self.num_slots])) as session:
+            while True:
+                if more is not None and (further := more(num_given + len(waiting) - num_done)):
+                    self.check(further, "request")
+                    waiting += further
+                if waiting:
+                    for sample in session.submit(waiting):
+                        sample.place += num_given
+                    num_given, waiting = num_given + len(waiting), []
+                if session.finished:
+                    return
                 num_tokens, done = session.step()
+                num_done += len(done)
                 for sample in done:
                     yield sample.place, sample.completion(self.model.version)
                 if on_step:

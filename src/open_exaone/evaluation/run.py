@@ -7,25 +7,28 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from threading import Lock
 from typing import Any, TypeVar
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.records import NO_FINDING, Problem, Request, Sample
+from open_exaone.base.records import NO_FINDING, Sample
 from open_exaone.base.version import code_version
 from open_exaone.evaluation.judged import judged, judging_key
 from open_exaone.evaluation.missing import NO_GENERATION, NO_REPLY, answered, is_missing
-from open_exaone.evaluation.rows import Place, essence, task_row
+from open_exaone.evaluation.rows import Place, checked, essence, read_sample, task_row, with_verdict
+from open_exaone.evaluation.spread import Wanted, shared_stream
 from open_exaone.evaluation.statistics import estimate, is_narrow_enough
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
 from open_exaone.remote.http import EndpointError
-from open_exaone.rollout.judge_outage import UNJUDGED, Patience
+from open_exaone.rollout.judge_outage import UNJUDGED, Patience, is_open
 from open_exaone.rollout.judging import JudgePool, is_slow
-from open_exaone.rollout.provider import Provider, Seen, prompt_text, requests_for
+from open_exaone.rollout.provider import Generations, Provider, Seen, prompt_text, requests_for
+from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.rollout.run import check_verdicts
+from open_exaone.rollout.team import Row
 from open_exaone.verify.settings import JudgeSettings
 
 Item = TypeVar("Item")
@@ -34,17 +37,6 @@ Samples = tuple[tuple[Sample, ...], ...]  # [P, k]
 
 STOPPING_BLOCK = 32  # questions between two looks at the interval's width
 REPORT_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One sample that is asked for."""
-
-    place: Place
-    problem: Problem
-    request: Request
-    key: str
-    judged_by: str
 
 
 def run_tasks(
@@ -179,15 +171,37 @@ class _Run:
     def _generated(self, missing: Sequence[Wanted]) -> Generator[Wanted, None, None]:
         if not missing:
             return
-        with closing(self.provider.stream([item.request for item in missing])) as stream:
-            for place, generation in stream:
-                item = missing[place]
-                if not self.store.keeps_ids:
-                    generation = replace(generation, ids=None, logprobs=None, policy_version=None)
-                sample = Sample(item.key, item.place.task, item.place.problem, item.place.index, generation, UNJUDGED)
+        own: set[Place] = set()  # drawn by this rank
+        with closing(self._stream(missing)) as stream:
+            for number, generation in stream:
+                item = missing[number]
+                sample = item.sample(generation, keeps_ids=self.store.keeps_ids)
                 self.store.put(sample)
                 self.samples[item.place] = sample
+                own.add(item.place)
                 yield item
+        for item in missing:  # what the ranks that drew it could not judge
+            if item.place not in own and item.place in self.samples and is_open(self.samples[item.place]):
+                yield item
+
+    def _stream(self, missing: Sequence[Wanted]) -> Generations:
+        """(place in `missing`, what this rank has drawn); `_receive` gets what others have."""
+        provider, keeps_ids = self.provider, self.store.keeps_ids
+        if isinstance(provider, LocalProvider) and provider.team is not None:
+            return shared_stream(provider, provider.team, missing, self._receive, keeps_ids=keeps_ids)
+        return provider.stream([item.request for item in missing])
+
+    def _receive(self, row: Row) -> None:
+        """Keeps a sample that another rank has drawn, or its verdict."""
+        where = "a row of another rank"
+        fields = checked(row, where, ("task", "problem"), ("index",))
+        place = Place(fields["task"], fields["problem"], fields["index"])
+        if "key" in row:
+            self.samples[place] = read_sample(row, where)
+            self.store.put(self.samples[place])
+            return
+        self.samples[place] = with_verdict(self.samples[place], row, where)
+        self._keep([place])
 
     def _keep(self, places: Sequence[Place]) -> None:
         done = [self.samples[place] for place in places]

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from open_exaone.checkpoint.folder import load_model, resolve_device
 from open_exaone.model.lora import plain_weights
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.start import Run
 from open_exaone.rollout.config import LocalEngine, VllmEngine
 from open_exaone.rollout.provider import Provider
+from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.rollout.providers.open import Policy, open_provider
 from open_exaone.rollout.providers.vllm import VllmProvider
 from open_exaone.train.config import AnyStage
@@ -24,7 +26,7 @@ def open_policy(run: Run, stage: AnyStage, model: LanguageModel) -> Provider:
 
 
 def open_fixed(run: Run, name: str, model: LanguageModel, folder: Path | None, weights: str) -> Provider:
-    """Samples from a model as it is now.
+    """Samples from a model as it is now; with the local engine, ranks share its samples out.
 
     Args:
         folder: where its files are, or those of a model with the same layers; None where there are none.
@@ -36,10 +38,19 @@ def open_fixed(run: Run, name: str, model: LanguageModel, folder: Path | None, w
     return provider
 
 
+def load_fixed(run: Run, name: str, folder: Path) -> Provider:
+    """Samples from the model of a folder."""
+    model = load_model(folder, dtype=run.machine.dtype, device=resolve_device(run.machine.device))
+    return open_fixed(run, name, model, folder, weights_hash(folder))
+
+
 def _open(
     run: Run, name: str, model: LanguageModel, folder: Path | None, weights: str | None, *, is_copy: bool = False
 ) -> Provider:
-    policy = Policy(name, run.tokenizer, model, folder, weights, run.shape.num_parameters, is_copy)
+    team = (
+        run.world if run.world.size > 1 and weights is not None else None
+    )  # a policy's samples, its trainer shares out
+    policy = Policy(name, run.tokenizer, model, folder, weights, run.shape.num_parameters, is_copy, team)
     if not isinstance(run.recipe.engine, VllmEngine):
         return open_provider(run.recipe.engine, policy)
     if not run.engines:  # it takes minutes to start, and keeps the GPU's memory

@@ -20,6 +20,7 @@ from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.report import Entry, Report, build_report, write_report
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.score import score_task
+from open_exaone.evaluation.spread import serving
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
@@ -33,7 +34,9 @@ from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine, 
 from open_exaone.rollout.provider import Provider
 from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.rollout.providers.open import Policy, open_provider
+from open_exaone.rollout.team import Serve
 from open_exaone.tasks.own import own_problems
+from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.verify.own import is_own
 from open_exaone.verify.settings import JudgeSettings
 
@@ -83,6 +86,7 @@ def evaluate(
     machine: Machine | None = None,
     settings: JudgeSettings | None = None,
     on_event: OnEvent = lambda event: None,
+    world: World = ALONE,
 ) -> tuple[Path, Report]:
     """Measures a model; a measurement that was cut goes on where it was.
 
@@ -90,6 +94,7 @@ def evaluate(
         source: a run's folder, a model's folder, a name on the hub, or an endpoint's address.
         out: the evaluation's folder; one under runs/eval, named after model and suite, if left out.
         settings: what judging may cost; the recipe's, for a run, if left out.
+        world: the ranks that sample together; this is the first one, and the others serve (`serving_model`).
 
     Returns:
         the folder (`report.json`, `report.html`, `samples.jsonl`, …), and the report.
@@ -101,14 +106,12 @@ def evaluate(
         Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
     """
     machine = machine or Machine()
-    recipe = RunFolder(Path(source)).recipe() if is_run(Path(source)) else None
-    if recipe is not None and recipe.evaluation is not None and choices.suite is None:
-        choices = _with_suite(choices, recipe.evaluation)
-    settings = machine.judge(settings or (recipe.judge if recipe else JudgeSettings()))
+    choices = _with_run_suite(source, choices)
+    settings = judge_settings(source, settings, machine)
     left_out: list[str] = []
     suite, tasks, not_published = _planned(source, choices, settings, left_out.append)
     tasks = with_greedy_replies(tasks) if choices.faithfulness else tasks
-    provider = open_model(source, choices, machine)
+    provider = open_model(source, choices, machine, world)
     store = Store(out or _default_folder(source, suite, tasks, provider))
     if provider.tokenizer is not None:
         with store.opened():
@@ -146,6 +149,13 @@ def _asks_again(entries: Sequence[Entry | ThoughtUse], provider: Provider) -> li
 def _scored(task: Task, samples: Samples, provider: Provider, not_published: Sequence[str]) -> Entry:
     flops, of_endpoint = _flops(provider, samples), provider.tokenizer is None
     return score_task(task, samples, flops=flops, not_published=not_published, of_endpoint=of_endpoint)
+
+
+def _with_run_suite(source: str, choices: Choices) -> Choices:
+    recipe = RunFolder(Path(source)).recipe() if is_run(Path(source)) else None
+    if recipe is None or recipe.evaluation is None or choices.suite is not None:
+        return choices
+    return _with_suite(choices, recipe.evaluation)
 
 
 def _with_suite(choices: Choices, config: EvaluationConfig) -> Choices:
@@ -229,8 +239,26 @@ def _own(run: RunFolder, suite: str | None, choices: Choices, settings: JudgeSet
     return ", ".join(names), tasks
 
 
-def open_model(source: str, choices: Choices, machine: Machine) -> Provider:
+def judge_settings(source: str, given: JudgeSettings | None, machine: Machine) -> JudgeSettings:
+    """How replies are judged on this machine; where nothing is given, as the run does whose model is asked."""
+    path = Path(source)
+    return machine.judge(given or (RunFolder(path).recipe().judge if is_run(path) else JudgeSettings()))
+
+
+def serving_model(source: str, choices: Choices, machine: Machine, settings: JudgeSettings | None) -> Serve:
+    """What the other ranks do while the first one evaluates a model, or samples from it: draw and judge their share.
+
+    Args:
+        settings: as for `evaluate`.
+    """
+    return serving(lambda: open_model(source, choices, machine), judge_settings(source, settings, machine))
+
+
+def open_model(source: str, choices: Choices, machine: Machine, world: World = ALONE) -> Provider:
     """What samples from a model: `choices` name its stage, the engine and the engine's options.
+
+    Args:
+        world: the ranks that each have the model, and share out an evaluation's samples.
 
     Raises:
         ConfigError: there is no such model, stage or engine.
@@ -251,6 +279,7 @@ def open_model(source: str, choices: Choices, machine: Machine) -> Provider:
         folder,
         weights_hash(folder),
         load_config(folder).num_parameters,
+        team=world if world.size > 1 else None,
     )
     return open_provider(config, policy)
 

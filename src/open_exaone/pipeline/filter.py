@@ -49,18 +49,16 @@ def filter_stage(run: Run, stage: FilterStage, data: StageData) -> None:
         DataError: nothing is kept, a sample has no reply, or none could be judged.
         RunFolderError: the samples that are there are another model's.
     """
-    from open_exaone.checkpoint.folder import load_model, resolve_device
-    from open_exaone.pipeline.engine import open_fixed
+    from open_exaone.pipeline.engine import load_fixed
 
     start = run.start_folder(stage)
     assert start is not None  # the recipe was checked
     prompts = kept_problems(run, stage, data.examples)
-    model = load_model(start, dtype=run.machine.dtype, device=resolve_device(run.machine.device))
     filter_problems(
         tasks_by_mode(stage.data, prompts.problems, prompts.thinks_N.tolist(), stage.to_sampling(seed=run.seed(stage))),
         stage,
         run.path(stage),
-        open_fixed(run, stage.name, model, start, weights_hash(start)),
+        load_fixed(run, stage.name, start),
         run.judge,
         name=stage.name,
         follows_from={"prompts": prompts.fingerprint, **_follows_from(run, stage)},

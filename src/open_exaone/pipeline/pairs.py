@@ -29,6 +29,7 @@ from open_exaone.pipeline.reuse import PAIRS_FILE, reused_pairs
 from open_exaone.pipeline.start import Run
 from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rewards.rubric import sum_size, weights_of
+from open_exaone.rollout.provider import Provider
 from open_exaone.rollout.run import Judging
 from open_exaone.rollout.select import Pair, RewardPairs, preference_pairs
 from open_exaone.train.buffer import buffer_key
@@ -60,7 +61,7 @@ def sampled_units(run: Run, stage: SamplingStage, prompts: Prepared, model: Lang
         return _reopened(path / "data", settings)
     reused, reuse_counts = reused_pairs(run, stage) if isinstance(stage, PreferenceStage) else ([], {})
     store = Store(path / SAMPLES, keeps_ids=True)
-    done = _samples(run, stage, prompts, model, key, store)
+    done = _samples(run, stage, prompts, model, store)
     made = [_made(run, stage, task, samples) for task, samples in done]
     rows, left_out = [row for rows, _ in made for row in rows], sum((counts for _, counts in made), Counter[str]())
     for why, number in left_out.items():
@@ -90,6 +91,11 @@ def sampled_units(run: Run, stage: SamplingStage, prompts: Prepared, model: Lang
     prepared = prepare_units(units, path / "data", name=f"samples of {stage.data}", settings=settings)
     shutil.rmtree(path / SAMPLES)
     return prepared
+
+
+def open_start(run: Run, stage: SamplingStage, model: LanguageModel) -> Provider:
+    """Samples from a stage's starting model."""
+    return open_fixed(run, stage.name, model, run.start_folder(stage), buffer_key(model, None))
 
 
 def _learned(stage: SamplingStage) -> str:
@@ -265,13 +271,13 @@ def _reopened(folder: Path, settings: dict[str, Any]) -> Prepared:
 
 
 def _samples(
-    run: Run, stage: SamplingStage, prompts: Prepared, model: LanguageModel, key: str, store: Store
+    run: Run, stage: SamplingStage, prompts: Prepared, model: LanguageModel, store: Store
 ) -> list[tuple[Task, Samples]]:
     """The stage's problems, a task for each mode that some are asked in, and the judged samples of each, [P, k]."""
     top_p = stage.top_p if isinstance(stage, RejectionStage) else 1.0
     sampling = stage.to_sampling(top_p=top_p, seed=run.seed(stage))
     tasks = tasks_by_mode(stage.data, prompts.problems, prompts.thinks_N.tolist(), sampling)
-    provider = open_fixed(run, stage.name, model, run.start_folder(stage), key)
+    provider = open_start(run, stage, model)
     done = run_tasks(
         tasks,
         provider,

@@ -11,6 +11,7 @@ from open_exaone.base import interrupt
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import read_json, write_json
 from open_exaone.base.machine import trim_heap
+from open_exaone.evaluation.spread import serving
 from open_exaone.pipeline.card import write_cards
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
@@ -30,6 +31,7 @@ from open_exaone.pipeline.run_log import RunLog
 from open_exaone.pipeline.start import Run, open_run, samples_own
 from open_exaone.pipeline.together import check_shared, joined
 from open_exaone.present.report import write_report
+from open_exaone.rollout.team import Serve
 from open_exaone.train.config import AnyStage, FilterStage, RlStage, TrainedStage
 from open_exaone.train.parallel.world import World
 
@@ -174,6 +176,13 @@ def _evaluation_tokens(run: Run, stage: TrainedStage) -> float:
     return sum(number * one.num_samples * REPLY_SHARE * one.max_new_tokens for number, one in tasks)
 
 
+def _sampling(run: Run, stage: AnyStage, folder: Path) -> Serve:
+    """What the other ranks do while the first one samples from the model of a folder: draw their share."""
+    from open_exaone.pipeline.engine import load_fixed
+
+    return serving(lambda: load_fixed(run, stage.name, folder), run.judge)
+
+
 def _run_stage(run: Run, index: int, stage: AnyStage, data: StageData | None) -> None:
     """Trains and measures a stage, or filters its problems, each unless it is done."""
     from open_exaone.pipeline.filter import filter_stage
@@ -184,7 +193,9 @@ def _run_stage(run: Run, index: int, stage: AnyStage, data: StageData | None) ->
     if not world.lead(lambda: run.folder.is_done(run.recipe, stage)):
         assert data is not None  # of every stage that is not done
         if isinstance(stage, FilterStage):
-            world.lead(lambda: filter_stage(run, stage, data))
+            start = run.start_folder(stage)
+            assert start is not None  # the recipe was checked
+            world.lead(lambda: filter_stage(run, stage, data), _sampling(run, stage, start))
             trim_heap()
         else:
             train_stage(run, stage, data)
@@ -192,7 +203,10 @@ def _run_stage(run: Run, index: int, stage: AnyStage, data: StageData | None) ->
         return
     trained = stage
     trim_heap()  # of what training held
-    world.lead(lambda: None if _is_measured(run.folder, run.recipe, trained) else measure_stage(run, trained))
+    world.lead(
+        lambda: None if _is_measured(run.folder, run.recipe, trained) else measure_stage(run, trained),
+        _sampling(run, trained, run.path(trained) / "model"),
+    )
     if not world.is_first:
         return
     trim_heap()

@@ -18,12 +18,13 @@ from open_exaone.evaluation.missing import names_of_missing, notes_on_replies, r
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
-from open_exaone.pipeline.evaluate import Choices, open_model
-from open_exaone.pipeline.folder import BUILD_FILE, FILTER_FILE, RunFolder, rendering_time
+from open_exaone.pipeline.evaluate import Choices, judge_settings, open_model
+from open_exaone.pipeline.folder import BUILD_FILE, FILTER_FILE, rendering_time
 from open_exaone.pipeline.measure import Machine, OnEvent, find_model
 from open_exaone.pipeline.problems import read_problems
 from open_exaone.pipeline.source import is_address, is_run
 from open_exaone.rollout.provider import Provider
+from open_exaone.train.parallel.world import ALONE, World
 from open_exaone.verify.settings import JudgeSettings
 
 SAMPLES, REPORT = "samples", "report.html"
@@ -42,14 +43,12 @@ class Asking:
     machine: Machine = field(default_factory=Machine)
     settings: JudgeSettings | None = None  # of judging; a run's own, or the defaults, where None
     on_event: OnEvent = lambda event: None
+    world: World = ALONE  # as for `evaluate`
 
     @property
     def judge(self) -> JudgeSettings:
-        """How replies are judged on this machine; where nothing is given, as the run does whose model is asked."""
-        path = Path(self.source)
-        return self.machine.judge(
-            self.settings or (RunFolder(path).recipe().judge if is_run(path) else JudgeSettings())
-        )
+        """How replies are judged."""
+        return judge_settings(self.source, self.settings, self.machine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def open_asked(
     if not problems:
         raise DataError("the sources have no problem")
     _check_folder(asking.out, name, files)
-    provider = open_model(asking.source, asking.engine, asking.machine)
+    provider = open_model(asking.source, asking.engine, asking.machine, asking.world)
     store = Store(asking.out / SAMPLES)
     with store.opened():
         if provider.tokenizer is not None:

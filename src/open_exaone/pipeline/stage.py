@@ -24,12 +24,13 @@ from open_exaone.checkpoint.weights import Weights
 from open_exaone.data.mixture import Mixture, by_pass_rate
 from open_exaone.data.store import Lazy, Prepared
 from open_exaone.evaluation.config import OWN_SAMPLING
+from open_exaone.evaluation.spread import serving
 from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.pipeline.engine import open_policy
 from open_exaone.pipeline.filter import kept_problems
 from open_exaone.pipeline.learner import Learner, open_learner, open_whole
-from open_exaone.pipeline.pairs import sampled_units
+from open_exaone.pipeline.pairs import open_start, sampled_units
 from open_exaone.pipeline.prepare import StageData, mixture_of
 from open_exaone.pipeline.reward_changes import report_changed_rewards
 from open_exaone.pipeline.spent import num_passes
@@ -72,7 +73,10 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
         prompts = prepared
         device = resolve_device(run.machine.device)
         sampler = learner.model if learner.model.sharing is None else open_whole(run, stage, device)[1]
-        prepared = world.first(lambda: sampled_units(run, stage, prompts, sampler))
+        prepared = world.first(
+            lambda: sampled_units(run, stage, prompts, sampler),
+            serving(lambda: open_start(run, stage, sampler), run.judge),
+        )
     objective = _objective(run, stage, prepared, learner.model)
     measure, validated = _validation(objective, learner.model, data.validation, world)
     _announce(run, stage, prepared, objective, learner.model)

@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import write_json
 from open_exaone.base.machine import peak_rss_bytes
-from open_exaone.checkpoint.folder import load_model, resolve_device
 from open_exaone.evaluation.faithfulness import Measured, with_greedy
 from open_exaone.evaluation.missing import refuse_missing
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
-from open_exaone.pipeline.engine import open_fixed
+from open_exaone.pipeline.engine import load_fixed
 from open_exaone.pipeline.faithfulness import FOLDER, measure_thoughts
 from open_exaone.pipeline.measure import stage_report
 from open_exaone.pipeline.prepare import evaluation_tasks
 from open_exaone.pipeline.start import Run
 from open_exaone.rollout.provider import Provider
-from open_exaone.rollout.providers.local import weights_hash
 from open_exaone.train.config import TrainedStage
 
 
@@ -30,8 +28,7 @@ def measure_stage(run: Run, stage: TrainedStage) -> None:
         DataError: a sample has no reply, none could be judged, or a file is broken.
     """
     started, path = time.perf_counter(), run.path(stage)
-    model = load_model(path / "model", dtype=run.machine.dtype, device=resolve_device(run.machine.device))
-    provider = open_fixed(run, stage.name, model, path / "model", weights_hash(path / "model"))
+    provider = load_fixed(run, stage.name, path / "model")
     store = Store(path / "eval")
     done = run_tasks(
         _tasks(run, stage),

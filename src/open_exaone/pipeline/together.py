@@ -4,8 +4,10 @@ import logging
 import math
 import os
 import secrets
+import shlex
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from open_exaone.base import interrupt
 from open_exaone.base.errors import ConfigError, OpenExaoneError, RankError, RunFolderError
 from open_exaone.base.files import write_text
 from open_exaone.base.log import logger
@@ -22,7 +25,8 @@ from open_exaone.model.mesh import check_tensor
 from open_exaone.model.registry import shape_by_name
 from open_exaone.rollout.config import LocalEngine, VllmEngine
 from open_exaone.train.config import RlStage
-from open_exaone.train.parallel.place import own_place
+from open_exaone.train.parallel.config import ParallelConfig
+from open_exaone.train.parallel.place import Place, own_place
 from open_exaone.train.parallel.world import ALONE, World
 
 if TYPE_CHECKING:
@@ -44,6 +48,28 @@ def joined(recipe: "Recipe", device: str) -> Iterator[World]:
     """
     place = own_place()
     _check(recipe, 1 if place is None else place.size)
+    with _joined(place, recipe.parallel, {"recipe": recipe.config_hash}, device) as world:
+        yield world
+
+
+@contextmanager
+def joined_to_sample(device: str) -> Iterator[World]:
+    """The ranks of a command that samples, as `joined`. Within it Ctrl-C and SIGTERM are deferred, as in a run.
+
+    Raises:
+        ConfigError, RankError: as `joined`.
+    """
+    place = own_place()
+    hello = {"command": shlex.join(sys.argv[1:])}
+    with _joined(place, ParallelConfig(), hello, device) as world, interrupt.deferred_interrupts():
+        yield world
+
+
+@contextmanager
+def _joined(place: Place | None, parallel: ParallelConfig, hello: Mapping[str, str], device: str) -> Iterator[World]:
+    """Args:
+    hello: what must be the same on all ranks, besides the version.
+    """
     if place is None:
         yield ALONE
         return
@@ -52,11 +78,11 @@ def joined(recipe: "Recipe", device: str) -> Iterator[World]:
 
     _end_with_launcher()
     if not place.rank:
-        _warn_of_machines(recipe.parallel.tensor)
+        _warn_of_machines(parallel.tensor)
     else:
         logger.setLevel(logging.ERROR)  # what rank 0 reports, all would
-    hello = {"open-exaone": metadata.version("open-exaone"), "recipe": recipe.config_hash}
-    world = join(place, recipe.parallel, hello, resolve_device(device))
+    version = metadata.version("open-exaone")
+    world = join(place, parallel, {"open-exaone": version, **hello}, resolve_device(device))
     with _memory_errors_named(world):
         yield world
     world.close()  # behind an error the others may not come

@@ -5,6 +5,7 @@ model is waited for (`judge_outage.Patience`).
 """
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -117,6 +118,16 @@ class JudgePool(Generic[Key, Item]):
             self._on_pause()
             raise
 
+    def settle(self, limit_s: float = math.inf) -> None:
+        """Waits for the verdicts that were begun, for at most so long; what the judge model owes stays open.
+
+        Raises:
+            DataError, ConfigError, Interrupted: as `finish`.
+        """
+        self._drain(time.monotonic() + limit_s)
+        if self._error is not None:
+            raise self._error
+
     def stop(self) -> None:
         """No further verdict is begun."""
         self._paused_at = time.monotonic()
@@ -147,10 +158,10 @@ class JudgePool(Generic[Key, Item]):
         self._num_handed += 1
         self._todo.put(keys)
 
-    def _drain(self) -> None:
-        """Waits until the threads have nothing left to do."""
+    def _drain(self, until_s: float = math.inf) -> None:
+        """Waits until the threads have nothing left to do, or it is so late."""
         self._put_batch()
-        while self._num_handed:
+        while self._num_handed and time.monotonic() < until_s:
             interrupt.check()
             with contextlib.suppress(Empty):
                 self._take(self._done.get(timeout=_POLL_S))

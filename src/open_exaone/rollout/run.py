@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from open_exaone.base.errors import DataError
+from open_exaone.base import interrupt
+from open_exaone.base.errors import DataError, OpenExaoneError
 from open_exaone.base.records import (
     NO_FINDING,
     Generation,
@@ -119,8 +120,56 @@ def judge_groups(
         EndpointError: the judge model refuses, or nothing was judged for `max_wait_s`.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    owners = [group for group in groups for _ in group.rollouts]
     rollouts = dict(enumerate(rollout for group in groups for rollout in group.rollouts))
+    patience = patience or Patience(judging.settings.endpoint)
+    pool = _pool(groups, rollouts, judging, max_tokens, patience, lambda: save(_grouped(groups, rollouts)))
+    try:
+        for place in [place for place, rollout in rollouts.items() if is_open(rollout)]:
+            pool.add(place)
+        pool.finish()
+    finally:
+        pool.stop()
+    check_verdicts([rollout.verdict for rollout in rollouts.values()])
+    return [with_group_terms(group, judging.weights) for group in _grouped(groups, rollouts)]
+
+
+def judge_some(
+    groups: Sequence[RolloutGroup], judging: Judging, *, max_tokens: int, limit_s: float
+) -> list[RolloutGroup]:
+    """Judges what can be judged now: whatever needs the judge model while that is down, more time or an error message
+    stays open, for `judge_groups`. Terms of groups are not found either.
+
+    Args:
+        max_tokens: the limit that they were sampled under.
+        limit_s: the most seconds that this may take.
+    """
+    rollouts = dict(enumerate(rollout for group in groups for rollout in group.rollouts))
+    pool = _pool(groups, rollouts, judging, max_tokens, Patience(judging.settings.endpoint))
+    try:
+        with suppress(OpenExaoneError, interrupt.Interrupted):
+            for place in list(rollouts):
+                pool.add(place)
+            pool.settle(limit_s)
+    finally:
+        pool.stop()
+    return _grouped(groups, dict(rollouts))
+
+
+def _grouped(groups: Sequence[RolloutGroup], rollouts: Mapping[int, Rollout]) -> list[RolloutGroup]:
+    """The groups with these of their rollouts."""
+    rest = iter([rollouts[place] for place in range(len(rollouts))])
+    return [replace(group, rollouts=tuple(islice(rest, len(group.rollouts)))) for group in groups]
+
+
+def _pool(
+    groups: Sequence[RolloutGroup],
+    rollouts: dict[int, Rollout],
+    judging: Judging,
+    max_tokens: int,
+    patience: Patience,
+    on_pause: Callable[[], None] = lambda: None,
+) -> JudgePool[int, Rollout]:
+    owners = [group for group in groups for _ in group.rollouts]
 
     def judge(place: int, rollout: Rollout) -> Rollout:
         group = owners[place]
@@ -129,26 +178,14 @@ def judge_groups(
         except DataError as error:
             raise DataError(f"problem {group.problem.id}: {error}") from error
 
-    def grouped() -> list[RolloutGroup]:
-        rest = iter(rollouts.values())
-        return [replace(group, rollouts=tuple(islice(rest, len(group.rollouts)))) for group in groups]
-
     has_slow_terms = any(name == "preference" or is_own(name) for name in judging.weights)
-    pool = JudgePool(
+    return JudgePool(
         rollouts,
         judge,
         is_slow=lambda place: has_slow_terms or is_slow(owners[place].problem),
-        patience=patience or Patience(judging.settings.endpoint),
-        on_pause=lambda: save(grouped()),
+        patience=patience,
+        on_pause=on_pause,
     )
-    try:
-        for place in [place for place, rollout in rollouts.items() if is_open(rollout)]:
-            pool.add(place)
-        pool.finish()
-    finally:
-        pool.stop()
-    check_verdicts([rollout.verdict for rollout in rollouts.values()])
-    return [with_group_terms(group, judging.weights) for group in grouped()]
 
 
 def _judged(problem: Problem, rollout: Rollout, judging: Judging, max_tokens: int, thinking: bool) -> Rollout:

@@ -22,7 +22,7 @@ from open_exaone.remote.settings import WITHOUT_ADDRESS
 from open_exaone.rewards.rubric import weights_of
 from open_exaone.rollout.judge_outage import Patience
 from open_exaone.rollout.provider import Provider, Seen, requests_for
-from open_exaone.rollout.run import Judging, judge_groups, sample_requests
+from open_exaone.rollout.run import Judging, judge_groups, judge_some, sample_requests
 from open_exaone.train.buffer import buffer_key, read_rollouts, rollout_groups, rollout_rows, write_rollouts
 from open_exaone.train.config import RlStage
 from open_exaone.train.parallel.world import ALONE, World
@@ -30,6 +30,7 @@ from open_exaone.train.state import Memory, fingerprint_of
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
 
+JUDGE_S = 300.0  # for which a rank judges what it has sampled, while others wait; the first one judges the rest
 Places = Callable[[int, int], list[int]]  # from a place in the endless row of prompts, so many: which problems
 
 
@@ -85,7 +86,7 @@ class Collector:
     places: Places
     teaches: Callable[[list[RolloutGroup]], list[bool]]  # which groups are learned from
     settings: JudgeSettings = field(default_factory=JudgeSettings)
-    world: World = ALONE  # the ranks that share out the prompts; the first one judges and writes
+    world: World = ALONE  # the ranks that share out the prompts; the first one writes
 
     @property
     def judging(self) -> Judging:
@@ -215,7 +216,8 @@ class Collector:
         return groups
 
     def _shared_groups(self, problems: list[Problem], requests: list[Request], is_local: bool) -> list[RolloutGroup]:
-        """Each rank samples every so manieth prompt; a server is asked by the first rank alone."""
+        """Each rank samples every so manieth prompt, and judges what it has sampled as far as it can without waiting
+        for the judge model; a server is asked by the first rank alone, which then judges too."""
         world, size, tokenizer = self.world, self.config.group_size, self.provider.tokenizer
         assert tokenizer is not None
         number = len(problems)
@@ -226,7 +228,11 @@ class Collector:
         def sample() -> list[dict[str, Any]]:
             places = asked[world.rank]
             own = [request for place in places for request in requests[place * size : (place + 1) * size]]
-            return rollout_rows(sample_requests([problems[place] for place in places], own, self.provider))
+            groups = sample_requests([problems[place] for place in places], own, self.provider)
+            if is_local:
+                limits: dict[str, Any] = {"max_tokens": self.config.max_new_tokens, "limit_s": JUDGE_S}
+                groups = judge_some(groups, self.judging, **limits)
+            return rollout_rows(groups)
 
         parts = world.gather(sample)
         rows: dict[int, list[dict[str, Any]]] = {}

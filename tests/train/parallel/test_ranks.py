@@ -89,6 +89,13 @@ def test_the_union_of_samples_is_what_one_process_draws(found):
             assert one == two
 
 
+def test_each_rank_judges_what_it_has_sampled(found):
+    """Verdicts, terms and rewards are those of one process by the test above."""
+    _, _, *ranks = found
+    assert len(ranks[0]["judged"]) == len(ranks[1]["judged"]) > 8
+    assert all(min(ranks[0]["judged"][place], ranks[1]["judged"][place]) >= 1 for place in range(8))
+
+
 def test_only_the_first_rank_writes(found):
     folder, *_ = found
     assert len(read_jsonl(folder / "supervised-together" / "metrics.jsonl")) == 51

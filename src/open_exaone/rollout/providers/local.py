@@ -21,7 +21,8 @@ from open_exaone.text.tokenizer_files import BACKEND_FILE, MAP_FILE, MODEL_FILES
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from open_exaone.engine.engine import Engine
+    from open_exaone.engine.engine import Engine, More
+    from open_exaone.rollout.team import Team
 
 _HASHED_FILES = frozenset((*MODEL_FILES, BACKEND_FILE, SETTINGS_FILE, MAP_FILE, TEMPLATE_FILE, "added_tokens.json"))
 
@@ -33,14 +34,22 @@ class LocalProvider:
         model: what the report calls it.
         weights: distinguishes the model from any other; see `weights_hash`. Left out for a policy that is trained.
         is_copy: the engine's model is a copy of the one that is trained, whose weights are handed over.
+        team: the ranks that an evaluation's samples are shared out among, each with an engine of its own; None where
+            this one draws them all.
     """
 
     gives_ids = True
 
     def __init__(
-        self, engine: "Engine", *, model: str = "policy", weights: str | None = None, is_copy: bool = False
+        self,
+        engine: "Engine",
+        *,
+        model: str = "policy",
+        weights: str | None = None,
+        is_copy: bool = False,
+        team: "Team | None" = None,
     ) -> None:
-        self._engine, self._is_copy = engine, is_copy
+        self._engine, self._is_copy, self.team = engine, is_copy, team
         self._model, self._weights = model, weights
         self._notes: dict[str, None] = {}  # in order, each once
         self._failure: str | None = None
@@ -70,22 +79,52 @@ class LocalProvider:
     def failure(self) -> str | None:
         return self._failure
 
-    def stream(self, requests: Sequence[Request]) -> Generations:
+    @property
+    def num_slots(self) -> int:
+        """The most samples that decode together."""
+        return self._engine.num_slots
+
+    def note(self, notes: Iterable[str], failure: str | None) -> None:
+        """Reports what another rank's engine has to report of its share as this one's own."""
+        self._notes.update(dict.fromkeys(notes))
+        self._failure = self._failure or failure
+
+    def stream(
+        self, requests: Sequence[Request], *, more: "More | None" = None, lengths: Sequence[int] = ()
+    ) -> Generations:
         """See `Provider`; a request whose logits are no numbers is left out.
 
         Neighbours with one prompt share its reading: ask all samples of a prompt in a row.
         Replies end where the model's context does (`context.fit`).
+
+        Args:
+            more, lengths: see `Engine.stream`.
         """
-        fitted = fit(requests, self._engine.model.config.max_positions)
-        self._notes.update(dict.fromkeys(fitted.notes))
-        yield from fitted.unanswered
-        places = list(fitted.requests)
-        with closing(self._engine.stream(list(fitted.requests.values()), _heed_interrupts)) as completions:
+        asked, places = list[Request](), list[int]()  # all so far, and the place in `asked` of each that is generated
+        unanswered: list[tuple[int, Generation]] = []
+        context = self._engine.model.config.max_positions
+
+        def fitting(new: Sequence[Request]) -> list[Request]:
+            fitted = fit(new, context)
+            self._notes.update(dict.fromkeys(fitted.notes))
+            unanswered.extend((len(asked) + place, generation) for place, generation in fitted.unanswered)
+            places.extend(len(asked) + place for place in fitted.requests)
+            asked.extend(new)
+            return list(fitted.requests.values())
+
+        def further(num_running: int) -> Sequence[Request]:
+            return fitting(more(num_running)) if more is not None else ()
+
+        first, lengths = fitting(requests), [min(length, context) for length in lengths]
+        while unanswered:
+            yield unanswered.pop(0)
+        with closing(self._engine.stream(first, _heed_interrupts, more=further, lengths=lengths)) as completions:
             for number, completion in completions:
                 if completion.stop is StopReason.ERROR:
                     self._failure = self._failure or completion.error
                     continue
-                yield places[number], self._generation(requests[places[number]], completion)
+                yield places[number], self._generation(asked[places[number]], completion)
+        yield from unanswered
 
     def update_weights(self, weights: "Iterable[tuple[str, Tensor]]", version: int) -> None:
         """Copies them; nothing where the engine computes with the very model that is trained."""

@@ -11,6 +11,7 @@ from open_exaone.rollout.provider import Provider
 if TYPE_CHECKING:
     from open_exaone.engine.engine import Engine
     from open_exaone.model.transformer import LanguageModel
+    from open_exaone.rollout.team import Team
     from open_exaone.text.tokenizer import Tokenizer
 
 
@@ -25,6 +26,7 @@ class Policy:
     weights: str | None = None  # `local.weights_hash` of them; None for a policy that is trained
     num_parameters: int | None = None  # to count FLOPs
     is_copy: bool = False  # `model` is a copy of a policy that is trained, whose weights it is given
+    team: "Team | None" = None  # the ranks that each have this model, and share out an evaluation's samples
 
 
 def open_provider(config: EngineConfig, policy: Policy) -> Provider:
@@ -62,7 +64,7 @@ def open_provider(config: EngineConfig, policy: Policy) -> Provider:
     assert isinstance(config, LocalEngine) and policy.model is not None
     assert config.weights is None or policy.weights is not None  # `pipeline.start` refuses it where a policy is trained
     engine = open_engine(config, policy.model, policy.tokenizer)
-    return LocalProvider(engine, model=policy.name, weights=policy.weights, is_copy=policy.is_copy)
+    return LocalProvider(engine, model=policy.name, weights=policy.weights, is_copy=policy.is_copy, team=policy.team)
 
 
 def open_engine(

@@ -2,9 +2,9 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -14,11 +14,13 @@ from torch._C._distributed_c10d import PrefixStore, Store
 
 from open_exaone.base import interrupt
 from open_exaone.base.errors import OpenExaoneError, RankError
+from open_exaone.rollout.team import OnRow, Row, Serve
+from open_exaone.train.parallel.jobs import JobOver, SharedJob, TakenJob
 from open_exaone.train.parallel.world import Notes, Result, Values, World
 
 BUCKET = 2**24  # values that are summed in one call
 _LOST = re.compile(r"gloo|[Cc]onnection (closed|reset|refused)|Socket|NCCL|[Tt]imed out")  # in what torch raises
-POLL_S = 2.0  # how long a rank that waits for the first one does not hear of a signal
+POLL_S = 0.1  # how long a rank that waits for the first one may not notice what that says
 
 
 class Ranks(World):
@@ -34,7 +36,8 @@ class Ranks(World):
         """
         self.rank, self.size = rank, size
         self._store, self.timeout_s = store, timeout_s
-        self._num_leads = self._num_notes = 0
+        self._num_notes = 0
+        self._num_leads = self._num_jobs = 0  # jobs: of the last lead
         self._failure: BaseException | None = None
 
     def gather(self, act: Callable[[], Result]) -> list[Result]:
@@ -46,24 +49,71 @@ class Ranks(World):
         self._go_on()
         return [row["value"] for row in rows]
 
-    def lead(self, act: Callable[[], Result]) -> Result:
+    def lead(self, act: Callable[[], Result], serve: Serve | None = None) -> Result:
         self._go_on()
-        self._num_leads += 1
-        key = f"lead/{self._num_leads}"
+        self._num_leads, self._num_jobs = self._num_leads + 1, 0
         if self.is_first:
             found, error = _tried(act)
             with self._reached():
-                self._store.set(key, json.dumps(found))
+                self._store.set(self._message(self._num_jobs), json.dumps({"found": found}))
         else:
-            found, error = json.loads(self._waited_for(key)), None
+            found, error = self._served(serve), None
         self._note(0, found, error)
         self._go_on()
         return found["value"]
 
-    def first(self, act: Callable[[], Result]) -> Result:
+    def first(self, act: Callable[[], Result], serve: Serve | None = None) -> Result:
         results: list[Result] = []
-        self.lead(lambda: results.append(act()))
+        self.lead(lambda: results.append(act()), serve)
         return results[0] if results else act()
+
+    def share(self, head: Row, chunks: Sequence[Row], on_row: OnRow) -> SharedJob:
+        assert self.is_first
+        store = PrefixStore(f"job/{self._num_leads}/{self._num_jobs}", self._store)
+        job = SharedJob(store, self.size, chunks, on_row, self.timeout_s, self._reached)
+        with self._reached():
+            self._store.set(self._message(self._num_jobs), json.dumps({"job": head, "num_chunks": len(chunks)}))
+        self._num_jobs += 1
+        return job
+
+    def _message(self, number: int) -> str:
+        """The key of what the first rank says while it leads: its jobs, and at last what it has found."""
+        return f"lead/{self._num_leads}/{number}"
+
+    def _served(self, serve: Serve | None) -> dict[str, Any]:
+        """Does this rank's part of the first one's jobs: the row of what that has found."""
+        while (found := self._served_one(serve)) is None:
+            self._num_jobs += 1
+        return found
+
+    def _served_one(self, serve: Serve | None) -> dict[str, Any] | None:
+        """The next of what the first rank says: None behind a job."""
+        number = self._num_jobs
+        store = PrefixStore(f"job/{self._num_leads}/{number}", self._store)
+        job = TakenJob(store, self.rank, self._reached, lambda: self._is_there(self._message(number + 1)))
+        heard, error = _tried(lambda: json.loads(self._waited_for(self._message(number))))
+        if error is not None:
+            self._end(job, heard, error)
+        message: dict[str, Any] = heard["value"]
+        if "found" in message:
+            found: dict[str, Any] = message["found"]
+            return found
+        assert serve is not None  # whoever shares out has it served
+        job.begin(message["job"], message["num_chunks"])
+        with job.alive(), suppress(JobOver):
+            self._end(job, *_tried(lambda: serve(job)))
+        return None
+
+    def _end(self, job: TakenJob, end: Row, error: BaseException | None) -> None:
+        """Has the first rank know what has become of this one's share."""
+        if not isinstance(self._failure, RankError):  # then it cannot be reached
+            job.end(end)
+        self._failure = self._failure or error
+        self._go_on()
+
+    def _is_there(self, key: str) -> bool:
+        with self._reached():
+            return bool(self._store.check([key]))
 
     def shared(self, value: Result) -> Result:
         self._go_on()
@@ -138,17 +188,14 @@ class Ranks(World):
         return [json.loads(text[: int(length)].numpy().tobytes()) for text, length in zip(texts, lengths, strict=True)]
 
     def _waited_for(self, key: str) -> bytes:
-        """What the first rank has put there, once it has."""
-        while True:
-            with self._reached():
-                try:
-                    self._store.wait([key], timedelta(seconds=POLL_S))
-                    return self._store.get(key)
-                except dist.DistStoreError:  # not yet
-                    pass
-            if interrupt.requested():  # the first rank heard it too, or will not
-                self._failure = interrupt.Interrupted()
-                self._go_on()
+        """What the first rank has put there, once it has; looked for more seldom, the longer it takes."""
+        pause_s = POLL_S / 1000
+        while not self._is_there(key):
+            interrupt.check()
+            time.sleep(pause_s)
+            pause_s = min(POLL_S, 1.5 * pause_s)
+        with self._reached():
+            return self._store.get(key)
 
     def _note(self, rank: int, row: dict[str, Any], error: BaseException | None) -> None:
         """Keeps why a rank failed, where one did: its own error comes before another rank's."""

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from open_exaone.base.errors import RankError
+from open_exaone.rollout.team import OnRow, Row, Serve, Shared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,11 +107,13 @@ class World:
         """
         return [act()]
 
-    def lead(self, act: Callable[[], Result]) -> Result:
-        """Does something on the first rank, however long it takes; the others wait.
+    def lead(self, act: Callable[[], Result], serve: Serve | None = None) -> Result:
+        """Does something on the first rank, however long it takes; the others wait, and do their part of its jobs.
 
         Args:
             act: gives something that JSON can hold.
+            serve: what another rank does for each job that `act` shares out (`share`); gives something that JSON can
+                hold.
 
         Returns:
             on every rank, what the first one got.
@@ -120,13 +123,26 @@ class World:
         """
         return act()
 
-    def first(self, act: Callable[[], Result]) -> Result:
+    def first(self, act: Callable[[], Result], serve: Serve | None = None) -> Result:
         """Does something on the first rank and then on the others, which find on disk what it has left.
+
+        Args:
+            serve: as for `lead`.
 
         Raises:
             as `lead`.
         """
         return act()
+
+    def share(self, head: Row, chunks: Sequence[Row], on_row: OnRow) -> Shared:
+        """Shares a job out among the ranks; on the first one, within `lead`.
+
+        Args:
+            head: what all ranks know of it.
+            chunks: each goes to one rank.
+            on_row: gets the rows that the others send, in `Shared.receive` and `Shared.finish`.
+        """
+        raise AssertionError("one process has nobody to share with")
 
     def shared(self, value: Result) -> Result:
         """The first rank's value, which JSON can hold, on every rank."""
