@@ -56,6 +56,7 @@ def why_not(mesh: Mesh, shape: ModelConfig) -> str | None:
         ("num_heads", shape.num_heads),
         ("num_kv_heads", shape.num_kv_heads),
         ("ffn_width", shape.ffn_width),
+        ("vocab_size", shape.vocab_size),
     ):
         if number % mesh.tensor:
             return f"tensor = {mesh.tensor}: must divide the model's {what} = {number:,}"
