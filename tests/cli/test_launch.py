@@ -166,6 +166,16 @@ def test_the_time_limit_is_the_plans_time_with_a_margin(seconds: float, limit: s
     assert options_of(launch_text("slurm", replace(JOB, seconds=seconds)))["time"] == limit
 
 
+def test_a_recipe_whose_time_is_not_wholly_known_has_a_day(cli, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    stage = '[[stages]]\nkind = "sft"\nname = "sft"\ndata = "rows"\nnum_epochs = 1\nbatch_documents = 8\n'
+    stage += "optimizer = { learning_rate = 1e-3 }\n"
+    rows = '[data]\nrows = { sources = [{ path = "rows.jsonl" }] }\n'
+    recipe.write_text(RECIPE.replace("[data]\n", rows) + stage)
+    code, _ = cli("plan", recipe, "--gpus", "1", "--write", "slurm", "--out", tmp_path)
+    assert code == 0 and options_of((tmp_path / "tiny.sbatch").read_text())["time"] == "1-00:00:00"
+
+
 @pytest.mark.parametrize(("name", "found"), [("A/b_C.d", "a-b-c-d"), ("-x" * 60, "x" + "-x" * 19), ("É", "run")])
 def test_a_name_is_one_that_kubernetes_takes(name: str, found: str) -> None:
     assert slug(name) == found and re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", found)

@@ -42,7 +42,7 @@ def write_launch(kind: str, source: str, recipe: "Recipe", args: "PlanArguments"
         gpu=args.gpu.lower(),
         mesh=plan.mesh,
         node_gpus=min(args.assumed.node_gpus, args.gpus),
-        seconds=plan.seconds,
+        seconds=plan.seconds if all(stage.seconds for stage in plan.stages) else 0.0,
         stop_s=max(stage.keep.stop_within_s for stage in recipe.trained),
         sampler=_servers(plan) if args.sampler_gpus else None,
         model=recipe.model if isinstance(recipe.model, str) else "",

@@ -16,8 +16,7 @@ class AssumedFlags:
     """What no data sheet says."""
 
     mfu: float = 0.4
-    """The share of the GPU's peak that forward and backward passes reach; 0.4 is what large dense models reach in
-    public reports."""
+    """The share of the GPU's peak that forward and backward passes reach; large dense models report about 0.4."""
     bandwidth_share: float = 0.6
     """The share of the GPU's memory bandwidth that writing replies reaches."""
     memory_share: float = 0.9
@@ -41,8 +40,7 @@ class PlanArguments:
     """How many GPUs there are, those that only sample included."""
     gpu: Annotated[str, Parameter(help=f"Which GPU: {', '.join(GPUS)}.")] = "h100"
     parallel: str | None = None
-    """The mesh of the GPUs that train, such as data=2,shard=4,tensor=1,context=1; if left out, the one of the recipe's
-    [parallel] or, where that sets none, all are tried."""
+    """The GPUs' mesh, such as data=2,shard=4,tensor=1,context=1; if left out, the recipe's [parallel], or all."""
     sampler_gpus: int = 0
     """So many of the GPUs sample and do not train; if 0, those that train sample too."""
     set_: Overrides = None

@@ -55,7 +55,7 @@ class Launch:
     gpu: str  # its name in `model.gpus`
     mesh: Mesh
     node_gpus: int  # GPUs of a machine
-    seconds: float  # that the plan takes; 0 where it does not know
+    seconds: float  # that the plan takes; 0 where it does not know the time of a stage
     stop_s: float  # that a stage may take to stop; the longest `keep.stop_within_s`
     sampler: Sampler | None = None  # GPUs that only sample
     model: str = ""  # that the servers of the sampler begin with
