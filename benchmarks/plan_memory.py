@@ -36,7 +36,7 @@ from shapes import SHAPES
 
 KNOWN = {**SHAPES, "SmolLM2": STARTS["HuggingFaceTB/SmolLM2-135M-Instruct"]}
 SETTINGS = {
-    "sft": {"kind": "sft", "num_epochs": 1, "batch_documents": 8, "max_tokens": 256},
+    "sft": {"kind": "sft", "num_epochs": 1, "max_tokens": 256},
     "rl": {
         **{"kind": "rl", "num_steps": 2, "batch_prompts": 2, "group_size": 4, "max_tokens": 128, "max_new_tokens": 64},
         "loss": {"name": "agapo"},  # learns from groups of equal rewards, too
@@ -49,7 +49,11 @@ def recipe_of(model: Path, kind: str, micro: int, recomputes: bool) -> dict[str,
     """Two steps of one stage, from a folder."""
     optimizer = {"kind": "adamw", "learning_rate": 1e-4}
     stage = {"name": "stage", "data": "rows", **SETTINGS[kind], "optimizer": optimizer, "micro_batch_tokens": micro}
-    source = {"families": FAMILIES[kind], "num_problems": 16}
+    num_problems = 16
+    if kind == "sft":  # about four micro-batches a step: a document has 116 tokens
+        stage["batch_documents"] = max(8, micro // 32)
+        num_problems = 2 * stage["batch_documents"]
+    source = {"families": FAMILIES[kind], "num_problems": num_problems}
     data = {"rows": {"sources": [source]}}
     stage["recompute_activations"] = recomputes
     return {"name": "memory", "model": str(model), "data": data, "stages": [stage]}

@@ -55,9 +55,46 @@ def test_the_chosen_mesh_is_the_one_that_is_planned(cli):
     assert code == 0 and [mesh[axis] for axis in ("data", "shard", "tensor", "context")] == [2, 4, 1, 1]
 
 
+def test_the_recipes_own_mesh_is_planned_where_none_is_chosen(cli):
+    given = ["plan", "exaone-deep-2.4b", "--gpus", "16", "--set", "parallel.shard=8"]
+    code, text = cli(*given)
+    assert code == 0 and "Meshes of 16 GPUs: the only one" in text and "2 x 8 x 1 x 1" in text
+    assert "The mesh is that of the recipe's [parallel]; --parallel plans another one." in text
+    code, text = cli(*given, "--parallel", "data=1,shard=16")
+    assert code == 0 and "1 x 16 x 1 x 1" in text and "[parallel]" not in text
+    code, text = cli(*given, "--sampler-gpus", "8")  # of the GPUs that train
+    assert code == 0 and "1 x 8 x 1 x 1" in text
+
+
+def test_every_gpu_is_named_in_the_help(cli):
+    _, text = cli("plan", "--help")
+    assert "Which GPU: a100-80, b200, h100, h100-pcie, h200, l40s, mi300x, rtx-4090." in text.replace("│ │ ", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["--gpus", "8", "--set", "parallel.shard=3"], 2, "parallel: data x shard = 3 does not give 8 GPUs that train"),
+        (
+            ["--gpus", "1", "--set", "parallel.shard=2"],
+            2,
+            "does not give 1 GPUs that train: change --gpus or the recipe",
+        ),
+        (
+            ["--gpus", "8", "--set", "parallel.data=4", "--set", "parallel.shard=4"],
+            *(2, "parallel: data = 4 x shard = 4 does not give 8 GPUs that train"),
+        ),
+        (["--gpus", "16", "--sampler-gpus", "4", "--set", "parallel.data=16"], 2, "data = 16 does not give 12 GPUs"),
+        (["--gpus", "8", "--sampler-gpus", "9"], 2, "--sampler-gpus 9: must lie in 0 to 7"),
+        (["--gpus", "8", "--sampler-gpus", "-1"], 2, "--sampler-gpus -1: must lie in 0 to 7"),
+        (["--gpus", "-8"], 2, "--gpus -8: must be at least 1"),
+        (["--gpus", "8", "--mfu", "-0.4"], 2, "--mfu -0.4: must be above 0 and at most 1"),
+        (["--gpus", "8", "--mfu", "inf"], 2, "--mfu inf: must be above 0 and at most 1"),
+        (["--gpus", "8", "--bandwidth-share", "0"], 2, "--bandwidth-share 0: must be above 0"),
+        (["--gpus", "8", "--network", "nan"], 2, "--network nan: must be above 0"),
+        (["--gpus", "8", "--power", "-5"], 2, "--power -5: must be above 0"),
+        (["--gpus", "8", "--parallel", "pipeline=8"], 2, "'pipeline=8': write it as data=2,shard=4"),
+        (["--gpus", "8", "--gpu", ""], 2, "--gpu : is not known"),
         (["--gpus", "0"], 2, "--gpus 0: must be at least 1"),
         (["--gpus", "many"], 2, "many"),
         ([], 2, "--gpus"),

@@ -94,7 +94,7 @@ COMMANDS = {
     "models": [],
     "plan": [
         *("RECIPE", "--gpus", "--gpu", "--parallel", "--sampler-gpus", "--set", "--mfu", "--bandwidth-share"),
-        *("--memory-share", "--node-gpus", "--network", "--price", "--power", "--json", "--out"),
+        *("--memory-share", "--node-gpus", "--network", "--price", "--power", "--json", "--out", "--write", "--shared"),
     ],
     "serve": [
         *("MODEL", "--host", "--port", "--name", "--api-key", "--cors-origin", "--allowed-host", "--thinking"),

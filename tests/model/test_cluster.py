@@ -74,6 +74,35 @@ def test_communication_counts_where_arithmetic_does_not_hide_it() -> None:
     assert stage_seconds(SFT, Mesh(shard=8), None, H100, crawling)["communication"] > 0
 
 
+EIGHTH = 8  # micro-batches of 32,768 tokens in an eighth of a batch of 2,000,000
+
+
+def sent_in_a_step(mesh: Mesh, change: str) -> float:
+    """Bytes that one GPU sends in a step of SFT: seconds on links of one byte a second, behind no arithmetic."""
+    [cost, *_] = costs_of("exaone-deep-32b", "sft.batch_tokens=2_000_000", change)
+    crawling = replace(H100, link_bandwidth=1.0, flops=1e30)
+    assert cost.num_steps is not None
+    return stage_seconds(cost, mesh, None, crawling, ASSUMED)["communication"] / cost.num_steps
+
+
+def test_gradients_that_are_reduced_in_bfloat16_send_half_as_much() -> None:
+    """On links so slow that nothing is hidden: bytes by hand, of one GPU in one step."""
+    weights = SFT.shape.num_parameters
+    for number, dtype in ((4, "float32"), (2, "bfloat16")):
+        change = f'parallel.reduce_dtype="{dtype}"'
+        sent = EIGHTH * 7 / 8 * (2 * 2 + number) * weights
+        assert sent_in_a_step(Mesh(shard=8), change) == pytest.approx(sent, rel=1e-3)
+        sent = EIGHTH * 3 / 4 * (2 * 2 + number) * weights + 2 * 1 / 2 * number * weights / 4
+        assert sent_in_a_step(Mesh(data=2, shard=4), change) == pytest.approx(sent, rel=1e-3)
+        sent = 2 * 7 / 8 * 4 * weights  # whole copies are added up in float32
+        assert sent_in_a_step(Mesh(data=8), change) == pytest.approx(sent, rel=1e-3)
+
+
+def test_weights_that_stay_gathered_are_sent_once_a_micro_batch() -> None:
+    found = sent_in_a_step(Mesh(shard=8), "parallel.reshard_after_forward=false")
+    assert found == pytest.approx(EIGHTH * 7 / 8 * (2 + 4) * SFT.shape.num_parameters, rel=1e-3)
+
+
 def test_what_fits_comes_first_and_the_fastest_of_it() -> None:
     cluster = Cluster(H100, 64)
     plans = plan_meshes(DEEP, cluster)

@@ -148,6 +148,15 @@ def test_what_is_sharded_is_gathered_layer_by_layer_in_bfloat16() -> None:
     assert adapters.weights == pytest.approx(found.weights, rel=0.01) and adapters.moments < 0.02 * found.moments
 
 
+def test_gradients_are_reduced_in_the_format_that_is_set_and_layers_stay_gathered_where_asked() -> None:
+    mesh, layer, ends = Mesh(shard=8), num_matrix_parameters(BIG) // 64, num_embedding_parameters(BIG)
+    both = [activation_bytes(BIG, 1, Training(reduce_bytes=number), mesh) for number in (4, 2)]
+    assert both[0] - both[1] == 2 * (layer + ends)  # a layer's, the embedding's and the head's
+    found, kept = (weight_bytes(BIG, Training(reshards=value), mesh).weights for value in (True, False))
+    assert kept - found == 2 * 62 * layer  # of 64 layers, two are whole at once otherwise
+    assert weight_bytes(BIG, Training(reshards=False)) == weight_bytes(BIG, Training())
+
+
 def test_tensor_splits_matrices_and_context_splits_tokens() -> None:
     training = Training()
     assert local_parameters(BIG, Mesh(tensor=8)) == pytest.approx(BIG.num_parameters / 8, rel=1e-3)
@@ -160,23 +169,38 @@ def test_tensor_splits_matrices_and_context_splits_tokens() -> None:
     assert planned_bytes(BIG, 32_768, training, Mesh(data=2, shard=4)) == alone
 
 
+LAYER = 2 * (2 * 64 + 3 * 192)  # bytes a token of the gradients in one layer
+
+
 def test_logits_are_held_in_pieces_and_once_more_beside_themselves() -> None:
-    shape, tokens = shape_of("reorder"), 128
+    shape, tokens = shape_of("reorder"), 1024
     wide = shape.model_copy(update={"vocab_size": 4096})
-    for is_native, copies in ((True, 2), (False, 5)):
+    for is_native, copies, besides in ((True, 2, LAYER * tokens), (False, 5, 0)):
         training = Training(is_native=is_native)
         found = activation_bytes(wide, tokens, training) - planned_bytes(wide, tokens, training)
-        assert found == 2 * tokens * 4096 * copies + 2 * 4096 * 64  # and the head's gradient
+        assert found == 2 * tokens * 4096 * copies + 2 * 4096 * 64 + besides  # and the head's gradient
     huge = shape.model_copy(update={"vocab_size": 2**22})
     more, most = (activation_bytes(huge, n, Training()) for n in (1024, 2048))
     assert most - more == planned_bytes(huge, 2048, Training()) - planned_bytes(huge, 1024, Training())
 
 
-def test_a_backward_pass_ends_with_all_gradients_of_its_micro_batch() -> None:
+def test_a_backward_pass_ends_with_all_gradients_of_its_micro_batch_and_the_first_layers() -> None:
     shape = shape_of("reorder")
     few = activation_bytes(shape, 1, Training())
-    assert few == 2 * shape.num_parameters + 4 * 64 * 64  # and the embedding's in float32, as it is added
+    own = 2 * shape.num_parameters + 4 * 64 * 64  # and the embedding's in float32, as it is added
+    assert few == own + LAYER
     assert activation_bytes(shape, 1, Training(keeps_gradients=True)) < few / 2
+    on_cpu = activation_bytes(shape, 1, Training(is_native=True))
+    assert on_cpu == own + LAYER + 2 * 2 * 64  # the heap keeps the logits' memory
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_recomputing_makes_one_layer_again_at_a_time(name: str) -> None:
+    """At 2,048 tokens of a narrow model: what the layers were given, and the largest moment of one of them."""
+    shape, tokens = shape_of(name), 2048
+    layer = 4 * 64 + (2 + shape.qk_norm) * 6 * 16 + 3 * 192
+    found = activation_bytes(shape, tokens, Training(recomputes=True))
+    assert found == 2 * tokens * (2 * 64 + 2 * 64) + tokens * (LAYER + 2 * layer)
 
 
 def test_the_cpus_engine_packs_each_matrix_into_pages_of_its_own() -> None:

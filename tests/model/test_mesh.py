@@ -28,6 +28,8 @@ def test_matrices_are_split_by_what_divides_the_heads_inside_one_machine() -> No
     assert {mesh.tensor for mesh in meshes(40, SHAPE, 4)} == {1, 2, 4}
     assert why_not(Mesh(tensor=5), SHAPE) == "tensor = 5: must divide the model's num_kv_heads = 8"
     assert why_not(Mesh(tensor=3), SHAPE) == "tensor = 3: must divide the model's num_heads = 40"
+    odd = SHAPE.model_copy(update={"vocab_size": 102_401})
+    assert why_not(Mesh(tensor=2), odd) == "tensor = 2: must divide the model's vocab_size = 102,401"
     assert why_not(Mesh(data=3, shard=5, context=7), SHAPE) is None
 
 

@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -11,55 +9,13 @@ from cyclopts import Parameter
 from open_exaone.base.errors import ConfigError, OpenExaoneError
 from open_exaone.base.output import say
 from open_exaone.base.terminal import Console
-from open_exaone.cli.flags import Overrides, Switch
+from open_exaone.cli.plan_flags import AssumedFlags, PlanArguments
 
 if TYPE_CHECKING:
+    from open_exaone.model.config import ModelConfig
     from open_exaone.model.speed import Assumptions
+    from open_exaone.pipeline.config import Recipe
     from open_exaone.present.cluster import Section
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class AssumedFlags:
-    """What no data sheet says."""
-
-    mfu: float = 0.4
-    """The share of the GPU's peak that forward and backward passes reach; 0.4 is what large dense models reach in
-    public reports."""
-    bandwidth_share: float = 0.6
-    """The share of the GPU's memory bandwidth that writing replies reaches."""
-    memory_share: float = 0.9
-    """The share of a GPU's memory that a plan may fill; its sums are right to a tenth."""
-    node_gpus: int = 8
-    """GPUs of one machine."""
-    network: float = 400.0
-    """Gb/s of each GPU to other machines."""
-    price: float | None = None
-    """What one GPU costs for an hour, in any currency; no cost is shown if left out."""
-    power: float | None = None
-    """What one GPU draws, in watts; its data sheet's board power if left out."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class PlanArguments:
-    """The flags of `exaone plan`."""
-
-    gpus: int
-    """How many GPUs there are, those that only sample included."""
-    gpu: str = "h100"
-    """Which GPU: a100-80, b200, h100, h100-pcie, h200, l40s, mi300x or rtx-4090."""
-    parallel: str | None = None
-    """The mesh of the GPUs that train, such as data=2,shard=4,tensor=1,context=1; all are tried if left out."""
-    sampler_gpus: int = 0
-    """So many of the GPUs sample and do not train; if 0, those that train sample too."""
-    set_: Overrides = None
-    """Change one value of the recipe: STAGE.KEY=VALUE or TABLE.KEY=VALUE; may be repeated."""
-    assumed: AssumedFlags = field(default_factory=AssumedFlags)
-    json: Switch = False
-    """Print the plan as JSON."""
-    out: Path | None = None
-    """Write plan.html and plan.json into this folder."""
 
 
 def plan(
@@ -72,40 +28,40 @@ def plan(
 
     Every mesh (data x shard x tensor x context) of the GPUs is tried; those whose
     GPUs hold every stage are ranked by time. Nothing is trained or downloaded.
+    --write leaves a file that starts the run on the first of them.
 
         exaone plan exaone-deep-32b --gpus 64 --gpu h100
         exaone plan exaone-4.0-32b --gpus 64 --gpu h200 --sampler-gpus 16 --price 2.5
         exaone plan exaone-4.0-1.2b --gpus 8 --gpu a100-80 --parallel data=2,shard=4
+        exaone plan exaone-deep-7.8b --gpus 16 --gpu h200 --write slurm --shared /shared
 
     The sums and what is assumed: docs/scale.md.
     """
+    from open_exaone.cli.launch import write_launch
     from open_exaone.model.cluster import Cluster, plan_meshes
     from open_exaone.model.gpus import gpu_by_name
     from open_exaone.model.mesh import parse_mesh
     from open_exaone.model.registry import reported_of
     from open_exaone.pipeline.files_needed import check_names
-    from open_exaone.pipeline.plan import plan_recipe, shape_of
+    from open_exaone.pipeline.plan import mesh_of, plan_recipe, shape_of
     from open_exaone.pipeline.recipe import load_recipe
     from open_exaone.present.cluster import Money, sections, too_large
     from open_exaone.present.plan_page import plan_record, write_plan
 
-    _check(args.assumed)
     gpu = gpu_by_name(args.gpu)
     cluster = Cluster(gpu, args.gpus, args.sampler_gpus, _assumptions(args.assumed))
     cluster.check()
-    mesh = None if args.parallel is None else parse_mesh(args.parallel, cluster.training_gpus)
     resolved = load_recipe(recipe, args.set_ or [])
+    own = mesh_of(resolved.parallel, cluster.training_gpus) if args.parallel is None else None
+    mesh = own if args.parallel is None else parse_mesh(args.parallel, cluster.training_gpus)
     check_names(resolved)
     shape = shape_of(resolved)
-    plans = plan_meshes(plan_recipe(resolved, shape), cluster, mesh)
+    plans = plan_meshes(plan_recipe(resolved, shape), cluster, mesh, "parallel" if own else "--parallel")
     money = Money(args.assumed.power or gpu.power_w, args.assumed.price)
     reported = reported_of(resolved.model.partition("@")[0]) if isinstance(resolved.model, str) else None
     found = list(sections(plans, cluster, money, reported))
     heading = f"{resolved.name} on {cluster.num_gpus:,} x {gpu.name}"
-    begins = "random weights" if resolved.shape is not None else resolved.model
-    lead = f"{shape.num_parameters:,} parameters, from {begins}; computes in bfloat16."
-    if args.sampler_gpus:
-        lead += f" {args.sampler_gpus:,} of the GPUs only sample."
+    lead = _lead(resolved, shape, args.sampler_gpus, is_own=own is not None)
     record = plan_record(resolved.name, plans, cluster, money, reported)
     if args.json:
         say(json.dumps(record, indent=2))
@@ -117,7 +73,19 @@ def plan(
             Console().print(f"Page: {page}", soft_wrap=True)
     if not plans[0].fits(cluster):
         raise OpenExaoneError(too_large(plans[0], cluster))
+    if args.write is not None:
+        command = write_launch(args.write, recipe, resolved, args, plans[0])
+        if not args.json:
+            Console().print(f"Start the run: {command}", soft_wrap=True)
     return 0
+
+
+def _lead(recipe: "Recipe", shape: "ModelConfig", sampler_gpus: int, *, is_own: bool) -> str:
+    begins = "random weights" if recipe.shape is not None else recipe.model
+    lead = f"{shape.num_parameters:,} parameters, from {begins}; computes in bfloat16."
+    if sampler_gpus:
+        lead += f" {sampler_gpus:,} of the GPUs only sample."
+    return lead + is_own * " The mesh is that of the recipe's [parallel]; --parallel plans another one."
 
 
 def _check(assumed: AssumedFlags) -> None:
@@ -139,6 +107,7 @@ def _check(assumed: AssumedFlags) -> None:
 def _assumptions(assumed: AssumedFlags) -> "Assumptions":
     from open_exaone.model.speed import Assumptions
 
+    _check(assumed)
     return Assumptions(
         assumed.mfu, assumed.bandwidth_share, assumed.memory_share, assumed.node_gpus, assumed.network * 1e9 / 8
     )

@@ -81,8 +81,13 @@ class MeshPlan:
         return self.fullest.needed <= cluster.room
 
 
-def plan_meshes(costs: Sequence[StageCost], cluster: Cluster, mesh: Mesh | None = None) -> list[MeshPlan]:
+def plan_meshes(
+    costs: Sequence[StageCost], cluster: Cluster, mesh: Mesh | None = None, where: str = "--parallel"
+) -> list[MeshPlan]:
     """Every mesh of the cluster's training GPUs, or the given one; those that hold all stages first, the fastest first.
+
+    Args:
+        where: what gives the mesh, for errors.
 
     Raises:
         ConfigError: the model cannot be computed on the given mesh, or on any.
@@ -90,7 +95,7 @@ def plan_meshes(costs: Sequence[StageCost], cluster: Cluster, mesh: Mesh | None 
     cluster.check()
     shape = costs[0].shape
     if mesh is not None and (why := why_not(mesh, shape)):
-        raise ConfigError(f"--parallel: {why}")
+        raise ConfigError(f"{where}: {why}")
     found = [mesh] if mesh is not None else list(meshes(cluster.training_gpus, shape, cluster.assumed.node_gpus))
     plans = [MeshPlan(one, tuple(plan_stage_on(cost, one, cluster) for cost in costs)) for one in found]
     return sorted(plans, key=lambda plan: (*_order(plan, cluster), plan.mesh.tensor, plan.mesh.context))

@@ -29,6 +29,8 @@ class Training:
     recomputes: bool = False  # activations, in the backward pass
     lora: LoraConfig | None = None
     is_native: bool = False  # on a CPU with this package's kernels
+    reduce_bytes: int = FLOAT32  # of a gradient as it is reduced over devices that share the weights
+    reshards: bool = True  # frees a layer's gathered weights behind its forward pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +144,10 @@ def weight_bytes(shape: ModelConfig, training: Training, mesh: Mesh = ALONE) -> 
 
 
 def _gathered(shape: ModelConfig, training: Training, mesh: Mesh) -> int:
-    """Weights that are whole at once: two layers, and the embeddings and the head, which stay so."""
+    """Weights that are whole at once: two layers, and the embeddings and the head, which stay so; or all layers."""
     embeddings = _share(num_embedding_parameters(shape), mesh.tensor)
-    layers = min(GATHERED_LAYERS, shape.num_layers) * _layer_parameters(shape, mesh)
+    number = min(GATHERED_LAYERS, shape.num_layers) if training.reshards else shape.num_layers
+    layers = number * _layer_parameters(shape, mesh)
     return training.value_bytes * (embeddings + layers)
 
 
@@ -156,9 +159,10 @@ def activation_bytes(shape: ModelConfig, num_tokens: int, training: Training, me
     """The most that a forward and a backward pass take on one device beside weights and the gradients' sum.
 
     The fullest moment is where the backward pass begins, with what the forward pass kept (see `kept_bytes`), a piece of
-    the logits and the head's gradient; or where it ends, with all gradients of this micro-batch. A processor of this
-    package's kernels makes the loss's gradient in the place of the logits; elsewhere their logarithms and
-    probabilities in float32 stand beside them.
+    the logits and the head's gradient; or where it ends, in the first layer, with all gradients of this micro-batch. A
+    processor of this package's kernels makes the loss's gradient in the place of the logits; elsewhere their logarithms
+    and probabilities in float32 stand beside them. The allocator of a GPU gives the memory of the freed logits to the
+    layers' backward passes; a CPU's heap was measured not to, so both are counted there.
 
     Args:
         num_tokens: of the micro-batch, on all devices that share its sequences.
@@ -166,15 +170,16 @@ def activation_bytes(shape: ModelConfig, num_tokens: int, training: Training, me
     values, here = training.value_bytes, _share(num_tokens, mesh.context)
     columns = _share(shape.vocab_size, mesh.tensor)
     logits = min(CHUNK_BYTES, here * columns * values)
-    beside = logits if training.is_native else 2 * FLOAT32 // values * logits
+    logits += logits if training.is_native else 2 * FLOAT32 // values * logits
     head = 0
     if training.lora is None:
         is_in_pieces = here * columns * values > CHUNK_BYTES
         head = (FLOAT32 + values if is_in_pieces else values) * columns * shape.width
-    begins = kept_bytes(shape, num_tokens, training, mesh) + max(
-        logits + beside + head, _in_a_layer(shape, here, training, mesh)
-    )
-    return max(begins, _own_gradients(shape, training, mesh))
+    layer, kept = _in_a_layer(shape, here, training, mesh), kept_bytes(shape, num_tokens, training, mesh)
+    ends = _own_gradients(shape, training, mesh) + layer
+    if training.is_native:
+        return logits + max(kept + head + layer, ends)
+    return max(kept + max(logits + head, layer), ends)
 
 
 def _in_a_layer(shape: ModelConfig, num_tokens: int, training: Training, mesh: Mesh) -> int:
@@ -196,7 +201,7 @@ def _own_gradients(shape: ModelConfig, training: Training, mesh: Mesh) -> int:
     if mesh.num_shares == 1:
         return own
     embeddings = _share(num_embedding_parameters(shape), mesh.tensor)
-    return own + (training.value_bytes + FLOAT32) * (embeddings + _layer_parameters(shape, mesh))
+    return own + (training.value_bytes + training.reduce_bytes) * (embeddings + _layer_parameters(shape, mesh))
 
 
 def kept_bytes(shape: ModelConfig, num_tokens: int, training: Training, mesh: Mesh = ALONE) -> int:

@@ -107,8 +107,10 @@ def _exposed(
     local = local_parameters(shape, mesh)
     trained = 0 if training.lora is not None else local
     num_micro = max(1, ceil(a_step / mesh.num_batches / max(1, cost.held.micro_batch_tokens)))
-    sent["shard"] = num_micro * _ring(mesh.num_shares, 1) * (2 * values * local + FLOAT32 * trained)
-    sent["data"] = _ring(mesh.data, 2) * FLOAT32 * trained / mesh.num_shares
+    gathered = (2 if training.reshards else 1) * values * local
+    reduced = training.reduce_bytes if mesh.num_shares > 1 else FLOAT32  # whole copies are added up in float32
+    sent["shard"] = num_micro * _ring(mesh.num_shares, 1) * (gathered + reduced * trained)
+    sent["data"] = _ring(mesh.data, 2) * reduced * trained / mesh.num_shares
     seconds = {axis: size / bandwidth for (axis, size), bandwidth in _paired(sent, mesh, gpu, assumed)}
     hidden = max(0.0, cost.num_steps * (seconds["shard"] + seconds["data"]) - training_s)
     return cost.num_steps * (seconds["tensor"] + seconds["context"]) + hidden

@@ -1,5 +1,7 @@
 """What a recipe would cost, before anything is trained or downloaded. Reads no row and loads no weight."""
 
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,8 @@ from open_exaone.model.cost import (
     sampling_work,
     training_flops,
 )
-from open_exaone.model.memory import Held, Training, memory_of
+from open_exaone.model.memory import FLOAT32, Held, Training, memory_of
+from open_exaone.model.mesh import AXES, Mesh
 from open_exaone.model.registry import shape_by_name
 from open_exaone.pipeline.config import OWN_MODEL, Dataset, Recipe, check_contexts
 from open_exaone.pipeline.files_needed import samples_pairs
@@ -28,6 +31,7 @@ from open_exaone.train.config import (
     SupervisedStage,
     TrainedStage,
 )
+from open_exaone.train.parallel.config import ParallelConfig
 
 SamplingStage = PreferenceStage | RejectionStage  # that draws all its samples before it trains
 WrittenStage = SupervisedStage | RejectionStage
@@ -63,6 +67,28 @@ def shape_of(recipe: Recipe) -> ModelConfig:
             "folder"
         )
     return shape
+
+
+def mesh_of(parallel: ParallelConfig, num_gpus: int) -> Mesh | None:
+    """The mesh of a recipe's [parallel] on the GPUs that train; None where the table sets no axis.
+
+    Raises:
+        ConfigError: it takes another number of GPUs.
+    """
+    given = {axis: size for axis, size in parallel.model_dump().items() if axis in AXES}
+    others = {axis: given.get(axis, 1) for axis in AXES if axis != "data"}
+    data, product = given["data"], prod(others.values())
+    if data is None and product == 1:
+        return None
+    mesh = Mesh(data=num_gpus // product or 1 if data is None else data, **others)
+    if mesh.num_devices != num_gpus:
+        written = " x ".join(f"{axis} = {size}" for axis, size in others.items() if size > 1)
+        written = " x ".join(filter(None, ["data" if data is None else f"data = {data}", written]))
+        raise ConfigError(
+            f"parallel: {written} does not give {num_gpus:,} GPUs that train: change --gpus or the recipe's "
+            "[parallel], or plan another mesh with --parallel data=…,shard=…"
+        )
+    return mesh
 
 
 class Numbers(NamedTuple):
@@ -145,7 +171,13 @@ def _held(recipe: Recipe, shape: ModelConfig, stage: AnyStage, rows: Rows, on: N
     unit = longest * (2 if isinstance(stage, PreferenceStage) else 1)  # no micro-batch splits a pair
     second = _has_second_model(recipe, stage)
     tokens = max(stage.micro_batch_tokens, unit)
-    return Held(training_of(stage, on), on.value_bytes, tokens, sampled, second, on.is_native)
+    parallel = recipe.parallel
+    training = replace(
+        training_of(stage, on),
+        reduce_bytes=2 if parallel.reduce_dtype == "bfloat16" else FLOAT32,
+        reshards=parallel.reshard_after_forward,
+    )
+    return Held(training, on.value_bytes, tokens, sampled, second, on.is_native)
 
 
 class Amounts(NamedTuple):
