@@ -1,10 +1,6 @@
 """A vLLM server as a sampler, by a double that answers as its completions endpoint does."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from doubles import TINY, make_model
+from mock_vllm import MockVllm, Say, mock_vllm
 from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.records import Generation, Request, Sampling, StopReason
 from open_exaone.checkpoint.folder import save_model
@@ -38,88 +35,12 @@ def reply_ids(text: str) -> list[int]:
 LONG = reply_ids("hm " * 40 + "\n</think>\n\nThe answer is 5.")
 
 
-class Server(ThreadingHTTPServer):
-    """Says what `say` gives for a prompt's ids, up to max_tokens."""
-
-    daemon_threads = True
-    request_queue_size = 512
-
-    def __init__(self, say: Callable[[list[int]], list[int]], change: Callable[[Any], None], dev_mode: bool) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.say, self.change, self.dev_mode = say, change, dev_mode
-        self.asked: list[dict[str, Any]] = []
-        self.paths: list[str] = []
-        self.weights: dict[str, torch.Tensor] = {}
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        self.paths.append(path)
-        if path == "/v1/completions":
-            self.asked.append(body)
-            return 200, self._completion(body)
-        if not self.dev_mode or path not in ("/collective_rpc", "/reset_prefix_cache"):
-            return 404, {"detail": "Not Found"}
-        if path == "/collective_rpc":
-            assert body["method"] == "reload_weights"
-            self.weights = load_file(Path(body["kwargs"]["weights_path"], "model.safetensors"))
-        return 200, {"results": [None]}
-
-    def _completion(self, body: dict[str, Any]) -> Any:
-        said = self.say(body["prompt"])
-        ids = said[: body["max_tokens"]]
-        choice = {"index": 0, "text": "", "finish_reason": "stop" if ids[-1] in body["stop_token_ids"] else "length"}
-        if body["return_token_ids"]:
-            choice |= {"token_ids": ids, "prompt_token_ids": body["prompt"]}
-        if "logprobs" in body:
-            choice["logprobs"] = {"token_logprobs": [-token / 64 for token in ids]}
-        self.change(choice)
-        return {"object": "text_completion", "choices": [choice], "usage": {}}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged."""
-
-    def do_GET(self) -> None:
-        self._send(200, {"data": [{"id": "policy", "max_model_len": 400}]})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self._send(*self.server.answer(self.path, body))
-
-    def _send(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-
 def echo(prompt: list[int]) -> list[int]:
     return reply_ids(f"hm\n</think>\n\nAsked in {len(prompt)} tokens.")
 
 
-@contextmanager
-def serving(
-    say: Callable[[list[int]], list[int]] = echo,
-    change: Callable[[Any], None] = lambda choice: None,
-    *,
-    dev_mode: bool = True,
-) -> Iterator[Server]:
-    server = Server(say, change, dev_mode)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def serving(say: Say = echo, change: Callable[[Any], None] = lambda choice: None, **settings: Any) -> Any:
+    return mock_vllm(say, change=change, **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +49,7 @@ def _short_waits_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def provider_of(server: Server, **settings: Any) -> VllmServerProvider:
+def provider_of(server: MockVllm, **settings: Any) -> VllmServerProvider:
     return VllmServerProvider(VllmServer(kind="vllm_server", url=server.url, **settings), TOKENIZER)
 
 
@@ -231,7 +152,7 @@ def test_new_weights_go_through_the_folder_that_both_see(tmp_path: Path) -> None
         assert answers(provider, asks(1))[0].policy_version is None
         provider.update_weights(weights.items(), 7)
         assert answers(provider, asks(1))[0].policy_version == 7
-    assert server.paths[1:3] == ["/collective_rpc", "/reset_prefix_cache"]
+    assert server.paths[2:4] == ["/collective_rpc", "/reset_prefix_cache"]
     assert server.weights.keys() == weights.keys()
     assert all(torch.equal(server.weights[name], weights[name]) for name in weights)
     assert list(tmp_path.iterdir()) == []
@@ -239,7 +160,7 @@ def test_new_weights_go_through_the_folder_that_both_see(tmp_path: Path) -> None
 
 def test_a_server_that_takes_no_weights_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with serving(dev_mode=False) as server:
-        with pytest.raises(ConfigError, match="takes no weights: start vLLM with .*VLLM_SERVER_DEV_MODE=1"):
+        with pytest.raises(ConfigError, match=r"\(vLLM 0.32.0\): has no path .*start vLLM 0.18 .*VLLM_SERVER_DEV_MODE=1"):
             provider_of(server, weights_folder=str(tmp_path)).update_weights([], 1)
         with pytest.raises(ConfigError, match="needs weights_folder, a folder that this process and the server both"):
             provider_of(server).update_weights([], 1)
