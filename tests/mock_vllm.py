@@ -6,7 +6,7 @@ body without a field that vLLM needs, is answered as vLLM answers it.
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -78,6 +78,10 @@ class MockVllm(ThreadingHTTPServer):
             return 200, self._completion(body), {}
         if not self.settings["dev_mode"]:
             return 404, {"detail": "Not Found"}, {}
+        if path == "/server_info?config_format=json":
+            return 200, {"vllm_config": {"device_config": {"device": self.settings["device"]}}}, {}
+        if path == "/weight_checker":
+            return 200, {"checksums": dict.fromkeys(self.settings["parameters"], "00")}, {}
         if path == "/weight_info":
             return 200, {"weight_version": self.mark}, {}
         if path == "/update_weight_version":
@@ -174,6 +178,8 @@ def mock_vllm(
     model: str = "policy",
     context: int = 400,
     resets: bool = True,
+    device: str = "cuda",
+    parameters: Sequence[str] = (),
     port: int = 0,
 ) -> Iterator[MockVllm]:
     """Serves while the context is open.
@@ -184,11 +190,13 @@ def mock_vllm(
         fail: (path, server) -> what is answered instead, if anything.
         dev_mode: it has the paths of VLLM_SERVER_DEV_MODE=1.
         transfer: it has those of the weight transfer.
+        device: what it computes on.
+        parameters: the names of its weights.
         resets: whether the prefix cache is emptied.
         port: where it listens; a free one if 0.
     """
     settings = {"change": change, "fail": fail, "dev_mode": dev_mode, "transfer": transfer, "version": version}
-    server = MockVllm(say, port, settings | {"model": model, "context": context, "resets": resets})
+    server = MockVllm(say, port, settings | {"model": model, "context": context, "resets": resets, "device": device, "parameters": parameters})
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -225,7 +225,7 @@ def _check_servers(run: Run, engine: VllmServer) -> None:
     provider = open_provider(engine, Policy(run.recipe.name, run.tokenizer))
     assert isinstance(provider, VllmServerProvider)
     if run.world.is_first:  # it alone asks the servers
-        provider.check_weights()
+        provider.check_weights(is_tied=run.shape.tied_embeddings)
 
 
 def _samples(run: Run) -> bool:

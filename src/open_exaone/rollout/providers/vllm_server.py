@@ -19,7 +19,7 @@ from open_exaone.rollout.providers.context import Fitted, fit
 from open_exaone.rollout.providers.pool import all_lost
 from open_exaone.rollout.providers.server import ServerProvider, check_model, find_one_model
 from open_exaone.rollout.providers.vllm_parts import Part, Parts
-from open_exaone.rollout.providers.vllm_weights import Control, FolderPush, NcclPush, Push, nccl_classes
+from open_exaone.rollout.providers.vllm_weights import Control, FolderPush, NcclPush, Push, nccl_classes, with_head
 from open_exaone.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class VllmServerProvider(ServerProvider):
         self.tokenizer = tokenizer
         self._parts = Parts(tokenizer)
         self._version: int | None = None
+        self._controls: dict[str, Control] = {}
         self._mark, self._marked = "", set[str]()  # the name of the weights, and the servers that keep it
         self._notes: dict[str, None] = {}  # in order, each once
 
@@ -102,6 +103,8 @@ class VllmServerProvider(ServerProvider):
                 f"{self.engine}: needs weights_folder, a folder that this process and the server both see, to get the "
                 f"weights of each step"
             )
+        if any(self._control(peer.server).device == "cpu" for peer in self.peers if peer.why_lost is None):
+            weights = with_head(weights)
         self._push.keep(weights)
         self._mark = f"{secrets.token_hex(8)}-{version}"
         problems = self._push.send([self._control(peer.server) for peer in self.peers])
@@ -119,8 +122,11 @@ class VllmServerProvider(ServerProvider):
         if len(self.peers) == 1 or not self._push.can_repeat:
             self._push.drop()  # else a server that comes back gets them too
 
-    def check_weights(self) -> None:
+    def check_weights(self, *, is_tied: bool) -> None:
         """Looks whether each server takes weights, before anything is trained.
+
+        Args:
+            is_tied: the model's head is tied to its embeddings.
 
         Raises:
             ConfigError, EndpointError: one does not, or this process cannot send them.
@@ -128,7 +134,10 @@ class VllmServerProvider(ServerProvider):
         if self.config.weights == "nccl":
             nccl_classes()
         for server in self.servers:
-            self._control(server).call("/reset_prefix_cache", {})
+            control = self._control(server)
+            control.call("/reset_prefix_cache", {})
+            if is_tied:
+                control.check_head()
 
     def revive(self, server: Server) -> None:
         check_model(server, self.limits, self._model, self.server)
@@ -171,9 +180,11 @@ class VllmServerProvider(ServerProvider):
                 peer.lose(why)
 
     def _control(self, server: Server) -> Control:
-        root = server.url.rstrip("/").removesuffix("/v1")
-        found = find_server(root, self.key_variable, server.words)
-        return Control(found, server.url, self.config.weights, self.config.timeout_s)
+        if server.url not in self._controls:
+            root = server.url.rstrip("/").removesuffix("/v1")
+            found = find_server(root, self.key_variable, server.words)
+            self._controls[server.url] = Control(found, server.url, self.config.weights, self.config.timeout_s)
+        return self._controls[server.url]
 
     def _read(self, answer: bytes, part: Part, url: str) -> tuple[list[int], list[float] | None, bool]:
         """The ids of a completion, their log-probabilities where they were asked for, and whether the limit cut it.

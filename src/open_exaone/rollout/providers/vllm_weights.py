@@ -13,7 +13,7 @@ import importlib
 import json
 import re
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OLDEST = {"folder": (0, 18), "nccl": (0, 22)}  # vLLM that takes weights so
+EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _TRANSFER = """--weight-transfer-config '{"backend": "nccl"}'"""
 _MAX_ATTEMPTS = 3
 _MAX_BYTES = 1 << 20
@@ -113,6 +114,30 @@ class Control:
         except EndpointError:
             return None
 
+    @cached_property
+    def device(self) -> str | None:
+        """What the server computes on, such as "cpu"; None where it does not state it."""
+        try:
+            limits = Limits(min(60.0, self.timeout_s), 1, _MAX_BYTES)
+            return Caller(self.server).exchange("GET", "/server_info?config_format=json", b"", limits, _read_device)
+        except EndpointError:
+            return None
+
+    def check_head(self) -> None:
+        """Refuses a server on a CPU whose head is tied to the embeddings: no weights that are handed over reach it.
+
+        vLLM 0.32 multiplies by a packed copy of the head there, which it makes at its start alone.
+
+        Raises:
+            ConfigError: the head is tied: says what to serve.
+        """
+        if self.device == "cpu" and not self.post("/weight_checker", {"action": "checksum"}, _read_has_head):
+            raise ConfigError(
+                f"{self.shown} (vLLM {self.version}): computes on a CPU, where new weights do not reach a head that is "
+                "tied to the embeddings: serve a copy of the model whose config.json has tie_word_embeddings = false "
+                "and whose weights hold lm_head.weight too (docs/vllm.md)"
+            )
+
     def _problem(self, path: str, error: EndpointError) -> str:
         oldest = OLDEST[self.way]
         wanted = ".".join(map(str, oldest))
@@ -194,11 +219,6 @@ class NcclPush:
 
     def keep(self, weights: "Iterable[tuple[str, Tensor]]") -> None:
         self._weights = [(name, weight.detach().contiguous()) for name, weight in weights]
-        if any(weight.device.type != "cuda" for _, weight in self._weights):
-            raise ConfigError(
-                "engine.weights = 'nccl': sends weights from GPU to GPU, and this process trains on a CPU: take "
-                'weights = "folder"'
-            )
 
     def send(self, controls: Sequence[Control]) -> "list[ConfigError | EndpointError | None]":
         return [_outcome(lambda one=control: self._send(one)) for control in controls]  # type: ignore[misc]
@@ -213,7 +233,7 @@ class NcclPush:
             group = self._groups.get(control.shown) or self._joined(control)
             control.call("/start_weight_update", {"is_checkpoint_format": True})
             beside(
-                lambda: control.call("/update_weights", {"update_info": described}), lambda: self._broadcast(group)
+                lambda: control.call("/update_weights", {"update_info": described}), lambda: broadcast(group, self._weights)
             )
             control.call("/finish_weight_update", {})
             control.reset_prefix_cache()
@@ -223,28 +243,17 @@ class NcclPush:
 
     def _joined(self, control: Control) -> Any:
         """The communicator of this process, its rank 0, and a server's workers."""
-        import torch
-
-        meeting, communicator = nccl_classes()
+        classes = nccl_classes()
         size = 1 + control.post("/get_world_size", None, _read_world_size)
         address = self.address or address_towards(control.shown)
         port = free_port(address)
         init = {"master_address": address, "master_port": port, "rank_offset": 1, "world_size": size}
         group = beside(
             lambda: control.call("/init_weight_transfer_engine", {"init_info": init}),
-            lambda: communicator(
-                meeting.create(host=address, port=port, rank=0, world_size=size), device=torch.cuda.current_device()
-            ),
+            lambda: join_group(classes, address, port, size),
         )
         self._groups[control.shown] = group
         return group
-
-    def _broadcast(self, group: Any) -> None:
-        import torch
-
-        for _, weight in self._weights:
-            group.broadcast(weight, src=0, stream=torch.cuda.current_stream())
-        torch.cuda.current_stream().synchronize()
 
     def drop(self) -> None:
         self._weights = []
@@ -254,8 +263,15 @@ def nccl_classes() -> tuple[Any, Any]:
     """What both ends of a transfer use: vLLM's way to meet, and its NCCL communicator.
 
     Raises:
-        ConfigError: vLLM is not installed here.
+        ConfigError: vLLM is not installed here, or there is no GPU.
     """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "engine.weights = 'nccl': sends weights from GPU to GPU, and this process has none: take weights = "
+            '"folder"'
+        )
     try:
         pynccl = importlib.import_module("vllm.distributed.device_communicators.pynccl")
         return importlib.import_module("vllm.distributed.utils").StatelessProcessGroup, pynccl.PyNcclCommunicator
@@ -264,6 +280,24 @@ def nccl_classes() -> tuple[Any, Any]:
             "engine.weights = 'nccl': needs vLLM in this environment too, whose NCCL communicator both ends use: pip "
             f'install "open-exaone[vllm]", or take weights = "folder" ({error})'
         ) from error
+
+
+def join_group(classes: tuple[Any, Any], address: str, port: int, size: int) -> Any:
+    """The communicator of this process as rank 0 of `size`, on its current GPU; waits for the others."""
+    import torch
+
+    meeting, communicator = classes
+    group = meeting.create(host=address, port=port, rank=0, world_size=size)
+    return communicator(group, device=torch.cuda.current_device())
+
+
+def broadcast(group: Any, weights: "Sequence[tuple[str, Tensor]]") -> None:
+    """Sends each tensor whole; returns when all have left."""
+    import torch
+
+    for _, weight in weights:
+        group.broadcast(weight, src=0, stream=torch.cuda.current_stream())
+    torch.cuda.current_stream().synchronize()
 
 
 def beside(theirs: Callable[[], None], ours: Callable[[], T]) -> T:
@@ -336,6 +370,30 @@ def _read_mark(answer: bytes) -> str | None:
         return str(json.loads(answer)["weight_version"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
+
+
+def _read_device(answer: bytes) -> str | None:
+    try:
+        return str(json.loads(answer)["vllm_config"]["device_config"]["device"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _read_has_head(answer: bytes) -> bool:
+    try:
+        return any(name.endswith(HEAD) for name in json.loads(answer)["checksums"])  # "dp0:…:lm_head.weight"
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UnreadableError("its answer names no weights") from error
+
+
+def with_head(weights: "Iterable[tuple[str, Tensor]]") -> "Iterator[tuple[str, Tensor]]":
+    """Weights with the head by its own name, where it is tied to the embeddings."""
+    tied = None
+    for name, weight in weights:
+        tied = weight if name == EMBEDDINGS else None if name == HEAD else tied
+        yield name, weight
+    if tied is not None:
+        yield HEAD, tied.detach().clone()  # a file holds each tensor's own bytes
 
 
 def _read_version(answer: bytes) -> str:
