@@ -196,7 +196,11 @@ def mock_vllm(
         port: where it listens; a free one if 0.
     """
     settings = {"change": change, "fail": fail, "dev_mode": dev_mode, "transfer": transfer, "version": version}
-    server = MockVllm(say, port, settings | {"model": model, "context": context, "resets": resets, "device": device, "parameters": parameters})
+    server = MockVllm(
+        say,
+        port,
+        settings | {"model": model, "context": context, "resets": resets, "device": device, "parameters": parameters},
+    )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -196,14 +196,17 @@ def test_a_server_that_answers_everything_with_500_does_not_draw_all_requests() 
 def test_what_a_server_refuses_is_not_asked_of_all_the_others() -> None:
     refuses = lambda path, server: (400, {"error": "no"}, {}) if "completions" in path else None  # noqa: E731
     with mock_vllm(say, fail=refuses) as first, mock_vllm(say, fail=refuses) as second:
+        provider = provider_of(first.url, second.url)
         with pytest.raises(EndpointError, match="it answers 400"):
-            dict(provider_of(first.url, second.url).stream(asks(3)))
+            dict(provider.stream(asks(3)))
     assert first.paths.count("/v1/completions") + second.paths.count("/v1/completions") == 3
 
 
 def test_servers_of_different_models_are_refused_and_one_that_does_not_answer_is_named() -> None:
     with mock_vllm(say) as first, mock_vllm(say, model="another") as second:
-        with pytest.raises(ConfigError, match=rf"{second.url}: has no model 'policy', which {first.url} has, but another"):
+        with pytest.raises(
+            ConfigError, match=rf"{second.url}: has no model 'policy', which {first.url} has, but another"
+        ):
             provider_of(first.url, second.url)
         first.die()
         with pytest.raises(EndpointError, match=first.url):

@@ -171,7 +171,10 @@ def pushed(server: MockVllm) -> list[str]:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dev_mode": False}, r"\(vLLM 0.32.0\): has no path /collective_rpc, .*start vLLM 0.18 .*VLLM_SERVER_DEV_MODE=1"),
+        (
+            {"dev_mode": False},
+            r"\(vLLM 0.32.0\): has no path /collective_rpc, .*start vLLM 0.18 .*VLLM_SERVER_DEV_MODE=1",
+        ),
         ({"dev_mode": False, "version": None}, "it states no version of vLLM"),
         ({"dev_mode": False, "version": "0.17.1"}, r"\(vLLM 0.17.1\): .*upgrade the server to vLLM 0.18 or later"),
         ({"resets": False}, r"\(vLLM 0.32.0\): failed .*prefix cache is in use"),
@@ -189,9 +192,11 @@ def test_a_server_that_takes_no_weights_is_refused_in_one_sentence(
 
 def test_a_folder_that_the_server_does_not_see_is_named(tmp_path: Path) -> None:
     blind = lambda path, server: (500, {"error": {"message": "Repo id must be"}}, {}) if "rpc" in path else None  # noqa: E731
-    with serving(fail=blind) as server:
-        with pytest.raises(ConfigError, match=r"could not load the weights: .*the folder engine.weights_folder must be"):
-            provider_of(server, weights_folder=str(tmp_path)).update_weights(WEIGHTS, 1)
+    with (
+        serving(fail=blind) as server,
+        pytest.raises(ConfigError, match=r"could not load the weights: .*the folder engine.weights_folder must be"),
+    ):
+        provider_of(server, weights_folder=str(tmp_path)).update_weights(WEIGHTS, 1)
     assert pushed(server) == ["/collective_rpc"]  # half an update is not repeated
 
 
@@ -267,8 +272,9 @@ def test_nccl_without_a_gpu_is_refused_before_anything_is_asked() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
     with serving() as server:
+        provider = provider_of(server, weights="nccl")
         with pytest.raises(ConfigError, match=r"engine.weights = 'nccl': sends weights from GPU to GPU.*\"folder\""):
-            provider_of(server, weights="nccl").check_weights(is_tied=True)
+            provider.check_weights(is_tied=True)
     assert pushed(server) == []
 
 

@@ -41,8 +41,8 @@ class EvalArguments:
     """The stage of the run whose model is measured; its last finished stage if left out."""
     engine: str = "local"
     """What generates the replies: local, vllm, vllm_server (a vLLM server of this very model; give its address as
-    --engine-option url=ADDRESS), or the address of an OpenAI-compatible endpoint. Several servers of the same model share
-    the requests: ADDRESS,ADDRESS."""
+    --engine-option url=ADDRESS), or the address of an OpenAI-compatible endpoint. Several servers of the same model
+    share the requests: ADDRESS,ADDRESS."""
     engine_option: Repeated = None
     """An option of the engine: weights=int8 (local), tensor_parallel_size=4 (vllm), timeout_s=600 (a server); may be
     repeated."""

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,21 +80,22 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
     objective = _objective(run, stage, prepared, learner.model)
     measure, validated = _validation(objective, learner.model, data.validation, world)
     _announce(run, stage, prepared, objective, learner.model)
-    progress = train(
-        learner.model,
-        learner.optimizer,
-        objective,
-        path,
-        _Reporter(run, stage),
-        fingerprint={**_fingerprint(run, stage, learner), "data": prepared.fingerprint, **validated},
-        flops_per_token=_flops_per_token(run, stage, prepared),
-        measure=measure,
-        on_resume=lambda step: run.on_event(
-            {"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps}
-        ),
-        seed=run.seed(stage),
-        world=world,
-    )
+    with closing(objective) if isinstance(objective, OnlineRl) else nullcontext():
+        progress = train(
+            learner.model,
+            learner.optimizer,
+            objective,
+            path,
+            _Reporter(run, stage),
+            fingerprint={**_fingerprint(run, stage, learner), "data": prepared.fingerprint, **validated},
+            flops_per_token=_flops_per_token(run, stage, prepared),
+            measure=measure,
+            on_resume=lambda step: run.on_event(
+                {"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps}
+            ),
+            seed=run.seed(stage),
+            world=world,
+        )
     masters = {name: master.detach() for name, master in learner.optimizer.masters.items()}
     if learner.model.sharing is not None:  # each rank takes part; the first one keeps them
         masters = {name: _gathered(master, world) for name, master in masters.items()}

@@ -85,7 +85,7 @@ class _Server(Config):
     def _each_once(cls, url: str | tuple[str, ...]) -> str | tuple[str, ...]:
         urls = [part.strip() for part in url.split(",")] if isinstance(url, str) else list(url)
         if not urls or not all(urls):
-            raise ValueError("an address is empty: name each server, such as [\"http://a:8000/v1\", \"http://b:8000/v1\"]")
+            raise ValueError('an address is empty: name each server, such as ["http://a:8000/v1", "http://b:8000/v1"]')
         if twice := [one for one in urls if urls.count(one) > 1]:
             raise ValueError(f"{twice[0]} is named twice: name each server once")
         return urls[0] if len(urls) == 1 else tuple(urls)

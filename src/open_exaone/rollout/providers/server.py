@@ -17,7 +17,7 @@ from open_exaone.base.records import Generation, Request
 from open_exaone.remote.http import Caller, EndpointError, Limits, Server, UnreadableError, Words, find_server
 from open_exaone.rollout.config import ChatEndpoint, VllmServer
 from open_exaone.rollout.providers.completion import count_of
-from open_exaone.rollout.providers.pool import Failed, Peer, Result, Terms, Work
+from open_exaone.rollout.providers.pool import Peer, Result, Terms, Work
 
 MAX_RESPONSE_BYTES = 64 << 20
 NUM_LIKE_FAILURES = 8  # in a row, after which the others would fail alike

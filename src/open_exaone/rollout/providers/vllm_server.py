@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _NO_IDS = "the server returns no {what}: serve the model with vLLM 0.10.2 or later, or take another engine"
 
+
 class VllmServerProvider(ServerProvider):
     """Answers requests with a vLLM server; see `Provider` and `VllmServer`.
 
@@ -83,7 +84,11 @@ class VllmServerProvider(ServerProvider):
         params = {name: value for name, value in self._parts.params(part).items() if value is not None}
         body = json.dumps({"model": self._model, "prompt": part.prompt_ids, "return_token_ids": True, **params})
         new_ids, logprobs, is_cut = caller.exchange(
-            "POST", "/completions", body.encode(), self.limits, lambda answer: self._read(answer, part, caller.server.url)
+            "POST",
+            "/completions",
+            body.encode(),
+            self.limits,
+            lambda answer: self._read(answer, part, caller.server.url),
         )
         ids = (*part.begun_ids, *new_ids)
         further = self._parts.further(part, ids) if is_cut else None

@@ -143,7 +143,11 @@ class Control:
         wanted = ".".join(map(str, oldest))
         numbers = re.match(r"(\d{1,4})\.(\d{1,4})", self.version or "")
         is_old = numbers is not None and (int(numbers[1]), int(numbers[2])) < oldest
-        named = f"{self.shown} (vLLM {self.version[:40]})" if self.version else f"{self.shown} (it states no version of vLLM)"
+        named = (
+            f"{self.shown} (vLLM {self.version[:40]})"
+            if self.version
+            else f"{self.shown} (it states no version of vLLM)"
+        )
         if is_old:
             return f"{named}: takes no weights by {self.way!r}: upgrade the server to vLLM {wanted} or later"
         if error.status in (404, 405):
@@ -233,7 +237,8 @@ class NcclPush:
             group = self._groups.get(control.shown) or self._joined(control)
             control.call("/start_weight_update", {"is_checkpoint_format": True})
             beside(
-                lambda: control.call("/update_weights", {"update_info": described}), lambda: broadcast(group, self._weights)
+                lambda: control.call("/update_weights", {"update_info": described}),
+                lambda: broadcast(group, self._weights),
             )
             control.call("/finish_weight_update", {})
             control.reset_prefix_cache()
