@@ -128,7 +128,7 @@ class MockVllm(ThreadingHTTPServer):
         return 200, {"message": "done"}, {}
 
     def _completion(self, body: dict[str, Any]) -> Any:
-        said = self.say(body["prompt"])
+        said = self.say(body["prompt"]) if self.settings["draw"] is None else self.settings["draw"](body)
         ids = said[: body["max_tokens"]]
         choice = {"index": 0, "text": "", "finish_reason": "stop" if ids[-1] in body["stop_token_ids"] else "length"}
         if body["return_token_ids"]:
@@ -168,8 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def mock_vllm(
-    say: Say,
+    say: Say = lambda prompt: [0],
     *,
+    draw: Callable[[dict[str, Any]], list[int]] | None = None,
     change: Callable[[Any], None] = lambda choice: None,
     fail: Callable[[str, MockVllm], Answer | None] = lambda path, server: None,
     dev_mode: bool = True,
@@ -186,6 +187,7 @@ def mock_vllm(
 
     Args:
         say: a prompt's ids -> the reply's.
+        draw: the whole request -> the reply's ids, instead.
         change: changes a completion's choice before it is sent.
         fail: (path, server) -> what is answered instead, if anything.
         dev_mode: it has the paths of VLLM_SERVER_DEV_MODE=1.
@@ -199,7 +201,15 @@ def mock_vllm(
     server = MockVllm(
         say,
         port,
-        settings | {"model": model, "context": context, "resets": resets, "device": device, "parameters": parameters},
+        settings
+        | {
+            "model": model,
+            "context": context,
+            "resets": resets,
+            "device": device,
+            "parameters": parameters,
+            "draw": draw,
+        },
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

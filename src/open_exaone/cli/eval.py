@@ -40,9 +40,8 @@ class EvalArguments:
     stage: str | None = None
     """The stage of the run whose model is measured; its last finished stage if left out."""
     engine: str = "local"
-    """What generates the replies: local, vllm, vllm_server (a vLLM server of this very model; give its address as
-    --engine-option url=ADDRESS), or the address of an OpenAI-compatible endpoint. Several servers of the same model
-    share the requests: ADDRESS,ADDRESS."""
+    """What generates the replies: local, vllm, vllm_server (this model's own vLLM server: --engine-option url=ADDRESS)
+    or the address of an OpenAI-compatible endpoint; several with one model, joined by commas, share the requests."""
     engine_option: Repeated = None
     """An option of the engine: weights=int8 (local), tensor_parallel_size=4 (vllm), timeout_s=600 (a server); may be
     repeated."""

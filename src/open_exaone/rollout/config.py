@@ -8,6 +8,12 @@ from pydantic import Field, field_validator
 from open_exaone.base.config import Config
 from open_exaone.base.records import Sampling
 
+# Of an engine, between two sittings of one run: where its servers are and how they are asked, not what they sample.
+ENGINE_MAY_CHANGE = (
+    *("num_slots", "url", "concurrency", "timeout_s", "max_attempts", "api_key_variable"),
+    *("weights_folder", "weights_address"),
+)
+
 
 class SamplingConfig(Config):
     """How tokens are drawn and where replies end, besides what each table has its own default for."""

@@ -34,7 +34,8 @@ class Peer:
 
     def lose(self, why: OpenExaoneError) -> None:
         """Takes it out; what is in flight there is cut."""
-        logger.warning("%s; its requests go to the other servers", why)
+        if self.why_lost is None:
+            logger.warning("%s; its requests go to the other servers", why)
         self.why_lost, self.num_probes = why, 0
         self.cut |= self.running
         for caller in self.running:
@@ -146,7 +147,8 @@ class Work:
 
     def _ask(self, asked: Asked, peer: Peer, callers: dict[Peer, Caller]) -> Result | None:
         """What came of a request; None where it is to be asked again."""
-        started, result = time.monotonic(), None
+        started = time.monotonic()
+        result: Result | None
         try:
             result = self._terms.answer(asked.request, callers[peer])
         except Exception as error:  # a thread's border: raised again where the stream is read
@@ -155,7 +157,7 @@ class Work:
             peer.running.discard(callers[peer])
             if isinstance(result, Generation):
                 peer.num_failed = 0
-            elif len(self._peers) > 1:
+            elif isinstance(result, Failed) and len(self._peers) > 1:
                 caller = callers.pop(peer)
                 was_cut = caller in peer.cut
                 peer.cut.discard(caller)

@@ -6,6 +6,7 @@ vLLM >= 0.10.2 returns the ids of a completion (`return_token_ids`). `vllm_weigh
 import json
 import math
 import secrets
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ class VllmServerProvider(ServerProvider):
     def __init__(self, config: VllmServer, tokenizer: Tokenizer, *, weights: str | None = None) -> None:
         super().__init__(config)
         self._weights, self._push = weights, _push(config)
+        if self._push is not None:
+            weakref.finalize(self, self._push.drop)  # what is kept for a server that comes back
         self._model, self._context = find_one_model(self.servers, self.limits, config.model)
         self.tokenizer = tokenizer
         self._parts = Parts(tokenizer)
