@@ -75,6 +75,13 @@ def test_requests_go_to_the_server_with_the_fewest_in_flight_and_no_more_than_co
     assert all(seeds[key(body)] == body["seed"] for body in first.asked + second.asked)
 
 
+def test_few_requests_are_shared_out_evenly() -> None:
+    gate = Gate(6)
+    with mock_vllm(say, fail=gate) as first, mock_vllm(say, fail=gate) as second:
+        dict(provider_of(first.url, second.url, concurrency=6).stream(asks(6)))
+    assert len(first.asked) == len(second.asked) == 3
+
+
 def test_a_lost_servers_requests_go_to_the_others() -> None:
     def dies(path: str, server: MockVllm) -> None:
         if path == "/v1/completions" and len(server.asked) == 3 and not server.is_dead:
@@ -176,11 +183,12 @@ def test_a_server_that_was_started_again_unseen_gets_the_weights_before_any_requ
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_server_that_asks_for_a_pause_gets_nothing_until_then(status: int) -> None:
     busy = lambda path, server: (status, {}, {"Retry-After": "3000"}) if "completions" in path else None  # noqa: E731
-    with mock_vllm(say, fail=busy) as paused, mock_vllm(say) as free:
+    with mock_vllm(say, fail=busy) as paused, mock_vllm(say, fail=Gate(3)) as free:
         provider = provider_of(paused.url, free.url, concurrency=3)
         assert len(dict(provider.stream(asks(30)))) == 30
         assert len(dict(provider.stream(asks(30)))) == 30  # also in the next step
     assert paused.paths.count("/v1/completions") <= 3 and len(free.asked) == 60
+    assert free.most_running == 3  # it gets no more at once for that
     assert any(f"x {status}" in note for note in provider.notes)
 
 

@@ -30,6 +30,7 @@ from open_exaone.learn.policy_parts import Correction, PolicyLossConfig, Sampled
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rewards.rubric import sum_size, weights_of
 from open_exaone.rollout.provider import Provider
+from open_exaone.rollout.providers.server import ServerProvider
 from open_exaone.train.accumulate import Metrics, numbers
 from open_exaone.train.ahead import Ahead
 from open_exaone.train.buffer import read_logprobs, write_logprobs
@@ -95,9 +96,11 @@ class OnlineRl:
         return Ahead(alone, config.max_staleness, config.num_steps, config.num_updates, self.world)
 
     def close(self) -> None:
-        """Ends what draws samples of coming steps; called when the training ends, however it does."""
+        """Ends what draws samples of coming steps, and frees what servers may need of it; called when the training ends, however it does."""
         if isinstance(self.collector, Ahead):
             self.collector.close()
+        if isinstance(self.provider, ServerProvider):
+            self.provider.close()
 
     def _collector(self, world: World) -> Collector:
         return Collector(

@@ -85,6 +85,9 @@ class ServerProvider:
         """
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Frees what is kept for servers that come back."""
+
     @property
     def failure(self) -> str | None:
         return self._failure or None

@@ -130,6 +130,10 @@ class VllmServerProvider(ServerProvider):
         if len(self.peers) == 1 or not self._push.can_repeat:
             self._push.drop()  # else a server that comes back gets them too
 
+    def close(self) -> None:
+        if self._push is not None:
+            self._push.drop()
+
     def check_weights(self, *, is_tied: bool) -> None:
         """Looks whether each server takes weights, before anything is trained.
 
