@@ -56,9 +56,10 @@ RECIPE: dict[str, Any] = {
     "data": "prompts",
     "num_steps": 3,
     "batch_prompts": 4,
+    "max_prompts": 16,
     "group_size": 4,
     "max_new_tokens": 96,
-    "optimizer": {"kind": "adamw", "learning_rate": 1e-4},
+    "optimizer": {"kind": "adamw", "learning_rate": 1e-3},
 }
 
 

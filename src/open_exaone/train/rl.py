@@ -96,7 +96,7 @@ class OnlineRl:
         return Ahead(alone, config.max_staleness, config.num_steps, config.num_updates, self.world)
 
     def close(self) -> None:
-        """Ends what draws samples of coming steps, and frees what servers may need of it; called when the training ends, however it does."""
+        """Ends what draws samples of coming steps, and frees what servers keep; called however the training ends."""
         if isinstance(self.collector, Ahead):
             self.collector.close()
         if isinstance(self.provider, ServerProvider):

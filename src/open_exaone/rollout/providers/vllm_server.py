@@ -19,8 +19,9 @@ from open_exaone.rollout.provider import Generations
 from open_exaone.rollout.providers.context import Fitted, fit
 from open_exaone.rollout.providers.pool import all_lost
 from open_exaone.rollout.providers.server import ServerProvider, check_model, find_one_model
+from open_exaone.rollout.providers.vllm_control import Control
 from open_exaone.rollout.providers.vllm_parts import Part, Parts
-from open_exaone.rollout.providers.vllm_weights import Control, FolderPush, NcclPush, Push, nccl_classes, with_head
+from open_exaone.rollout.providers.vllm_weights import FolderPush, NcclPush, Push, nccl_classes, with_head
 from open_exaone.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
