@@ -1,10 +1,6 @@
 """A vLLM server as a sampler, by a double that answers as its completions endpoint does."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from doubles import TINY, make_model
+from mock_vllm import MockVllm, Say, mock_vllm
 from open_exaone.base.errors import ConfigError, RunFolderError
 from open_exaone.base.records import Generation, Request, Sampling, StopReason
 from open_exaone.checkpoint.folder import save_model
@@ -21,6 +18,7 @@ from open_exaone.remote import http as transport
 from open_exaone.remote.http import EndpointError
 from open_exaone.rollout.config import VllmServer
 from open_exaone.rollout.provider import requests_for
+from open_exaone.rollout.providers import vllm_server, vllm_weights
 from open_exaone.rollout.providers.vllm_parts import weights_written
 from open_exaone.rollout.providers.vllm_server import VllmServerProvider
 from open_exaone.text.encode import PieceEncoder
@@ -38,88 +36,12 @@ def reply_ids(text: str) -> list[int]:
 LONG = reply_ids("hm " * 40 + "\n</think>\n\nThe answer is 5.")
 
 
-class Server(ThreadingHTTPServer):
-    """Says what `say` gives for a prompt's ids, up to max_tokens."""
-
-    daemon_threads = True
-    request_queue_size = 512
-
-    def __init__(self, say: Callable[[list[int]], list[int]], change: Callable[[Any], None], dev_mode: bool) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.say, self.change, self.dev_mode = say, change, dev_mode
-        self.asked: list[dict[str, Any]] = []
-        self.paths: list[str] = []
-        self.weights: dict[str, torch.Tensor] = {}
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        self.paths.append(path)
-        if path == "/v1/completions":
-            self.asked.append(body)
-            return 200, self._completion(body)
-        if not self.dev_mode or path not in ("/collective_rpc", "/reset_prefix_cache"):
-            return 404, {"detail": "Not Found"}
-        if path == "/collective_rpc":
-            assert body["method"] == "reload_weights"
-            self.weights = load_file(Path(body["kwargs"]["weights_path"], "model.safetensors"))
-        return 200, {"results": [None]}
-
-    def _completion(self, body: dict[str, Any]) -> Any:
-        said = self.say(body["prompt"])
-        ids = said[: body["max_tokens"]]
-        choice = {"index": 0, "text": "", "finish_reason": "stop" if ids[-1] in body["stop_token_ids"] else "length"}
-        if body["return_token_ids"]:
-            choice |= {"token_ids": ids, "prompt_token_ids": body["prompt"]}
-        if "logprobs" in body:
-            choice["logprobs"] = {"token_logprobs": [-token / 64 for token in ids]}
-        self.change(choice)
-        return {"object": "text_completion", "choices": [choice], "usage": {}}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged."""
-
-    def do_GET(self) -> None:
-        self._send(200, {"data": [{"id": "policy", "max_model_len": 400}]})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self._send(*self.server.answer(self.path, body))
-
-    def _send(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-
 def echo(prompt: list[int]) -> list[int]:
     return reply_ids(f"hm\n</think>\n\nAsked in {len(prompt)} tokens.")
 
 
-@contextmanager
-def serving(
-    say: Callable[[list[int]], list[int]] = echo,
-    change: Callable[[Any], None] = lambda choice: None,
-    *,
-    dev_mode: bool = True,
-) -> Iterator[Server]:
-    server = Server(say, change, dev_mode)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def serving(say: Say = echo, change: Callable[[Any], None] = lambda choice: None, **settings: Any) -> Any:
+    return mock_vllm(say, change=change, **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +50,7 @@ def _short_waits_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def provider_of(server: Server, **settings: Any) -> VllmServerProvider:
+def provider_of(server: MockVllm, **settings: Any) -> VllmServerProvider:
     return VllmServerProvider(VllmServer(kind="vllm_server", url=server.url, **settings), TOKENIZER)
 
 
@@ -231,18 +153,129 @@ def test_new_weights_go_through_the_folder_that_both_see(tmp_path: Path) -> None
         assert answers(provider, asks(1))[0].policy_version is None
         provider.update_weights(weights.items(), 7)
         assert answers(provider, asks(1))[0].policy_version == 7
-    assert server.paths[1:3] == ["/collective_rpc", "/reset_prefix_cache"]
+    assert pushed(server) == ["/collective_rpc", "/reset_prefix_cache", "/update_weight_version"]
     assert server.weights.keys() == weights.keys()
     assert all(torch.equal(server.weights[name], weights[name]) for name in weights)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_takes_no_weights_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with serving(dev_mode=False) as server:
-        with pytest.raises(ConfigError, match="takes no weights: start vLLM with .*VLLM_SERVER_DEV_MODE=1"):
-            provider_of(server, weights_folder=str(tmp_path)).update_weights([], 1)
+WEIGHTS = [("model.embed_tokens.weight", torch.ones(4, 2)), ("model.norm.weight", torch.ones(2).bfloat16())]
+
+
+def pushed(server: MockVllm) -> list[str]:
+    """The paths of a transfer, those aside that only look."""
+    looks = ("/v1/models", "/v1/completions", "/server_info?config_format=json", "/weight_info", "/version")
+    return [path for path in server.paths if path not in looks]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"dev_mode": False},
+            r"\(vLLM 0.32.0\): has no path /collective_rpc, .*start vLLM 0.18 .*VLLM_SERVER_DEV_MODE=1",
+        ),
+        ({"dev_mode": False, "version": None}, "it states no version of vLLM"),
+        ({"dev_mode": False, "version": "0.17.1"}, r"\(vLLM 0.17.1\): .*upgrade the server to vLLM 0.18 or later"),
+        ({"resets": False}, r"\(vLLM 0.32.0\): failed .*prefix cache is in use"),
+    ],
+)
+def test_a_server_that_takes_no_weights_is_refused_in_one_sentence(
+    settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with serving(**settings) as server:
+        with pytest.raises((ConfigError, EndpointError), match=message if "resets" not in settings else "prefix cache"):
+            provider_of(server, weights_folder=str(tmp_path)).update_weights(WEIGHTS, 1)
         with pytest.raises(ConfigError, match="needs weights_folder, a folder that this process and the server both"):
             provider_of(server).update_weights([], 1)
+
+
+def test_a_folder_that_the_server_does_not_see_is_named(tmp_path: Path) -> None:
+    blind = lambda path, server: (500, {"error": {"message": "Repo id must be"}}, {}) if "rpc" in path else None  # noqa: E731
+    with (
+        serving(fail=blind) as server,
+        pytest.raises(ConfigError, match=r"could not load the weights: .*the folder engine.weights_folder must be"),
+    ):
+        provider_of(server, weights_folder=str(tmp_path)).update_weights(WEIGHTS, 1)
+    assert pushed(server) == ["/collective_rpc"]  # half an update is not repeated
+
+
+def test_on_a_cpu_a_head_that_is_tied_is_refused_and_gets_its_own_weights_where_it_is_not(tmp_path: Path) -> None:
+    with serving(device="cpu", parameters=["dp0:model.embed_tokens.weight"]) as tied:
+        with pytest.raises(ConfigError, match=r"computes on a CPU.*tie_word_embeddings = false"):
+            provider_of(tied, weights_folder=str(tmp_path)).check_weights(is_tied=True)
+        provider_of(tied, weights_folder=str(tmp_path)).check_weights(is_tied=False)
+    with serving(device="cpu", parameters=["dp0:lm_head.weight"]) as untied, serving() as gpu:
+        for server, names in ((untied, {"lm_head.weight"}), (gpu, set[str]())):
+            provider = provider_of(server, weights_folder=str(tmp_path))
+            provider.check_weights(is_tied=True)
+            provider.update_weights(WEIGHTS, 1)
+            assert server.weights.keys() == dict(WEIGHTS).keys() | names
+    assert torch.equal(untied.weights["lm_head.weight"], WEIGHTS[0][1])
+
+
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """NCCL as a double: what was joined, and what was broadcast to whom."""
+    done: list[Any] = []
+    monkeypatch.setattr(vllm_weights, "nccl_classes", lambda: (None, None))
+    monkeypatch.setattr(vllm_server, "nccl_classes", lambda: (None, None))
+    monkeypatch.setattr(vllm_weights, "join_group", lambda classes, *place: (done.append(place), place)[1])
+    send = lambda group, weights: done.append((group, [name for name, _ in weights]))  # noqa: E731
+    monkeypatch.setattr(vllm_weights, "broadcast", send)
+    return done
+
+
+def test_weights_go_from_gpu_to_gpu_in_vllms_four_phases(groups: list[Any]) -> None:
+    phases = ["/start_weight_update", "/update_weights", "/finish_weight_update", "/reset_prefix_cache"]
+    with serving() as server:
+        provider = provider_of(server, weights="nccl")
+        provider.check_weights(is_tied=True)
+        provider.update_weights(WEIGHTS, 1)
+        provider.update_weights(WEIGHTS, 2)
+        assert answers(provider, asks(1))[0].policy_version == 2
+    mark = ["/update_weight_version"]
+    assert pushed(server) == [
+        *("/reset_prefix_cache", "/get_world_size", "/init_weight_transfer_engine"),
+        *(*phases, *mark, *phases, *mark),
+    ]
+    bodies = {path: body for path, body in zip(server.paths, server.bodies, strict=True) if body}
+    address, port, size = groups[0]
+    info = {"master_address": address, "master_port": port, "rank_offset": 1, "world_size": size}
+    assert bodies["/init_weight_transfer_engine"] == {"init_info": info} and size == 3 and address == "127.0.0.1"
+    names = [name for name, _ in WEIGHTS]
+    described = {"names": names, "dtype_names": ["float32", "bfloat16"], "shapes": [[4, 2], [2]]}
+    assert bodies["/update_weights"] == {"update_info": described}
+    assert bodies["/start_weight_update"] == {"is_checkpoint_format": True}  # vLLM 0.22 to 0.28 needs it; later ignored
+    assert groups == [groups[0], (groups[0], names), (groups[0], names)]  # joined once
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"transfer": False}, r"\(vLLM 0.32.0\): has no path /get_world_size.*start vLLM 0.22 or later with"),
+        ({"transfer": False, "version": "0.21.0"}, r"\(vLLM 0.21.0\): .*by 'nccl': upgrade the server to vLLM 0.22"),
+        (
+            {"fail": lambda path, server: (500, {"error": "not configured"}, {}) if "init" in path else None},
+            r"not configured.*start it with --weight-transfer-config '\{\"backend\": \"nccl\"\}'",
+        ),
+    ],
+)
+def test_a_server_without_weight_transfer_is_named_with_its_version_and_the_fix(
+    settings: dict[str, Any], message: str, groups: list[Any]
+) -> None:
+    with serving(**settings) as server, pytest.raises(ConfigError, match=message):
+        provider_of(server, weights="nccl").update_weights(WEIGHTS, 1)
+
+
+def test_nccl_without_a_gpu_is_refused_before_anything_is_asked() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with serving() as server:
+        provider = provider_of(server, weights="nccl")
+        with pytest.raises(ConfigError, match=r"engine.weights = 'nccl': sends weights from GPU to GPU.*\"folder\""):
+            provider.check_weights(is_tied=True)
+    assert pushed(server) == []
 
 
 def test_an_evaluation_samples_from_a_server_of_the_model(tmp_path: Path) -> None:

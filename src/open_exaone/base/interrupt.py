@@ -10,6 +10,7 @@ from types import FrameType
 _requested = False
 _is_deferred = False
 _is_held = False
+_own = threading.local()  # `event`: what stops this thread alone
 
 
 class Interrupted(KeyboardInterrupt):
@@ -75,9 +76,20 @@ def held() -> Iterator[None]:
         _is_held = False
 
 
+@contextlib.contextmanager
+def stopped_by(event: threading.Event) -> Iterator[None]:
+    """Within it, and in this thread alone, an event that is set is an interruption too."""
+    _own.event = event
+    try:
+        yield
+    finally:
+        _own.event = None
+
+
 def requested() -> bool:
     """Whether an interruption waits to be honoured."""
-    return _requested and not _is_held
+    event: threading.Event | None = getattr(_own, "event", None)
+    return (_requested and not _is_held) or (event is not None and event.is_set())
 
 
 def check() -> None:

@@ -138,6 +138,8 @@ def _endpoint(model: str, args: ChatArguments) -> "Model":
     fields |= {"stop_token_ids": list(sampling.stop_ids)} if sampling.stop_ids else {}
     fields |= {"logit_bias": dict(sampling.logit_bias)} if sampling.logit_bias else {}
     provider = ServerProvider(ChatEndpoint(url=url, timeout_s=_SILENCE_S, max_attempts=2))
+    if len(provider.servers) > 1:
+        raise ConfigError(f"{url}: chat talks to one endpoint: give one address")
     found, _ = find_model(provider.server, provider.limits, name)
     return EndpointModel(provider.server, found, fields, Limits(_SILENCE_S, 1, MAX_RESPONSE_BYTES))
 

@@ -42,8 +42,8 @@ class EvalArguments:
     stage: str | None = None
     """The stage of the run whose model is measured; its last finished stage if left out."""
     engine: str = "local"
-    """What generates the replies: local, vllm, vllm_server (a vLLM server of this very model; give its address as
-    --engine-option url=ADDRESS), or the address of an OpenAI-compatible endpoint."""
+    """What generates the replies: local, vllm, vllm_server (this model's own vLLM server: --engine-option url=ADDRESS)
+    or the address of an OpenAI-compatible endpoint; several with one model, joined by commas, share the requests."""
     engine_option: Repeated = None
     """An option of the engine: weights=int8 (local), tensor_parallel_size=4 (vllm), timeout_s=600 (a server); may be
     repeated."""
@@ -69,7 +69,7 @@ class EvalArguments:
     compare: Switch = False
     """Print the published scores beside the measured ones."""
     concurrency: int | None = None
-    """The number of requests that a server gets at the same time; 32, or 256 with vllm_server, if left out."""
+    """The number of requests that each server gets at the same time; 32, or 256 with vllm_server, if left out."""
     ranks: int | None = None
     """Sample and judge in so many processes on this machine, each with the model on its GPU or its share of the cores;
     torchrun starts them too. For the local engine."""

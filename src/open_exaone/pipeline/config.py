@@ -14,8 +14,9 @@ from open_exaone.base.errors import ConfigError
 from open_exaone.data.config import DataOptions, SourceConfig, check_named_once, check_shares
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.model.config import ModelConfig
+from open_exaone.pipeline.engine_checks import check_engine
 from open_exaone.rewards.rubric import weights_of
-from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine
+from open_exaone.rollout.config import EngineConfig, LocalEngine
 from open_exaone.tasks.generated import MAX_SOURCES, GeneratedSource
 from open_exaone.train.config import (
     AnyStage,
@@ -198,7 +199,7 @@ def check_recipe(recipe: Recipe, reserved: Sequence[str]) -> None:
     _check_filters(recipe)
     _check_data(recipe)
     _check_judge(recipe)
-    _check_engine(recipe)
+    check_engine(recipe.engine, recipe.stages)
     for stage in recipe.stages:
         _check_stage(recipe, stage)
     if recipe.shape is not None:
@@ -295,21 +296,6 @@ def _check_judge(recipe: Recipe) -> None:
             "reward 'preference' needs a model: give [judge.endpoint] its base_url and model, or reward "
             "'answer_rules', which grades answers by rules"
         )
-
-
-def _check_engine(recipe: Recipe) -> None:
-    if isinstance(recipe.engine, ChatEndpoint):
-        raise ValueError(
-            "engine.kind = 'endpoint': a chat endpoint cannot sample from the model that is trained: choose local, "
-            "vllm or vllm_server"
-        )
-    if not isinstance(recipe.engine, LocalEngine):
-        for stage in recipe.stages:
-            if isinstance(stage, RlStage) and stage.temperature != 1:
-                raise ValueError(
-                    f"{stage.name}.temperature = {stage.temperature:g}: vLLM reports log-probabilities at temperature "
-                    "1, and RL needs those at which tokens are drawn: leave it out, or choose the local engine"
-                )
 
 
 def _check_stage(recipe: Recipe, stage: AnyStage) -> None:

@@ -19,6 +19,7 @@ from open_exaone.pipeline.contents import own_run
 from open_exaone.pipeline.problems import as_files, read_problems
 from open_exaone.pipeline.together import TOKEN_FILE
 from open_exaone.remote.settings import WITHOUT_ADDRESS
+from open_exaone.rollout.config import ENGINE_MAY_CHANGE
 from open_exaone.train.config import AnyStage, FilterStage
 from open_exaone.train.settings import MAY_CHANGE
 
@@ -201,11 +202,12 @@ class RunFolder:
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:
-    """What decides a run's outcome: a stage's memory, saving and watching, where the judge model is, how much data was
-    expected, and how many ranks share the run, may change between two sittings."""
+    """What decides a run's outcome: a stage's memory, saving and watching, where the judge model and the engine's
+    servers are, how much data was expected, and how many ranks share the run, may change between two sittings."""
     values = recipe.model_dump(mode="json", exclude={"judge": WITHOUT_ADDRESS})
     may_change = set(MAY_CHANGE) - {"name"}  # a stage's folder is called so
-    values["engine"].pop("num_slots", None)
+    for name in ENGINE_MAY_CHANGE:
+        values["engine"].pop(name, None)
     values.pop("parallel")
     for dataset in values["data"].values():
         dataset.pop("expected", None)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -80,21 +81,22 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
     objective = _objective(run, stage, prepared, learner.model)
     measure, validated = _validation(objective, learner.model, data.validation, world)
     _announce(run, stage, prepared, objective, learner.model)
-    progress = train(
-        learner.model,
-        learner.optimizer,
-        objective,
-        path,
-        _Reporter(run, stage),
-        fingerprint={**_fingerprint(run, stage, learner), "data": prepared.fingerprint, **validated},
-        flops_per_token=_flops_per_token(run, stage, prepared),
-        measure=measure,
-        on_resume=lambda step: run.on_event(
-            {"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps}
-        ),
-        seed=run.seed(stage),
-        world=world,
-    )
+    with closing(objective) if isinstance(objective, OnlineRl) else nullcontext():
+        progress = train(
+            learner.model,
+            learner.optimizer,
+            objective,
+            path,
+            _Reporter(run, stage),
+            fingerprint={**_fingerprint(run, stage, learner), "data": prepared.fingerprint, **validated},
+            flops_per_token=_flops_per_token(run, stage, prepared),
+            measure=measure,
+            on_resume=lambda step: run.on_event(
+                {"stage": stage.name, "resumed_at": step, "num_steps": objective.num_steps}
+            ),
+            seed=run.seed(stage),
+            world=world,
+        )
     masters: Mapping[str, Tensor] = {name: master.detach() for name, master in learner.optimizer.masters.items()}
     if learner.model.sharing is not None:  # no rank has them all: the first one reads them from the state, one by one
         masters = Some(SavedTensors(checkpoints(path / "checkpoints")[-1]), weights=True)

@@ -195,9 +195,6 @@ def check_language(stage: RlStage | PreferenceStage, problems: list[Problem]) ->
 
 def _check_engine(run: Run) -> None:
     """Finds an engine that cannot be had, or takes no weights, before anything is trained."""
-    from open_exaone.rollout.providers.open import Policy, open_provider
-    from open_exaone.rollout.providers.vllm_parts import weights_written
-
     engine = run.recipe.engine
     if isinstance(engine, LocalEngine) and engine.weights is not None and (sampling := _sampling_stages(run)):
         raise ConfigError(
@@ -205,18 +202,32 @@ def _check_engine(run: Run) -> None:
             f"that it samples from: leave it out"
         )
     if isinstance(engine, VllmServer) and _samples(run):
-        if engine.weights_folder is None:
-            raise ConfigError(
-                "engine.weights_folder: is missing: name a folder that this process and the vLLM server both see, in "
-                "which each stage's weights are handed over"
-            )
-        with weights_written([], engine.weights_folder):  # it can be written
-            open_provider(engine, Policy(run.recipe.name, run.tokenizer))  # and the server answers
+        _check_servers(run, engine)
     if isinstance(engine, VllmEngine) and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             "engine.kind = 'vllm': vLLM is not installed: pip install \"open-exaone[vllm]\" on a machine with a GPU, "
             "or choose the local engine"
         )
+
+
+def _check_servers(run: Run, engine: VllmServer) -> None:
+    """Finds servers that do not answer, or that weights cannot be handed over to."""
+    from open_exaone.rollout.providers.open import Policy, open_provider
+    from open_exaone.rollout.providers.vllm_parts import weights_written
+    from open_exaone.rollout.providers.vllm_server import VllmServerProvider
+
+    if engine.weights == "folder":
+        if engine.weights_folder is None:
+            raise ConfigError(
+                "engine.weights_folder: is missing: name a folder that this process and the vLLM server both see, in "
+                "which each stage's weights are handed over"
+            )
+        with weights_written([], engine.weights_folder):
+            pass  # it can be written
+    provider = open_provider(engine, Policy(run.recipe.name, run.tokenizer))
+    assert isinstance(provider, VllmServerProvider)
+    if run.world.is_first:  # it alone asks the servers
+        provider.check_weights(is_tied=run.shape.tied_embeddings)
 
 
 def _samples(run: Run) -> bool:

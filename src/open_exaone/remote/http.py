@@ -9,11 +9,9 @@ caller's thread waits for its task until the deadline, and then cancels it.
 """
 
 import asyncio
-import email.utils
 import logging
 import os
 import random
-import re
 import socket
 import ssl
 import threading
@@ -27,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from open_exaone.base.errors import ConfigError, OpenExaoneError
+from open_exaone.remote.pause import Pause, retry_after_s
 
 if TYPE_CHECKING:  # imported where it is used: 0.1 s
     import httpx2
@@ -36,7 +35,6 @@ _LONGEST_WAIT_S = 8.0  # between attempts, where the peer asks for none
 _LONGEST_CONNECT_S = 30.0
 _MAY_PASS = frozenset({408, 429})  # and all from 500 on
 _REFUSALS = frozenset({*range(300, 400), 401, 403, 404})
-_SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 _found: set[str] = set()  # hosts that answered once: where the name of one of them is not found later, that passes
 _counting = threading.Lock()
 T = TypeVar("T")
@@ -117,6 +115,11 @@ class Server:
     key: str | None = field(repr=False)
     retries: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
     """Repeated attempts by cause: a status such as "429", "timeout", "no connection" or "unreadable answer"."""
+    pause: Pause = field(default_factory=Pause, repr=False, compare=False)  # that a Retry-After asked for
+
+    def count_retry(self, cause: str) -> None:
+        with _counting:
+            self.retries[cause] += 1
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -169,7 +172,7 @@ class Caller:
     """
 
     def __init__(self, server: Server, *, keeps_connection: bool = False) -> None:
-        self._server, self._keeps_connection = server, keeps_connection
+        self.server, self._keeps_connection = server, keeps_connection
         self._loop = _loop()
         self._client: httpx2.AsyncClient | None = None
         self._has_connection = False  # left open by the last exchange; the peer may have closed it since
@@ -188,31 +191,32 @@ class Caller:
         import httpx2
 
         deadline = time.monotonic() + limits.timeout_s
-        client = self._client = self._client or _client(self._server, self._keeps_connection)
+        client = self._client = self._client or _client(self.server, self._keeps_connection)
         for attempt in range(limits.max_attempts):
             wait_s, num_attempts = 0.0, limits.max_attempts
             try:
                 send = partial(_send, client, method, path, body, limits.max_bytes)
                 status, headers, answer = self._attempt(send, deadline)
-                _found.add(self._server.host)
+                _found.add(self.server.host)
                 if status == 200 and len(answer) <= limits.max_bytes:
                     return read(answer)
-                problem, cause = _refusal(self._server, status, headers, answer, limits.max_bytes), str(status)
+                problem, cause = _refusal(self.server, status, headers, answer, limits.max_bytes), str(status)
                 if not may_pass(status):
                     raise problem
-                wait_s = _retry_after_s(headers.get("Retry-After"))
+                wait_s = retry_after_s(headers.get("Retry-After"))
+                if wait_s and time.monotonic() + wait_s < deadline:
+                    self.server.pause.until = time.monotonic() + wait_s
             except UnreadableError as error:
-                problem, cause = self._server.problem(str(error), self._server.words.wrong_peer), "unreadable answer"
+                problem, cause = self.server.problem(str(error), self.server.words.wrong_peer), "unreadable answer"
             except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-                problem = _no_answer(self._server, error, limits, deadline)
+                problem = _no_answer(self.server, error, limits, deadline)
                 cause = "timeout" if isinstance(error, TimeoutError | httpx2.TimeoutException) else "no connection"
                 if problem.is_unreachable:
                     num_attempts = min(limits.max_unreachable or num_attempts, num_attempts)
-            pause_s = max(wait_s, _backoff_s(attempt))
+            pause_s = max(wait_s, backoff_s(attempt))
             if attempt + 1 >= num_attempts or time.monotonic() + pause_s >= deadline or self._cancelled.wait(pause_s):
                 raise problem
-            with _counting:
-                self._server.retries[cause] += 1
+            self.server.count_retry(cause)
         raise AssertionError("max_attempts is at least 1")
 
     def cancel(self) -> None:
@@ -325,22 +329,10 @@ def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context()  # reads the machine's certificates: 20 ms
 
 
-def _backoff_s(attempt: int) -> float:
+def backoff_s(attempt: int) -> float:
     """Doubles from attempt to attempt, with a share of chance, so that many askers do not come back as one."""
     longest_s = min(FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
     return random.SystemRandom().uniform(longest_s / 2, longest_s)  # the run's own seeded numbers are left alone
-
-
-def _retry_after_s(value: str | None) -> float:
-    """The pause that a Retry-After asks for, as a number or as a date; 0 where it says neither."""
-    text = (value or "").strip()
-    if _SECONDS.fullmatch(text):
-        return float(text)
-    try:
-        moment = email.utils.parsedate_to_datetime(text[:40]).timestamp()
-    except (ValueError, OverflowError, TypeError):
-        return 0.0
-    return max(0.0, moment - time.time())
 
 
 def _no_answer(server: Server, error: Exception, limits: Limits, deadline: float) -> EndpointError:

@@ -3,10 +3,16 @@
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from open_exaone.base.config import Config
 from open_exaone.base.records import Sampling
+
+# Of an engine, between two sittings of one run: where its servers are and how they are asked, not what they sample.
+ENGINE_MAY_CHANGE = (
+    *("num_slots", "url", "concurrency", "timeout_s", "max_attempts", "api_key_variable"),
+    *("weights_folder", "weights_address"),
+)
 
 
 class SamplingConfig(Config):
@@ -59,14 +65,15 @@ class VllmEngine(Config):
 class _Server(Config):
     """What every server needs."""
 
-    url: str
-    """The address up to /v1, such as "http://localhost:8000/v1"."""
+    url: str | tuple[str, ...]
+    """The address up to /v1, such as "http://localhost:8000/v1"; a list, or addresses joined by commas, where several
+    servers have the same model: they share the requests."""
     model: str | None = None
     """The model's name there; the only one that the server has, if left out."""
     api_key_variable: str | None = None
     """The environment variable that holds the key; OPENAI_API_KEY, where that is set, if left out."""
     concurrency: int = Field(default=32, ge=1, le=1024)
-    """Requests in flight."""
+    """Requests in flight at each server."""
     timeout_s: float = Field(default=3600.0, gt=0, le=604_800)
     """The longest that one reply may take, its retries included."""
     max_attempts: int = Field(default=8, ge=1, le=100)
@@ -74,15 +81,37 @@ class _Server(Config):
     num_parameters: int | None = Field(default=None, ge=1)
     """Of the model, to count FLOPs."""
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The address of each server."""
+        return (self.url,) if isinstance(self.url, str) else self.url
+
+    @field_validator("url")
+    @classmethod
+    def _each_once(cls, url: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        urls = [part.strip() for part in url.split(",")] if isinstance(url, str) else list(url)
+        if not urls or not all(urls):
+            raise ValueError('an address is empty: name each server, such as ["http://a:8000/v1", "http://b:8000/v1"]')
+        if twice := [one for one in urls if urls.count(one) > 1]:
+            raise ValueError(f"{twice[0]} is named twice: name each server once")
+        return urls[0] if len(urls) == 1 else tuple(urls)
+
 
 class VllmServer(_Server):
     """A vLLM server that takes prompts as token ids, and gives token ids and log-probabilities."""
 
     kind: Literal["vllm_server"]
     concurrency: int = Field(default=256, ge=1, le=4096)
-    """Requests in flight; the server batches them."""
+    """Requests in flight at each server, which batches them."""
+    weights: Literal["folder", "nccl"] = "folder"
+    """How a server gets the weights of each step: "folder": from files in `weights_folder`; "nccl": from GPU to GPU,
+    by vLLM's weight transfer."""
     weights_folder: str | None = None
-    """A folder that this process and the server both see: online RL hands each step's weights over in it."""
+    """With weights = "folder": a folder that this process and the servers all see, in which each step's weights are
+    handed over."""
+    weights_address: str | None = None
+    """With weights = "nccl": this machine's address as the servers reach it, which opens a port for each of them; the
+    one by which this machine reaches them if left out."""
 
 
 class ChatEndpoint(_Server):

@@ -112,12 +112,32 @@ def buffer_key(model: nn.Module, asked: object) -> str:
 
     Of a sharded model all ranks ask at the same time.
     """
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(_as_json(asked))
+    _add_weights(digest, model)
+    return digest.hexdigest()
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A hash of the weights as they are, for `asked_key`."""
+    digest = hashlib.sha256()
+    _add_weights(digest, model)
+    return digest.hexdigest()
+
+
+def asked_key(weights: str, asked: object) -> str:
+    """What `buffer_key` is for weights of which only the digest is left."""
+    return hashlib.sha256(weights.encode() + _as_json(asked)).hexdigest()
+
+
+def _as_json(asked: object) -> bytes:
+    return json.dumps(asked, sort_keys=True, default=str).encode()
+
+
+def _add_weights(digest: "hashlib._Hash", model: nn.Module) -> None:
     for name, weight in model.named_parameters():
         values = whole(weight.detach()).flatten()
         some = values[:: max(1, len(values) // SAMPLED_VALUES)].cpu().contiguous()
         digest.update(name.encode() + some.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def write_logprobs(path: Path, logprobs_DM: Sequence[NDArray[np.float32]], key: str) -> None:

@@ -5,7 +5,7 @@ The rollouts are on disk before the update that they cause; a step that is run a
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from open_exaone.rollout.run import Judging, judge_groups, judge_some, sample_re
 from open_exaone.train.buffer import buffer_key, read_rollouts, rollout_groups, rollout_rows, write_rollouts
 from open_exaone.train.config import RlStage
 from open_exaone.train.parallel.world import ALONE, World
+from open_exaone.train.snapshot import Snapshot
 from open_exaone.train.state import Memory, fingerprint_of
 from open_exaone.verify.own import file_of, is_own
 from open_exaone.verify.settings import JudgeSettings
@@ -42,11 +43,15 @@ class Collected:
     first: int  # the place of its first prompt in the endless row of prompts
     keys: tuple[str, ...]  # of its rounds
     waited_s: float  # for a judge model that was down
+    wait_s: float = 0.0  # that the trainer waited for them, where they were drawn ahead
+    ahead: Mapping[str, str] = field(default_factory=dict)  # coming step -> digest of the weights it is drawn from
 
     @property
     def memory(self) -> dict[str, Any]:
         """What the step after it, and a later update on these samples, must know."""
-        return {"first_prompt": self.first, "next_prompt": self.first + len(self.groups), "keys": list(self.keys)}
+        ahead = {"ahead": dict(self.ahead)} if self.ahead else {}
+        end = self.first + len(self.groups)
+        return {"first_prompt": self.first, "next_prompt": end, "keys": list(self.keys), **ahead}
 
 
 @dataclass
@@ -58,7 +63,8 @@ class _Rounds:
     first: int  # the place of its first prompt
     known: Sequence[str]  # keys of the rounds that an earlier version of the model has made
     patience: Patience
-    has_weights: bool = False  # whether the provider has the model as it is
+    snapshot: Snapshot | None = None  # what is sampled from, where it is not the model as it is
+    has_weights: bool = False  # whether the provider has the weights
     seen: Seen = field(default_factory=Counter)
     done: list[tuple[list[RolloutGroup], str]] = field(default_factory=list)  # groups, and a key of what made them
 
@@ -92,20 +98,22 @@ class Collector:
     def judging(self) -> Judging:
         return Judging(self.settings, weights_of(self.config.reward), self.config.rubric)
 
-    def collect(self, step: int, memory: Memory, *, again: bool = False) -> Collected:
+    def collect(self, step: int, memory: Memory, *, again: bool = False, snapshot: Snapshot | None = None) -> Collected:
         """Groups of `batch_prompts` prompts; with `max_prompts`, as many that teach, asking at most so many prompts.
 
         Args:
             step: of sampling, from 0.
             memory: `Collected.memory` of the step before or, with `again`, of this one.
             again: this step was sampled before, by an earlier version of the model.
+            snapshot: sample from these weights; from the model as it is, if left out.
 
         Raises:
             DataError, EndpointError: see `judge_groups`.
         """
         first = memory.get("first_prompt" if again else "next_prompt", step * self.config.batch_prompts)
         path = self.folder / "rollouts" / f"step-{step + 1:06d}.jsonl"
-        rounds = _Rounds(path, step, first, memory["keys"] if again else (), Patience(self.settings.endpoint))
+        known = memory["keys"] if again else ()
+        rounds = _Rounds(path, step, first, known, Patience(self.settings.endpoint), snapshot)
         most = self.config.max_prompts or self.config.batch_prompts
         number = self.config.batch_prompts
         while number > 0:
@@ -119,12 +127,11 @@ class Collector:
         """Samples groups for so many prompts, or reads them back where this model, asked the same, made them."""
         tokenizer = self.provider.tokenizer
         assert tokenizer is not None  # it gives ids
-        places = self.places(rounds.end, number)
-        problems, thinking = [self.problems[i] for i in places], [bool(self.thinks_N[i]) for i in places]
-        sampling = self._sampling(rounds.step)
+        problems, thinking = self.asked(self.places(rounds.end, number))
+        sampling = self.sampling(rounds.step)
         requests = requests_for(problems, tokenizer, sampling, thinking=thinking, seen=rounds.seen)
         found: list[RolloutGroup] | None = None
-        own_key = functools.cache(lambda: self._key(problems, requests, rounds.step))
+        own_key = functools.cache(lambda: self._key(problems, requests, rounds.step, rounds.snapshot))
         if self.model.sharing is not None:
             own_key()  # on all ranks, as each has a part of the weights
 
@@ -182,7 +189,12 @@ class Collector:
             save(judged)
         return judged
 
-    def _sampling(self, step: int) -> Sampling:
+    def asked(self, places: Sequence[int]) -> tuple[list[Problem], list[bool]]:
+        """The problems of some places, and whether each is asked in reasoning mode."""
+        return [self.problems[i] for i in places], [bool(self.thinks_N[i]) for i in places]
+
+    def sampling(self, step: int) -> Sampling:
+        """How a step's samples are drawn."""
         return Sampling(
             max_new_tokens=self.config.max_new_tokens,
             temperature=self.config.temperature,
@@ -207,7 +219,9 @@ class Collector:
             )
         is_local = self.provider.identity["engine"] == "local"
         if not rounds.has_weights and (is_local or self.world.is_first):
-            self.provider.update_weights(plain_weights(self.model), self.model.version)
+            snapshot = rounds.snapshot
+            weights = plain_weights(self.model) if snapshot is None else snapshot.weights()
+            self.provider.update_weights(weights, self.model.version if snapshot is None else snapshot.version)
         rounds.has_weights = True
         groups = self._shared_groups(problems, requests, is_local) if self.world.size > 1 else None
         groups = groups or sample_requests(problems, requests, self.provider)
@@ -241,7 +255,9 @@ class Collector:
         flat = [row for place in range(len(problems)) for row in rows[place]]
         return rollout_groups(flat, problems, requests, tokenizer)
 
-    def _key(self, problems: list[Problem], requests: list[Request], step: int) -> str:
+    def _key(
+        self, problems: list[Problem], requests: list[Request], step: int, snapshot: Snapshot | None = None
+    ) -> str:
         """Of all that a round's rollouts follow from; where the judge model is, and its key, are no part of it."""
         own = [Path(file_of(name)).read_bytes().hex() for name in filter(is_own, self.judging.weights)]
         settings = self.settings.model_dump(mode="json", exclude=WITHOUT_ADDRESS)
@@ -249,4 +265,5 @@ class Collector:
         size = self.config.group_size
         prompts = [(request.prompt_ids, request.thinking) for request in requests[::size]]
         sampling = asdict(requests[0].sampling)
-        return buffer_key(self.model, (step, prompts, sampling, fingerprint_of(self.config), judging))
+        asked = (step, prompts, sampling, fingerprint_of(self.config), judging)
+        return buffer_key(self.model, asked) if snapshot is None else snapshot.key(asked)

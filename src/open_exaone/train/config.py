@@ -242,6 +242,9 @@ class RlStage(StageConfig):
     """Passes over each step's samples, as TRL's. With one pass and one minibatch, ratios are 1 and no clip acts."""
     num_minibatches: int = Field(default=1, gt=0, le=1000)
     """Optimizer steps in one pass, each on its share of the groups."""
+    max_staleness: int = Field(default=0, ge=0, le=16)
+    """Draw each step's samples while the trainer still learns from earlier ones, from the model as it was so many
+    steps before, at most; 0 draws them from the model as it is. Needs a vLLM server."""
     temperature: float = Field(default=1.0, gt=0, le=10)
     """The temperature at which samples are drawn, and at which the trainer computes their probabilities."""
     max_new_tokens: int = Field(gt=0)
@@ -283,12 +286,15 @@ class RlStage(StageConfig):
             raise ValueError(
                 f"num_minibatches = {self.num_minibatches}: must be at most batch_prompts = {self.batch_prompts}"
             )
-        if self.num_updates > 1 and self.loss.needs_on_policy:
-            fix = 'use { name = "agapo_off_policy" }, or one pass and one minibatch'
+        if (self.num_updates > 1 or self.max_staleness) and self.loss.needs_on_policy:
             what = f"loss {self.loss.name!r}" if self.loss.is_on_policy else 'kl.estimator = "sequence"'
+            why = f"{self.num_updates} updates on each step's samples (num_iterations, num_minibatches)"
+            fix = "one pass and one minibatch"
+            if self.num_updates == 1:
+                why, fix = f"max_staleness = {self.max_staleness}", "max_staleness = 0"
             raise ValueError(
-                f"{what} is right for fresh samples alone, and this stage has {self.num_updates} updates "
-                f"on each step's samples (num_iterations, num_minibatches): {fix}"
+                f"{what} is right for fresh samples alone, and this stage has {why}: use "
+                f'{{ name = "agapo_off_policy" }}, or {fix}'
             )
         if self.loss.divergence is None:
             for name in ("reference", "reference_refresh_steps"):

@@ -30,7 +30,9 @@ from open_exaone.learn.policy_parts import Correction, PolicyLossConfig, Sampled
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rewards.rubric import sum_size, weights_of
 from open_exaone.rollout.provider import Provider
+from open_exaone.rollout.providers.server import ServerProvider
 from open_exaone.train.accumulate import Metrics, numbers
+from open_exaone.train.ahead import Ahead
 from open_exaone.train.buffer import read_logprobs, write_logprobs
 from open_exaone.train.collect import Collected, Collector, Places
 from open_exaone.train.config import RlStage
@@ -85,7 +87,22 @@ class OnlineRl:
         return self.config.num_steps * self.config.num_updates
 
     @cached_property
-    def collector(self) -> Collector:
+    def collector(self) -> Collector | Ahead:
+        """What gives a step's samples."""
+        config = self.config
+        if not config.max_staleness:
+            return self._collector(self.world)
+        alone = self._collector(ALONE)
+        return Ahead(alone, config.max_staleness, config.num_steps, config.num_updates, self.world)
+
+    def close(self) -> None:
+        """Ends what draws samples of coming steps, and frees what servers keep; called however the training ends."""
+        if isinstance(self.collector, Ahead):
+            self.collector.close()
+        if isinstance(self.provider, ServerProvider):
+            self.provider.close()
+
+    def _collector(self, world: World) -> Collector:
         return Collector(
             config=self.config,
             problems=self.problems,
@@ -97,7 +114,7 @@ class OnlineRl:
             places=self.places,
             teaches=lambda groups: self._advantages(groups).is_kept_P.tolist(),
             settings=self.settings,
-            world=self.world,
+            world=world,
         )
 
     @cached_property
@@ -133,15 +150,15 @@ class OnlineRl:
         return StepData(
             singles(documents),
             self.config.loss.denominator(num_learned, len(documents), self.config.max_new_tokens),
-            {} if update else self._metrics(learnable),
+            {} if update else self._metrics(learnable, step),
             "" if documents else self._why_empty([learnable.collected.groups[place] for place in places]),
             learnable.collected.waited_s if not update else 0.0,
             learnable.collected.memory,
             max(1, num_learned),
         )
 
-    def _metrics(self, learnable: _Learnable) -> Metrics:
-        """Of a step's samples; those of their first update alone are logged."""
+    def _metrics(self, learnable: _Learnable, step: int) -> Metrics:
+        """Of a step's samples; those of their first update alone are logged, whose step is given."""
         collected, config = learnable.collected, self.config
         groups = collected.groups
         if config.mask_truncated:
@@ -154,6 +171,10 @@ class OnlineRl:
             metrics["asked_prompts"] = len(groups)
         if config.mask_truncated:
             metrics["truncated_masked"] = sum(_is_truncated(r) for group in groups for r in group.rollouts)
+        if config.max_staleness:
+            versions = [rollout.generation.policy_version or 0 for group in groups for rollout in group.rollouts]
+            metrics["staleness"] = (step - sum(versions) / len(versions)) / config.num_updates
+            metrics["sampling_wait_seconds"] = collected.wait_s
         metrics["pool_epoch"] = (collected.first + len(groups) - 1) // len(self.problems)
         return metrics
 

@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from open_exaone.base.records import Request
 from open_exaone.remote.http import Caller, EndpointError, Limits, Server
 from open_exaone.rollout.providers.completion import ChatReply, is_counted, read_completion
 from open_exaone.rollout.providers.context import Room, read_overflow
-from open_exaone.rollout.providers.server import find_model
+from open_exaone.rollout.providers.server import find_one_model
 
 _MAX_FITS = 4  # of one request; a server that counts right needs one
 _SHORTER = "give the endpoint a longer context, or lower --max-new-tokens"
@@ -29,7 +29,7 @@ _NO_COUNTS = "the endpoint does not count all tokens: those it does not are esti
 
 
 class Chat:
-    """A model behind an endpoint, and what was learned of it; threads may share it.
+    """A model behind an endpoint, or several alike, and what was learned of it; threads may share it.
 
     Args:
         limits: of one request.
@@ -40,9 +40,12 @@ class Chat:
         EndpointError: it does not say which it has.
     """
 
-    def __init__(self, server: Server, limits: Limits, model: str | None) -> None:
-        self._server, self._limits = server, limits
-        self.model, context = (model, None) if model else find_model(server, limits, None)
+    def __init__(self, servers: Sequence[Server], limits: Limits, model: str | None) -> None:
+        self._limits = limits
+        context = None
+        if model is None or len(servers) > 1:
+            model, context = find_one_model(servers, limits, model)
+        self.model = model
         self._room = Room(context)
         self._mutex = threading.Lock()
         self._refused: frozenset[str] = frozenset()  # fields that are not sent any more
@@ -52,7 +55,7 @@ class Chat:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report must say of it, such as that it takes no seeds."""
-        return (*self._notes, *self._room.notes, *self._server.notes)
+        return (*self._notes, *self._room.notes)
 
     def note(self, text: str) -> None:
         with self._mutex:
@@ -127,9 +130,9 @@ class Chat:
                 can_go_without = error.status in (400, 422) and (bool(named) or is_renamed)
                 if overflow is not None and (overflow.context is not None or not can_go_without):
                     what = f"it answers {error.status} ({error.detail})"
-                    raise self._server.problem(what, _SHORTER, status=error.status, detail=error.detail) from None
+                    raise caller.server.problem(what, _SHORTER, status=error.status, detail=error.detail) from None
                 if not can_go_without:
-                    raise self._named(error, body) from None
+                    raise self._named(error, body, caller.server) from None
                 refused = refused | named
                 limit_field = "max_completion_tokens" if is_renamed else limit_field
             else:
@@ -138,14 +141,14 @@ class Chat:
                     self.note(_NO_COUNTS)
                 return chat
 
-    def _named(self, error: EndpointError, body: Mapping[str, Any]) -> EndpointError:
+    def _named(self, error: EndpointError, body: Mapping[str, Any], server: Server) -> EndpointError:
         """A refusal, with its fix where it names a field without which samples would be others."""
         named = [name for name in CHOSEN if name in body and re.search(rf"\b{name}\b", error.detail)]
         if error.status not in (400, 422) or not named:
             return error
         what = f"it answers {error.status} ({error.detail})"
         fix = f"leave {named[0]} out, or take an engine that has it: the local one, vLLM or SGLang"
-        return self._server.problem(what, fix, status=error.status, detail=error.detail)
+        return server.problem(what, fix, status=error.status, detail=error.detail)
 
     def _remember(self, refused: frozenset[str], limit_field: str) -> None:
         """The endpoint has answered, and so."""

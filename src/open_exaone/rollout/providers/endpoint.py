@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.records import Generation, Request, Sampling, StopReason
-from open_exaone.remote.http import Caller, EndpointError
+from open_exaone.remote.http import Caller, EndpointError, Server
 from open_exaone.rollout.config import ChatEndpoint
 from open_exaone.rollout.provider import prompt_text, sample_seed
 from open_exaone.rollout.providers.chat import CHOSEN, Chat
 from open_exaone.rollout.providers.completion import ChatReply, cut_at_budget, num_reply_tokens, split, to_generation
 from open_exaone.rollout.providers.context import NoRoomError, empty, read_overflow
-from open_exaone.rollout.providers.server import ServerProvider
+from open_exaone.rollout.providers.server import ServerProvider, check_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,17 +43,20 @@ class EndpointProvider(ServerProvider):
     def __init__(self, config: ChatEndpoint) -> None:
         super().__init__(config)
         self._tag = config.thought_tag
-        self._chat = Chat(self.server, self.limits, config.model)
+        self._chat = Chat(self.servers, self.limits, config.model)
         self._has_continued = False
 
     @property
     def identity(self) -> Mapping[str, str]:
-        return {"engine": self.server.url.rstrip("/"), "model": self._chat.model}
+        return {"engine": self.engine, "model": self._chat.model}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a report must state of this endpoint, such as that it takes no seeds."""
-        return self._chat.notes
+        return (*self._chat.notes, *self.server_notes)
+
+    def revive(self, server: Server) -> None:
+        check_model(server, self.limits, self._chat.model, self.server)
 
     def update_weights(self, weights: "Iterable[tuple[str, Tensor]]", version: int) -> None:
         raise ConfigError(f"{self.server.url}: a chat endpoint takes no weights: choose the local engine or vLLM")
@@ -91,7 +94,7 @@ class EndpointProvider(ServerProvider):
             chat = self._resume(caller, body, request.messages, content, limit, request)
         except NoRoomError:
             return to_generation(begun, prompt_text(request), thinking=True)
-        rest = self._continuation(chat)
+        rest = self._continuation(chat, caller)
         whole = replace(split(replace(begun, thought=thought, content=answer + rest, stop=chat.stop)), finished=True)
         stop = StopReason.BUDGET if is_open and chat.stop is StopReason.END else chat.stop
         first = to_generation(begun, prompt_text(request), thinking=True)
@@ -108,7 +111,7 @@ class EndpointProvider(ServerProvider):
             chat = self._resume(caller, body, asked, content, request.sampling.max_new_tokens, request)
         except NoRoomError as full:
             return replace(empty(request, full.num_prompt_tokens), ids=None, logprobs=None)
-        reply = split(replace(chat, thought=thought, content=begun["content"] + self._continuation(chat)))
+        reply = split(replace(chat, thought=thought, content=begun["content"] + self._continuation(chat, caller)))
         answered = to_generation(chat, prompt_text(request), thinking=False)
         return replace(answered, reply=replace(reply, finished=True), num_thought_tokens=0)
 
@@ -143,7 +146,7 @@ class EndpointProvider(ServerProvider):
                 raise ConfigError(f"{error} (it {_CANNOT_CONTINUE})") from None
             raise
 
-    def _continuation(self, chat: ChatReply) -> str:
+    def _continuation(self, chat: ChatReply, caller: Caller) -> str:
         """What follows the end of a thought; a server's parser that misses the thought's tags may take it for one.
 
         Raises:
@@ -155,7 +158,7 @@ class EndpointProvider(ServerProvider):
             self._has_continued = True
             return content if content.strip() else chat.thought
         if not self._has_continued:
-            raise ConfigError(f"{self.server.url}: the endpoint {_CANNOT_CONTINUE}")
+            raise ConfigError(f"{caller.server.url}: the endpoint {_CANNOT_CONTINUE}")
         self._chat.note(_THINKS_AGAIN)
         return content
 

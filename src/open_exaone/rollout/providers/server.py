@@ -1,4 +1,7 @@
-"""What answers over HTTP has in common: many requests at once, one thread each, and failures that end the stream."""
+"""What answers over HTTP has in common: many requests at once, one thread each, and failures that end the stream.
+
+`pool` shares the requests out where several servers have the model.
+"""
 
 import json
 import os
@@ -6,7 +9,6 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TypeVar
 
 from open_exaone.base import interrupt
@@ -15,6 +17,7 @@ from open_exaone.base.records import Generation, Request
 from open_exaone.remote.http import Caller, EndpointError, Limits, Server, UnreadableError, Words, find_server
 from open_exaone.rollout.config import ChatEndpoint, VllmServer
 from open_exaone.rollout.providers.completion import count_of
+from open_exaone.rollout.providers.pool import Peer, Result, Terms, Work
 
 MAX_RESPONSE_BYTES = 64 << 20
 NUM_LIKE_FAILURES = 8  # in a row, after which the others would fail alike
@@ -38,18 +41,11 @@ _WORDS = Words(
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """What came instead of a generation."""
-
-    error: Exception
-
-
 class ServerProvider:
-    """Answers requests, `concurrency` at once; see `Provider`. A subclass says how one of them is answered.
+    """Answers requests, `concurrency` at once at each server; see `Provider`. A subclass defines how one is answered.
 
     Where an exchange fails, it is tried again, so a server that sometimes fails gives the same replies as one that
-    never does.
+    never does. With several servers the next attempt is another one's.
 
     Raises:
         ConfigError: the address or the key cannot be used.
@@ -59,9 +55,38 @@ class ServerProvider:
         self.config = config
         has_default = config.api_key_variable is None and os.environ.get(_DEFAULT_KEY, "").strip()
         self.key_variable = _DEFAULT_KEY if has_default else config.api_key_variable
-        self.server = find_server(config.url, self.key_variable, _WORDS)
-        self.limits = Limits(config.timeout_s, config.max_attempts, MAX_RESPONSE_BYTES, _UNREACHABLE_ATTEMPTS)
+        self.servers = tuple(find_server(url, self.key_variable, _WORDS) for url in config.urls)
+        self.peers = [Peer(server) for server in self.servers]
+        num_attempts = config.max_attempts if len(self.servers) == 1 else 1
+        self.limits = Limits(config.timeout_s, num_attempts, MAX_RESPONSE_BYTES, _UNREACHABLE_ATTEMPTS)
         self.num_failures, self._failure = 0, ""  # how many requests were left out so far, and why the first was
+
+    @property
+    def server(self) -> Server:
+        """The first one."""
+        return self.servers[0]
+
+    @property
+    def engine(self) -> str:
+        """The servers' addresses, as a report names what has generated."""
+        return ", ".join(server.url.rstrip("/") for server in self.servers)
+
+    @property
+    def server_notes(self) -> tuple[str, ...]:
+        """What a report must state of the servers: how often requests were repeated, and why."""
+        several = len(self.servers) > 1
+        return tuple(f"{one.url}: {note}" if several else note for one in self.servers for note in one.notes)
+
+    def revive(self, server: Server) -> None:
+        """Looks whether a server that was lost may be asked again.
+
+        Raises:
+            EndpointError, ConfigError: it may not.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Frees what is kept for servers that come back."""
 
     @property
     def failure(self) -> str | None:
@@ -87,23 +112,26 @@ class ServerProvider:
             EndpointError: many requests in a row, or all of them, failed for one reason that no retry fixes.
             ConfigError: there is a thinking budget, and the server cannot continue a reply.
         """
-        todo = iter(enumerate(requests))
-        results: queue.Queue[tuple[int, Generation | _Failed]] = queue.Queue(1)  # none is asked before the last is kept
-        cancelled = threading.Event()
-        num_callers = min(self.config.concurrency, len(requests))
-        callers = [Caller(self.server, keeps_connection=True) for _ in range(num_callers)]
-        run = _Run(self, todo, results, cancelled)
+        results: queue.Queue[tuple[int, Result]] = queue.Queue(1)  # none is asked before the last is kept
+        config = self.config
+        terms = Terms(self.answer, self.revive, config.concurrency, config.max_attempts, config.timeout_s)
+        work = Work(terms, self.peers, requests)
+
+        def put(place: int, result: Result) -> None:
+            while not work.stopped.is_set():
+                with suppress(queue.Full):
+                    return results.put((place, result), timeout=_POLL_S)
+
         try:
-            for number, caller in enumerate(callers):  # daemons: a server that hangs does not keep the process
-                threading.Thread(target=run.work, args=[caller], name=f"request-{number}", daemon=True).start()
+            for number in range(min(config.concurrency * len(self.peers), len(requests))):
+                # a daemon: a server that hangs does not keep the process
+                threading.Thread(target=work.work, args=[put], name=f"request-{number}", daemon=True).start()
             yield from self._collect(results, len(requests))
         finally:
-            cancelled.set()
-            for caller in callers:
-                caller.cancel()
+            work.stop()
 
     def _collect(
-        self, results: "queue.Queue[tuple[int, Generation | _Failed]]", num_requests: int
+        self, results: "queue.Queue[tuple[int, Result]]", num_requests: int
     ) -> Iterator[tuple[int, Generation]]:
         """Gives results as they come; sees when the rest would fail alike."""
         num_in_row, last_kind, has_any = 0, None, False
@@ -114,7 +142,7 @@ class ServerProvider:
                 yield place, result
                 continue
             error = result.error
-            if not isinstance(error, EndpointError):
+            if result.is_final or not isinstance(error, EndpointError):
                 raise error
             self.num_failures += 1
             self._failure = self._failure or str(error)
@@ -124,37 +152,6 @@ class ServerProvider:
             is_hopeless = kind is not None and num_in_row >= NUM_LIKE_FAILURES
             if is_hopeless or (num_done == num_requests and not has_any):
                 raise error
-
-
-class _Run:
-    """What the threads of one stream share."""
-
-    def __init__(
-        self,
-        provider: ServerProvider,
-        todo: Iterator[tuple[int, Request]],
-        results: "queue.Queue[tuple[int, Generation | _Failed]]",
-        cancelled: threading.Event,
-    ) -> None:
-        self._provider, self._todo, self._results, self._cancelled = provider, todo, results, cancelled
-        self._mutex = threading.Lock()
-
-    def work(self, caller: Caller) -> None:
-        """One thread: takes the next request until there is none."""
-        with suppress(StopIteration):
-            while not self._cancelled.is_set():
-                with self._mutex:
-                    place, request = next(self._todo)
-                try:
-                    self._put(place, self._provider.answer(request, caller))
-                except Exception as error:  # a thread's border: raised again where the stream is read
-                    self._put(place, _Failed(error))
-        caller.close()
-
-    def _put(self, place: int, result: "Generation | _Failed") -> None:
-        while not self._cancelled.is_set():
-            with suppress(queue.Full):
-                return self._results.put((place, result), timeout=_POLL_S)
 
 
 def _next(results: "queue.Queue[T]") -> T:
@@ -185,23 +182,61 @@ def find_model(server: Server, limits: Limits, name: str | None) -> tuple[str, i
         ConfigError: the server has several models and none is asked for: names them.
         EndpointError: it does not say which it has.
     """
-    caller = Caller(server)
-    limits = Limits(min(60.0, limits.timeout_s), 4, limits.max_bytes, limits.max_unreachable)
-    try:
-        models = caller.exchange("GET", "/models", b"", limits, _models)
-    except EndpointError as error:
-        if error.status in (404, 405, 501):
-            return name or "default", None
-        raise
+    models = _listed(server, limits)
+    if models is None:
+        return name or "default", None
     if name is not None:
         return name, dict(models).get(name)
     if len(models) > 1:
-        shown = ", ".join(name[:100] for name, _ in models[:8]) + (", …" if len(models) > 8 else "")
         raise ConfigError(
             f"{server.url}: has {len(models)} models; name one of them, as exaone eval NAME --engine "
-            f"{server.url}, or as model in Python: {shown}"
+            f"{server.url}, or as model in Python: {_shown(models)}"
         )
     return models[0] if models else ("default", None)
+
+
+def find_one_model(servers: Sequence[Server], limits: Limits, name: str | None) -> tuple[str, int | None]:
+    """The same of several servers, which must all have it; the context is the shortest of theirs.
+
+    Raises:
+        ConfigError: a server has another model, or several of which none is asked for: names the server.
+        EndpointError: a server does not answer.
+    """
+    model, context = find_model(servers[0], limits, name)
+    for server in servers[1:]:
+        context = min(filter(None, (context, check_model(server, limits, model, servers[0]))), default=None)
+    return model, context
+
+
+def check_model(server: Server, limits: Limits, model: str, first: Server) -> int | None:
+    """Looks whether a server has the model of the first one; gives its context where the server states it.
+
+    Raises:
+        ConfigError: it has not: names both servers.
+        EndpointError: it does not answer.
+    """
+    models = _listed(server, limits)
+    if models is not None and model not in dict(models):
+        raise ConfigError(
+            f"{server.url}: has no model {model!r}, which {first.url} has, but {_shown(models) or 'none'}: all servers "
+            "must have the same model: start them with the same --served-model-name, or name the model that they share"
+        )
+    return dict(models or ()).get(model)
+
+
+def _shown(models: Sequence[tuple[str, int | None]]) -> str:
+    return ", ".join(name[:100] for name, _ in models[:8]) + (", …" if len(models) > 8 else "")
+
+
+def _listed(server: Server, limits: Limits) -> list[tuple[str, int | None]] | None:
+    """The models that a server names, with their contexts; None where it names none."""
+    limits = Limits(min(60.0, limits.timeout_s), 4, limits.max_bytes, limits.max_unreachable)
+    try:
+        return Caller(server).exchange("GET", "/models", b"", limits, _models)
+    except EndpointError as error:
+        if error.status in (404, 405, 501):
+            return None
+        raise
 
 
 def _models(body: bytes) -> list[tuple[str, int | None]]:
