@@ -45,7 +45,9 @@ RULES: tuple[tuple[str, str, str], ...] = (  # a pattern of a line, how it is ch
         "downloads from the hub",
     ),
     (r"smollm2-gsm8k|(?=.*--suite \S*\.toml,)", PARSED, "needs SmolLM2 and GSM8K from the hub, and hours"),
-    (r"--engine vllm", PARSED, "needs vLLM and a GPU"),
+    (r"--engine (vllm|http\S+,http)|\bvllm serve\b|vllm_rl\.py", PARSED, "needs vLLM, and mostly a GPU"),
+    (r"\b(sbatch|kubectl|sky) ", PARSED, "needs a cluster"),
+    (r"^exaone watch (?!.*--once)", PARSED, "serves a page until it is stopped"),
     (
         r"math_500|aime_2025|--suite exaone-|csat",
         PARSED,
