@@ -324,8 +324,8 @@ def test_a_gap_between_engine_and_trainer_fails(models, tmp_path, monkeypatch):
 
     stream = Engine.stream
 
-    def shifted(self, *args):
-        for place, completion in stream(self, *args):
+    def shifted(self, *args, **options):
+        for place, completion in stream(self, *args, **options):
             yield place, replace(completion, logprobs=tuple(value - 0.1 for value in completion.logprobs))
 
     monkeypatch.setattr(Engine, "stream", shifted)

@@ -63,9 +63,8 @@ def leaves(texts: Any) -> list[dict[str, str]]:
 
 
 def test_every_text_is_there_in_both_languages_with_the_same_places() -> None:
-    code = "".join(
-        path.read_text(encoding="utf-8") for path in localized.FOLDER.parent.rglob("card*") if path.is_file()
-    )
+    files = [path for kind in ("py", "jinja") for path in localized.FOLDER.parent.rglob(f"card*.{kind}")]
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
     for both in leaves(TEXTS):
         assert both.keys() == {"en", "ko"}
         assert sorted(re.findall(r"{(\w+)}", both["en"])) == sorted(re.findall(r"{(\w+)}", both["ko"])), both

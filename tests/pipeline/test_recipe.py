@@ -30,6 +30,7 @@ from open_exaone.pipeline.start import open_run
 from open_exaone.rollout.config import VllmEngine
 from open_exaone.rollout.providers.local import LocalProvider
 from open_exaone.rollout.providers.vllm import VllmProvider
+from open_exaone.train.parallel.world import ALONE
 
 DRAWN = "{ families = 'worked', num_problems = 1 }"
 FLOAT32 = Machine(device="cpu", dtype="float32")
@@ -367,7 +368,7 @@ def test_vllm_is_opened_once_a_run(monkeypatch):
     vllm._name = "vllm"
     monkeypatch.setattr(engine, "open_provider", lambda config, policy: opened.append(policy.folder) or vllm)
     one = SimpleNamespace(
-        recipe=SimpleNamespace(engine=VllmEngine(kind="vllm")), engines=[], tokenizer=None, shape=TINY
+        recipe=SimpleNamespace(engine=VllmEngine(kind="vllm")), engines=[], tokenizer=None, shape=TINY, world=ALONE
     )
     named = [engine._open(one, "stage", None, Path(folder), folder).identity for folder in ("a", "b")]
     assert opened == [Path("a")] and [identity["weights"] for identity in named] == ["a", "b"]

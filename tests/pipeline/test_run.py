@@ -333,7 +333,7 @@ def test_two_processes_do_not_share_a_run(finished_run, recipe_file):
 NO_SPACE = {
     "os.fsync": OSError(28, "No space left on device"),
     # the words of safetensors 0.8 on a full tmpfs
-    "open_exaone.train.state.save_file": SafetensorError(
+    "open_exaone.train.state_tensors.save_file": SafetensorError(
         "Error while serializing: I/O error: No space left on device (os error 28)"
     ),
 }
