@@ -42,7 +42,7 @@ class Memory:
     gradients: int = 0  # added up over micro-batches
     moments: int = 0  # of the gradient: the optimizer's state
     activations: int = 0  # of one micro-batch at its fullest moment: logits, and its own gradients, too
-    reference: int = 0  # the second model that a loss compares with
+    reference: int = 0  # the second model that a loss compares with, whole on each device
     sampler: int = 0  # the sampler's own copy of the weights
     cache: int = 0  # keys and values of one whole reply, or of as many as are sampled at once
 
@@ -271,7 +271,7 @@ def memory_of(shape: ModelConfig, held: Held, mesh: Mesh = ALONE, *, sampler_ten
     return Memory(
         *weight_bytes(shape, training, mesh),
         activation_bytes(shape, held.micro_batch_tokens, training, mesh),
-        _share(local, mesh.num_shares) if held.has_reference else 0,
+        held.value_bytes * shape.num_parameters if held.has_reference else 0,
         copy,
         cache,
     )

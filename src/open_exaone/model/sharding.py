@@ -70,7 +70,8 @@ def part_like(weight: Tensor, read: Callable[[tuple[slice, ...]], Tensor]) -> Te
     from torch.distributed.tensor import DTensor
 
     start, sizes = _place(weight)
-    own = read(tuple(slice(begin, begin + size) for begin, size in zip(start, sizes, strict=True)))
+    place = tuple(slice(begin, begin + size) for begin, size in zip(start, sizes, strict=True))
+    own = read(place).contiguous()  # a slice of columns is a view, which FSDP2 cannot flatten
     mesh, placements = weight.device_mesh, weight.placements  # type: ignore[attr-defined]
     return DTensor.from_local(own, mesh, placements, run_check=False, shape=weight.shape, stride=weight.stride())
 

@@ -139,6 +139,8 @@ def _wait(ranks: Sequence[_Rank]) -> _Rank | None:
     failed = failed or next((rank for rank in ranks if rank.process.returncode), None)
     if failed is None or failed.process.returncode < 0 or failed.process.returncode == INTERRUPTED:
         return failed
+    if ranks[0].process.returncode == MISUSED:
+        return ranks[0]  # it has printed the error, which others may have found as well
     bad = [rank for rank in (*ranks[1:], ranks[0]) if rank.process.returncode > 0]
     return next((rank for rank in bad if not _is_echo(rank)), failed)
 

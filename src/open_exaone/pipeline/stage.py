@@ -97,10 +97,17 @@ def train_stage(run: Run, stage: TrainedStage, data: StageData) -> None:
             seed=run.seed(stage),
             world=world,
         )
-    masters: Mapping[str, Tensor] = {name: master.detach() for name, master in learner.optimizer.masters.items()}
-    if learner.model.sharing is not None:  # no rank has them all: the first one reads them from the state, one by one
-        masters = Some(SavedTensors(checkpoints(path / "checkpoints")[-1]), weights=True)
-    world.lead(lambda: _leave(run, stage, learner, objective, prepared, progress, masters))
+    world.lead(lambda: _leave(run, stage, learner, objective, prepared, progress, _masters(learner, path)))
+
+
+def _masters(learner: Learner, path: Path) -> Mapping[str, Tensor]:
+    """The trained weights in float32; of a sharded model, read one by one from the last state in the stage's folder.
+
+    On the first rank alone: only there the state is sure to be on disk, as that rank renames it into place.
+    """
+    if learner.model.sharing is not None:
+        return Some(SavedTensors(checkpoints(path / "checkpoints")[-1]), weights=True)
+    return {name: master.detach() for name, master in learner.optimizer.masters.items()}
 
 
 def _leave(

@@ -27,6 +27,14 @@ from open_exaone.train.state import checkpoints, read_state
 from open_exaone.train.state_tensors import SavedTensors
 from ranked_runs import ENVIRONMENT, ROOT
 
+LAUNCHED = """
+import sys
+from open_exaone.pipeline import launch
+
+launch.COMMAND = (sys.executable, sys.argv[1])
+sys.exit(launch.launch(sys.argv[2:], 2))
+"""
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
@@ -227,6 +235,27 @@ def test_a_rank_that_runs_out_of_memory_is_named_with_what_to_change(tmp_path, e
     assert checkpoints(tmp_path / "out" / "01-base" / "checkpoints")
 
 
+def test_an_error_within_a_pass_of_a_sharded_model_ends_all_ranks_without_waiting_for_a_timeout(tmp_path):
+    """The other rank is within a collective of FSDP2; it is awaited for an hour."""
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    program = str(ROOT / "tests" / "failing_rank.py")
+    arguments = ["run", "tiny.toml", *FLAGS, "--out", "out", "--ranks", "2", "--set", "parallel.step_timeout_s=3600"]
+    run = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHED, program, *arguments],
+        cwd=tmp_path,
+        env={**ENVIRONMENT, "FAILS_WITH": "OpenExaoneError", "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        _, errors = run.communicate(timeout=300)
+    finally:
+        run.terminate()
+    printed = " ".join(errors.decode().split())
+    assert run.returncode == 1, printed
+    assert "exaone: this rank alone fails" in printed and "rank 1 failed with exit status 1." in printed, printed
+    assert checkpoints(tmp_path / "out" / "01-base" / "checkpoints")
+
+
 def test_restarts_need_ranks_and_stop_where_they_would_help_nobody(tmp_path, monkeypatch):
     for number, restarts in ((None, 1), (1, 1), (2, -1)):
         with pytest.raises(ConfigError, match=f"--restarts {restarts}: must be 0 to 1000, beside --ranks .*torchrun"):
@@ -239,3 +268,16 @@ def test_restarts_need_ranks_and_stop_where_they_would_help_nobody(tmp_path, mon
         monkeypatch.setattr(launch, "COMMAND", (sys.executable, "-c", program))
         assert launch.launch([], 1, 2) == code
         assert len(started.read_text()) == times
+
+
+def test_an_error_that_every_rank_finds_is_printed_once(monkeypatch, capfd):
+    """Rank 0 ends last; what another rank has printed of the same error is left out."""
+    program = (
+        "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "rank = int(os.environ['RANK']); time.sleep(0 if rank else 1); "
+        "print(f'exaone: nothing is called arithmetic: rank {rank} found it', file=sys.stderr); sys.exit(2)"
+    )
+    monkeypatch.setattr(launch, "COMMAND", (sys.executable, "-c", program))
+    assert launch.launch([], 2) == 2
+    printed = capfd.readouterr().err
+    assert printed == "exaone: nothing is called arithmetic: rank 0 found it\n"

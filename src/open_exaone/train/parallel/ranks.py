@@ -43,6 +43,9 @@ class Ranks(World):
     def gather(self, act: Callable[[], Result]) -> list[Result]:
         self._go_on()
         found, error = _tried(act)
+        if error is not None and self.is_in_pass:  # the others wait within the model, not here
+            self._failure = self._failure or error
+            self._go_on()
         rows = self._exchanged(found)
         for rank, row in enumerate(rows):
             self._note(rank, row, error if rank == self.rank else None)

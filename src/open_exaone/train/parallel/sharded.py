@@ -151,8 +151,10 @@ class InStep(Workers):
         """
         waiting = list(items)
         number = max(self.world.gather(lambda: len(waiting)))
+        self.world.is_in_pass = True  # stays so behind an error of this rank alone
         for place in range(number):
             if self.world.any(interrupt.requested()):
+                self.world.is_in_pass = False
                 raise interrupt.Interrupted
             if place < len(waiting):
                 with interrupt.held():
@@ -160,6 +162,7 @@ class InStep(Workers):
                 yield result
             else:
                 self._pass()
+        self.world.is_in_pass = False
         if not self._learns:
             for module in self.model.modules():
                 if isinstance(module, FSDPModule):

@@ -87,6 +87,7 @@ class World:
     rank = 0
     size = 1
     timeout_s = 0.0  # how long a rank waits for another one
+    is_in_pass = False  # through a sharded model, in which all ranks exchange weights and gradients
 
     @property
     def is_first(self) -> bool:
@@ -103,7 +104,8 @@ class World:
             what each rank got, in their order.
 
         Raises:
-            what `act` raises. Where it raises on another rank: Interrupted, or RankError.
+            what `act` raises. Where it raises on another rank: Interrupted, or RankError. Where it raises within a
+                pass through a sharded model, this rank must end: the others get RankError once its connections close.
         """
         return [act()]
 
