@@ -38,7 +38,24 @@ RECIPES = {  # files of a reader's own that pages name and do not show: a file o
     "my.toml": "nano/exaone-deep",
 }
 FORMER = frozenset({"exaone story"})  # named as what it is now called
-PLAIN = frozenset("cat cd curl docker echo git kubectl ls npm sbatch sky source systemctl vllm".split())
+PLAIN = frozenset(
+    [
+        "cat",
+        "cd",
+        "curl",
+        "docker",
+        "echo",
+        "git",
+        "kubectl",
+        "ls",
+        "npm",
+        "sbatch",
+        "sky",
+        "source",
+        "systemctl",
+        "vllm",
+    ]
+)
 
 
 @dataclass(frozen=True)
