@@ -10,7 +10,7 @@ from open_exaone.base.records import Generation, Problem, Reply, Sample, Samplin
 from open_exaone.evaluation.compare import RunDifference, compare_runs, run_rows
 from open_exaone.evaluation.rows import problem_rows, sample_row, task_row
 from open_exaone.evaluation.task import Task
-from open_exaone.present.against import MAX_BYTES, write_against_page
+from open_exaone.present.against import MAX_BYTES, render, write_against_page
 
 HOSTILE = '</div></details><script>alert("x")</script><img src=x onerror=alert(1)>\x1b[31m\u202e'
 STATUS = {True: VerdictStatus.CORRECT, False: VerdictStatus.WRONG}
@@ -91,3 +91,13 @@ def test_the_page_stays_small_and_counts_what_it_leaves_out(text: str, tmp_path:
     assert 2 <= shown and shown + left_out == sum(counts(page)) == len(found.flips)
     assert left_out > 0 or len(found.flips) == 12
     assert text == "'" or "characters are left out here." in page
+
+
+def test_many_tasks_with_long_names_leave_room_for_questions(tmp_path: Path) -> None:
+    name = "'" * 5_000
+    ours = write_run(tmp_path / "ours", [[True], [False]], name)
+    (found,) = compare_runs(ours, write_run(tmp_path / "theirs", [[False], [True]], name))
+    rows = [run_rows([found])[0], *[(name, name, "1", "1", "1", "1", "1", "1")] * 500]
+    page = render(Path(name), Path(name), rows, found.flips)
+    assert len(page.encode()) <= MAX_BYTES and page.count("<article>") >= 1
+    assert "460 more tasks left out of this table" in page

@@ -15,6 +15,7 @@ NAME = "against.html"
 MAX_BYTES = 300_000  # of the page
 MAX_TEXT_CHARS = 4_000  # of a question, a thought or an answer
 MAX_SHORT_CHARS = 400  # of a gold answer, a reason or a name
+MAX_CELL_CHARS = 80  # of a name in the table
 MAX_TASKS = 40  # rows of the table
 SLACK_BYTES = 2_000  # for the sentence on what is left out
 
@@ -72,7 +73,7 @@ def _page(folder: Path, other: Path, rows: Sequence[Sequence[str]], sides: Seque
         ours=cut_middle(str(folder), MAX_SHORT_CHARS),
         theirs=cut_middle(str(other), MAX_SHORT_CHARS),
         titles=rows[0],
-        rows=[[cut_middle(cell, MAX_SHORT_CHARS) for cell in row] for row in rows[1 : MAX_TASKS + 1]],
+        rows=[[cut_middle(cell, MAX_CELL_CHARS) for cell in row] for row in rows[1 : MAX_TASKS + 1]],
         num_tasks_left_out=max(0, len(rows) - 1 - MAX_TASKS),
         sides=sides,
         style=style,
