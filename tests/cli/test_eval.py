@@ -104,3 +104,16 @@ def test_missing_samples_are_named_wherever_replies_are_judged_anew(cli, tmp_pat
         assert code == 0 and name in text and "have no reply and count as not correct" in text, text
         page = (out / "report.html").read_text()
         assert name in page[: page.index('id="results"')]
+
+
+def test_two_evaluations_are_set_side_by_side_on_a_page(cli, tmp_path):
+    for name, replies in (("theirs", ("5", "4", "5")), ("ours", ("5", "5", "5"))):
+        (tmp_path / name).mkdir()
+        rows = [{"reply": reply, "gold": "5", "question": f"Q{n}"} for n, reply in enumerate(replies)]
+        (tmp_path / name / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    theirs, ours = tmp_path / "out-theirs", tmp_path / "out-ours"
+    assert cli("eval", "--rescore", tmp_path / "theirs" / "r.jsonl", "--out", theirs)[0] == 0
+    code, text = cli("eval", "--rescore", tmp_path / "ours" / "r.jsonl", "--out", ours, "--against", theirs)
+    assert code == 0 and f"1 gained, 0 lost; side by side: {ours / 'against.html'}" in text, text
+    page = (ours / "against.html").read_text()
+    assert page.count("<article>") == 1 and ">Q1</p>" in page

@@ -286,6 +286,19 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Flip:
+    """A question that one evaluation answers correctly more often than another, with a sample of each that differs."""
+
+    task: str
+    problem: Problem
+    ours: Sample  # the first correct one where the share rose, the first incorrect one where it fell
+    theirs: Sample  # the other way round
+    our_correct: tuple[int, int]  # how many samples are correct, of how many
+    their_correct: tuple[int, int]
+    is_gained: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutGroup:
     """G samples of one problem under one policy version."""
 

@@ -266,6 +266,7 @@ def _measure(
 
 def _print_comparisons(console: Console, args: EvalArguments, folder: Path, report: "Report") -> None:
     from open_exaone.evaluation.compare import compare_runs, published_rows, run_rows
+    from open_exaone.present.against import write_against_page
     from open_exaone.present.terminal import rich_table
 
     def show(rows: Sequence[Sequence[str]], otherwise: str) -> None:
@@ -275,7 +276,13 @@ def _print_comparisons(console: Console, args: EvalArguments, folder: Path, repo
         show(published_rows(report), "No published table has what was measured here.")
     if args.against is not None:
         comparison = compare_runs(folder, args.against, shared_only=args.shared_only)
-        show(run_rows(comparison), f"{args.against} and this evaluation have nothing to compare.")
+        rows, flips = run_rows(comparison), [flip for found in comparison for flip in found.flips]
+        show(rows, f"{args.against} and this evaluation have nothing to compare.")
+        page, gained = write_against_page(folder, args.against, rows, flips), sum(flip.is_gained for flip in flips)
+        console.print(
+            f"Questions whose verdict differs: {gained:,} gained, {len(flips) - gained:,} lost; side by side: {page}",
+            soft_wrap=True,
+        )
 
 
 def _print_whether_repeated(console: Console, source: Path, stage: str | None, report: "Report") -> None:

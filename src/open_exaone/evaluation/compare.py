@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import fmean
 
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.records import Problem, Sample, mode_label
+from open_exaone.base.records import Flip, Sample, mode_label
 from open_exaone.evaluation import published
+from open_exaone.evaluation.flips import by_question, find_flips
 from open_exaone.evaluation.paired import Difference, paired_difference
 from open_exaone.evaluation.report import Beside, Entry, Report
 from open_exaone.evaluation.store import Store, Stored
@@ -33,6 +34,7 @@ class RunDifference:
     difference: Difference  # ours minus theirs, with its p-value
     num_only_ours: int  # questions that the other run lacks, and that play no part
     num_only_theirs: int
+    flips: tuple[Flip, ...] = ()  # questions whose share of correct samples rose or fell, in order
 
 
 def with_published(report: Report, model: str | None = None) -> Report:
@@ -198,20 +200,16 @@ def _difference(ours: Measured, theirs: Measured, shared_only: bool, where: str)
         difference=paired_difference(one, other),
         num_only_ours=num_only_ours,
         num_only_theirs=num_only_theirs,
+        flips=tuple(find_flips(task.name, by_question(*ours), by_question(*theirs))),
     )
 
 
 def _means(measured: Measured) -> Mapping[tuple[str, ...], float]:
     """A question, with its text and gold answer -> the share of its samples that is correct."""
-    task, samples = measured
     return {
-        _question(problem): fmean(sample.verdict.correct for sample in row)
-        for problem, row in zip(task.problems, samples, strict=True)
+        question: fmean(sample.verdict.correct for sample in row)
+        for question, (_, row) in by_question(*measured).items()
     }
-
-
-def _question(problem: Problem) -> tuple[str, ...]:
-    return problem.id, problem.question, problem.answer
 
 
 def _percent(value: float) -> str:

@@ -45,7 +45,7 @@ from open_exaone.evaluation.rows import (
 from open_exaone.evaluation.task import Task
 
 _BLOCK = 1 << 16
-RESULTS = ("report.json", "report.html")
+RESULTS = ("report.json", "report.html", "against.html")
 FILES = frozenset(
     {
         *(*RESULTS, "evaluation.json", "problems.jsonl", "samples.jsonl", "unused.jsonl", "journal.jsonl"),
