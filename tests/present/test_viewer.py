@@ -293,3 +293,65 @@ def test_replies_whose_tokens_nobody_counted_are_measured_in_characters(browser:
     visit(browser, write_evaluation_page(tmp_path), f"#min={least}&sort=shortest")
     assert texts(browser, ".row .tokens") == [f"{length:,} characters" for length in lengths if length >= least]
     assert "tokens of the replynot counted" in text(browser, "#detail")
+
+
+def write_answers(folder: Path, *answers: str) -> Path:
+    problems = list(tiny_evaluation.problems(1, ["aime_2025"]))
+    rows = list(tiny_evaluation.samples(problems, len(answers)))
+    rows = [{**row, "answer": answer} for row, answer in zip(rows, answers, strict=True)]
+    tiny_evaluation.write_files(folder, tiny_evaluation.report(["aime_2025"]), problems, rows)
+    return write_evaluation_page(folder)
+
+
+def test_formulas_of_an_answer_are_drawn_beside_their_source(browser: Chromium, tmp_path: Path) -> None:
+    answer = r"Half \(\frac{1}{2}\), \[x^2\] $$y$$ $z$, `$c$`: \boxed{\frac{3}{4}} for $5 and $10."
+    page = write_answers(tmp_path, answer)
+    assert page.stat().st_size < 300_000
+    visit(browser, page)
+    assert browser.evaluate("document.querySelectorAll('.formulas math').length") == 5
+    assert browser.evaluate("document.querySelectorAll('.formulas mfrac').length") == 2
+    assert ", `$c$`:" in text(browser, ".formulas")
+    assert text(browser, ".formulas").endswith("for $5 and $10.")
+    assert browser.evaluate("document.querySelector('.formulas [title]').title") == r"\frac{1}{2}"
+    assert text(browser, ".answer") == answer
+    assert not browser.evaluate("document.querySelector('details.source').open")
+    visit(browser, page, f"#q={quote(chr(92) + 'frac{1}')}")
+    assert num_shown(browser) == 1
+    assert texts(browser, ".answer mark") == [r"\frac{1}"]
+    assert browser.evaluate("document.querySelector('details.source').open")
+
+
+def test_a_page_without_mathematics_has_no_converter(tmp_path: Path) -> None:
+    assert b"temml" not in write_answers(tmp_path, "It costs $5.").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        r"\(\frac{1}{" + "{" * 50 + r"\)",
+        r"\(" + "x" * 100_000 + r"\)",
+        r"\(a\)" + "$" * 100_000,
+        r"\(\text{<script>document.title='pwned'</script><img src=x onerror=alert(1)>}\)",
+        r"\(\href{javascript:alert(1)}{x} \class{a}{b}\) $\style{color:red}{x}$",
+        "$" + r"\sqrt{" * 500 + "x" + "}" * 500 + "$",
+        r"\(" * 30_000,
+        r"\(\def\a{\a\a}\a\)",
+    ],
+    ids=["unclosed", "long", "dollars", "script", "link", "deep", "openings", "macro"],
+)
+def test_hostile_formulas_stay_text_and_are_quick(browser: Chromium, tmp_path: Path, answer: str) -> None:
+    page = write_answers(tmp_path, answer)
+    browser.send("Runtime.enable")
+    browser.send("Log.enable")
+    browser.events.clear()
+    visit(browser, page)
+    assert text(browser, ".answer") == answer
+    assert browser.evaluate("document.querySelectorAll('script:not([data-kind])').length") == 1
+    assert browser.evaluate("document.querySelectorAll('.detail :is(img, script, [onerror], .formulas a)').length") == 0
+    assert browser.evaluate("document.title") != "pwned"
+    assert int(data(browser, "opened") or 10**6) < 10_000
+    assert not [
+        e
+        for e in browser.events
+        if e["method"] in ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
+    ]

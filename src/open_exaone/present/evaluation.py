@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -85,6 +86,8 @@ def render(report: Mapping[str, Any], packed: Packed) -> str:
     """The page as text, with `SAMPLES` where the samples belong; the same report gives the same bytes."""
     entries: list[Entry] = report["tasks"]
     style, script = _read("report.css", "evaluation.css"), _read("viewer.js")
+    if packed.has_formulas:
+        script += _formulas()
     points = [point for entry in entries if (point := tables.point(entry, entry["name"]))]
     page: str = template("evaluation.html.jinja").render(
         report=report,
@@ -119,6 +122,15 @@ def render(report: Mapping[str, Any], packed: Packed) -> str:
 
 def _read(*names: str) -> str:
     return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+
+
+def _formulas() -> str:
+    """The web chat's converter of LaTeX to MathML, in one scope of its own."""
+    web = TEMPLATES.parents[1] / "serve" / "web"
+    converter = (web / "vendor" / "temml.min.js").read_text(encoding="utf-8")
+    modules = "".join((web / name).read_text(encoding="utf-8") for name in ("inline.js", "math.js"))
+    scope = re.sub(r"^(import .*\n|export )", "", modules, flags=re.MULTILINE) + _read("formulas.js")
+    return f"\n{converter}\ndrawFormulas = (() => {{\n{scope}return appendFormulas;\n}})();\n"
 
 
 def _digest(text: str) -> str:

@@ -25,6 +25,7 @@ MIN_THOUGHT_CHARS = 2_000  # what stays of a thought, however many there are
 SHORT_CHARS = 80  # of an extracted answer in the list
 COMPRESSION = 4  # zlib's level; 6 takes twice the time for a twentieth less
 MAX_NUMBER = 2**31 - 1
+FORMULA_OPENINGS = ("\\(", "\\[", "\\boxed{")
 NUMBERS = ("num_prompt_tokens", "num_tokens", "num_thought_tokens")
 
 
@@ -46,6 +47,7 @@ class Packed:
     thought: "array[int]" = field(default_factory=lambda: array("i"))
     chars: "array[int]" = field(default_factory=lambda: array("i"))  # thought and answer; where no tokens are counted
     extracted: list[str | None] = field(default_factory=list)
+    has_formulas: bool = False  # some answer may hold mathematics
     thoughts_cut_at: int | None = None  # characters of a thought that are kept where all were too many
 
     def __len__(self) -> int:
@@ -125,6 +127,7 @@ def pack(folder: Path, out: BinaryIO, max_thoughts_chars: int = MAX_THOUGHTS_CHA
             column.append(fields[name])
         packed.chars.append(len(fields["thought"]) + len(fields["answer"]))
         packed.extracted.append(_short(fields["extracted"]))
+        packed.has_formulas = packed.has_formulas or _has_formulas(fields["answer"])
         chunks["answers"].add(_answer(fields, number))
         chunks["thoughts"].add(cut(fields["thought"], packed.thoughts_cut_at or MAX_TEXT_CHARS))
     packed.verdicts, packed.stops = list(verdicts), list(stops)
@@ -133,6 +136,10 @@ def pack(folder: Path, out: BinaryIO, max_thoughts_chars: int = MAX_THOUGHTS_CHA
         packed.starts[kind] = chunk.starts
     out.write(element("index", _index(packed)))
     return packed
+
+
+def _has_formulas(text: str) -> bool:
+    return text.count("$") > 1 or any(opening in text for opening in FORMULA_OPENINGS)
 
 
 def cut(text: str, limit: int) -> str | dict[str, object]:

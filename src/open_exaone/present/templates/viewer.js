@@ -6,6 +6,7 @@ const ROW = 48; // height of a row of the list in px, as in evaluation.css
 const SPARE_ROWS = 8; // drawn above and below what is seen
 const KEPT_CHUNKS = 12; // unpacked chunks that are kept, of each kind
 const MAX_MARKS = 500; // places where what was searched for is marked, in one text
+const MAX_FORMULAS = 500; // drawn in one answer
 const MAX_STRIP = 256; // samples of one problem that are linked
 const SIGNS = { __proto__: null, correct: "✓", wrong: "✗", unparsed: "?", truncated: "…", timeout: "!", error: "!" }; // in this order
 const TONES = { __proto__: null, correct: "good", wrong: "bad" };
@@ -32,6 +33,7 @@ let searched = null; // the pattern of the search
 let current = -1; // the sample that is open
 let searchRun = 0; // a later run makes an earlier one stop
 let openRun = 0;
+let drawFormulas = null; // (node, text) -> number of formulas; only in a page with mathematics
 
 // ---- Packed texts
 
@@ -273,6 +275,18 @@ function block(className, text, line) {
 
 const heading = (text) => make("h4", "", text);
 
+/** The answer; where it has formulas, with these drawn, and its source folded below (open during a search, which marks it). */
+function withFormulas(answer, source) {
+  if (!drawFormulas || typeof answer !== "string") return [source];
+  const drawn = make("div", "text formulas");
+  drawn.dir = "auto";
+  if (!drawFormulas(drawn, answer)) return [source];
+  const details = make("details", "source");
+  details.open = searched !== null;
+  details.append(make("summary", "", "LaTeX source"), source);
+  return [drawn, details];
+}
+
 async function show(i) {
   const run = ++openRun;
   const since = performance.now();
@@ -298,7 +312,7 @@ async function show(i) {
     ...(why === "" ? [] : [fill(make("p", "why"), why, line, false)]),
     ...(thoughtLength ? [heading("thought"), thought(i, thoughtLength, line)] : []),
     heading("answer"),
-    answered,
+    ...withFormulas(answer, answered),
     ...calls.flatMap((call) => [heading("tool call"), block("thought", call, line)]),
     facts(i, language, finished, line),
   );
@@ -462,7 +476,7 @@ function pressed(event) {
   const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
   if (event.key === "j" || event.key === "k") step(event.key === "j" ? 1 : -1);
   else if (inList && event.key in moves) step(moves[event.key]);
-  else if (event.key === "t") by("detail").querySelector("summary")?.click();
+  else if (event.key === "t") by("detail").querySelector("details:not(.source) > summary")?.click();
   else if (event.key === "/") by("q").focus();
   else return;
   event.preventDefault();
