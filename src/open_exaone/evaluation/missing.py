@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Generation, Reply, Sample, StopReason, Verdict, VerdictStatus
+from open_exaone.evaluation.task import Task
+from open_exaone.rollout.providers.context import CONTEXT
 
 NO_REPLY = Verdict(VerdictStatus.ERROR, None, "There is no whole reply: the generation failed or was cancelled.")
 NO_GENERATION = Generation(Reply("", ""), StopReason.ERROR, 0, 0, 0)
@@ -61,6 +63,20 @@ def notes_on_replies(samples: Sequence[Sample], *, of_endpoint: bool) -> list[st
         )
         notes.append(f"every reply has {part}{why if of_endpoint else ''}")
     return notes
+
+
+def counted_notes(notes: Iterable[str], done: Iterable[tuple[Task, Sequence[Sequence[Sample]]]]) -> list[str]:
+    """Providers' notes, each once; that of the context with the number of replies it cut, and only if there are any."""
+    replies = [
+        (sample.generation, task.sampling.max_new_tokens)
+        for task, rows in done
+        for row in rows
+        for sample in answered(row)
+    ]
+    cut = sum(generation.stop is StopReason.LENGTH and generation.num_tokens < limit for generation, limit in replies)
+    counted = ((note, f"{note} ({cut} of {len(replies)} replies)") for note in notes)
+    kept = [(new if CONTEXT in note else note) for note, new in counted if cut or CONTEXT not in note]
+    return list(dict.fromkeys(kept))
 
 
 def _some_of(names: Sequence[str], samples: Sequence[Sample]) -> str:

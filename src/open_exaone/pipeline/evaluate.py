@@ -16,6 +16,7 @@ from open_exaone.base.version import code_version
 from open_exaone.evaluation.compare import with_published
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.evaluation.faithfulness import ThoughtUse
+from open_exaone.evaluation.missing import counted_notes
 from open_exaone.evaluation.plan import plan
 from open_exaone.evaluation.report import Entry, Report, build_report, write_report
 from open_exaone.evaluation.run import Samples, run_tasks
@@ -124,7 +125,8 @@ def evaluate(
     thoughts = measure_thoughts(done, provider, store.folder, settings, **how) if choices.faithfulness else []
     entries = [_scored(task, samples, provider, _ours(task, not_published, choices)) for task, samples in done]
     again = _asks_again((*entries, *thoughts), provider)
-    notes = list(dict.fromkeys([*left_out, *again, *store.notes, *provider.notes, *_stopped_early(tasks, done)]))
+    noted = counted_notes([*store.notes, *provider.notes], done)
+    notes = list(dict.fromkeys([*left_out, *again, *noted, *_stopped_early(tasks, done)]))
     for note in notes:
         on_event({"message": f"note: {note}"})
     report = build_report(

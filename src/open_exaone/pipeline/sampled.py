@@ -14,7 +14,7 @@ from open_exaone.base.text import count
 from open_exaone.data.config import DataConfig
 from open_exaone.data.document import prompt_ids
 from open_exaone.data.prepare import check_verifiers
-from open_exaone.evaluation.missing import names_of_missing, notes_on_replies, refuse_missing
+from open_exaone.evaluation.missing import counted_notes, names_of_missing, notes_on_replies, refuse_missing
 from open_exaone.evaluation.run import Samples, run_tasks
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.task import Task
@@ -89,9 +89,8 @@ def draw(
     flat = [sample for _, samples in done for row in samples for sample in row]
     if needs_all:
         refuse_missing(flat, provider.failure)
-    notes = list(
-        dict.fromkeys([*notes_on_replies(flat, of_endpoint=provider.tokenizer is None), *store.notes, *provider.notes])
-    )
+    noted = counted_notes([*store.notes, *provider.notes], done)
+    notes = list(dict.fromkeys([*notes_on_replies(flat, of_endpoint=provider.tokenizer is None), *noted]))
     for note in notes:
         on_event({"message": f"note: {note}"})
     return Drawn(done, len(names_of_missing(flat)), notes, store.seconds)

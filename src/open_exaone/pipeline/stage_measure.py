@@ -7,7 +7,7 @@ from open_exaone.base.errors import DataError
 from open_exaone.base.files import write_json
 from open_exaone.base.machine import peak_rss_bytes
 from open_exaone.evaluation.faithfulness import Measured, with_greedy
-from open_exaone.evaluation.missing import refuse_missing
+from open_exaone.evaluation.missing import counted_notes, refuse_missing
 from open_exaone.evaluation.run import run_tasks
 from open_exaone.evaluation.score import score_task
 from open_exaone.evaluation.store import Store
@@ -41,10 +41,11 @@ def measure_stage(run: Run, stage: TrainedStage) -> None:
     )
     refuse_missing([sample for _, rows in done for row in rows for sample in row], provider.failure)
     _measure_thoughts(run, stage, done, provider)
-    for note in store.notes:
+    notes = counted_notes(store.notes, done)
+    for note in notes:
         run.message(f"note: {note}")
     seconds = time.perf_counter() - started
-    outcome = {"seconds": seconds, "peak_rss_bytes": peak_rss_bytes(), "notes": store.notes}
+    outcome = {"seconds": seconds, "peak_rss_bytes": peak_rss_bytes(), "notes": notes}
     write_json(path / "eval" / "outcome.json", outcome)
     entries = [score_task(*pair) for pair in done]
     has_suite = stage.suite is not None or run.recipe.evaluation is None or run.recipe.evaluation.suite is not None

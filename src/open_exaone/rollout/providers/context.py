@@ -24,6 +24,9 @@ _LENGTH = re.compile(
 )
 
 
+CONTEXT = "ends some replies before their token limit does, or leaves no room for any: these count as truncated"
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """Requests as a context has room for them."""
@@ -144,10 +147,7 @@ class Room:
 
 def note(context: int) -> str:
     """What a report must state; the same for every part of an evaluation."""
-    return (
-        f"the model's context of {context} tokens ends some replies before their token limit does, or leaves no room "
-        "for any: these count as truncated"
-    )
+    return f"the model's context of {context} tokens {CONTEXT}"
 
 
 def _shortened(sampling: Sampling, room: int) -> Sampling:
