@@ -26,7 +26,9 @@ LIGHT_ROOMS = (
     *("present", "pipeline", "audit", "cli"),
 )
 # Wire the trainers and the engine; imported when a stage begins.
-HEAVY_MODULES = {f"open_exaone.pipeline.{name}" for name in ("stage", "learner", "stage_measure", "pairs", "engine")}
+HEAVY_MODULES = {
+    f"open_exaone.pipeline.{name}" for name in ("chat_markers", "stage", "learner", "stage_measure", "pairs", "engine")
+}
 LIGHT_MODULES = ("open_exaone.engine.request", "open_exaone.engine.scheduler", "open_exaone.rollout.config")
 
 WHICH_WERE_LOADED = """

@@ -125,8 +125,7 @@ def evaluate(
     thoughts = measure_thoughts(done, provider, store.folder, settings, **how) if choices.faithfulness else []
     entries = [_scored(task, samples, provider, _ours(task, not_published, choices)) for task, samples in done]
     again = _asks_again((*entries, *thoughts), provider)
-    noted = counted_notes([*store.notes, *provider.notes], done)
-    notes = list(dict.fromkeys([*left_out, *again, *noted, *_stopped_early(tasks, done)]))
+    notes = [*left_out, *again, *counted_notes([*store.notes, *provider.notes], done), *_stopped_early(tasks, done)]
     for note in notes:
         on_event({"message": f"note: {note}"})
     report = build_report(
