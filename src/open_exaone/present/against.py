@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from open_exaone.base.files import write_text
 from open_exaone.base.records import Flip, Sample
-from open_exaone.present.report import TEMPLATES, template
+from open_exaone.present.report import read_templates, template
 
 NAME = "against.html"
 MAX_BYTES = 300_000  # of the page
@@ -68,7 +68,7 @@ def _sides(gained: Sequence[Flip], lost: Sequence[Flip], shown: Sequence[tuple[F
 
 
 def _page(folder: Path, other: Path, rows: Sequence[Sequence[str]], sides: Sequence[Side]) -> str:
-    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "against.css"))
+    style = read_templates("report.css", "against.css")
     page: str = template("against.html.jinja").render(
         ours=cut_middle(str(folder), MAX_SHORT_CHARS),
         theirs=cut_middle(str(other), MAX_SHORT_CHARS),

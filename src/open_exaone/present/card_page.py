@@ -11,7 +11,7 @@ from open_exaone.present.card_facts import Facts
 from open_exaone.present.card_parts import Block, Code, Section, Table
 from open_exaone.present.localized import Texts
 from open_exaone.present.plots import Point
-from open_exaone.present.report import TEMPLATES, template
+from open_exaone.present.report import read_templates, template
 
 
 class Link(NamedTuple):
@@ -28,7 +28,7 @@ def page(facts: Facts, texts: Texts = ENGLISH, elsewhere: str = "card.ko.html", 
         elsewhere: where the page in the other language is, seen from this one.
         back: the pages that this one belongs to.
     """
-    style = style_of("report.css", "card.css")
+    style = read_templates("report.css", "card.css", "print.css")
     text: str = template("card.html.jinja").render(
         facts=facts,
         t=texts,
@@ -46,10 +46,6 @@ def page(facts: Facts, texts: Texts = ENGLISH, elsewhere: str = "card.ko.html", 
         style_hash=digest(style),
     )
     return text
-
-
-def style_of(*names: str) -> str:
-    return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
 
 
 def digest(text: str) -> str:

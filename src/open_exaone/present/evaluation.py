@@ -18,7 +18,7 @@ from open_exaone.present.cells import grids
 from open_exaone.present.evaluation_tables import Entry
 from open_exaone.present.faithfulness import sections
 from open_exaone.present.plots import Point
-from open_exaone.present.report import TEMPLATES, template
+from open_exaone.present.report import TEMPLATES, read_templates, template
 from open_exaone.present.viewer import MAX_TEXT_CHARS, Packed, pack
 
 SAMPLES = "<!-- samples -->"  # where the packed samples go; escaped text holds no "<"
@@ -85,7 +85,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 def render(report: Mapping[str, Any], packed: Packed) -> str:
     """The page as text, with `SAMPLES` where the samples belong; the same report gives the same bytes."""
     entries: list[Entry] = report["tasks"]
-    style, script = _read("report.css", "evaluation.css"), _read("viewer.js")
+    style, script = read_templates("report.css", "evaluation.css"), read_templates("viewer.js")
     if packed.has_formulas:
         script += _formulas()
     points = [point for entry in entries if (point := tables.point(entry, entry["name"]))]
@@ -120,16 +120,12 @@ def render(report: Mapping[str, Any], packed: Packed) -> str:
     return page
 
 
-def _read(*names: str) -> str:
-    return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
-
-
 def _formulas() -> str:
     """The web chat's converter of LaTeX to MathML, in one scope of its own."""
     web = TEMPLATES.parents[1] / "serve" / "web"
     converter = (web / "vendor" / "temml.min.js").read_text(encoding="utf-8")
     modules = "".join((web / name).read_text(encoding="utf-8") for name in ("inline.js", "math.js"))
-    scope = re.sub(r"^(import .*\n|export )", "", modules, flags=re.MULTILINE) + _read("formulas.js")
+    scope = re.sub(r"^(import .*\n|export )", "", modules, flags=re.MULTILINE) + read_templates("formulas.js")
     return f"\n{converter}\ndrawFormulas = (() => {{\n{scope}return appendFormulas;\n}})();\n"
 
 

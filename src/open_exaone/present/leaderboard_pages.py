@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from open_exaone.present import formatting, readings
 from open_exaone.present.card import alscore_text
-from open_exaone.present.card_page import digest, style_of
+from open_exaone.present.card_page import digest
 from open_exaone.present.leaderboard_plots import dots, scatter, thought_dots
 from open_exaone.present.leaderboard_rows import (
     Group,
@@ -28,7 +28,7 @@ from open_exaone.present.leaderboard_tables import (
     size_cells,
 )
 from open_exaone.present.leaderboard_texts import LeaderboardTexts
-from open_exaone.present.report import TEMPLATES, template
+from open_exaone.present.report import read_templates, template
 
 MAX_COLUMNS = 8  # benchmarks of the reports in the table of all models
 MAX_OWN_COLUMNS = 6  # and of those that only models measured here have
@@ -252,8 +252,8 @@ def _page(texts: LeaderboardTexts, root: str, path: str, **parts: Any) -> str:
         path: of the page, seen from there: the same page in the other language has it too.
     """
     style, script = (
-        style_of("report.css", "leaderboard.css"),
-        (TEMPLATES / "leaderboard.js").read_text(encoding="utf-8"),
+        read_templates("report.css", "leaderboard.css", "print.css"),
+        read_templates("leaderboard.js"),
     )
     empty: dict[str, Any] = {name: [] for name in ("notes", "after", "facts", "readings", "figures", "lists", "sheets")}
     elsewhere = f"{root}ko/{path}" if texts.language == "en" else f"{root}../{path}"

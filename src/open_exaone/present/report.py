@@ -22,6 +22,11 @@ Rows = Callable[[str], list[dict[str, Any]]]  # of a stage's folder
 MARKS = {"correct": "✓", "wrong": "✗", "truncated": "…", "unparsed": "?"}
 
 
+def read_templates(*names: str) -> str:
+    """The texts of styles or scripts, one after another."""
+    return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+
+
 def write_report(run_folder: Path) -> Path:
     """Writes `report.html` from `report.json` and each stage's `metrics.jsonl` and `rollouts/`; returns its path.
 

@@ -11,7 +11,7 @@ from open_exaone.base.printable import printable
 from open_exaone.present import formatting
 from open_exaone.present.curves import Plot, stage_plots
 from open_exaone.present.evaluation_tables import bounds
-from open_exaone.present.report import TEMPLATES, template
+from open_exaone.present.report import read_templates, template
 from open_exaone.present.rollouts import Shown
 from open_exaone.present.stages import is_number, mode_name
 from open_exaone.present.terminal import bar, rich_table
@@ -101,8 +101,8 @@ def page(seen: Watched) -> bytes:
 
 
 def _render(seen: Watched, known: Sequence[Plot], others: Sequence[Plot], num_groups: int) -> bytes:
-    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "watch.css"))
-    script = (TEMPLATES / "watch.js").read_text(encoding="utf-8")
+    style = read_templates("report.css", "watch.css")
+    script = read_templates("watch.js")
     html: str = template("watch.html.jinja").render(
         seen=seen,
         stages=[(stage, facts(stage, seen)) for stage in seen.stages],
