@@ -2,6 +2,7 @@
 
 import os
 import time
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,22 @@ batch_documents = 8
 checkpoint_steps = {checkpoint_steps}
 optimizer = {{ kind = "adamw", learning_rate = 5e-3 }}
 """
+
+
+def forked(size, act):
+    """Calls `act` with the number of each rank in a process of its own: their exit codes; what this process has
+    imported and computed, they all know."""
+    ranks = []
+    for rank in range(size):
+        if not (child := os.fork()):
+            try:
+                act(rank)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        ranks.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in ranks]
 
 
 def children(process):

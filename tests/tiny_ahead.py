@@ -4,10 +4,8 @@ tiny_ahead.py PORT FOLDER
 """
 
 import json
-import os
 import sys
 import threading
-import traceback
 from pathlib import Path
 
 import torch
@@ -23,6 +21,7 @@ from open_exaone.train.parallel.config import ParallelConfig
 from open_exaone.train.parallel.join import join
 from open_exaone.train.parallel.place import Place
 from open_exaone.train.parallel.world import ALONE
+from ranked_runs import forked
 from tiny_ranks import ADAMW, judge_counted, tried
 from tiny_stages import copy_of, online_rl, start
 
@@ -98,17 +97,7 @@ def together(name, rank, port, folder):
 def main(port, folder):
     (folder / "alone.json").write_text(json.dumps(run(ALONE, folder / "alone")))
     for number, name in enumerate(ENDS):
-        children = []
-        for rank in range(2):
-            if not (child := os.fork()):
-                try:
-                    together(name, rank, port + number, folder)
-                except BaseException:
-                    traceback.print_exc()
-                    os._exit(1)
-                os._exit(0)
-            children.append(child)
-        codes = [os.waitpid(child, 0)[1] for child in children]
+        codes = forked(2, lambda rank, name=name, number=number: together(name, rank, port + number, folder))
         assert not any(codes), (name, codes)
 
 

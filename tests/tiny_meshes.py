@@ -7,10 +7,8 @@ The ranks are forked: what one process imports and computes alone, they all know
 
 import importlib
 import json
-import os
 import shutil
 import sys
-import traceback
 from pathlib import Path
 
 import torch
@@ -21,6 +19,7 @@ from open_exaone.train.parallel.config import ParallelConfig
 from open_exaone.train.parallel.join import join
 from open_exaone.train.parallel.place import Place
 from open_exaone.train.parallel.world import ALONE
+from ranked_runs import forked
 from tiny_ranks import ADAMW, SCENARIOS
 
 # Both kinds of blocks, tied and untied heads, local layers and biases.
@@ -87,18 +86,10 @@ def main(port, folder, names):
         shutil.rmtree(folder / "cut" / "checkpoints" / "step-000051")
     for size in (2, 4):
         own = {mesh: row for mesh, row in meshes.items() if row[0] == size}
-        children = []
-        for rank in range(size if own else 0):
-            if not (child := os.fork()):
-                try:
-                    together(rank, size, port + size, folder, own)
-                except BaseException:
-                    traceback.print_exc()
-                    os._exit(1)
-                os._exit(0)
-            children.append(child)
-        if codes := [os.waitpid(child, 0)[1] for child in children]:
-            assert not any(codes), codes
+        codes = forked(
+            size if own else 0, lambda rank, size=size, own=own: together(rank, size, port + size, folder, own)
+        )
+        assert not any(codes), codes
 
 
 if __name__ == "__main__":

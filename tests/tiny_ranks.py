@@ -8,10 +8,8 @@ The ranks are forked: what one process imports and computes alone, they all know
 import contextlib
 import importlib
 import json
-import os
 import shutil
 import sys
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +43,7 @@ from open_exaone.train.parallel.world import ALONE
 from open_exaone.train.policy_reference import Reference
 from open_exaone.train.preference import open_preference
 from open_exaone.train.validation import validating
+from ranked_runs import forked
 from tiny_stages import online_rl, preference, some_documents, start, supervised
 
 ADAMW = OptimizerConfig(kind="adamw", learning_rate=1e-3)
@@ -309,17 +308,7 @@ def main(size, port, folder, names):
         stopped_on(ALONE, folder / "cut-alone")
         shutil.copytree(folder / "cut-alone", folder / "cut-alone-2")
     ASKED.clear()
-    children = []
-    for rank in range(size):
-        if not (child := os.fork()):
-            try:
-                together(rank, size, port, folder, alone)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    codes = forked(size, lambda rank: together(rank, size, port, folder, alone))
     sys.exit(max(map(abs, codes)))
 
 

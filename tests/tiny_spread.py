@@ -8,13 +8,13 @@ The ranks write down how many samples each has drawn for the others.
 import json
 import os
 import sys
-import traceback
 from pathlib import Path
 
 from open_exaone.evaluation import spread
 from open_exaone.pipeline.measure import Machine
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
+from ranked_runs import forked
 
 NUM_DRAWN: list[int] = []
 
@@ -43,17 +43,7 @@ def together(rank, port, recipe, folder):
 def main(file, port, folder):
     recipe = load_recipe(file)
     run_recipe(recipe, folder / "alone", lambda event: None, Machine(dtype="float32"))
-    children = []
-    for rank in range(2):
-        if not (child := os.fork()):
-            try:
-                together(rank, port, recipe, folder)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    codes = forked(2, lambda rank: together(rank, port, recipe, folder))
     sys.exit(max(map(abs, codes)))
 
 
