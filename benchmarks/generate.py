@@ -111,7 +111,10 @@ def _best(contestant: Generator, work: Work, choices: Sequence[tuple[str, int]],
 Measured = dict[str, list[tuple[Timing, float]]]  # by name: each round's timing, and the cores that others used
 
 
-def race(lab: Lab, contestants: Sequence[Generator], work: Work, run: Callable[[Generator], Timing]) -> Measured:
+Run = Callable[[Generator], Sequence[Timing]]  # what was run; the first one counts, less the fastest of the others
+
+
+def race(lab: Lab, contestants: Sequence[Generator], work: Work, run: Run) -> Measured:
     """Tunes every contestant, then lets them take turns; one that fails is left out."""
     names: dict[str, Generator] = {}
     for contestant in contestants:
@@ -127,12 +130,16 @@ def race(lab: Lab, contestants: Sequence[Generator], work: Work, run: Callable[[
         for name, contestant in list(names.items()):
             others = processor.Others()
             try:
-                timing = run(contestant)
+                whole, *firsts = run(contestant)
+                cores = others.cores(sum(timing.cpu_seconds for timing in (whole, *firsts)))
+                timing = whole.less(min(firsts, key=lambda timing: timing.seconds)) if firsts else whole
+                if min(timing) <= 0:
+                    raise PeerError("all tokens take no longer than the first one: raise --new")
             except PeerError as error:
                 lab.left_out[name] = str(error)
                 del names[name], measured[name]
                 continue
-            measured[name].append((timing, others.cores(timing.cpu_seconds)))
+            measured[name].append((timing, cores))
     for contestant in contestants:
         contestant.close()
     return measured
@@ -178,10 +185,10 @@ def ragged(lab: Lab) -> None:
     batches = [batch for batch in (32, 64, 128, 256) if batch <= number] or [number]
     contestants = lab.contestants(batches=batches)
 
-    def run(contestant: Generator) -> Timing:
+    def run(contestant: Generator) -> list[Timing]:
         if isinstance(contestant, Transformers) and contestant.batch < number:  # further batches would be like this one
-            return contestant.run(ragged_of(lab, contestant.batch))
-        return contestant.run(work)
+            return [contestant.run(ragged_of(lab, contestant.batch))]
+        return [contestant.run(work)]
 
     title = (
         f"{number} ragged requests of {min(work.num_new)} to {max(work.num_new)} tokens, {sum(work.num_new):,} in all"
@@ -195,12 +202,9 @@ def batch1(lab: Lab) -> None:
     work = Work(random_prompts(1, BATCH1_PROMPT, config.vocab_size), [num_new])
     contestants = lab.contestants(batches=[1], int8=True)
 
-    def run(contestant: Generator) -> Timing:
+    def run(contestant: Generator) -> list[Timing]:
         firsts = [contestant.run(work.part(1, 1)) for _ in range(3)]
-        rest = contestant.run(work).less(min(firsts, key=lambda timing: timing.seconds))
-        if min(rest) <= 0:
-            raise PeerError(f"{num_new} tokens take no longer than one: raise --new")
-        return rest
+        return [contestant.run(work), *firsts]
 
     weights = config.num_parameters - (0 if config.tied_embeddings else config.vocab_size * config.width)
     seen = config.kv_cache_bytes(BATCH1_PROMPT + num_new // 2)
@@ -223,7 +227,7 @@ def finished_run(args: argparse.Namespace, scratch: Path) -> None:
         before = Worker("earlier", scratch, sys.executable, [name_of(lab.model.dtype)], [RUN_TOGETHER], path)
         contestants.insert(1, before)
     title = f"{len(problems)} of its problems, {RUN_SAMPLES} samples each"
-    table(lab, title, race(lab, contestants, work, lambda contestant: contestant.run(work)))
+    table(lab, title, race(lab, contestants, work, lambda contestant: [contestant.run(work)]))
 
 
 def busy(lab: Lab, most: int) -> None:

@@ -180,17 +180,18 @@ def test_nothing_but_the_request_decides_to_the_bit(monkeypatch, kind):
 def test_threads_that_share_a_step_change_nothing(monkeypatch, kind, num_prompts):
     """A model large enough for that; a team's pace decides by the clock when it computes, so several calls are made.
 
-    So many threads get into each other's way that teams are given up in the middle of a step.
+    So many threads get into each other's way that teams are given up in the middle of a step. A trial of theirs ends
+    before a call of many steps does.
     """
     model, tokenizer = make_model(LARGE), make_tokenizer()
     model = model.bfloat16() if kind == "bfloat16" else model
     requests = asked(replace(WARM, max_new_tokens=12), range(30, 30 + num_prompts), 1)
     found = []
-    for threads in (1, 2, 3, 24):
+    for threads, num_steps in ((1, 2), (2, 2), (3, 2), (24, 2), (24, 12)):
         monkeypatch.setattr(native.NativeBackend, "num_threads", threads)
-        engine = Engine(model, tokenizer, backend="native", int8=kind == "int8", num_steps=2)
+        engine = Engine(model, tokenizer, backend="native", int8=kind == "int8", num_steps=num_steps)
         found.append(completions(engine, requests))
-    assert found[1:] == found[:1] * 3
+    assert found[1:] == found[:1] * 4
 
 
 def test_a_long_prompt_equals_the_plain_backend(fast):

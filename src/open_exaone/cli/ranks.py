@@ -18,10 +18,12 @@ def starts_ranks(number: int | None, restarts: int | None = None) -> bool:
     """Whether this process is to start ranks: not where it is one.
 
     Raises:
-        ConfigError: it is one of another number of ranks, or restarts are asked for and nothing is started.
+        ConfigError: the number is below 1, this is one of another number of ranks, or restarts are asked for and nothing is started.
     """
     from open_exaone.train.parallel.place import own_place
 
+    if number is not None and number < 1:
+        raise ConfigError(f"--ranks {number}: must be at least 1")
     if restarts is not None and not (0 <= restarts <= MAX_RESTARTS and (number or 1) > 1):
         raise ConfigError(
             f"--restarts {restarts}: must be 0 to {MAX_RESTARTS}, beside --ranks of 2 or more; torchrun restarts ranks "

@@ -140,8 +140,8 @@ class Decoder {
                 forward(me, work, own, false);
             });
         };
-        if (may_team) reading.run((double)all, read);
-        else read(std::nullopt);
+        if (!may_team) return read(std::nullopt);
+        reading.run((double)all, (double)all, [&](TeamLimit limit, Clock::time_point) { return read(limit), (double)all; });
     }
 
     // Draws up to num_steps tokens for each sequence, whose one new token is the last that is known.
@@ -150,10 +150,21 @@ class Decoder {
         const bool may_team = num_threads > 1 && num_bytes >= WORTH_A_TEAM &&
                               (num < num_threads || (num_bytes > CACHED && rows < ROWS_A_TASK / 2));
         if (!may_team) return decode_tasks(sequences, num, num_threads, std::nullopt);
-        i64 steps = 0, size = 0;
-        for (i64 i = 0; i < num; i++) steps += sequences[i].num_steps;
+        i64 size = 0;
         while (num >> (size + 1)) size++;
-        decoding[std::min<i64>(size, SIZES - 1)].run((double)steps, [&](TeamLimit limit) { decode_tasks(sequences, num, num_threads, limit); });
+        Pace& pace = decoding[std::min<i64>(size, SIZES - 1)];
+        for (;;) {
+            i64 left = 0, running = 0, before = 0;
+            for (const Sequence* s = sequences; s < sequences + num; s++)
+                if (before += s->num_drawn; !s->is_done()) left += s->num_steps - s->num_drawn, running++;
+            if (!running) return;
+            pace.run((double)running, (double)left, [&](TeamLimit limit, Clock::time_point end) {
+                decode_tasks(sequences, num, num_threads, limit, end);
+                i64 drawn = -before;
+                for (const Sequence* s = sequences; s < sequences + num; s++) drawn += s->num_drawn;
+                return (double)std::max<i64>(drawn, 1);  // logits that are no numbers draw nothing
+            });
+        }
     }
 
     // Room for so many blocks of each kind, instead of the earlier room.
@@ -192,7 +203,8 @@ class Decoder {
     i64 head_bytes() const { return 2 * c.head_width * BLOCK * cache_bytes(); }
     i64 stride() const { return up(c.width, GROUP); }
 
-    void decode_tasks(Sequence* sequences, i64 num, i64 num_threads, TeamLimit limit) {
+    // Stops behind the first step that ends after `end`.
+    void decode_tasks(Sequence* sequences, i64 num, i64 num_threads, TeamLimit limit, Clock::time_point end = Clock::time_point::max()) {
         const i64 tasks = limit ? 1 : std::min(num, std::max(num_threads, (num + ROWS_A_TASK - 1) / ROWS_A_TASK));
         run(tasks, limit, num_threads, [&](Member& me, Work& work, Own& own, i64 task) {
             if (me.index == 0) {
@@ -208,6 +220,7 @@ class Decoder {
                 for (i64 row = me.first(work.num_rows); row < me.end(work.num_rows); row++)
                     own.sampler.draw(*work.running[row], &work.logits[row * head[0].width()], c.vocab);
                 me.wait();
+                if (me.index == 0 && Clock::now() > end) work.running.clear();
             }
         });
     }
@@ -270,25 +283,25 @@ class Decoder {
             const float* in = w.x.data();
             if (!c.is_reordered) norm_rows(me, w.num_rows, w.x.data(), S, l.first_norm, w.normed.data(), S), in = w.normed.data();
             if (!me.goes_on()) return false;
-            product(me, in, S, w.num_rows, l.qkv, 1, w.qkv.data(), own.converted);
+            product(me, in, S, w.num_rows, l.qkv, w.qkv.data(), own.converted);
             me.wait();
             attend_spans(me, w, own, l, !has_logits && i + 1 == layers.size());
             if (!has_logits && i + 1 == layers.size()) return true;
             me.wait();
-            product(me, w.heads.data(), up(c.heads * c.head_width, GROUP), w.num_rows, l.o, 1, w.sublayer.data(), own.converted);
+            product(me, w.heads.data(), up(c.heads * c.head_width, GROUP), w.num_rows, l.o, w.sublayer.data(), own.converted);
             me.wait();
             join(me, w, c.is_reordered ? &l.first_norm : nullptr, c.is_reordered ? nullptr : &l.second_norm);
             me.wait();
-            product(me, c.is_reordered ? w.x.data() : w.normed.data(), S, w.num_rows, l.gate_up, 2, w.gate_up.data(), own.converted);
-            activate(me, w, l.gate_up);
+            product(me, c.is_reordered ? w.x.data() : w.normed.data(), S, w.num_rows, l.gate_up, w.gate_up.data(), own.converted,
+                    [&](i64 first, i64 end, i64 from, i64 to) { activate(w, l.gate_up, first, end, from / 2, to / 2); });
             me.wait();
-            product(me, w.inner.data(), up(c.ffn_width, GROUP), w.num_rows, l.down, 1, w.sublayer.data(), own.converted);
+            product(me, w.inner.data(), up(c.ffn_width, GROUP), w.num_rows, l.down, w.sublayer.data(), own.converted);
             me.wait();
             join(me, w, c.is_reordered ? &l.second_norm : nullptr, nullptr);
         }
         norm_rows(me, w.num_rows, w.x.data(), S, final_norm, w.normed.data(), S);
         me.wait();
-        product(me, w.normed.data(), S, w.num_rows, head[0], 1, w.logits.data(), own.converted);
+        product(me, w.normed.data(), S, w.num_rows, head[0], w.logits.data(), own.converted);
         me.wait();
         return true;
     }
@@ -325,25 +338,22 @@ class Decoder {
         }
     }
 
-    // silu(gate) · up, of the rows and panels that this member has just computed.
-    void activate(const Member& me, Work& w, const Matrix& gate_up) const {
-        const bool by_rows = w.num_rows >= ROWS_A_THREAD * me.team->size;
-        const i64 pairs = gate_up.panels() / 2;
-        for (i64 row = by_rows ? me.first(w.num_rows) : 0; row < (by_rows ? me.end(w.num_rows) : w.num_rows); row++)
-            for (i64 p = by_rows ? 0 : me.first(pairs); p < (by_rows ? pairs : me.end(pairs)); p++) {
-                const float* from = &w.gate_up[row * gate_up.width() + p * 2 * W];
-                const Vec gate = load(from), silu = gate / (vec(1) + exp2(gate * vec(-LOG2E)));
-                store(&w.inner[row * up(c.ffn_width, GROUP) + p * W], silu * load(from + W), c.ffn_width - p * W);
+    // silu(gate) · up, of rows first to end and pairs of panels from to to.
+    void activate(Work& w, const Matrix& gate_up, i64 first, i64 end, i64 from, i64 to) const {
+        for (i64 row = first; row < end; row++)
+            for (i64 p = from; p < to; p++) {
+                const float* x = &w.gate_up[row * gate_up.width() + p * 2 * W];
+                const Vec gate = load(x), silu = gate / (vec(1) + exp2(gate * vec(-LOG2E)));
+                store(&w.inner[row * up(c.ffn_width, GROUP) + p * W], silu * load(x + W), c.ffn_width - p * W);
             }
     }
 
     void attend_spans(const Member& me, Work& w, Own& own, const Layer& l, bool only_stores) const {
-        const i64 num = (i64)w.spans.size() * c.kv_heads;
-        for (i64 i = me.first(num); i < me.end(num); i++) {
+        me.take_turns((i64)w.spans.size() * c.kv_heads, [&](i64 i) {
             const Span& span = w.spans[i / c.kv_heads];
             if (c.cache == FLOAT32) attend_span<float>(w, own, l, span, i % c.kv_heads, only_stores);
             else attend_span<Bf16>(w, own, l, span, i % c.kv_heads, only_stores);
-        }
+        });
     }
 
     // A sequence's new tokens and one head of keys: stores their keys and values, and attends with the queries.

@@ -11,6 +11,7 @@ constexpr int MOST_ROWS = 6, MOST_VECS = 5;  // 16 registers, two a vector: 3 ro
 #endif
 #define MEMBER inline __attribute__((always_inline))
 constexpr i64 DEEP = 512;  // inputs at a time: a panel's part stays in the first cache
+constexpr i64 NEAR = 16 << 10;  // bytes of activations that stay there
 
 // sums[r][c] += a[r] · lanes(c), in an order of loops for which there are registers.
 template <int R, int C, class Lanes> INLINE void add_products(Vec (&sums)[R][C], const float* a, i64 a_row, Lanes lanes) {
@@ -115,9 +116,11 @@ template <class M>
 static void multiply(const typename M::In* a, i64 a_row, i64 first, i64 end, const Matrix& w, i64 from, i64 to, float* out) {
     const i64 rows_at_once = std::max<i64>(MOST_ROWS, (256 << 10) / (i64)(std::min(w.depth, DEEP) * sizeof(typename M::In)));
     const i64 out_row = w.width(), value_bytes = Matrix::value_bytes(w.kind);
+    // A panel that only one tile reads is read from end to end, as memory is fastest.
+    const i64 num = end - first, deep = num <= MOST_ROWS ? std::max<i64>(DEEP, NEAR / (num * sizeof(typename M::In)) / GROUP * GROUP) : DEEP;
     for (i64 block = first; block < end; block += rows_at_once)
-        for (i64 k = 0; k < w.depth; k += DEEP) {
-            const i64 block_end = std::min(end, block + rows_at_once), steps = std::min(DEEP, w.depth - k) / M::STEP;
+        for (i64 k = 0; k < w.depth; k += deep) {
+            const i64 block_end = std::min(end, block + rows_at_once), steps = std::min(deep, w.depth - k) / M::STEP;
             // Tiles of nearly equal height: 7 rows are 4 and 3, not 6 and 1.
             const i64 height = block_end - block, tiles = (height + MOST_ROWS - 1) / MOST_ROWS;
             for (i64 p = from; p < to;) {
@@ -252,33 +255,50 @@ static void multiply(const Bytes& a, i64 rows, const Matrix& w, i64 from, i64 to
 struct Converted {
     std::vector<Bf16> halves;
     Bytes bytes;
+    void take(const float* a, i64 a_row, i64 rows, const Matrix& w) {
+        if (w.kind == INT8) bytes.take(a, a_row, rows, w.depth);
+#ifdef __AVX512BF16__
+        if (w.kind != BFLOAT16) return;
+        halves.resize(up(rows, W) * w.depth);
+        for (i64 row = 0; row < rows; row++)
+            for (i64 k = 0; k < w.depth; k += W) store(halves.data() + row * w.depth + k, load(a + row * a_row + k));
+#endif
+    }
 };
 
 constexpr i64 ROWS_A_THREAD = 16;  // with fewer, threads share the panels of a matrix out, else the rows
+constexpr i64 PANELS_A_TURN = 4;   // an even number, so that gate and up of a channel stay together
 
-// A member's share of out = a wᵀ; `unit` panels always go to one member. a has w.depth numbers a row, zeros behind K.
-static void product(const Member& me, const float* a, i64 a_row, i64 rows, const Matrix& w, i64 unit, float* out, Converted& own) {
+// Rows first to end, panels from to to, of out = a wᵀ; `own` holds the rows as the product wants them.
+static void multiply(const float* a, i64 a_row, i64 first, i64 end, const Matrix& w, i64 from, i64 to, float* out, const Converted& own) {
+    float* const rows = out + first * w.width();
+    if (w.kind == INT8) return multiply(own.bytes, end - first, w, from, to, rows);
+    if (w.kind == FLOAT32) return multiply<Floats>(a, a_row, first, end, w, from, to, out);
+#ifdef TILES
+    multiply_tiles(own.halves.data(), end - first, w, from, to, rows);
+#elif defined(__AVX512BF16__)
+    multiply<Halves>(own.halves.data(), w.depth, 0, end - first, w, from, to, rows);
+#else
+    multiply<Halves>(a, a_row, first, end, w, from, to, out);
+#endif
+}
+
+// A member's share of out = a wᵀ. a has w.depth numbers a row, zeros behind K. Of few rows, members take panels in turns.
+// `then` is called with the rows and the panels that are done.
+template <class Then>
+static void product(const Member& me, const float* a, i64 a_row, i64 rows, const Matrix& w, float* out, Converted& own, Then then) {
     const bool by_rows = rows >= ROWS_A_THREAD * me.team->size;
     const i64 first = by_rows ? me.first(rows) : 0, end = by_rows ? me.end(rows) : rows;
-    const i64 units = w.panels() / unit, from = by_rows ? 0 : me.first(units) * unit, to = by_rows ? w.panels() : me.end(units) * unit;
-    if (first == end || from == to) return;
-    if (w.kind == INT8) {
-        own.bytes.take(a + first * a_row, a_row, end - first, w.depth);
-        multiply(own.bytes, end - first, w, from, to, out + first * w.width());
-    } else if (w.kind == FLOAT32) {
-        multiply<Floats>(a, a_row, first, end, w, from, to, out);
-    } else {
-#ifdef __AVX512BF16__
-        own.halves.resize(up(end - first, W) * w.depth);
-        for (i64 row = first; row < end; row++)
-            for (i64 k = 0; k < w.depth; k += W) store(own.halves.data() + (row - first) * w.depth + k, load(a + row * a_row + k));
-#ifdef TILES
-        multiply_tiles(own.halves.data(), end - first, w, from, to, out + first * w.width());
-#else
-        multiply<Halves>(own.halves.data(), w.depth, 0, end - first, w, from, to, out + first * w.width());
-#endif
-#else
-        multiply<Halves>(a, a_row, first, end, w, from, to, out);
-#endif
-    }
+    if (first == end) return;
+    own.take(a + first * a_row, a_row, end - first, w);
+    const auto compute = [&](i64 from, i64 to) {
+        multiply(a, a_row, first, end, w, from, to, out, own);
+        then(first, end, from, to);
+    };
+    if (by_rows || me.team->size == 1) return compute(0, w.panels());
+    me.take_turns((w.panels() + PANELS_A_TURN - 1) / PANELS_A_TURN,
+                  [&](i64 i) { compute(i * PANELS_A_TURN, std::min((i + 1) * PANELS_A_TURN, w.panels())); });
+}
+static void product(const Member& me, const float* a, i64 a_row, i64 rows, const Matrix& w, float* out, Converted& own) {
+    product(me, a, a_row, rows, w, out, own, [](i64, i64, i64, i64) {});
 }

@@ -15,12 +15,13 @@ class Team {
     const int size;
     const Clock::time_point limit;  // from which it is given up
     std::atomic<bool> is_over{false};
+    std::atomic<i64> turns{0};  // that members have taken since they last waited
     explicit Team(int size, Clock::time_point limit = Clock::time_point::max()) : size(size), limit(limit) {}
     void wait() {
         if (size == 1) return;
         const int before = turn.load(std::memory_order_acquire);
         if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
-            arrived.store(0, std::memory_order_relaxed);
+            arrived.store(0, std::memory_order_relaxed), turns.store(0, std::memory_order_relaxed);
             turn.fetch_add(1, std::memory_order_release);
             turn.notify_all();
             return;
@@ -45,6 +46,12 @@ struct Member {
     i64 first(i64 n) const { return n * index / team->size; }
     i64 end(i64 n) const { return n * (index + 1) / team->size; }
     void wait() const { team->wait(); }
+    // Calls act(i) for each of n things that falls to it: whoever is free takes the next, so one that is slowed down
+    // takes fewer. Once between two waits.
+    template <class Act> void take_turns(i64 n, Act act) const {
+        if (team->size == 1) for (i64 i = 0; i < n; i++) act(i);
+        else for (i64 i; (i = team->turns.fetch_add(1)) < n;) act(i);
+    }
     // Waits for the others. Behind the team's limit, the first member goes on alone and the others leave. Between two
     // calls is another wait.
     bool goes_on() {
@@ -60,26 +67,33 @@ struct Member {
 // threads that wait for each other are slow. It decides how fast a result comes, never which.
 class Pace {
   public:
-    // Runs work(limit), which does `amount` of something: in a team until `limit`, without a team where there is none.
-    template <class Work> void run(double amount, Work work) {
-        const bool is_known = seconds[0] && seconds[1];
-        const int faster = seconds[1] < seconds[0], other = !faster;
-        const int kind = is_known ? (since >= PATIENCE * lost ? other : faster) : seconds[0] != 0;
-        const double alone = seconds[0] * amount;
+    // Runs work(limit, end), which does `amount` of something, but stops behind `end` once it has done `least`, and
+    // returns how much it did: in a team until `limit`, without a team where there is none.
+    template <class Work> double run(double least, double amount, Work work) {
+        const bool is_known = seconds[0] && seconds[1], is_trial = !is_known || since >= PATIENCE * lost;
+        const int faster = seconds[1] < seconds[0], kind = is_known ? (is_trial ? !faster : faster) : seconds[0] != 0;
+        const double most = is_trial ? std::min(seconds[0] * amount, TRIAL + seconds[0] * least) : seconds[0] * amount;
         const auto start = Clock::now();
-        work(kind ? std::optional(start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(GIVEN_UP * alone))) : std::nullopt);
+        const double done = work(kind ? std::optional(start + duration(GIVEN_UP * most)) : std::nullopt,
+                                 is_trial ? start + duration(TRIAL) : Clock::time_point::max());
+        const double alone = seconds[0] * done;
         double taken = std::chrono::duration<double>(Clock::now() - start).count();
         since += taken;
-        if (is_known && kind == other) since = 0, lost = taken - seconds[faster] * amount;
+        if (is_known && is_trial) since = 0, lost = taken - seconds[faster] * done;
         if (!is_known && kind) since = 0, lost = std::abs(taken - alone);
         if (kind) taken = std::min(taken, MOST * alone);
-        seconds[kind] = seconds[kind] == 0 ? taken / amount : (0.7 * seconds[kind] + 0.3 * taken / amount);
+        seconds[kind] = seconds[kind] == 0 ? taken / done : (0.7 * seconds[kind] + 0.3 * taken / done);
+        return done;
     }
 
   private:
     static constexpr double GIVEN_UP = 1.5;  // times what it takes without a team
     static constexpr double MOST = 1.3;      // times the same that count: one call that was disturbed decides nothing
     static constexpr double PATIENCE = 30;   // times what the last trial of the slower one lost: then it is tried again
+    static constexpr double TRIAL = 0.05;    // seconds: a few slices of a busy machine's scheduler
     double seconds[2] = {0, 0};              // without a team and in one, for one unit of work
     double since = 0, lost = 0;              // seconds
+    static Clock::duration duration(double seconds) {
+        return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+    }
 };
