@@ -33,6 +33,7 @@ CONFIGS = {
         update={"family": "llama", "rope_scaling": RopeScaling(factor=8.0, original_max_positions=32)}
     ),
     "biases": TINY.model_copy(update={"family": "qwen2"}),
+    "deep products": TINY.model_copy(update={"ffn_width": 4200}),  # the sums go on over 512 inputs and more
     "norms of queries and keys": TINY.model_copy(update={"family": "qwen3", "pattern": "LG", "window": 33}),
 }
 # Over 16 MiB in float32, and 4 in 8 bits: threads share a step where few sequences run.

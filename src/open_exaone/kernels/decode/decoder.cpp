@@ -144,27 +144,22 @@ class Decoder {
         reading.run((double)all, (double)all, [&](TeamLimit limit, Clock::time_point) { return read(limit), (double)all; });
     }
 
-    // Draws up to num_steps tokens for each sequence, whose one new token is the last that is known.
+    // Draws up to num_steps tokens for each sequence, whose one new token is the last that is known: fewer where it ends, or
+    // where a trial of a team does.
     void decode(Sequence* sequences, i64 num, i64 num_threads) {
         const i64 rows = (num + num_threads - 1) / num_threads;
         const bool may_team = num_threads > 1 && num_bytes >= WORTH_A_TEAM &&
                               (num < num_threads || (num_bytes > CACHED && rows < ROWS_A_TASK / 2));
         if (!may_team) return decode_tasks(sequences, num, num_threads, std::nullopt);
-        i64 size = 0;
+        i64 steps = 0, size = 0;
+        for (i64 i = 0; i < num; i++) steps += sequences[i].num_steps;
         while (num >> (size + 1)) size++;
-        Pace& pace = decoding[std::min<i64>(size, SIZES - 1)];
-        for (;;) {
-            i64 left = 0, running = 0, before = 0;
-            for (const Sequence* s = sequences; s < sequences + num; s++)
-                if (before += s->num_drawn; !s->is_done()) left += s->num_steps - s->num_drawn, running++;
-            if (!running) return;
-            pace.run((double)running, (double)left, [&](TeamLimit limit, Clock::time_point end) {
-                decode_tasks(sequences, num, num_threads, limit, end);
-                i64 drawn = -before;
-                for (const Sequence* s = sequences; s < sequences + num; s++) drawn += s->num_drawn;
-                return (double)std::max<i64>(drawn, 1);  // logits that are no numbers draw nothing
-            });
-        }
+        decoding[std::min<i64>(size, SIZES - 1)].run((double)num, (double)steps, [&](TeamLimit limit, Clock::time_point end) {
+            decode_tasks(sequences, num, num_threads, limit, end);
+            i64 drawn = 0;
+            for (i64 i = 0; i < num; i++) drawn += sequences[i].num_drawn;
+            return (double)std::max<i64>(drawn, 1);  // logits that are not numbers draw nothing
+        });
     }
 
     // Room for so many blocks of each kind, instead of the earlier room.

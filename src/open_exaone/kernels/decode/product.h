@@ -68,18 +68,23 @@ struct Halves {  // bfloat16 weights are widened, activations stay float32
 };
 #endif
 
+// Meanwhile fetches the panel that begins at `ahead` from memory, unless that is null.
 template <class M, int R, int C>
-static void tile(const typename M::In* a, i64 a_row, const char* b, i64 panel_bytes, i64 steps, bool is_first, float* out, i64 out_row) {
+static void tile(const typename M::In* a, i64 a_row, const char* b, i64 panel_bytes, i64 steps, bool is_first, float* out, i64 out_row,
+                 const char* ahead) {
     Vec sums[R][C];
     UNROLLED for (int r = 0; r < R; r++)
         UNROLLED for (int c = 0; c < C; c++) sums[r][c] = is_first ? vec(0) : load(out + r * out_row + c * W);
     constexpr i64 bytes = M::STEP * W * (std::is_same<M, Floats>::value ? 4 : 2);
-    for (i64 i = 0; i < steps; i++) M::template add<R, C>(sums, a + i * M::STEP, a_row, b + i * bytes, panel_bytes);
+    for (i64 i = 0; i < steps; i++) {
+        if (ahead) _mm_prefetch(ahead + i * bytes, _MM_HINT_T0);
+        M::template add<R, C>(sums, a + i * M::STEP, a_row, b + i * bytes, panel_bytes);
+    }
     UNROLLED for (int r = 0; r < R; r++)
         UNROLLED for (int c = 0; c < C; c++) store(out + r * out_row + c * W, sums[r][c]);
 }
 
-template <class M> using Tile = void (*)(const typename M::In*, i64, const char*, i64, i64, bool, float*, i64);
+template <class M> using Tile = void (*)(const typename M::In*, i64, const char*, i64, i64, bool, float*, i64, const char*);
 
 // Few rows take several panels at once, so that there are enough sums to add to.
 INLINE constexpr i64 panels_at_once(i64 rows) { return std::min<i64>(4, std::max<i64>(1, MOST_VECS / rows)); }
@@ -125,10 +130,13 @@ static void multiply(const typename M::In* a, i64 a_row, i64 first, i64 end, con
             const i64 height = block_end - block, tiles = (height + MOST_ROWS - 1) / MOST_ROWS;
             for (i64 p = from; p < to;) {
                 const i64 panels = std::min(panels_at_once((height + tiles - 1) / tiles), to - p);
+                const auto part = [&](i64 panel) { return w.panel(panel) + k * W * value_bytes; };
                 for (i64 t = 0; t < tiles; t++) {
+                    // Each tile fetches one of the next panels. A single tile reads as fast as memory gives.
+                    const bool fetches = tiles > 1 && t < panels && p + panels + t < to;
                     const i64 row = block + height * t / tiles, rows = block + height * (t + 1) / tiles - row;
-                    tile_for<M>(rows, panels)(a + row * a_row + k, a_row, w.panel(p) + k * W * value_bytes, w.panel_bytes(), steps,
-                                              k == 0, out + row * out_row + p * W, out_row);
+                    tile_for<M>(rows, panels)(a + row * a_row + k, a_row, part(p), w.panel_bytes(), steps, k == 0,
+                                              out + row * out_row + p * W, out_row, fetches ? part(p + panels + t) : nullptr);
                 }
                 p += panels;
             }
