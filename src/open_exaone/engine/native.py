@@ -238,8 +238,8 @@ class _Row:
         self._kept: list[object] = [settings, sample.uniforms_T]
         sampling = sample.request.sampling
         if needs_counts(sampling):
-            counts_V = np.bincount(np.array(sample.ids, np.int64), minlength=vocab_size)
-            counts_V = np.minimum(counts_V, np.iinfo(np.uint16).max).astype(np.uint16)
+            num_V = np.bincount(np.array(sample.ids, np.int64), minlength=vocab_size)
+            counts_V = np.minimum(num_V, np.iinfo(np.uint16).max).astype(np.uint16)
             fields["counts"] = _address(counts_V)
             self._kept.append(counts_V)
         if sampling.repetition_penalty != 1:
