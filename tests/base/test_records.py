@@ -14,7 +14,12 @@ WARM = Sampling(max_new_tokens=40)
     ("fields", "why"),
     [
         ({"max_new_tokens": 0}, "max_new_tokens = 0: must be at least 1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens = 2.5: must be an integer"),
         ({"num_samples": 0}, "num_samples = 0: must be at least 1"),
+        ({"num_samples": "2"}, "num_samples = '2': must be an integer"),
+        ({"seed": 1.0}, "seed = 1.0: must be an integer"),
+        ({"top_k": 5.5}, "top_k = 5.5: must be an integer"),
+        ({"thinking_budget": 3.5}, "thinking_budget = 3.5: must be an integer"),
         ({"top_k": 0}, "top_k = 0: must be at least 1; None keeps all"),
         ({"temperature": -1.0}, "temperature = -1.0: must lie in 0 (greedy) to 100"),
         ({"temperature": float("nan")}, "temperature = nan"),

@@ -127,6 +127,15 @@ def test_a_prompt_that_stands_again_gets_other_samples():
     assert first == alone and len({*first, *again}) == 2 * len(first)
 
 
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda ids: list(map(np.int32, ids))])
+def test_ids_are_numbers_of_any_type(kind):
+    """The same random streams, also where a prompt stands again."""
+    engine, prompts = make_engine(), [[1, 22], [1, 22], [7]]
+    assert engine.generate([kind(prompt) for prompt in prompts], WARM) == engine.generate(prompts, WARM)
+    numbers = [request(kind(prompt), WARM) for prompt in prompts]
+    assert random_stream(numbers[0], 4).tolist() == random_stream(request(prompts[0], WARM), 4).tolist()
+
+
 def test_prompts_that_cannot_be_completed_are_refused():
     engine, sampling = make_engine(), Sampling(max_new_tokens=2)
     engine.model.forward = None

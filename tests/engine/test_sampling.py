@@ -108,6 +108,38 @@ def test_each_alone_is_what_transformers_does(changes, theirs, vocab):
     torch.testing.assert_close(found.sampling_logprobs_B, wanted_B, rtol=1e-4, atol=1e-5)
 
 
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    sampling=reference.SAMPLINGS,
+    temperature=st.sampled_from([0.6, 1.0, 1.7, 100.0]),
+    reply=st.lists(st.integers(0, 9), min_size=1, max_size=8),
+    seed=st.integers(0, 1 << 30),
+)
+def test_together_they_are_transformers_processors_in_this_order(sampling, temperature, reply, seed):
+    """Transformers has no presence and frequency penalty: they are biases that depend on the reply."""
+    sampling, prompt = replace(sampling, temperature=temperature), [1, 3, 11]
+    logits = torch.randn(1, VOCAB, generator=torch.Generator().manual_seed(seed)) * 3
+    biases = {(token,): bias for token, bias in sampling.logit_bias}
+    penalties = {
+        (token,): -sampling.presence_penalty - sampling.frequency_penalty * reply.count(token) for token in reply
+    }
+    steps = [
+        *([logits_process.SequenceBiasLogitsProcessor(biases)] if biases else []),
+        logits_process.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty),
+        logits_process.SequenceBiasLogitsProcessor(penalties),
+        logits_process.TemperatureLogitsWarper(temperature),
+        *([logits_process.MinPLogitsWarper(sampling.min_p)] if sampling.min_p else []),
+        *([logits_process.TopKLogitsWarper(sampling.top_k)] if sampling.top_k else []),
+        *([logits_process.TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []),
+    ]
+    wanted_BV = logits_process.LogitsProcessorList(steps)(torch.tensor([[*prompt, *reply]]), logits.clone()).softmax(-1)
+    weights = reference.kept_weights(logits[0].numpy(), sampling, prompt, reply)
+    np.testing.assert_allclose(weights / weights.sum(), wanted_BV[0].numpy(), atol=2e-6)
+    found = draw_with(logits, UNIFORMS[:1], sampling, prompts=[prompt], replies=[reply])
+    wanted = wanted_BV.gather(1, found.ids_B[:, None])[:, 0]
+    torch.testing.assert_close(found.sampling_logprobs_B.exp(), wanted, atol=2e-6, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -1,13 +1,18 @@
 """What a server asks of a session: ending thoughts, restricting what comes next, what was remembered."""
 
+import gc
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from doubles import make_model, make_tokenizer, request
+from open_exaone.base.errors import PromptTooLongError
 from open_exaone.base.records import Sampling, StopReason
+from open_exaone.engine import engine as engine_module
 from open_exaone.engine.engine import Engine
+from open_exaone.engine.request import Sample
 
 SAMPLING = Sampling(max_new_tokens=20, temperature=1.0, top_p=1.0, seed=3)
 
@@ -89,3 +94,87 @@ def test_remembered_tokens_are_counted() -> None:
             finish(session)
             assert sample.num_cached == wanted
         assert session.holds(128) and not session.holds(100_000)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampling", "why"),
+    [
+        ([], SAMPLING, "request 1 is empty"),
+        ([5, 320], SAMPLING, "request 1 has the id 320"),
+        ([5], replace(SAMPLING, max_new_tokens=128), "request 1 has 1 tokens; .* context of 128"),
+        ([5], replace(SAMPLING, logit_bias={999: 1.0}), "request 1: logit_bias has the id 999"),
+        ([5] * 20, replace(SAMPLING, max_new_tokens=80), "a prompt of 20 tokens .* exceeds what this session"),
+    ],
+)
+def test_a_session_refuses_what_it_cannot_complete(prompt, sampling, why, backend) -> None:
+    """Rather than to read beyond its memory, or to go on for ever; nothing of what came along is in the queue."""
+    engine = Engine(make_model(), make_tokenizer())
+    with closing(engine.open_session([80])) as session:
+        with pytest.raises(ValueError, match=why):
+            session.submit([request([7, 8], SAMPLING), request(prompt, sampling)])
+        assert session.finished
+        [sample] = session.submit([request([5] * 20, replace(SAMPLING, max_new_tokens=60))])
+        finish(session)
+    assert sample.stop is not None
+
+
+def test_later_requests_that_exceed_their_announced_length_are_refused(backend) -> None:
+    engine, given = Engine(make_model(), make_tokenizer()), iter([[request([5] * 100, SAMPLING)]])
+    with pytest.raises(PromptTooLongError, match="a prompt of 100 tokens"):
+        list(engine.stream([request([5], SAMPLING)], more=lambda num_running: next(given, []), lengths=[30]))
+
+
+def test_later_requests_are_not_measured_by_what_the_session_left_free(monkeypatch) -> None:
+    engine, given = Engine(make_model(), make_tokenizer()), iter([[request([6], SAMPLING)]])
+    stream = engine.stream([request([5], SAMPLING)], more=lambda num_running: next(given, []), lengths=[21])
+    first = next(stream)
+    monkeypatch.setattr(engine_module, "free_bytes", lambda device: 0)
+    assert sorted(place for place, _ in [first, *stream]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "first_steps", "why"), [([], 1, "lengths"), ([5, 0], 1, "lengths"), ([5], 0, "first")]
+)
+def test_a_session_of_nothing_is_refused(lengths, first_steps, why) -> None:
+    with pytest.raises(ValueError, match=f"{why}.* = "):
+        Engine(make_model(), make_tokenizer()).open_session(lengths, first_steps=first_steps)
+
+
+def test_a_closed_session_takes_nothing() -> None:
+    engine = Engine(make_model(), make_tokenizer())
+    session = engine.open_session([64])
+    [sample] = session.submit([request([5], SAMPLING)])
+    session.close()
+    with pytest.raises(ValueError, match="this session is closed"):
+        session.submit([request([5], SAMPLING)])
+    session.cancel(sample)
+    assert session.finished and session.step() == (0, [])
+
+
+def test_a_sample_may_be_cancelled_twice() -> None:
+    """Wherever it is: a client that leaves, and a server that stops."""
+    engine = Engine(make_model(), make_tokenizer(), num_slots=1)
+    with closing(engine.open_session([64])) as session:
+        samples = session.submit([request([5, 6], SAMPLING, index) for index in range(4)])
+        for number in (3, 0):
+            session.cancel(samples[number])
+            session.cancel(samples[number])
+            session.step()
+        session.cancel(samples[1])
+        session.cancel(samples[1])
+        finish(session)
+    assert [sample.stop is not None for sample in samples] == [False, False, True, False]
+
+
+def test_samples_that_are_done_leave_memory_at_once() -> None:
+    """Without the garbage collector, which waits long where a million requests do."""
+    engine = Engine(make_model(), make_tokenizer(), num_slots=2)
+    gc.collect()
+    gc.disable()
+    try:
+        with closing(engine.open_session([64] * 2)) as session:
+            session.submit([request([5, number], SAMPLING, index) for number in range(3) for index in range(3)])
+            finish(session)
+            assert not [found for found in gc.get_objects() if isinstance(found, Sample)]
+    finally:
+        gc.enable()

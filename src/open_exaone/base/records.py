@@ -88,6 +88,10 @@ class Sampling:
         }
         for name, value in kept.items():
             object.__setattr__(self, name, value)
+        for name in ("max_new_tokens", "num_samples", "seed", "thinking_budget", "top_k"):
+            number = getattr(self, name)
+            if number is not None and not hasattr(number, "__index__"):
+                raise ValueError(f"{name} = {number!r}: must be an integer")
         for name, least, what in (("max_new_tokens", 1, ""), ("num_samples", 1, ""), ("top_k", 1, "; None keeps all")):
             number = getattr(self, name)
             if number is not None and not number >= least:

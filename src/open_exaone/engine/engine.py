@@ -1,5 +1,6 @@
 """Generates with a model on this machine: sessions of continuous batching over one of three backends."""
 
+import operator
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -119,10 +120,11 @@ class Engine:
             ValueError: a prompt is empty, or has an id that the model does not have.
             PromptTooLongError: a prompt and `max_new_tokens` exceed the model's context, or memory.
             CheckpointError: there is a thinking budget, and the model has no chat format.
+            MemoryError: memory does not hold the weights, or what a step computes in: lower `num_slots`.
         """
         seen: Counter[tuple[int, ...]] = Counter()
         firsts = []
-        for prompt in map(tuple, prompts):
+        for prompt in map(_whole, prompts):
             firsts.append(Request((), prompt, False, sampling, occurrence=seen[prompt]))
             seen[prompt] += 1
         self.check(firsts, "prompt")
@@ -174,7 +176,6 @@ class Engine:
         with closing(self.open_session(longest[: self.num_slots])) as session:
             while True:
                 if more is not None and (further := more(num_given + len(waiting) - num_done)):
-                    self.check(further, "request")
                     waiting += further
                 if waiting:
                     for sample in session.submit(waiting):
@@ -190,15 +191,23 @@ class Engine:
                     on_step(num_tokens, len(done))
 
     def open_session(self, lengths: Sequence[int] | None = None, *, first_steps: int | None = None) -> Session:
-        """A session, to which requests are submitted after `check`. Several may be open, also in several threads.
+        """A session, to which requests are submitted. Several may be open, also in several threads.
 
         Args:
             lengths: the most tokens of prompt and reply of each sample that may run together, longest first; None: as
                 many samples as there are slots, each of the model's whole context. Memory limits both.
             first_steps: the most tokens that a step draws for each sample where it draws some sample's first; None: as
                 many as others. A server takes 1: first tokens come soon, and requests that came meanwhile join.
+
+        Raises:
+            ValueError: `lengths` or `first_steps` is below 1, or no length is given.
+            PromptTooLongError: memory does not hold the first length.
         """
         config = self.model.config
+        if first_steps is not None and first_steps < 1:
+            raise ValueError(f"first_steps = {first_steps}: must be at least 1")
+        if lengths is not None and min(lengths, default=0) < 1:
+            raise ValueError(f"lengths = {list(lengths)}: give at least one, and none below 1")
         self.model.eval()
         if lengths is None:
             lengths = [config.max_positions] * self.num_slots
@@ -212,17 +221,26 @@ class Engine:
             thoughts=lambda: self.thoughts,
             num_steps=self._num_steps,
             first_steps=first_steps,
+            check=self._check,
             on_close=self._free_backends.append,
         )
 
     def check(self, requests: Sequence[Request], what: str = "request") -> None:
-        """Refuses what cannot be completed.
+        """Refuses what cannot be completed, or not with the memory that is free now.
 
         Raises:
             ValueError, PromptTooLongError, CheckpointError: as `generate`; names the first such request by its place.
         """
+        self._check(requests, what)
+        if requests:
+            longest = max(range(len(requests)), key=lambda place: max_length(requests[place]))
+            try:
+                self._pool_sizes([max_length(requests[longest])])
+            except PromptTooLongError as error:
+                raise PromptTooLongError(f"{what} {longest}: {error}") from None
+
+    def _check(self, requests: Sequence[Request], what: str = "request") -> None:
         context = self.model.config.max_positions
-        longest = 0
         for place, request in enumerate(requests):
             if not request.prompt_ids:
                 raise ValueError(f"{what} {place} is empty: give it at least one token")
@@ -232,18 +250,19 @@ class Engine:
                     f"{request.sampling.max_new_tokens} that exceeds the model's context of {context}: "
                     f"shorten the prompt or lower max_new_tokens"
                 )
-            if max_length(request) > max_length(requests[longest]):
-                longest = place
         check_ids(requests, self.model.config.vocab_size, what)
         if any(request.sampling.thinking_budget is not None for request in requests):
             _ = self.thoughts  # a model without a chat format is refused now
-        if requests:
-            try:
-                self._pool_sizes([max_length(requests[longest])])
-            except PromptTooLongError as error:
-                raise PromptTooLongError(f"{what} {longest}: {error}") from None
 
     def _pool_sizes(self, lengths: Sequence[int]) -> tuple[int, int]:
         config = self.model.config
         sizes = block_bytes(config, self.model.dtype)
         return pool_sizes(lengths, config.window, sizes, free_bytes(self.model.device))
+
+
+def _whole(prompt: Sequence[int]) -> tuple[int, ...]:
+    """Its ids as Python's integers, whatever type they have; what is no integer stays, and is refused later."""
+    try:
+        return tuple(map(operator.index, prompt))
+    except TypeError:
+        return tuple(prompt)

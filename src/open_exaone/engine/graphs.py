@@ -21,9 +21,8 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from open_exaone.engine.backend import Tokens
-from open_exaone.engine.blocks import GLOBAL, LOCAL, Table, num_blocks
-from open_exaone.engine.memory import block_bytes
-from open_exaone.engine.plain import KINDS, PlainBackend, block_tables
+from open_exaone.engine.blocks import LOCAL, Table, num_blocks
+from open_exaone.engine.plain import KINDS, PlainBackend, block_tables, bucket
 from open_exaone.engine.request import Sample, prompt_of
 from open_exaone.engine.sampling import ROW_DTYPES, Modes, RowSettings, Settings, draw_quickly, needs_counts
 from open_exaone.model.cache import BlockTable, Cache, keep_updates_eager
@@ -37,14 +36,6 @@ MOST_STEPS = 16  # of one call: then others may enter, and tokens are given on
 MOST_COMPILED = 32  # variants of a layer: kinds of layers, prompts and steps, one row and several, training
 MOST_GRAPHS = 96  # that are kept; each takes a few megabytes of the driver's memory
 KEPT_SHARE = 0.125  # of the device's memory: pools that are as small stay for the next session, and graphs with them
-GATHER_COST = 3  # a key that a step sees is read, written to where a row's keys lie together, and read again
-
-
-def bucket(number: int) -> int:
-    """The next of 1, 2, 4, 6, 8, 12, 16, 24, 32, …: few shapes, of which at most a third is padding."""
-    power = 1 << max(0, number - 1).bit_length()
-    half = power * 3 // 4
-    return half if number <= half and power >= 8 else power
 
 
 class StepShape(NamedTuple):
@@ -69,7 +60,6 @@ class GraphBackend(PlainBackend):
         self._sizes: tuple[int, ...] = (0, 0)  # of the pools
         self._warm: set[StepShape] = set()
         self._pool: Any = None  # of the graphs' memory
-        self._block_bytes = block_bytes(model.config, model.dtype)
         if model.device.type == "cuda":
             fuse(model)
 
@@ -108,33 +98,11 @@ class GraphBackend(PlainBackend):
         self._num_stalled = 0
         if any(not _is_drawn_inside(sample) for sample in samples):
             num_steps = [1] * len(samples)
-        found: dict[int, Tokens] = {}
-        lengths = [
-            num_blocks(sample.table.length + num) if sample.table is not None else 0
-            for sample, num in zip(samples, num_steps, strict=True)
-        ]
-        order = sorted(range(len(samples)), key=lambda row: lengths[row])
         with torch.inference_mode(), computing(self._model, "sample"):
-            for rows in self._parts(order, lengths):
-                part = [samples[row] for row in rows]
-                width = bucket(max(lengths[row] for row in rows))
-                found |= zip(rows, self._decode(part, [num_steps[row] for row in rows], width), strict=True)
-        return [found[row] for row in range(len(samples))]
+            return super().decode(samples, num_steps)
 
-    def _parts(self, rows: Sequence[int], lengths: Sequence[int]) -> list[Sequence[int]]:
-        """Rows that decode together: those of unlike lengths apart, where that saves more than the weights cost."""
-        half = len(rows) // 2
-        if not half or self._cost(rows, lengths) <= self._cost(rows[:half], lengths) + self._cost(rows[half:], lengths):
-            return [rows]
-        return self._parts(rows[:half], lengths) + self._parts(rows[half:], lengths)
-
-    def _cost(self, rows: Sequence[int], lengths: Sequence[int]) -> int:
-        """Bytes that a step of these rows, the longest last, moves; local layers cost each row the same."""
-        seen = bucket(len(rows)) * bucket(lengths[rows[-1]]) * self._block_bytes[GLOBAL]
-        return self._model.config.num_parameters * self._model.dtype.itemsize + GATHER_COST * seen
-
-    def _decode(self, samples: Sequence[Sample], num_steps: Sequence[int], width: int) -> list[Tokens]:
-        step = self._step(samples, width)
+    def _decode(self, samples: Sequence[Sample], num_steps: Sequence[int], most_blocks: int) -> list[Tokens]:
+        step = self._step(samples, bucket(most_blocks))
         step.fill(samples, num_steps, self._end_ids)
         for _ in range(max(num_steps)):
             step.replay()

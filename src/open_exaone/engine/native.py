@@ -120,7 +120,11 @@ class NativeBackend:
             ("sampling_logprobs", sampling_logprobs_BT),
         ):
             sequences[field] = _address(values) + 4 * most * places_B
-        self._decoder.decode(sequences, self.num_threads)
+        try:
+            self._decoder.decode(sequences, self.num_threads)
+        except MemoryError:
+            self._rows.clear()  # the next try counts anew what replies have
+            raise
         del kept
         results = zip(
             *(values.tolist() for values in (drawn_BT, logprobs_BT, sampling_logprobs_BT)),
@@ -234,7 +238,8 @@ class _Row:
         self._kept: list[object] = [settings, sample.uniforms_T]
         sampling = sample.request.sampling
         if needs_counts(sampling):
-            counts_V = np.bincount(np.array(sample.ids, np.int64), minlength=vocab_size).astype(np.uint16)
+            num_V = np.bincount(np.array(sample.ids, np.int64), minlength=vocab_size)
+            counts_V = np.minimum(num_V, np.iinfo(np.uint16).max).astype(np.uint16)
             fields["counts"] = _address(counts_V)
             self._kept.append(counts_V)
         if sampling.repetition_penalty != 1:

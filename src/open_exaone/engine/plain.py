@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from open_exaone.engine.backend import Tokens
-from open_exaone.engine.blocks import Table, num_blocks
+from open_exaone.engine.blocks import GLOBAL, Table, num_blocks
+from open_exaone.engine.memory import block_bytes
 from open_exaone.engine.request import Sample, prompt_of
 from open_exaone.engine.sampling import Settings, TokenCounts, draw, needs_counts, top_logprobs
-from open_exaone.engine.scheduler import Chunk
+from open_exaone.engine.scheduler import CHUNK_TOKENS, Chunk
 from open_exaone.model.cache import BlockTable, Cache
 from open_exaone.model.config import LayerKind
 from open_exaone.model.logprobs import token_logprobs
@@ -21,6 +22,34 @@ from open_exaone.model.threads import computing
 from open_exaone.model.transformer import LanguageModel
 
 KINDS = (LayerKind.GLOBAL, LayerKind.LOCAL)  # as the engine counts them
+GATHER_COST = 3  # a key that a step sees is read, written to where a row's keys lie together, and read again
+FEW_CHUNKS = 4
+
+
+def bucket(number: int) -> int:
+    """The next of 1, 2, 4, 6, 8, 12, 16, 24, 32, …: few shapes, of which at most a third is padding."""
+    power = 1 << max(0, number - 1).bit_length()
+    half = power * 3 // 4
+    return half if number <= half and power >= 8 else power
+
+
+def alike(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+    """Chunks that are read together: what they are padded to takes little more memory than they do.
+
+    Padded, their tokens are as many as a step reads at most, and their keys and values as many as of a few such steps,
+    or twice their own.
+    """
+    parts: list[list[Chunk]] = []
+    seen: list[int] = []  # positions that each of the last part sees
+    for chunk in sorted(chunks, key=lambda chunk: len(chunk.ids), reverse=True):
+        end = chunk.prompt.table.length + len(chunk.ids)
+        seen.append(end)
+        fits = len(seen) * max(seen) <= max(FEW_CHUNKS * CHUNK_TOKENS, 2 * sum(seen))
+        if not parts or not fits or len(seen) * len(parts[-1][0].ids) > CHUNK_TOKENS:
+            parts.append([])
+            seen = [end]
+        parts[-1].append(chunk)
+    return parts
 
 
 class PlainBackend:
@@ -29,6 +58,7 @@ class PlainBackend:
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
         self._cache: Cache | None = None
+        self._block_bytes = block_bytes(model.config, model.dtype)
         self._state: tuple[int, ...] | None = None
 
     def refresh(self) -> bool:
@@ -45,9 +75,34 @@ class PlainBackend:
         self._cache.copy_block(KINDS[kind], source, target)
 
     def prefill(self, chunks: Sequence[Chunk]) -> None:
-        self._forward([chunk.ids for chunk in chunks], [chunk.prompt.table for chunk in chunks])
+        for part in alike(chunks):
+            self._forward([chunk.ids for chunk in part], [chunk.prompt.table for chunk in part])
 
     def decode(self, samples: Sequence[Sample], num_steps: Sequence[int]) -> list[Tokens]:
+        found: dict[int, Tokens] = {}
+        lengths = [
+            num_blocks(sample.table.length + num) if sample.table is not None else 0
+            for sample, num in zip(samples, num_steps, strict=True)
+        ]
+        # One long reply must not have the keys and values of all others padded to its length.
+        for rows in self._parts(sorted(range(len(samples)), key=lambda row: lengths[row]), lengths):
+            part, most_blocks = [samples[row] for row in rows], max(lengths[row] for row in rows)
+            found |= zip(rows, self._decode(part, [num_steps[row] for row in rows], most_blocks), strict=True)
+        return [found[row] for row in range(len(samples))]
+
+    def _parts(self, rows: Sequence[int], lengths: Sequence[int]) -> list[Sequence[int]]:
+        """Rows that decode together: those of unlike lengths apart, where that saves more than the weights cost."""
+        half = len(rows) // 2
+        if not half or self._cost(rows, lengths) <= self._cost(rows[:half], lengths) + self._cost(rows[half:], lengths):
+            return [rows]
+        return self._parts(rows[:half], lengths) + self._parts(rows[half:], lengths)
+
+    def _cost(self, rows: Sequence[int], lengths: Sequence[int]) -> int:
+        """Bytes that a step of these rows, the longest last, moves; local layers cost each row the same."""
+        seen = bucket(len(rows)) * bucket(lengths[rows[-1]]) * self._block_bytes[GLOBAL]
+        return self._model.config.num_parameters * self._model.dtype.itemsize + GATHER_COST * seen
+
+    def _decode(self, samples: Sequence[Sample], num_steps: Sequence[int], most_blocks: int) -> list[Tokens]:
         ids_B1 = [[(sample.ids or prompt_of(sample.request))[-1]] for sample in samples]
         x_B1D = self._forward(ids_B1, [sample.table for sample in samples if sample.table is not None])
         with torch.inference_mode():

@@ -79,7 +79,7 @@ class Sample:
     max_new_tokens: int = field(init=False)
     thinking_budget: int | None = field(init=False)  # the request's, or where its thought was ended on demand
     table: Table | None = None  # its keys and values, while it runs
-    group: "Group | None" = None  # in which it waits, or waited last
+    group: "Group | None" = None  # in which it waits
     _uniforms_T: NDArray[np.float32] | None = None  # its own random stream, one number a token; drawn when it starts
 
     def __post_init__(self) -> None:
@@ -195,6 +195,6 @@ def in_groups(requests: Iterable[Request]) -> list[Group]:
 
 def random_stream(request: Request, length: int) -> NDArray[np.float32]:
     """`length` uniform numbers in [0, 1) that depend on (seed, prompt ids, occurrence, sample index) alone."""
-    text = f"{request.stream_name}:{','.join(map(str, prompt_of(request)))}"
+    text = f"{request.stream_name}:{','.join(map(str, map(int, prompt_of(request))))}"  # of any type of integer
     key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
     return np.random.Generator(np.random.Philox(key=key)).random(length, dtype=np.float32)

@@ -76,6 +76,7 @@ class Scheduler:
                 return
         if (group := sample.group) is not None and group in self._waiting:
             group.samples.remove(sample)
+            sample.group = None
             if not group.samples:
                 del self._waiting[group]
 
@@ -130,6 +131,7 @@ class Scheduler:
                 return
             del self._waiting[group]
             for sample in group.samples:
+                sample.group = None  # nothing refers to each other in a circle, so memory is freed at once
                 sample.num_cached = table.length if sample.num_cached is None else sample.num_cached
             self._prompts.append(Prompt(group.prompt_ids, deque(group.samples), table))
             free -= len(group.samples)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from open_exaone.base.errors import PromptTooLongError
 from open_exaone.base.records import Request
 from open_exaone.engine.backend import Backend, Tokens
 from open_exaone.engine.blocks import Blocks
-from open_exaone.engine.request import Sample, in_groups, prompt_of
+from open_exaone.engine.request import Sample, in_groups, max_length, prompt_of
 from open_exaone.engine.scheduler import Scheduler
 from open_exaone.engine.stop import StopStrings
 from open_exaone.engine.thought import Thoughts
@@ -19,6 +20,7 @@ class Session:
         sizes: blocks of the global and of the local layers.
         num_steps: the most tokens that a step draws for each sample; None: as many as the backend draws at once.
         first_steps: the same of a step that draws some sample's first token; None: no other number.
+        check: raises where a request cannot be completed, whatever memory there is.
         on_close: gets the backend when it is free for another session.
     """
 
@@ -34,10 +36,11 @@ class Session:
         thoughts: Callable[[], Thoughts],
         num_steps: int | None = None,
         first_steps: int | None = None,
+        check: Callable[[Sequence[Request]], object] = lambda requests: None,
         on_close: Callable[[Backend], object] = lambda backend: None,
     ) -> None:
         self._backend, self._tokenizer, self._end_ids, self._thoughts = backend, tokenizer, end_ids, thoughts
-        self._on_close, self._is_closed = on_close, False
+        self._check, self._on_close, self._is_closed = check, on_close, False
         self._most_steps, self._first_steps = num_steps, first_steps
         self._steps = 1  # of the call that comes
         backend.refresh()
@@ -50,7 +53,22 @@ class Session:
         return self.scheduler.finished
 
     def submit(self, requests: Sequence[Request]) -> list[Sample]:
-        """Puts requests at the end of the queue; neighbours with one prompt share its computation."""
+        """Puts requests at the end of the queue; neighbours with one prompt share its computation.
+
+        Raises:
+            ValueError, PromptTooLongError, CheckpointError: as `Engine.check`, or the memory taken does not hold one of
+                them, or the session is closed; then none is in the queue.
+        """
+        if self._is_closed:
+            raise ValueError("this session is closed: open another one")
+        self._check(requests)
+        longest = max(requests, key=max_length, default=None)
+        if longest is not None and not self.holds(max_length(longest)):
+            raise PromptTooLongError(
+                f"a prompt of {len(prompt_of(longest))} tokens with max_new_tokens = "
+                f"{longest.sampling.max_new_tokens} exceeds what this session was opened for: shorten the prompt, "
+                "lower max_new_tokens, or open the session with greater lengths"
+            )
         groups = in_groups(requests)
         self.scheduler.submit(groups)
         return [sample for group in groups for sample in group.samples]

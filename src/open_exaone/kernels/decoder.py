@@ -81,7 +81,8 @@ class Decoder:
         config = np.array(integers, np.int64).tobytes() + np.float64(eps).tobytes()
         frequencies_H2 = frequencies_H2.float().contiguous()
         flags = [np.array(values, np.int64) for values in (is_local, is_turned)]
-        kernels.decoder_new.restype = kernels.decoder_make_pools.restype = ctypes.c_int64
+        for name in ("new", "take", "make_pools", "prefill", "decode"):
+            getattr(kernels, f"decoder_{name}").restype = ctypes.c_int64
         handle = kernels.decoder_new(
             ctypes.c_char_p(config), *map(_pointer, flags), ctypes.c_void_p(frequencies_H2.data_ptr())
         )
@@ -93,19 +94,25 @@ class Decoder:
         self.num_blocks = (0, 0)
 
     def take(self, part: str, layer: int, weight: Tensor) -> None:
-        """Packs one of the weights; the embedding is not copied but read where it is."""
+        """Packs one of the weights; the embedding is not copied but read where it is.
+
+        Raises:
+            MemoryError: memory does not hold it.
+        """
         weight = weight.detach().contiguous()
         if weight.dtype not in DTYPES:
             weight = weight.float()
         if part == "embedding":
             self._embedding = weight
-        self._kernels.decoder_take(
+        is_taken = self._kernels.decoder_take(
             self._handle,
             ctypes.c_int64(PARTS.index(part)),
             ctypes.c_int64(layer),
             ctypes.c_void_p(weight.data_ptr()),
             ctypes.c_int64(DTYPES[weight.dtype]),
         )
+        if not is_taken:
+            raise MemoryError("memory does not hold the packed weights")
 
     def make_pools(self, num_global: int, num_local: int) -> None:
         """Reserves room for so many blocks, instead of the earlier room. Memory is taken when a block is written to.
@@ -127,17 +134,27 @@ class Decoder:
 
         Args:
             sequences_B: of type SEQUENCE; what its pointers point to must stay.
+
+        Raises:
+            MemoryError: memory does not hold what is computed. The blocks of the new tokens hold anything then.
         """
         self._call("decoder_prefill", sequences_B, num_threads)
 
     def decode(self, sequences_B: NDArray[np.void], num_threads: int) -> None:
-        """Draws up to `num_steps` tokens for each sequence, whose one new token is the last that is known."""
+        """Draws up to `num_steps` tokens for each sequence, whose one new token is the last that is known.
+
+        Raises:
+            MemoryError: as `prefill`; what is counted of the replies' tokens is wrong then.
+        """
         self._call("decoder_decode", sequences_B, num_threads)
 
     def _call(self, name: str, sequences_B: NDArray[np.void], num_threads: int) -> None:
         assert sequences_B.dtype == SEQUENCE and sequences_B.flags.c_contiguous
         sizes = (ctypes.c_int64(len(sequences_B)), ctypes.c_int64(num_threads))
-        getattr(self._kernels, name)(self._handle, _pointer(sequences_B), *sizes)
+        if not getattr(self._kernels, name)(self._handle, _pointer(sequences_B), *sizes):
+            raise MemoryError(
+                f"the engine cannot compute {len(sequences_B)} sequences together: lower num_slots, or free memory"
+            )
 
 
 def _pointer(array: NDArray[np.generic]) -> ctypes.c_void_p:

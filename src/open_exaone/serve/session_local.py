@@ -51,7 +51,6 @@ class LocalModel:
         self._num_left_out = num_left_out
         sampling = self._drawn(settings, self._context - len(prompt), turn)
         request = Request(tuple(messages), prompt, settings.thinking, sampling)
-        self._engine.check([request])
         with interrupt.deferred_interrupts():
             [sample] = self.session.submit([request])
             try:

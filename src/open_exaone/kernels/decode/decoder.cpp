@@ -231,24 +231,44 @@ class Decoder {
         }
     }
 
-    // Runs the tasks on threads, one after the other as each comes free; a team does all of them together.
+    // Runs the tasks on threads, one after the other as each comes free; a team does all of them together. Goes on with
+    // fewer threads where the system gives no more. Where memory runs out in one, all end, and it throws bad_alloc.
     template <class Task> void run(i64 num_tasks, TeamLimit limit, i64 num_threads, Task task) {
         num_threads = limit ? num_threads : std::min(num_threads, num_tasks);
-        if ((i64)owns.size() < num_threads) owns.resize(num_threads), works.resize(num_threads);
-        Team together((int)num_threads, limit.value_or(Clock::time_point::max()));
+        if ((i64)owns.size() < num_threads) owns.resize(num_threads);
+        if ((i64)works.size() < num_threads) works.resize(num_threads);
+        std::optional<Team> together;
+        std::atomic<Team*> team{limit ? nullptr : &ALONE};  // a team is there once its size is known
         std::atomic<i64> next{0};
+        std::atomic<bool> is_short{false};
         const auto work = [&](int index) {
 #ifdef TILES
             const Tiles tiles;
 #endif
-            Member me{limit ? &together : &ALONE, limit ? index : 0};
-            if (limit) return task(me, works[0], owns[index], 0);
-            for (i64 i; (i = next.fetch_add(1)) < num_tasks;) task(me, works[index], owns[index], i);
+            team.wait(nullptr, std::memory_order_acquire);
+            Member me{team, limit ? index : 0};
+            try {
+                if (limit) return task(me, works[0], owns[index], 0);
+                for (i64 i; (i = next.fetch_add(1)) < num_tasks;) task(me, works[index], owns[index], i);
+            } catch (const std::exception&) {
+                is_short = true, next = num_tasks;
+                if (limit) together->give_up();
+            }
         };
         std::vector<std::thread> others;
-        for (i64 i = 1; i < num_threads; i++) others.emplace_back(work, (int)i);
+        others.reserve(num_threads - 1);
+        try {
+            for (i64 i = 1; i < num_threads; i++) others.emplace_back(work, (int)i);
+        } catch (const std::exception&) {
+        }
+        if (limit) {
+            together.emplace((int)others.size() + 1, *limit);
+            team.store(&*together, std::memory_order_release);
+            team.notify_all();
+        }
         work(0);
         for (std::thread& other : others) other.join();
+        if (is_short) throw std::bad_alloc();
     }
 
     void start(Work& w) const {
@@ -384,31 +404,39 @@ class Decoder {
     }
 };
 
+// 1; 0 where memory does not hold what it needs.
+template <class Work> i64 done(Work work) {
+    try {
+        work();
+        return 1;
+    } catch (const std::exception&) {
+        return 0;
+    }
+}
+
 }  // namespace
 
 // 0 where memory does not hold the weights.
 EXPORT i64 decoder_new(const Config* config, const i64* is_local, const i64* is_turned, const float* frequencies) {
-    try {
-        return (i64) new Decoder(*config, is_local, is_turned, frequencies);
-    } catch (const std::bad_alloc&) {
-        return 0;
-    }
+    Decoder* decoder = nullptr;
+    done([&] { decoder = new Decoder(*config, is_local, is_turned, frequencies); });
+    return (i64)decoder;
 }
 EXPORT void decoder_free(Decoder* decoder) { delete decoder; }
-EXPORT void decoder_take(Decoder* decoder, i64 part, i64 layer, const void* weight, i64 dtype) {
-    if (dtype == FLOAT32) decoder->take(part, layer, (const float*)weight);
-    else decoder->take(part, layer, (const Bf16*)weight);
+EXPORT i64 decoder_take(Decoder* decoder, i64 part, i64 layer, const void* weight, i64 dtype) {
+    return done([&] {
+        if (dtype == FLOAT32) decoder->take(part, layer, (const float*)weight);
+        else decoder->take(part, layer, (const Bf16*)weight);
+    });
 }
-// 0 where there is no memory for them.
 EXPORT i64 decoder_make_pools(Decoder* decoder, i64 num_global, i64 num_local) {
-    try {
-        const i64 sizes[] = {num_global, num_local};
-        decoder->make_pools(sizes);
-        return 1;
-    } catch (const std::bad_alloc&) {
-        return 0;
-    }
+    const i64 sizes[] = {num_global, num_local};
+    return done([&] { decoder->make_pools(sizes); });
 }
 EXPORT void decoder_copy_block(Decoder* decoder, i64 kind, i64 from, i64 to) { decoder->copy_block(kind, from, to); }
-EXPORT void decoder_prefill(Decoder* decoder, Sequence* sequences, i64 num, i64 num_threads) { decoder->prefill(sequences, num, num_threads); }
-EXPORT void decoder_decode(Decoder* decoder, Sequence* sequences, i64 num, i64 num_threads) { decoder->decode(sequences, num, num_threads); }
+EXPORT i64 decoder_prefill(Decoder* decoder, Sequence* sequences, i64 num, i64 num_threads) {
+    return done([&] { decoder->prefill(sequences, num, num_threads); });
+}
+EXPORT i64 decoder_decode(Decoder* decoder, Sequence* sequences, i64 num, i64 num_threads) {
+    return done([&] { decoder->decode(sequences, num, num_threads); });
+}

@@ -34,13 +34,15 @@ INLINE Bf16 as_bf16(float x) {
     return {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
 }
 
-// Memory in huge pages where the system gives them, as a model's weights are read from end to end for every token.
+// Memory in huge pages where the system gives them, as a model's weights are read from end to end for every token. None
+// of size 0.
 struct Memory {
     char* data = nullptr;
     explicit Memory(i64 size) {
-        data = (char*)std::aligned_alloc(HUGE_PAGE, up(std::max<i64>(size, 1), HUGE_PAGE));
+        if (!size) return;
+        data = (char*)std::aligned_alloc(HUGE_PAGE, up(size, HUGE_PAGE));
         if (!data) throw std::bad_alloc();
-        madvise(data, up(std::max<i64>(size, 1), HUGE_PAGE), MADV_HUGEPAGE);
+        madvise(data, up(size, HUGE_PAGE), MADV_HUGEPAGE);
     }
     Memory(Memory&& other) : data(other.data) { other.data = nullptr; }
     Memory(const Memory&) = delete;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <new>
 #include <optional>
 
 #include "../native.h"
@@ -20,6 +21,7 @@ class Team {
     void wait() {
         if (size == 1) return;
         const int before = turn.load(std::memory_order_acquire);
+        check();
         if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
             arrived.store(0, std::memory_order_relaxed), turns.store(0, std::memory_order_relaxed);
             turn.fetch_add(1, std::memory_order_release);
@@ -27,15 +29,26 @@ class Team {
             return;
         }
         for (int spin = 0; spin < SPINS; spin++) {
-            if (turn.load(std::memory_order_acquire) != before) return;
+            if (turn.load(std::memory_order_acquire) != before) return check();
             _mm_pause();
         }
         turn.wait(before, std::memory_order_acquire);
+        check();
+    }
+    // For a member that memory does not suffice: the others leave at their next wait, by the same exception.
+    void give_up() {
+        is_short.store(true, std::memory_order_relaxed);
+        turn.fetch_add(1, std::memory_order_release);
+        turn.notify_all();
     }
 
   private:
     static constexpr int SPINS = 2000;  // about 20 to 50 µs
     std::atomic<int> arrived{0}, turn{0};
+    std::atomic<bool> is_short{false};
+    void check() const {
+        if (is_short.load(std::memory_order_relaxed)) throw std::bad_alloc();
+    }
 };
 static Team ALONE(1);
 
