@@ -219,8 +219,13 @@ def test_every_gpu_counts_for_the_energy(run: Path) -> None:
 def test_sampled_tokens_of_online_rl_are_counted(run: Path) -> None:
     rows = [{"step": 1, "useful_groups": 2, "mean_reply_tokens": 10.5}, {"step": 2, "useful_groups": 0}, {"step": 2}]
     write_jsonl(run / "02-rl" / "metrics.jsonl", rows)
-    figure = gather(run).stages[1].sampled_tokens
-    assert figure is not None and figure.value == 4 * 4 * 10.5  # prompts x group size x tokens
+    outcome = read_json(run / "02-rl" / "outcome.json")
+    assert "nothing to learn" not in markdown(gather(run))
+    write_json(run / "02-rl" / "outcome.json", {**outcome, "empty_steps": 2})
+    stage = gather(run).stages[1]
+    assert stage.sampled_tokens is not None and stage.sampled_tokens.value == 4 * 4 * 10.5  # prompts, group, tokens
+    assert stage.empty_steps is not None and stage.empty_steps.value == 2
+    assert "| steps | steps with nothing to learn | tokens |" in markdown(gather(run))
 
 
 def test_the_flops_of_online_rl_see_prompt_and_reply() -> None:

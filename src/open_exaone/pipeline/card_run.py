@@ -126,6 +126,7 @@ def stage_facts(folder: RunFolder, recipe: Recipe, stage: AnyStage) -> Stage:
         start=None if start is None else start.name,
         data=stage.data,
         steps=outcome.figure("train_steps"),
+        empty_steps=outcome.figure("empty_steps") if outcome.get("empty_steps") else None,
         tokens=outcome.figure("train_tokens"),
         sampled_tokens=_sampled_by_rl(folder, name, stage) or sampled.figure("sampled_tokens"),
         flops=outcome.figure("train_flops"),

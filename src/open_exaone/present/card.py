@@ -131,6 +131,7 @@ STAGE_COLUMNS: Sequence[tuple[str, Callable[[Stage, Texts], str]]] = (
     ("start", lambda stage, _: stage.start or formatting.NONE),
     ("data", lambda stage, _: stage.data or formatting.NONE),
     ("steps", lambda stage, _: shown(stage.steps, exact)),
+    ("empty_steps", lambda stage, _: shown(stage.empty_steps, exact)),
     ("tokens", lambda stage, _: shown(stage.tokens, formatting.number)),
     ("sampled_tokens", lambda stage, _: shown(stage.sampled_tokens, formatting.number)),
     ("flops", lambda stage, _: shown(stage.flops, flops)),

@@ -50,6 +50,8 @@ class Stage(Record):
     """The stage whose model it began from; None for the recipe's own model."""
     data: Text | None
     steps: Figure | None = None
+    empty_steps: Figure | None = None
+    """Steps that had nothing to learn from, such as groups of equal rewards; None where there was none."""
     tokens: Figure | None = None
     """Trained, without padding, prompts included."""
     sampled_tokens: Figure | None = None
