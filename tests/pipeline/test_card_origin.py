@@ -72,7 +72,7 @@ def test_results_of_weights_that_were_changed_since_are_left_out(run: Path) -> N
 
 def test_a_converted_model_s_card_says_how_it_was_made(run: Path, tmp_path: Path) -> None:
     copy = make_model(tmp_path / "copy")
-    record_conversion(run, copy)
+    record_conversion(run / "02-rl" / "model", copy)
     facts, source = gather(copy), gather(run)
     assert (facts.stages[0].name, facts.licence, facts.energy and facts.energy.watts.sources[0]) == (
         *("sft", source.licence),
@@ -97,7 +97,7 @@ def test_a_converted_model_s_card_says_how_it_was_made(run: Path, tmp_path: Path
 
 def test_a_record_of_other_files_or_a_broken_one_is_not_believed(run: Path, tmp_path: Path) -> None:
     copy = make_model(tmp_path / "copy")
-    record_conversion(run, copy)
+    record_conversion(run / "02-rl" / "model", copy)
     (copy / "tokenizer.json").write_text("{ }")
     facts = gather(copy)
     assert (facts.stages, facts.licence.id) == ((), "unknown") and "of other files than these" in facts.notes[0]
@@ -178,6 +178,11 @@ def test_the_licence_of_rows_may_be_named(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(SystemExit, match="0"):
         main(["card", str(run), "--data-licence", "sft=cc-by-4.0"])
     assert "| sft | rows of rows.jsonl | – | sft | cc-by-4.0 |" in (run / "card.md").read_text()
+    manifest = run / "01-sft" / "data" / "manifest.json"
+    write_json(manifest, {"sources": [{"path": "rows.jsonl", "rows": 6_017}]})
+    assert "| sft | rows of rows.jsonl | 6,017 | sft | unknown: the rows name none |" in markdown(gather(run))
+    write_json(manifest, {"sources": [{"path": "other.jsonl", "rows": 6_017}]})
+    assert "6,017" not in markdown(gather(run))
     for given, why in (
         ("sf=mit", "no such data"),
         ("test=mit", "are generated"),

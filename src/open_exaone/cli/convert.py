@@ -39,8 +39,9 @@ def convert(
     from open_exaone.pipeline.card import record_conversion
     from open_exaone.pipeline.source import resolve_model
 
+    model = resolve_model(source)
     config = convert(
-        resolve_model(source),
+        model,
         target,
         to=args.to,
         dtype=args.dtype,
@@ -48,7 +49,7 @@ def convert(
         response_template=args.response_template,
     )
     if args.to != "gguf" and args.adapter is None:
-        record_conversion(source, target)
+        record_conversion(model, target)
     layout = "GGUF" if args.to == "gguf" else config.family
     say(f"{target}: {config.num_parameters:,} parameters in {count(config.num_layers, 'layer')}, as {layout}")
     return 0

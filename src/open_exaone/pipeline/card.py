@@ -87,13 +87,12 @@ def gather(source: Path, options: CardOptions | None = None) -> Facts:
 
 
 def record_conversion(source: Path, target: Path) -> None:
-    """Leaves in a folder that `exaone convert` has written how its weights were made, where that is known.
+    """Leaves in a folder that a model was converted into how its weights were made, where that is known.
 
     Args:
-        source: what was converted: a run's folder, a model's folder, or a name.
+        source: the model's folder that was converted, as `resolve_model` finds it.
     """
-    model = resolve_model(source)
-    if is_run(source) or _stage_of_run(source) or is_shipped(model) or (model / CONVERSION).is_file():
+    if _stage_of_run(source) or is_shipped(source) or (source / CONVERSION).is_file():
         leave_conversion(gather(source), target)
 
 

@@ -1,5 +1,6 @@
 """What a run's files say of its model: every number with the file and field that it stands in."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from open_exaone.base.files import read_json
 from open_exaone.base.hub import is_hub_name
 from open_exaone.base.text import some
 from open_exaone.data.config import SourceConfig
+from open_exaone.data.store import MANIFEST
 from open_exaone.model.registry import PUBLISHED
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RENDERING, RunFolder
@@ -75,7 +77,7 @@ def done_stages(folder: RunFolder, recipe: Recipe, until: str | None) -> tuple[l
     names = [stage.name for stage in recipe.stages]
     wanted = recipe.stages if until is None else recipe.stages[: names.index(until) + 1]
     done = [stage for stage in wanted if folder.is_done(recipe, stage)]
-    finish = f"`exaone run {folder.path}/recipe.toml --out {folder.path}`"
+    finish = f"`exaone run {shlex.quote(f'{folder.path}/recipe.toml')} --out {shlex.quote(str(folder.path))}`"
     if not any(not isinstance(stage, FilterStage) for stage in done):
         filters_only = all(isinstance(stage, FilterStage) for stage in wanted)
         why = "this run has no model: a filter leaves none" if filters_only else "no stage of this run has finished yet"
@@ -173,10 +175,22 @@ def data_sets(
             number = getattr(source, "num_problems", None)
             at = f"{toml}: data.{name}.sources.{place}.num_problems"
             rows = Figure(value=number, sources=(at,)) if isinstance(number, int) else None
+            if isinstance(source, SourceConfig) and learned:
+                rows = _rows_read(folder, recipe, learned[0], place, source)
             about = {"name": name, "what": what, "licence": licence, "num_rows": rows, "used_by": tuple(used)}
             if used:
                 found.append(DataSet(**about, is_learned=bool(learned)))
     return found
+
+
+def _rows_read(folder: RunFolder, recipe: Recipe, name: str, place: int, source: SourceConfig) -> Figure | None:
+    """How many rows a stage has read of one of its data's sources; None where its folder does not record it."""
+    stage = stage_folder(folder, recipe, next(one for one in recipe.stages if one.name == name)).name
+    for part in ("data", "prompts"):
+        manifest = File(folder.path, f"{stage}/{part}/{MANIFEST}")
+        if manifest.text(f"sources.{place}.path") == source.path:
+            return manifest.figure(f"sources.{place}.rows")
+    return None
 
 
 def _described(source: Any) -> tuple[str, str]:
