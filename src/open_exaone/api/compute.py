@@ -75,7 +75,8 @@ def convert(
     """Converts a model into another family's layout, another dtype, or llama.cpp's GGUF; merges LoRA adapters.
 
     The weights pass through one shard at a time, and `target` appears whole or not at all. The tokenizer's files and
-    the licence come along, and how a model of ours was made (`conversion.json`). Without a `dtype` every tensor keeps its bits.
+    the licence come along, and how a model of ours was made (`conversion.json`). Without a `dtype` every tensor keeps
+    its bits.
 
     Args:
         source: a model's or a run's folder, or a name on the hub.

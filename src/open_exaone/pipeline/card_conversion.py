@@ -11,7 +11,7 @@ from open_exaone.base.links import own_file
 from open_exaone.checkpoint.shipped import FACTS
 from open_exaone.pipeline.card_results import of_scores
 from open_exaone.pipeline.card_run import GENERATED, File, energy, total
-from open_exaone.present.card_facts import DataSet, Facts, Figure, Record, Stage, Text
+from open_exaone.present.card_facts import DataSet, Facts, Record, Stage, Text
 
 CONVERSION = "conversion.json"
 _MADE = (
@@ -114,5 +114,5 @@ def shipped(folder: Path, watts: float | None) -> dict[str, Any]:
 def _shipped_stage(file: File, place: int) -> Stage:
     at = f"stages.{place}."
     names = {"steps": "train_steps", "tokens": "train_tokens", "flops": "train_flops", "seconds": "train_seconds"}
-    figures: dict[str, Figure | None] = {name: file.figure(at + field) for name, field in names.items()}
+    figures: dict[str, Any] = {name: file.figure(at + field) for name, field in names.items()}
     return Stage(name=file.text(f"{at}name"), kind=file.text(f"{at}kind"), start=None, data=None, **figures)

@@ -177,9 +177,9 @@ def data_sets(
             rows = Figure(value=number, sources=(at,)) if isinstance(number, int) else None
             if isinstance(source, SourceConfig) and learned:
                 rows = _rows_read(folder, recipe, learned[0], place, source)
-            about = {"name": name, "what": what, "licence": licence, "num_rows": rows, "used_by": tuple(used)}
+            about: dict[str, Any] = {"what": what, "licence": licence, "num_rows": rows, "used_by": tuple(used)}
             if used:
-                found.append(DataSet(**about, is_learned=bool(learned)))
+                found.append(DataSet(name=name, **about, is_learned=bool(learned)))
     return found
 
 
