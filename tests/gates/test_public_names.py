@@ -30,7 +30,7 @@ OF_SAMPLING = (
 )
 OF_MACHINE = ("--device", "--dtype", "--unsafe-code-execution")
 COMMANDS = {
-    "card": ["FOLDER", "--name", "--licence", "--evaluation", "--watts", "--source-url", "--out"],
+    "card": ["FOLDER", "--name", "--licence", "--data-licence", "--evaluation", "--watts", "--source-url", "--out"],
     "chat": [
         *("MODEL", "--thinking", "--no-thinking", "--budget", "--system", "--thoughts", "--history", "--no-history"),
         *("--engine", *OF_SAMPLING, "--engine-option", "--device", "--dtype"),

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 import tiny_evaluation
 from made_up_run import RECIPE, make_model, make_run
 from open_exaone.base.errors import ConfigError, DataError
-from open_exaone.base.files import read_json, write_json
+from open_exaone.base.files import read_json, read_jsonl, write_json, write_jsonl
 from open_exaone.cli.main import main
 from open_exaone.pipeline.card import CardOptions, gather, write_cards
 from open_exaone.pipeline.evaluate import shown_name
@@ -38,7 +38,13 @@ TAGS = {"h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    return make_run(tmp_path / "mine")
+    folder = make_run(tmp_path / "mine")
+    metrics = [{"step": step, "useful_groups": 3, "mean_reply_tokens": 31.4 + step} for step in (1, 2, 3)]
+    write_jsonl(folder / "02-rl" / "metrics.jsonl", metrics)
+    machine = {"hardware": "Processor 77", "device": "cpu", "dtype": "float32", "threads": 13, "ranks": 1}
+    versions = {"python": "3.99.1", "torch": "2.98.6"}
+    write_json(folder / "report.json", {"config_hash": "9a" * 8, "machine": machine, "versions": versions})
+    return folder
 
 
 def figures(value: Any) -> list[dict[str, Any]]:
@@ -60,12 +66,18 @@ def change(path: Path, field: str) -> None:
         texts[place] = f"{key} = {int(texts[place].split('=')[1]) + 8}"
         path.write_text("\n".join(texts) + "\n")
         return
+    if path.suffix == ".jsonl":
+        write_jsonl(path, [{**row, field: 1.25 * row[field]} for row in read_jsonl(path)])
+        return
     values = read_json(path)
     *keys, last = [int(key) if key.isdecimal() else key for key in field.split(".")]
     at = values
     for key in keys:
         at = at[key]
-    at[last] = at[last] * 1.25 if isinstance(at[last], float) else at[last] * 2
+    if isinstance(at[last], str):
+        at[last] = re.sub(r"\d(?=\D*$)", lambda digit: str(9 - int(digit[0])), at[last])
+    else:
+        at[last] = at[last] * 1.25 if isinstance(at[last], float) else at[last] * 2
     write_json(path, values)
 
 
@@ -76,7 +88,9 @@ def test_every_number_has_a_file_and_the_card_follows_it(run: Path, tmp_path: Pa
     places = sorted(
         source for source in sources if not source.startswith("assumption") and not source.endswith("its size")
     )
-    assert len(places) > 50
+    texts = [f"machine.{key}" for key in ("hardware", "threads", "ranks")] + ["versions.torch", "config_hash"]
+    places += [*(f"report.json: {field}" for field in texts), "rendering.json: rendered_at"]
+    assert len(places) > 55 and "02-rl/metrics.jsonl: mean_reply_tokens" in places
     for source in places:
         name, _, field = source.partition(": ")
         copy = tmp_path / "copy"
@@ -106,6 +120,7 @@ def test_no_number_stands_in_the_card_that_is_not_in_the_files(run: Path) -> Non
     known |= set(re.findall(r"[\d.,]*\d", f"{ratio} {card.alscore_text(score)}"))  # by the rules that the card states
     fixed = " ".join([*map(card.ENGLISH, ("from_scratch", "how")), "300 rule 20 pass@1 cons@ 2.0 1.0"])
     known |= set(re.findall(r"[\d.,]*\d", fixed))
+    known |= set(re.findall(r"[\d.,]*\d", " ".join([*facts.machine.values(), *facts.versions.values()])))
     texts = [facts.revision, facts.config_hash, facts.date, *(file.sha256 for file in facts.files)]
     plain = card_markdown.markdown(facts).partition("\n## How to run it")[0]
     plain += card_markdown.markdown(facts).partition("\n## Revision and checksums")[2]

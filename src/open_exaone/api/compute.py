@@ -12,6 +12,7 @@ from open_exaone.checkpoint.convert import convert as _convert
 from open_exaone.engine.engine import Engine
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.transformer import LanguageModel
+from open_exaone.pipeline.card import record_conversion
 from open_exaone.pipeline.evaluate import Choices
 from open_exaone.pipeline.evaluate import evaluate as _evaluate
 from open_exaone.pipeline.measure import Machine
@@ -74,7 +75,8 @@ def convert(
     """Converts a model into another family's layout, another dtype, or llama.cpp's GGUF; merges LoRA adapters.
 
     The weights pass through one shard at a time, and `target` appears whole or not at all. The tokenizer's files and
-    the licence come along. Without a `dtype` every tensor keeps its bits.
+    the licence come along, and how a model of ours was made (`conversion.json`). Without a `dtype` every tensor keeps
+    its bits.
 
     Args:
         source: a model's or a run's folder, or a name on the hub.
@@ -93,7 +95,11 @@ def convert(
         CheckpointError: the source is broken, or cannot be written in the target's layout; names the file and why.
     """
     adapters = None if adapter is None else Path(adapter)
-    return _convert(_resolve(source, revision), Path(target), to=to, dtype=dtype, adapter=adapters)
+    folder = _resolve(source, revision)
+    config = _convert(folder, Path(target), to=to, dtype=dtype, adapter=adapters)
+    if to != "gguf" and adapters is None:
+        record_conversion(folder, Path(target))
+    return config
 
 
 def _resolve(source: str | Path, revision: str | None) -> Path:

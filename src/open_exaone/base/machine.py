@@ -166,6 +166,12 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
+def processor_name() -> str:
+    """The processor as its maker calls it, such as "AMD EPYC 9555"; its architecture where the system has no name."""
+    names = [line.partition(":")[2] for line in _text(Path("/proc/cpuinfo")).splitlines() if line[:10] == "model name"]
+    return " ".join((names[0] if names else platform.machine()).split()) or "unknown"
+
+
 def has_fast_cpu_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices faster than float32 ones."""
     return bool(cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16"})

@@ -6,7 +6,15 @@ from open_exaone.base.hub import snapshot
 from open_exaone.checkpoint.licence import licence_by_name, warn_of_licence
 
 # What a model's folder needs; never code, never pickles. Sub-folders hold other formats of the same weights.
-WANTED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
+WANTED = (
+    "*.safetensors",
+    "*.json",
+    "*.txt",
+    "*.jinja",
+    "LICENSE*",
+    "NOTICE*",
+    "README.md",
+)  # its card names the licence
 UNWANTED = ("*/*", "consolidated*.safetensors")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from open_exaone.base.errors import ConfigError
 from open_exaone.base.output import say
 from open_exaone.base.text import count
 
@@ -19,6 +20,8 @@ class CardArguments:
     """The model's name as the hub will have it, owner/name; local/NAME if left out."""
     licence: str | None = None
     """The weights' licence as the hub names it, such as apache-2.0, where no file of the model says it."""
+    data_licence: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None
+    """The licence of a run's own rows, as NAME=LICENCE with the data's name in the recipe, such as sft=cc-by-4.0."""
     evaluation: Annotated[list[Path] | None, Parameter(negative="", consume_multiple=True)] = None
     """Folders of `exaone eval` whose results the card gets too; they must be of the same weights."""
     watts: float | None = None
@@ -50,6 +53,7 @@ def card(
     options = CardOptions(
         id=args.name,
         licence=args.licence,
+        data_licences=_pairs(args.data_licence or []),
         evaluations=tuple(args.evaluation or ()),
         watts=args.watts,
         source_url=args.source_url,
@@ -58,8 +62,15 @@ def card(
     for note in facts.notes:
         say(f"note: {note}")
     if facts.licence.id == "unknown":
-        say(f"note: the licence is unknown. {facts.licence.why}")
+        say(f"note: licence: {facts.licence.why}")
     say(f"{facts.name}: {count(len(facts.results), 'result')}, licence {facts.licence.name or facts.licence.id}")
     for path in paths:
         say(path)
     return 0
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    for text in given:
+        if "=" not in text:
+            raise ConfigError(f"--data-licence {text[:60]}: write it as NAME=LICENCE, such as sft=cc-by-4.0")
+    return {name: licence for name, _, licence in (text.partition("=") for text in given)}

@@ -36,16 +36,20 @@ def convert(
 ) -> int:
     """Rewrite a model in another layout or dtype, with its tokenizer and its licence."""
     from open_exaone.checkpoint.convert import convert
+    from open_exaone.pipeline.card import record_conversion
     from open_exaone.pipeline.source import resolve_model
 
+    model = resolve_model(source)
     config = convert(
-        resolve_model(source),
+        model,
         target,
         to=args.to,
         dtype=args.dtype,
         adapter=args.adapter,
         response_template=args.response_template,
     )
+    if args.to != "gguf" and args.adapter is None:
+        record_conversion(model, target)
     layout = "GGUF" if args.to == "gguf" else config.family
     say(f"{target}: {config.num_parameters:,} parameters in {count(config.num_layers, 'layer')}, as {layout}")
     return 0

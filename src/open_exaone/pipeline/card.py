@@ -1,17 +1,21 @@
 """`exaone card`: what is known of a model, from the run, folder or evaluation that has it, and the card's files."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import read_json
-from open_exaone.checkpoint.licence import licence_by_name, model_name
-from open_exaone.model.registry import PUBLISHED
+from open_exaone.checkpoint.licence import licence_by_name
+from open_exaone.checkpoint.shipped import is_shipped
 from open_exaone.pipeline import card_model as model
 from open_exaone.pipeline import card_results as results
 from open_exaone.pipeline import card_run as from_run
+from open_exaone.pipeline.card_conversion import CONVERSION, converted, leave_conversion, shipped
+from open_exaone.pipeline.card_model import HUB_ID, STAGE_FOLDER
 from open_exaone.pipeline.card_run import File, total
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
@@ -20,7 +24,7 @@ from open_exaone.present.card_facts import Facts, Figure, Licence, Result, read_
 from open_exaone.present.card_files import CARD_JSON, write_card_files
 from open_exaone.train.config import AnyStage, FilterStage
 
-_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+FROM_SCRATCH: Final = "trained from random weights"
 _LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
 
 
@@ -31,6 +35,7 @@ class CardOptions:
     id: str | None = None  # "owner/name" of the hub
     licence: str | None = None  # as the hub names it
     evaluations: tuple[Path, ...] = ()  # folders of `exaone eval` of this very model
+    data_licences: Mapping[str, str] = field(default_factory=dict)  # of a run's data, by their names in its recipe
     watts: float | None = None  # the machine's mean power
     source_url: str | None = None  # where the measurements can be read
 
@@ -62,39 +67,59 @@ def gather(source: Path, options: CardOptions | None = None) -> Facts:
     """What is known of a model; raises what `write_cards` does."""
     options = options or CardOptions()
     _check_options(options)
+    if source.suffix == ".gguf":
+        raise ConfigError(f"{source}: a GGUF file has no card of its own: name the run or folder it was converted from")
     if is_run(source):
         facts = _of_run(RunFolder(source), options, None)
-    elif source.name == "model" and is_run(source.resolve().parents[1]):
-        run, stage = RunFolder(source.resolve().parents[1]), source.resolve().parent.name
-        facts = _of_run(run, options, _stage_name(run, stage))
+    elif (found := _stage_of_run(source)) is not None:
+        facts = _of_run(found[0], options, found[1])
     elif (source / "evaluation.json").is_file():
         facts = _of_evaluation(source, options)
     elif (source / "config.json").is_file() or not (source / CARD_JSON).is_file():
         facts = _of_model(resolve_model(source), options)
     else:
         facts = read_facts(read_json(source / CARD_JSON), str(source / CARD_JSON))
+    if options.data_licences and not facts.model_folder:
+        raise ConfigError(f"--data-licence: {source} is no run with data of its own: leave it out")
     for evaluation in options.evaluations:
         facts = _with_evaluation(facts, evaluation)
     return facts
 
 
+def record_conversion(source: Path, target: Path) -> None:
+    """Leaves in a folder that a model was converted into how its weights were made, where that is known.
+
+    Args:
+        source: the model's folder that was converted, as `resolve_model` finds it.
+    """
+    if _stage_of_run(source) or is_shipped(source) or (source / CONVERSION).is_file():
+        leave_conversion(gather(source), target)
+
+
 def _check_options(options: CardOptions) -> None:
-    if options.id is not None and not _ID.fullmatch(options.id):
+    if options.id is not None and not HUB_ID.fullmatch(options.id):
         raise ConfigError(f"--name {options.id[:100]}: write it as owner/name, as on the hub, such as me/my-model")
-    if options.licence is not None and not _LICENCE_ID.fullmatch(options.licence):
-        raise ConfigError(f"--licence {options.licence[:60]}: write it as the hub does, such as apache-2.0 or mit")
+    given = {f"--data-licence {name}": licence for name, licence in options.data_licences.items()}
+    for flag, licence in ({"--licence": options.licence} | given).items():
+        if licence is not None and not _LICENCE_ID.fullmatch(licence):
+            raise ConfigError(f"{flag} {licence[:60]}: write it as the hub does, such as apache-2.0 or mit")
     if options.watts is not None and not 0 < options.watts <= 1e9:
         raise ConfigError(f"--watts {options.watts}: must be a power in watts, above 0")
     if options.source_url is not None and not re.fullmatch(r"https?://[^\s\"'<>\\]{1,500}", options.source_url):
         raise ConfigError(f"--source-url {options.source_url[:100]}: must be an http or https address")
 
 
-def _stage_name(run: RunFolder, folder: str) -> str:
+def _stage_of_run(source: Path) -> tuple[RunFolder, str] | None:
+    """The run and the stage whose folder, or whose model's folder, this is or leads to; None where it is another's."""
+    place = source.resolve()
+    folder = place.parent if place.name == "model" else place
+    if not STAGE_FOLDER.fullmatch(folder.name) or not is_run(folder.parent):
+        return None
+    run, name = RunFolder(folder.parent), folder.name.partition("-")[2]
     names = [stage.name for stage in run.recipe().stages]
-    name = folder.partition("-")[2]
     if name not in names:
         raise RunFolderError(f"{run.path}: its recipe has no stage {name!r}{did_you_mean(name, names)}")
-    return name
+    return run, name
 
 
 def _of_run(folder: RunFolder, options: CardOptions, until: str | None) -> Facts:
@@ -103,37 +128,53 @@ def _of_run(folder: RunFolder, options: CardOptions, until: str | None) -> Facts
     done, notes = from_run.done_stages(folder, recipe, until)
     last = [stage for stage in done if not isinstance(stage, FilterStage)][-1]
     if until is not None and last.name != until:
-        raise ConfigError(f"{folder.path}: stage {until} has not finished yet; the last that has is {last.name}")
+        raise _no_model(folder, recipe, until, last.name)
     at = from_run.stage_folder(folder, recipe, last) / "model"
     stages = [from_run.stage_facts(folder, recipe, stage) for stage in done]
     in_model = [stage for stage in stages if stage.name in from_run.chain(recipe, last)]
-    data = from_run.data_sets(folder, recipe, done)
-    base, date = from_run.base_of(recipe), from_run.begun_at(folder)
-    versions, machine = from_run.versions_of(folder)
+    data = from_run.data_sets(folder, recipe, done, options.data_licences)
+    report = File(folder.path, folder.report_file.name)
+    base, date = from_run.base_of(recipe, report), from_run.begun_at(folder)
+    versions, machine = from_run.versions_of(folder, report)
     seconds = from_run.spent_seconds(folder, stages)
-    name = recipe.name.replace("/", "-")
+    about = model.folder_facts(at, folder.path)
     found = [result for stage in done for result in _stage_results(folder, recipe, stage, date, is_last=stage is last)]
+    if note := from_run.changed_since(folder, at, last.name, about["revision"]):
+        notes, found = [*notes, note], [result for result in found if result.stage != last.name]
+    name = recipe.name.replace("/", "-")
     return Facts(
-        **model.names(options.id, name, at),
-        origin="trained" if base else "trained from random weights",
+        **model.names(options.id, name, at, from_scratch=base is None),
+        origin="trained" if base else FROM_SCRATCH,
         base=base,
         recipe=recipe.name,
-        config_hash=recipe.config_hash,
+        config_hash=report.text("config_hash") or recipe.config_hash,
         seed=Figure(value=recipe.seed, sources=("recipe.toml: seed",)),
         date=date,
-        notes=tuple(notes),
+        notes=(*notes, *model.naming(options.id, name, at, from_scratch=base is None)),
         stages=tuple(stages),
         data=tuple(data),
         tokens=_tokens(base, total([stage.tokens for stage in in_model])),
         flops=total([stage.flops for stage in stages]),
         machine=machine,
         seconds=seconds,
-        energy=from_run.energy(seconds, machine.get("device", ""), options.watts),
+        energy=from_run.energy(seconds, machine, options.watts),
         results=tuple(found),
-        licence=model.weights_licence(at, options.licence, from_scratch=data if base is None else None),
+        licence=model.weights_licence(
+            at,
+            options.licence,
+            from_scratch=[one for one in data if one.is_learned] if base is None else None,
+            base=recipe.model if isinstance(recipe.model, str) else None,
+        ),
         versions=versions,
-        **model.folder_facts(at, folder.path),
+        **about,
     )
+
+
+def _no_model(folder: RunFolder, recipe: Recipe, name: str, last: str) -> ConfigError:
+    """Why a stage has no card."""
+    if any(stage.name == name and isinstance(stage, FilterStage) for stage in recipe.stages):
+        return ConfigError(f"{folder.path}: stage {name} is a filter, which leaves no model: name the run's folder")
+    return ConfigError(f"{folder.path}: stage {name} has not finished yet; the last that has is {last}")
 
 
 def _stage_results(folder: RunFolder, recipe: Recipe, stage: AnyStage, date: str, *, is_last: bool) -> list[Result]:
@@ -145,7 +186,7 @@ def _tokens(base: str | None, own: Figure | None) -> Figure | None:
     """The tokens that the weights were trained on; with a base whose pretraining is known, that too."""
     if base is None:
         return own
-    known = PUBLISHED.get(base.rpartition("/")[2])
+    known = model.published(base)
     if known is None or own is None:
         return None
     value, source = known.training_tokens + own.value, f"docs/provenance.md: pretraining of {known.hub_name}"
@@ -154,16 +195,21 @@ def _tokens(base: str | None, own: Figure | None) -> Figure | None:
 
 def _of_model(folder: Path, options: CardOptions) -> Facts:
     """What a model's folder says: its shape, its files and its licence."""
-    name = model_name(folder)
-    known = PUBLISHED.get(name.rpartition("/")[2])
+    name, base = model.named(folder)
+    known = model.published(name)
     source = f"docs/provenance.md: pretraining of {known.hub_name}" if known else ""
-    return Facts(
-        **model.names(options.id, name, folder),
-        origin="converted or copied",
-        tokens=Figure(value=known.training_tokens, sources=(source,)) if known else None,
-        licence=model.weights_licence(folder, options.licence, from_scratch=None),
-        **model.folder_facts(folder, folder),
-    )
+    about = model.folder_facts(folder, folder)
+    made = shipped(folder, options.watts) if is_shipped(folder) else converted(folder, about["revision"])
+    licence = model.weights_licence(folder, options.licence, from_scratch=None, recorded=made.get("licence"))
+    facts: dict[str, Any] = {
+        "origin": "converted or copied",
+        "base": base,
+        "tokens": Figure(value=known.training_tokens, sources=(source,)) if known else None,
+        **made,
+        "licence": licence,
+    }
+    from_scratch = facts["origin"] == FROM_SCRATCH
+    return Facts(**model.names(options.id, name, folder, from_scratch=from_scratch), **facts, **about)
 
 
 def _of_evaluation(folder: Path, options: CardOptions) -> Facts:
@@ -175,7 +221,7 @@ def _of_evaluation(folder: Path, options: CardOptions) -> Facts:
             "the same `exaone eval` again to finish it"
         )
     name = about.text("model.model") or "a model without a name"
-    known = PUBLISHED.get(name.rpartition("/")[2])
+    known = model.published(name)
     parameters = known.config if known else None
     licence = licence_by_name([name])
     why = f"By its name: {licence.use}." if licence else "The evaluation does not record it."

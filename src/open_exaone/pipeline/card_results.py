@@ -51,6 +51,13 @@ def of_evaluation(folder: Path, name: str = "") -> list[Result]:
     return [_of_entry(file, nothing, field, stage=None, date=date) for field in found]
 
 
+def of_scores(file: File, field: str) -> Iterator[Result]:
+    """The shipped model's results, which stand by the name of their problems."""
+    for name in file.get(field) or ():
+        result = _of_entry(file, File(Path(), ""), f"{field}.{name}.", stage=None, date="")
+        yield result.model_copy(update={"benchmark": name, "mode": "reasoning"})
+
+
 def _has_score(file: File, field: str) -> bool:
     value = file.get(f"{field}pass_at_1")
     return is_number(value) and 0 <= value <= 1

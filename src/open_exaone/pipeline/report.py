@@ -19,6 +19,7 @@ from open_exaone.pipeline.problems import FAMILIES_FILE
 from open_exaone.pipeline.source import resolve_model
 from open_exaone.train.config import FilterStage
 
+MACHINE = ("hardware", "device", "dtype", "threads", "ranks")
 LIBRARIES = ("open-exaone", "torch", "tokenizers", "safetensors", "reasoning-gym", "numpy")
 
 
@@ -34,11 +35,12 @@ def build_report(folder: RunFolder, recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "config_hash": recipe.config_hash,
         "versions": versions(),
-        "machine": {key: next((e[key] for e in stages if key in e), None) for key in ("device", "dtype", "threads")},
+        "machine": {key: next((e[key] for e in stages if key in e), None) for key in MACHINE},
         "seconds": round(seconds, 1),
         "peak_rss_bytes": max(entry["peak_rss_bytes"] for entry in stages),
         "model": {
             "source": recipe.model if isinstance(recipe.model, str) else None,
+            "is_on_hub": isinstance(recipe.model, str) and not Path(recipe.model).exists(),
             "num_parameters": shape.num_parameters,
             **shape.model_dump(mode="json"),
         },

@@ -31,6 +31,16 @@ from open_exaone.train.config import (
 
 
 @dataclass(frozen=True, slots=True)
+class SampledByRl:
+    """What an RL stage sampled, by its metrics."""
+
+    asked: int  # prompts, each with a group of replies
+    useful: int  # of those groups, what something is learned from
+    tokens: float  # of the replies
+    mean_reply: float  # in tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """What one stage took; its evaluation is left out."""
 
@@ -126,20 +136,33 @@ def _outcomes(path: Path) -> tuple[Path, Path]:
     return path / "outcome.json", filtered if filtered.is_file() else path / "sampling.json"
 
 
-def _of_rl(stage: RlStage, path: Path, shape: ModelConfig, seconds: float, tokens: int) -> Spent:
+def sampled_by_rl(stage: RlStage, path: Path) -> SampledByRl:
+    """What an RL stage has sampled so far.
+
+    Args:
+        path: the stage's folder.
+
+    Raises:
+        DataError: its metrics.jsonl is missing or broken.
+    """
     rows = read_jsonl(path / "metrics.jsonl", drop_cut_tail=True)
     rows = [row for row in rows if "useful_groups" in row]  # not those of a second update on the same samples
     asked = [row.get("asked_prompts", stage.batch_prompts) for row in rows]
-    useful = sum(row["useful_groups"] for row in rows)
     means = [row.get("mean_reply_tokens") for row in rows]
     replies = [mean if isinstance(mean, int | float) and math.isfinite(mean) else 0.0 for mean in means]
     sampled = stage.group_size * sum(number * mean for number, mean in zip(asked, replies, strict=True))
-    prompt, reply = _mean(Prepared(path / "prompts", verify=False)), sampled / max(1, sum(asked) * stage.group_size)
-    context, num_forward = prompt + reply / 2, (stage.loss.divergence is not None) + (stage.num_updates > 1)
-    flops = sampling_flops(shape, sum(asked), stage.group_size, prompt, reply)
+    useful, number = sum(row["useful_groups"] for row in rows), sum(asked) * stage.group_size
+    return SampledByRl(sum(asked), useful, sampled, sampled / max(1, number))
+
+
+def _of_rl(stage: RlStage, path: Path, shape: ModelConfig, seconds: float, tokens: int) -> Spent:
+    sampled, prompt = sampled_by_rl(stage, path), _mean(Prepared(path / "prompts", verify=False))
+    context = prompt + sampled.mean_reply / 2
+    num_forward = (stage.loss.divergence is not None) + (stage.num_updates > 1)
+    flops = sampling_flops(shape, sampled.asked, stage.group_size, prompt, sampled.mean_reply)
     flops += training_flops(shape, tokens, context, training_of(stage))
     flops += num_forward * forward_flops(shape, tokens / stage.num_iterations, context)
-    return Spent(seconds, tokens, round(sampled), flops, None, sum(asked), useful)
+    return Spent(seconds, tokens, round(sampled.tokens), flops, None, sampled.asked, sampled.useful)
 
 
 def _of_preference(stage: PreferenceStage, shape: ModelConfig, tokens: int, context: float) -> float:

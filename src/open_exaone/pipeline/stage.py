@@ -6,12 +6,13 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.files import replace_folder, write_json
-from open_exaone.base.machine import peak_rss_bytes
+from open_exaone.base.machine import peak_rss_bytes, processor_name
 from open_exaone.checkpoint.adapter import Adapter, Merged, save_adapter
 from open_exaone.checkpoint.folder import (
     load_model,
@@ -35,7 +36,7 @@ from open_exaone.pipeline.learner import Learner, open_learner, open_whole
 from open_exaone.pipeline.pairs import open_start, sampled_units
 from open_exaone.pipeline.prepare import StageData, mixture_of
 from open_exaone.pipeline.reward_changes import report_changed_rewards
-from open_exaone.pipeline.spent import num_passes
+from open_exaone.pipeline.spent import num_passes, sampled_by_rl
 from open_exaone.pipeline.start import Run, samples_own
 from open_exaone.remote.settings import ENDPOINT_MAY_CHANGE
 from open_exaone.rollout.providers.local import weights_hash
@@ -126,7 +127,9 @@ def _leave(
     notes += objective.notes(path) if isinstance(objective, Preference) else []
     for note in notes:
         run.message(f"note: {note}")
-    _write_outcome(path / "outcome.json", progress, learner.model, _flops_per_token(run, stage, prepared), notes)
+    reply_tokens = sampled_by_rl(stage, path).mean_reply if isinstance(stage, RlStage) else 0.0
+    flops = _flops_per_token(run, stage, prepared, reply_tokens)
+    _write_outcome(path / "outcome.json", progress, learner.model, flops, notes, run.world.size)
     if stage.keep.best and (best := best_checkpoint(path / "checkpoints", stage.keep)):
         _save(run, stage, learner, read_state(best)[0], path / "best")
     if stage.lora is not None:
@@ -251,14 +254,20 @@ def _fingerprint(run: Run, stage: TrainedStage, learner: Learner) -> dict[str, s
     return {name: value for name, value in settings.items() if not f"{name}.".startswith((*may_change, *endpoint))}
 
 
-def _flops_per_token(run: Run, stage: TrainedStage, prepared: Prepared) -> float:
+def _flops_per_token(run: Run, stage: TrainedStage, prepared: Prepared, reply_tokens: float = 0.0) -> float:
     """The FLOPs of a forward and backward pass at the data's mean context; frozen weights need no gradient.
 
     The head is computed for learned tokens alone; of a unit's tokens, one document's are seen together.
+
+    Args:
+        reply_tokens: the mean length of an RL stage's replies; not known before they are sampled.
     """
     tokens_N = prepared.tokens_N.astype(float)
-    together = tokens_N.mean() if stage.kind == "rl" else (tokens_N**2).sum() / max(1.0, tokens_N.sum())
-    context = together / 2 / (prepared.unit_sizes_N.mean() if stage.kind == "preference" else 1)
+    if stage.kind == "rl":  # nearly all tokens are a reply's, which sees its prompt
+        context = tokens_N.mean() + reply_tokens / 2
+    else:
+        together = (tokens_N**2).sum() / max(1.0, tokens_N.sum())
+        context = together / 2 / (prepared.unit_sizes_N.mean() if stage.kind == "preference" else 1)
     learned_share = prepared.learned_N.sum() / max(1.0, tokens_N.sum()) if stage.kind != "rl" else 1.0
     shape = run.shape_of(stage)
     forward = shape.flops_per_token(int(context)) - 2 * shape.vocab_size * shape.width * (1 - learned_share)
@@ -286,9 +295,10 @@ def _announce(run: Run, stage: TrainedStage, prepared: Prepared, objective: Obje
 
 
 def _write_outcome(
-    path: Path, progress: Progress, model: LanguageModel, flops_per_token: float, notes: Sequence[str]
+    path: Path, progress: Progress, model: LanguageModel, flops_per_token: float, notes: Sequence[str], num_ranks: int
 ) -> None:
     """Leaves what the training took."""
+    is_gpu = model.device.type == "cuda"
     outcome: dict[str, Any] = {
         "train_tokens": progress.tokens,
         "train_seconds": progress.seconds,
@@ -300,6 +310,8 @@ def _write_outcome(
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "threads": num_threads(model, "train"),
+        "ranks": num_ranks,
+        "hardware": torch.cuda.get_device_name(model.device) if is_gpu else processor_name(),
         "notes": list(notes),
     }
     write_json(path, outcome)

@@ -18,7 +18,7 @@ ENGLISH: Final = Texts("card", "en")
 FIELDS: Final = frozenset(
     {
         *("vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "head_width", "ffn_width", "max_positions"),
-        *("window", "device", "dtype", "threads", "engine"),
+        *("window", "hardware", "device", "dtype", "threads", "ranks", "engine"),
     }
 )  # of config.json and of the machine, that have a word of ours
 
@@ -75,7 +75,7 @@ def _about(facts: Facts, texts: Texts) -> Section:
     rows = [
         [texts("name"), texts.said(facts.name)],
         [texts("recipe"), facts.recipe or ""],
-        [texts("trained_from"), facts.base or ""],
+        [texts("trained_from"), (facts.base or "") if facts.stages else ""],
         [texts("stages"), ", ".join(stage.name for stage in facts.stages)],
         [texts("seed"), shown(facts.seed, exact) if facts.seed else ""],
         [texts("date"), facts.date],
@@ -84,7 +84,8 @@ def _about(facts: Facts, texts: Texts) -> Section:
         [texts("licence"), facts.licence.name or facts.licence.id],
     ]
     about, notes = texts(ORIGINS[facts.origin], base=facts.base), map(texts.said, facts.notes)
-    return Section(texts("about"), [about, *notes, Table(["", ""], [row for row in rows if row[1]])])
+    origin = [texts("names_origin", base=facts.base)] if facts.base and not facts.stages else []
+    return Section(texts("about"), [about, *origin, *notes, Table(["", ""], [row for row in rows if row[1]])])
 
 
 def _architecture(facts: Facts, texts: Texts) -> Section:
@@ -130,6 +131,7 @@ STAGE_COLUMNS: Sequence[tuple[str, Callable[[Stage, Texts], str]]] = (
     ("start", lambda stage, _: stage.start or formatting.NONE),
     ("data", lambda stage, _: stage.data or formatting.NONE),
     ("steps", lambda stage, _: shown(stage.steps, exact)),
+    ("empty_steps", lambda stage, _: shown(stage.empty_steps, exact)),
     ("tokens", lambda stage, _: shown(stage.tokens, formatting.number)),
     ("sampled_tokens", lambda stage, _: shown(stage.sampled_tokens, formatting.number)),
     ("flops", lambda stage, _: shown(stage.flops, flops)),
@@ -199,7 +201,7 @@ RESULT_COLUMNS: Sequence[tuple[str, Callable[[Result, Texts], str]]] = (
 def _results(facts: Facts, texts: Texts) -> Section:
     if not facts.results:
         return Section(texts("results"), [texts("no_results")])
-    notes = [texts("how"), *_sampling(facts.results, texts)]
+    notes = [texts("how"), *_sampling(facts.results, texts), *_measured_with(facts, texts)]
     if any(not result.is_whole for result in facts.results):
         parts = ", ".join(result_name(result, texts) for result in facts.results if not result.is_whole)
         notes.append(texts("part_only", names=parts))
@@ -217,6 +219,14 @@ def _sampling(results: Iterable[Result], texts: Texts) -> list[str]:
         if text and result_name(result, texts) not in ways.setdefault(text, []):
             ways[text].append(result_name(result, texts))
     return [texts("sampled", settings=text, names=", ".join(names)) for text, names in ways.items()]
+
+
+def _measured_with(facts: Facts, texts: Texts) -> list[str]:
+    """What an evaluation asked; a run's machine stands in a section of its own."""
+    if facts.stages or not facts.machine:
+        return []
+    what = ", ".join(f"{named(key, texts)} {value}" for key, value in facts.machine.items())
+    return [texts("measured_with", what=what)]
 
 
 def last_results(facts: Facts) -> list[Result]:
@@ -280,8 +290,9 @@ def _limits(facts: Facts, texts: Texts) -> Section:
 def _licence(facts: Facts, texts: Texts) -> Section:
     licence = facts.licence
     name = f"{licence.name} ({licence.id})" if licence.name else licence.id
-    credit = [texts("credit", base=facts.base)] if facts.base else []
-    return Section(texts("licence_title"), [f"{name}. {texts.said(licence.why)}", *credit, texts("own_licence")])
+    credit = [texts("credit", base=facts.base)] if facts.base and facts.stages else []
+    text = texts.said(licence.why) if licence.id == "unknown" else f"{name}. {texts.said(licence.why)}"
+    return Section(texts("licence_title"), [text, *credit, texts("own_licence")])
 
 
 def _files(facts: Facts, texts: Texts) -> Section:

@@ -50,6 +50,8 @@ class Stage(Record):
     """The stage whose model it began from; None for the recipe's own model."""
     data: Text | None
     steps: Figure | None = None
+    empty_steps: Figure | None = None
+    """Steps that had nothing to learn from, such as groups of equal rewards; None where there was none."""
     tokens: Figure | None = None
     """Trained, without padding, prompts included."""
     sampled_tokens: Figure | None = None
@@ -70,6 +72,8 @@ class DataSet(Record):
     licence: Text
     num_rows: Figure | None = None
     used_by: tuple[Text, ...] = ()
+    is_learned: bool = True
+    """Whether a stage was trained on it; the rest is measured alone."""
 
 
 class Beside(Record):
@@ -162,7 +166,7 @@ class Facts(Record):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: Text
-    id: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$", max_length=200)]
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
     """"owner/name", as on the hub; the owner is "local" where none was given."""
     lab: Text
     origin: Literal["trained from random weights", "trained", "converted or copied", "measured"]

@@ -7,6 +7,7 @@ from typing import Any
 from open_exaone.base.hub import is_hub_name
 from open_exaone.base.printable import printable
 from open_exaone.base.records import mode_label
+from open_exaone.base.text import count
 from open_exaone.present import formatting
 from open_exaone.present.card import interval, last_results, result_name
 from open_exaone.present.card_facts import Facts, Result
@@ -29,14 +30,16 @@ def _metadata(facts: Facts) -> dict[str, Any]:
     found: dict[str, Any] = {
         "license": facts.licence.id,
         "language": languages or None,
-        "base_model": facts.base if facts.base and is_hub_name(facts.base) else None,
+        "base_model": facts.base.partition("@")[0] if facts.base and is_hub_name(facts.base) else None,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["reasoning", *(["open-exaone"] if is_own else []), *([facts.family] if facts.family else [])],
     }
     if facts.licence.id == "other":
-        found["license_name"] = LG_LICENCE_NAME if "EXAONE" in facts.licence.name else "see-licence-file"
-        found["license_link"] = "LICENSE"
+        name = re.sub(r"[^a-z0-9.-]+", "-", facts.licence.name.lower()).strip("-.")[:60]
+        found["license_name"] = LG_LICENCE_NAME if "EXAONE" in facts.licence.name else name or "not-stated"
+        files = [file.name for file in facts.files if file.name.startswith(("LICENSE", "LICENCE"))]
+        found["license_link"] = files[0] if files else None
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -66,8 +69,8 @@ def _measured(facts: Facts) -> dict[str, Any]:
 
 def _metric(result: Result) -> str:
     bounds = f", 95% interval {interval(result)}" if result.low and result.high else ", no interval"
-    n = f"{result.num_problems.value:,} problems" if result.num_problems else "number of problems not stated"
-    k = f" x {result.k.value} samples" if result.k else ""
+    n = count(int(result.num_problems.value), "problem") if result.num_problems else "number of problems not stated"
+    k = f" x {count(int(result.k.value), 'sample')}" if result.k else ""
     return f"pass@1 in percent{bounds}, {n}{k}"
 
 

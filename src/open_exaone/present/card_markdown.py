@@ -11,6 +11,8 @@ from open_exaone.present.card_parts import Code, Section, Table
 from open_exaone.present.localized import Texts
 
 _MARKS = re.compile(r"([\\`*_\[\]|~$#!{}])")
+_LIST = re.compile(r"^(?:[-+=]|\d{1,9}(?=[.)](?:\s|$)))")  # what opens a list, or makes a heading of the line above
+_MAIL = re.compile(r"@(?=[\w-]+\.)")
 _SCHEME = re.compile(r"(?i)\b(https?|ftp|mailto|www)([:.])")
 
 
@@ -29,6 +31,8 @@ def inert(value: object) -> str:
     text = " ".join(printable(value).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = _MARKS.sub(r"\\\1", text)
+    text = _LIST.sub(lambda found: f"\\{found[0]}" if found[0] in "-+=" else f"{found[0]}\\", text)
+    text = _MAIL.sub("&#64;", text)
     return _SCHEME.sub(lambda found: f"{found[1]}{'&#58;' if found[2] == ':' else '&#46;'}", text)
 
 
