@@ -1,8 +1,5 @@
 """report.html of an evaluation: what was measured, beside what is published, and every sample; one file, no loads."""
 
-import base64
-import hashlib
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,11 +11,12 @@ from open_exaone.base.files import explain_os_errors, read_json, write_atomicall
 from open_exaone.base.records import mode_label
 from open_exaone.present import evaluation_plots as drawn
 from open_exaone.present import evaluation_tables as tables
+from open_exaone.present import formulas
 from open_exaone.present.cells import grids
 from open_exaone.present.evaluation_tables import Entry
 from open_exaone.present.faithfulness import sections
+from open_exaone.present.page_parts import policy, read_templates, template
 from open_exaone.present.plots import Point
-from open_exaone.present.report import TEMPLATES, read_templates, template
 from open_exaone.present.viewer import MAX_TEXT_CHARS, Packed, pack
 
 SAMPLES = "<!-- samples -->"  # where the packed samples go; escaped text holds no "<"
@@ -85,9 +83,10 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 def render(report: Mapping[str, Any], packed: Packed) -> str:
     """The page as text, with `SAMPLES` where the samples belong; the same report gives the same bytes."""
     entries: list[Entry] = report["tasks"]
-    style, script = read_templates("report.css", "evaluation.css"), read_templates("viewer.js")
+    style, script = read_templates("report.css", "evaluation.css"), read_templates("formulas.js", "viewer.js")
+    scripts: tuple[str, ...] = (script,)
     if packed.has_formulas:
-        script += _formulas()
+        style, scripts = style + formulas.style(), (script, formulas.converter())
     points = [point for entry in entries if (point := tables.point(entry, entry["name"]))]
     page: str = template("evaluation.html.jinja").render(
         report=report,
@@ -112,26 +111,12 @@ def render(report: Mapping[str, Any], packed: Packed) -> str:
         value=tables.value_of,
         max_text_chars=packed.thoughts_cut_at or MAX_TEXT_CHARS,
         marker=SAMPLES,
+        converter=formulas.packed() if packed.has_formulas else "",
         style=style,
-        style_hash=_digest(style),
         script=script,
-        script_hash=_digest(script),
+        policy=policy(style, scripts),
     )
     return page
-
-
-def _formulas() -> str:
-    """The web chat's converter of LaTeX to MathML, in one scope of its own."""
-    web = TEMPLATES.parents[1] / "serve" / "web"
-    converter = (web / "vendor" / "temml.min.js").read_text(encoding="utf-8")
-    modules = "".join((web / name).read_text(encoding="utf-8") for name in ("inline.js", "math.js"))
-    scope = re.sub(r"^(import .*\n|export )", "", modules, flags=re.MULTILINE) + read_templates("formulas.js")
-    return f"\n{converter}\ndrawFormulas = (() => {{\n{scope}return appendFormulas;\n}})();\n"
-
-
-def _digest(text: str) -> str:
-    """As a content security policy names what it lets through."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def beside(entry: Entry) -> list[Figure]:

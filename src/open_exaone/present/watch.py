@@ -11,7 +11,7 @@ from open_exaone.base.printable import printable
 from open_exaone.present import formatting
 from open_exaone.present.curves import Plot, stage_plots
 from open_exaone.present.evaluation_tables import bounds
-from open_exaone.present.report import read_templates, template
+from open_exaone.present.page_parts import read_templates, template
 from open_exaone.present.rollouts import Shown
 from open_exaone.present.stages import is_number, mode_name
 from open_exaone.present.terminal import bar, rich_table
