@@ -77,6 +77,15 @@ def test_the_page_stands_alone_and_lets_nothing_else_run(tmp_path: Path) -> None
     assert [value for value in re.findall(r'href="([^"]*)"', html) if not value.startswith("#")] == []
 
 
+def test_the_pages_beside_it_are_linked_where_there_are_some(tmp_path: Path) -> None:
+    folder = tiny_evaluation.write(tmp_path / "run" / "01-sft" / "eval")
+    (folder / "against.html").write_text("")
+    (tmp_path / "run" / "report.html").write_text("")
+    assert re.findall('href="([^#"]*)"', page_of(folder)) == ["against.html"]  # that folder is no run's
+    (tmp_path / "run" / "recipe.toml").write_text("")
+    assert re.findall('href="([^#"]*)"', page_of(folder)) == ["against.html", "../../report.html"]
+
+
 def test_every_number_of_the_report_is_in_the_tables(tmp_path: Path) -> None:
     html = page_of(tiny_evaluation.write(tmp_path))
     told = tiny_evaluation.report()

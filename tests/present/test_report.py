@@ -70,6 +70,18 @@ def test_the_page_loads_nothing_from_outside(html: str) -> None:
     assert "default-src 'none'" in html
 
 
+def test_the_other_pages_of_the_run_are_linked_where_there_are_some(run_folder: Path, report: dict[str, Any]) -> None:
+    (run_folder / "04-rl" / "eval").mkdir()
+    for name in ("card.html", "04-rl/eval/report.html", "04-rl/eval/against.html"):
+        (run_folder / name).write_text("")
+    page = Page(page_of.write_report(run_folder).read_text(encoding="utf-8"))
+    found = ["card.html", "04-rl/eval/report.html", "04-rl/eval/against.html"]
+    assert [value for name, value in page.attributes if name == "href"] == found
+    assert "every sample of rl" in page.text and "questions gained and lost by rl" in page.text
+    report["stages"][0]["folder"] = "../run/04-rl"
+    assert [place for place, _ in page_of.links(run_folder, report)] == found
+
+
 def test_every_number_of_every_stage_is_on_the_page(html: str, report: dict[str, Any]) -> None:
     text = Page(html).text
     for row in stages.closing_rows(report)[1]:

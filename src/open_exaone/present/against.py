@@ -1,16 +1,18 @@
 """against.html: the questions whose verdict differs between two evaluations, side by side; it loads nothing."""
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from open_exaone.base.files import write_text
 from open_exaone.base.records import Flip, Sample
 from open_exaone.present.formulas import Drawing, drawing
 from open_exaone.present.page_parts import policy, read_templates, template
 
-NAME = "against.html"
+NAME, REPORT = "against.html", "report.html"
 MAX_BYTES = 300_000  # of the page
 MAX_TEXT_CHARS = 4_000  # of a question, a thought or an answer
 MAX_SHORT_CHARS = 400  # of a gold answer, a reason or a name
@@ -79,6 +81,7 @@ def _page(folder: Path, other: Path, rows: Sequence[Sequence[str]], sides: Seque
     page: str = template("against.html.jinja").render(
         ours=cut_middle(str(folder), MAX_SHORT_CHARS),
         theirs=cut_middle(str(other), MAX_SHORT_CHARS),
+        pages=_pages(folder, other),
         titles=rows[0],
         rows=[[cut_middle(cell, MAX_CELL_CHARS) for cell in row] for row in rows[1 : MAX_TASKS + 1]],
         num_tasks_left_out=max(0, len(rows) - 1 - MAX_TASKS),
@@ -88,6 +91,16 @@ def _page(folder: Path, other: Path, rows: Sequence[Sequence[str]], sides: Seque
         policy=policy(style, formulas.scripts),
     )
     return page
+
+
+def _pages(folder: Path, other: Path) -> list[tuple[str, str]]:
+    """The reports of the two evaluations, as far as there are some: the address from this page, and what it is."""
+    names = {folder: "report with every sample of this evaluation", other: "report of the other one"}
+    return [
+        (quote(Path(os.path.relpath(place / REPORT, folder)).as_posix()), title)
+        for place, title in names.items()
+        if os.path.isfile(place / REPORT)  # False where no file can have that name
+    ]
 
 
 def _flip(flip: Flip) -> dict[str, Any]:

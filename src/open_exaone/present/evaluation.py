@@ -50,7 +50,7 @@ def write_evaluation_page(folder: Path) -> Path:
     report = read_evaluation(folder)
     path = folder / "report.html"
     with explain_os_errors(path), tempfile.TemporaryFile(dir=folder) as samples:
-        head, _, foot = render(report, pack(folder, samples)).partition(SAMPLES)
+        head, _, foot = render(report, pack(folder, samples), links(folder)).partition(SAMPLES)
 
         def write(temporary: Path) -> None:
             samples.seek(0)
@@ -61,6 +61,15 @@ def write_evaluation_page(folder: Path) -> Path:
 
         write_atomically(path, write)
     return path
+
+
+def links(folder: Path) -> list[tuple[str, str]]:
+    """The pages beside an evaluation's that there are: each page's address, and what it is called."""
+    found = [("against.html", "questions gained and lost")]
+    run = folder.resolve().parent.parent
+    if folder.resolve().name == "eval" and (run / "recipe.toml").is_file():
+        found.append(("../../report.html", "report of the run"))
+    return [(place, title) for place, title in found if (folder / place).is_file()]
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
@@ -80,7 +89,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     return dict(report)
 
 
-def render(report: Mapping[str, Any], packed: Packed) -> str:
+def render(report: Mapping[str, Any], packed: Packed, pages: Sequence[tuple[str, str]] = ()) -> str:
     """The page as text, with `SAMPLES` where the samples belong; the same report gives the same bytes."""
     entries: list[Entry] = report["tasks"]
     style, script = read_templates("report.css", "evaluation.css"), read_templates("formulas.js", "viewer.js")
@@ -90,6 +99,7 @@ def render(report: Mapping[str, Any], packed: Packed) -> str:
     points = [point for entry in entries if (point := tables.point(entry, entry["name"]))]
     page: str = template("evaluation.html.jinja").render(
         report=report,
+        pages=pages,
         model=tables.model_name(report),
         entries=entries,
         only=entries[0] if len(entries) == 1 else None,

@@ -1,8 +1,10 @@
 """report.html: a run on one page that stands alone: no external loads, and one script of ours, which draws formulas."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from open_exaone.base.files import read_jsonl, write_text
 from open_exaone.present import formatting, plots
@@ -28,8 +30,23 @@ def write_report(run_folder: Path) -> Path:
     """
     path = run_folder / "report.html"
     report, metrics = read_report(run_folder), stage_metrics(run_folder)
-    write_text(path, render(report, metrics, lambda folder: sample_rollouts(run_folder / folder)))
+
+    def rollouts(folder: str) -> list[Shown]:
+        return sample_rollouts(run_folder / folder)
+
+    write_text(path, render(report, metrics, rollouts, links(run_folder, report)))
     return path
+
+
+def links(run_folder: Path, report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The other pages of the run that there are: each page's address, and what it is called."""
+    pages = {"report.html": "every sample of {}", "against.html": "questions gained and lost by {}"}
+    found = [("card.html", "model card")]
+    for entry in report["stages"]:
+        folder = str(entry.get("folder") or "")
+        if folder == Path(folder).name:
+            found += [(f"{folder}/eval/{name}", title.format(entry["name"])) for name, title in pages.items()]
+    return [(quote(place), title) for place, title in found if os.path.isfile(run_folder / place)]
 
 
 def stage_metrics(run_folder: Path) -> Rows:
@@ -42,13 +59,19 @@ def stage_metrics(run_folder: Path) -> Rows:
     return rows
 
 
-def render(report: dict[str, Any], metrics: Rows, rollouts: Callable[[str], list[Shown]] = lambda folder: []) -> str:
+def render(
+    report: dict[str, Any],
+    metrics: Rows,
+    rollouts: Callable[[str], list[Shown]] = lambda folder: [],
+    pages: Sequence[tuple[str, str]] = (),
+) -> str:
     """The page as text; the same report gives the same bytes."""
     benchmarks, curves = by_benchmark(report), _curves(report["stages"], metrics, rollouts)
     formulas = drawing(_texts(report, curves))
     style = read_templates("report.css") + SHARES + formulas.style
     page: str = template("report.html.jinja").render(
         report=report,
+        pages=pages,
         measured=next(iter(benchmarks.values()), []),
         climbs=[(name, _climb(entries)) for name, entries in benchmarks.items()],
         results=closing_rows(report) if benchmarks else None,

@@ -14,9 +14,10 @@ async function unpack(element) {
 
 async function load() {
   const packed = document.querySelector('script[data-kind="formulas"]');
-  if (!packed) return undefined;
+  const code = packed ? await unpack(packed) : await globalThis.fetchConverter?.(); // the page of a run that goes has it elsewhere
+  if (!code) return undefined;
   const script = document.createElement("script");
-  script.textContent = await unpack(packed);
+  script.textContent = code;
   document.head.append(script);
   script.remove();
   return globalThis.drawFormulas;
