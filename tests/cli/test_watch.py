@@ -89,7 +89,8 @@ def test_only_this_machine_reads_the_page_and_no_path_names_a_file(tmp_path: Pat
             assert ask(port, "/", host=host)[0] == 403
         status, script = ask(port, "/formulas.js")
         assert status == 200 and "drawFormulas" in script
-        for path in ("/02-rl/eval/report.json", "/recipe.toml", "/../run/recipe.toml", "/%2e%2e/x", "//", "/report.html/", "/report.html"):
+        others = ("/02-rl/eval/report.json", "/recipe.toml", "/../run/recipe.toml", "/%2e%2e/x", "//", "/report.html/")
+        for path in (*others, "/report.html"):
             assert ask(port, path)[0] == 404
         assert ask(port, "/", "POST")[0] == ask(port, "/", "DELETE")[0] == 405
         for stage in ("9", "0", "-1", "x", "%00", "1" * 5000, "%C2%B2"):

@@ -28,6 +28,7 @@ class Figure(NamedTuple):
 
     title: str
     svg: str
+    numbers: tuple[list[str], list[list[str]]] | None = None  # the table behind it, where no other table has them
 
 
 class Plots(NamedTuple):
@@ -176,7 +177,7 @@ def _budgets(report: Mapping[str, Any]) -> list[Figure]:
 
 def _lengths(packed: Packed) -> list[Figure]:
     return [
-        Figure(task, drawn.lengths(task, correct, others))
+        Figure(task, drawn.lengths(task, correct, others), drawn.length_table(correct, others))
         for task, (correct, others) in packed.thought_tokens().items()
         if any(correct) or any(others)
     ]

@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import re
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from open_exaone.base.text import count
 from open_exaone.present import formatting
 
 TEMPLATES = Path(__file__).parent / "templates"
+NUMBER = re.compile(r"[+−-]?[\d.]")
 MARKS = {"correct": "✓", "wrong": "✗", "truncated": "…", "unparsed": "?"}
 
 
@@ -40,12 +43,22 @@ def template(name: str) -> Any:
         number=formatting.number,
         duration=formatting.duration,
         size=formatting.size,
+        sides=sides,
         words=formatting.words,
         count=count,
         mark=lambda status: MARKS.get(status, "!"),
         svg=Markup,
     )
     return environment.get_template(name)
+
+
+def sides(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The class of each column's cells: "word" where a cell holds words, which stand to the left; numbers do not."""
+    columns = zip(*rows, strict=False)
+    return [
+        "" if all(cell in ("", formatting.NONE) or NUMBER.match(cell) for cell in column) else "word"
+        for column in columns
+    ]
 
 
 def digest(text: str) -> str:

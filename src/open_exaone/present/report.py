@@ -9,7 +9,7 @@ from urllib.parse import quote
 from open_exaone.base.files import read_jsonl, write_text
 from open_exaone.present import formatting, plots
 from open_exaone.present.cells import Grid, grids
-from open_exaone.present.curves import stage_plots
+from open_exaone.present.curves import numbers, stage_plots
 from open_exaone.present.faithfulness import stage_sections
 from open_exaone.present.filtered import section
 from open_exaone.present.formulas import drawing
@@ -148,7 +148,8 @@ def _curves(entries: Sequence[Entry], metrics: Rows, rollouts: Callable[[str], l
         shown = rollouts(folder)
         if known or others or shown:
             steps = list(dict.fromkeys(group.step for group in shown))
-            curves.append({"name": name, "known": known, "others": others, "rollouts": shown, "steps": steps})
+            parts = {"known": known, "others": others, "numbers": numbers(metrics(folder))}
+            curves.append({"name": name, **parts, "rollouts": shown, "steps": steps})
     return curves
 
 
@@ -159,7 +160,7 @@ def settings(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
     records = {key: value for key, value in others.items() if isinstance(value, dict)}
     return [
         (
-            formatting.words(title),
+            formatting.label(title),
             [(formatting.label(name), formatting.setting(name, value)) for name, value in pairs.items()],
         )
         for title, pairs in {"run": scalars, **records}.items()
