@@ -28,7 +28,8 @@ def metrics_row(step: int) -> dict[str, Any]:
 
 def rollout(step: int, verdict: str) -> str:
     texts = {"question": "1 + 1?", "task": "sums", "language": "en", "answer": HOSTILE, "gold": "2", "why": "no"}
-    row = {**texts, "problem": "p", "thought": f"thought {step}", "verdict": verdict, "terms": {}, "reward": 1.0}
+    thought = rf"thought {step}: \(\frac{{1}}{{{step}}}\)"
+    row = {**texts, "problem": "p", "thought": thought, "verdict": verdict, "terms": {}, "reward": 1.0}
     return json.dumps(row) + "\n"
 
 
@@ -86,13 +87,18 @@ def test_only_this_machine_reads_the_page_and_no_path_names_a_file(tmp_path: Pat
         assert ask(port, "/", "HEAD") == (200, "")
         for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "", "[", "10.0.0.1"):
             assert ask(port, "/", host=host)[0] == 403
-        for path in ("/recipe.toml", "/../run/recipe.toml", "/%2e%2e/x", "//", "/report.html/", "/report.html"):
+        status, script = ask(port, "/formulas.js")
+        assert status == 200 and "drawFormulas" in script
+        others = ("/02-rl/eval/report.json", "/recipe.toml", "/../run/recipe.toml", "/%2e%2e/x", "//", "/report.html/")
+        for path in (*others, "/report.html"):
             assert ask(port, path)[0] == 404
         assert ask(port, "/", "POST")[0] == ask(port, "/", "DELETE")[0] == 405
         for stage in ("9", "0", "-1", "x", "%00", "1" * 5000, "%C2%B2"):
             assert ask(port, f"/?stage={stage}")[0] in (200, 400)
         (run / "report.html").write_text("<!doctype html><title>the report</title>")
         assert ask(port, "/report.html") == (200, "<!doctype html><title>the report</title>")
+        (run / "02-rl" / "eval" / "against.html").write_text("flips")
+        assert ask(port, "/02-rl/eval/against.html") == (200, "flips")
 
 
 @pytest.mark.skipif(chromium.PATH is None, reason=chromium.MISSING)
@@ -112,8 +118,14 @@ def test_the_page_follows_the_run_and_keeps_an_open_thought(tmp_path: Path) -> N
             assert browser.evaluate("document.querySelectorAll('#curves svg').length") == 2
             assert browser.evaluate("document.querySelector('#scores tbody').textContent").count("41.7%") == 1
             browser.evaluate("document.querySelector('#rollouts details').open = true")
+            browser.wait("document.querySelectorAll('#rollouts .thought.formulas mfrac').length === 1")
+            browser.evaluate("document.querySelector('#rollouts').scrollIntoView()")
+            top = browser.evaluate("document.querySelector('#rollouts').getBoundingClientRect().top")
+            browser.evaluate("document.querySelectorAll('.stages a')[1].focus({ preventScroll: true })")
             add_step(run, 3)
             browser.wait("document.querySelector('.at-hand')?.textContent.includes('3 of 3')")
+            assert abs(browser.evaluate("document.querySelector('#rollouts').getBoundingClientRect().top") - top) < 2
+            assert browser.evaluate("document.activeElement.textContent") == "rl"
             assert "step 2" in browser.evaluate("document.querySelector('#rollouts h2').textContent")
             browser.evaluate("document.querySelector('#rollouts details').open = false")
             (run / "log.jsonl").write_text('{"level": "warning", "text": "the disk is slow"}\n')

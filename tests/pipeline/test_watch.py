@@ -14,6 +14,7 @@ from made_up_run import make_run
 from open_exaone.base.errors import ConfigError, OpenExaoneError
 from open_exaone.base.files import is_held, locked
 from open_exaone.base.log import logger
+from open_exaone.base.tail import Tail
 from open_exaone.pipeline.run_log import RunLog
 from open_exaone.pipeline.watch import MAX_LINES, MAX_ROWS, Metrics, Watcher
 from open_exaone.present.watch import MAX_PAGE_BYTES, State, page
@@ -99,7 +100,49 @@ def test_broken_files_of_a_run_are_reported_and_raise_nothing(tmp_path: Path) ->
     assert watcher.look().state == State.WAITING
     (tmp_path / "outside.html").write_text("secret")
     (run / "report.html").symlink_to(tmp_path / "outside.html")
-    assert watcher.report() is None
+    assert list(watcher.pages()) == ["/report.html", "/card.html", "/card.ko.html"]
+    assert watcher.read(watcher.pages()["/report.html"]) is None
+
+
+def log_lines(run: Path, *levels: str) -> None:
+    (run / "log.jsonl").write_text("".join(json.dumps({"level": one, "text": f"an {one}"}) + "\n" for one in levels))
+
+
+def test_a_run_that_failed_is_told_from_one_that_was_stopped(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", stages=1)
+    write_metrics(run / "02-rl", [{**metrics_row(step, 3), "seconds_left": 60.0} for step in (1, 2)])
+    log_lines(run, "warning", "error")
+    seen = Watcher(run).look()
+    text = page(seen).decode()
+    assert seen.state == State.FAILED and "ended with an error" in text and "training, not running" in text
+    assert "time left" not in text
+    with locked(run / ".lock", "busy"):  # it is resumed
+        seen = Watcher(run).look()
+        assert seen.state == State.RUNNING and "time left" in page(seen).decode()
+    log_lines(run, "error", "warning")  # it was interrupted later on
+    assert Watcher(run).look().state == State.STOPPED
+    make_run(tmp_path / "whole")
+    log_lines(tmp_path / "whole", "error")
+    assert Watcher(tmp_path / "whole").look().state == State.DONE
+
+
+def test_the_pages_that_a_report_links_to_are_its_stages_own(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    pages = Watcher(run).pages()
+    names = [f"/{stage}/eval/{name}.html" for stage in ("01-sft", "02-rl") for name in ("report", "against")]
+    assert list(pages) == ["/report.html", "/card.html", "/card.ko.html", *names]
+    (run / "02-rl" / "eval" / "against.html").write_text("flips")
+    assert Watcher(run).read(pages["/02-rl/eval/against.html"]) == b"flips"
+    assert Watcher(run).read(pages["/01-sft/eval/against.html"]) is None
+
+
+def test_a_log_whose_last_line_was_cut_loses_no_later_line(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"level": "info", "te')
+    with RunLog(tmp_path, frozenset(), lambda event: None) as on_event:
+        on_event({"message": "resumed"})
+    lines = list[dict[str, Any]]()
+    Tail(tmp_path / "log.jsonl").read(lines.append, lines.clear)
+    assert [row["text"] for row in lines] == ["resumed"]
 
 
 def test_a_folder_of_something_else_is_refused_by_name(tmp_path: Path) -> None:
@@ -111,6 +154,14 @@ def test_a_folder_of_something_else_is_refused_by_name(tmp_path: Path) -> None:
         Watcher(tmp_path / "file")
     with pytest.raises(ConfigError, match="is no run's folder"):
         Watcher(tmp_path)
+    (tmp_path / "runs" / "seeds.html").write_text("")
+    with pytest.raises(ConfigError, match="watch one of them: one; its page is .*seeds.html"):
+        Watcher(tmp_path / "runs")
+    (tmp_path / "eval").mkdir()
+    for name in ("evaluation.json", "report.html"):
+        (tmp_path / "eval" / name).write_text("{}")
+    with pytest.raises(ConfigError, match="holds an evaluation and no run: .*its page is .*eval/report.html"):
+        Watcher(tmp_path / "eval")
     (tmp_path / "empty").mkdir()
     assert Watcher(tmp_path / "empty").look().state == State.WAITING
 

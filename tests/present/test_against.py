@@ -73,6 +73,14 @@ def test_of_several_samples_the_first_of_each_that_differs_is_shown(tmp_path: Pa
     assert "2 of 3" in page and page.count("<details>") == 4
 
 
+def test_the_pages_of_two_evaluations_are_linked_where_there_are_some(tmp_path: Path) -> None:
+    ours, theirs = (write_run(tmp_path / name, [[name == "ours"]]) for name in ("ours", "the other"))
+    assert re.findall('href="([^"]*)"', page_of(ours, theirs)[0]) == []
+    for folder in (ours, theirs):
+        (folder / "report.html").write_text("")
+    assert re.findall('href="([^"]*)"', page_of(ours, theirs)[0]) == ["report.html", "../the%20other/report.html"]
+
+
 def test_hostile_text_is_inert(tmp_path: Path) -> None:
     ours = write_run(tmp_path / "ours", [[True], [False]], HOSTILE, HOSTILE)
     page, _ = page_of(ours, write_run(tmp_path / "theirs", [[False], [True]], HOSTILE, HOSTILE))

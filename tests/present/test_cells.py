@@ -11,7 +11,7 @@ import tiny_evaluation
 from open_exaone.present import cells
 from open_exaone.present import report as run_page
 from open_exaone.present.evaluation import write_evaluation_page
-from open_exaone.present.report import TEMPLATES
+from open_exaone.present.page_parts import TEMPLATES
 
 LENGTHS, DEPTHS = (512, 1024), (0.0, 0.5, 1.0)
 

@@ -63,6 +63,19 @@ def test_what_says_nothing_is_folded_away() -> None:
     assert set(others) == {"clip share", "ratio mean", *(name.replace("_", " ") for name in REASONS)}
 
 
+def test_the_numbers_behind_the_plots_are_the_series_at_some_steps_and_at_both_ends() -> None:
+    rows = [{"step": step, "loss": step / 2, "chosen_probability": 0.5, "odd": 1.0} for step in range(1, 1_001)]
+    titles, table = curves.numbers([*rows, {"step": 1_001, "loss": 7.0}])
+    assert titles == ["step", "loss", "probability of a token (geometric mean): chosen"]
+    assert len(table) == curves.MAX_NUMBERS and table[0] == ["1", "0.5", "0.5"] and table[-1] == ["1,001", "7", "–"]
+    assert curves.numbers([]) == (["step"], [])
+
+
+def test_a_flat_share_of_nothing_has_no_negative_axis() -> None:
+    known, _ = drawn(truncated_share=[0, 0])
+    assert "-0.5" not in known["truncated share"].svg and ">0.5<" in known["truncated share"].svg
+
+
 def test_each_family_has_its_plot_folded_away() -> None:
     names = ("commonest_answer_share/<b>_x/y", "constant_score/<b>_x/y", "pass_rate/<b>_x/y", "odd", "pass_rate")
     values = ([0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [1, 2], [0.1, 0.9])

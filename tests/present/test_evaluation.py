@@ -73,10 +73,17 @@ def test_the_page_stands_alone_and_lets_nothing_else_run(tmp_path: Path) -> None
         (body,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, flags=re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
         assert f"{name} 'sha256-{digest}'" in policy[1]
-    converter = evaluation.TEMPLATES.parents[1] / "serve" / "web" / "vendor" / "temml.min.js"
-    html = html.replace(converter.read_text(encoding="utf-8"), "")  # "src=" there is JavaScript
     assert not re.search(r"<(link|iframe|img|object|embed|base)\b|\bsrc=|@import|url\(", html)
     assert [value for value in re.findall(r'href="([^"]*)"', html) if not value.startswith("#")] == []
+
+
+def test_the_pages_beside_it_are_linked_where_there_are_some(tmp_path: Path) -> None:
+    folder = tiny_evaluation.write(tmp_path / "run" / "01-sft" / "eval")
+    (folder / "against.html").write_text("")
+    (tmp_path / "run" / "report.html").write_text("")
+    assert re.findall('href="([^#"]*)"', page_of(folder)) == ["against.html"]  # that folder is no run's
+    (tmp_path / "run" / "recipe.toml").write_text("")
+    assert re.findall('href="([^#"]*)"', page_of(folder)) == ["against.html", "../../report.html"]
 
 
 def test_every_number_of_the_report_is_in_the_tables(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import pytest
 from open_exaone.base.errors import DataError
 from open_exaone.present import curves, stages
 from open_exaone.present import report as page_of
+from open_exaone.present.formulas import drawing, packed
 
+OURS = (str(packed()), f"<script>{drawing(['$x$']).script}</script>")  # what draws the formulas
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -52,7 +54,7 @@ def html(run_folder: Path) -> str:
 
 def test_hostile_text_is_shown_and_never_acts(html: str, report: dict[str, Any]) -> None:
     page = Page(html)
-    assert page.tags["script"] == page.tags["img"] == 0
+    assert page.tags["script"] == len(OURS) and page.tags["img"] == 0 and all(part in html for part in OURS)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert '<script>alert("x")</script><img src=x onerror=alert(1)>' in page.text  # as text, unabridged
     assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", html)
@@ -61,11 +63,23 @@ def test_hostile_text_is_shown_and_never_acts(html: str, report: dict[str, Any])
 
 def test_the_page_loads_nothing_from_outside(html: str) -> None:
     page = Page(html)
-    assert not page.tags.keys() & {"link", "iframe", "script", "object", "embed", "use", "image"}
+    assert not page.tags.keys() & {"link", "iframe", "object", "embed", "use", "image"}
     assert not [value for name, value in page.attributes if name in {"src", "href", "srcset", "action", "data"}]
     assert "url(" not in html
     assert "@import" not in html
     assert "default-src 'none'" in html
+
+
+def test_the_other_pages_of_the_run_are_linked_where_there_are_some(run_folder: Path, report: dict[str, Any]) -> None:
+    (run_folder / "04-rl" / "eval").mkdir()
+    for name in ("card.html", "04-rl/eval/report.html", "04-rl/eval/against.html"):
+        (run_folder / name).write_text("")
+    page = Page(page_of.write_report(run_folder).read_text(encoding="utf-8"))
+    found = ["card.html", "04-rl/eval/report.html", "04-rl/eval/against.html"]
+    assert [value for name, value in page.attributes if name == "href"] == found
+    assert "every sample of rl" in page.text and "questions gained and lost by rl" in page.text
+    report["stages"][0]["folder"] = "../run/04-rl"
+    assert [place for place, _ in page_of.links(run_folder, report)] == found
 
 
 def test_every_number_of_every_stage_is_on_the_page(html: str, report: dict[str, Any]) -> None:
@@ -195,7 +209,9 @@ def test_an_rl_stage_has_sample_rollouts_folded_and_their_text_never_acts(run_fo
     (run_folder / "04-rl" / "rollouts" / "step-000007.jsonl").write_text(text, encoding="utf-8")
     html = page_of.write_report(run_folder).read_text(encoding="utf-8")
     page = Page(html)
-    assert page.tags["script"] == page.tags["img"] == 0 and not re.search("[\x00-\x08\x0b-\x1f\u202e]", html)
+    assert (
+        page.tags["script"] == len(OURS) and page.tags["img"] == 0 and not re.search("[\x00-\x08\x0b-\x1f\u202e]", html)
+    )
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     shown = page.text.partition("sample rollouts of step 7")[2]
     assert all(text in shown for text in ("Short.", "✓ correct", "reward 1", "reward -0.5", "format missing: <script>"))

@@ -90,7 +90,7 @@ def test_what_stages_changed_is_whole_on_80_cells_with_its_modes(report: dict[st
         "What each stage changed: harder, reasoning mode",
     ]
     rows = [" ".join(line.split()) for line in lines if "→" in line and "changed" not in line]
-    figures = "−1.7 −13.3 to +10.0 148.6 → 0 12.8% → 4.8%"
+    figures = "−1.7 −13.3 to +10.0 148.6 → 0.0 12.8% → 4.8%"
     names = ["sft", "prefer_aligned", "prefer_aligned", "sft (from m)"]
     assert rows == [f"{name} {figures}" for name in names]
     titles = "stage change of pass@1 95% interval thought tokens wrong language"

@@ -280,6 +280,10 @@ $\\href{javascript:window.bad=1}{x}$ $\\htmlId{input}{y}$ $\\includegraphics{htt
 
 $$\\def\\a{\\a\\a}\\a$$
 
+$$\\def\\a{GROWTH}USES$$
+
+$a\u202eb \\char"202E c$
+
 $$x \\tag{7} \\label{input}$$
 
 $$\\rule{9999em}{9999em}$$
@@ -292,7 +296,7 @@ $$\\rule{9999em}{9999em}$$
 |---|---|
 | <svg onload="window.bad=1"> | \u202etext |
 
-$$ unclosed"""
+$$ unclosed""".replace("GROWTH", "x" * 1900).replace("USES", "\\a" * 190)
 
 
 def test_hostile_text_stays_text(page: Page) -> None:
@@ -313,6 +317,7 @@ def test_hostile_text_stays_text(page: Page) -> None:
     ]
     assert page.evaluate("document.querySelectorAll('#input, #thread [id]').length") == 1
     assert page.evaluate("document.querySelector('#thread').scrollHeight") < 5000
+    assert page.evaluate("/[\u202a-\u202e]/.test(document.querySelector('.answer').textContent)") is False
     asked = {
         event["params"]["request"]["url"]
         for event in page.browser.events

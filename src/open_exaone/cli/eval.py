@@ -266,6 +266,7 @@ def _measure(
 
 def _print_comparisons(console: Console, args: EvalArguments, folder: Path, report: "Report") -> None:
     from open_exaone.evaluation.compare import compare_runs, published_rows, run_rows
+    from open_exaone.pipeline.evaluate import link_pages
     from open_exaone.present.against import write_against_page
     from open_exaone.present.terminal import rich_table
 
@@ -279,6 +280,7 @@ def _print_comparisons(console: Console, args: EvalArguments, folder: Path, repo
         rows, flips = run_rows(comparison), [flip for found in comparison for flip in found.flips]
         show(rows, f"{args.against} and this evaluation have nothing to compare.")
         page, gained = write_against_page(folder, args.against, rows, flips), sum(flip.is_gained for flip in flips)
+        link_pages(folder)
         console.print(
             f"Questions whose verdict differs: {gained:,} gained, {len(flips) - gained:,} lost; side by side: {page}",
             soft_wrap=True,

@@ -1,6 +1,7 @@
 """`exaone watch`: a run while it goes, as a local page or on one screen."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +25,10 @@ def watch(
     from open_exaone.base.config import validate
     from open_exaone.pipeline.watch import Watcher
     from open_exaone.present import watch as shown
+    from open_exaone.present.formulas import converter
     from open_exaone.serve.config import ServeConfig
     from open_exaone.serve.server import listen
-    from open_exaone.serve.watch import serve_pages
+    from open_exaone.serve.watch import Page, serve_pages
 
     console, watcher = Console(), Watcher(run)
     if once:
@@ -40,5 +42,10 @@ def watch(
     listener = listen(validate(ServeConfig, {"port": port}, "exaone watch"))
     console.print(f"Watching {run} at http://127.0.0.1:{listener.getsockname()[1]}", soft_wrap=True)
     console.print("Ctrl-C ends the page, not the run.")
-    serve_pages({"/": page, "/report.html": lambda query: watcher.report()}, listener)
+
+    def pages() -> dict[str, Page]:
+        files = {path: partial(watcher.read, file) for path, file in watcher.pages().items()}
+        return {"/": page, "/formulas.js": lambda query: converter().encode(), **files}
+
+    serve_pages(pages, listener)
     return 0

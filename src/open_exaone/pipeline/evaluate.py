@@ -31,6 +31,7 @@ from open_exaone.pipeline.measure import Machine, OnEvent, find_model, own_tasks
 from open_exaone.pipeline.report import versions
 from open_exaone.pipeline.source import is_address, is_run
 from open_exaone.present.evaluation import write_evaluation_page
+from open_exaone.present.report import write_report as write_run_page
 from open_exaone.rollout.config import ChatEndpoint, EngineConfig, LocalEngine, VllmEngine, VllmServer
 from open_exaone.rollout.provider import Provider
 from open_exaone.rollout.providers.local import weights_hash
@@ -346,6 +347,15 @@ def _stopped_early(tasks: Sequence[Task], done: Sequence[tuple[Task, Samples]]) 
 def _flops(provider: Provider, samples: Samples) -> float | None:
     costs = [provider.flops(sample.generation) for row in samples for sample in row]
     return None if None in costs else math.fsum(cost for cost in costs if cost is not None)
+
+
+def link_pages(folder: Path) -> None:
+    """Writes the pages around an evaluation's anew, so that they link to a page which has come since: its own, and the
+    report of the run whose stage was measured."""
+    write_evaluation_page(folder)
+    run = folder.resolve().parent.parent
+    if folder.resolve().name == "eval" and is_run(run) and (run / "report.json").is_file():
+        write_run_page(run)
 
 
 def publish(folder: Path, report: Report, *, compare: bool) -> Report:

@@ -85,9 +85,9 @@ def _run_stages(
 
 def _reported(folder: RunFolder, part: Recipe) -> dict[str, Any]:
     report = build_report(folder, part)
-    write_report(folder.path)
     if part.trained:
         write_cards(folder.path)
+    write_report(folder.path)  # last: it links to the pages that there are
     return report
 
 

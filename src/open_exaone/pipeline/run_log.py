@@ -3,7 +3,9 @@
 Training steps are not in it: metrics.jsonl of each stage has them.
 """
 
+import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -39,6 +41,7 @@ class RunLog:
         self._is_broken = False
 
     def __enter__(self) -> OnEvent:
+        self._end_cut_line()
         logger.addHandler(self._handler)
         return self._event
 
@@ -50,6 +53,18 @@ class RunLog:
             self._log("warning", "interrupted; the state is saved")
         elif error is not None:
             self._log("error", str(error) if isinstance(error, OpenExaoneError) else f"{type(error).__name__}: {error}")
+
+    def _end_cut_line(self) -> None:
+        """Ends a line in which an earlier process was killed, so that the next one does not become a part of it."""
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(-1, os.SEEK_END)
+                is_cut = file.read() != b"\n"
+        except OSError:  # there is no log yet, or an empty one, or it cannot be read
+            return
+        if is_cut:
+            with contextlib.suppress(OSError), open(self._path, "ab") as file:
+                file.write(b"\n")
 
     def _event(self, event: dict[str, Any]) -> None:
         if "message" in event:

@@ -10,6 +10,7 @@ from open_exaone.base.errors import ConfigError, DataError, OpenExaoneError, Run
 from open_exaone.base.files import is_held, read_json
 from open_exaone.base.links import own_file
 from open_exaone.base.tail import Tail
+from open_exaone.base.text import some
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import LOCK, RunFolder
 from open_exaone.pipeline.run_log import LOG_FILE
@@ -21,6 +22,9 @@ from open_exaone.train.config import AnyStage, FilterStage
 
 MAX_ROWS = 160  # of a stage's metrics that are kept, apart from the newest
 MAX_LINES = 12  # of the log that are shown
+PAGES = ("seeds.html", "ablation.html", "report.html")  # of a folder that is no run's
+RUN_PAGES = ("report.html", "card.html", "card.ko.html")
+EVAL_PAGES = ("report.html", "against.html")
 
 
 class Metrics:
@@ -105,11 +109,20 @@ class Watcher:
         except OpenExaoneError as error:
             return Watched(str(path), State.UNREADABLE, problem=str(error))
 
-    def report(self) -> bytes | None:
-        """report.html of the run; None where there is none."""
-        path = self.folder.path / "report.html"
+    def pages(self) -> dict[str, Path]:
+        """The pages that a run may have, by their address: its report, its cards, and those of its evaluations."""
         try:
-            return path.read_bytes() if own_file(path, self.folder.path, RunFolderError).is_file() else None
+            recipe = self.folder.recipe() if self.folder.recipe_file.is_file() else None
+        except OpenExaoneError:
+            recipe = None
+        folders = [self.folder.stage(i, stage.name) / "eval" for i, stage in enumerate(recipe.stages if recipe else ())]
+        files = [self.folder.path / name for name in RUN_PAGES] + [at / name for at in folders for name in EVAL_PAGES]
+        return {f"/{file.relative_to(self.folder.path).as_posix()}": file for file in files}
+
+    def read(self, file: Path, query: object = None) -> bytes | None:
+        """A page of the run; None where there is none."""
+        try:
+            return file.read_bytes() if own_file(file, self.folder.path, RunFolderError).is_file() else None
         except (OSError, RunFolderError):
             return None
 
@@ -121,12 +134,11 @@ class Watcher:
         if open_ and is_running and stages[at_hand].state == State.WAITING:
             stages[at_hand] = stages[at_hand]._replace(state=State.PREPARING)
         has_report = (self.folder.path / "report.html").is_file()
-        done = State.DONE if not open_ and not is_running else State.RUNNING if is_running else State.STOPPED
         shown = number - 1 if number is not None and 1 <= number <= len(stages) else at_hand
         metrics = self._metrics_of(recipe, shown)
         return Watched(
             folder=str(self.folder.path),
-            state=done,
+            state=State.RUNNING if is_running else self._ended(is_whole=not open_),
             recipe=recipe.name,
             stages=stages,
             at_hand=at_hand,
@@ -139,6 +151,12 @@ class Watcher:
             has_report=has_report,
             age_s=self._age_s(shown if number is None else at_hand, recipe),
         )
+
+    def _ended(self, *, is_whole: bool) -> State:
+        """How a run ended that no process runs; the last line of its log is why it failed, where it did."""
+        if is_whole:
+            return State.DONE
+        return State.FAILED if self._lines and self._lines[-1].level == "error" else State.STOPPED
 
     def _age_s(self, index: int, recipe: Recipe) -> float | None:
         """Seconds since the run last wrote a step or a line of its log."""
@@ -211,9 +229,13 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder}: is a file: name the folder of a run")
     if not folder.is_dir() or (folder / "recipe.toml").is_file():
         return
+    pages = [name for name in PAGES if (folder / name).is_file()]
+    instead = f"; its page is {folder / pages[0]}" if pages else ""
+    if (folder / "evaluation.json").is_file():
+        raise ConfigError(f"{folder}: holds an evaluation and no run: name the folder of a run{instead}")
     runs = sorted(path.parent.name for path in folder.glob("*/recipe.toml"))
     if runs:
-        raise ConfigError(f"{folder}: holds several runs; watch one of them: {', '.join(runs[:10])}")
+        raise ConfigError(f"{folder}: holds several runs; watch one of them: {some(runs)}{instead}")
     if any(folder.iterdir()) and not (folder / LOCK).exists():
         raise ConfigError(f"{folder}: is no run's folder (it has no recipe.toml): name one that `exaone run` makes")
 

@@ -14,8 +14,8 @@ from open_exaone.base.text import count
 from open_exaone.present import formatting
 from open_exaone.present.evaluation_plots import scores
 from open_exaone.present.formatting import points
+from open_exaone.present.page_parts import TEMPLATES, template
 from open_exaone.present.plots import Point
-from open_exaone.present.report import TEMPLATES, template
 
 Found = Mapping[str, Any]  # what ablation.json holds
 Table = tuple[list[str], list[list[str]]]

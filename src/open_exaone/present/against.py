@@ -1,17 +1,18 @@
-"""against.html: the questions whose verdict differs between two evaluations, side by side; no scripts, no loads."""
+"""against.html: the questions whose verdict differs between two evaluations, side by side; it loads nothing."""
 
-import base64
-import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from open_exaone.base.files import write_text
 from open_exaone.base.records import Flip, Sample
-from open_exaone.present.report import read_templates, template
+from open_exaone.present.formulas import Drawing, drawing
+from open_exaone.present.page_parts import policy, read_templates, template
 
-NAME = "against.html"
+NAME, REPORT = "against.html", "report.html"
 MAX_BYTES = 300_000  # of the page
 MAX_TEXT_CHARS = 4_000  # of a question, a thought or an answer
 MAX_SHORT_CHARS = 400  # of a gold answer, a reason or a name
@@ -45,7 +46,8 @@ def write_against_page(folder: Path, other: Path, rows: Sequence[Sequence[str]],
 def render(folder: Path, other: Path, rows: Sequence[Sequence[str]], flips: Sequence[Flip]) -> str:
     """The page as text, of `MAX_BYTES` at most; the first flips of each direction are shown, in turns."""
     gained, lost = ([flip for flip in flips if flip.is_gained is way] for way in (True, False))
-    size = MAX_BYTES - SLACK_BYTES - _num_bytes(_page(folder, other, rows, _sides(gained, lost, [])))
+    formulas = drawing(_texts(flips))
+    size = MAX_BYTES - SLACK_BYTES - _num_bytes(_page(folder, other, rows, _sides(gained, lost, []), formulas))
     shown: list[tuple[Flip, str]] = []
     macro = template("against_flip.jinja").module.flipped
     for flip in chain.from_iterable(zip_longest(gained, lost)):
@@ -56,7 +58,14 @@ def render(folder: Path, other: Path, rows: Sequence[Sequence[str]], flips: Sequ
         if size < 0:
             break
         shown.append((flip, block))
-    return _page(folder, other, rows, _sides(gained, lost, shown))
+    return _page(folder, other, rows, _sides(gained, lost, shown), formulas)
+
+
+def _texts(flips: Sequence[Flip]) -> Iterator[str]:
+    for flip in flips:
+        yield flip.problem.question
+        for reply in (flip.ours.generation.reply, flip.theirs.generation.reply):
+            yield from (reply.thought, reply.answer)
 
 
 def _sides(gained: Sequence[Flip], lost: Sequence[Flip], shown: Sequence[tuple[Flip, str]]) -> list[Side]:
@@ -67,19 +76,31 @@ def _sides(gained: Sequence[Flip], lost: Sequence[Flip], shown: Sequence[tuple[F
     ]
 
 
-def _page(folder: Path, other: Path, rows: Sequence[Sequence[str]], sides: Sequence[Side]) -> str:
-    style = read_templates("report.css", "against.css")
+def _page(folder: Path, other: Path, rows: Sequence[Sequence[str]], sides: Sequence[Side], formulas: Drawing) -> str:
+    style = read_templates("report.css", "against.css") + formulas.style
     page: str = template("against.html.jinja").render(
         ours=cut_middle(str(folder), MAX_SHORT_CHARS),
         theirs=cut_middle(str(other), MAX_SHORT_CHARS),
+        pages=_pages(folder, other),
         titles=rows[0],
         rows=[[cut_middle(cell, MAX_CELL_CHARS) for cell in row] for row in rows[1 : MAX_TASKS + 1]],
         num_tasks_left_out=max(0, len(rows) - 1 - MAX_TASKS),
         sides=sides,
         style=style,
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        formulas=formulas,
+        policy=policy(style, formulas.scripts),
     )
     return page
+
+
+def _pages(folder: Path, other: Path) -> list[tuple[str, str]]:
+    """The reports of the two evaluations, as far as there are some: the address from this page, and what it is."""
+    names = {folder: "report with every sample of this evaluation", other: "report of the other one"}
+    return [
+        (quote(Path(os.path.relpath(place / REPORT, folder)).as_posix()), title)
+        for place, title in names.items()
+        if os.path.isfile(place / REPORT)  # False where no file can have that name
+    ]
 
 
 def _flip(flip: Flip) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from open_exaone.base.files import write_text
 from open_exaone.data.lengths import LengthStatistics
 from open_exaone.present import built, lengths
-from open_exaone.present.report import template
+from open_exaone.present.page_parts import template
 
 
 def write_build_page(folder: Path, found: built.Found, stats: LengthStatistics) -> Path:

@@ -10,8 +10,8 @@ from open_exaone.present.card import ENGLISH, last_results, mode_text, result_na
 from open_exaone.present.card_facts import Facts
 from open_exaone.present.card_parts import Block, Code, Section, Table
 from open_exaone.present.localized import Texts
+from open_exaone.present.page_parts import read_templates, template
 from open_exaone.present.plots import Point
-from open_exaone.present.report import read_templates, template
 
 
 class Link(NamedTuple):

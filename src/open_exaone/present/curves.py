@@ -25,6 +25,7 @@ class Plot(NamedTuple):
     legend: Sequence[tuple[int, str]] = ()  # of a joint plot: each series' colour, from 1, and its name
 
 
+MAX_NUMBERS = 12  # rows of the table behind the plots
 AXES = frozenset(  # never plotted as a series
     {"step", "num_steps", "tokens", "epoch", "seconds", "seconds_left", "time", "policy_version"}
 )
@@ -75,13 +76,18 @@ SERIES: dict[str, str | Joint] = {  # metrics.jsonl key: its plot's title; in th
     "masked_rollouts": "samples that could not be rewarded",
     "asked_prompts": "prompts asked",
     "pool_epoch": "passes over the prompts",
-    "max_logprob_gap": "log-probability gap to the engine",
+    "max_logprob_gap": "log-probability gap to the engine (nats)",
     "gradient_norm": "gradient norm",
     "learning_rate": "learning rate",
     "tokens_per_second": "tokens per second",
     "skipped_steps": "skipped steps",
     "empty_steps": "steps without anything to learn from",
     "retries": "retries",
+}
+FOLDED = {  # metrics.jsonl key: the title of a plot that is folded away, where the key's own words do not do
+    "mfu": "model FLOPs utilisation (0 to 1)",
+    "flops_per_second": "FLOPs per second",
+    "peak_memory_bytes": "peak memory (bytes)",
 }
 QUIET = {  # the value that says nothing: a series that has no other is folded away
     **dict.fromkeys(("error_share", "masked_rollouts", "skipped_steps", "empty_steps", "retries"), 0),
@@ -110,8 +116,21 @@ def stage_plots(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Plot], list[Plo
         for family in dict.fromkeys(family for family, _ in pairs)
     ]
     single = sorted(rest - {key for joint in others for key in joint.names})
-    others = [Joint(formatting.words(key), {key: ""}) for key in single] + others
+    others = [Joint(FOLDED.get(key) or formatting.words(key), {key: ""}) for key in single] + others
     return [_plot(joint, series) for joint in known], [_plot(joint, series) for joint in others]
+
+
+def numbers(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The values behind the plots that are shown at once, at up to `MAX_NUMBERS` steps: headings, and a row a step."""
+    series = numeric_series(rows)
+    found = [(joint, key) for joint in _shown(series) for key in joint.names if key in series]
+    titles = [f"{joint.title}: {joint.names[key]}" if len(joint.names) > 1 else joint.title for joint, key in found]
+    values = [dict(zip(*series[key], strict=True)) for _, key in found]
+    steps = list(dict.fromkeys(step for some in values for step in some))
+    places = sorted({round(i * (len(steps) - 1) / (MAX_NUMBERS - 1)) for i in range(MAX_NUMBERS)}) if steps else []
+    picked = [steps[place] for place in places]
+    table = [[formatting.number(step), *(formatting.number(some.get(step)) for some in values)] for step in picked]
+    return ["step", *titles], table
 
 
 def _shown(series: Series) -> list[Joint]:

@@ -1,8 +1,5 @@
 """report.html of an evaluation: what was measured, beside what is published, and every sample; one file, no loads."""
 
-import base64
-import hashlib
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,11 +11,12 @@ from open_exaone.base.files import explain_os_errors, read_json, write_atomicall
 from open_exaone.base.records import mode_label
 from open_exaone.present import evaluation_plots as drawn
 from open_exaone.present import evaluation_tables as tables
+from open_exaone.present import formulas
 from open_exaone.present.cells import grids
 from open_exaone.present.evaluation_tables import Entry
 from open_exaone.present.faithfulness import sections
+from open_exaone.present.page_parts import policy, read_templates, template
 from open_exaone.present.plots import Point
-from open_exaone.present.report import TEMPLATES, read_templates, template
 from open_exaone.present.viewer import MAX_TEXT_CHARS, Packed, pack
 
 SAMPLES = "<!-- samples -->"  # where the packed samples go; escaped text holds no "<"
@@ -30,6 +28,7 @@ class Figure(NamedTuple):
 
     title: str
     svg: str
+    numbers: tuple[list[str], list[list[str]]] | None = None  # the table behind it, where no other table has them
 
 
 class Plots(NamedTuple):
@@ -52,7 +51,7 @@ def write_evaluation_page(folder: Path) -> Path:
     report = read_evaluation(folder)
     path = folder / "report.html"
     with explain_os_errors(path), tempfile.TemporaryFile(dir=folder) as samples:
-        head, _, foot = render(report, pack(folder, samples)).partition(SAMPLES)
+        head, _, foot = render(report, pack(folder, samples), links(folder)).partition(SAMPLES)
 
         def write(temporary: Path) -> None:
             samples.seek(0)
@@ -63,6 +62,15 @@ def write_evaluation_page(folder: Path) -> Path:
 
         write_atomically(path, write)
     return path
+
+
+def links(folder: Path) -> list[tuple[str, str]]:
+    """The pages beside an evaluation's that there are: each page's address, and what it is called."""
+    found = [("against.html", "questions gained and lost")]
+    run = folder.resolve().parent.parent
+    if folder.resolve().name == "eval" and (run / "recipe.toml").is_file():
+        found.append(("../../report.html", "report of the run"))
+    return [(place, title) for place, title in found if (folder / place).is_file()]
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
@@ -82,15 +90,17 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     return dict(report)
 
 
-def render(report: Mapping[str, Any], packed: Packed) -> str:
+def render(report: Mapping[str, Any], packed: Packed, pages: Sequence[tuple[str, str]] = ()) -> str:
     """The page as text, with `SAMPLES` where the samples belong; the same report gives the same bytes."""
     entries: list[Entry] = report["tasks"]
-    style, script = read_templates("report.css", "evaluation.css"), read_templates("viewer.js")
+    style, script = read_templates("report.css", "evaluation.css"), read_templates("formulas.js", "viewer.js")
+    scripts: tuple[str, ...] = (script,)
     if packed.has_formulas:
-        script += _formulas()
+        style, scripts = style + formulas.style(), (script, formulas.converter())
     points = [point for entry in entries if (point := tables.point(entry, entry["name"]))]
     page: str = template("evaluation.html.jinja").render(
         report=report,
+        pages=pages,
         model=tables.model_name(report),
         entries=entries,
         only=entries[0] if len(entries) == 1 else None,
@@ -112,26 +122,12 @@ def render(report: Mapping[str, Any], packed: Packed) -> str:
         value=tables.value_of,
         max_text_chars=packed.thoughts_cut_at or MAX_TEXT_CHARS,
         marker=SAMPLES,
+        converter=formulas.packed() if packed.has_formulas else "",
         style=style,
-        style_hash=_digest(style),
         script=script,
-        script_hash=_digest(script),
+        policy=policy(style, scripts),
     )
     return page
-
-
-def _formulas() -> str:
-    """The web chat's converter of LaTeX to MathML, in one scope of its own."""
-    web = TEMPLATES.parents[1] / "serve" / "web"
-    converter = (web / "vendor" / "temml.min.js").read_text(encoding="utf-8")
-    modules = "".join((web / name).read_text(encoding="utf-8") for name in ("inline.js", "math.js"))
-    scope = re.sub(r"^(import .*\n|export )", "", modules, flags=re.MULTILINE) + read_templates("formulas.js")
-    return f"\n{converter}\ndrawFormulas = (() => {{\n{scope}return appendFormulas;\n}})();\n"
-
-
-def _digest(text: str) -> str:
-    """As a content security policy names what it lets through."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def beside(entry: Entry) -> list[Figure]:
@@ -181,7 +177,7 @@ def _budgets(report: Mapping[str, Any]) -> list[Figure]:
 
 def _lengths(packed: Packed) -> list[Figure]:
     return [
-        Figure(task, drawn.lengths(task, correct, others))
+        Figure(task, drawn.lengths(task, correct, others), drawn.length_table(correct, others))
         for task, (correct, others) in packed.thought_tokens().items()
         if any(correct) or any(others)
     ]

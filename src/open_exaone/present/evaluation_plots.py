@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from open_exaone.present import formatting
@@ -87,12 +88,9 @@ def budgets(title: str, points: Sequence[Budget]) -> str:
 
 def lengths(title: str, correct: Sequence[int], others: Sequence[int]) -> str:
     """How long thoughts are, in tokens: those of correct samples and of the others, each as counts."""
-    most = max([*correct, *others])
-    x_ticks = nice_ticks(0, max(1, most))
+    x_ticks, num_bins, counts = _binned(correct, others)
     high = x_ticks[-1]
-    num_bins = bins_for(len(correct) + len(others))
-    counts = [_histogram(values, high, num_bins) for values in (correct, others)]
-    ticks = nice_ticks(0, max(1, *counts[0], *counts[1]))
+    ticks = [tick for tick in nice_ticks(0, max(1, *counts[0], *counts[1])) if tick == int(tick)]
     frame = Frame(54, 10, 460, 150, (0, high), (0, ticks[-1]))
     parts = [grid(frame, ticks, tick_labels(ticks))]
     for bins, style in zip(counts, ("right", "wrong"), strict=True):
@@ -103,6 +101,24 @@ def lengths(title: str, correct: Sequence[int], others: Sequence[int]) -> str:
         parts.append(caption(frame.x(tick), 168, name, "tick", "middle"))
     label = f"{_label(correct)} correct, {_label(others)} not"
     return drawing(480, 176, f"{title}: thought tokens of samples: {label}", parts)
+
+
+def length_table(correct: Sequence[int], others: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    """The same as a table: headings, and a row for each bin."""
+    x_ticks, num_bins, counts = _binned(correct, others)
+    ends = [x_ticks[-1] * edge / num_bins for edge in range(num_bins + 1)]
+    rows = [
+        [f"{math.ceil(low):,} to {math.ceil(high) - (high < ends[-1]):,}", f"{right:,}", f"{wrong:,}"]
+        for (low, high), right, wrong in zip(pairwise(ends), *counts, strict=True)
+    ]
+    return ["thought tokens", "correct", "not"], rows
+
+
+def _binned(correct: Sequence[int], others: Sequence[int]) -> tuple[list[float], int, list[list[int]]]:
+    """The ticks of the axis, the number of bins up to the last one, and how many of each are in them."""
+    x_ticks = nice_ticks(0, max(1, *correct, *others))
+    num_bins = bins_for(len(correct) + len(others))
+    return x_ticks, num_bins, [_histogram(values, x_ticks[-1], num_bins) for values in (correct, others)]
 
 
 def budget_name(budget: int | None) -> str:

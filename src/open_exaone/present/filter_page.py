@@ -6,7 +6,7 @@ from pathlib import Path
 
 from open_exaone.base.files import write_text
 from open_exaone.present.filtered import Found, section
-from open_exaone.present.report import TEMPLATES, template
+from open_exaone.present.page_parts import TEMPLATES, template
 
 
 def write_filter_page(folder: Path, name: str, found: Found) -> Path:

@@ -21,6 +21,11 @@ def points(difference: float) -> str:
     return text if text == "0.0" else f"{'−' if difference < 0 else '+'}{text}"
 
 
+def tokens(value: float | None) -> str:
+    """A mean number of tokens with one decimal, so that a column's digits stand below each other: 0.0, 27.7, 1834.2."""
+    return NONE if value is None else f"{value:.1f}" if abs(value) < UNITS[-1][0] else number(value)
+
+
 def interval(bounds: Sequence[float] | None) -> str:
     """[0.59, 0.63] as `59.0–63.0`, in percent."""
     return NONE if bounds is None else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}"
@@ -78,6 +83,8 @@ def setting(name: str, value: object) -> str:
         return duration(value)
     if name.endswith("bytes") and isinstance(value, int):
         return size(value)
+    if isinstance(value, int) and 10_000 <= value < 1_000_000:
+        return f"{value:,}"
     if isinstance(value, int) and value >= 1_000_000:
         return f"{number(value)} ({value:,})"
     return str(value)
@@ -90,6 +97,12 @@ LABELS = {
     "window": "attention window (tokens)",
     "max_positions": "context (tokens)",
     "vocab_size": "vocabulary (tokens)",
+    "num_parameters": "parameters",
+    "num_layers": "layers",
+    "num_heads": "attention heads",
+    "num_kv_heads": "key and value heads",
+    "num_examples": "training examples",
+    "num_problems": "problems",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from open_exaone.base.errors import ConfigError
 from open_exaone.model.mesh import Mesh
 from open_exaone.model.speed import Sampler
-from open_exaone.present.report import TEMPLATES
+from open_exaone.present.page_parts import TEMPLATES
 
 MARGIN = 1.5  # of the planned time; evaluation, loading and saving are left out of the plan
 START_S = 3600  # for what a run does besides

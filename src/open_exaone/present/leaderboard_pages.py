@@ -28,7 +28,7 @@ from open_exaone.present.leaderboard_tables import (
     size_cells,
 )
 from open_exaone.present.leaderboard_texts import LeaderboardTexts
-from open_exaone.present.report import read_templates, template
+from open_exaone.present.page_parts import read_templates, template
 
 MAX_COLUMNS = 8  # benchmarks of the reports in the table of all models
 MAX_OWN_COLUMNS = 6  # and of those that only models measured here have

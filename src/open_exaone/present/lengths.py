@@ -14,8 +14,8 @@ from open_exaone.base.terminal import Console
 from open_exaone.base.text import count
 from open_exaone.data.lengths import LengthGroup, LengthStatistics, Spread
 from open_exaone.present import formatting
+from open_exaone.present.page_parts import TEMPLATES, template
 from open_exaone.present.plots import Frame, caption, drawing, line_path
-from open_exaone.present.report import TEMPLATES, template
 from open_exaone.present.terminal import rich_table
 
 BINS_PER_DOUBLING = 4

@@ -13,8 +13,8 @@ from open_exaone.model.cost import dense_flops, dense_tokens
 from open_exaone.model.registry import FINE_TUNING_PASSES, PUBLISHED, Reported
 from open_exaone.present.cluster import PARTS, SHOWN_MESHES, Money, Section, brief
 from open_exaone.present.formatting import size
+from open_exaone.present.page_parts import TEMPLATES, template
 from open_exaone.present.plots import Frame, caption, drawing, nice_ticks, shorten
-from open_exaone.present.report import TEMPLATES, template
 
 PAGE, RECORD = "plan.html", "plan.json"
 TIMES = {

@@ -1,30 +1,25 @@
-"""report.html: a run on one page that stands alone: no scripts, no external loads, safe for any model text."""
+"""report.html: a run on one page that stands alone: no external loads, and one script of ours, which draws formulas."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from open_exaone.base.files import read_jsonl, write_text
-from open_exaone.base.printable import printable
-from open_exaone.base.text import count
 from open_exaone.present import formatting, plots
 from open_exaone.present.cells import Grid, grids
-from open_exaone.present.curves import stage_plots
+from open_exaone.present.curves import numbers, stage_plots
 from open_exaone.present.faithfulness import stage_sections
 from open_exaone.present.filtered import section
+from open_exaone.present.formulas import drawing
+from open_exaone.present.page_parts import policy, read_templates, template
 from open_exaone.present.rollouts import Shown, sample_rollouts
 from open_exaone.present.stages import Entry, by_benchmark, change_rows, closing_rows, read_report, training_rows
 
-TEMPLATES = Path(__file__).parent / "templates"
-
 HEATMAPS = (("By family of problems", "family", "per_task"), ("By language", "language", "per_language"))
+SHARES = "".join(f".share-{percent} {{ --share: {percent / 100:g}; }}\n" for percent in range(101))
 Rows = Callable[[str], list[dict[str, Any]]]  # of a stage's folder
-MARKS = {"correct": "✓", "wrong": "✗", "truncated": "…", "unparsed": "?"}
-
-
-def read_templates(*names: str) -> str:
-    """The texts of styles or scripts, one after another."""
-    return "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
 
 
 def write_report(run_folder: Path) -> Path:
@@ -35,8 +30,23 @@ def write_report(run_folder: Path) -> Path:
     """
     path = run_folder / "report.html"
     report, metrics = read_report(run_folder), stage_metrics(run_folder)
-    write_text(path, render(report, metrics, lambda folder: sample_rollouts(run_folder / folder)))
+
+    def rollouts(folder: str) -> list[Shown]:
+        return sample_rollouts(run_folder / folder)
+
+    write_text(path, render(report, metrics, rollouts, links(run_folder, report)))
     return path
+
+
+def links(run_folder: Path, report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The other pages of the run that there are: each page's address, and what it is called."""
+    pages = {"report.html": "every sample of {}", "against.html": "questions gained and lost by {}"}
+    found = [("card.html", "model card")]
+    for entry in report["stages"]:
+        folder = str(entry.get("folder") or "")
+        if folder == Path(folder).name:
+            found += [(f"{folder}/eval/{name}", title.format(entry["name"])) for name, title in pages.items()]
+    return [(quote(place), title) for place, title in found if os.path.isfile(run_folder / place)]
 
 
 def stage_metrics(run_folder: Path) -> Rows:
@@ -49,11 +59,19 @@ def stage_metrics(run_folder: Path) -> Rows:
     return rows
 
 
-def render(report: dict[str, Any], metrics: Rows, rollouts: Callable[[str], list[Shown]] = lambda folder: []) -> str:
+def render(
+    report: dict[str, Any],
+    metrics: Rows,
+    rollouts: Callable[[str], list[Shown]] = lambda folder: [],
+    pages: Sequence[tuple[str, str]] = (),
+) -> str:
     """The page as text; the same report gives the same bytes."""
-    benchmarks = by_benchmark(report)
+    benchmarks, curves = by_benchmark(report), _curves(report["stages"], metrics, rollouts)
+    formulas = drawing(_texts(report, curves))
+    style = read_templates("report.css") + SHARES + formulas.style
     page: str = template("report.html.jinja").render(
         report=report,
+        pages=pages,
         measured=next(iter(benchmarks.values()), []),
         climbs=[(name, _climb(entries)) for name, entries in benchmarks.items()],
         results=closing_rows(report) if benchmarks else None,
@@ -73,39 +91,23 @@ def render(report: dict[str, Any], metrics: Rows, rollouts: Callable[[str], list
             for entry in report["stages"]
             if (found := entry.get("filter"))
         ],
-        curves=_curves(report["stages"], metrics, rollouts),
+        curves=curves,
         settings=settings(report),
+        style=style,
+        formulas=formulas,
+        policy=policy(style, formulas.scripts),
     )
     return page
 
 
-def template(name: str) -> Any:
-    """A page's template; text that is put in is escaped, and rid of what could steer or reorder."""
-    from jinja2 import Environment, FileSystemLoader
-    from markupsafe import Markup
-
-    def clean(value: Any) -> Any:
-        return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=clean,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=formatting.percent,
-        interval=formatting.interval,
-        number=formatting.number,
-        duration=formatting.duration,
-        size=formatting.size,
-        words=formatting.words,
-        count=count,
-        mark=lambda status: MARKS.get(status, "!"),
-        svg=Markup,
-    )
-    return environment.get_template(name)
+def _texts(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """All questions, thoughts and answers of the page."""
+    for item in report.get("showcase") or []:
+        yield item["problem"]["question"]
+        for reply in item["replies"]:
+            yield from (reply["thought"], reply["answer"])
+    for row in (row for stage in curves for group in stage["rollouts"] for row in group.rows):
+        yield from (row["question"], row["thought"], row["answer"])
 
 
 def _totals(report: Mapping[str, Any]) -> dict[str, int]:
@@ -146,7 +148,8 @@ def _curves(entries: Sequence[Entry], metrics: Rows, rollouts: Callable[[str], l
         shown = rollouts(folder)
         if known or others or shown:
             steps = list(dict.fromkeys(group.step for group in shown))
-            curves.append({"name": name, "known": known, "others": others, "rollouts": shown, "steps": steps})
+            parts = {"known": known, "others": others, "numbers": numbers(metrics(folder))}
+            curves.append({"name": name, **parts, "rollouts": shown, "steps": steps})
     return curves
 
 
@@ -157,7 +160,7 @@ def settings(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
     records = {key: value for key, value in others.items() if isinstance(value, dict)}
     return [
         (
-            formatting.words(title),
+            formatting.label(title),
             [(formatting.label(name), formatting.setting(name, value)) for name, value in pairs.items()],
         )
         for title, pairs in {"run": scalars, **records}.items()

@@ -11,7 +11,7 @@ from open_exaone.base.files import read_json, write_text
 from open_exaone.base.text import count
 from open_exaone.present import formatting
 from open_exaone.present.formatting import points
-from open_exaone.present.report import TEMPLATES, template
+from open_exaone.present.page_parts import TEMPLATES, template
 
 Found = Mapping[str, Any]  # what seeds.json holds
 Table = tuple[list[str], list[list[str]]]

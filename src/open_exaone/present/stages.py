@@ -70,7 +70,7 @@ def closing_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
         ("greedy", lambda e: formatting.percent(e.get("greedy"))),
         (f"cons@{k}", lambda e: formatting.percent(e.get("cons_at_k"))),
         (f"pass@{k}", lambda e: formatting.percent(e.get("pass_at_k"))),
-        ("thought tokens", lambda e: formatting.number(e.get("mean_thought_tokens"))),
+        ("thought tokens", lambda e: formatting.tokens(e.get("mean_thought_tokens"))),
         ("truncated", lambda e: formatting.percent(e.get("truncated_share"))),
         ("train tokens", lambda e: formatting.number(e.get("train_tokens"))),
         ("train time", lambda e: formatting.duration(e.get("train_seconds"))),
@@ -88,7 +88,7 @@ CHANGES: Columns = [
     ("95% interval", lambda row: f"{formatting.points(row['low'])} to {formatting.points(row['high'])}"),
     (
         "thought tokens",
-        lambda row: _both(row, "mean_thought_tokens", lambda tokens: formatting.number(round(tokens, 1))),
+        lambda row: _both(row, "mean_thought_tokens", formatting.tokens),
     ),
     ("wrong language", lambda row: _both(row, "language_mismatch_share", formatting.percent)),
 ]

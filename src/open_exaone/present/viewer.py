@@ -6,9 +6,7 @@ the number of samples), `answers` (what a reply says, and its verdict) and `thou
 leaves them out need not touch them). templates/viewer.js reads what this module writes.
 """
 
-import base64
 import json
-import zlib
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +15,8 @@ from typing import Any, BinaryIO
 
 from open_exaone.base.errors import DataError
 from open_exaone.base.files import iterate_jsonl
+from open_exaone.present.formulas import may_hold_formulas
+from open_exaone.present.page_parts import element
 
 CHUNK_CHARS = 500_000  # a chunk is closed once it has this many: unpacked in a few milliseconds
 MAX_TEXT_CHARS = 400_000  # of one text on the page; a thought of 64K tokens has fewer
@@ -25,7 +25,6 @@ MIN_THOUGHT_CHARS = 2_000  # what stays of a thought, however many there are
 SHORT_CHARS = 80  # of an extracted answer in the list
 COMPRESSION = 4  # zlib's level; 6 takes twice the time for a twentieth less
 MAX_NUMBER = 2**31 - 1
-FORMULA_OPENINGS = ("\\(", "\\[", "\\boxed{")
 NUMBERS = ("num_prompt_tokens", "num_tokens", "num_thought_tokens")
 
 
@@ -47,7 +46,7 @@ class Packed:
     thought: "array[int]" = field(default_factory=lambda: array("i"))
     chars: "array[int]" = field(default_factory=lambda: array("i"))  # thought and answer; where no tokens are counted
     extracted: list[str | None] = field(default_factory=list)
-    has_formulas: bool = False  # some answer may hold mathematics
+    has_formulas: bool = False  # some question, thought or answer may hold mathematics
     thoughts_cut_at: int | None = None  # characters of a thought that are kept where all were too many
 
     def __len__(self) -> int:
@@ -85,15 +84,8 @@ class Chunks:
         """Writes what is left."""
         if self._texts:
             self.starts.append(self._count - len(self._texts))
-            self._out.write(element(self._kind, f"[{','.join(self._texts)}]"))
+            self._out.write(element(self._kind, f"[{','.join(self._texts)}]", COMPRESSION))
             self._texts, self._num_chars = [], 0
-
-
-def element(kind: str, text: str) -> bytes:
-    """An element of the page that holds a text, packed. Half a surrogate pair is read back as U+FFFD."""
-    packed = zlib.compress(text.encode("utf-8", "surrogatepass"), COMPRESSION, wbits=31)
-    body = base64.b64encode(packed)
-    return b'<script type="application/octet-stream" data-kind="%s">%s</script>\n' % (kind.encode(), body)
 
 
 def pack(folder: Path, out: BinaryIO, max_thoughts_chars: int = MAX_THOUGHTS_CHARS) -> Packed:
@@ -127,19 +119,15 @@ def pack(folder: Path, out: BinaryIO, max_thoughts_chars: int = MAX_THOUGHTS_CHA
             column.append(fields[name])
         packed.chars.append(len(fields["thought"]) + len(fields["answer"]))
         packed.extracted.append(_short(fields["extracted"]))
-        packed.has_formulas = packed.has_formulas or _has_formulas(fields["answer"])
+        packed.has_formulas |= may_hold_formulas(fields["answer"]) or may_hold_formulas(fields["thought"])
         chunks["answers"].add(_answer(fields, number))
         chunks["thoughts"].add(cut(fields["thought"], packed.thoughts_cut_at or MAX_TEXT_CHARS))
     packed.verdicts, packed.stops = list(verdicts), list(stops)
     for kind, chunk in chunks.items():
         chunk.close()
         packed.starts[kind] = chunk.starts
-    out.write(element("index", _index(packed)))
+    out.write(element("index", _index(packed), COMPRESSION))
     return packed
-
-
-def _has_formulas(text: str) -> bool:
-    return text.count("$") > 1 or any(opening in text for opening in FORMULA_OPENINGS)
 
 
 def cut(text: str, limit: int) -> str | dict[str, object]:
@@ -165,6 +153,7 @@ def _pack_problems(path: Path, questions: Chunks, packed: Packed) -> dict[tuple[
         digest = hash((question, gold))
         if digest not in texts:
             texts[digest] = questions.add([cut(question, MAX_TEXT_CHARS), cut(gold, MAX_TEXT_CHARS)])
+            packed.has_formulas |= may_hold_formulas(question)
         places[task, key] = len(places)
         language = _text(row, "language", where, default="")
         packed.problems.append([tasks.setdefault(task, len(tasks)), key, language, texts[digest]])

@@ -1,17 +1,15 @@
 """A run while it goes: what a look at its folder found, as a page that refreshes itself and as a screen of text."""
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from open_exaone.base.printable import printable
-from open_exaone.present import formatting
+from open_exaone.present import formatting, formulas
 from open_exaone.present.curves import Plot, stage_plots
 from open_exaone.present.evaluation_tables import bounds
-from open_exaone.present.report import read_templates, template
+from open_exaone.present.page_parts import policy, read_templates, template
 from open_exaone.present.rollouts import Shown
 from open_exaone.present.stages import is_number, mode_name
 from open_exaone.present.terminal import bar, rich_table
@@ -37,6 +35,7 @@ class State(StrEnum):
     DONE = "done"
     RUNNING = "running"
     STOPPED = "not running"
+    FAILED = "failed"
     UNREADABLE = "unreadable"
 
 
@@ -101,8 +100,8 @@ def page(seen: Watched) -> bytes:
 
 
 def _render(seen: Watched, known: Sequence[Plot], others: Sequence[Plot], num_groups: int) -> bytes:
-    style = read_templates("report.css", "watch.css")
-    script = read_templates("watch.js")
+    style = read_templates("report.css", "watch.css") + formulas.style()
+    script = read_templates("formulas.js", "watch.js")
     html: str = template("watch.html.jinja").render(
         seen=seen,
         stages=[(stage, facts(stage, seen)) for stage in seen.stages],
@@ -114,17 +113,12 @@ def _render(seen: Watched, known: Sequence[Plot], others: Sequence[Plot], num_gr
         rollouts=seen.rollouts[:num_groups],
         lines=[line._replace(text=line.text[:MAX_TEXT_CHARS]) for line in reversed(seen.lines)],
         num_warnings=sum(line.level != "info" for line in seen.lines),
+        is_halted=seen.state in (State.STOPPED, State.FAILED),
         style=style,
         script=script,
-        style_hash=digest(style),
-        script_hash=digest(script),
+        policy=policy(style, (script, formulas.converter()), others="connect-src 'self'; img-src data:"),
     )
     return html.encode("utf-8", "replace")
-
-
-def digest(text: str) -> str:
-    """As a content security policy names what it lets through."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def limited(plots: Sequence[Plot], max_bytes: int) -> list[Plot]:
@@ -144,7 +138,9 @@ def sentence(seen: Watched) -> str:
         case State.DONE:
             return "All stages are done."
         case State.STOPPED:
-            return f"No process on this machine runs it. The same command continues it.{age}"
+            return f"No process on this machine runs it. The same command resumes it.{age}"
+        case State.FAILED:
+            return f"It ended with an error, which the log has below. The same command resumes it.{age}"
     stage = seen.stages[seen.at_hand]
     left = "" if seen.seconds_left is None else f" About {formatting.duration(seen.seconds_left)} left in all."
     return f"{stage.name}: {stage.state}.{left}{age}"
@@ -161,7 +157,7 @@ def facts(stage: StageSeen, seen: Watched) -> list[tuple[str, str]]:
     if speed is not None:
         found.append(("tokens a second", formatting.number(speed)))
     left, seconds = stage.number("seconds_left"), stage.number("seconds")
-    if stage.state == State.TRAINING and left is not None:
+    if stage.state == State.TRAINING and seen.state == State.RUNNING and left is not None:
         found.append(("time left", f"about {formatting.duration(left)}"))
     elif seconds is not None:
         found.append(("training time", formatting.duration(seconds)))

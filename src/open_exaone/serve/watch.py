@@ -8,6 +8,7 @@ import hashlib
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
 from urllib.parse import parse_qs, urlsplit
 
 import uvicorn
@@ -25,16 +26,17 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
 )
 MAX_QUERY_BYTES = 200
+KINDS = {".js": b"text/javascript; charset=utf-8"}  # by the end of a page's path; all others are HTML
 
 
 class Pages:
     """The application (ASGI).
 
     Args:
-        pages: by path, such as "/".
+        pages: by path, such as "/"; looked up anew for each request.
     """
 
-    def __init__(self, pages: Mapping[str, Page]) -> None:
+    def __init__(self, pages: Callable[[], Mapping[str, Page]]) -> None:
         self._pages = pages
         self._turn = asyncio.Lock()  # one page at a time is read and drawn
 
@@ -51,21 +53,21 @@ class Pages:
         plain, host = b"text/plain; charset=utf-8", dict(scope["headers"]).get(b"host", b"").decode("latin-1")
         if not is_local(host):
             return 403, plain, b"This page is for this machine: open it as http://127.0.0.1 with the port.\n"
-        page = self._pages.get(scope["path"])
-        if page is None:
-            return 404, plain, b"There is no such page.\n"
-        if scope["method"] not in ("GET", "HEAD"):
-            return 405, plain, b"This page can only be read.\n"
         query = scope["query_string"][:MAX_QUERY_BYTES].decode("latin-1")
         try:
             async with self._turn:
+                page = (await asyncio.to_thread(self._pages)).get(scope["path"])
+                if page is None:
+                    return 404, plain, b"There is no such page.\n"
+                if scope["method"] not in ("GET", "HEAD"):
+                    return 405, plain, b"This page can only be read.\n"
                 body = await asyncio.to_thread(page, parse_qs(query))
         except Exception:  # a border: the run goes on, and so does the page
             logger.exception("the page cannot be made")
             return 500, plain, b"The page cannot be made; see what the command prints.\n"
-        return (
-            (404, plain, b"There is no such page yet.\n") if body is None else (200, b"text/html; charset=utf-8", body)
-        )
+        if body is None:
+            return 404, plain, b"There is no such page yet.\n"
+        return 200, KINDS.get(PurePosixPath(scope["path"]).suffix, b"text/html; charset=utf-8"), body
 
 
 def is_local(host: str) -> bool:
@@ -76,7 +78,7 @@ def is_local(host: str) -> bool:
         return False
 
 
-def serve_pages(pages: Mapping[str, Page], listener: socket.socket) -> None:
+def serve_pages(pages: Callable[[], Mapping[str, Page]], listener: socket.socket) -> None:
     """Answers until Ctrl-C or SIGTERM."""
     config = uvicorn.Config(
         Pages(pages),

@@ -1,27 +1,61 @@
+"use strict";
+// Draws the formulas of texts. The converter stands packed in the page and is unpacked once it is needed; the page's
+// content security policy names it by its hash. A text whose formulas cannot be drawn stays as it was written.
 
-/** The web chat's rules for what is a formula (serve/web/inline.js), without the rest of Markdown. */
-class Formulas extends Scanner {
-  step() {
-    const { source, place } = this;
-    const special = /[\\$`]/g;
-    special.lastIndex = place;
-    const end = special.exec(source)?.index ?? source.length;
-    if (end > place) return this.text(source.slice(place, end));
-    if (source[place] === "$" && this.dollar()) return true;
-    if (source[place] === "`" && this.code()) return Object.assign(this.out.at(-1), { type: "text", text: source.slice(place, this.place) });
-    if (/\\(?:[([]|boxed\{)/y.test(source.slice(place, place + 7)) && this.backslash()) return true;
-    return this.text(source.slice(place, place + (source[place] === "\\" ? 2 : 1)));
-  }
+const MAY_HOLD = /\$[^$]*\$|\\\(|\\\[|\\boxed\{/;
+let converter; // a promise of it
+
+async function unpack(element) {
+  const text = element.textContent;
+  const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
 }
 
-/** Appends the text with its formulas as MathML; returns how many there are. */
-function appendFormulas(node, text) {
-  const scanner = new Formulas(text, { left: MAX_FORMULAS }, false);
-  while (scanner.place < text.length && scanner.budget.left > 0) scanner.step();
-  for (const part of scanner.out) {
-    if (part.type !== "math") node.append(plain(part.text));
-    else renderMath(node.appendChild(document.createElement(part.display ? "div" : "span")), part.text, part.display);
+async function load() {
+  const packed = document.querySelector('script[data-kind="formulas"]');
+  const code = packed ? await unpack(packed) : await globalThis.fetchConverter?.(); // the page of a run that goes has it elsewhere
+  if (!code) return undefined;
+  const script = document.createElement("script");
+  script.textContent = code;
+  document.head.append(script);
+  script.remove();
+  return globalThis.drawFormulas;
+}
+
+/** Draws an element's formulas, and folds the element, which has their source, below. `briefly`: without it for a mere \boxed{5}. */
+async function withFormulas(source, { isOpen = false, briefly = false } = {}) {
+  if (!MAY_HOLD.test(source.textContent)) return;
+  const draw = globalThis.drawFormulas ?? (await (converter ??= load()));
+  if (!draw) return;
+  const drawn = source.cloneNode(false);
+  const fragments = [];
+  for (const node of textsOf(source)) {
+    const fragment = typeof node === "string" ? await draw(node) : null;
+    if (fragment) fragments.push(fragment);
+    drawn.append(fragment ?? node);
   }
-  node.append(plain(text.slice(scanner.place)));
-  return scanner.out.filter((part) => part.type === "math").length;
+  if (!fragments.length || !source.isConnected) return;
+  drawn.removeAttribute("data-latex");
+  drawn.classList.add("formulas");
+  const [details, summary] = [document.createElement("details"), document.createElement("summary")];
+  details.className = "source";
+  details.open = isOpen;
+  summary.textContent = "LaTeX source";
+  source.replaceWith(drawn);
+  if (!briefly || fragments.some(({ isPlain }) => !isPlain)) {
+    drawn.after(details);
+    details.append(summary, source);
+  }
+  for (const node of drawn.querySelectorAll(".display, .wide")) if (node.scrollWidth > node.clientWidth) node.tabIndex = 0;
+}
+
+/** What an element holds: texts, whatever is marked in them, and copies of the sentences that stand between them. */
+function textsOf(element) {
+  const found = [""];
+  for (const node of element.childNodes) {
+    if (node.className === "left-out") found.push(node.cloneNode(true), "");
+    else found.push(found.pop() + node.textContent);
+  }
+  return found;
 }

@@ -1,4 +1,3 @@
-"use strict";
 // The viewer of samples. It reads what present/viewer.py packed: an index of columns, and texts in chunks that are
 // unpacked when they are needed. Whatever a sample says reaches the page as text nodes only, never as markup.
 
@@ -6,7 +5,6 @@ const ROW = 48; // height of a row of the list in px, as in evaluation.css
 const SPARE_ROWS = 8; // drawn above and below what is seen
 const KEPT_CHUNKS = 12; // unpacked chunks that are kept, of each kind
 const MAX_MARKS = 500; // places where what was searched for is marked, in one text
-const MAX_FORMULAS = 500; // drawn in one answer
 const MAX_STRIP = 256; // samples of one problem that are linked
 const SIGNS = { __proto__: null, correct: "✓", wrong: "✗", unparsed: "?", truncated: "…", timeout: "!", error: "!" }; // in this order
 const TONES = { __proto__: null, correct: "good", wrong: "bad" };
@@ -33,16 +31,8 @@ let searched = null; // the pattern of the search
 let current = -1; // the sample that is open
 let searchRun = 0; // a later run makes an earlier one stop
 let openRun = 0;
-let drawFormulas = null; // (node, text) -> number of formulas; only in a page with mathematics
 
 // ---- Packed texts
-
-async function unpack(element) {
-  const text = element.textContent;
-  const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return JSON.parse(await new Response(stream).text());
-}
 
 function chunk(kind, number) {
   const { elements, kept } = chunks[kind];
@@ -275,17 +265,8 @@ function block(className, text, line) {
 
 const heading = (text) => make("h4", "", text);
 
-/** The answer; where it has formulas, with these drawn, and its source folded below (open during a search, which marks it). */
-function withFormulas(answer, source) {
-  if (!drawFormulas || typeof answer !== "string") return [source];
-  const drawn = make("div", "text formulas");
-  drawn.dir = "auto";
-  if (!drawFormulas(drawn, answer)) return [source];
-  const details = make("details", "source");
-  details.open = searched !== null;
-  details.append(make("summary", "", "LaTeX source"), source);
-  return [drawn, details];
-}
+/** Draws a block's formulas; its source is folded below, and open during a search, which marks what it found there. */
+const draw = (block) => withFormulas(block, { isOpen: searched !== null }).catch(() => undefined); // else it stays as it was written
 
 async function show(i) {
   const run = ++openRun;
@@ -300,24 +281,26 @@ async function show(i) {
   const verdict = verdictOf(i);
   const versus = make("div", `versus ${tone(verdict)}`);
   versus.append(labelled("gold", gold), labelled("extracted", extracted ?? "–", "tone", line));
-  const answered = block("answer", answer, line);
+  const [asked, answered] = [block("question", question), block("answer", answer, line)];
+  asked.lang = language;
   if (answer === "") answered.append("(no answer)");
   const detail = by("detail");
   detail.replaceChildren(
     headline(i, verdict, samples.tasks[task], id),
     strip(i),
     heading("question"),
-    block("question", question),
+    asked,
     versus,
     ...(why === "" ? [] : [fill(make("p", "why"), why, line, false)]),
     ...(thoughtLength ? [heading("thought"), thought(i, thoughtLength, line)] : []),
     heading("answer"),
-    ...withFormulas(answer, answered),
+    answered,
     ...calls.flatMap((call) => [heading("tool call"), block("thought", call, line)]),
     facts(i, language, finished, line),
   );
-  detail.querySelector(".question").lang = language;
   detail.scrollTop = 0;
+  await Promise.all([draw(asked), draw(answered)]);
+  if (run !== openRun) return;
   document.documentElement.dataset.open = pathOf(i);
   measured("opened", since);
 }
@@ -370,7 +353,7 @@ function thought(i, length, line) {
     node.dataset.read = "yes";
     const text = await record("thoughts", i);
     body.replaceChildren();
-    fill(body, text, line);
+    draw(fill(body, text, line));
   });
   node.open = state.thought === "open" || state.in !== "";
   return node;

@@ -3,7 +3,12 @@
 import { plain } from "./dom.js";
 
 const MAX_LATEX = 4000;
-const OPTIONS = { throwOnError: true, trust: false, strict: false, maxExpand: 200, maxSize: [20, 200] };
+// A macro repeats its text wherever it is used: a formula that defines one is short, and uses few.
+const DEFINES = /\\(?:[egx]?def|(?:future)?let|(?:new|renew|provide)command)(?![a-zA-Z])/;
+const MAX_DEFINING = 500;
+const MAX_ELEMENTS = 5000; // of a formula
+const MAX_WITHIN = 100; // elements within each other: layout is recursive
+const OPTIONS = { throwOnError: true, trust: false, strict: false, maxSize: [20, 200] };
 // Environments that would number their lines, in a reply that cannot refer to the numbers.
 const NUMBERED = /\\(begin|end)\{(align|alignat|equation|gather|multline)\}/g;
 // Attributes that MathML's look needs; a formula sets no id, no address and no handler.
@@ -15,11 +20,9 @@ const KEPT = new Set([
 
 /** Puts the formula into the element; the source in the `title`. */
 export function renderMath(element, latex, display) {
-  const source = latex.trim().replace(NUMBERED, "\\$1{$2*}");
+  const source = plain(latex.trim()).replace(NUMBERED, "\\$1{$2*}");
   try {
-    if (source.length > MAX_LATEX) throw new RangeError("too long");
-    globalThis.temml.render(source, element, { ...OPTIONS, displayMode: display });
-    for (const node of element.querySelectorAll("*")) clean(node);
+    element.replaceChildren(...read(source, display));
   } catch {
     element.replaceChildren(document.createTextNode(plain(display ? `\\[${latex}\\]` : `\\(${latex}\\)`)));
     element.classList.add("unread");
@@ -27,6 +30,22 @@ export function renderMath(element, latex, display) {
   element.title = source.slice(0, 500);
 }
 
+/** The formula's elements; throws where it cannot be read, or is so large that it would hold up the page. */
+function read(source, displayMode) {
+  const defines = DEFINES.test(source);
+  if (source.length > (defines ? MAX_DEFINING : MAX_LATEX)) throw new RangeError("too long");
+  const drawn = document.createElement("span"); // outside of the page: nothing is laid out yet
+  globalThis.temml.render(source, drawn, { ...OPTIONS, displayMode, maxExpand: defines ? 50 : 200 });
+  const depths = new Map([[drawn, 0]]);
+  for (const node of drawn.querySelectorAll("*")) {
+    depths.set(node, depths.get(node.parentNode) + 1);
+    if (depths.size > MAX_ELEMENTS || depths.get(node) > MAX_WITHIN) throw new RangeError("too large");
+    clean(node);
+  }
+  return drawn.childNodes;
+}
+
 function clean(node) {
   for (const { name } of [...node.attributes]) if (!KEPT.has(name)) node.removeAttribute(name);
+  if (!node.children.length) node.textContent = plain(node.textContent); // \char can name any character
 }
