@@ -146,7 +146,8 @@ def test_the_sentence_says_whether_one_device_holds_it() -> None:
     assert "LoRA" not in memory_sentence([replace(large, has_adapters=True)], 10**9)
 
 
-def test_the_shape_is_known_without_a_download(tmp_path: Path) -> None:
+def test_the_shape_is_known_without_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     values = {
         "name": "x",
         "data": {"rows": PROBLEMS},
@@ -156,6 +157,9 @@ def test_the_shape_is_known_without_a_download(tmp_path: Path) -> None:
     assert shape_of(at) == SHAPE
     with pytest.raises(ConfigError, match="model = 'owner/unknown': is not here, and its shape is not known"):
         shape_of(load_recipe({**values, "model": "owner/unknown"}))
+    assert shape_of(load_recipe({**values, "model": "pebble-0.9m"})).num_parameters == 886_144
+    with pytest.raises(ConfigError, match="runs/mine: there is no such folder"):
+        shape_of(load_recipe({**values, "model": "runs/mine"}))
     own = {"vocab_size": 64, "width": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "head_width": 16}
     recipe = load_recipe({**values, "model": {**own, "ffn_width": 64, "max_positions": 64}})
     assert isinstance(shape_of(recipe), ModelConfig)

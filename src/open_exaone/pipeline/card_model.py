@@ -18,6 +18,7 @@ from open_exaone.pipeline.card_run import GENERATED
 from open_exaone.present.card_facts import Checksum, DataSet, Figure, Licence
 from open_exaone.present.card_files import CARD_JSON, KOREAN_PAGE
 
+_TEXTS = {"apache-2.0": "Apache License Version 2.0", "mit": "MIT License"}  # how a licence's own text begins
 _FRONT_LICENCE = re.compile(r"^license:[ \t]*[\"']?([A-Za-z0-9.+-]{1,60})[\"']?[ \t]*$", re.MULTILINE)
 _SHAPE = ("vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "head_width", "ffn_width", "max_positions")
 _MAX_README = 1_000_000
@@ -121,7 +122,10 @@ def weights_licence(folder: Path, licence: str | None, *, from_scratch: Sequence
     if match := _FRONT_LICENCE.search(head):
         return Licence(id=match[1].lower(), why="As the README.md in the model's folder says.")
     if files := licence_files(folder):
-        return Licence(id="other", name=files[0].name, why=f"As {files[0].name} in the model's folder says; read it.")
+        why, text = f"As {files[0].name} in the model's folder says; read it.", " ".join(_text(files[0]).split())
+        if (known_id := next((id for id, head in _TEXTS.items() if text.startswith(head)), None)) is not None:
+            return Licence(id=known_id, why=why)
+        return Licence(id="other", name=files[0].name, why=why)
     of_data = "the licences of the training data may apply" if from_scratch is not None else "no file names it"
     return Licence(
         id="unknown",
