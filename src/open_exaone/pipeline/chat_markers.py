@@ -71,7 +71,7 @@ def end_probability(
 
 def _end_of(document: Document, names: dict[int, str]) -> Document | None:
     """A document up to its last learned token, which alone is learned, if that is a special token."""
-    (learned,) = np.nonzero(document.loss_mask)
+    learned = np.flatnonzero(np.asarray(document.loss_mask))
     if not len(learned) or int(document.ids[learned[-1]]) not in names:
         return None
     length = int(learned[-1]) + 1
