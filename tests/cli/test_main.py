@@ -26,7 +26,7 @@ from open_exaone.cli.main import main
         (["run", "--ranks", "0"], "--ranks 0: must be at least 1"),
         (
             ["serve", "--limit", "deadlines=1"],
-            '--limit deadlines: is unknown; did you mean "deadline_s"? There are client_',
+            '--limit deadlines: unknown key; did you mean "deadline_s"? There are client_',
         ),
         (["chat", "runs/mine"], "runs/mine: there is no such folder; no run is in runs/ yet: `exaone run` makes one"),
     ],

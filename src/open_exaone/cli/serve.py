@@ -97,7 +97,7 @@ def _limits(given: list[str] | None, fields: Iterable[str]) -> dict[str, Any]:
     limits, known = read_options(given, "--limit"), sorted(set(fields) - _FLAGS)
     for name in limits:
         if name not in known:
-            raise ConfigError(f"--limit {name}: is unknown{did_you_mean(name, known)} There are {', '.join(known)}")
+            raise ConfigError(f"--limit {name}: unknown key{did_you_mean(name, known)} There are {', '.join(known)}")
     return limits
 
 
