@@ -19,6 +19,16 @@ from open_exaone.cli.main import main
         (["eval", "nowhere"], "nowhere: is neither a model's folder (config.json) nor a run's (recipe.toml)"),
         (["chat", "nowhere"], "nowhere: is neither"),
         (["sing"], "sing"),
+        (["train"], "FILE is missing; see exaone train --help"),
+        (["plan", "nano/exaone-deep"], "--gpus is missing; see exaone plan --help"),
+        (["run", "--out"], "--out: no value follows it; see exaone run --help"),
+        (["doctor", "now"], "now: `exaone doctor` takes no such argument"),
+        (["run", "--ranks", "0"], "--ranks 0: must be at least 1"),
+        (
+            ["serve", "--limit", "deadlines=1"],
+            '--limit deadlines: unknown key; did you mean "deadline_s"? There are client_',
+        ),
+        (["chat", "runs/mine"], "runs/mine: there is no such folder; no run is in runs/ yet: `exaone run` makes one"),
     ],
 )
 def test_misuse_exits_2_and_names_the_fix(arguments, message, cli, tmp_path, monkeypatch):
@@ -27,6 +37,16 @@ def test_misuse_exits_2_and_names_the_fix(arguments, message, cli, tmp_path, mon
     assert code == 2
     assert message in text
     assert not list(tmp_path.iterdir())
+
+
+def test_help_is_wrapped_to_the_terminal_alone(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    _, _, flags = capsys.readouterr().out.partition("─ Parameters ─")
+    begun = [line for line in flags.splitlines() if line.startswith("│ ") and "--" not in line]
+    assert (
+        len(begun) > 9 and len({len(line) - len(line.lstrip("│ ")) for line in begun}) == 1
+    )  # no indent of the code's
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), KeyError("memory"), OSError(5, "Input/output error")])

@@ -186,6 +186,25 @@ def test_a_row_on_which_a_template_takes_too_long_is_named(tmp_path, monkeypatch
             "is not valid JSON: Expecting value at character 15; write one JSON object a line",
         ),
         (
+            b'{"messages": []},',
+            r".*: Extra data at character 17; take out the comma at the end of the line; write one JSON object a "
+            "line",
+        ),
+        (
+            b"{'messages': []}",
+            r".* at character 2; this is how Python prints a dict; write it with "
+            "json.dumps, one JSON object a line",
+        ),
+        (
+            b"[{",
+            r".*; a list of rows belongs in a file whose name ends in .json; here, "
+            "write one JSON object a line",
+        ),
+        (
+            b"\xff\xfe{\x00",
+            "is not UTF-8 text: byte 1 of the line is 0xff; it looks like UTF-16; save the file as UTF-8",
+        ),
+        (
             b'{"messages": [], "messages": []}',
             "is not valid JSON: the key 'messages' stands twice in one object; leave one out",
         ),

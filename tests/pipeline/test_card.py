@@ -236,6 +236,14 @@ def test_licences(tmp_path: Path, run: Path) -> None:
     assert gather(folder).licence.id == "unknown"
     assert "license: unknown" in card_markdown.markdown(gather(folder))
     assert gather(folder, CardOptions(licence="mit")).licence.id == "mit"
+    for text, known in (
+        ("MIT License\n\nCopyright", "mit"),
+        ("  Apache License\n  Version 2.0, January", "apache-2.0"),
+    ):
+        (folder / "LICENSE").write_text(text)
+        assert gather(folder).licence.id == known
+    (folder / "LICENSE").write_text("terms like those of the MIT License")
+    assert gather(folder).licence.id == "other"
     (folder / "README.md").write_text("---\ntags: []\nlicense: 'MIT'\n---\nlicense: gpl\n")
     assert gather(folder).licence.id == "mit"
     lg = make_model(tmp_path / "EXAONE-4.0-1.2B")

@@ -16,6 +16,7 @@ from open_exaone.pipeline.files_needed import missing_files
 from open_exaone.pipeline.plan import BFLOAT16, Numbers, Rows, plan_recipe, plan_stage, shape_of
 from open_exaone.pipeline.recipe import load_recipe
 from open_exaone.pipeline.run import run_recipe
+from open_exaone.present.formatting import size
 from open_exaone.present.plan import memory_sentence, plan_rows
 from tiny_recipe import RECIPE
 
@@ -131,15 +132,22 @@ def test_what_is_not_known_is_left_open() -> None:
 
 def test_the_sentence_says_whether_one_device_holds_it() -> None:
     cost = planned(SFT | {"max_tokens": 1000})
-    assert "one device of 80.0 GB holds it" in memory_sentence([cost])
+    assert memory_sentence([cost], cost.memory.total).endswith(f": this machine has {size(cost.memory.total)} free.")
+    assert memory_sentence([cost], 10**9).endswith(
+        "more than the 1.0 GB that are free here; one GPU of 80.0 GB holds it."
+    )
+    assert memory_sentence([cost], None).endswith(": one GPU of 80.0 GB holds it.")
     large = replace(cost, memory=replace(cost.memory, moments=200 * 10**9))
-    sentence = memory_sentence([cost, large])
-    assert "more than one device of 80.0 GB has; what several hold: exaone plan RECIPE --gpus N" in sentence
-    assert sentence.endswith("LoRA takes less: --set one.lora.rank=16")
-    assert "LoRA" not in memory_sentence([replace(large, has_adapters=True)])
+    sentence = memory_sentence([cost, large], 10**9)
+    assert (
+        "more than the 1.0 GB that are free here, and more than one GPU of 80.0 GB has; what several hold" in sentence
+    )
+    assert "exaone plan RECIPE --gpus N" in sentence and sentence.endswith("LoRA takes less: --set one.lora.rank=16")
+    assert "LoRA" not in memory_sentence([replace(large, has_adapters=True)], 10**9)
 
 
-def test_the_shape_is_known_without_a_download(tmp_path: Path) -> None:
+def test_the_shape_is_known_without_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     values = {
         "name": "x",
         "data": {"rows": PROBLEMS},
@@ -149,6 +157,9 @@ def test_the_shape_is_known_without_a_download(tmp_path: Path) -> None:
     assert shape_of(at) == SHAPE
     with pytest.raises(ConfigError, match="model = 'owner/unknown': is not here, and its shape is not known"):
         shape_of(load_recipe({**values, "model": "owner/unknown"}))
+    assert shape_of(load_recipe({**values, "model": "pebble-0.9m"})).num_parameters == 886_144
+    with pytest.raises(ConfigError, match="runs/mine: there is no such folder"):
+        shape_of(load_recipe({**values, "model": "runs/mine"}))
     own = {"vocab_size": 64, "width": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "head_width": 16}
     recipe = load_recipe({**values, "model": {**own, "ffn_width": 64, "max_positions": 64}})
     assert isinstance(shape_of(recipe), ModelConfig)

@@ -13,7 +13,7 @@ import torch
 from doubles import make_model, make_tokenizer, request
 from mock_endpoint import endpoint
 from open_exaone.base.errors import ConfigError, PromptTooLongError
-from open_exaone.base.files import read_jsonl
+from open_exaone.base.files import read_jsonl, write_jsonl
 from open_exaone.base.records import (
     Generation,
     Missing,
@@ -31,6 +31,7 @@ from open_exaone.data.batch import join, singles
 from open_exaone.learn.optimizer import MasterOptimizer
 from open_exaone.model.lora import add_lora
 from open_exaone.model.lora_config import LoraConfig
+from open_exaone.rollout.providers.context import note
 from open_exaone.train.buffer import read_rollouts, write_rollouts
 from open_exaone.train.collect import Collected
 from open_exaone.train.forward import learned_logprobs
@@ -358,3 +359,15 @@ def test_a_prompt_without_room_for_a_whole_reply_is_refused(tmp_path):
     model = make_model()
     with pytest.raises(PromptTooLongError, match="max_new_tokens = 120 that exceeds the model's context of 128"):
         online_rl(model, tmp_path, max_new_tokens=120).step_data(0)
+
+
+def test_the_context_is_noted_only_if_it_cut_replies(tmp_path):
+    objective = online_rl(make_model(), tmp_path, num_steps=1, batch_prompts=2)
+    objective.step_data(0)
+    path = tmp_path / "rollouts" / "step-000001.jsonl"
+    rows = [row | {"stop": "length", "num_tokens": 6} for row in read_jsonl(path)]  # max_new_tokens
+    object.__setattr__(objective, "provider", SimpleNamespace(notes=("another", note(100))))
+    write_jsonl(path, rows)
+    assert objective.notes({}) == ["another"]
+    write_jsonl(path, [*rows[1:], rows[0] | {"num_tokens": 5}])
+    assert objective.notes({}) == ["another", f"{note(100)} (1 of 8 replies)"]

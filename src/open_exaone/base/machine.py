@@ -121,6 +121,18 @@ def rss_bytes() -> int:
         return 0
 
 
+def free_memory_bytes() -> int | None:
+    """The memory that a program can still have here, in bytes; None where the system does not say."""
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        return None
+    return free
+
+
 def trim_heap() -> None:
     """Returns freed memory to the system: glibc keeps it, in holes that a larger tensor does not fit in."""
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":

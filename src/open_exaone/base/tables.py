@@ -28,6 +28,7 @@ MAX_RATIO, SMALL_BYTES = 50, 16 << 20  # of a column's unpacked bytes to its pac
 MAX_BATCH_BYTES = 1 << 30
 MIN_ROWS, MAX_ROWS = 16, 1000
 _BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how such a file begins
 
 
 class Row(NamedTuple):
@@ -143,12 +144,25 @@ def _parse(line: bytes, name: str, number: int) -> Row | RowError:
         return Row(name, number, parse_json(line, unique_keys=True))
     except UnicodeDecodeError as error:
         where = f"byte {error.start + 1} of the line is {line[error.start]:#04x}"
-        return RowError(name, number, "", "not UTF-8", f"is not UTF-8 text: {where}", "write the file as UTF-8")
+        fix = "it looks like UTF-16; save the file as UTF-8" if line[:2] in _UTF16 else "write the file as UTF-8"
+        return RowError(name, number, "", "not UTF-8", f"is not UTF-8 text: {where}", fix)
     except json.JSONDecodeError as error:
         why = f"is not valid JSON: {error.msg} at character {min(error.pos, len(error.doc.rstrip())) + 1}"
-        return RowError(name, number, "", "not JSON", why, "write one JSON object a line")
+        return RowError(name, number, "", "not JSON", why, _json_fix(error))
     except ValueError as error:  # a key that stands twice, too many digits or brackets; it names the fix
         return RowError(name, number, "", "not JSON", f"is not valid JSON: {error}")
+
+
+def _json_fix(error: json.JSONDecodeError) -> str:
+    """How to fix a line that is no JSON; names the usual slips."""
+    line = error.doc.strip()
+    if line.startswith("["):
+        return "a list of rows belongs in a file whose name ends in .json; here, write one JSON object a line"
+    if line.startswith("{'"):
+        return "this is how Python prints a dict; write it with json.dumps, one JSON object a line"
+    if line.endswith(","):
+        return "take out the comma at the end of the line; write one JSON object a line"
+    return "write one JSON object a line"
 
 
 def _read_csv(stream: BufferedReader, name: str) -> Rows:

@@ -19,6 +19,7 @@ from open_exaone.cli.data_stats import stats
 from open_exaone.cli.doctor import doctor
 from open_exaone.cli.eval import eval_
 from open_exaone.cli.fetch import fetch
+from open_exaone.cli.help import OneParagraph, misuse
 from open_exaone.cli.judge import judge
 from open_exaone.cli.leaderboard import leaderboard
 from open_exaone.cli.models import models
@@ -53,6 +54,7 @@ app = App(
     name="exaone",
     help="Train a language model to reason, measure it, and talk to it.",
     help_format="plaintext",
+    help_formatter=OneParagraph(),
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # `_run` says what was saved
 )
@@ -78,7 +80,10 @@ def _run(arguments: list[str] | None) -> int:
         prepare_process()
         result = command(*bound.args, **bound.kwargs)
         return result if isinstance(result, int) else DONE
-    except (CycloptsError, ConfigError) as error:
+    except CycloptsError as error:
+        say_error(misuse(error))
+        return MISUSED
+    except ConfigError as error:
         say_error(error)
         return MISUSED
     except OpenExaoneError as error:

@@ -30,6 +30,8 @@ def starts_ranks(number: int | None, restarts: int | None = None) -> bool:
             "with --max-restarts"
         )
 
+    if number is not None and number < 1:
+        raise ConfigError(f"--ranks {number}: must be at least 1")
     place = own_place()
     if number is not None and place is not None and place.size != number:
         raise ConfigError(f"--ranks {number}: {place.size} ranks were started, by torchrun perhaps: leave --ranks out")

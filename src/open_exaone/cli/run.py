@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.machine import free_memory_bytes
 from open_exaone.base.terminal import Console
 from open_exaone.base.text import count
 from open_exaone.cli.ablate import ablate_and_show, seeds_and_show, show_arms
@@ -167,7 +168,7 @@ def show_plan(recipe: "Recipe", machine: MachineFlags) -> None:
     """Prints what each stage would cost, and the files that are not there yet."""
     from open_exaone.pipeline.files_needed import check_names, missing_files
     from open_exaone.pipeline.plan import Numbers, plan_recipe, shape_of
-    from open_exaone.present.plan import DROPPED_FIRST, TITLES, memory_sentence, plan_rows
+    from open_exaone.present.plan import DROPPED_FIRST, LEGEND, TITLES, memory_sentence, plan_rows
     from open_exaone.present.terminal import rich_table
 
     check_names(recipe)
@@ -177,10 +178,19 @@ def show_plan(recipe: "Recipe", machine: MachineFlags) -> None:
     dtype = "float32" if is_float32 else "bfloat16"
     console.print(f"{recipe.name}: {shape.num_parameters:,} parameters, {dtype}, from {begins}", soft_wrap=True)
     console.print(rich_table(TITLES, plan_rows(costs), console.width, DROPPED_FIRST))
-    console.print(memory_sentence(costs), soft_wrap=True)
-    console.print("Estimates: docs/training.md, “What a recipe costs”. The evaluation is left out.", soft_wrap=True)
+    console.print(memory_sentence(costs, _free_memory(machine)), soft_wrap=True)
+    console.print(LEGEND, soft_wrap=True)
     for line in missing_files(recipe):
         console.print(f"Missing: {line}", soft_wrap=True)
+
+
+def _free_memory(machine: MachineFlags) -> int | None:
+    """The free memory of the device that this machine would train on, in bytes; None where it has no such device."""
+    import torch
+
+    if machine.device != "cpu" and torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    return free_memory_bytes() if machine.device != "cuda" else None
 
 
 def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: str | None = None) -> None:

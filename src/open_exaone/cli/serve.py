@@ -2,18 +2,23 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from open_exaone.base.config import validate
+from open_exaone.base.config import did_you_mean, validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.cli.flags import Compute, Model, Repeated, Switch, read_options
 
 if TYPE_CHECKING:
     from open_exaone.serve.service import Example, Served
+
+_FLAGS = frozenset(
+    {"host", "port", "api_key", "cors_origins", "allowed_hosts", "thinking"}
+)  # settings that are no limit
 
 
 @Parameter(name="*")
@@ -60,7 +65,7 @@ def serve(model: Model | None = None, /, *, args: ServeArguments = ServeArgument
     from open_exaone.serve.service import Service
 
     values = {
-        **read_options(args.limit, "--limit"),
+        **_limits(args.limit, ServeConfig.model_fields),
         "host": args.host,
         "port": args.port,
         "api_key": args.api_key or key_from_environment(),
@@ -68,7 +73,7 @@ def serve(model: Model | None = None, /, *, args: ServeArguments = ServeArgument
         "allowed_hosts": args.allowed_host or [],
         "thinking": args.thinking,
     }
-    config = validate(ServeConfig, values, "exaone serve")
+    config = validate(ServeConfig, values, "serve")
     listener = listen(config)  # before the model is loaded: the port may be taken
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("open_exaone").setLevel(logging.WARNING if args.quiet else logging.INFO)
@@ -81,6 +86,19 @@ def serve(model: Model | None = None, /, *, args: ServeArguments = ServeArgument
 
     run_server(service, config, listener, ready)
     return 0
+
+
+def _limits(given: list[str] | None, fields: Iterable[str]) -> dict[str, Any]:
+    """The server's limits, by name.
+
+    Raises:
+        ConfigError: one is malformed or unknown.
+    """
+    limits, known = read_options(given, "--limit"), sorted(set(fields) - _FLAGS)
+    for name in limits:
+        if name not in known:
+            raise ConfigError(f"--limit {name}: unknown key{did_you_mean(name, known)} There are {', '.join(known)}")
+    return limits
 
 
 def _announce(text: str) -> None:

@@ -41,6 +41,8 @@ def watch(
 
     listener = listen(validate(ServeConfig, {"port": port}, "exaone watch"))
     console.print(f"Watching {run} at http://127.0.0.1:{listener.getsockname()[1]}", soft_wrap=True)
+    if watcher.look().state == shown.State.WAITING:
+        console.print(f"There is no run in {run} yet: the page shows it when it starts.", soft_wrap=True)
     console.print("Ctrl-C ends the page, not the run.")
 
     def pages() -> dict[str, Page]:

@@ -82,6 +82,7 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
             known = ", ".join(row.value)
             why = f"fields.{field} = {name!r}: no such column{did_you_mean(name, row.value)} Its columns are {known}"
             return encodable(f"{row.place}: {why}")
+    column = next(iter(row.value), "text") if isinstance(row.value, dict) else "text"
     columns = (
         ", ".join(f"{name} (null)" if value is None else str(name) for name, value in row.value.items())
         if isinstance(row.value, dict)
@@ -89,7 +90,8 @@ def _unknown(source: SourceConfig, peeked: Sequence[Row | RowError]) -> str:
     )
     return encodable(
         f"{row.place}: has columns {columns}: no format that is known; give the source's format ({', '.join(FORMATS)}) "
-        "and, in fields, which column holds what"
+        f'and which column holds what: in a recipe format = "messages", fields = {{ messages = "{column}" }}, for '
+        f"`exaone data check` --format messages --field messages={column}"
     )
 
 

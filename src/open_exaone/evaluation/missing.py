@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from open_exaone.base.errors import DataError
 from open_exaone.base.records import Generation, Reply, Sample, StopReason, Verdict, VerdictStatus
 from open_exaone.evaluation.task import Task
-from open_exaone.rollout.providers.context import CONTEXT
+from open_exaone.rollout.providers.context import counted
 
 NO_REPLY = Verdict(VerdictStatus.ERROR, None, "There is no whole reply: the generation failed or was cancelled.")
 NO_GENERATION = Generation(Reply("", ""), StopReason.ERROR, 0, 0, 0)
@@ -66,7 +66,7 @@ def notes_on_replies(samples: Sequence[Sample], *, of_endpoint: bool) -> list[st
 
 
 def counted_notes(notes: Iterable[str], done: Iterable[tuple[Task, Sequence[Sequence[Sample]]]]) -> list[str]:
-    """Providers' notes, each once; that of the context with the number of replies it cut, and only if there are any."""
+    """Providers' notes, each once; that of the context only if it cut replies, and with their number."""
     replies = [
         (sample.generation, task.sampling.max_new_tokens)
         for task, rows in done
@@ -74,9 +74,7 @@ def counted_notes(notes: Iterable[str], done: Iterable[tuple[Task, Sequence[Sequ
         for sample in answered(row)
     ]
     cut = sum(generation.stop is StopReason.LENGTH and generation.num_tokens < limit for generation, limit in replies)
-    counted = ((note, f"{note} ({cut} of {len(replies)} replies)") for note in notes)
-    kept = [(new if CONTEXT in note else note) for note, new in counted if cut or CONTEXT not in note]
-    return list(dict.fromkeys(kept))
+    return counted(notes, cut, len(replies))
 
 
 def _some_of(names: Sequence[str], samples: Sequence[Sample]) -> str:

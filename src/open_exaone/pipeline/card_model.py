@@ -20,6 +20,7 @@ from open_exaone.present.card_files import CARD_JSON, KOREAN_PAGE
 
 _FRONT = r"^{}:[ \t]*[\"']?([A-Za-z0-9._+-]{{1,60}})[\"']?[ \t]*$"  # of a README.md's block of metadata
 _FRONT_LICENCE, _FRONT_NAME = (re.compile(_FRONT.format(key), re.MULTILINE) for key in ("license", "license_name"))
+_TEXTS = {"apache-2.0": "Apache License Version 2.0", "mit": "MIT License"}  # how a licence's own text begins
 _SHAPE = ("vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "head_width", "ffn_width", "max_positions")
 _MAX_README = 1_000_000
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
@@ -179,7 +180,10 @@ def weights_licence(
     if found := _front_licence(_text(folder / "README.md")):
         return Licence(**found, why="As the README.md in the model's folder says.")
     if files := licence_files(folder):
-        return Licence(id="other", name=files[0].name, why=f"As {files[0].name} in the model's folder says; read it.")
+        why, text = f"As {files[0].name} in the model's folder says; read it.", " ".join(_text(files[0]).split())
+        if (known_id := next((id for id, head in _TEXTS.items() if text.startswith(head)), None)) is not None:
+            return Licence(id=known_id, why=why)
+        return Licence(id="other", name=files[0].name, why=why)
     if base is not None and (of_base := _licence_of_base(base)) is not None:
         return of_base
     of_data = "the licences of the training data may apply" if from_scratch is not None else "no file names it"

@@ -55,11 +55,12 @@ def shape_of(recipe: Recipe) -> ModelConfig:
         CheckpointError: the folder's config cannot be read.
     """
     from open_exaone.checkpoint.folder import load_config
+    from open_exaone.checkpoint.shipped import SHIPPED
     from open_exaone.pipeline.source import resolve_model
 
     if isinstance(recipe.model, ModelConfig):
         return recipe.model
-    if Path(recipe.model).exists():
+    if Path(recipe.model).exists() or recipe.model == SHIPPED or recipe.model.startswith("runs/"):
         return load_config(resolve_model(Path(recipe.model)))
     if (shape := shape_by_name(recipe.model.partition("@")[0])) is None:
         raise ConfigError(

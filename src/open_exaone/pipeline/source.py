@@ -6,6 +6,7 @@ from pathlib import Path
 from open_exaone.base.config import read_toml
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.links import own_file
+from open_exaone.base.text import some
 from open_exaone.pipeline.contents import own_run
 
 _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -57,6 +58,10 @@ def resolve_model(source: Path) -> Path:
         return own_file(source / "model")
     if not is_there and str(source) == SHIPPED:
         return shipped_model()
+    if not is_there and source.parts[:1] == ("runs",):
+        runs = sorted(path.parent.name for path in Path("runs").glob("*/recipe.toml"))
+        there = f"the runs here are {some(runs)}" if runs else "no run is in runs/ yet: `exaone run` makes one"
+        raise ConfigError(f"{source}: there is no such folder; {there}")
     hides = source.parts[:1] if len(source.parts) == 2 and Path(source.parts[0]).exists() else ()
     if not is_there and is_hub_name(source) and not hides:
         return download(source)

@@ -29,7 +29,7 @@ from open_exaone.evaluation.config import OWN_SAMPLING
 from open_exaone.evaluation.spread import serving
 from open_exaone.model.threads import num_threads
 from open_exaone.model.transformer import LanguageModel
-from open_exaone.pipeline.chat_markers import untrained_markers
+from open_exaone.pipeline.chat_markers import marker_warning
 from open_exaone.pipeline.engine import open_policy
 from open_exaone.pipeline.filter import kept_problems
 from open_exaone.pipeline.learner import Learner, open_learner, open_whole
@@ -287,11 +287,8 @@ def _announce(run: Run, stage: TrainedStage, prepared: Prepared, objective: Obje
     start = run.start_folder(stage)
     if stage.lora is None or start is None or stage.kind == "base":  # plain text has no markers
         return
-    if names := untrained_markers(start, run.tokenizer):
-        run.message(
-            f"warning: {stage.name}.lora: the embeddings of {', '.join(names)} look untrained, and LoRA does not train "
-            f"embeddings: the model may not learn the chat format; leave {stage.name}.lora out to train all weights"
-        )
+    if warning := marker_warning(stage.name, start, run.tokenizer, model, prepared, stage.micro_batch_tokens):
+        run.message(f"warning: {warning}")
 
 
 def _write_outcome(

@@ -1,7 +1,6 @@
 """What this machine can do, as a list of findings."""
 
 import importlib.util
-import os
 import shutil
 import sys
 from importlib import metadata
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from open_exaone.base.errors import CheckpointError
-from open_exaone.base.machine import cpu_flags, has_fast_cpu_bfloat16, num_cores
+from open_exaone.base.machine import cpu_flags, free_memory_bytes, has_fast_cpu_bfloat16, num_cores
 from open_exaone.present import formatting
 from open_exaone.sandbox.isolation import findings
 
@@ -76,12 +75,7 @@ def _kernels() -> Finding:
 
 
 def _memory() -> Finding:
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                free = int(line.split()[1]) * 1024
-    except (OSError, ValueError):
+    if (free := free_memory_bytes()) is None:
         return "note", "memory", "cannot be read here; the default recipe needs up to 4 GB"
     text = f"{formatting.size(free)} free"
     return (

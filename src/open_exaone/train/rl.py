@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from open_exaone.base.errors import ConfigError
+from open_exaone.base.files import read_jsonl
 from open_exaone.base.log import logger
 from open_exaone.base.records import Problem, Rollout, RolloutGroup, StopReason
 from open_exaone.base.text import count
@@ -30,6 +31,7 @@ from open_exaone.learn.policy_parts import Correction, PolicyLossConfig, Sampled
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rewards.rubric import sum_size, weights_of
 from open_exaone.rollout.provider import Provider
+from open_exaone.rollout.providers.context import CONTEXT, counted
 from open_exaone.rollout.providers.server import ServerProvider
 from open_exaone.train.accumulate import Metrics, numbers
 from open_exaone.train.ahead import Ahead
@@ -193,7 +195,18 @@ class OnlineRl:
         """What a report must state of the stage that ended with this memory."""
         asked, number = memory.get("next_prompt", 0), len(self.problems)
         repeats = [f"{count(asked, 'prompt')} were asked of {number:,}: each {asked / number:.1f} times"]
-        return [*self.provider.notes, *(repeats if asked > number else [])]
+        return [*self._provider_notes(), *(repeats if asked > number else [])]
+
+    def _provider_notes(self) -> list[str]:
+        """The provider's notes; the replies that its context cut are counted in the rollouts on disk."""
+        num_cut = num_replies = 0
+        if any(CONTEXT in text for text in self.provider.notes):
+            for path in sorted((self.folder / "rollouts").glob("step-*.jsonl")):
+                for row in read_jsonl(path):
+                    num_replies += 1
+                    is_short = row["num_tokens"] < self.config.max_new_tokens
+                    num_cut += row["stop"] == StopReason.LENGTH and is_short
+        return counted(self.provider.notes, num_cut, num_replies)
 
     def _minibatch(self, is_kept_P: Sequence[bool], sampling_step: int, update: int) -> list[int]:
         """The places of one update's groups; each pass has an order of its own.

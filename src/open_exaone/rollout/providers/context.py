@@ -1,7 +1,7 @@
 """Replies that end where the model's context does: LG's limits are the whole context of some of its models."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from open_exaone.base.records import Generation, Reply, Request, Sampling, StopReason
@@ -143,6 +143,16 @@ class Room:
         if room < 1:
             raise NoRoomError(num_prompt_tokens)
         return room
+
+
+def counted(notes: Iterable[str], num_cut: int, number: int) -> list[str]:
+    """Providers' notes, each once; that of the context with the number of replies it cut, and only if there are any.
+
+    Args:
+        num_cut: the replies that ended at a limit before they had `max_new_tokens` tokens, of `number` replies.
+    """
+    added = f" ({num_cut:,} of {number:,} replies)"
+    return list(dict.fromkeys(text + added * (CONTEXT in text) for text in notes if num_cut or CONTEXT not in text))
 
 
 def note(context: int) -> str:
