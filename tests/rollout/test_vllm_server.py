@@ -173,9 +173,9 @@ def pushed(server: MockVllm) -> list[str]:
     [
         (
             {"dev_mode": False},
-            r"\(vLLM 0.32.0\): has no path /collective_rpc, .*start vLLM 0.18 .*VLLM_SERVER_DEV_MODE=1",
+            r"\(vLLM 0.32.0\): has no route /collective_rpc, .*start vLLM 0.18 .*VLLM_SERVER_DEV_MODE=1",
         ),
-        ({"dev_mode": False, "version": None}, "it states no version of vLLM"),
+        ({"dev_mode": False, "version": None}, "its vLLM version is not known"),
         ({"dev_mode": False, "version": "0.17.1"}, r"\(vLLM 0.17.1\): .*upgrade the server to vLLM 0.18 or later"),
         ({"resets": False}, r"\(vLLM 0.32.0\): failed .*prefix cache is in use"),
     ],
@@ -194,7 +194,9 @@ def test_a_folder_that_the_server_does_not_see_is_named(tmp_path: Path) -> None:
     blind = lambda path, server: (500, {"error": {"message": "Repo id must be"}}, {}) if "rpc" in path else None  # noqa: E731
     with (
         serving(fail=blind) as server,
-        pytest.raises(ConfigError, match=r"could not load the weights: .*the folder engine.weights_folder must be"),
+        pytest.raises(
+            ConfigError, match=r"could not load the new weights: .*see the folder engine.weights_folder under"
+        ),
     ):
         provider_of(server, weights_folder=str(tmp_path)).update_weights(WEIGHTS, 1)
     assert pushed(server) == ["/collective_rpc"]  # half an update is not repeated
@@ -253,7 +255,7 @@ def test_weights_go_from_gpu_to_gpu_in_vllms_four_phases(groups: list[Any]) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"transfer": False}, r"\(vLLM 0.32.0\): has no path /get_world_size.*start vLLM 0.22 or later with"),
+        ({"transfer": False}, r"\(vLLM 0.32.0\): has no route /get_world_size.*start vLLM 0.22 or later with"),
         ({"transfer": False, "version": "0.21.0"}, r"\(vLLM 0.21.0\): .*by 'nccl': upgrade the server to vLLM 0.22"),
         (
             {"fail": lambda path, server: (500, {"error": "not configured"}, {}) if "init" in path else None},
