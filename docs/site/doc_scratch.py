@@ -119,8 +119,12 @@ def write_files(folder: Path, page: Path) -> None:
 
 
 def _for_ranks() -> str:
-    """The tiny recipe with heads that two ranks can split, and little of each stage, as eight ranks train it too."""
-    return re.sub(r"num_epochs = \d+", "num_epochs = 1", RECIPE.replace("num_kv_heads = 1", "num_kv_heads = 2"))
+    """The tiny recipe with heads that two ranks can split, and little of it, as eight ranks train it too.
+
+    It has no preference stage, which a model that has learned so little has no pairs for.
+    """
+    recipe = re.sub(r"num_epochs = \d+", "num_epochs = 1", RECIPE.replace("num_kv_heads = 1", "num_kv_heads = 2"))
+    return re.sub(r'\[\[stages\]\]\nkind = "preference".*?(?=\[\[stages\]\])', "", recipe, flags=re.DOTALL)
 
 
 def _one_stage() -> str:
