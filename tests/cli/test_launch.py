@@ -193,7 +193,7 @@ def test_a_name_is_one_that_kubernetes_takes(name: str, found: str) -> None:
         ("skypilot", {"sampler": Sampler(8, 4, 1)}, "only --write slurm starts vLLM servers"),
         ("slurm", {"sampler": Sampler(4, 4, 1)}, "must be multiples of --node-gpus 8"),
         ("slurm", {"sampler": Sampler(24, 3, 1)}, "a vLLM server of 3 GPUs does not divide a machine of 8"),
-        ("slurm", {"sampler": Sampler(8, 4, 1), "model": ""}, "the recipe begins with random weights"),
+        ("slurm", {"sampler": Sampler(8, 4, 1), "model": ""}, "the recipe starts from random weights"),
     ],
 )
 def test_what_a_launch_file_cannot_express_is_refused_with_the_fix(kind: str, changes: dict, message: str) -> None:
