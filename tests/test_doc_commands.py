@@ -48,6 +48,20 @@ def test_every_block_is_what_its_fence_says(page: Path) -> None:
     assert faults == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_command_stands_in_a_block_that_is_checked(page: Path) -> None:
+    assert list(doc_commands.unread_commands(page)) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["    exaone watch RUN\n", "```\nexaone eval MODEL\n```\n", "```text\nmake quick\n```\n"]
+)
+def test_a_command_in_a_block_without_a_language_is_found(text: str, tmp_path) -> None:
+    (tmp_path / "page.md").write_text(f"```sh\nexaone doctor\n```\n{text}", encoding="utf-8")
+    [found] = doc_commands.unread_commands(tmp_path / "page.md")
+    assert found.startswith(("line 4: exaone", "line 5:"))
+
+
 def test_each_rule_of_what_is_not_run_has_a_command() -> None:
     assert run_doc_commands.unused_rules() == []
 

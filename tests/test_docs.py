@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
@@ -93,6 +94,12 @@ def test_a_copied_figure_stands_on_the_page_that_its_row_names() -> None:
             assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d]|[.,]\d)", text), f"{number} is not in {page}"
 
 
+def test_the_benchmarks_page_names_every_script_and_no_other() -> None:
+    folder = ROOT / "benchmarks"
+    listed = re.findall(r"`([\w/]+\.py)`", (folder / "README.md").read_text(encoding="utf-8"))
+    assert set(listed) == {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
+
+
 def blocks(name: str, language: str) -> list[str]:
     text = (DOCS / name).read_text(encoding="utf-8")
     return [block for found, block in FENCES.findall(text) if found == language]
@@ -119,11 +126,17 @@ def test_the_fine_tuning_page_shows_the_example_and_good_rows(tmp_path) -> None:
     assert (report.good, report.num_bad) == (2, 0)
 
 
-def test_both_quick_starts_have_the_same_commands() -> None:
+@pytest.mark.parametrize("page", ["quickstart", "story"])
+def test_a_korean_page_has_the_commands_and_figures_of_the_english_one(page: str) -> None:
     def commands(name: str) -> list[str]:
         return [re.sub(r"\s+#.*", "", line) for block in blocks(name, "sh") for line in block.splitlines()]
 
-    assert commands("quickstart.md") == commands("quickstart.ko.md")
+    def figures(name: str) -> Counter[str]:
+        text = (DOCS / name).read_text(encoding="utf-8")
+        return Counter(re.findall(r"[-+]?\d[\d,]*\.\d+|[-+]?\d+(?=(?:(?: to |~)\d+)? ?%)|\d+,\d{3}", text))
+
+    assert commands(f"{page}.md") == commands(f"{page}.ko.md")
+    assert figures(f"{page}.md") == figures(f"{page}.ko.md")
 
 
 def test_links_out_of_docs_become_paths_and_code_stays() -> None:

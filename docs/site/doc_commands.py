@@ -24,7 +24,10 @@ from open_exaone.cli.run import _check_flags
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md", "benchmarks/gpu/README.md")
+    ),
     *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.stem != "decisions"),  # which names what once was
     *sorted((ROOT / "src/open_exaone/models").glob("*/README.md")),
 )
@@ -81,6 +84,16 @@ def blocks(page: Path) -> tuple[Block, ...]:
 def lines_of(text: str) -> list[str]:
     """The whole commands of a shell block: a line that ends in a backslash or a pipe goes on in the next one."""
     return [line for line in re.sub(r"\\\n\s*|(?<=\|)\n\s*", " ", text).splitlines() if line.strip()]
+
+
+def unread_commands(page: Path) -> Iterator[str]:
+    """The project's commands in code that nothing checks: an indented block, or a fence that names no language."""
+    language: str | None = None
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        if fence := re.match(r" *```(\w*)", line):
+            language = fence[1] if language is None else None
+        elif (language in ("", "text") or (language is None and line.startswith("    "))) and OURS.match(line.strip()):
+            yield f"line {number}: {line.strip()}"
 
 
 def simple_commands(line: str) -> Iterator[tuple[str, ...]]:

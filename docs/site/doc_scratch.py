@@ -27,6 +27,10 @@ PLACEHOLDERS = {
     r"\bTEACHER\b": "pebble-0.9m",
     r"runs/eval/FOLDER": "runs/eval/some-model-exaone-deep",
 }
+ALTERNATIVES = ("ranks",)
+"""Pages that show several ways of one run: each line begins in a folder without that run."""
+CLUSTER = ("sbatch", "kubectl", "sky")
+"""Programs of which a stand-in checks that the file that they are given is there."""
 SHOWS_MINE = ("howto-fine-tune", "training")
 """Pages that show a whole mine.toml."""
 SMALL = {r"^exaone data (build|filter) ": " --max-new-tokens 96"}
@@ -35,21 +39,25 @@ PAIRS = [{"prompt": f"What is {n} + 1?", "chosen": f"It is {n + 1}.", "rejected"
 REPLIES = [{"reply": r"So it is \boxed{4}.", "gold": "4"}, {"reply": "I do not know.", "gold": "4"}]
 
 
-def environment() -> dict[str, str]:
-    """The environment of the commands: this interpreter's programs, and this checkout's package."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+def environment(folder: Path) -> dict[str, str]:
+    """The environment of the commands: the folder's and this interpreter's programs, and this checkout's package."""
+    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
 
 
 def prepare(folder: Path, run: Path | None) -> None:
     """Puts a finished run of the quick recipe, or one that is trained now, under the names that the pages use."""
-    (folder / "runs").mkdir()
+    for name in ("runs", "bin"):
+        (folder / name).mkdir()
+    for name in CLUSTER:
+        (folder / "bin" / name).write_text('#!/bin/sh\nfor file; do :; done\ntest -s "$file"\n', encoding="utf-8")
+        (folder / "bin" / name).chmod(0o755)
     for name in ("examples", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
     if run is None:
         print("training the quick recipe, which most of the commands need ...", flush=True)
         subprocess.run(
-            ["exaone", "run", "--quick"], cwd=folder, env=environment(), stdin=subprocess.DEVNULL, check=True
+            ["exaone", "run", "--quick"], cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL, check=True
         )
     else:
         shutil.copytree(run, folder / QUICK)
@@ -58,7 +66,7 @@ def prepare(folder: Path, run: Path | None) -> None:
     subprocess.run(
         ["exaone", "eval", QUICK, "--suite", "test", "--limit", "10", "--out", "runs/eval/some-model-exaone-deep"],
         cwd=folder,
-        env=environment(),
+        env=environment(folder),
         stdin=subprocess.DEVNULL,
         check=True,
     )
@@ -67,7 +75,15 @@ def prepare(folder: Path, run: Path | None) -> None:
 
 def clear(folder: Path) -> None:
     """Removes what the commands of a page left."""
-    kept = {"runs", "examples", "benchmarks", "EXAONE-4.0-1.2B-llama", "eval", *map(_name, (RUN, QUICK, *COPIES))}
+    kept = {
+        "runs",
+        "bin",
+        "examples",
+        "benchmarks",
+        "EXAONE-4.0-1.2B-llama",
+        "eval",
+        *map(_name, (RUN, QUICK, *COPIES)),
+    }
     for path in [*folder.iterdir(), *(folder / "runs").iterdir()]:
         if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -94,12 +110,21 @@ def write_files(folder: Path, page: Path) -> None:
         "replies.jsonl": "".join(json.dumps(row) + "\n" for row in REPLIES),
         "mine.toml": shown["toml"].replace("path/to/checkpoint", RUN) if page.stem in SHOWS_MINE else RECIPE,
         "my_rewards.py": (ROOT / "examples" / "own_task" / "my_rewards.py").read_text(encoding="utf-8"),
-        "my.toml": RECIPE,
+        "my.toml": _for_ranks(),
         "sft.toml": _one_stage(),
         "mine.py": next((block.text for block in blocks(page) if "def doubles" in block.text), ""),
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def _for_ranks() -> str:
+    """The tiny recipe with heads that two ranks can split, and little of it, as eight ranks train it too.
+
+    It has no preference stage, which a model that has learned so little has no pairs for.
+    """
+    recipe = re.sub(r"num_epochs = \d+", "num_epochs = 1", RECIPE.replace("num_kv_heads = 1", "num_kv_heads = 2"))
+    return re.sub(r'\[\[stages\]\]\nkind = "preference".*?(?=\[\[stages\]\])', "", recipe, flags=re.DOTALL)
 
 
 def _one_stage() -> str:
@@ -120,7 +145,7 @@ def filled(text: str, port: int) -> str:
     text = text.replace(
         "exaone chat runs/nano-exaone-deep --engine http://…/v1", "exaone chat pebble-0.9m --engine http://…/v1"
     )
-    text = text.replace("http://…/v1", "http://localhost:8000/v1")
+    text = text.replace("http://…/v1", "http://localhost:8000/v1").replace("--out /shared/", "--out shared/")
     text = re.sub("^curl ", "curl --silent --show-error --fail-with-body ", text)  # an error of the server is a failure
     return re.sub(r"(localhost|127\.0\.0\.1):8000", rf"\1:{port}", text)
 
@@ -132,12 +157,12 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def is_up(port: int, server: "subprocess.Popen[str]") -> bool:
-    """Waits until a server answers; False where it ended or took too long."""
+def is_up(url: str, server: "subprocess.Popen[str]") -> bool:
+    """Waits until a server answers at an address; False where it ended or took too long."""
     until = time.monotonic() + START_S
     while time.monotonic() < until and server.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=5) as answer:
                 return bool(answer.status == 200)
         except OSError:
             time.sleep(0.2)

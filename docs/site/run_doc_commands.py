@@ -44,17 +44,16 @@ RULES: tuple[tuple[str, str, str], ...] = (  # a pattern of a line, how it is ch
         PARSED,
         "downloads from the hub",
     ),
-    (r"smollm2-gsm8k|(?=.*--suite \S*\.toml,)", PARSED, "needs SmolLM2 and GSM8K from the hub, and hours"),
+    (r"(?<!plan )smollm2-gsm8k|(?=.*--suite \S*\.toml,)", PARSED, "needs SmolLM2 and GSM8K from the hub, and hours"),
     (r"--engine (vllm|http\S+,http)|\bvllm serve\b|vllm_rl\.py", PARSED, "needs vLLM, and mostly a GPU"),
-    (r"\b(sbatch|kubectl|sky) ", PARSED, "needs a cluster"),
-    (r"^exaone watch (?!.*--once)", PARSED, "serves a page until it is stopped"),
+    (r"benchmarks/gpu/(?!.*--device cpu)", PARSED, "needs a GPU"),
     (
         r"math_500|aime_2025|--suite exaone-|csat",
         PARSED,
         "needs a benchmark's rows from the hub or from a transcription",
     ),
     (r"--suite mine.toml", PARSED, "needs a benchmark's rows from the hub"),
-    (r"^torchrun|--ranks 4", PARSED, "needs several GPUs or machines"),
+    (r"exaone-deep-7.8b --ranks", DRY, "needs a checkpoint from the hub, and eight GPUs"),
     (r"--suite needle", PARSED, "needs a model that reads long texts"),
     (r"^exaone train mine.toml$", PARSED, "needs EXAONE 4.0 1.2B from the hub"),
     (r"nano/exaone-deep(?!.*--quick)|nano/exaone-4.0", DRY, "trains for 5 to 15 minutes or more"),
@@ -111,17 +110,22 @@ class Runner:
 
     def page(self, page: Path) -> Iterator[Result]:
         """Every line of a page's shell blocks and every Python block."""
-        doc_scratch.clear(self.folder)
-        doc_scratch.write_files(self.folder, page)
+        self._prepare(page)
         try:
             for block in blocks(page):
                 if block.language in doc_commands.SHELL:
                     for line in lines_of(block.text):
+                        if page.stem in doc_scratch.ALTERNATIVES:
+                            self._prepare(page)
                         yield self._line(block, line)
                 elif block.language == "python":
                     yield self._python(block)
         finally:
             self._stop_server()
+
+    def _prepare(self, page: Path) -> None:
+        doc_scratch.clear(self.folder)
+        doc_scratch.write_files(self.folder, page)
 
     def _line(self, block: Block, line: str) -> Result:
         how, why = rule(line, RULES)
@@ -131,7 +135,7 @@ class Runner:
             command = re.sub(r" --(?:from|jobs|out) \S+", "", command.partition(" #")[0]) + " --dry-run"
         if how == PARSED or not command.partition("#")[0].strip():
             return result
-        if command.startswith("exaone serve"):
+        if re.match("exaone (serve|watch)(?!.*--once)", command):
             return self._serve(result, command)
         if "localhost:" in command and self.server is None:
             self._start_server(f"exaone serve pebble-0.9m --port {self.port}")
@@ -148,7 +152,12 @@ class Runner:
         began, asked = time.monotonic(), QUESTION if "exaone chat" in command[-1] else ""
         running = subprocess.Popen(
             command,
-            **{"cwd": self.folder, "env": doc_scratch.environment(), "text": True, "start_new_session": True},
+            **{
+                "cwd": self.folder,
+                "env": doc_scratch.environment(self.folder),
+                "text": True,
+                "start_new_session": True,
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -168,17 +177,19 @@ class Runner:
     def _serve(self, result: Result, command: str) -> Result:
         began = time.monotonic()
         self._stop_server()
-        if not self._start_server(f"{command.partition(' #')[0]} --port {self.port}"):
+        command = re.sub(r" --port \d+", "", command.partition(" #")[0])
+        if not self._start_server(f"{command} --port {self.port}", "/health" if "serve" in command else "/"):
             result.status, result.output = 1, "the server did not come up"
         result.seconds = time.monotonic() - began
         return result
 
-    def _start_server(self, command: str) -> bool:
-        arguments = ["bash", "-c", f"exec {command}"]
+    def _start_server(self, command: str, path: str = "/health") -> bool:
+        environment = doc_scratch.environment(self.folder)
         self.server = subprocess.Popen(
-            arguments, cwd=self.folder, env=doc_scratch.environment(), stdout=self.log, stderr=self.log, text=True
+            ["bash", "-c", f"exec {command}"],
+            **{"cwd": self.folder, "env": environment, "stdout": self.log, "stderr": self.log, "text": True},
         )
-        return doc_scratch.is_up(self.port, self.server)
+        return doc_scratch.is_up(f"http://127.0.0.1:{self.port}{path}", self.server)
 
     def _stop_server(self) -> None:
         if self.server is not None:

@@ -187,13 +187,13 @@ def test_a_name_is_one_that_kubernetes_takes(name: str, found: str) -> None:
     [
         ("slurm", {"shared": "runs"}, "--shared runs: must be an absolute path"),
         ("slurm", {"shared": "/a'b"}, "--shared /a'b: must be an absolute path of letters, digits"),
-        ("slurm", {"recipe": "/a\nb.toml"}, "the recipe's path '/a\\nb.toml': holds characters that cannot be printed"),
-        ("slurm", {"settings": ("a='\x1b'",)}, "holds characters that cannot be printed: write it into the recipe"),
-        ("slurm", {"mesh": Mesh(data=12)}, "12 GPUs are no whole number of machines with 8 each: change --gpus"),
+        ("slurm", {"recipe": "/a\nb.toml"}, "the recipe's path '/a\\nb.toml': contains unprintable characters"),
+        ("slurm", {"settings": ("a='\x1b'",)}, "contains unprintable characters: write it into the recipe"),
+        ("slurm", {"mesh": Mesh(data=12)}, "12 GPUs do not fill whole machines of 8 GPUs: change --gpus"),
         ("skypilot", {"sampler": Sampler(8, 4, 1)}, "only --write slurm starts vLLM servers"),
         ("slurm", {"sampler": Sampler(4, 4, 1)}, "must be multiples of --node-gpus 8"),
         ("slurm", {"sampler": Sampler(24, 3, 1)}, "a vLLM server of 3 GPUs does not divide a machine of 8"),
-        ("slurm", {"sampler": Sampler(8, 4, 1), "model": ""}, "the recipe begins with random weights"),
+        ("slurm", {"sampler": Sampler(8, 4, 1), "model": ""}, "the recipe starts from random weights"),
     ],
 )
 def test_what_a_launch_file_cannot_express_is_refused_with_the_fix(kind: str, changes: dict, message: str) -> None:
@@ -207,7 +207,7 @@ def test_what_a_launch_file_cannot_express_is_refused_with_the_fix(kind: str, ch
     [
         (["--gpus", "8", "--write", "pbs"], 2, "pbs"),
         (["--gpus", "1", "--gpu", "rtx-4090", "--write", "slurm"], 1, "no mesh fits"),
-        (["--gpus", "12", "--write", "slurm", "--node-gpus", "8"], 2, "no whole number of machines"),
+        (["--gpus", "12", "--write", "slurm", "--node-gpus", "8"], 2, "do not fill whole machines"),
     ],
 )
 def test_no_file_is_left_where_the_plan_is_refused(arguments, code, message, cli, tmp_path, monkeypatch) -> None:

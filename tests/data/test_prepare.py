@@ -449,6 +449,12 @@ def test_another_process_keeps_out(made, tmp_path):
         made("sft", [TALK])
 
 
+def test_prepared_data_is_opened_by_many_ranks_at_once(made, tmp_path):
+    first = made("sft", [TALK])
+    with locked(tmp_path / ".out.lock", "busy"):  # as another rank holds it that opens the data
+        assert made("sft", [TALK]).fingerprint == first.fingerprint
+
+
 def test_the_same_tokens_whatever_the_chunks(made, monkeypatch):
     rows = [TALK, THOUGHT] * 20
     first = made("sft", rows)

@@ -155,7 +155,7 @@ def test_a_killed_rank_ends_an_evaluation_which_resumes_in_one_process(tmp_path,
     finally:
         run.kill()
     assert run.returncode == 1
-    assert f"rank {victim} was ended by SIGKILL" in errors.decode(), errors.decode()
+    assert f"rank {victim} was killed by SIGKILL" in errors.decode(), errors.decode()
     rows = read_jsonl(journal)
     assert 10 < sum("key" in row for row in rows) < 400
     monkeypatch.chdir(tmp_path)

@@ -107,10 +107,10 @@ def test_a_run_ends_where_all_servers_are_lost_and_resumes_with_others(place):
 @pytest.mark.parametrize(
     ("settings", "changes", "message"),
     [
-        ({"dev_mode": False}, (), r"has no path /reset_prefix_cache.*VLLM_SERVER_DEV_MODE=1"),
+        ({"dev_mode": False}, (), r"has no route /reset_prefix_cache.*VLLM_SERVER_DEV_MODE=1"),
         ({"dev_mode": False, "version": "0.9.2"}, (), r"\(vLLM 0.9.2\): .*upgrade the server to vLLM 0.18"),
-        ({"device": "cpu"}, (), r"computes on a CPU.*tie_word_embeddings = false"),
-        ({}, ("engine.weights='nccl'",), r"engine.weights = 'nccl': (sends weights from GPU to GPU|needs vLLM)"),
+        ({"device": "cpu"}, (), r"runs on a CPU.*tie_word_embeddings = false"),
+        ({}, ("engine.weights='nccl'",), r"engine.weights = 'nccl': (sends weights from GPU to GPU|uses vLLM)"),
         ({}, ("engine.url=['http://127.0.0.1:1/v1']",), "http://127.0.0.1:1/v1: no answer"),
     ],
     ids=["no development mode", "too old", "tied on a CPU", "nccl", "unreachable"],

@@ -173,7 +173,7 @@ def test_a_server_that_was_started_again_unseen_gets_the_weights_before_any_requ
         assert len(dict(both.stream(asks(4)))) == 4
         first.die()
         again = servers.enter_context(mock_vllm(say, port=port))
-        with pytest.raises(ConfigError, match=f"{url}: the server was started again since it got the weights"):
+        with pytest.raises(ConfigError, match=f"{url}: the server was restarted after it got the weights"):
             dict(alone.stream(asks(1)))
         assert len(dict(both.stream(asks(40)))) == 40
     paths = [path for path in again.paths if path in ("/collective_rpc", "/v1/completions")]

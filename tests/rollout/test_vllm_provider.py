@@ -327,5 +327,5 @@ def test_without_vllm_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_vllm_does_not_open_is_told(opened: Opened) -> None:
-    with pytest.raises(ConfigError, match="vLLM does not open a/model: .*unknown"):
+    with pytest.raises(ConfigError, match="vLLM cannot load a/model: .*unknown"):
         opened(echo, options={"unknown": 1})

@@ -128,7 +128,7 @@ def test_replies_end_where_the_context_does() -> None:
         (lambda choice: choice["logprobs"]["token_logprobs"].__setitem__(0, None), "returns no log-probabilities"),
         (lambda choice: choice["logprobs"]["token_logprobs"].__setitem__(0, float("nan")), "no log-probabilities"),
         (lambda choice: choice["logprobs"]["token_logprobs"].__setitem__(0, 2.0), "no log-probabilities"),
-        (lambda choice: choice["prompt_token_ids"].append(1), "has read another prompt"),
+        (lambda choice: choice["prompt_token_ids"].append(1), "returned other prompt token ids"),
     ],
 )
 def test_a_server_that_does_not_return_what_rl_needs_is_refused_at_once(change: Any, message: str) -> None:
@@ -173,9 +173,9 @@ def pushed(server: MockVllm) -> list[str]:
     [
         (
             {"dev_mode": False},
-            r"\(vLLM 0.32.0\): has no path /collective_rpc, .*start vLLM 0.18 .*VLLM_SERVER_DEV_MODE=1",
+            r"\(vLLM 0.32.0\): has no route /collective_rpc, .*start vLLM 0.18 .*VLLM_SERVER_DEV_MODE=1",
         ),
-        ({"dev_mode": False, "version": None}, "it states no version of vLLM"),
+        ({"dev_mode": False, "version": None}, "its vLLM version is not known"),
         ({"dev_mode": False, "version": "0.17.1"}, r"\(vLLM 0.17.1\): .*upgrade the server to vLLM 0.18 or later"),
         ({"resets": False}, r"\(vLLM 0.32.0\): failed .*prefix cache is in use"),
     ],
@@ -194,7 +194,9 @@ def test_a_folder_that_the_server_does_not_see_is_named(tmp_path: Path) -> None:
     blind = lambda path, server: (500, {"error": {"message": "Repo id must be"}}, {}) if "rpc" in path else None  # noqa: E731
     with (
         serving(fail=blind) as server,
-        pytest.raises(ConfigError, match=r"could not load the weights: .*the folder engine.weights_folder must be"),
+        pytest.raises(
+            ConfigError, match=r"could not load the new weights: .*see the folder engine.weights_folder under"
+        ),
     ):
         provider_of(server, weights_folder=str(tmp_path)).update_weights(WEIGHTS, 1)
     assert pushed(server) == ["/collective_rpc"]  # half an update is not repeated
@@ -202,7 +204,7 @@ def test_a_folder_that_the_server_does_not_see_is_named(tmp_path: Path) -> None:
 
 def test_on_a_cpu_a_head_that_is_tied_is_refused_and_gets_its_own_weights_where_it_is_not(tmp_path: Path) -> None:
     with serving(device="cpu", parameters=["dp0:model.embed_tokens.weight"]) as tied:
-        with pytest.raises(ConfigError, match=r"computes on a CPU.*tie_word_embeddings = false"):
+        with pytest.raises(ConfigError, match=r"runs on a CPU.*tie_word_embeddings = false"):
             provider_of(tied, weights_folder=str(tmp_path)).check_weights(is_tied=True)
         provider_of(tied, weights_folder=str(tmp_path)).check_weights(is_tied=False)
     with serving(device="cpu", parameters=["dp0:lm_head.weight"]) as untied, serving() as gpu:
@@ -253,8 +255,11 @@ def test_weights_go_from_gpu_to_gpu_in_vllms_four_phases(groups: list[Any]) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"transfer": False}, r"\(vLLM 0.32.0\): has no path /get_world_size.*start vLLM 0.22 or later with"),
-        ({"transfer": False, "version": "0.21.0"}, r"\(vLLM 0.21.0\): .*by 'nccl': upgrade the server to vLLM 0.22"),
+        ({"transfer": False}, r"\(vLLM 0.32.0\): has no route /get_world_size.*start vLLM 0.22 or later with"),
+        (
+            {"transfer": False, "version": "0.21.0"},
+            r"\(vLLM 0.21.0\): .*weights = 'nccl': upgrade the server to vLLM 0.22",
+        ),
         (
             {"fail": lambda path, server: (500, {"error": "not configured"}, {}) if "init" in path else None},
             r"not configured.*start it with --weight-transfer-config '\{\"backend\": \"nccl\"\}'",

@@ -100,8 +100,10 @@ def prepare(
     }
     with explain_os_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
+    described = [{file.name: describe_file(file.path) for file in of_one} for of_one in files]
+    if (folder / MANIFEST).exists():  # whole, as folders are renamed into place; ranks open it at the same time
+        return _reopen(folder, settings, described)
     with locked(folder.with_name(f".{folder.name}.lock"), f"{folder}: another process is preparing it"):
-        described = [{file.name: describe_file(file.path) for file in of_one} for of_one in files]
         if (folder / MANIFEST).exists():
             return _reopen(folder, settings, described)
 

@@ -184,6 +184,6 @@ def _explain(failed: _Rank, what_now: str) -> int:
         return INTERRUPTED
     if failed.printed is not None:
         say_aside(_last_lines(failed.printed))
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with exit status {code}"
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
     say_error(f"rank {failed.number} {how}. {what_now}")
     return 1 if code < 0 else int(code)

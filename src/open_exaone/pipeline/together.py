@@ -102,7 +102,7 @@ def _memory_errors_named(world: World) -> Iterator[None]:
         raise RankError(
             f"rank {world.rank} ran out of memory{f' ({detail})' if detail else ''}: lower micro_batch_tokens, set "
             "recompute_activations = true, or raise parallel.shard, so that each rank keeps a smaller part of the "
-            "model; then give the same command again: it resumes from the last saved state"
+            "model; then run the same command again, which resumes from the last saved state"
         ) from error
 
 
@@ -125,32 +125,33 @@ def _check(recipe: "Recipe", size: int) -> None:
     number, named = math.prod(split.values()), " x ".join(f"parallel.{axis} = {n}" for axis, n in split.items())
     if size % number:
         raise ConfigError(
-            f"{named}: does not divide the run, which has {started}: start it with --ranks {number}, or several times "
-            f"as many, or set {' and '.join(f'parallel.{axis} = 1' for axis in split)}"
+            f"{named}: does not divide the number of ranks, and the run has {started}: start it with --ranks {number} "
+            f"or a multiple of it, or set {' and '.join(f'parallel.{axis} = 1' for axis in split)}"
         )
     if parallel.data is not None and parallel.data * number != size:
         raise ConfigError(
-            f"parallel.data = {parallel.data} x {named}: the run has {started}: start it "
-            f"with --ranks {parallel.data * number}, or leave parallel.data out"
+            f"parallel.data = {parallel.data} x {named}: needs {parallel.data * number} ranks, and the run has "
+            f"{started}: start it with --ranks {parallel.data * number}, or leave parallel.data out"
         )
     if parallel.tensor > 1 and (shape := _known_shape(recipe)) is not None:
         check_tensor(parallel.tensor, shape)
     rl = [stage for stage in recipe.stages if isinstance(stage, RlStage)]
     if number > 1 and rl and not isinstance(recipe.engine, LocalEngine):
         raise ConfigError(
-            f"{named}: {rl[0].name} samples with engine.kind = {recipe.engine.kind!r}, which is given weights by one "
-            f"rank that has all of them: choose the local engine, or {' and '.join(f'{axis} = 1' for axis in split)}"
+            f"{named}: {rl[0].name} samples with engine.kind = {recipe.engine.kind!r}, which gets its weights from one "
+            f"rank that has the whole model: set engine.kind = 'local', or "
+            f"{' and '.join(f'{axis} = 1' for axis in split)}"
         )
     for stage in recipe.trained:
         if number > 1 and stage.optimizer.gradient_dtype != "float32":
             raise ConfigError(
                 f"{stage.name}.optimizer.gradient_dtype = {stage.optimizer.gradient_dtype!r}: with "
-                f"{named} each rank keeps a part of the gradients in float32: leave it out"
+                f"{named} each rank keeps its part of the gradients in float32: leave it out"
             )
     if size > 1 and isinstance(recipe.engine, VllmEngine):
         raise ConfigError(
-            "engine.kind = 'vllm': several ranks cannot share one vLLM in the process: choose the local engine, or a "
-            "vLLM server"
+            "engine.kind = 'vllm': several ranks cannot share one vLLM that runs inside a process: set engine.kind = "
+            "'local' or 'vllm_server'"
         )
 
 
@@ -172,8 +173,8 @@ def _warn_of_machines(tensor: int, environment: Mapping[str, str] = os.environ) 
     if tensor > 1 and text.isdecimal() and int(text) and int(text) % tensor:
         logger.warning(
             "parallel.tensor = %d: does not divide the %s ranks of this machine, so ranks on several machines exchange "
-            "each layer's activations over the network, which is slow: choose a size that divides them, and "
-            "parallel.shard between machines",
+            "each layer's activations over the network, which is slow: choose a size that divides them, and use "
+            "parallel.shard across machines",
             *(tensor, text),
         )
 
@@ -200,8 +201,8 @@ def check_shared(world: World, folder: Path) -> None:
         while not _holds(path, token):
             if time.monotonic() > deadline:
                 raise RunFolderError(
-                    f"{folder} on {socket.gethostname()} is not the folder of rank 0, whose file {path.name} is not "
-                    f"there: give all ranks one shared folder with --out"
+                    f"{folder} on {socket.gethostname()} is not the folder that rank 0 uses: the file {path.name}, "
+                    f"which rank 0 wrote, is not there: give all ranks one shared folder with --out"
                 )
             time.sleep(0.05)
 

@@ -93,19 +93,17 @@ def check_launch(kind: str, job: Launch) -> None:
     """
     for flag, text in (("the recipe's path", job.recipe), ("model", job.model)):
         if not text.isprintable():
-            raise ConfigError(f"{flag} {text!r}: holds characters that cannot be printed: choose another name")
+            raise ConfigError(f"{flag} {text!r}: contains unprintable characters: choose another name")
     if unprintable := [text for text in job.settings if not text.isprintable()]:
-        raise ConfigError(
-            f"--set {unprintable[0]!r}: holds characters that cannot be printed: write it into the recipe"
-        )
+        raise ConfigError(f"--set {unprintable[0]!r}: contains unprintable characters: write it into the recipe")
     if not re.fullmatch(r"/[A-Za-z0-9._/@+-]*", job.shared):
         raise ConfigError(
             f"--shared {job.shared}: must be an absolute path of letters, digits and . _ / @ + -, such as /shared"
         )
     if job.num_nodes > 1 and job.mesh.num_devices % job.node_gpus:
         raise ConfigError(
-            f"--write {kind}: {job.mesh.num_devices} GPUs are no whole number of machines with {job.node_gpus} each: "
-            "change --gpus or --node-gpus"
+            f"--write {kind}: {job.mesh.num_devices} GPUs do not fill whole machines of {job.node_gpus} GPUs: change "
+            "--gpus or --node-gpus"
         )
     if job.sampler is not None:
         _check_sampler(kind, job, job.sampler)
@@ -119,7 +117,7 @@ def _check_sampler(kind: str, job: Launch, sampler: Sampler) -> None:
         )
     if sampler.num_gpus % job.node_gpus or job.mesh.num_devices % job.node_gpus:
         raise ConfigError(
-            f"--sampler-gpus {sampler.num_gpus}: vLLM servers get whole machines in a launch file: the GPUs that "
+            f"--sampler-gpus {sampler.num_gpus}: a launch file gives vLLM servers whole machines: the GPUs that "
             f"sample and those that train must be multiples of --node-gpus {job.node_gpus}"
         )
     if job.node_gpus % sampler.tensor:
@@ -129,7 +127,7 @@ def _check_sampler(kind: str, job: Launch, sampler: Sampler) -> None:
         )
     if not job.model:
         raise ConfigError(
-            f"--sampler-gpus {sampler.num_gpus}: vLLM servers begin with a checkpoint, and the recipe begins with "
+            f"--sampler-gpus {sampler.num_gpus}: vLLM servers start from a checkpoint, and the recipe starts from "
             "random weights: leave --sampler-gpus out"
         )
 

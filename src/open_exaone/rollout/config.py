@@ -46,12 +46,12 @@ class LocalEngine(Config):
 
     kind: Literal["local"] = "local"
     num_slots: int | None = Field(default=None, ge=1)
-    """The most samples that decode together; 256 if left out. Fewer do where memory does not hold their keys and
-    values."""
+    """The maximum number of samples that decode together, 256 if left out. It is lower if memory cannot hold their keys
+    and values."""
     weights: Literal["int8"] | None = None
-    """"int8" rounds the matrices to 8 bits, for evaluation and chat; the same as the checkpoint if left out."""
+    """"int8" rounds the matrices to 8 bits, for evaluation and chat. If left out, the model is not quantised."""
     backend: Literal["native", "graphs", "plain"] | None = None
-    """What computes: native code, CUDA graphs or plain torch. By the device and the model if left out."""
+    """Native code, CUDA graphs or plain PyTorch. If left out, it is chosen by the device and the model."""
 
 
 class VllmEngine(Config):
@@ -66,20 +66,20 @@ class _Server(Config):
     """What every server needs."""
 
     url: str | tuple[str, ...]
-    """The address up to /v1, such as "http://localhost:8000/v1"; a list, or addresses joined by commas, where several
-    servers have the same model: they share the requests."""
+    """The address up to /v1, such as "http://localhost:8000/v1". For several servers of the same model, a list, or
+    addresses joined by commas: requests are distributed over them."""
     model: str | None = None
-    """The model's name there; the only one that the server has, if left out."""
+    """The name of the model on the server. If left out, the server must have a single model."""
     api_key_variable: str | None = None
-    """The environment variable that holds the key; OPENAI_API_KEY, where that is set, if left out."""
+    """The environment variable that holds the API key. If left out, OPENAI_API_KEY is used if it is set."""
     concurrency: int = Field(default=32, ge=1, le=1024)
     """Requests in flight at each server."""
     timeout_s: float = Field(default=3600.0, gt=0, le=604_800)
-    """The longest that one reply may take, its retries included."""
+    """The maximum number of seconds that one reply may take, including retries."""
     max_attempts: int = Field(default=8, ge=1, le=100)
-    """How often one request is tried before it is left out."""
+    """How often a request is tried before it is given up."""
     num_parameters: int | None = Field(default=None, ge=1)
-    """Of the model, to count FLOPs."""
+    """The number of parameters of the model, to count FLOPs."""
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -98,20 +98,20 @@ class _Server(Config):
 
 
 class VllmServer(_Server):
-    """A vLLM server that takes prompts as token ids, and gives token ids and log-probabilities."""
+    """A vLLM server that accepts prompts as token ids and returns token ids and log-probabilities."""
 
     kind: Literal["vllm_server"]
     concurrency: int = Field(default=256, ge=1, le=4096)
     """Requests in flight at each server, which batches them."""
     weights: Literal["folder", "nccl"] = "folder"
-    """How a server gets the weights of each step: "folder": from files in `weights_folder`; "nccl": from GPU to GPU,
-    by vLLM's weight transfer."""
+    """How a server gets the weights of each step: "folder" through files in `weights_folder`, "nccl" from GPU to GPU by
+    vLLM's weight transfer."""
     weights_folder: str | None = None
-    """With weights = "folder": a folder that this process and the servers all see, in which each step's weights are
-    handed over."""
+    """With weights = "folder": a folder that this process and all servers see, through which they get the weights of
+    each step."""
     weights_address: str | None = None
-    """With weights = "nccl": this machine's address as the servers reach it, which opens a port for each of them; the
-    one by which this machine reaches them if left out."""
+    """With weights = "nccl": the address by which the servers reach this machine, which opens a port on it for each
+    server. If left out, it is the address by which this machine reaches the server."""
 
 
 class ChatEndpoint(_Server):

@@ -151,7 +151,7 @@ def test_a_rank_that_gives_no_sign_of_life_is_named_and_one_that_does_is_waited_
     one, _ = meet(2, timeout_s=0.3)
     [error] = together([lambda: one.lead(lambda: shared(one, 5, [], []))])
     assert isinstance(error, RankError)
-    assert "rank 1 has not answered for parallel.step_timeout_s = 0.3" in str(error)
+    assert "rank 1 has not responded for parallel.step_timeout_s = 0.3" in str(error)
 
 
 def test_what_goes_between_ranks_is_json():

@@ -146,14 +146,18 @@ optimizer = { learning_rate = 5e-3 }
         (
             {"tensor": 2},
             3,
-            "parallel.tensor = 2: does not divide the run, which has 3 ranks: start it with --ranks 2, ",
+            "parallel.tensor = 2: does not divide .* ranks, and the run has 3 ranks: start it with --ranks 2 or",
         ),
         (
             {"shard": 2, "context": 2},
             2,
-            r"shard = 2 x parallel.context = 2: does not divide .* 2 ranks: .* --ranks 4, ",
+            r"shard = 2 x parallel.context = 2: does not divide .* 2 ranks: .* --ranks 4 or",
         ),
-        ({"data": 1, "tensor": 2}, 4, "parallel.data = 1 x parallel.tensor = 2: the run has 4 ranks: .* --ranks 2"),
+        (
+            {"data": 1, "tensor": 2},
+            4,
+            "parallel.data = 1 x parallel.tensor = 2: needs 2 ranks, and the run has 4 ranks: .* --ranks 2",
+        ),
         (
             {"tensor": 4},
             4,

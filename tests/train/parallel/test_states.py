@@ -207,7 +207,7 @@ def test_ranks_are_started_again_and_end_as_a_run_that_nothing_happened_to(tmp_p
     assert run.returncode == 0, printed.decode()
     if not by_torchrun:
         text = " ".join(printed.decode().split())
-        assert f"rank {victim} was ended by SIGKILL. All 2 ranks start again from the last saved state" in text
+        assert f"rank {victim} was killed by SIGKILL. All 2 ranks start again from the last saved state" in text
         assert "(restart 1 of 1)" in text
     run_recipe(load_recipe(str(tmp_path / "tiny.toml")), tmp_path / "whole", print, Machine(dtype="float32"))
     assert len(losses(tmp_path / "whole")) == 40
@@ -253,7 +253,7 @@ def test_an_error_within_a_pass_of_a_sharded_model_ends_all_ranks_without_waitin
         run.terminate()
     printed = " ".join(errors.decode().split())
     assert run.returncode == 1, printed
-    assert "exaone: this rank alone fails" in printed and "rank 1 failed with exit status 1." in printed, printed
+    assert "exaone: this rank alone fails" in printed and "rank 1 exited with status 1." in printed, printed
     assert checkpoints(tmp_path / "out" / "01-base" / "checkpoints")
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MAX_UNFINISHED = 2048  # requests given to vLLM at once: more than it runs, fewer than fill its queues
 _INSTALL = (
-    'vLLM is not installed, or broken: pip install "open-exaone[vllm]" on a machine with a GPU, or choose the local'
-    " engine or an endpoint's address"
+    'vLLM is not installed, or broken: pip install "open-exaone[vllm]" on a machine with a GPU, or use the local'
+    " engine or the address of an endpoint"
 )
 
 
@@ -63,7 +63,7 @@ class VllmProvider:
         try:
             self._llm = vllm.LLM(**{"model": str(model), **(options or {})})
         except (ValueError, TypeError, OSError, RuntimeError) as error:  # its own, which say what it cannot do
-            raise ConfigError(f"vLLM does not open {model}: {error}") from error
+            raise ConfigError(f"vLLM cannot load {model}: {error}") from error
         self._engine = self._llm.llm_engine
         self._name = f"vllm {vllm.__version__}"
         self._sampling_params, self._whole_replies = vllm.SamplingParams, kinds.FINAL_ONLY
@@ -129,7 +129,9 @@ class VllmProvider:
                     elif reply.finish_reason in ("stop", "length"):
                         yield place, self._generation(part, ids, reply)
                     else:
-                        self._failure = self._failure or f"vLLM gave a reply up ({reply.finish_reason}): see its log"
+                        self._failure = (
+                            self._failure or f"vLLM did not finish a reply ({reply.finish_reason}): see its log"
+                        )
         finally:
             if pending:
                 self._engine.abort_request(list(pending))

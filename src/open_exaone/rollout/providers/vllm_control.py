@@ -122,9 +122,9 @@ class Control:
         """
         if self.device == "cpu" and not self.post("/weight_checker", {"action": "checksum"}, _read_has_head):
             raise ConfigError(
-                f"{self.shown} (vLLM {self.version}): computes on a CPU, where new weights do not reach a head that is "
+                f"{self.shown} (vLLM {self.version}): runs on a CPU, where vLLM does not update an lm_head that is "
                 "tied to the embeddings: serve a copy of the model whose config.json has tie_word_embeddings = false "
-                "and whose weights hold lm_head.weight too (docs/vllm.md)"
+                "and whose weights contain lm_head.weight (docs/vllm.md)"
             )
 
     def _problem(self, path: str, error: EndpointError) -> str:
@@ -135,22 +135,25 @@ class Control:
         named = (
             f"{self.shown} (vLLM {self.version[:40]})"
             if self.version
-            else f"{self.shown} (it states no version of vLLM)"
+            else f"{self.shown} (its vLLM version is not known)"
         )
         if is_old:
-            return f"{named}: takes no weights by {self.way!r}: upgrade the server to vLLM {wanted} or later"
+            return (
+                f"{named}: cannot load new weights with engine.weights = {self.way!r}: upgrade the server to vLLM "
+                f"{wanted} or later"
+            )
         if error.status in (404, 405):
             return (
-                f"{named}: has no path {path}, so it takes no weights: start vLLM {wanted} or later with the "
-                "environment variable VLLM_SERVER_DEV_MODE=1, and let nobody else reach it"
+                f"{named}: has no route {path}, which it needs to load new weights: start vLLM {wanted} or later with "
+                "the environment variable VLLM_SERVER_DEV_MODE=1, where nobody else can reach it"
             )
         if self.way == "folder" and path == "/collective_rpc":
             return (
-                f"{named}: could not load the weights: {error}; the folder engine.weights_folder must be there for the "
-                "server too, under the same path, and the server must have a model of the same shape: see its log"
+                f"{named}: could not load the new weights: {error}; the server must see the folder "
+                "engine.weights_folder under the same path, and must have a model of the same shape: see its log"
             )
         fix = f"start it with {_TRANSFER}, and see its log" if self.way == "nccl" else "see its log"
-        return f"{named}: failed to take the weights: {error}; {fix}"
+        return f"{named}: failed to load the new weights: {error}; {fix}"
 
 
 def _read_success(answer: bytes) -> None:
@@ -159,7 +162,7 @@ def _read_success(answer: bytes) -> None:
     except (ValueError, RecursionError):
         value = {}
     if isinstance(value, dict) and value.get("success") is False:
-        raise UnreadableError("its prefix cache is in use and was not emptied; let nobody else use the server")
+        raise UnreadableError("its prefix cache is in use and was not reset; no other client may use the server")
 
 
 def _read_mark(answer: bytes) -> str | None:
@@ -180,21 +183,21 @@ def _read_has_head(answer: bytes) -> bool:
     try:
         return any(name.endswith(HEAD) for name in json.loads(answer)["checksums"])  # "dp0:…:lm_head.weight"
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UnreadableError("its answer names no weights") from error
+        raise UnreadableError("its response lists no weights") from error
 
 
 def _read_version(answer: bytes) -> str:
     try:
         return str(json.loads(answer)["version"])
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UnreadableError("its answer is no version") from error
+        raise UnreadableError("its response has no version") from error
 
 
 def _read_world_size(answer: bytes) -> int:
     try:
         size = json.loads(answer)["world_size"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UnreadableError("its answer is no world size") from error
+        raise UnreadableError("its response has no world size") from error
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 65536:
-        raise UnreadableError("its answer is no world size")
+        raise UnreadableError("its response has no world size")
     return size

@@ -27,7 +27,7 @@ from open_exaone.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NO_IDS = "the server returns no {what}: serve the model with vLLM 0.10.2 or later, or take another engine"
+_NO_IDS = "the server returns no {what}: serve the model with vLLM 0.10.2 or later, or use another engine"
 
 
 class VllmServerProvider(ServerProvider):
@@ -109,7 +109,7 @@ class VllmServerProvider(ServerProvider):
         """
         if self._push is None:
             raise ConfigError(
-                f"{self.engine}: needs weights_folder, a folder that this process and the server both see, to get the "
+                f"{self.engine}: needs weights_folder, a folder that this process and the server both see, to load the "
                 f"weights of each step"
             )
         if any(self._control(peer.server).device == "cpu" for peer in self.peers if peer.why_lost is None):
@@ -157,7 +157,7 @@ class VllmServerProvider(ServerProvider):
         if self._version is None:
             return
         if self._push is None or not self._push.can_repeat:
-            raise ConfigError(f"{server.url}: was started again, and gets the weights of this step no more")
+            raise ConfigError(f"{server.url}: the server was restarted, and gets weights again at the next step")
         for problem in filter(None, self._push.send([self._control(server)])):
             raise problem
         self._note_mark(server)
@@ -182,8 +182,8 @@ class VllmServerProvider(ServerProvider):
                 if self._control(peer.server).marked() == self._mark:
                     continue
                 why: ConfigError | EndpointError = ConfigError(
-                    f"{peer.server.url}: the server was started again since it got the weights of this step: give the "
-                    "same command again, which resumes"
+                    f"{peer.server.url}: the server was restarted after it got the weights of this step: run the same "
+                    "command again, which resumes"
                 )
             except EndpointError as error:
                 why = error
@@ -211,13 +211,13 @@ class VllmServerProvider(ServerProvider):
             reason, ids, prompt = choice["finish_reason"], choice.get("token_ids"), choice.get("prompt_token_ids")
             logprobs = (choice.get("logprobs") or {}).get("token_logprobs")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise UnreadableError(f"its answer is no completion ({type(error).__name__})") from None
+            raise UnreadableError(f"its response is not a completion ({type(error).__name__})") from None
         if reason not in ("stop", "length"):
-            raise UnreadableError(f"the reply ended by {str(reason)[:40]}")
+            raise UnreadableError(f"the reply has finish_reason {str(reason)[:40]}")
         if not isinstance(ids, list) or not ids or not all(map(_is_id, ids)):
             raise ConfigError(f"{url}: {_NO_IDS.format(what='token ids')}")
         if isinstance(prompt, list) and prompt != part.prompt_ids:
-            raise ConfigError(f"{url}: the server has read another prompt than the ids that were sent")
+            raise ConfigError(f"{url}: the server returned other prompt token ids than were sent")
         if not part.request.sampling.is_raw:
             return ids, None, reason == "length"
         if not isinstance(logprobs, list) or len(logprobs) != len(ids) or not all(map(_is_logprob, logprobs)):

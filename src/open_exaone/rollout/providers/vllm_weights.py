@@ -140,7 +140,7 @@ def nccl_classes() -> tuple[Any, Any]:
 
     if not torch.cuda.is_available():
         raise ConfigError(
-            "engine.weights = 'nccl': sends weights from GPU to GPU, and this process has none: take weights = "
+            "engine.weights = 'nccl': sends weights from GPU to GPU, and this process has no GPU: set weights = "
             '"folder"'
         )
     try:
@@ -148,8 +148,8 @@ def nccl_classes() -> tuple[Any, Any]:
         return importlib.import_module("vllm.distributed.utils").StatelessProcessGroup, pynccl.PyNcclCommunicator
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            "engine.weights = 'nccl': needs vLLM in this environment too, whose NCCL communicator both ends use: pip "
-            f'install "open-exaone[vllm]", or take weights = "folder" ({error})'
+            "engine.weights = 'nccl': uses vLLM's NCCL communicator, so vLLM must be installed in this environment "
+            f'too: pip install "open-exaone[vllm]", or set weights = "folder" ({error})'
         ) from error
 
 
@@ -197,7 +197,8 @@ def address_towards(url: str) -> str:
             return str(probe.getsockname()[0])
         except OSError as error:
             raise ConfigError(
-                f"{url}: this machine's address towards it is not to be found ({error}): set engine.weights_address"
+                f"{url}: cannot find the address by which the server reaches this machine ({error}): set "
+                "engine.weights_address"
             ) from error
 
 
@@ -207,7 +208,7 @@ def free_port(address: str) -> int:
             probe.bind((address, 0))
         except OSError as error:
             raise ConfigError(
-                f"engine.weights_address = {address!r}: is no address of this machine ({error}): give the one by "
+                f"engine.weights_address = {address!r}: is not an address of this machine ({error}): set the one by "
                 "which the servers reach it"
             ) from error
         return int(probe.getsockname()[1])

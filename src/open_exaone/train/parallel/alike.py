@@ -28,6 +28,6 @@ def check_alike(world: World, step: int, optimizer: MasterOptimizer) -> None:
     found = world.gather(digest.hexdigest)
     if others := [rank for rank, other in enumerate(found) if other != found[0]]:
         raise RankError(
-            f"rank {others[0]} has other weights than rank 0 at step {step}: ranks must compute alike: use machines of "
-            f"one kind, the same versions and one shared folder; the last saved state is whole"
+            f"rank {others[0]} has weights that differ from those of rank 0 at step {step}: use one kind of machine, "
+            f"the same versions and one shared folder for all ranks; the last saved state is not affected"
         )

@@ -104,8 +104,8 @@ class SharedJob:
                         beats[rank] = beat, now_s
                     if now_s - beats.get(rank, (b"", started_s))[1] > self._timeout_s:
                         raise RankError(
-                            f"rank {rank} has not answered for parallel.step_timeout_s = {self._timeout_s:g}: its "
-                            "process has ended, or hangs: the samples are saved, and the same command resumes"
+                            f"rank {rank} has not responded for parallel.step_timeout_s = {self._timeout_s:g} seconds: "
+                            "its process has exited or hangs: the samples are saved, and the same command resumes"
                         )
             time.sleep(RECEIVE_S)
 

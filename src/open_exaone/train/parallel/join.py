@@ -45,8 +45,8 @@ def _take_gpu(place: Place) -> None:
     number = torch.cuda.device_count()
     if place.local_rank >= number:
         raise ConfigError(
-            f"rank {place.rank} is number {place.local_rank} on its machine (from 0), which has "
-            f"{number} GPU{'' if number == 1 else 's'}: start as many ranks as it has GPUs, or give --device cpu"
+            f"rank {place.rank} has LOCAL_RANK = {place.local_rank}, and {socket.gethostname()} has {number} "
+            f"GPU{'' if number == 1 else 's'}: start as many ranks as the machine has GPUs, or use --device cpu"
         )
     torch.cuda.set_device(place.local_rank)
 
@@ -65,14 +65,14 @@ def _meet(place: Place, timeout_s: float) -> Store:
     except (RuntimeError, ValueError) as error:
         why = str(error).strip().partition("\n")[0][:200]
         raise RankError(
-            f"rank {place.rank} cannot reach {place.address}:{place.port}, where the ranks meet, within "
-            f"parallel.start_timeout_s = {timeout_s:g} ({why}): check MASTER_ADDR and MASTER_PORT, and that rank 0 runs"
+            f"rank {place.rank} cannot reach rank 0 at {place.address}:{place.port} within parallel.start_timeout_s = "
+            f"{timeout_s:g} seconds ({why}): check MASTER_ADDR and MASTER_PORT, and that rank 0 is running"
         ) from error
     return PrefixStore(f"exaone/{place.attempt}", store)
 
 
 def _compare(place: Place, store: Store, timeout_s: float, hello: Mapping[str, str]) -> None:
-    """Finds ranks that have not come, or run something else."""
+    """Finds ranks that have not connected, or run something else."""
     own = {**hello, "WORLD_SIZE": str(place.size)}
     store.set(f"hello/{place.rank}", json.dumps({**own, "host": socket.gethostname()}))
     deadline = time.monotonic() + timeout_s
@@ -82,12 +82,12 @@ def _compare(place: Place, store: Store, timeout_s: float, hello: Mapping[str, s
             found = json.loads(store.get(f"hello/{rank}"))
         except RuntimeError as error:
             raise RankError(
-                f"rank {rank} of {place.size} has not come to {place.address}:{place.port} within "
-                f"parallel.start_timeout_s = {timeout_s:g}: look at its output, or give it more time"
+                f"rank {rank} of {place.size} has not connected to {place.address}:{place.port} within "
+                f"parallel.start_timeout_s = {timeout_s:g} seconds: look at its output, or raise the timeout"
             ) from error
         if differs := [name for name in own if found.get(name) != own[name]]:
             values = "; ".join(f"{name} is {found.get(name)} there and {own[name]} here" for name in differs)
             raise ConfigError(
-                f"rank {rank} on {found['host']} does not run what rank {place.rank} runs: {values}: start all ranks "
-                f"with the same version, recipe and flags"
+                f"rank {rank} on {found['host']} was started differently from rank {place.rank}: {values}: start all "
+                f"ranks with the same version, recipe and flags"
             )

@@ -226,8 +226,8 @@ class Ranks(World):
     def _lost(self, error: RuntimeError) -> RankError:
         why = str(error).strip().partition("\n")[0][:300]
         failure = RankError(
-            f"rank {self.rank} cannot reach the other ranks: one of them has ended, or did not answer within "
-            f"parallel.step_timeout_s = {self.timeout_s:g} ({why})"
+            f"rank {self.rank} cannot reach the other ranks: one of them has exited, or did not respond within "
+            f"parallel.step_timeout_s = {self.timeout_s:g} seconds ({why})"
         )
         self._failure = failure
         return failure
