@@ -18,7 +18,8 @@ def starts_ranks(number: int | None, restarts: int | None = None) -> bool:
     """Whether this process is to start ranks: not where it is one.
 
     Raises:
-        ConfigError: the number is below 1, this is one of another number of ranks, or restarts are asked for and nothing is started.
+        ConfigError: the number is below 1, this is one of another number of ranks, or restarts are asked for and
+            nothing is started.
     """
     from open_exaone.train.parallel.place import own_place
 
@@ -30,8 +31,6 @@ def starts_ranks(number: int | None, restarts: int | None = None) -> bool:
             "with --max-restarts"
         )
 
-    if number is not None and number < 1:
-        raise ConfigError(f"--ranks {number}: must be at least 1")
     place = own_place()
     if number is not None and place is not None and place.size != number:
         raise ConfigError(f"--ranks {number}: {place.size} ranks were started, by torchrun perhaps: leave --ranks out")

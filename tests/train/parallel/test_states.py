@@ -262,9 +262,6 @@ def test_restarts_need_ranks_and_stop_where_they_would_help_nobody(tmp_path, mon
         with pytest.raises(ConfigError, match=f"--restarts {restarts}: must be 0 to 1000, beside --ranks .*torchrun"):
             ranks.starts_ranks(number, restarts)
     assert ranks.starts_ranks(2, 3)
-    for number in (0, -1):  # each would start itself again and again
-        with pytest.raises(ConfigError, match=f"--ranks {number}: must be at least 1"):
-            ranks.starts_ranks(number)
     started = tmp_path / "started"
     for code, times in ((2, 1), (130, 1), (1, 3), (0, 1)):  # a wrong recipe, an interruption, a failure, the end
         started.write_text("")
