@@ -76,8 +76,9 @@ def test_what_stages_changed_is_whole_on_80_cells_with_its_modes(report: dict[st
     report["changes"] = [
         changed("sft", "base", "test", "non_reasoning", "reasoning"),
         changed("prefer_aligned", "sft", "test", *both),
+        changed("sft", "m", "test", *both),
         changed("prefer_aligned", "sft", "harder", *both),
-        changed("sft", "m", "harder", *both),
+        changed("prefer_aligned", "sft", "unseen", *both),
     ]
     target = console(is_terminal=True, width=80)
     for part in terminal.change_tables(report, 80):
@@ -87,14 +88,14 @@ def test_what_stages_changed_is_whole_on_80_cells_with_its_modes(report: dict[st
     assert [line for line in lines if "changed" in line] == [
         "What each stage changed: test, non-reasoning → reasoning mode",
         "What each stage changed: test, reasoning mode",
-        "What each stage changed: harder, reasoning mode",
     ]
+    assert lines[-2:] == ["The report has these tables for harder, unseen too.", ""]
     rows = [" ".join(line.split()) for line in lines if "→" in line and "changed" not in line]
     figures = "−1.7 −13.3 to +10.0 148.6 → 0.0 12.8% → 4.8%"
-    names = ["sft", "prefer_aligned", "prefer_aligned", "sft (from m)"]
+    names = ["sft", "prefer_aligned", "sft (from m)"]
     assert rows == [f"{name} {figures}" for name in names]
     titles = "stage change of pass@1 95% interval thought tokens wrong language"
-    assert [" ".join(line.split()) for line in lines].count(titles) == 3
+    assert [" ".join(line.split()) for line in lines].count(titles) == 2
 
 
 def test_what_stages_changed_loses_columns_on_narrower_screens_alone(report: dict[str, Any]) -> None:

@@ -100,21 +100,21 @@ def change_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return [title for title, _ in CHANGES], [[read(row) for _, read in CHANGES] for row in rows]
 
 
-def change_groups(report: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """The same for a narrow screen, by benchmark and mode: what the group was measured on, headings, a row per stage.
+def change_groups(report: Mapping[str, Any]) -> list[tuple[str, str, list[str], list[list[str]]]]:
+    """The same for a narrow screen, by benchmark and mode: the benchmark, a title, headings, and a row per stage.
 
     A stage is named alone where it began from the model of the stage trained before it.
     """
     names = [entry["name"] for entry in _trained(report)]
     before = dict(zip(names[1:], names, strict=False))
     columns = [(title, read) for title, read in CHANGES if title not in ("stage", "benchmark", "mode")]
-    groups: dict[str, list[list[str]]] = {}
+    groups: dict[tuple[str, str], list[list[str]]] = {}
     for row in report.get("changes") or []:
         start = "" if before.get(row["stage"]) == row["start"] else f" (from {row['start']})"
         stage = printable(row["stage"] + start)
         group = f"{printable(row['measured_on'])}, {_modes(row)} mode"
-        groups.setdefault(group, []).append([stage, *(read(row) for _, read in columns)])
-    return [(group, ["stage", *(title for title, _ in columns)], rows) for group, rows in groups.items()]
+        groups.setdefault((row["measured_on"], group), []).append([stage, *(read(row) for _, read in columns)])
+    return [(*group, ["stage", *(title for title, _ in columns)], rows) for group, rows in groups.items()]
 
 
 def _modes(row: Entry) -> str:

@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from open_exaone.base.printable import printable
 from open_exaone.base.terminal import Console
+from open_exaone.base.text import some
 from open_exaone.present import formatting
 from open_exaone.present.evaluation_tables import results
 from open_exaone.present.stages import change_groups, closing_rows, is_number, mode_name
@@ -60,11 +62,17 @@ def closing_table_rich(report: Mapping[str, Any], width: int | None = None) -> "
 
 
 def change_tables(report: Mapping[str, Any], width: int | None = None) -> "Iterator[Text | Table]":
-    """What each stage changed: a heading and a table for each benchmark and mode; none where nothing is compared."""
+    """What each stage changed on the first benchmark: a heading and a table for each mode, and what else was measured.
+
+    Nothing where nothing is compared.
+    """
     from rich.cells import cell_len
     from rich.text import Text
 
-    for group, titles, rows in change_groups(report):
+    first, *others = dict.fromkeys(row["measured_on"] for row in report.get("changes") or []) or [None]
+    for measured_on, group, titles, rows in change_groups(report):
+        if measured_on != first:
+            continue
         yield Text(f"\nWhat each stage changed: {group}", "bold")
         table = rich_table(titles, rows, width, ("wrong language", "thought tokens"))
         whole = sum(max(map(cell_len, cells)) + GAP for cells in zip(titles, *rows, strict=True)) - GAP
@@ -72,6 +80,8 @@ def change_tables(report: Mapping[str, Any], width: int | None = None) -> "Itera
             for column in table.columns:
                 column.width = None
         yield table
+    if others:
+        yield Text(f"\nThe report has these tables for {printable(some(others))} too.\n")
 
 
 def measured_table(report: Mapping[str, Any], width: int | None = None) -> "Table":
