@@ -17,9 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,7 +40,7 @@ from open_exaone.data.batch import singles
 from open_exaone.engine.engine import Engine
 from open_exaone.learn.config import OptimizerConfig
 from open_exaone.learn.optimizer import MasterOptimizer
-from open_exaone.model.threads import ALONE, Workers
+from open_exaone.model.threads import ALONE, sharing
 from open_exaone.model.transformer import LanguageModel
 from open_exaone.rollout.provider import Provider
 from open_exaone.text.tokenizer import Tokenizer
@@ -109,7 +108,7 @@ def training(part: str, shape: str, dtype: torch.dtype, num_workers: int | None)
     max_tokens = objective.config.micro_batch_tokens
 
     def work() -> float:
-        with sharing(num_workers) as workers:
+        with nullcontext(ALONE) if num_workers is None else sharing(num_workers) as workers:
             shares = accumulate(
                 lambda batch: objective.loss(model, batch, num_learned), optimizer, units, max_tokens, workers
             )
@@ -118,16 +117,6 @@ def training(part: str, shape: str, dtype: torch.dtype, num_workers: int | None)
         return num_tokens
 
     return work
-
-
-@contextmanager
-def sharing(num_workers: int | None) -> Iterator[Workers]:
-    """As `computing` does for a model that is worth it."""
-    if num_workers is None:
-        yield ALONE
-        return
-    with ThreadPoolExecutor(num_workers, "train", torch.set_num_threads, (1,)) as pool:
-        yield Workers(num_workers, True, pool)
 
 
 def ways(part: str, shape: str) -> dict[str, tuple[int, Work]]:
@@ -174,6 +163,11 @@ def compare(shape: str, part: str, args: argparse.Namespace, spinners: Sequence[
         print(line, flush=True)
     fair = [num_cores() / (num_cores() + number) for number in args.spinners]
     print("  fair share  " + "".join(f"{share:>19.2f} of idle  " for share in fair), flush=True)
+    if args.spinners[0] == 0:
+        for name in contestants:
+            rates = [statistics.median(rate for rate, _ in found[name, number]) for number in args.spinners]
+            kept = [rate / rates[0] / share for rate, share in zip(rates, fair, strict=True)]
+            print(f"  {name:<12}" + "".join(f"{share:>14.2f} of its fair share" for share in kept), flush=True)
 
 
 def stories(args: argparse.Namespace, spinners: Sequence[subprocess.Popen[bytes]]) -> None:

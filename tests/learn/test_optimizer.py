@@ -152,6 +152,25 @@ def test_frozen_weights_have_no_master_and_do_not_move():
     assert all(now[name].abs().max() > 5e-3 for name in optimizer.masters if ".lora_B." in name)
 
 
+@pytest.mark.parametrize("gradient_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_added_in_one_call_are_those_added_one_by_one_to_the_bit(dtype, gradient_dtype):
+    """In their order; a weight may have none in some of them."""
+    config = OptimizerConfig(learning_rate=1e-2, matrix_learning_rate=1e-2, gradient_dtype=gradient_dtype)
+    together, alone = (MasterOptimizer(make_model().to(dtype), None, config) for _ in range(2))
+    draw = torch.Generator().manual_seed(0)
+    shares = [[torch.randn(w.shape, generator=draw).to(dtype) for w in alone.weights.values()] for _ in range(3)]
+    shares[0][1] = shares[2][0] = None
+    for gradients in shares:
+        for weight, gradient in zip(alone.weights.values(), gradients, strict=True):
+            if gradient is not None:
+                weight.grad = gradient.clone() if weight.grad is None else weight.grad.add_(gradient)
+        alone.accumulate()
+        together.add([None if gradient is None else gradient.clone() for gradient in gradients])
+    for found, expected in zip(together.gradients(), alone.gradients(), strict=True):
+        assert found.dtype == expected.dtype and torch.equal(found, expected) and found.any()
+
+
 def test_a_model_that_is_all_frozen_is_refused():
     model = make_model().requires_grad_(False)
     with pytest.raises(ValueError, match="nothing to train"):

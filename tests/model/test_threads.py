@@ -1,9 +1,11 @@
 """How many threads a model's size is worth, that workers keep order, and that the user's own number stays."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import torch
@@ -83,7 +85,44 @@ def test_the_first_failure_ends_the_work_and_waits_for_what_was_begun():
         for _ in workers.map(work, range(1000)):
             pass
     assert len(num_running) == len(done) + 1 < 20  # none still runs, and those behind it never began
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("train")]
+
+
+def test_what_was_begun_ends_also_where_its_results_are_not_taken():
+    running, may_end, ended = threading.Event(), threading.Event(), []
+
+    def work(number):
+        running.set()
+        may_end.wait(60)
+        ended.append(number)
+        return number
+
+    def fail_after_the_first():
+        with computing(make_model(), "train") as workers:
+            results = workers.map(work, range(20))
+            threading.Thread(target=lambda: running.wait(60) and may_end.set()).start()
+            next(results)
+            raise ValueError("own")
+
+    with pytest.raises(ValueError, match="own"):
+        fail_after_the_first()
+    before = list(ended)
+    time.sleep(0.05)
+    assert 0 in before and ended == before and len(ended) < 20
+
+
+def test_threads_stay_from_step_to_step_and_a_forked_process_makes_its_own():
+    model = make_model()
+
+    def idents():
+        meeting = threading.Barrier(4, timeout=60)
+        with computing(model, "train") as workers:
+            return set(workers.map(lambda _: meeting.wait() * 0 + threading.get_ident(), range(4)))
+
+    assert idents() == idents()
+    if not (child := os.fork()):
+        signal.alarm(60)  # threads that are not there would never answer
+        os._exit(0 if len(idents()) == 4 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_dropout_draws_from_one_generator_so_one_thread_trains():

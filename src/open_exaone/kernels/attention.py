@@ -41,7 +41,8 @@ def attention(
     (T, N, H), K = q_TNH.shape, k_TKH.shape[1]
     assert k_TKH.shape == v_TKH.shape == (T, K, H) and N % K == 0
     assert starts_E.dtype == torch.int32 and starts_E.device.type == "cpu" and starts_E.ndim == 1
-    if len(starts_E) < 1 or starts_E[0] != 0 or starts_E[-1] != T or (starts_E.diff() < 0).any():
+    starts = starts_E.numpy()  # each of torch's operations would cost as much as all of these
+    if len(starts) < 1 or starts[0] != 0 or starts[-1] != T or (starts[1:] < starts[:-1]).any():
         raise ValueError(f"starts of segments must rise from 0 to {T}, the number of tokens; got {starts_E.tolist()}")
     if window is not None and window < 1:
         raise ValueError(f"a window holds at least 1 token, the query's own; got {window}")
@@ -56,9 +57,10 @@ def attention(
 
 def _check_prefixes(prefix_J: Tensor, num_segments: int) -> None:
     assert prefix_J.dtype == torch.int32 and prefix_J.device.type == "cpu"
-    prefixes = prefix_J[prefix_J >= 0].long()
-    is_known = prefix_J.shape == (num_segments,) and (prefix_J >= -1).all() and (prefixes < num_segments).all()
-    if not is_known or (prefix_J[prefixes] >= 0).any():
+    found = prefix_J.numpy()
+    prefixes = found[found >= 0]
+    is_known = found.shape == (num_segments,) and (found >= -1).all() and (prefixes < num_segments).all()
+    if not is_known or (found[prefixes] >= 0).any():
         raise ValueError(
             f"a prefix must be -1 or one of {num_segments} segments that has none itself; got {prefix_J.tolist()}"
         )

@@ -13,8 +13,10 @@ DTYPES = {torch.float32: 0, torch.bfloat16: 1}  # as in native.h
 def is_native(*tensors: Tensor) -> bool:
     """Whether the compiled kernels take these tensors: on the CPU, all float32 or all bfloat16."""
     first = tensors[0].dtype
-    suits = first in DTYPES and all(x.device.type == "cpu" and x.dtype == first for x in tensors)
-    return suits and library() is not None
+    for x in tensors:
+        if x.dtype != first or not x.is_cpu:
+            return False
+    return first in DTYPES and library() is not None
 
 
 def call(name: str, *arguments: Tensor | int | float | None) -> None:
@@ -24,14 +26,20 @@ def call(name: str, *arguments: Tensor | int | float | None) -> None:
     """
     kernels = library()
     assert kernels is not None
-    values = [_as_c(argument) for argument in (*arguments, torch.get_num_threads())]
-    getattr(kernels, name)(*values)
+    function = getattr(kernels, name)
+    if function.argtypes is None:  # set once, as an object of ctypes for each argument takes longer
+        function.argtypes = [_type(argument) for argument in (*arguments, 0)]
+    function(*map(_value, arguments), torch.get_num_threads())
 
 
-def _as_c(argument: Tensor | int | float | None) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float:
-    if isinstance(argument, Tensor):
-        assert argument.is_contiguous()
-        return ctypes.c_void_p(argument.data_ptr())
-    if isinstance(argument, float):
-        return ctypes.c_float(argument)
-    return ctypes.c_void_p(None) if argument is None else ctypes.c_int64(argument)
+def _value(argument: Tensor | int | float | None) -> int | float | None:
+    if not isinstance(argument, Tensor):
+        return argument
+    assert argument.is_contiguous()
+    return argument.data_ptr()
+
+
+def _type(argument: Tensor | int | float | None) -> type[ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float]:
+    if argument is None or isinstance(argument, Tensor):
+        return ctypes.c_void_p
+    return ctypes.c_float if isinstance(argument, float) else ctypes.c_int64

@@ -49,7 +49,8 @@ class Muon(torch.optim.Muon):
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if ranks is None or ranks.size == 1:
-                for _ in workers.map(partial(self._move, group), _batches(weights)):
+                longest_first = sorted(_batches(weights), key=_cost, reverse=True)  # so that workers end together
+                for _ in workers.map(partial(self._move, group), longest_first):
                     pass
                 continue
             for batches in _rounds(list(_batches(weights, ranks.size)), ranks.size):
@@ -145,12 +146,17 @@ def _rounds(batches: Sequence[Batch], num_ranks: int) -> Iterator[Sequence[Batch
 
 def _owners(batches: Sequence[Batch], num_ranks: int) -> list[int]:
     """Each batch's rank, so that ranks have about as much to compute."""
-    costs = [len(weights) * weights[0].numel() * min(weights[0].shape) for weights in batches]
+    costs = [_cost(weights) for weights in batches]
     loads, owners = [0] * num_ranks, [0] * len(batches)
     for place in sorted(range(len(batches)), key=lambda place: -costs[place]):
         owners[place] = loads.index(min(loads))
         loads[owners[place]] += costs[place]
     return owners
+
+
+def _cost(weights: Batch) -> int:
+    """What orthogonalising them takes, up to a factor."""
+    return len(weights) * weights[0].numel() * min(weights[0].shape)
 
 
 def _shape(weight: Tensor) -> tuple[int, ...]:

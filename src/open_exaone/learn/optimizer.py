@@ -1,7 +1,7 @@
 """Optimizers with float32 master weights."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,6 +87,26 @@ class MasterOptimizer:
             master = self.masters[name]
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
             weight.grad = None
+
+    def add(self, gradients: Sequence[Tensor | None]) -> None:
+        """Adds gradients to those of the step so far, as `accumulate` does, in one call of torch for all weights.
+
+        Args:
+            gradients: of each weight, in the order of `weights`; None where there is none. Where they have the dtype
+                in which they are added up, the first ones are kept as they are.
+        """
+        owners = self.weights if self._keeps_gradients else self.masters
+        sums, added = [], []
+        for owner, gradient in zip(owners.values(), gradients, strict=True):
+            if gradient is None:
+                continue
+            if owner.grad is None:
+                owner.grad = gradient.to(owner.dtype)
+            else:
+                sums.append(owner.grad)
+                added.append(gradient)
+        if sums:
+            torch._foreach_add_(sums, added)
 
     def gradients(self) -> list[Tensor]:
         """What was accumulated, of every weight in one order; 0 where nothing was, so that ranks can add them up."""

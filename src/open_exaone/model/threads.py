@@ -1,12 +1,13 @@
 """How a CPU's cores compute a model: torch's threads one operation together, or workers of one thread a share each."""
 
+import functools
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -33,6 +34,7 @@ class Workers:
     number: int = 1  # one is the caller's own thread
     share_steps: bool = False  # whether a step is divided into shares: as the model's size says, however many work
     pool: ThreadPoolExecutor | None = None
+    begun: set[Future[Any]] = field(default_factory=set, compare=False)  # given to the pool, and not taken yet
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """The items' results in their order; of those that are computed, two a worker are held at most.
@@ -46,10 +48,16 @@ class Workers:
         waiting: deque[Future[Result]] = deque()
         for item in items:
             if len(waiting) == 2 * self.number:
-                yield waiting.popleft().result()
+                yield self._taken(waiting.popleft())
             waiting.append(self.pool.submit(function, item))
+            self.begun.add(waiting[-1])
         while waiting:
-            yield waiting.popleft().result()
+            yield self._taken(waiting.popleft())
+
+    def _taken(self, future: Future[Result]) -> Result:
+        result = future.result()
+        self.begun.remove(future)
+        return result
 
 
 ALONE = Workers()
@@ -91,14 +99,34 @@ def computing(model: LanguageModel, act: Act) -> Iterator[Workers]:
         yield ALONE if model.sharing is None else model.sharing
         return
     before, number = torch.get_num_threads(), num_threads(model, act)
-    pool = None if number == 1 else ThreadPoolExecutor(number, "train", torch.set_num_threads, (1,))
     torch.set_num_threads(1)
     try:
-        yield Workers(number, act == "train", pool)
+        with sharing(number, share_steps=act == "train") as workers:
+            yield workers
     finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+
+
+@contextmanager
+def sharing(number: int, *, share_steps: bool = True) -> Iterator[Workers]:
+    """So many workers; behind it none of them computes any more, whatever was raised within it."""
+    workers = Workers(number, share_steps, None if number == 1 else _pool(number))
+    try:
+        yield workers
+    finally:
+        for future in workers.begun:
+            future.cancel()
+        wait(workers.begun)
+
+
+@functools.cache
+def _pool(number: int) -> ThreadPoolExecutor:
+    """Threads that stay from step to step, as new ones would begin with empty caches; they sleep between steps."""
+    return ThreadPoolExecutor(number, "train", torch.set_num_threads, (1,))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of these threads
 
 
 def _is_ours(model: LanguageModel, act: Act) -> bool:

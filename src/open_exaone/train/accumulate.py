@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from open_exaone.base import interrupt
+from open_exaone.base.errors import OpenExaoneError
+from open_exaone.base.output import memory_error
 from open_exaone.data.batch import Batch, num_computed, pack
 from open_exaone.data.document import Unit
 from open_exaone.learn.optimizer import MasterOptimizer
@@ -62,27 +65,42 @@ def accumulate(
 
     Raises:
         Interrupted: at Ctrl-C or SIGTERM, between micro-batches.
+        OpenExaoneError: a micro-batch needs more memory than there is.
     """
     weights = list(optimizer.weights.values())
 
     def compute(batch: Batch) -> tuple[Share, Sequence[Tensor | None]]:
         interrupt.check()
         started = time.perf_counter()
-        loss, metrics = loss_of(batch)
         gradients: Sequence[Tensor | None] = ()
-        if workers.number == 1:  # into the weights' own: a second gradient of all weights never stands beside them
-            loss.backward()  # type: ignore[no-untyped-call]
-        else:
-            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        with _memory_errors_named(batch):
+            loss, metrics = loss_of(batch)
+            if workers.number == 1:  # into the weights' own: a second gradient of all weights never stands beside them
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         metrics = {"loss": float(loss.detach()), **metrics}
         return Share(metrics, batch.num_tokens, time.perf_counter() - started), gradients
 
     power = max(1, num_computed(units) // SHARE_TOKENS).bit_length() - 1
     num_shares = min(MAX_SHARES, 1 << power) if workers.share_steps else 1
     for share, gradients in workers.map(compute, pack(units, max_tokens, num_shares)):
-        for weight, gradient in zip(weights, gradients, strict=False):
-            if gradient is not None:
-                weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
-        optimizer.accumulate()
+        if gradients:
+            optimizer.add(gradients)
+        else:
+            optimizer.accumulate()
         yield share
     optimizer.accumulate()  # of a sharded model, what other ranks found while this one had nothing left to compute
+
+
+@contextmanager
+def _memory_errors_named(batch: Batch) -> Iterator[None]:
+    """Turns a lack of memory into an error that ends the run with its state saved."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if (why := memory_error(error)) is None:
+            raise
+        raise OpenExaoneError(
+            f"a micro-batch of {batch.num_tokens:,} tokens: {why}, or lower micro_batch_tokens"
+        ) from error
