@@ -69,9 +69,9 @@ def change_tables(report: Mapping[str, Any], width: int | None = None) -> "Itera
     from rich.cells import cell_len
     from rich.text import Text
 
-    first, *others = dict.fromkeys(row["measured_on"] for row in report.get("changes") or []) or [None]
+    names = list(dict.fromkeys(str(row["measured_on"]) for row in report.get("changes") or []))
     for measured_on, group, titles, rows in change_groups(report):
-        if measured_on != first:
+        if measured_on != names[0]:
             continue
         yield Text(f"\nWhat each stage changed: {group}", "bold")
         table = rich_table(titles, rows, width, ("wrong language", "thought tokens"))
@@ -80,8 +80,8 @@ def change_tables(report: Mapping[str, Any], width: int | None = None) -> "Itera
             for column in table.columns:
                 column.width = None
         yield table
-    if others:
-        yield Text(f"\nThe report has these tables for {printable(some(others))} too.\n")
+    if names[1:]:
+        yield Text(f"\nThe report has these tables for {printable(some(names[1:]))} too.\n")
 
 
 def measured_table(report: Mapping[str, Any], width: int | None = None) -> "Table":
