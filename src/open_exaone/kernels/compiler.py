@@ -6,6 +6,7 @@ Imports the standard library alone, as hatch_build.py loads this file where noth
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -114,6 +115,7 @@ def _run_all(commands: list[list[str]]) -> None:
     Raises:
         Unavailable: one failed; says its first error.
     """
+    compiler = Path(commands[0][0]).name
     running = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for command in commands]
     try:
         outputs = [process.communicate(timeout=COMPILE_TIME_S)[1] for process in running]
@@ -125,7 +127,9 @@ def _run_all(commands: list[list[str]]) -> None:
                 process.kill()
                 process.wait()
     for process, text in zip(running, outputs, strict=True):
+        if process.returncode < 0:
+            raise Unavailable(f"{compiler} was stopped by {signal.Signals(-process.returncode).name}")
         if process.returncode:
             lines = text.decode(errors="replace").splitlines()
             first = next((line for line in lines if "error" in line), "no message")
-            raise Unavailable(f"{Path(str(process.args[0])).name} failed: {first.strip()}")  # type: ignore[index]
+            raise Unavailable(f"{compiler} failed: {first.strip()}")
