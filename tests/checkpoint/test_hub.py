@@ -169,7 +169,8 @@ def test_the_licence_is_named_before_anything_is_fetched(monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("runs/no-such-run", "runs/no-such-run: is neither .* nor looked up on the hub, as runs/ is a folder here"),
+        ("models/none", "models/none: is neither .* nor looked up on the hub, as models/ is a folder here"),
+        ("runs/none", "runs/none: there is no such folder; no run is in runs/ yet: `exaone run` makes one"),
         ("a" * 5000, "a{100}: cannot be opened: File name too long"),
         ("no-such-folder", "no-such-folder: is neither a model's folder"),
         ("./a/b/c", "is neither a model's folder .* nor a name on the hub"),
@@ -178,7 +179,7 @@ def test_the_licence_is_named_before_anything_is_fetched(monkeypatch, caplog):
 )
 def test_a_path_is_not_taken_for_a_name(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "models").mkdir()
     with pytest.raises(ConfigError, match=message):
         ox.load_model(source)
 
