@@ -1,5 +1,6 @@
 """report.html: a run on one page that stands alone: no scripts, no external loads, safe for any model text."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,16 @@ def template(name: str) -> Any:
         size=formatting.size,
         words=formatting.words,
         count=count,
+        language_code=language_code,
         mark=lambda status: MARKS.get(status, "!"),
         svg=Markup,
     )
     return environment.get_template(name)
+
+
+def language_code(value: object) -> str:
+    """A language of the data for an attribute `lang`; `und`, not determined, for what is no code."""
+    return value if isinstance(value, str) and re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", value) else "und"
 
 
 def _totals(report: Mapping[str, Any]) -> dict[str, int]:
