@@ -149,6 +149,7 @@ def plan(path: Path) -> Path:
 def against(folder: Path) -> Path:
     folder.mkdir(parents=True)
     rows = [["task", "theirs", "ours", "difference"], ["sums", "50.0%", "60.0%", "+10.0"]]
+    (folder / "report.html").write_text("<!doctype html><title>beside it</title>", encoding="utf-8")
     flips = [flip(number, is_gained=number % 2 == 0) for number in range(6)]
     return write_against_page(folder, Path("runs/eval/other"), rows, flips)
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import tiny_evaluation
 from made_up_run import RECIPE, STAGES, make_run
-from open_exaone.base.config import validate
+from open_exaone.base.config import read_toml, validate
 from open_exaone.base.files import read_json, write_json
 from open_exaone.base.printable import printable
 from open_exaone.checkpoint.shipped import SHIPPED, shipped_facts, shipped_model
@@ -19,7 +20,7 @@ from open_exaone.pipeline.card import gather
 from open_exaone.pipeline.card_training import shipped_weights, size_record, training_of
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.leaderboard import build_leaderboard
-from open_exaone.present import card_markdown
+from open_exaone.present import card_markdown, localized
 from open_exaone.present.leaderboard_rows import Model, Score, named_apart, ranks
 
 SPENT = {"tokens": 54_321 + 23_459, "flops": 1.23e11 + 4.56e10}  # of both stages of a made-up run
@@ -227,3 +228,22 @@ def test_hostile_text_in_any_field_of_an_evaluation_stays_text(tmp_path: Path) -
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert text == printable(text) and not re.search("<img|<script>document", text), page
+
+
+def test_no_english_sentence_of_this_package_is_left_on_a_korean_page(tmp_path: Path) -> None:
+    folders = [
+        make_run(tmp_path / "half", stages=1),
+        evaluation(tmp_path / "e", "x", ("aime_2025@1024",), is_whole=False),
+    ]
+    build_leaderboard(folders, tmp_path / "site")
+    texts = read_toml(localized.FOLDER / "leaderboard.toml")
+    every = [*texts.pop("said").values(), *texts.values()]
+    parts = {part for both in every if both["en"] != both["ko"] for part in re.split(r"{\w+}", both["en"])}
+    sentences = {part.strip() for part in parts if " " in part.strip() and len(part) > 12}
+    found: dict[str, set[str]] = {"en": set(), "ko": set()}
+    for path in (tmp_path / "site").rglob("*.html"):
+        text = unescape(path.read_text(encoding="utf-8"))
+        text = re.sub(r'<(\w+)[^>]* lang="en"[^>]*>.*?</\1>', "", text)  # what is quoted from a public list
+        language = "ko" if "ko" in path.relative_to(tmp_path / "site").parts else "en"
+        found[language] |= {part for part in sentences if part in text}
+    assert len(found["en"]) > 50 and found["ko"] == set()

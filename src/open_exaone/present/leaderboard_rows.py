@@ -156,9 +156,10 @@ def benchmarks(models: Sequence[Model]) -> dict[str, int]:
 
 
 def modes(model: Model, shown: Sequence[str] | None = None) -> list[str]:
-    """The modes in which a model has a plain number, of the benchmarks that are shown."""
+    """The modes in which a model has a plain number on the benchmarks that are shown; else those of all its numbers."""
     order = ("reasoning", "non_reasoning", "not stated")
     there = {score.mode for score in model.scores if score.is_plain and (shown is None or score.benchmark in shown)}
+    there = there or {score.mode for score in model.scores}
     return [mode for mode in order if mode in there] or ["not stated"]
 
 

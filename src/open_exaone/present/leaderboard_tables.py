@@ -1,5 +1,6 @@
 """The leaderboard's tables: cells with a text, a number to sort by, and where they lead."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from open_exaone.present.leaderboard_rows import Model, Score, best, in_order, m
 from open_exaone.present.leaderboard_texts import LeaderboardTexts
 
 ESTIMATE = "≈"
+MAX_WORD = 14  # characters of a word of a printed heading
 
 
 class Cell(NamedTuple):
@@ -26,6 +28,12 @@ class Column(NamedTuple):
 
     title: str
     is_number: bool = False
+
+    @property
+    def classes(self) -> str:
+        """Of the style sheet: words, and one that is too long for a printed column, where it may be broken anywhere."""
+        is_long = max(map(len, re.split(r"[\s/-]", self.title))) > MAX_WORD
+        return " ".join(["w"] * (not self.is_number) + ["long"] * is_long)
 
 
 class Row(NamedTuple):
