@@ -19,7 +19,7 @@ from open_exaone.cli.main import main
 from open_exaone.pipeline.card import gather
 from open_exaone.pipeline.card_training import shipped_weights, size_record, training_of
 from open_exaone.pipeline.config import Recipe
-from open_exaone.pipeline.leaderboard import build_leaderboard
+from open_exaone.pipeline.leaderboard import build_leaderboard, leaderboard_models
 from open_exaone.present import card_markdown, localized
 from open_exaone.present.leaderboard_rows import Model, Score, named_apart, ranks
 
@@ -38,11 +38,10 @@ def evaluation(folder: Path, model: str, tasks: tuple[str, ...] = ("mine",), **a
     return folder
 
 
-def site(tmp_path: Path, *folders: Path) -> tuple[list[Model], list[str]]:
+def own_models(*folders: Path) -> tuple[list[Model], list[str]]:
     """The user's models, and the notes."""
     notes: list[str] = []
-    models, _ = build_leaderboard(folders, tmp_path / "site", notes.append)
-    return [model for model in models if model.is_own], notes
+    return [model for model in leaderboard_models(folders, notes.append) if model.is_own], notes
 
 
 def test_the_size_that_an_evaluation_records_is_on_its_card_and_on_the_leaderboard(tmp_path: Path) -> None:
@@ -50,7 +49,7 @@ def test_the_size_that_an_evaluation_records_is_on_its_card_and_on_the_leaderboa
     size = size_record(run / "02-rl" / "model", 77_952)
     assert size == {"num_parameters": 77_952, **{f"train_{name}": value for name, value in SPENT.items()}}
     folder = evaluation(tmp_path / "e", "mine/02-rl", weights="ab" * 32, **size)
-    (model,), _ = site(tmp_path, folder)
+    (model,), _ = own_models(folder)
     assert (model.parameters, model.tokens, model.flops, model.type) == (77_952, *SPENT.values(), "dense")
     text = card_markdown.markdown(gather(folder))
     assert "| parameters | 78.0k (77,952) |" in text and "77.8k tokens in all, 1 for each parameter" in text
@@ -71,7 +70,7 @@ def test_a_run_from_a_published_model_counts_its_pretraining_too(tmp_path: Path)
     (run / "recipe.toml").write_text(changed.to_toml(), encoding="utf-8")
     size = size_record(run / "02-rl" / "model", 5)
     assert (size["base"], size["train_tokens"]) == ("LGAI-EXAONE/EXAONE-4.0-1.2B", 12e12 + SPENT["tokens"])
-    (model,), _ = site(tmp_path, folder := evaluation(tmp_path / "e", "mine/02-rl", **size))
+    (model,), _ = own_models(folder := evaluation(tmp_path / "e", "mine/02-rl", **size))
     assert model.tokens == size["train_tokens"] and model.flops is not None and model.flops > 9e22
     assert gather(folder).licence.name.startswith("EXAONE")
 
@@ -85,7 +84,7 @@ def test_a_recipe_that_cannot_be_read_stops_no_measurement(tmp_path: Path) -> No
 @pytest.mark.parametrize("odd", [None, "5", -1, 0, [], {}, True, 1e308])
 def test_odd_sizes_in_a_report_are_not_known_and_never_raise(tmp_path: Path, odd: Any) -> None:
     sizes = dict.fromkeys(("num_parameters", "train_tokens", "train_flops", "base"), odd)
-    (model,), _ = site(tmp_path, evaluation(tmp_path / "e", "x", **sizes))
+    (model,), _ = own_models(evaluation(tmp_path / "e", "x", **sizes))
     assert odd == 1e308 or (model.parameters, model.tokens, model.flops) == (None, None, None)
 
 
@@ -97,9 +96,9 @@ def test_the_shipped_model_is_known_by_its_weights(tmp_path: Path) -> None:
     )
     copy = tmp_path / "copy"
     shutil.copytree(shipped_model(), copy)
-    (model,), _ = site(tmp_path, evaluation(tmp_path / "e", SHIPPED, weights=shipped_weights()))
-    (other,), _ = site(tmp_path, evaluation(tmp_path / "f", SHIPPED, weights="ab" * 32))
-    (copied,), _ = site(tmp_path, copy)
+    (model,), _ = own_models(evaluation(tmp_path / "e", SHIPPED, weights=shipped_weights()))
+    (other,), _ = own_models(evaluation(tmp_path / "f", SHIPPED, weights="ab" * 32))
+    (copied,), _ = own_models(copy)
     for found in (model, copied):
         assert (found.parameters, found.tokens, found.flops) == wanted
     assert model.facts and (model.lab, model.facts.licence.id) == ("Open-EXAONE", "apache-2.0")
@@ -115,7 +114,7 @@ def test_an_evaluation_of_a_run_s_weights_is_part_of_that_run_s_model(tmp_path: 
     repeated["tasks"][0] |= {"pass_at_1": 0.6257, "ci95": [0.5683, 0.6797], "num_problems": 137, "k": 3}
     write_json(again / "report.json", repeated)
     other = evaluation(tmp_path / "other", "mine/01-sft", ("mine",), weights="cd" * 32, sha256="ab" * 32)
-    (first, second), notes = site(tmp_path, mine, run, again, other)
+    (first, second), notes = own_models(mine, run, again, other)
     assert [(one.benchmark, one.source.partition(":")[0]) for one in first.scores] == [
         ("mine: test", "02-rl/eval/report.json"),  # measured twice with one result: once here
         ("mine", "own-set/report.json"),
@@ -126,7 +125,7 @@ def test_an_evaluation_of_a_run_s_weights_is_part_of_that_run_s_model(tmp_path: 
 
 
 def test_two_runs_of_the_same_weights_are_one_model_and_the_user_is_told(tmp_path: Path) -> None:
-    own, notes = site(tmp_path, make_run(tmp_path / "mine"), make_run(tmp_path / "twin"))
+    own, notes = own_models(make_run(tmp_path / "mine"), make_run(tmp_path / "twin"))
     assert len(own) == 1 and notes == ["twin has the same weights as mine: one model, with the results of both"]
 
 
@@ -136,7 +135,7 @@ def test_evaluations_of_an_endpoint_are_joined_by_its_address_and_the_model_s_na
         evaluation(tmp_path / "b", "m", ("math_500",), engine="http://one/v1"),
         evaluation(tmp_path / "c", "m", ("math_500",), engine="http://two/v1"),
     ]
-    own, _ = site(tmp_path, *folders)
+    own, _ = own_models(*folders)
     assert [(model.name, len(model.scores)) for model in own] == [("m (a)", 2), ("m (c)", 1)]
     assert all(model.lab == "not stated" for model in own)  # nothing says whose it is
 
@@ -146,15 +145,15 @@ def test_two_sets_of_one_name_are_two_benchmarks(tmp_path: Path) -> None:
         evaluation(tmp_path / name, name, ("mine",), weights=letter * 64, sha256=rows * 32)
         for name, letter, rows in (("a", "a", "1a"), ("b", "b", "2b"), ("c", "c", "1a"))
     ]
-    own, _ = site(tmp_path, *folders)
+    own, _ = own_models(*folders)
     assert [model.scores[0].benchmark for model in own] == ["mine (1a1a1a1a)", "mine (2b2b2b2b)", "mine (1a1a1a1a)"]
-    (alone, _), _ = site(tmp_path, folders[0], folders[2])
+    (alone, _), _ = own_models(folders[0], folders[2])
     assert alone.scores[0].benchmark == "mine"
     pinned = [
         evaluation(tmp_path / name, name, ("aime_2025",), weights=letter * 64, sha256=letter * 64)
         for name, letter in (("d", "d"), ("e", "e"))
     ]
-    own, _ = site(tmp_path, *pinned)
+    own, _ = own_models(*pinned)
     assert {model.scores[0].benchmark for model in own} == {"AIME 2025"}  # a published benchmark has one name
 
 

@@ -31,16 +31,30 @@ def build_leaderboard(
     """Writes the site.
 
     Args:
-        folders: runs, models, evaluations, or folders with a card.json; may be empty.
+        folders, on_note: as for `leaderboard_models`.
         out: a new or empty folder, or one that holds an older leaderboard.
-        on_note: gets a sentence for each folder that is left out because nothing in it has finished yet, and for each
-            run or model whose weights another one has too.
 
     Returns:
         the models, and the pages.
 
     Raises:
-        ConfigError: a folder holds nothing that can be shown, or `out` holds something else.
+        ConfigError: what `leaderboard_models` raises, or `out` holds something else.
+        DataError, CheckpointError: see there.
+    """
+    models = leaderboard_models(folders, on_note)
+    return models, write_site(models, out)
+
+
+def leaderboard_models(folders: Sequence[Path], on_note: Callable[[str], object] = lambda note: None) -> list[Model]:
+    """The user's models, then the published ones.
+
+    Args:
+        folders: runs, models, evaluations, or folders with a card.json; may be empty.
+        on_note: gets a sentence for each folder that is left out because nothing in it has finished yet, and for each
+            run or model whose weights another one has too.
+
+    Raises:
+        ConfigError: a folder holds nothing that can be shown.
         DataError, CheckpointError: a file is missing or broken; names it and the field.
     """
     own: list[tuple[str, Facts]] = []
@@ -55,8 +69,7 @@ def build_leaderboard(
             own.append((folder.resolve().name, gather(folder, CardOptions())))
     joined = joined_by_weights(own, on_note)
     names = _benchmark_names([facts for _, facts in joined])
-    models = named_apart([*(_own(*one, names) for one in joined), *map(_published, published_models().values())])
-    return models, write_site(models, out)
+    return named_apart([*(_own(*one, names) for one in joined), *map(_published, published_models().values())])
 
 
 def _unfinished(folder: Path) -> str | None:
