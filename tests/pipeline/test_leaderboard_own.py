@@ -243,6 +243,7 @@ def test_no_english_sentence_of_this_package_is_left_on_a_korean_page(tmp_path: 
     for path in (tmp_path / "site").rglob("*.html"):
         text = unescape(path.read_text(encoding="utf-8"))
         text = re.sub(r'<(\w+)[^>]* lang="en"[^>]*>.*?</\1>', "", text)  # what is quoted from a public list
+        text = re.sub(r' (data-[a-z]+|value)="[^"]*"', "", text)  # what scripts compare
         language = "ko" if "ko" in path.relative_to(tmp_path / "site").parts else "en"
         found[language] |= {part for part in sentences if part in text}
     assert len(found["en"]) > 50 and found["ko"] == set()
