@@ -27,6 +27,7 @@ from open_exaone.present.leaderboard_pages import board, group_page, index_page,
 from open_exaone.present.leaderboard_plots import dots, scale, scatter, shorten_middle, thought_dots
 from open_exaone.present.leaderboard_rows import Model, Score
 from open_exaone.present.leaderboard_texts import LeaderboardTexts
+from page_checks import ACCESS
 
 MAX_BYTES = 300_000
 HOSTILE = tiny_evaluation.HOSTILE
@@ -114,7 +115,8 @@ def test_each_page_has_its_twin_in_the_other_language(site: Path) -> None:
 
 def test_every_text_is_there_in_both_languages_with_the_same_places() -> None:
     texts = read_toml(localized.FOLDER / "leaderboard.toml")
-    for key, both in texts.items():
+    said = texts.pop("said")
+    for key, both in [*texts.items(), *said.items()]:
         assert both.keys() == {"en", "ko"}, key
         assert sorted(re.findall(r"{(\w+)}", both["en"])) == sorted(re.findall(r"{(\w+)}", both["ko"])), key
     used = set()
@@ -318,39 +320,6 @@ def test_only_sizes_from_the_makers_own_pages_are_no_estimates() -> None:
     assert sum(not known.is_estimate for known in found) == 9
 
 
-ACCESS = """(() => {
-  const faults = [], all = (query) => [...document.querySelectorAll(query)];
-  if (all('main').length !== 1 || all('h1').length !== 1) faults.push('one main and one h1');
-  all('h1, h2, h3, h4').reduce((last, head) => {
-    const level = Number(head.tagName[1]);
-    if (last && level > last + 1) faults.push('heading ' + head.textContent);
-    return level;
-  }, 0);
-  for (const head of all('th')) if (!head.scope) faults.push('scope ' + head.textContent);
-  const names = all('[role=region], [role=search], nav').map((one) => one.ariaLabel);
-  if (names.includes(null) || new Set(names).size !== names.length) faults.push('landmarks ' + names);
-  for (const one of all('svg')) if (one.role !== 'img' || !one.ariaLabel) faults.push('svg');
-  const channel = (byte) => byte / 255 <= 0.03928 ? byte / 255 / 12.92 : ((byte / 255 + 0.055) / 1.055) ** 2.4;
-  const light = (color) => {
-    const [r, g, b] = color.match(/[\\d.]+/g).map(Number).map(channel);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (one) => {
-    for (; one; one = one.parentElement) {
-      const color = getComputedStyle(one).backgroundColor;
-      if (color !== 'rgba(0, 0, 0, 0)') return color;
-    }
-    return 'rgb(255, 255, 255)';
-  };
-  for (const one of all('body *')) {
-    const has = [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (!has || one.closest('script, style, title, option')) continue;
-    const style = getComputedStyle(one), text = one instanceof SVGElement ? style.fill : style.color;
-    const [a, b] = [light(text), light(behind(one))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) faults.push('contrast ' + one.textContent.slice(0, 20) + ' ' + text);
-  }
-  return faults;
-})()"""
 VIEWED = (
     "index.html",
     "models/exaone-4-0-32b.html",

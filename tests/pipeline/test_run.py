@@ -212,6 +212,8 @@ def test_measuring_again_gives_the_same(finished_run, tmp_path):
         ]
         assert rows[0] == rows[1]
         assert (folder / "report.html").stat().st_size > 1000
+        size, tokens = again.model, [read_json(place)["train_tokens"] for place in sorted(run.glob("*/outcome.json"))]
+        assert size["train_tokens"] == sum(tokens[:1] if stage else tokens) and size["num_parameters"] > 10_000
     other = ox.evaluate(run, "rl", num_samples=1, out=tmp_path / "rl")
     assert (other["name"], other["k"], other["num_problems"]) == ("rl", 1, 24)
 

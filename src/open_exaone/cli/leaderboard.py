@@ -26,7 +26,7 @@ def leaderboard(
     """Write a site that ranks your models beside the published ones, in English and Korean, to be opened from disk."""
     from open_exaone.pipeline.leaderboard import build_leaderboard
 
-    models, pages = build_leaderboard(folders, out)
+    models, pages = build_leaderboard(folders, out, lambda note: say(f"note: {note}"))
     own = sum(model.is_own for model in models)
     say(f"{count(len(models), 'model')}, {own} of them measured here: {count(len(pages), 'page')}")
     for page in pages:

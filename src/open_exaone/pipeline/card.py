@@ -10,13 +10,22 @@ from open_exaone.base.config import did_you_mean
 from open_exaone.base.errors import ConfigError, DataError, RunFolderError
 from open_exaone.base.files import read_json
 from open_exaone.checkpoint.licence import licence_by_name
-from open_exaone.checkpoint.shipped import is_shipped
+from open_exaone.checkpoint.shipped import SHIPPED, is_shipped, shipped_model
+from open_exaone.model.hf import config_from_hf
 from open_exaone.pipeline import card_model as model
 from open_exaone.pipeline import card_results as results
 from open_exaone.pipeline import card_run as from_run
 from open_exaone.pipeline.card_conversion import CONVERSION, converted, leave_conversion, shipped
 from open_exaone.pipeline.card_model import HUB_ID, STAGE_FOLDER
 from open_exaone.pipeline.card_run import File, total
+from open_exaone.pipeline.card_training import (
+    has_shipped_weights,
+    recorded_parameters,
+    recorded_training,
+    shipped_weights,
+    tokens_with_base,
+    training_of,
+)
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RunFolder
 from open_exaone.pipeline.source import is_run, resolve_model
@@ -183,28 +192,22 @@ def _stage_results(folder: RunFolder, recipe: Recipe, stage: AnyStage, date: str
 
 
 def _tokens(base: str | None, own: Figure | None) -> Figure | None:
-    """The tokens that the weights were trained on; with a base whose pretraining is known, that too."""
-    if base is None:
-        return own
-    known = model.published(base)
-    if known is None or own is None:
-        return None
-    value, source = known.training_tokens + own.value, f"docs/provenance.md: pretraining of {known.hub_name}"
-    return Figure(value=value, sources=(source, *own.sources), rule="pretraining of the base model + own training")
+    """The tokens that a run's weights were trained on; not known where the run records none."""
+    return None if own is None else tokens_with_base(base, own)
 
 
 def _of_model(folder: Path, options: CardOptions) -> Facts:
     """What a model's folder says: its shape, its files and its licence."""
-    name, base = model.named(folder)
-    known = model.published(name)
-    source = f"docs/provenance.md: pretraining of {known.hub_name}" if known else ""
-    about = model.folder_facts(folder, folder)
-    made = shipped(folder, options.watts) if is_shipped(folder) else converted(folder, about["revision"])
+    name, about = model.named(folder)[0], model.folder_facts(folder, folder)
+    training = training_of(folder)
+    is_ours = has_shipped_weights(folder)
+    made = shipped(folder, options.watts) if is_ours else converted(folder, about["revision"])
     licence = model.weights_licence(folder, options.licence, from_scratch=None, recorded=made.get("licence"))
     facts: dict[str, Any] = {
         "origin": "converted or copied",
-        "base": base,
-        "tokens": Figure(value=known.training_tokens, sources=(source,)) if known else None,
+        "base": training.base,
+        "tokens": training.tokens,
+        "flops": training.flops,
         **made,
         "licence": licence,
     }
@@ -221,25 +224,42 @@ def _of_evaluation(folder: Path, options: CardOptions) -> Facts:
             "the same `exaone eval` again to finish it"
         )
     name = about.text("model.model") or "a model without a name"
-    known = model.published(name)
-    parameters = known.config if known else None
-    licence = licence_by_name([name])
-    why = f"By its name: {licence.use}." if licence else "The evaluation does not record it."
-    here = Licence(id="other", name=licence.name, why=why) if licence else Licence(id="unknown", why=why)
+    revision = about.text("model.weights") or about.text("model.revision") or "not recorded"
     engine = {key: text for key in ("engine", "dtype", "device") if (text := about.text(f"model.{key}"))}
     versions, notes = about.get("versions"), about.get("model.notes")
+    measured = _measured_model(about, name, revision)
+    if options.licence is not None:
+        measured |= {"licence": model.chosen_licence(options.licence)}
     return Facts(
-        **model.names(options.id, name, None),
+        **{**model.names(options.id, name, None), **measured},
         origin="measured",
-        revision=about.text("model.weights") or about.text("model.revision") or "not recorded",
+        revision=revision,
         date=about.text("started"),
         notes=tuple(note for note in notes if isinstance(note, str)) if isinstance(notes, list) else (),
         results=tuple(results.of_evaluation(folder)),
-        licence=here if options.licence is None else model.chosen_licence(options.licence),
         machine=engine,
         versions={str(key): str(value) for key, value in versions.items()} if isinstance(versions, dict) else {},
-        **(model.shape_facts(parameters, "docs/provenance.md: the published shape", {}) if parameters else {}),
     )
+
+
+def _measured_model(about: File, name: str, weights: str) -> dict[str, Any]:
+    """Shape, training and licence of a measured model: the shipped one by its weights, a published one by its name,
+    and of any other what the evaluation recorded."""
+    if name == SHIPPED and weights == shipped_weights():
+        folder = shipped_model()
+        config, own = read_json(folder / "config.json"), training_of(folder, f"{SHIPPED}/")
+        shape = model.shape_facts(config_from_hf(config), f"{SHIPPED}/config.json", config)
+        licence = model.weights_licence(folder, None, from_scratch=None)
+        return {"lab": model.OURS, "tokens": own.tokens, "flops": own.flops, "licence": licence, **shape}
+    training, known = recorded_training(about), model.published(name)
+    of_lg = licence_by_name([name, training.base or ""])
+    why = f"By its name: {of_lg.use}." if of_lg else "The evaluation does not record it."
+    licence = Licence(id="other", name=of_lg.name, why=why) if of_lg else Licence(id="unknown", why=why)
+    found = {"base": training.base, "flops": training.flops, "licence": licence}
+    if known is not None:
+        shape = model.shape_facts(known.config, "docs/provenance.md: the published shape", {})
+        return {**found, "tokens": training.tokens or tokens_with_base(name, None), **shape}
+    return {**found, "tokens": training.tokens, "parameters": recorded_parameters(about)}
 
 
 def _with_evaluation(facts: Facts, folder: Path) -> Facts:

@@ -50,15 +50,17 @@ def leave_conversion(made: Facts, folder: Path) -> None:
     write_json(folder / CONVERSION, record.model_dump(mode="json"))
 
 
-def converted(folder: Path, revision: str) -> dict[str, Any]:
+def converted(folder: Path, revision: str | None = None) -> dict[str, Any]:
     """What a card says of a converted folder besides its files; nothing where none of it is recorded.
 
     Args:
-        revision: of the folder's files as they are.
+        revision: of the folder's files as they are; computed if left out.
 
     Raises:
         DataError: the record is broken.
     """
+    from open_exaone.rollout.providers.local import weights_hash
+
     path = own_file(folder / CONVERSION)
     if not path.is_file():
         return {}
@@ -68,7 +70,7 @@ def converted(folder: Path, revision: str) -> dict[str, Any]:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
         raise DataError(f"{path}: {where}: {fault['msg']}; convert the model again, or remove this file") from error
-    if record.converted != revision:
+    if record.converted != (revision or weights_hash(folder)):
         return {"notes": (f"{CONVERSION} is of other files than these, so what it records is left out.",)}
     note = f"Converted by exaone convert from {record.source} (revision {record.revision[:12]})."
     return {name: getattr(record.made, name) for name in _MADE} | {"notes": (note,)}
@@ -87,13 +89,15 @@ def _traced(value: Any, place: str = "") -> Any:
     return found
 
 
-def shipped(folder: Path, watts: float | None) -> dict[str, Any]:
+def shipped(folder: Path, watts: float | None, place: str = "") -> dict[str, Any]:
     """What the shipped model's own record says of how it was made and what it scored.
 
     Args:
         watts: the machine's mean power, where it is known.
+        place: where the folder is, for the sources of its numbers.
     """
     file = File(folder, FACTS)
+    file.name = f"{place}{FACTS}"
     stages = tuple(_shipped_stage(file, place) for place in range(len(file.get("stages") or ())))
     families = ", ".join(sorted(file.get("families") or ()))
     data = DataSet(name="problems", what=f"generated problems: {families}", licence=GENERATED)

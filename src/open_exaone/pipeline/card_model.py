@@ -11,6 +11,7 @@ from open_exaone.base.files import MAX_CONFIG_BYTES, read_json
 from open_exaone.base.hub import is_hub_name
 from open_exaone.base.links import own_file
 from open_exaone.checkpoint.licence import check_derived_name, licence_files, licence_of
+from open_exaone.checkpoint.shipped import is_shipped
 from open_exaone.model.config import ModelConfig
 from open_exaone.model.hf import KEYS, config_from_hf
 from open_exaone.model.registry import PUBLISHED, Published
@@ -25,6 +26,7 @@ _SHAPE = ("vocab_size", "width", "num_layers", "num_heads", "num_kv_heads", "hea
 _MAX_README = 1_000_000
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 STAGE_FOLDER = re.compile(r"\d\d+-.+")  # the name of a stage's folder
+OURS = "Open-EXAONE"  # the shipped model's lab
 CARD_FOLDER_FILES = ("card.md", "card.html", "card.ko.md", KOREAN_PAGE, CARD_JSON)
 
 
@@ -54,7 +56,8 @@ def names(given: str | None, name: str, model: Path | None, *, from_scratch: boo
         return {"name": last, "id": name.partition("@")[0], "lab": _lab(name.partition("/")[0])}
     shown = name if is_stage else last
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", shown)[:90].strip("-._") or "model"
-    return {"name": shown, "id": f"local/{plain}", "lab": _lab("local")}
+    lab = OURS if model is not None and is_shipped(model) else _lab("local")
+    return {"name": shown, "id": f"local/{plain}", "lab": lab}
 
 
 def naming(given: str | None, name: str, model: Path, *, from_scratch: bool) -> list[str]:

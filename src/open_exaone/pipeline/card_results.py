@@ -93,6 +93,7 @@ def _of_entry(file: File, about: File, field: str, *, stage: str | None, date: s
         top_p=file.figure(f"{field}top_p") or about.figure(f"{at}top_p"),
         max_new_tokens=_count(file.figure(f"{field}max_new_tokens") or about.figure(f"{at}max_new_tokens")),
         is_whole=whole is not False,
+        rows=file.text(f"{field}sha256"),
         hub=hub.repo if hub else None,
         hub_split=hub.split if hub else None,
         date=date,

@@ -16,7 +16,7 @@ from open_exaone.model.registry import PUBLISHED
 from open_exaone.pipeline.config import Recipe
 from open_exaone.pipeline.folder import RENDERING, RunFolder
 from open_exaone.pipeline.spent import sampled_by_rl
-from open_exaone.present.card_facts import DataSet, Energy, Figure, Stage
+from open_exaone.present.card_facts import NOT_FINISHED, DataSet, Energy, Figure, Stage
 from open_exaone.present.stages import is_number
 from open_exaone.train.config import AnyStage, FilterStage, RlStage
 
@@ -86,7 +86,7 @@ def done_stages(folder: RunFolder, recipe: Recipe, until: str | None) -> tuple[l
     notes = []
     if rest and until is None:
         notes.append(
-            f"This run is not finished: {some([stage.name for stage in done])} of its {len(names)} stages are done, "
+            f"{NOT_FINISHED}: {some([stage.name for stage in done])} of its {len(names)} stages are done, "
             f"{some(rest)} not yet. The card is of the last finished stage's model; `exaone run FOLDER/recipe.toml "
             "--out FOLDER` finishes the run, where FOLDER is the run's folder."
         )

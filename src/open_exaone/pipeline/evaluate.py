@@ -25,6 +25,7 @@ from open_exaone.evaluation.spread import serving
 from open_exaone.evaluation.store import Store
 from open_exaone.evaluation.suite import load_suite
 from open_exaone.evaluation.task import Task
+from open_exaone.pipeline.card_training import size_record
 from open_exaone.pipeline.faithfulness import measure_thoughts, seconds_of, with_greedy_replies
 from open_exaone.pipeline.folder import RunFolder, rendering_time
 from open_exaone.pipeline.measure import Machine, OnEvent, find_model, own_tasks
@@ -132,7 +133,7 @@ def evaluate(
     report = build_report(
         entries,
         suite=suite,
-        model={**provider.identity, "notes": notes},
+        model={**provider.identity, **_size(provider, source, choices), "notes": notes},
         code_version=code_version(),
         versions=versions(),
         started=started.isoformat(timespec="seconds"),
@@ -140,6 +141,16 @@ def evaluate(
         faithfulness=thoughts,
     )
     return store.folder, publish(store.folder, report, compare=choices.compare)
+
+
+def _size(provider: Provider, source: str, choices: Choices) -> dict[str, Any]:
+    """How large the model is and what its training took; nothing is known of an endpoint's."""
+    from open_exaone.checkpoint.folder import load_config
+
+    if provider.tokenizer is None:
+        return {}
+    folder, _ = find_model(Path(source), choices.stage)
+    return size_record(folder, load_config(folder).num_parameters)
 
 
 def _asks_again(entries: Sequence[Entry | ThoughtUse], provider: Provider) -> list[str]:

@@ -93,10 +93,10 @@ def _architecture(facts: Facts, texts: Texts) -> Section:
         return Section(texts("architecture"), [texts("not_recorded")])
     rows = [
         [texts("type"), texts("dense_decoder")],
-        [texts("family"), facts.family],
+        *([[texts("family"), facts.family]] if facts.family else []),
         [texts("parameters"), f"{formatting.billions(facts.parameters.value)} ({exact(facts.parameters.value)})"],
         *([named(name, texts), exact(figure.value)] for name, figure in facts.shape.items()),
-        [texts("layer_pattern"), _pattern(facts.pattern, texts)],
+        *([[texts("layer_pattern"), _pattern(facts.pattern, texts)]] if facts.pattern else []),
     ]
     return Section(texts("architecture"), [Table(["", ""], rows), *_size(facts, texts)])
 

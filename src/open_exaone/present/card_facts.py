@@ -12,6 +12,7 @@ from open_exaone.base.printable import printable
 
 SCHEMA_VERSION: Final = 1
 
+NOT_FINISHED: Final = "This run is not finished"  # how the note on such a run begins
 MAX_TEXT = 20_000  # characters; the rest of a longer one is cut
 
 
@@ -125,6 +126,8 @@ class Result(Record):
     max_new_tokens: Figure | None = None
     is_whole: bool = True
     """Whether all of the benchmark's problems were measured."""
+    rows: Text = ""
+    """A hash of the problems that were measured; empty for a run's own, which its recipe makes."""
     hub: Text | None = None
     """The benchmark's data set on the hub."""
     hub_split: Text | None = None

@@ -23,6 +23,7 @@ class Plot(NamedTuple):
     title: str
     svg: str
     legend: Sequence[tuple[int, str]] = ()  # of a joint plot: each series' colour, from 1, and its name
+    is_stacked: bool = False  # areas, not lines
 
 
 MAX_NUMBERS = 12  # rows of the table behind the plots
@@ -155,7 +156,7 @@ def _plot(joint: Joint, series: Series) -> Plot:
     if joint.is_stacked:
         lines = [line for line in lines if any(line.ys) and line.xs == lines[0].xs] or lines[:1]
     svg = plots.curves(joint.title, lines, is_stacked=joint.is_stacked)
-    return Plot(joint.title, svg, [(line.colour, line.name) for line in lines])
+    return Plot(joint.title, svg, [(line.colour, line.name) for line in lines], joint.is_stacked)
 
 
 def numeric_series(rows: Sequence[Mapping[str, Any]]) -> Series:

@@ -28,10 +28,11 @@ from open_exaone.present.leaderboard_tables import (
     size_cells,
 )
 from open_exaone.present.leaderboard_texts import LeaderboardTexts
+from open_exaone.present.localized import Texts
 from open_exaone.present.page_parts import read_templates, template
 
 MAX_COLUMNS = 8  # benchmarks of the reports in the table of all models
-MAX_OWN_COLUMNS = 6  # and of those that only models measured here have
+MAX_OWN_COLUMNS = 4  # and of those that only models measured here have
 MAX_CHARTS = 4  # on the page of all models
 CHART_TEXTS = {  # of the title and of the axis
     "parameters": ("chart_parameters", "axis_parameters"),
@@ -70,11 +71,23 @@ def board(models: Sequence[Model]) -> Board:
 
 
 def shown_benchmarks(some: Board) -> list[str]:
-    """The benchmarks that have a column: those with most models, and those that only the models measured here have."""
+    """The benchmarks that have a column: those with most models, and before them those that only models measured here
+    have, so that each of these has a number."""
     own = [name for name in some.benchmarks if any(_has(model, name) for model in some.models if model.is_own)]
     common = [name for name in some.benchmarks if any(_has(m, name) for m in some.models if not m.is_own)]
     first = common[:MAX_COLUMNS]
-    return [*[name for name in own if name not in first][:MAX_OWN_COLUMNS], *first]
+    return [*_covering([name for name in own if name not in first], some, first)[:MAX_OWN_COLUMNS], *first]
+
+
+def _covering(names: Sequence[str], some: Board, others: Sequence[str]) -> list[str]:
+    """The names with those first that give a number to a model that the ones before and `others` give none."""
+    seen = {model.slug for model in some.models if any(_has(model, name) for name in others)}
+    first = []
+    for name in names:
+        if new := {model.slug for model in some.models if _has(model, name)} - seen:
+            first.append(name)
+            seen |= new
+    return [*first, *(name for name in names if name not in first)]
 
 
 def _has(model: Model, benchmark: str) -> bool:
@@ -104,10 +117,11 @@ def index_page(some: Board, texts: LeaderboardTexts) -> str:
         "index.html",
         title=texts("site"),
         lead=texts("lead", **counts),
-        notes=[texts("how"), texts("how_size")],
+        notes=[texts("key")],
         sheets=[models_sheet(some.models, shown, texts, links)],
         figures=charts(some, shown, texts),
         lists=lists,
+        after=[texts("how"), texts("how_size")],
     )
 
 
@@ -143,36 +157,41 @@ def benchmark_charts(
 
 def model_page(some: Board, model: Model, texts: LeaderboardTexts) -> str:
     """Everything about one model."""
-    links = some.links("../")
-    names = ("parameters", "tokens", "ratio", "alscore", "flops")
-    sizes = [
-        (texts(name), f"{cell.text} {cell.below}".strip())
-        for name, cell in zip(names, size_cells(model, texts), strict=True)
-    ]
-    facts: list[tuple[str, str, str]] = [
-        (texts("lab"), texts.value(model.lab), links.lab(model.lab)),
-        (texts("type"), texts.value(model.type), links.type(model.type)),
-        (texts("access"), texts.value(model.access), ""),
-        *((name, text, "") for name, text in sizes),
-        (texts("source"), model.source, ""),
-    ]
-    if model.facts is not None:
-        licence = model.facts.licence
-        facts += [(texts("licence"), licence.name or licence.id, ""), (texts("revision"), model.revision, "")]
-        facts += [(texts("card"), f"{model.slug}.html", f"../cards/{model.slug}.html")]
-    found = model_readings(model)
+    links, found = some.links("../"), model_readings(model)
+    of_card = Texts("card", texts.language)
+    alerts = [of_card.said(note) for note in model.facts.notes] if model.facts is not None else []
     return _page(
         texts,
         "../",
         f"models/{model.slug}.html",
         title=model.name,
-        facts=facts,
+        facts=model_facts(model, texts, links),
         readings=found,
+        alerts=alerts,
         notes=[texts("reading_note")] if found else [],
         seed=seed_view(model.seed, texts) if model.seed else None,
         sheets=[scores_sheet(model, texts, links)],
         after=[texts("how")],
     )
+
+
+def model_facts(model: Model, texts: LeaderboardTexts, links: Links) -> list[tuple[str, str, str]]:
+    """What is known of a model besides its scores: heading, text, and where it leads."""
+    names = ("parameters", "tokens", "ratio", "alscore", "flops")
+    facts: list[tuple[str, str, str]] = [
+        (texts("lab"), texts.value(model.lab), links.lab(model.lab)),
+        (texts("type"), texts.value(model.type), links.type(model.type)),
+        (texts("access"), texts.value(model.access), ""),
+    ]
+    for name, cell in zip(names, size_cells(model, texts), strict=True):
+        facts.append((texts(name), f"{cell.text} {cell.below}".strip(), ""))
+    facts.append((texts("source"), texts.tagged(model.source), ""))
+    if model.facts is not None:
+        licence = model.facts.licence
+        facts.append((texts("licence"), licence.name or texts.value(licence.id), ""))
+        facts.append((texts("revision"), texts.value(model.facts.revision), ""))
+        facts.append((texts("card"), texts("open_card"), f"../cards/{model.slug}.html"))
+    return facts
 
 
 def model_readings(model: Model) -> list[tuple[str, str, str]]:
@@ -205,14 +224,20 @@ def seed_view(seed: Seed, texts: LeaderboardTexts) -> dict[str, Any]:
         if note:
             notes.append(note)
             marked = f"{name} [{len(notes)}]"
-        others = "; ".join(f"{value:g} ({source})" for value, source in elsewhere)
+        others = "; ".join(f"{value:g} ({texts.said(source)})" for value, source in elsewhere)
         rows.append((marked, "-" if percent is None else f"{percent:.1f}", others or formatting.NONE))
     said = [
         item.sentence
         for name, percent, _, _ in seed.columns
         if percent is not None and (item := readings.reading(name, percent))
     ]
-    return {"about": texts("on_list_note", list=seed.list), "facts": facts, "rows": rows, "notes": notes, "said": said}
+    return {
+        "about": texts("on_list_note", list=texts.said(seed.list)),
+        "facts": facts,
+        "rows": rows,
+        "notes": notes,
+        "said": said,
+    }
 
 
 def group_page(some: Board, group: Group, folder: str, texts: LeaderboardTexts) -> str:
@@ -220,9 +245,16 @@ def group_page(some: Board, group: Group, folder: str, texts: LeaderboardTexts) 
     links = some.links("../")
     counts = benchmarks(group.models)
     shown = list(counts)[: MAX_COLUMNS + MAX_OWN_COLUMNS]
-    title = texts("models_of" if folder == "labs" else "models_of_type", name=texts.value(group.name))
-    sheet = models_sheet(group.models, shown, texts, links)
-    return _page(texts, "../", f"{folder}/{group.slug}.html", title=title, sheets=[sheet], after=[texts("how")])
+    by, key = ("lab", "models_by_lab") if folder == "labs" else ("type", "models_by_type")
+    return _page(
+        texts,
+        "../",
+        f"{folder}/{group.slug}.html",
+        title=texts(key, name=texts.value(group.name)),
+        notes=[texts("key")],
+        sheets=[models_sheet(group.models, shown, texts, links, without=by)],
+        after=[texts("how")],
+    )
 
 
 def ranking_page(some: Board, name: str, texts: LeaderboardTexts) -> str:
@@ -255,7 +287,9 @@ def _page(texts: LeaderboardTexts, root: str, path: str, **parts: Any) -> str:
         read_templates("report.css", "leaderboard.css", "print.css"),
         read_templates("leaderboard.js"),
     )
-    empty: dict[str, Any] = {name: [] for name in ("notes", "after", "facts", "readings", "figures", "lists", "sheets")}
+    empty: dict[str, Any] = {
+        name: [] for name in ("alerts", "notes", "after", "facts", "readings", "figures", "lists", "sheets")
+    }
     elsewhere = f"{root}ko/{path}" if texts.language == "en" else f"{root}../{path}"
     page: str = _template().render(
         **{"lead": "", "seed": None, **empty, **parts},

@@ -13,7 +13,8 @@ from open_exaone.present.leaderboard_rows import Model, Score, best
 from open_exaone.present.plots import Frame, caption, drawing, grid, line_path, nice_ticks
 
 MIN_POINTS = 2
-MAX_NAME = 24
+MAX_NAME = 28
+NUM_TICKS = 5
 MAX_TICKS = 7
 ROOM = 14  # pixels between the base lines of two names
 LETTER = 7.2  # pixels of a letter, about
@@ -70,7 +71,7 @@ def scatter(title: str, points: Sequence[Dot], x_name: str = "", *, as_powers: b
         return None
     low, high = _ends([math.log10(point.x) for point in points])
     bounds = [bound for point in points for bound in _bounds(point.score)]
-    ticks = [tick for tick in nice_ticks(min(bounds), max(bounds)) if 0 <= tick <= 100]
+    ticks = [tick for tick in nice_ticks(min(bounds), max(bounds), NUM_TICKS) if 0 <= tick <= 100]
     frame = Frame(46, 12, 468, 226, (low, high), (min(ticks[0], *bounds), max(ticks[-1], *bounds)))
     parts = [grid(frame, ticks, [f"{tick:.4g}%" for tick in ticks])]
     for value in scale(low, high):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from open_exaone.present.card_facts import Facts
+from open_exaone.present.card_facts import NOT_FINISHED, Facts
 
 PLAIN = ("pass@1", "")  # metric and setting of the number that tables show
 SURENESS = ("measured", "P", "S2", "S")  # the surest first
@@ -64,6 +64,7 @@ class Model:
     scores: tuple[Score, ...]
     active: float | None = None
     revision: str = ""
+    folder: str = ""  # the name of the one that it was found in
     facts: Facts | None = None  # of a model that was measured here
     seed: Seed | None = None
     slug: str = ""
@@ -71,6 +72,11 @@ class Model:
     @property
     def is_own(self) -> bool:
         return self.facts is not None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it is of a run some of whose stages are still to come."""
+        return self.facts is not None and any(note.startswith(NOT_FINISHED) for note in self.facts.notes)
 
 
 class Group(NamedTuple):
@@ -82,15 +88,26 @@ class Group(NamedTuple):
 
 
 def named_apart(models: Sequence[Model]) -> list[Model]:
-    """The models with a page name each; of several with one name, each shows the beginning of its revision too."""
-    names = [model.name for model in models]
-    taken: set[str] = set()
-    found = []
+    """The models with a page name each. Of several with one name, those of the user show what sets them apart: their
+    folders' names, else the beginning of their revisions, else numbers."""
+    same: dict[str, list[Model]] = {}
     for model in models:
-        several = names.count(model.name) > 1 and model.revision
-        name = f"{model.name} ({model.revision[:8]})" if several else model.name
-        found.append(replace(model, name=name, slug=_free_slug(model.name, taken)))
-    return found
+        same.setdefault(model.name, []).append(model)
+    named = {name: iter(_apart(several)) for name, several in same.items()}
+    taken: set[str] = set()
+    return [replace(model, name=next(named[model.name]), slug=_free_slug(model.name, taken)) for model in models]
+
+
+def _apart(several: Sequence[Model]) -> list[str]:
+    """A name for each of several models of one name."""
+    name, own = several[0].name, [model for model in several if model.is_own]
+    marks = [[model.folder for model in own], [model.revision[:8] for model in own]]
+    found = next(
+        (one for one in marks if all(one) and len(set(one)) == len(own)), [str(n + 1) for n in range(len(own))]
+    )
+    mark = iter(found)
+    marked = [next(mark) if model.is_own and len(several) > 1 else name for model in several]
+    return [name if one == name else f"{name} ({one})" for one in marked]
 
 
 def _free_slug(name: str, taken: set[str]) -> str:
@@ -139,9 +156,10 @@ def benchmarks(models: Sequence[Model]) -> dict[str, int]:
 
 
 def modes(model: Model, shown: Sequence[str] | None = None) -> list[str]:
-    """The modes in which a model has a plain number, of the benchmarks that are shown."""
+    """The modes in which a model has a plain number on the benchmarks that are shown; else those of all its numbers."""
     order = ("reasoning", "non_reasoning", "not stated")
     there = {score.mode for score in model.scores if score.is_plain and (shown is None or score.benchmark in shown)}
+    there = there or {score.mode for score in model.scores}
     return [mode for mode in order if mode in there] or ["not stated"]
 
 
@@ -158,10 +176,14 @@ def ranked(models: Sequence[Model], benchmark: str) -> list[tuple[Model, Score]]
 
 
 def ranks(rows: Sequence[tuple[Model, Score]]) -> Mapping[int, int]:
-    """The rank of each plain number within its mode, by its place in `rows`; equal numbers share one."""
+    """The rank of each plain number within its mode, by its place in `rows`: 1 + the number of better models."""
     found: dict[int, int] = {}
     for place, (_, score) in enumerate(rows):
         if score.is_plain:
-            better = [one for _, one in rows if one.is_plain and one.mode == score.mode and one.percent > score.percent]
+            better = {
+                model.slug
+                for model, one in rows
+                if one.is_plain and one.mode == score.mode and one.percent > score.percent
+            }
             found[place] = len(better) + 1
     return found

@@ -46,6 +46,7 @@ def template(name: str) -> Any:
         sides=sides,
         words=formatting.words,
         count=count,
+        language_code=language_code,
         mark=lambda status: MARKS.get(status, "!"),
         svg=Markup,
     )
@@ -59,6 +60,11 @@ def sides(rows: Sequence[Sequence[str]]) -> list[str]:
         "" if all(cell in ("", formatting.NONE) or NUMBER.match(cell) for cell in column) else "word"
         for column in columns
     ]
+
+
+def language_code(value: object) -> str:
+    """A language of the data for an attribute `lang`; `und`, not determined, for what is no code."""
+    return value if isinstance(value, str) and re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", value) else "und"
 
 
 def digest(text: str) -> str:

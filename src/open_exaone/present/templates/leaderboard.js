@@ -1,6 +1,7 @@
 "use strict";
 // Sorts and filters the tables of a leaderboard's page. Without it they stand as they were written.
 
+const LEAST_ROWS = 5; // a shorter table needs no filter
 const number = (cell) => (cell.dataset.v === undefined ? null : Number(cell.dataset.v));
 const words = new Intl.Collator(document.documentElement.lang, { numeric: true, sensitivity: "base" });
 
@@ -52,7 +53,7 @@ for (const board of document.querySelectorAll(".board")) {
     button.addEventListener("click", () => sort(table, head, place));
     head.replaceChildren(button);
   });
-  form.hidden = false;
+  form.hidden = table.tBodies[0].rows.length < LEAST_ROWS;
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", () => filter(form, table));
   filter(form, table);
