@@ -63,6 +63,7 @@ def test_every_page_is_valid_html_of_a_bounded_size(pages: dict[str, Path]) -> N
     for kind, path in pages.items():
         text = path.read_text(encoding="utf-8")
         assert len(text.encode()) < MAX_BYTES, kind
+        assert 'class=""' not in text, kind
         parser = html5lib.HTMLParser(tree=html5lib.getTreeBuilder("etree"))
         parser.parse(text.replace("\uffff", ""))  # named by a regular expression of the vendored converter of formulas
         assert [(place, error) for place, error, _ in parser.errors] == [], kind

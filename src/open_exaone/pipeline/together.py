@@ -93,12 +93,11 @@ def _memory_errors_named(world: World) -> Iterator[None]:
     """Within it, a rank that runs out of memory reports which it is and what to change, and ends; so the others end."""
     try:
         yield
-    except OpenExaoneError:
-        raise
     except Exception as error:
-        if memory_error(error) is None:
+        cause = error.__cause__ if isinstance(error, OpenExaoneError) else error
+        if cause is None or memory_error(cause) is None:
             raise
-        detail = " ".join(str(error).split())[:200]
+        detail = " ".join(str(cause).split())[:200]
         raise RankError(
             f"rank {world.rank} ran out of memory{f' ({detail})' if detail else ''}: lower micro_batch_tokens, set "
             "recompute_activations = true, or raise parallel.shard, so that each rank keeps a smaller part of the "

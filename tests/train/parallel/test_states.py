@@ -229,7 +229,7 @@ def test_a_rank_that_runs_out_of_memory_is_named_with_what_to_change(tmp_path, e
     printed = " ".join(capfd.readouterr().err.split())
     for end in ("start again from the last saved state (restart 1 of 1).", "The same command resumes it"):
         assert re.search(
-            rf"rank 1 ran out of memory{detail}: lower micro_batch_tokens, .* parallel.shard.* rank 1 failed with exit "
+            rf"rank 1 ran out of memory{detail}: lower micro_batch_tokens, .* parallel.shard.* rank 1 exited with "
             rf"status 1\. (All 2 ranks|The run has ended\.) {re.escape(end)}",
             printed,
         ), printed
