@@ -292,7 +292,9 @@ def test_slurms_script_runs_two_machines_of_one_rank(cluster, cli, tmp_path: Pat
         ["bash", script], env=cluster, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     try:
-        printed = job.communicate(timeout=240)[0].decode()
+        printed = job.communicate(timeout=600)[0].decode()
+    except subprocess.TimeoutExpired as late:
+        pytest.fail(f"the job did not end: {(late.output or b'').decode()}")
     finally:
         with_all(job, signal.SIGKILL)
     assert job.returncode == 0, printed
