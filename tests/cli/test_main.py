@@ -20,7 +20,6 @@ from open_exaone.cli.main import main
         (["chat", "nowhere"], "nowhere: is neither"),
         (["sing"], "sing"),
         (["train"], "FILE is missing; see exaone train --help"),
-        (["plan", "nano/exaone-deep"], "--gpus is missing; see exaone plan --help"),
         (["run", "--out"], "--out: no value follows it; see exaone run --help"),
         (["doctor", "now"], "now: `exaone doctor` takes no such argument"),
         (["run", "--ranks", "0"], "--ranks 0: must be at least 1"),

@@ -104,7 +104,7 @@ def test_only_this_machine_reads_the_page_and_no_path_names_a_file(tmp_path: Pat
 @pytest.mark.skipif(chromium.PATH is None, reason=chromium.MISSING)
 def test_the_page_follows_the_run_and_keeps_an_open_thought(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with watching(run) as port, Chromium() as browser:
+    with Chromium() as browser, watching(run) as port:  # it is stopped while the page is open
         browser.look(400, 900)
         browser.visit(f"http://127.0.0.1:{port}/")
         browser.wait("document.body.textContent.includes('There is no run in')")

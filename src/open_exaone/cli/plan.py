@@ -22,7 +22,7 @@ def plan(
     recipe: Annotated[str, Parameter(help="The name of a shipped recipe, or a TOML file.")],
     /,
     *,
-    args: PlanArguments,
+    args: PlanArguments = PlanArguments(),
 ) -> int:
     """Plan a recipe on a cluster: compute, memory of each GPU, time, energy and cost of each stage.
 

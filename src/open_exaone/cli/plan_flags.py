@@ -36,7 +36,7 @@ class AssumedFlags:
 class PlanArguments:
     """The flags of `exaone plan`."""
 
-    gpus: int
+    gpus: int = 1
     """How many GPUs there are, those that only sample included."""
     gpu: Annotated[str, Parameter(help=f"Which GPU: {', '.join(GPUS)}.")] = "h100"
     parallel: str | None = None

@@ -108,7 +108,7 @@ def run(
         return seeds_and_show(resolved, seeds, out, args.machine, jobs=args.jobs, begun_from=args.from_)
     resolved = load_recipe(recipe, args.set_ or [], quick=args.quick)
     if args.dry_run:
-        show_plan(part_of(resolved, args.until), args.machine)
+        show_plan(part_of(resolved, args.until), args.machine, quick=args.quick)
         if names := ablation_names(recipe):
             Console().print(f"Ablations (--ablate NAME): {', '.join(names)}", soft_wrap=True)
         return 0
@@ -164,7 +164,7 @@ def _folder_name(recipe: "Recipe", args: RunArguments) -> str:
     return recipe.name.replace("/", "-") + ("-quick" if args.quick else "")
 
 
-def show_plan(recipe: "Recipe", machine: MachineFlags) -> None:
+def show_plan(recipe: "Recipe", machine: MachineFlags, *, quick: bool) -> None:
     """Prints what each stage would cost, and the files that are not there yet."""
     from open_exaone.pipeline.files_needed import check_names, missing_files
     from open_exaone.pipeline.plan import Numbers, plan_recipe, shape_of
@@ -176,7 +176,8 @@ def show_plan(recipe: "Recipe", machine: MachineFlags) -> None:
     costs = plan_recipe(recipe, shape, Numbers(4 if is_float32 else 2))
     begins = "random weights" if recipe.shape is not None else recipe.model
     dtype = "float32" if is_float32 else "bfloat16"
-    console.print(f"{recipe.name}: {shape.num_parameters:,} parameters, {dtype}, from {begins}", soft_wrap=True)
+    name = f"{recipe.name}{' --quick' if quick else ''}"
+    console.print(f"{name}: {shape.num_parameters:,} parameters, {dtype}, from {begins}", soft_wrap=True)
     console.print(rich_table(TITLES, plan_rows(costs), console.width, DROPPED_FIRST))
     console.print(memory_sentence(costs, _free_memory(machine)), soft_wrap=True)
     console.print(LEGEND, soft_wrap=True)
@@ -232,7 +233,8 @@ def run_and_show(recipe: "Recipe", out: Path, machine: MachineFlags, *, until: s
         return
     console.print(f"Model card: {out / 'card.md'}", soft_wrap=True)
     suite = "" if recipe.evaluation is not None else " --suite NAME"
-    console.print(f"Talk to the model: exaone chat {out}\nMeasure it: exaone eval {out}{suite}", soft_wrap=True)
+    run = shlex.quote(str(out))
+    console.print(f"Talk to the model: exaone chat {run}\nMeasure it: exaone eval {run}{suite}", soft_wrap=True)
 
 
 def _trained(entry: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ other settings, and sources whose files changed or are gone, by name.
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -372,9 +373,9 @@ class _Source:
 
     def _drop_bad(self, error: RowError, counts: Counts) -> None:
         if self.data.bad_rows == "refuse" and error.reason not in TEACH_NOTHING:
+            check = shlex.join(["exaone", "data", "check", str(self.source.path)])
             raise DataError(
-                f"{error}\n`exaone data check {self.source.path}` lists all bad rows; fix them, or set bad_rows = "
-                f'"drop" to leave them out'
+                f'{error}\n`{check}` lists all bad rows; fix them, or set bad_rows = "drop" to leave them out'
             )
         counts.dropped[error.reason] += 1
         counts.first_dropped.setdefault(error.reason, str(error))

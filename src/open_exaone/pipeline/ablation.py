@@ -161,8 +161,7 @@ def _check_from(run: AblationRun) -> None:
         names = ", ".join(stage.name for stage in shared)
         without = "" if of_run else ", or leave --from out"
         raise ConfigError(
-            f"{where}: that run has not finished {names}: finish it first (exaone run {folder.recipe_file} --out "
-            f"{run.begun_from}){without}"
+            f"{where}: that run has not finished {names}: finish it first ({folder.resume_command}){without}"
         )
 
 

@@ -1,6 +1,5 @@
 """What a run's files say of its model: every number with the file and field that it stands in."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,11 +76,10 @@ def done_stages(folder: RunFolder, recipe: Recipe, until: str | None) -> tuple[l
     names = [stage.name for stage in recipe.stages]
     wanted = recipe.stages if until is None else recipe.stages[: names.index(until) + 1]
     done = [stage for stage in wanted if folder.is_done(recipe, stage)]
-    finish = f"`exaone run {shlex.quote(f'{folder.path}/recipe.toml')} --out {shlex.quote(str(folder.path))}`"
     if not any(not isinstance(stage, FilterStage) for stage in done):
         filters_only = all(isinstance(stage, FilterStage) for stage in wanted)
         why = "this run has no model: a filter leaves none" if filters_only else "no stage of this run has finished yet"
-        raise ConfigError(f"{folder.path}: {why}" + ("" if filters_only else f": run {finish}"))
+        raise ConfigError(f"{folder.path}: {why}" + ("" if filters_only else f": run `{folder.resume_command}`"))
     rest = [stage.name for stage in recipe.stages if stage not in done]
     notes = []
     if rest and until is None:

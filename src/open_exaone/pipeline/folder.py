@@ -1,5 +1,6 @@
 """A run's folder: what stands where, and whose it is."""
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,11 @@ class RunFolder:
     @property
     def recipe_file(self) -> Path:
         return self.path / "recipe.toml"
+
+    @property
+    def resume_command(self) -> str:
+        """The command that resumes this run, quoted for a shell."""
+        return shlex.join(["exaone", "run", str(self.recipe_file), "--out", str(self.path)])
 
     @property
     def report_file(self) -> Path:

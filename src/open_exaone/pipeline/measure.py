@@ -132,8 +132,6 @@ def find_model(source: Path, stage: str | None = None) -> tuple[Path, bool]:
         raise ConfigError(f"--stage {stage}: must be one of {', '.join(folders) or 'none: a filter leaves no model'}")
     folder = folders[stage] if stage is not None else resolve_model(source)
     if not folder.is_dir():
-        raise ConfigError(
-            f"--stage {stage}: has not finished yet: run `exaone run {source}/recipe.toml --out {source}`"
-        )
+        raise ConfigError(f"--stage {stage}: has not finished yet: run `{run.resume_command}`")
     thinking = {folders[one.name]: thinks_after(run, recipe, one) for one in recipe.trained}
     return folder, thinking[folder]

@@ -1,5 +1,6 @@
 """Judges what was stored anew: an evaluation's own samples, or replies of another harness. Nothing is generated."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -54,7 +55,7 @@ def rescore_folder(
     if (folder / "outcome.json").is_file():
         raise ConfigError(
             f"{folder}: is a run's own evaluation, from which the run's report is built: evaluate the run with "
-            f"`exaone eval {folder.parent.parent}`, and rescore the folder that this writes"
+            f"`exaone eval {shlex.quote(str(folder.parent.parent))}`, and rescore the folder that this writes"
         )
     store = Store(folder)
     with store.opened():

@@ -49,11 +49,10 @@ def resolve_model(source: Path) -> Path:
             return folders[-1]
         from open_exaone.pipeline.folder import RunFolder
 
-        if not RunFolder(source).recipe().trained:
+        run = RunFolder(source)
+        if not run.recipe().trained:
             raise ConfigError(f"{source}: this run has no model: a filter leaves none")
-        raise ConfigError(
-            f"{source}: no stage of this run has finished yet: run `exaone run {source}/recipe.toml --out {source}`"
-        )
+        raise ConfigError(f"{source}: no stage of this run has finished yet: run `{run.resume_command}`")
     if (source / "model" / "config.json").is_file():
         return own_file(source / "model")
     if not is_there and str(source) == SHIPPED:
