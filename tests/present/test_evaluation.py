@@ -93,7 +93,7 @@ def test_every_number_of_the_report_is_in_the_tables(tmp_path: Path) -> None:
         assert all(f">{cell}<" in html for cell in row)
     assert evaluation_tables.results(told["tasks"])[1][2] == [
         *("csat_2025_math", "reasoning", "8", "30", "34.0%", "27.9–40.3", "62.5", "44.0%", "54.0%"),
-        *("1834.2", "210.9", "4.7%", "3.1%", "1.2%", "0.0%", "490.8k", "1.3e+15"),
+        *("1,834", "210.9", "4.7%", "3.1%", "1.2%", "0.0%", "490.8k", "1.3e+15"),
     ]
     for text in ("local", "0.1.0+3f2a9c01b7de", "2026-03-04 05:06", "1 h 10 min", "exaone-deep"):
         assert text in html

@@ -32,7 +32,7 @@ def interval(bounds: Sequence[float] | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """A quantity in four characters or so: 71.2, 5.4M, 0.0031, 2.0e-05."""
+    """A quantity in four characters or so: 71.2, 5,882, 5.4M, 0.0031, 2.0e-05."""
     if value is None:
         return NONE
     if not math.isfinite(value):
@@ -44,7 +44,7 @@ def number(value: float | None) -> str:
     if isinstance(value, int) or value == int(value):
         return f"{int(value):,}"
     if size >= 10:
-        return f"{value:.1f}"
+        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}"
     return f"{value:.3g}" if size >= 1e-3 else f"{value:.1e}"
 
 

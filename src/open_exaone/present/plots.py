@@ -121,7 +121,7 @@ def _axes(
     low, high = min(map(min, series)), max(map(max, series))
     ticks = [tick for tick in nice_ticks(low, high) if tick >= 0 or low < 0]  # no negative share of a flat 0
     frame = Frame(54, 10, 310, 130, (xs[0], xs[-1]), (min(ticks[0], low), max(ticks[-1], high)))
-    first, last = (formatting.number(end) for end in ends)
+    first, last = (formatting.number(int(end)) for end in ends)  # a mean of several steps lies between two
     names = caption(54, 148, first, "tick", "start") + caption(310, 148, f"{x_name} {last}", "tick", "end")
     return frame, [grid(frame, ticks, tick_labels(ticks)), names]
 
