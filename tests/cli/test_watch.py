@@ -60,7 +60,7 @@ def watching(run: Path) -> Iterator[int]:
         assert found, first + process.stdout.read()
         yield int(found[1])
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        assert process.wait(timeout=60) == 0
         assert "Traceback" not in process.stdout.read()
     finally:
         process.kill()

@@ -4,6 +4,7 @@ The pages' paths are fixed: no file is found by what a request names.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import socket
@@ -92,4 +93,5 @@ def serve_pages(pages: Callable[[], Mapping[str, Page]], listener: socket.socket
         limit_concurrency=64,
         timeout_graceful_shutdown=5,
     )
-    asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+    with contextlib.suppress(KeyboardInterrupt):  # the usual end
+        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
