@@ -90,6 +90,7 @@ def test_every_page_works_at_400_pixels(browser: Chromium, pages: dict[str, Path
     browser.look(400, 900, dark=dark)
     for kind, path in pages.items():
         browser.visit(path.as_uri())
+        browser.wait("!document.querySelector('#detail') || document.querySelector('#detail h3')")  # a sample is shown
         assert faults(browser.events) == [], kind
         assert browser.evaluate(OVERFLOW) == [], kind
         assert browser.evaluate(ACCESS) == [], kind

