@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.output import say_aside, say_error
-from open_exaone.cli.flags import Compute, Repeated, SamplingFlags, read_options
+from open_exaone.cli.flags import ChatSampling, Compute, Repeated, read_options
 
 if TYPE_CHECKING:
     from open_exaone.base.records import Problem, Sampling
@@ -49,7 +49,7 @@ class ChatArguments:
     """Keep what is typed for the next chat, in a file that only you can read."""
     engine: str = "local"
     """local, or the address of an OpenAI-compatible endpoint, with the model's name there as MODEL."""
-    drawing: SamplingFlags = field(default_factory=SamplingFlags)
+    drawing: ChatSampling = field(default_factory=ChatSampling)
     engine_option: Repeated = None
     """An option of the engine, such as weights=int8, which rounds the weights to 8 bits; may be repeated."""
     compute: Compute = field(default_factory=Compute)
