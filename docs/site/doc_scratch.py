@@ -131,7 +131,8 @@ def _one_stage() -> str:
     """The recipe of docs/howto-fine-tune.md, for the model that comes with the package."""
     page = ROOT / "docs" / "howto-fine-tune.md"
     [recipe] = [block.text for block in blocks(page) if block.language == "toml"]
-    recipe = re.sub('model = "[^"]+"', 'model = "pebble-0.9m"', recipe).replace("rows.jsonl", "sft.jsonl")
+    recipe = recipe.replace('name = "mine-lora"', 'name = "sft"').replace("rows.jsonl", "sft.jsonl")
+    recipe = re.sub('model = "[^"]+"', 'model = "pebble-0.9m"', recipe)
     return recipe.replace("max_tokens = 1024", "max_tokens = 128")
 
 
