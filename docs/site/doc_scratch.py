@@ -20,7 +20,7 @@ START_S = 120.0
 """Seconds that a server may take until it answers."""
 RUN = "runs/nano-exaone-deep"
 QUICK = f"{RUN}-quick"
-COPIES = ("runs/quick", "runs/nano-4", "runs/float32", "runs/mine-lora")
+COPIES = ("runs/quick", "runs/nano-4", "runs/float32", "runs/mine-lora", "runs/seeds/seed-1", "runs/seeds/seed-2")
 """Names under which pages show runs: each is a copy of the quick one."""
 PLACEHOLDERS = {
     r"\bMODEL\b": RUN,
