@@ -9,6 +9,7 @@ from open_exaone.present.page_parts import digest, policy, sides
 def test_columns_of_words_stand_to_the_left_and_numbers_to_the_right() -> None:
     rows = [("sft", "reasoning", "1.2%", "−0.4", "0.0 → 27.7", "–"), ("rl", "–", "–", "+3.1", "9.0 s", "")]
     assert sides(rows) == ["word", "word", "", "", "", ""]
+    assert sides([["9" + "a" * 63], ["8" * 64]]) == ["word"]
     assert sides([]) == [] and sides([["1"], ["1", "2"]]) == [""]
 
 

@@ -13,7 +13,7 @@ from open_exaone.base.text import count
 from open_exaone.present import formatting
 
 TEMPLATES = Path(__file__).parent / "templates"
-NUMBER = re.compile(r"[+−-]?[\d.]")
+NUMBER = re.compile(r"[+−-]?[\d.](?!\S{30})")  # the beginning of a number, its unit or interval; not of a hash
 MARKS = {"correct": "✓", "wrong": "✗", "truncated": "…", "unparsed": "?"}
 
 
