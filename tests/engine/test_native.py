@@ -5,6 +5,7 @@ Without a GPU the steps that graphs would replay are called.
 
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -260,3 +261,11 @@ def test_what_it_cannot_compute_is_named():
         Engine(make_model().double(), make_tokenizer(), int8=True)
     with pytest.raises(ValueError, match="num_slots = 0"):
         Engine(make_model(), make_tokenizer(), num_slots=0)
+
+
+def test_counts_of_a_very_long_reply_stop_at_the_largest_that_fits() -> None:
+    penalized = Sampling(9, presence_penalty=1.0)
+    sample = SimpleNamespace(ids=[3] * 70_000 + [5], uniforms_T=np.zeros(9), request=request((1,), penalized))
+    row = native._Row(sample, native._Settings(penalized, frozenset()), 8)
+    _, _, counts_V = row._kept
+    assert counts_V.tolist() == [0, 0, 0, 65_535, 0, 1, 0, 0]
