@@ -225,7 +225,7 @@ def test_a_pool_of_one_prompt_is_asked_again_and_that_is_reported(tmp_path):
     rows = []
     progress = train(model, optimizer, objective, tmp_path, rows.append)
     asked = sum(row["asked_prompts"] for row in rows)
-    assert objective.notes(progress.memory) == [f"{asked} prompts were asked of 1: each {asked:.1f} times"]
+    assert objective.notes(progress.memory) == [f"{asked} prompts were drawn from 1 problems: each {asked:.1f} times"]
     assert objective.notes({"next_prompt": 1}) == []
     assert len(rows) == 2 and rows[0]["pool_epoch"] == rows[0]["asked_prompts"] - 1
     ids = [tuple(row["ids"]) for row in read_jsonl(tmp_path / "rollouts" / "step-000001.jsonl")]
@@ -391,7 +391,7 @@ def test_tokens_of_another_sampler_are_weighted(correction, is_remote, weight):
     [
         (
             {"loss": {"name": "agapo"}, "num_iterations": 2},
-            "'agapo' is right for fresh samples alone.*2 updates.*off_pol",
+            "'agapo' is correct for on-policy samples only.*2 updates.*off_pol",
         ),
         ({"loss": KL | {"kl": {"beta": 1, "estimator": "sequence"}}, "num_minibatches": 2}, "kl.estimator = .sequence"),
         ({"reference": "sft"}, "reference has no effect without loss.kl"),

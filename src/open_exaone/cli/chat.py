@@ -33,6 +33,23 @@ _DRAWN = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "r
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class ChatSampling(SamplingFlags):
+    """How `exaone chat` samples replies."""
+
+    max_new_tokens: int | None = None
+    """The longest reply in tokens, its thought included; a run's own limit if left out, else 4096 or half of the
+    context, whichever is less; an endpoint's own limit."""
+    temperature: float | None = None
+    """Sampling temperature; 0 is greedy decoding; 0.6 if left out."""
+    top_p: float | None = None
+    """Nucleus sampling: keep the most likely tokens up to this total probability; 0.95 if left out, or an
+    endpoint's own."""
+    seed: int | None = None
+    """The seed of the samples; 0 if left out, or an endpoint's own."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class ChatArguments:
     """The flags of `exaone chat`."""
 
@@ -49,7 +66,7 @@ class ChatArguments:
     """Keep what is typed for the next chat, in a file that only you can read."""
     engine: str = "local"
     """local, or the address of an OpenAI-compatible endpoint, with the model's name there as MODEL."""
-    drawing: SamplingFlags = field(default_factory=SamplingFlags)
+    drawing: ChatSampling = field(default_factory=ChatSampling)
     engine_option: Repeated = None
     """An option of the engine, such as weights=int8, which rounds the weights to 8 bits; may be repeated."""
     compute: Compute = field(default_factory=Compute)

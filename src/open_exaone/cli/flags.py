@@ -61,17 +61,15 @@ class MachineFlags(Isolation, Compute):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SamplingFlags:
-    """How replies are drawn; what is left out keeps the command's own value."""
+    """How replies are sampled; a flag that is left out keeps the default of the suite or the run."""
 
     max_new_tokens: int | None = None
-    """The longest reply in tokens, its thought included; if left out, the suite's or the run's own limit; 1024 in data
-    filter, 8192 in data build, else 4096."""
+    """The longest reply in tokens, its thought included; the limit of the suite or the run if left out."""
     temperature: float | None = None
-    """Sampling temperature; 0 is greedy decoding; if left out, the suite's own; 0.6 in chat and data build, 1 in data
-    filter."""
+    """Sampling temperature; 0 is greedy decoding; that of the suite or the run if left out."""
     top_p: float | None = None
-    """Nucleus sampling: keep the most likely tokens up to this total probability; if left out, the suite's own; 0.95 in
-    data build, 1 in data filter."""
+    """Nucleus sampling: keep the most likely tokens up to this total probability; that of the suite or the run if left
+    out."""
     top_k: int | None = None
     """Sample from this many most likely tokens."""
     min_p: float | None = None
@@ -87,9 +85,9 @@ class SamplingFlags:
     stop_ids: Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)] = None
     """Further token ids that end a reply."""
     stop: Repeated = None
-    """A string that ends a reply, whose text is what stands before it; may be repeated."""
+    """A string that ends a reply and is not part of its text; may be repeated."""
     seed: int | None = None
-    """The seed of the samples; if left out, the suite's own; 0 in chat and of data."""
+    """The seed of the samples; that of the suite or the run if left out."""
 
     def given(self) -> dict[str, Any]:
         """Those that are not left out, as `Sampling` takes them.
