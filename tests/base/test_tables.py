@@ -70,7 +70,7 @@ def test_a_key_or_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
         list(read_table(tmp_path / "a.csv"))
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(arrow.table([[1], [2]], names=["a", "a"]), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="the column 'a' stands twice"):
+    with pytest.raises(DataError, match="the column 'a' appears twice"):
         list(read_table(tmp_path / "a.parquet"))
 
 

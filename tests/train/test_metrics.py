@@ -171,4 +171,4 @@ def test_metrics_that_were_edited_lose_their_broken_lines_and_no_others(is_short
     MetricsWriter(tmp_path, LoggingConfig(), 4, num_bytes)
     assert read_jsonl(path) == wanted
     [told] = [record.message for record in caplog.records]
-    assert f"{num_broken} lines are not valid metrics" in told and "line 2 first" in told and str(path) in told
+    assert f"{num_broken} lines are not valid metrics" in told and "the first is line 2" in told and str(path) in told
