@@ -329,10 +329,10 @@ def test_a_changed_source_is_refused_by_name(made, tmp_path):
 
     again()
     files[1].rename(source / "c.jsonl")
-    with pytest.raises(DataError, match=r"b\.jsonl: is gone"):
+    with pytest.raises(DataError, match=r"b\.jsonl: was removed"):
         again()
     files[1].write_bytes((source / "c.jsonl").read_bytes())
-    with pytest.raises(DataError, match=r"c\.jsonl: is new"):
+    with pytest.raises(DataError, match=r"c\.jsonl: was added"):
         again()
     (source / "c.jsonl").unlink()
     assert len(again()) == 2

@@ -117,7 +117,7 @@ def test_every_setting_that_changes_something_is_sent() -> None:
 def test_an_endpoint_that_does_not_know_a_setting_is_refused_in_one_sentence() -> None:
     """Other samples than were asked for are none."""
     with mock_endpoint(echo, refuse_fields=["min_p"]) as server:
-        with pytest.raises(EndpointError, match="Unsupported field: min_p.*; leave min_p out, or take an engine that"):
+        with pytest.raises(EndpointError, match="Unsupported field: min_p.*; leave min_p out, or use an engine that"):
             answers(endpoint(server.url), asks(20, min_p=0.1))
         assert len(answers(endpoint(server.url), asks(2))) == 2
 

@@ -119,7 +119,8 @@ def test_broken_old_probabilities_are_reported_and_computed_anew(several, tmp_pa
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
     after = Trial(tmp_path / "cut", **SEVERAL)
     assert (
-        len([record for record in caplog.records if "step-000002.old.safetensors: is not whole" in record.message]) == 1
+        len([record for record in caplog.records if "step-000002.old.safetensors: is incomplete" in record.message])
+        == 1
     )
     assert len(after.rows) == 2 and abs(after.rows[0]["max_ratio"] - 1) < 1e-5
     assert not same(after.weights, several.weights)
