@@ -104,7 +104,7 @@ def test_a_folder_stands_for_its_only_file(tmp_path: Path) -> None:
         ("a.csv", b'problem,answer\n"?"x,1\n', "a.csv: line 2: is not valid CSV"),
         ("a.jsonl.gz", b"no gzip", "a.jsonl.gz: cannot be read"),
         ("a.jsonl.gz", gzip.compress(b"{}" * 1000, mtime=0)[:-20], "a.jsonl.gz: cannot be read"),
-        ("a.txt", b"?", "a.txt: is in no format that is read here"),
+        ("a.txt", b"?", "a.txt: is not in a supported format"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(name: str, content: bytes, fault: str, tmp_path: Path) -> None:
