@@ -174,7 +174,7 @@ def main() -> None:
         runs = {name: read_run(folder) for name, folder in finished(args.out, had).items()}
         points = find_points(runs, [cell.name for cell in CELLS])
     except interrupt.Interrupted:
-        sys.exit("curve.py: stopped, its state is saved: give the same command again to go on")
+        sys.exit("curve.py: stopped, its state is saved: run the same command again to go on")
     except OpenExaoneError as error:
         sys.exit(f"curve.py: {error}")
     for name, why in failures.items():

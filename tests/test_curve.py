@@ -170,7 +170,7 @@ def test_a_command_that_is_stopped_says_how_it_goes_on(
 
     monkeypatch.setattr(tiny, "run_jobs", stopped)
     monkeypatch.setattr(sys, "argv", ["", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit, match="its state is saved: give the same command again"):
+    with pytest.raises(SystemExit, match="its state is saved: run the same command again"):
         tiny.main()
 
 

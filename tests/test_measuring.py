@@ -133,7 +133,7 @@ def test_what_an_endpoint_cannot_do_is_in_the_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"suite": None}, "say what to measure"),
+        ({"suite": None}, "choose what to measure"),
         ({"suite": "math_501"}, "--suite math_501: unknown.*The suites are"),
         ({"num_samples": 0}, "--samples 0"),
         ({"limit": 0}, "--limit 0"),

@@ -9,7 +9,7 @@ from typing import Any
 HOSTILE = '</script><img src=x onerror="document.title=\'pwned\'"><script>document.title="pwned"</script><!--'
 STEERING = "\x00\x1b[31m\u202eabc\u202c\u2028\ud800\x85"
 TASKS = ("aime_2025", "math_500", "csat_2025_math", "aime_2025@1024", "aime_2025@4096")
-NOTES = ("left out: gpqa_diamond: its rows are missing", "the endpoint takes no seed")
+NOTES = ("left out: gpqa_diamond: its rows are missing", "the endpoint does not support seed")
 VERDICTS = ("correct", "wrong", "unparsed", "truncated", "timeout", "error")
 SHARES = (60, 25, 5, 7, 2, 1)
 WORDS = ("so", "the", "sum", "of", "digits", "is", "then", "wait", "check", "modulo", "prime", "root", "따라서", "값은")

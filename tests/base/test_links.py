@@ -120,9 +120,9 @@ def test_nothing_is_written_through_a_link(folder, tmp_path):
     (folder / "metrics.jsonl").symlink_to(secret)
     (folder / ".report.json.partial").symlink_to(secret)
     (folder / "report.json").symlink_to(secret)
-    with pytest.raises(RunFolderError, match="a link stands there"), locked(folder / ".lock", "busy"):
+    with pytest.raises(RunFolderError, match="it is a link"), locked(folder / ".lock", "busy"):
         pass
-    with pytest.raises(RunFolderError, match="a link stands there"):
+    with pytest.raises(RunFolderError, match="it is a link"):
         append_jsonl(folder / "metrics.jsonl", {})
     write_text(folder / "report.json", "new")
     assert secret.read_text() == "precious" and not (folder / "report.json").is_symlink()

@@ -30,7 +30,7 @@ WARM = Sampling(max_new_tokens=40)
         ({"repetition_penalty": 0.0}, "repetition_penalty = 0.0: must lie in 0.01 to 100"),
         ({"logit_bias": {3: 101}}, "logit_bias = 101.0 for id 3: must lie in -100 to 100"),
         ({"logit_bias": {-3: 1}}, "logit_bias: -3 is no token id"),
-        ({"logit_bias": [(3, 1), (3, 2)]}, "logit_bias: an id stands twice"),
+        ({"logit_bias": [(3, 1), (3, 2)]}, "logit_bias: an id is listed twice"),
         ({"stop_ids": [4, -1]}, "stop_ids: -1 is no token id"),
         ({"stop": [""]}, "must be strings of at least one character"),
         ({"thinking_budget": 40}, "thinking_budget = 40: must be at least 1 and below max_new_tokens = 40"),

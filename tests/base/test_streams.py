@@ -46,7 +46,7 @@ def test_a_list_is_read_item_by_item(values, indent, has_mark) -> None:
     [
         (b"", "must be a list"),
         (b"{}", "must be a list"),
-        (b"[1", "item 1: a comma or ] must follow it; the file is cut"),
+        (b"[1", "item 1: a comma or ] must follow it; the file is truncated"),
         (b"[1 2]", "item 1: a comma or ] must follow it"),
         (b"[1,]", "item 2: Expecting value"),
         (b"[1] 2", "something follows the list"),

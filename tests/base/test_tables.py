@@ -59,18 +59,18 @@ def test_a_key_or_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     )
     first, second, third = read_table(tmp_path / "a.jsonl")
     assert isinstance(first, RowError) and isinstance(second, RowError) and isinstance(third, Row)
-    assert "line 1: is not valid JSON: the key 'a' stands twice" in str(first) and "'d' stands twice" in str(second)
+    assert "line 1: is not valid JSON: the key 'a' appears twice" in str(first) and "'d' appears twice" in str(second)
     (tmp_path / "a.json").write_text('[{"a": 1}, {"a": 1, "b": {"c": 1, "c": [2]}}, {"d": 3, "d": 4}, {"a": 5}]')
     one, two, three, four = read_table(tmp_path / "a.json", "a.json")
     assert (one, four) == (Row("a.json", 1, {"a": 1}, "row"), Row("a.json", 4, {"a": 5}, "row"))
-    assert str(two) == "a.json: row 2: is not valid JSON: the key 'c' stands twice in one object; leave one out"
-    assert str(three) == "a.json: row 3: is not valid JSON: the key 'd' stands twice in one object; leave one out"
+    assert str(two) == "a.json: row 2: is not valid JSON: the key 'c' appears twice in one object; leave one out"
+    assert str(three) == "a.json: row 3: is not valid JSON: the key 'd' appears twice in one object; leave one out"
     (tmp_path / "a.csv").write_text("a,b,a\n1,2,3\n")
     with pytest.raises(DataError, match="line 1: names 'a' twice"):
         list(read_table(tmp_path / "a.csv"))
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(arrow.table([[1], [2]], names=["a", "a"]), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="the column 'a' stands twice"):
+    with pytest.raises(DataError, match="the column 'a' appears twice"):
         list(read_table(tmp_path / "a.parquet"))
 
 

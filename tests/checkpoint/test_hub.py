@@ -86,7 +86,7 @@ def test_the_model_is_called_by_its_name(cache, caplog):
 def test_a_revision_pins_the_files(cache):
     assert ox.load_model("someone/EXAONE-4.0-tiny", revision="v1").config == make_model().config
     with pytest.raises(
-        CheckpointError, match="someone/EXAONE-4.0-tiny at revision v2: is no folder here and not whole"
+        CheckpointError, match="someone/EXAONE-4.0-tiny at revision v2: is not a folder here and is incomplete"
     ):
         ox.load_model("someone/EXAONE-4.0-tiny", revision="v2")
 
@@ -106,7 +106,7 @@ def test_without_a_network_the_error_says_so_quickly():
     environment = {"PYTHONPATH": ":".join(sys.path), "HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, env=environment)
     assert (
-        "CheckpointError: someone/nothing-by-this-name: is no folder here and not whole in the hub's cache"
+        "CheckpointError: someone/nothing-by-this-name: is not a folder here and is incomplete in the hub's cache"
         in ran.stderr
     )
     assert "check the network, or copy the model's folder from" in ran.stderr

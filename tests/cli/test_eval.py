@@ -117,3 +117,9 @@ def test_two_evaluations_are_set_side_by_side_on_a_page(cli, tmp_path):
     assert code == 0 and f"1 gained, 0 lost; side by side: {ours / 'against.html'}" in text, text
     page = (ours / "against.html").read_text()
     assert page.count("<article>") == 1 and ">Q1</p>" in page
+
+
+def test_a_model_that_is_not_there_is_reported_before_missing_rows(cli, tmp_path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    code, text = cli("eval", "no-such-model", "--suite", "math_500", "--rows", f"math_500={tmp_path / 'empty.jsonl'}")
+    assert code == 2 and "no-such-model: is neither a model's folder" in text and "empty.jsonl" not in text

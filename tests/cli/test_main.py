@@ -20,7 +20,7 @@ from open_exaone.cli.main import main
         (["chat", "nowhere"], "nowhere: is neither"),
         (["sing"], "sing"),
         (["train"], "FILE is missing; see exaone train --help"),
-        (["run", "--out"], "--out: no value follows it; see exaone run --help"),
+        (["run", "--out"], "--out: needs a value; see exaone run --help"),
         (["doctor", "now"], "now: `exaone doctor` takes no such argument"),
         (["run", "--ranks", "0"], "--ranks 0: must be at least 1"),
         (

@@ -106,7 +106,7 @@ def test_a_port_in_use_is_said_before_the_model_is_loaded(cli, tmp_path) -> None
         (("--host", "no.such.host.invalid"), "choose another with --host"),
         (("--limit", "deadline=5"), 'deadline: unknown key; did you mean "deadline_s"?'),
         (("--limit", "deadline_s=-5"), "deadline_s = -5"),
-        (("--port", "70000"), "port = 70000"),
+        (("--port", "70000"), "--port 70000: must lie in 0 to 65535"),
     ],
 )
 def test_wrong_flags_say_what_is_wrong(cli, tmp_path, flags, said) -> None:

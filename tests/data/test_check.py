@@ -171,7 +171,7 @@ def test_a_row_on_which_a_template_takes_too_long_is_named(tmp_path, monkeypatch
     rows[30]["messages"][0]["content"] = "slow"
     report = check(write_rows(tmp_path / "rows.jsonl", rows), tokenizer=Tokenizer.load(tmp_path))
     assert [str(error) for error in report.bad] == [
-        f"{tmp_path}/rows.jsonl: line 31: the chat format cannot say it: {tmp_path}/chat_template.jinja: the chat "
+        f"{tmp_path}/rows.jsonl: line 31: the chat format cannot express it: {tmp_path}/chat_template.jinja: the chat "
         "template fails on this conversation: it takes longer than 0.2 seconds; fix the file, or name one of "
         "Open-EXAONE's own formats with chat_format=..."
     ]
@@ -206,7 +206,7 @@ def test_a_row_on_which_a_template_takes_too_long_is_named(tmp_path, monkeypatch
         ),
         (
             b'{"messages": [], "messages": []}',
-            "is not valid JSON: the key 'messages' stands twice in one object; leave one out",
+            "is not valid JSON: the key 'messages' appears twice in one object; leave one out",
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "image": "x"}]}, TALK["messages"][1]]},

@@ -142,7 +142,7 @@ def test_a_step_ends_at_the_example_that_fills_it():
 def test_what_is_not_there_cannot_be_mixed():
     with pytest.raises(DataError, match="no example in mode 'reasoning'"):
         Mixture(prepared((0, N, 5, 10)), config(None, reasoning_ratio=1.5), seed=0)
-    with pytest.raises(DataError, match=r"1\.jsonl: is to have a share"):
+    with pytest.raises(DataError, match=r"1\.jsonl: has a share"):
         Mixture(prepared((0, N, 5, 10)), config(0.5, 0.5), seed=0)
     with pytest.raises(DataError, match="holds no example"):
         Mixture(prepared((0, N, 0, 10)), config(None), seed=0)

@@ -315,7 +315,7 @@ def test_opened_again_it_is_the_same_and_nothing_is_tokenised(made, monkeypatch)
 
 def test_a_changed_source_is_refused_by_name(made, tmp_path):
     made("sft", [TALK, THOUGHT])
-    with pytest.raises(DataError, match=r"rows\.jsonl: has changed since this data was prepared"):
+    with pytest.raises(DataError, match=r"rows\.jsonl: was changed after this data was prepared"):
         made("sft", [THOUGHT, TALK])  # as large as before
     source = tmp_path / "folder"
     source.mkdir()
@@ -329,10 +329,10 @@ def test_a_changed_source_is_refused_by_name(made, tmp_path):
 
     again()
     files[1].rename(source / "c.jsonl")
-    with pytest.raises(DataError, match=r"b\.jsonl: is gone"):
+    with pytest.raises(DataError, match=r"b\.jsonl: was removed"):
         again()
     files[1].write_bytes((source / "c.jsonl").read_bytes())
-    with pytest.raises(DataError, match=r"c\.jsonl: is new"):
+    with pytest.raises(DataError, match=r"c\.jsonl: was added"):
         again()
     (source / "c.jsonl").unlink()
     assert len(again()) == 2
@@ -366,7 +366,7 @@ def test_a_changed_manifest_is_refused(made):
         manifest = json.loads(json.dumps(written))
         change(manifest[name])
         (folder / "manifest.json").write_text(json.dumps(manifest))
-        with pytest.raises(DataError, match=r"manifest\.json: is not what was written"):
+        with pytest.raises(DataError, match=r"manifest\.json: was changed after it was written"):
             Prepared(folder)
     (folder / "manifest.json").write_text("[]")
     with pytest.raises(DataError, match="another version"):
@@ -436,7 +436,7 @@ def test_a_flipped_byte_is_found(made, tmp_path):
     for name in ("ids.bin", "loss_mask.bin", "ends.bin", "examples.bin"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[:5] + bytes([content[5] ^ 1]) + content[6:])
-        with pytest.raises(DataError, match=f"{name}: is not what was written"):
+        with pytest.raises(DataError, match=f"{name}: was changed after it was written"):
             Prepared(folder)
         (folder / name).write_bytes(content)
     (folder / "ends.bin").unlink()

@@ -157,7 +157,7 @@ def test_what_could_not_be_had_is_missing_and_asked_for_again(tmp_path: Path) ->
 
 
 def test_where_nothing_could_be_had_there_is_no_report(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no sample could be had: it broke: mend it"):
+    with pytest.raises(DataError, match="no sample could be generated: it broke: mend it"):
         measure(tmp_path, [sums()], MadeUp(right, fail=lambda ask: True))
 
 

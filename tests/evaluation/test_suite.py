@@ -301,7 +301,7 @@ def test_modes_are_chosen(rows: dict[str, str]) -> None:
             "leave this budget out, or raise max_new_tokens",
         ),
         ("aime_2025", {"budgets": [0]}, "suite aime_2025: aime_2025: budget 0 with max_new_tokens = 32768: must be at"),
-        ("aime_2025", {"budgets": [8, 8]}, "suite aime_2025: aime_2025: budgets = [8, 8]: one stands twice: drop it"),
+        ("aime_2025", {"budgets": [8, 8]}, "suite aime_2025: aime_2025: budgets = [8, 8]: one is listed twice: remove"),
         ("aime_2025", {"num_samples": 0}, "suite aime_2025: k = 0: "),
         ("aime_2025", {"limit": 0}, "limit = 0: must be at least 1"),
         ("aime_2025", {"modes": ["fast"]}, "mode 'fast': must be one of reasoning, non_reasoning"),
@@ -381,7 +381,7 @@ def test_what_is_missing_can_be_skipped_and_is_told(rows: dict[str, str]) -> Non
     tasks = plan(load_suite("exaone-deep"), rows=some, skip_missing=True, on_skip=told.append)
     assert [task.name for task in tasks] == ["math_500", "mmlu"]
     assert len(told) == 6 and told[0] == (
-        "aime_2024: HuggingFaceH4/aime_2024: is not whole in the hub's cache, and the hub cannot be reached (no route)"
+        "aime_2024: HuggingFaceH4/aime_2024: is incomplete in the hub's cache, and the hub cannot be reached (no route)"
     )
     with pytest.raises(DataError, match="suite exaone-deep: nothing is left to measure"):
         plan(load_suite("exaone-deep"), skip_missing=True)
@@ -395,7 +395,7 @@ def test_rows_that_are_wrong_or_named_and_not_there_are_never_skipped(rows: dict
     lines = str(caught.value).split("\n")
     assert lines[0] == "suite exaone-deep: 3 of its benchmarks cannot be loaded:"
     assert lines[1] == f"- math_500: {wrong}: line 1: field 'answer': is missing; every row needs it"
-    assert lines[2].startswith("- gpqa_diamond: owner/gone: is not whole in the hub's cache")
+    assert lines[2].startswith("- gpqa_diamond: owner/gone: is incomplete in the hub's cache")
     assert lines[3] == f"- mmlu: {tmp_path / 'none.jsonl'}: no such file"
 
 

@@ -182,7 +182,7 @@ QWEN = {**LLAMA, "model_type": "qwen2"}
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "model_type = None: must be one of exaone, exaone4, llama, qwen2, qwen3"),
+        ({}, "model_type: is missing; must be one of exaone, exaone4, llama, qwen2, qwen3"),
         ({**GOOD, "model_type": ["llama"]}, r"model_type = \['llama'\]: must be one of"),
         ({**GOOD, "model_type": "gpt2"}, "model_type = 'gpt2': must be one of"),
         ({**GOOD, "hidden_size": None}, "hidden_size: is missing"),

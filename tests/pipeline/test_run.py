@@ -322,7 +322,7 @@ def test_folders_that_are_not_ours_are_left_alone(finished_run, recipe_file, tmp
         run_recipe(load_recipe(str(recipe_file)), tmp_path, lambda event: None)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="a file stands where a folder is needed"):
+    with pytest.raises(RunFolderError, match="there is a file where a folder is needed"):
         run_recipe(load_recipe(str(recipe_file)), tmp_path / "file" / "run", lambda event: None)
 
 

@@ -95,7 +95,7 @@ def test_a_run_ends_where_all_servers_are_lost_and_resumes_with_others(place):
 
     with ExitStack() as servers:
         urls = [servers.enter_context(mock_vllm(draw=draw, context=64, fail=dies)).url for _ in range(2)]
-        with pytest.raises(transport.EndpointError, match="all 2 servers are lost"):
+        with pytest.raises(transport.EndpointError, match="all 2 servers have failed"):
             run(place, "cut", urls)
     with mock_vllm(draw=draw, context=64) as other, mock_vllm(draw=draw, context=64) as alone:
         found = run(place, "cut", [other.url])

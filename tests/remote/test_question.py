@@ -213,20 +213,20 @@ def test_retries_are_counted_by_their_cause(serve: Callable[..., Script]) -> Non
         (response({}, "401 Unauthorized"), "401; .*api_key_variable"),
         (response({}, "418 I'm a teapot"), "418"),
         (response({}, "204 No Content"), "204"),
-        (response(b"{]"), "no chat completion"),
-        (response(b"\xff\xfe"), "no chat completion"),
-        (response(b"[" * 200_000), "no chat completion"),
-        (response(b'{"choices": ' + b"9" * 100_000 + b"}"), "no chat completion"),
-        (response({"choices": []}), "no chat completion"),
-        (response({"choices": {"0": 1}}), "no chat completion"),
-        (response([1]), "no chat completion"),
-        (response({"choices": [None]}), "no chat completion"),
-        (response({"choices": [{"message": "x"}]}), "no chat completion"),
-        (response(completion(None)), "without a text"),
-        (response(completion([{"type": "text", "text": "yes"}])), "without a text"),
-        (response(completion("SAME", reason="length")), "did not come to an end"),
-        (response(b"x" * (MAX_RESPONSE_BYTES + 1)), "more than 1048576 bytes"),
-        (response(b"x" * (MAX_RESPONSE_BYTES + 1), "503 Busy", length=10**15), "more than 1048576 bytes"),
+        (response(b"{]"), "not a chat completion"),
+        (response(b"\xff\xfe"), "not a chat completion"),
+        (response(b"[" * 200_000), "not a chat completion"),
+        (response(b'{"choices": ' + b"9" * 100_000 + b"}"), "not a chat completion"),
+        (response({"choices": []}), "not a chat completion"),
+        (response({"choices": {"0": 1}}), "not a chat completion"),
+        (response([1]), "not a chat completion"),
+        (response({"choices": [None]}), "not a chat completion"),
+        (response({"choices": [{"message": "x"}]}), "not a chat completion"),
+        (response(completion(None)), "returned no text"),
+        (response(completion([{"type": "text", "text": "yes"}])), "returned no text"),
+        (response(completion("SAME", reason="length")), "did not finish its reply"),
+        (response(b"x" * (MAX_RESPONSE_BYTES + 1)), "larger than 1048576 bytes"),
+        (response(b"x" * (MAX_RESPONSE_BYTES + 1), "503 Busy", length=10**15), "larger than 1048576 bytes"),
     ],
 )
 def test_what_will_not_pass_is_not_tried_again(serve: Callable[..., Script], step: bytes, says: str) -> None:
@@ -291,7 +291,7 @@ def test_a_flood_is_read_no_further_than_the_limit(serve: Callable[..., Script])
         while sent[0] < 200 << 20:
             sent[0] += connection.send(b"x" * 65536)
 
-    assert "more than 1048576 bytes" in failure(serve(flood))
+    assert "larger than 1048576 bytes" in failure(serve(flood))
     assert sent[0] < 100 << 20  # what the machine's buffers hold
 
 
@@ -337,7 +337,7 @@ def drips_body(connection: socket.socket) -> None:
 def is_late(url: str, timeout_s: float = 0.6) -> bool:
     """Later than a busy machine makes it; the peers go on for longer."""
     start = time.monotonic()
-    with pytest.raises(EndpointError, match=rf"no whole answer in timeout_s = {timeout_s}; raise it"):
+    with pytest.raises(EndpointError, match=rf"no complete response within timeout_s = {timeout_s}; raise it"):
         ask(at(url, timeout_s=timeout_s), MESSAGES, max_tokens=7)
     return time.monotonic() - start > 30
 
@@ -362,7 +362,7 @@ def test_a_peer_that_never_reads_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://localhost:{silent.getsockname()[1]}/v1"
         start = time.monotonic()
-        with pytest.raises(EndpointError, match="no whole answer"):
+        with pytest.raises(EndpointError, match="no complete response"):
             ask(at(url, timeout_s=0.6), [{"role": "user", "content": "x" * (20 << 20)}], max_tokens=7)
         assert time.monotonic() - start < 30
 
@@ -371,7 +371,7 @@ def test_a_resolver_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     ended = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ended.wait(60) and [])
     start = time.monotonic()
-    with pytest.raises(EndpointError, match=r"no whole answer in timeout_s"):
+    with pytest.raises(EndpointError, match=r"no complete response within timeout_s"):
         ask(at("http://judge.example/v1", timeout_s=0.3), MESSAGES, max_tokens=7)
     ended.set()
     assert time.monotonic() - start < 30

@@ -123,5 +123,5 @@ def test_an_endpoint_that_continues_nothing_is_refused():
         list(endpoint(server.url).stream([begin("3+4=8")]))
     with mock_endpoint(begins_anew) as server, pytest.raises(ConfigError, match="does not continue a reply"):
         list(endpoint(server.url).stream([begin("3+4=8")]))
-    with pytest.raises(ConfigError, match="still open"):
+    with pytest.raises(ConfigError, match="cannot continue an unfinished thought"):
         begin("3+4=8", closed=False)

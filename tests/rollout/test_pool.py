@@ -102,7 +102,7 @@ def test_a_run_ends_only_when_all_servers_are_lost_and_names_each() -> None:
 
     with mock_vllm(say, fail=dies) as first, mock_vllm(say, fail=dies) as second:
         provider = provider_of(first.url, second.url, concurrency=2)
-        with pytest.raises(EndpointError, match="all 2 servers are lost") as caught:
+        with pytest.raises(EndpointError, match="all 2 servers have failed") as caught:
             dict(provider.stream(asks(8)))
     assert first.url in str(caught.value) and second.url in str(caught.value)
 

@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 import tomli_w
+from docstring_parser import parse_from_object
 
 from open_exaone.base.config import Config, validate
 from open_exaone.base.records import Sampling
+from open_exaone.cli.data_build import BuildSampling
+from open_exaone.cli.data_filter import FilterSampling
 from open_exaone.cli.flags import SamplingFlags
 from open_exaone.evaluation.config import EvaluationConfig
 from open_exaone.evaluation.report import Entry
 from open_exaone.evaluation.suite import SuiteTask
 from open_exaone.pipeline.measure import own_tasks
-from open_exaone.train.config import PreferenceStage
+from open_exaone.pipeline.responses import BuildConfig
+from open_exaone.train.config import FilterConfig, PreferenceStage
 
 ALL = {field.name for field in fields(Sampling)} - {"num_samples", "thinking_budget"}
 WRITTEN = """
@@ -56,3 +60,11 @@ def test_a_table_gives_the_sampling_that_it_says(table: type[Config], others: di
         samples, greedy = own_tasks([], config, "test", context=128, thinking=True)
         assert samples.sampling == replace(WANTED, num_samples=4)
         assert greedy.sampling == replace(WANTED, temperature=0.0)
+
+
+@pytest.mark.parametrize(("flags", "table"), [(FilterSampling, FilterConfig), (BuildSampling, BuildConfig)])
+def test_the_help_of_a_command_gives_its_own_defaults(flags: type[SamplingFlags], table: type[Config]) -> None:
+    shown = parse_from_object(flags)
+    help_of = {entry.args[1]: entry.description or "" for entry in shown.meta if entry.args[0] == "attribute"}
+    for name in ("max_new_tokens", "temperature", "top_p"):
+        assert f"{table.model_fields[name].default:g} if left out" in help_of[name]

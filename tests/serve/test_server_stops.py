@@ -60,7 +60,10 @@ def test_a_request_that_is_given_up_is_answered(path, shape) -> None:
 
     asyncio.run(main())
     assert [message.get("status") for message in sent] == [503, None]
-    assert shape in json.loads(sent[1]["body"])["error"] and "stops" in json.loads(sent[1]["body"])["error"]["message"]
+    assert (
+        shape in json.loads(sent[1]["body"])["error"]
+        and "shutting down" in json.loads(sent[1]["body"])["error"]["message"]
+    )
 
 
 def test_a_step_that_does_not_end_does_not_hold_up_the_end() -> None:

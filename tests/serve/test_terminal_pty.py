@@ -122,7 +122,7 @@ def test_ctrl_c_stops_a_reply_keeps_what_came_and_the_chat_goes_on(history: Path
         terminal.send("wait\r")
         terminal.until("tiaw")  # the whole reply, which then waits
         terminal.send(CTRL_C)
-        assert "stopped; what came is kept" in terminal.until("> ")
+        assert "stopped; the text so far is kept" in terminal.until("> ")
         terminal.send("next\r")
         assert "txen" in plain(terminal.until("> "))
         terminal.send("/undo\r")

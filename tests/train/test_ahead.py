@@ -201,7 +201,9 @@ def test_staleness_is_corrected_for_by_default_and_refused_where_it_cannot_be(tm
         with pytest.raises(ValueError, match=r"rl.max_staleness = 1: .*set engine.kind = 'vllm_server'"):
             check_engine(engine, [stage])
     for loss in ({"name": "agapo"}, {"name": "grpo", "kl": {"beta": 0.1, "estimator": "sequence"}}):
-        with pytest.raises(ValueError, match="right for fresh samples alone, and this stage has max_staleness = 1"):
+        with pytest.raises(
+            ValueError, match="correct for on-policy samples only, and this stage has max_staleness = 1"
+        ):
             type(stage).model_validate({**stage.model_dump(exclude={"loss"}), "loss": loss}, strict=False)
 
 

@@ -88,7 +88,7 @@ def test_a_file_that_is_not_whole_or_not_this_stages_is_made_anew(damage, tmp_pa
         case "pairs":
             pairs = [pair[::-1] for pair in preference().units]
     found = logprobs_of(made(tmp_path, model, pairs))
-    assert "are made anew" in caplog.text
+    assert "are computed again" in caplog.text
     if model is pairs is None:
         assert found == wanted and path.read_bytes() == whole
     else:

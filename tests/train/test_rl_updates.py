@@ -119,7 +119,8 @@ def test_broken_old_probabilities_are_reported_and_computed_anew(several, tmp_pa
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
     after = Trial(tmp_path / "cut", **SEVERAL)
     assert (
-        len([record for record in caplog.records if "step-000002.old.safetensors: is not whole" in record.message]) == 1
+        len([record for record in caplog.records if "step-000002.old.safetensors: is incomplete" in record.message])
+        == 1
     )
     assert len(after.rows) == 2 and abs(after.rows[0]["max_ratio"] - 1) < 1e-5
     assert not same(after.weights, several.weights)
@@ -225,7 +226,7 @@ def test_a_pool_of_one_prompt_is_asked_again_and_that_is_reported(tmp_path):
     rows = []
     progress = train(model, optimizer, objective, tmp_path, rows.append)
     asked = sum(row["asked_prompts"] for row in rows)
-    assert objective.notes(progress.memory) == [f"{asked} prompts were asked of 1: each {asked:.1f} times"]
+    assert objective.notes(progress.memory) == [f"{asked} prompts were drawn from 1 problems: each {asked:.1f} times"]
     assert objective.notes({"next_prompt": 1}) == []
     assert len(rows) == 2 and rows[0]["pool_epoch"] == rows[0]["asked_prompts"] - 1
     ids = [tuple(row["ids"]) for row in read_jsonl(tmp_path / "rollouts" / "step-000001.jsonl")]
@@ -391,7 +392,7 @@ def test_tokens_of_another_sampler_are_weighted(correction, is_remote, weight):
     [
         (
             {"loss": {"name": "agapo"}, "num_iterations": 2},
-            "'agapo' is right for fresh samples alone.*2 updates.*off_pol",
+            "'agapo' is correct for on-policy samples only.*2 updates.*off_pol",
         ),
         ({"loss": KL | {"kl": {"beta": 1, "estimator": "sequence"}}, "num_minibatches": 2}, "kl.estimator = .sequence"),
         ({"reference": "sft"}, "reference has no effect without loss.kl"),

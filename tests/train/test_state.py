@@ -193,4 +193,4 @@ def test_what_a_killed_process_left_half_written_or_half_removed_goes(tmp_path):
 def test_a_stop_that_would_take_too_long_is_told_of_once(tmp_path, caplog):
     train(*start(), supervised(keep={"stop_within_s": 1e-6}), tmp_path, lambda row: None)
     [told] = [record.message for record in caplog.records if "stop_within_s" in record.message]
-    assert "after SIGTERM it can take" in told
+    assert "after SIGTERM, the run can need" in told

@@ -47,7 +47,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             content = file.read(MAX_TOML_BYTES + 1)
         if len(content) > MAX_TOML_BYTES:
-            raise ConfigError(f"{path}: is larger than {MAX_TOML_BYTES >> 20} MiB; no TOML file of ours is")
+            raise ConfigError(f"{path}: is larger than {MAX_TOML_BYTES >> 20} MiB; TOML files may not be larger")
         return _parse_toml(content.decode("utf-8"))
     except ConfigError:
         raise

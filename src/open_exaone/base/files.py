@@ -33,13 +33,13 @@ def explain_os_errors(path: Path) -> Iterator[None]:
             errno.EFBIG: "the file is too large for this disk or for the limits set; choose another place",
             errno.EROFS: "the file system is read-only; choose another place",
             errno.EACCES: "permission is denied; choose another place",
-            errno.EEXIST: "a file stands where a folder is needed; choose another place",
-            errno.EISDIR: "a folder stands where a file is needed; choose another place",
+            errno.EEXIST: "there is a file where a folder is needed; choose another place",
+            errno.EISDIR: "there is a folder where a file is needed; choose another place",
             errno.ENOENT: "no folder can be made there; choose another place",
-            errno.ENOTDIR: "a file stands where a folder is needed; choose another place",
+            errno.ENOTDIR: "there is a file where a folder is needed; choose another place",
             errno.ENOTEMPTY: "it has been filled meanwhile; choose another place",
             errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
-            errno.ELOOP: "a link stands there; remove it, or choose another place",
+            errno.ELOOP: "it is a link; remove it, or choose another place",
         }
         if number not in fixes:
             raise
@@ -161,7 +161,7 @@ def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
         with open(path, "rb") as file:
             text = file.read(max_bytes + 1)
         if len(text) > max_bytes:
-            raise DataError(f"{path}: is larger than {max_bytes:,} bytes; no such file is read")
+            raise DataError(f"{path}: is larger than {max_bytes:,} bytes, the limit for this file")
         return parse_json(text)
 
 

@@ -18,7 +18,7 @@ class OutOfReach(DataError):
 
     def __init__(self, what: str, reason: str, copy: str, use: str) -> None:
         super().__init__(f"{what}, and {reason}: check the network, or {copy} and {use}")
-        self.what = what  # "owner/name: is not whole in the hub's cache"
+        self.what = what  # "owner/name: is incomplete in the hub's cache"
         self.reason = reason  # "the hub cannot be reached (no route)"
         self.copy = copy  # "copy its files (test.jsonl) from https://…"
 
@@ -77,6 +77,8 @@ def snapshot(
         reason = f"the hub cannot be reached ({first_line})"
         if kind == "model":
             fix = f"check the network, or copy the model's folder from {page} and name that"
-            raise refused(f"{at}: is no folder here and not whole in the hub's cache, and {reason}: {fix}") from error
+            raise refused(
+                f"{at}: is not a folder here and is incomplete in the hub's cache, and {reason}: {fix}"
+            ) from error
         copy = f"copy its files ({', '.join(patterns)}) from {page}"
-        raise OutOfReach(f"{at}: is not whole in the hub's cache", reason, copy, use) from error
+        raise OutOfReach(f"{at}: is incomplete in the hub's cache", reason, copy, use) from error

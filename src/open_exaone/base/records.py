@@ -114,7 +114,7 @@ class Sampling:
             if negative := [token for token in ids if token < 0]:
                 raise ValueError(f"{name}: {negative[0]} is no token id: ids count from 0")
         if len(biases) < len(self.logit_bias):
-            raise ValueError("logit_bias: an id stands twice: give it one bias")
+            raise ValueError("logit_bias: an id is listed twice: give it one bias")
         for token, bias in biases.items():
             if not -100.0 <= bias <= 100.0:
                 raise ValueError(f"logit_bias = {bias} for id {token}: must lie in -100 to 100")

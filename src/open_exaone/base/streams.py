@@ -152,7 +152,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         twice = next(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
-        raise ValueError(f"the key {twice[:80]!r} stands twice in one object; leave one out")
+        raise ValueError(f"the key {twice[:80]!r} appears twice in one object; leave one out")
     return value
 
 
@@ -201,7 +201,9 @@ def _items(text: "_Text") -> Iterator[Any]:
             if sign == "]":
                 break
             if sign != ",":
-                raise ValueError(f"item {number}: a comma or ] must follow it" + ("" if sign else "; the file is cut"))
+                raise ValueError(
+                    f"item {number}: a comma or ] must follow it" + ("" if sign else "; the file is truncated")
+                )
     if text.next_sign():
         raise ValueError("something follows the list")
 

@@ -86,7 +86,7 @@ def read_table(path: Path, name: str | None = None) -> Rows:
     """
     name, file = name or encodable(str(path)), path.name.lower()
     if not is_table(path):
-        raise DataError(f"{name}: is in no format that is read here; those are {', '.join(SUFFIXES)}")
+        raise DataError(f"{name}: is not in a supported format; these are {', '.join(SUFFIXES)}")
     if path.exists() and not path.is_file():
         raise DataError(f"{name}: is a folder, a device or a pipe; a file is needed")
     try:
@@ -221,7 +221,7 @@ def _read_batches(path: Path, name: str) -> Rows:
         with arrow.ParquetFile(path) if is_parquet else arrow.open_stream(str(path)) as opened:
             names = opened.schema_arrow.names if is_parquet else opened.schema.names
             if twice := [column for column, times in Counter(names).items() if times > 1]:
-                raise ValueError(f"the column {twice[0][:80]!r} stands twice; leave one out")
+                raise ValueError(f"the column {twice[0][:80]!r} appears twice; leave one out")
             for batch in parquet_batches(opened) if is_parquet else opened:
                 if batch.nbytes > MAX_BATCH_BYTES:
                     raise ValueError(f"{len(batch)} rows have {batch.nbytes:,} bytes")

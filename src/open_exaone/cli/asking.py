@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from open_exaone.cli.data_sources import read_problem_sources
 from open_exaone.cli.eval import check_engine, check_ranks
-from open_exaone.cli.flags import DataSampling, HubSet, JudgeLimits, MachineFlags, Repeated, RowFormat, read_options
+from open_exaone.cli.flags import HubSet, JudgeLimits, MachineFlags, Repeated, RowFormat, SamplingFlags, read_options
 from open_exaone.cli.ranks import sample_in_ranks
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Asked = Annotated[
 class AskingFlags:
     """Which model is asked, by what engine, and how problems are read and replies are judged."""
 
-    drawing: DataSampling = field(default_factory=DataSampling)
+    drawing: SamplingFlags = field(default_factory=SamplingFlags)
     stage: str | None = None
     """The stage of the run whose model is asked; its last finished stage if left out."""
     engine: str = "local"

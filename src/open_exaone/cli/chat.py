@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from open_exaone.base.config import validate
 from open_exaone.base.errors import ConfigError
 from open_exaone.base.output import say_aside, say_error
-from open_exaone.cli.flags import ChatSampling, Compute, Repeated, read_options
+from open_exaone.cli.flags import Compute, Repeated, SamplingFlags, read_options
 
 if TYPE_CHECKING:
     from open_exaone.base.records import Problem, Sampling
@@ -29,6 +29,23 @@ _DEFAULT_LIMIT = 4096
 _SILENCE_S = 600.0  # of an endpoint
 _TOKENS_AT_ONCE = 4  # so that a reply flows, and Ctrl-C stops it soon
 _DRAWN = ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ChatSampling(SamplingFlags):
+    """How `exaone chat` samples replies."""
+
+    max_new_tokens: int | None = None
+    """The longest reply in tokens, its thought included; a run's own limit if left out, else 4096 or half of the
+    context, whichever is less; an endpoint's own limit."""
+    temperature: float | None = None
+    """Sampling temperature; 0 is greedy decoding; 0.6 if left out."""
+    top_p: float | None = None
+    """Nucleus sampling: keep the most likely tokens up to this total probability; 0.95 if left out, or an
+    endpoint's own."""
+    seed: int | None = None
+    """The seed of the samples; 0 if left out, or an endpoint's own."""
 
 
 @Parameter(name="*")

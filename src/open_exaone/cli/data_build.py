@@ -10,10 +10,33 @@ from cyclopts import Parameter
 from open_exaone.base.terminal import Console
 from open_exaone.cli.asking import Asked, AskingFlags
 from open_exaone.cli.data_sources import Problems
-from open_exaone.cli.flags import read_record
+from open_exaone.cli.flags import SamplingFlags, read_record
 
 if TYPE_CHECKING:
     from open_exaone.train.parallel.world import World
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BuildSampling(SamplingFlags):
+    """How `exaone data build` samples replies."""
+
+    max_new_tokens: int | None = None
+    """The longest reply in tokens, its thought included; 8192 if left out."""
+    temperature: float | None = None
+    """Sampling temperature; 0 is greedy decoding; 0.6 if left out."""
+    top_p: float | None = None
+    """Nucleus sampling: keep the most likely tokens up to this total probability; 0.95 if left out."""
+    seed: int | None = None
+    """The seed of the samples; 0 if left out."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BuildAsking(AskingFlags):
+    """Which model is asked, and how."""
+
+    drawing: BuildSampling = field(default_factory=BuildSampling)
 
 
 @Parameter(name="*")
@@ -35,7 +58,7 @@ class DataBuildArguments:
     """With --mode both, tokens in reasoning mode for each token in non-reasoning mode, as sft.toml mixes them."""
     max_tokens: int | None = None
     """Drop responses of more tokens, as the teacher counts them."""
-    asking: AskingFlags = field(default_factory=AskingFlags)
+    asking: BuildAsking = field(default_factory=BuildAsking)
 
     def config(self) -> "dict[str, Any]":
         """What a `BuildConfig` takes."""
@@ -52,11 +75,11 @@ def build(
 ) -> int:
     """Build SFT data from a teacher's verified responses to problems with answers.
 
-    Give the same command again to continue one that was interrupted; with
+    Run the same command again to resume one that was interrupted; with
     other --keep, --min-distance or --max-tokens, the samples that are there are
     used.
 
-    The exit code is 1 if a sample could not be had.
+    The exit code is 1 if a sample could not be generated.
     """
     return args.asking.sample(teacher, lambda world: _build(teacher, sources, args, world))
 

@@ -10,10 +10,33 @@ from cyclopts import Parameter
 from open_exaone.base.terminal import Console
 from open_exaone.cli.asking import Asked, AskingFlags
 from open_exaone.cli.data_sources import Problems
-from open_exaone.cli.flags import read_record
+from open_exaone.cli.flags import SamplingFlags, read_record
 
 if TYPE_CHECKING:
     from open_exaone.train.parallel.world import World
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FilterSampling(SamplingFlags):
+    """How `exaone data filter` samples replies."""
+
+    max_new_tokens: int | None = None
+    """The longest reply in tokens, its thought included; 1024 if left out."""
+    temperature: float | None = None
+    """Sampling temperature, above 0; 1 if left out."""
+    top_p: float | None = None
+    """Nucleus sampling: keep the most likely tokens up to this total probability; 1 if left out."""
+    seed: int | None = None
+    """The seed of the samples; 0 if left out."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FilterAsking(AskingFlags):
+    """Which model is asked, and how."""
+
+    drawing: FilterSampling = field(default_factory=FilterSampling)
 
 
 @Parameter(name="*")
@@ -31,7 +54,7 @@ class DataFilterArguments:
     """Drop problems of which more samples are correct; samples - 1 if left out, which drops those always solved."""
     mode: Literal["reasoning", "non_reasoning"] = "reasoning"
     """The mode in which all problems are asked."""
-    asking: AskingFlags = field(default_factory=AskingFlags)
+    asking: FilterAsking = field(default_factory=FilterAsking)
 
     def config(self) -> "dict[str, Any]":
         """What a `FilterConfig` takes."""
@@ -48,10 +71,10 @@ def filter_(
 ) -> int:
     """Keep the problems that a model solves sometimes, for RL to learn from.
 
-    Give the same command again to continue one that was interrupted; with
+    Run the same command again to resume one that was interrupted; with
     other --min-correct and --max-correct, the samples that are there are used.
 
-    The exit code is 1 if a sample could not be had.
+    The exit code is 1 if a sample could not be generated.
     """
     return args.asking.sample(model, lambda world: _filter(model, sources, args, world))
 

@@ -61,14 +61,15 @@ class MachineFlags(Isolation, Compute):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SamplingFlags:
-    """How replies are drawn; what is left out keeps the command's own value."""
+    """How replies are sampled; a flag that is left out keeps the default of the suite or the run."""
 
     max_new_tokens: int | None = None
-    """The longest reply in tokens, its thought included; if left out, the suite's or the run's own limit, else 4096."""
+    """The longest reply in tokens, its thought included; the limit of the suite or the run if left out."""
     temperature: float | None = None
-    """Sampling temperature; 0 is greedy decoding; if left out, the suite's own."""
+    """Sampling temperature; 0 is greedy decoding; that of the suite or the run if left out."""
     top_p: float | None = None
-    """Nucleus sampling: keep the most likely tokens up to this total probability; if left out, the suite's own."""
+    """Nucleus sampling: keep the most likely tokens up to this total probability; that of the suite or the run if left
+    out."""
     top_k: int | None = None
     """Sample from this many most likely tokens."""
     min_p: float | None = None
@@ -84,9 +85,9 @@ class SamplingFlags:
     stop_ids: Annotated[list[int] | None, Parameter(negative="", consume_multiple=True)] = None
     """Further token ids that end a reply."""
     stop: Repeated = None
-    """A string that ends a reply, whose text is what stands before it; may be repeated."""
+    """A string that ends a reply and is not part of its text; may be repeated."""
     seed: int | None = None
-    """The seed of the samples; if left out, the suite's own."""
+    """The seed of the samples; that of the suite or the run if left out."""
 
     def given(self) -> dict[str, Any]:
         """Those that are not left out, as `Sampling` takes them.
@@ -98,42 +99,6 @@ class SamplingFlags:
         if self.logit_bias is not None:
             values["logit_bias"] = dict(map(_bias, self.logit_bias))
         return values
-
-
-_LONGEST = "The longest reply in tokens, its thought included"
-_TEMPERATURE = "Sampling temperature; 0 is greedy decoding"
-_TOP_P = "Nucleus sampling: keep the most likely tokens up to this total probability"
-_SEED = Parameter(help="The seed of the samples; 0 if left out.")
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class ChatSampling(SamplingFlags):
-    """The same flags, with the defaults of a chat."""
-
-    max_new_tokens: Annotated[
-        int | None, Parameter(help=f"{_LONGEST}; if left out, the run's own limit, else 4096.")
-    ] = None
-    temperature: Annotated[float | None, Parameter(help=f"{_TEMPERATURE}; 0.6 if left out.")] = None
-    top_p: Annotated[float | None, Parameter(help=f"{_TOP_P}; 0.95 if left out.")] = None
-    seed: Annotated[int | None, _SEED] = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class DataSampling(SamplingFlags):
-    """The same flags, with the defaults of the commands that make or filter data."""
-
-    max_new_tokens: Annotated[
-        int | None, Parameter(help=f"{_LONGEST}; if left out, 1024 in data filter and 8192 in data build.")
-    ] = None
-    temperature: Annotated[
-        float | None, Parameter(help=f"{_TEMPERATURE}; if left out, 1 in data filter and 0.6 in data build.")
-    ] = None
-    top_p: Annotated[
-        float | None, Parameter(help=f"{_TOP_P}; if left out, 1 in data filter and 0.95 in data build.")
-    ] = None
-    seed: Annotated[int | None, _SEED] = None
 
 
 def _bias(text: str) -> tuple[int, float]:

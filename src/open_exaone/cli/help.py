@@ -29,5 +29,5 @@ def misuse(error: CycloptsError) -> str:
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         if error.keyword is None and not error.argument.tokens:
             return f"{error.argument.name} is missing; see {command} --help"
-        return f"{error.keyword or error.argument.name}: no value follows it; see {command} --help"
+        return f"{error.keyword or error.argument.name}: needs a value; see {command} --help"
     return str(error)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from open_exaone.base.errors import ConfigError
+from open_exaone.base.errors import ConfigError, DataError
 from open_exaone.base.output import say
 from open_exaone.base.text import count
 from open_exaone.cli.flags import Isolation, JudgeLimits
@@ -45,6 +45,8 @@ def judge(
         raise ConfigError(f"--out {out}: is the file that is judged: choose another")
     settings = Machine(**asdict(args.isolation)).judge(args.limits.read() or JudgeSettings())
     verdicts = judge_rows(read_numbered_jsonl(file), args.kind, settings, str(file))
+    if not verdicts:
+        raise DataError(f"{file}: holds no reply to judge; write one JSON object a line")
     write_jsonl(out, ({k: v for k, v in asdict(verdict).items() if k != "outage"} for verdict in verdicts))
     for status, number in Counter(verdict.status.value for verdict in verdicts).most_common():
         say(f"{status:10} {number:7,} {number / len(verdicts):7.1%}")

@@ -90,7 +90,7 @@ def _run(arguments: list[str] | None) -> int:
         say_error(error)
         return FAILED
     except Interrupted:
-        say_error("interrupted; what was done so far is saved. Give the same command again to continue.")
+        say_error("interrupted; what was done so far is saved. Run the same command again to resume.")
         return INTERRUPTED
     except KeyboardInterrupt:
         say_error("interrupted. What was saved before is kept.")

@@ -16,6 +16,7 @@ from open_exaone.cli.flags import Compute, Model, Repeated, Switch, read_options
 if TYPE_CHECKING:
     from open_exaone.serve.service import Example, Served
 
+_MAX_PORT = 65535
 _FLAGS = frozenset(
     {"host", "port", "api_key", "cors_origins", "allowed_hosts", "thinking"}
 )  # settings that are no limit
@@ -29,7 +30,7 @@ class ServeArguments:
     host: str = "127.0.0.1"
     """The address to listen on; only programs on this machine reach the default."""
     port: int = 8000
-    """The port to listen on; 0 takes a free one."""
+    """The port to listen on; 0 chooses a free one."""
     name: str | None = None
     """What clients call the model; the folder's name if left out."""
     api_key: str | None = None
@@ -64,6 +65,8 @@ def serve(model: Model | None = None, /, *, args: ServeArguments = ServeArgument
     from open_exaone.serve.server import serve as run_server
     from open_exaone.serve.service import Service
 
+    if not 0 <= args.port <= _MAX_PORT:
+        raise ConfigError(f"--port {args.port}: must lie in 0 to {_MAX_PORT}")
     values = {
         **_limits(args.limit, ServeConfig.model_fields),
         "host": args.host,

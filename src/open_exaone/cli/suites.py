@@ -16,7 +16,7 @@ def suites() -> int:
         table.add_row(suite.name, suite.what)
     console.print(table)
     console.print("\nFor one mode of a suite that has both: NAME-reasoning or NAME-non-reasoning.")
-    console.print(f"Each benchmark is also a suite of its own: {', '.join(BENCHMARKS)}")
+    console.print(f"Each benchmark is also the name of a suite: {', '.join(BENCHMARKS)}")
     console.print(
         "\n`exaone fetch NAME` downloads a benchmark's rows; `exaone eval --rows NAME=PATH` reads your own copy."
     )

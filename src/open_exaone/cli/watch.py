@@ -12,11 +12,11 @@ from open_exaone.cli.flags import Switch
 
 
 def watch(
-    run: Annotated[Path, Parameter(help="The folder of a run: one that goes, is done, or will be started.")],
+    run: Annotated[Path, Parameter(help="The folder of a run: one that is running, has finished, or will be started.")],
     /,
     *,
-    port: Annotated[int, Parameter(help="The port of the page on 127.0.0.1; 0 takes a free one.")] = 0,
-    once: Annotated[Switch, Parameter(help="Print the run's state on one screen, and end.")] = False,
+    port: Annotated[int, Parameter(help="The port of the page on 127.0.0.1; 0 chooses a free one.")] = 0,
+    once: Annotated[Switch, Parameter(help="Print the run's state once, and exit.")] = False,
 ) -> int:
     """Watch a run in the browser: its stages, curves, samples, warnings and results, refreshed while it goes.
 

@@ -49,7 +49,7 @@ def token_shares(groups: Sequence[Group], data: DataConfig) -> list[float]:
     given = [index for index, source in enumerate(data.sources) if source.share is not None]
     for index in given:
         if not any(group.source == index for group in groups):
-            raise DataError(f"{data.sources[index].path}: is to have a share, and no example of it is left")
+            raise DataError(f"{data.sources[index].path}: has a share, but none of its examples is left")
     if data.reasoning_ratio is not None:
         wanted = {"reasoning": data.reasoning_ratio, "non_reasoning": 1.0}
         for mode, weight in wanted.items():

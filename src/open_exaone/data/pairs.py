@@ -73,7 +73,7 @@ def _check_said(columns: Columns, turns: tuple[Turn, ...]) -> None:
         turns_of = [] if not value or isinstance(value, str) else read_turns(value, name)
         asked = [value, *(turn["content"] for turn in turns_of)]
         if any(isinstance(text, str) and text.strip() not in said for text in asked):
-            why = "says something else than the conversations in chosen and rejected, which hold their own prompt"
+            why = "differs from the conversations in chosen and rejected, which hold their own prompt"
             raise BadRow(name, "two prompts", why, "list it in the source's `ignore`")
 
 

@@ -215,11 +215,11 @@ def check_sources(manifest: dict[str, Any], described: Sequence[dict[str, Any]])
     for before, found in zip(manifest["sources"], described, strict=True):
         for name, digest in before["files"].items():
             if name not in found:
-                raise DataError(f"{name}: is gone since this data was prepared; {_FIX}")
+                raise DataError(f"{name}: was removed after this data was prepared; {_FIX}")
             if found[name] != digest:
-                raise DataError(f"{name}: has changed since this data was prepared; {_FIX}")
+                raise DataError(f"{name}: was changed after this data was prepared; {_FIX}")
         for name in found.keys() - before["files"].keys():
-            raise DataError(f"{name}: is new since this data was prepared; {_FIX}")
+            raise DataError(f"{name}: was added after this data was prepared; {_FIX}")
 
 
 _FIX = "restore the file, or prepare the data again in another folder"

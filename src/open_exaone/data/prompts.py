@@ -49,7 +49,7 @@ def behind_system(turns: tuple[Turn, ...], columns: Columns) -> tuple[Turn, ...]
     if turns[0]["role"] != "system":
         return (turn, *turns)
     if turns[0]["content"].strip() != turn["content"].strip():
-        why = "says something else than the system turn that the conversation begins with"
+        why = "differs from the system turn that the conversation begins with"
         raise BadRow(columns.column_name("system"), "two systems", why, "leave one out, or list it in `ignore`")
     return turns
 

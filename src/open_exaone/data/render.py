@@ -70,7 +70,7 @@ def render_batch(
             whole = _all_learned([*begin, *ids, end])
             results.append([Rendered((whole,), NON_REASONING)] if len(begin) + len(ids) > 1 else single)
         elif isinstance(made, DataError):
-            results.append(Refused("not sayable", f"the chat format cannot say it: {made}"))
+            results.append(Refused("not sayable", f"the chat format cannot express it: {made}"))
         elif not asked:
             results.append(_nothing(example))
         else:

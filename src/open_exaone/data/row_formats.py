@@ -144,7 +144,7 @@ def _check_format(columns: Columns, format: RowFormat) -> None:
     shared = {field for known, needed in NEEDS if known == found for field in needed}
     if all(columns.get(field) is None for needed in needs for field in needed if field not in shared):
         why = f"is of the format {found}, where the source is of the format {format}"
-        raise BadRow("", "mixed schema", why, "put it into a source of its own")
+        raise BadRow("", "mixed schema", why, "put it into a separate source")
 
 
 def _check_text(content: Content, text: str) -> None:

@@ -101,7 +101,7 @@ class Prepared:
                 f"{folder}: was prepared by another version of this program; remove it and prepare the data again"
             )
         if self.manifest.get("sha256") != manifest_hash(self.manifest):
-            raise DataError(f"{folder / MANIFEST}: is not what was written (its checksum differs); {_FIX}")
+            raise DataError(f"{folder / MANIFEST}: was changed after it was written (its checksum differs); {_FIX}")
         for name, expected in self.manifest["files"].items():
             _check_file(folder / name, expected, verify=verify)
         self.kind: Kind = self.manifest["settings"]["kind"]
@@ -322,7 +322,7 @@ def _check_file(path: Path, expected: dict[str, Any], *, verify: bool) -> None:
     if not path.is_file():
         raise DataError(f"{path}: is missing; {_FIX}")
     if path.stat().st_size != expected["bytes"] or (verify and describe_file(path) != expected):
-        raise DataError(f"{path}: is not what was written (its checksum differs); {_FIX}")
+        raise DataError(f"{path}: was changed after it was written (its checksum differs); {_FIX}")
 
 
 def hash_of(value: Any) -> str:

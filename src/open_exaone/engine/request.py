@@ -33,14 +33,14 @@ def check_ids(requests: Sequence[Request], vocab_size: int, what: str) -> None:
             raise ValueError(f"{what} {place} has {wrong!r}, which is no token id: a prompt is a list of integers")
         if not 0 <= min(prompt) <= max(prompt) < vocab_size:
             wrong = next(token for token in prompt if not 0 <= token < vocab_size)
-            raise ValueError(f"{what} {place} has the id {wrong}, and the model only 0 to {vocab_size - 1}")
+            raise ValueError(f"{what} {place} has the id {wrong}: the model's ids are 0 to {vocab_size - 1}")
         if sampling in known:
             continue
         known.add(sampling)
         for name, ids in (("logit_bias", dict(sampling.logit_bias)), ("stop_ids", sampling.stop_ids)):
             if wrong_ids := [token for token in ids if token >= vocab_size]:
                 raise ValueError(
-                    f"{what} {place}: {name} has the id {wrong_ids[0]}, and the model only 0 to {vocab_size - 1}"
+                    f"{what} {place}: {name} has the id {wrong_ids[0]}: the model's ids are 0 to {vocab_size - 1}"
                 )
 
 

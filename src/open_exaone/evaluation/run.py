@@ -63,7 +63,7 @@ def run_tasks(
         (`missing.is_missing`).
 
     Raises:
-        DataError: the folder is broken, no sample could be had, or none could be judged.
+        DataError: the folder is broken, no sample could be generated, or none could be judged.
         EndpointError: the judge model refuses, or is down for longer than its `max_wait_s`.
         RunFolderError: the folder is another evaluation's.
         Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
@@ -231,7 +231,7 @@ class _Run:
         left_out = [item for item in items if item.place not in self.samples]
         if left_out and not answered(self.samples.values()):
             why = f": {self.provider.failure}" if self.provider.failure else ""
-            raise DataError(f"no sample could be had{why}: the same command asks again")
+            raise DataError(f"no sample could be generated{why}: run the same command again to retry")
         for item in left_out:
             place = item.place
             sample = Sample(item.key, place.task, place.problem, place.index, NO_GENERATION, NO_REPLY, item.judged_by)

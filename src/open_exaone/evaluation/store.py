@@ -194,7 +194,9 @@ class Store:
             raise DataError(f"{self.folder}: holds no evaluation (evaluation.json): name a folder that `eval` made")
         own_folder(self.folder, DataError, names=FILES)
         if self.journal_file.is_file():
-            raise DataError(f"{self.folder}: this evaluation was cut: finish it first, by the same command as before")
+            raise DataError(
+                f"{self.folder}: this evaluation is incomplete: finish it first, with the same command as before"
+            )
         plan = self._plan()
         tasks = read_tasks(plan, read_problems(self.problems_file), self.plan_file)
         samples = self._read(self.samples_file)

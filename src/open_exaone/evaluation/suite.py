@@ -117,7 +117,7 @@ class SuiteTask(SamplingConfig):
                     "and below it: leave this budget out, or raise max_new_tokens"
                 )
         if len(set(self.budgets)) < len(self.budgets):
-            raise ValueError(f"{self.label}: budgets = {list(self.budgets)}: one stands twice: drop it")
+            raise ValueError(f"{self.label}: budgets = {list(self.budgets)}: one is listed twice: remove it")
         for metric in self.metrics:
             found = _METRIC.fullmatch(metric)
             if not found:

@@ -59,7 +59,8 @@ def config_from_hf(values: Mapping[str, Any]) -> ModelConfig:
     """
     model_type = values.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise ValueError(f"model_type = {short(model_type)}: must be one of {', '.join(FAMILIES)}")
+        found_type = "model_type: is missing;" if model_type is None else f"model_type = {short(model_type)}:"
+        raise ValueError(f"{found_type} must be one of {', '.join(FAMILIES)}")
     family = FAMILIES[model_type]
     keys = {**KEYS, **family.keys}
     _refuse_what_is_not_computed(values, keys["activation"])

@@ -121,7 +121,7 @@ def run_ablation(
 
 
 def default_jobs(machine: Machine) -> int:
-    """How many runs are trained at once where nothing is said."""
+    """The default number of runs that are trained at the same time."""
     from open_exaone.checkpoint.folder import resolve_device
 
     return 1 if resolve_device(machine.device).type == "cuda" else num_cores()

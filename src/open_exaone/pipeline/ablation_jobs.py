@@ -134,7 +134,7 @@ def run_jobs(jobs: Sequence[Job], num_at_once: int, on_event: OnEvent) -> dict[P
             while waiting and len(running) < num_at_once and not interrupt.requested():
                 running.append(_Running(waiting.popleft()))
                 job = running[-1].job
-                on_event({"message": f"{job.label}: begun; what it prints goes to {job.folder / LOG}"})
+                on_event({"message": f"{job.label}: started; its output is written to {job.folder / LOG}"})
             for one in running if interrupt.requested() else ():
                 one.stop()
             time.sleep(POLL_S)

@@ -59,7 +59,7 @@ def build_files(asking: Asking, config: BuildConfig) -> tuple[Row, LengthStatist
 
     Raises:
         ConfigError: there is no such model, stage, engine or verifier.
-        DataError: a row is no problem, nothing is kept, or no sample could be had or judged.
+        DataError: a row is no problem, nothing is kept, or no sample could be generated or judged.
         RunFolderError: the folder holds something else, or samples of another model.
         Interrupted: after Ctrl-C or SIGTERM; what was generated is kept.
     """

@@ -67,7 +67,7 @@ def write_cards(source: Path, options: CardOptions | None = None, out: Path | No
     facts = gather(source, options)
     if out is None:
         if not source.is_dir():
-            raise ConfigError(f"{source}: is a name, not a folder here: say with --out where its card goes")
+            raise ConfigError(f"{source}: is a name, not a folder here: give --out, the folder for its card")
         out = source
     return facts, write_card_files(facts, out, source_url=options.source_url)
 

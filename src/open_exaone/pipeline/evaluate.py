@@ -156,7 +156,7 @@ def _size(provider: Provider, source: str, choices: Choices) -> dict[str, Any]:
 def _asks_again(entries: Sequence[Entry | ThoughtUse], provider: Provider) -> list[str]:
     why = f" (the first failed: {provider.failure})" if provider.failure else ""
     is_missing = any(entry.missing for entry in entries)
-    return [f"the same command asks again for the samples without a reply{why}"] * is_missing
+    return [f"run the same command again to generate the replies that are missing{why}"] * is_missing
 
 
 def _scored(task: Task, samples: Samples, provider: Provider, not_published: Sequence[str]) -> Entry:
@@ -200,12 +200,14 @@ def _planned(
     if suite is None:
         if not is_address(source):
             find_model(Path(source), choices.stage)  # raises where there is none
-        raise ConfigError(f"{source}: is not a run's folder: say what to measure, such as --suite exaone-deep")
+        raise ConfigError(f"{source}: is not a run's folder: choose what to measure, such as --suite exaone-deep")
     try:
         found = load_suite(suite)
     except ConfigError as error:
         of_run = f"; data of this run are {', '.join(data)}" if data else ""
         raise ConfigError(f"--suite {suite}: {str(error).removeprefix(f'suite {suite!r}: ')}{of_run}") from error
+    if run is None and "/" not in source and choices.engine in ("local", "vllm"):
+        find_model(Path(source), choices.stage)  # a wrong name is reported before missing rows; nothing is downloaded
     tasks = plan(
         found,
         rows=choices.rows,

@@ -81,5 +81,5 @@ def _measure_thoughts(run: Run, stage: TrainedStage, done: Sequence[Measured], p
         on_event=run.on_event,
     )
     if any(use.missing for use in uses):
-        raise DataError(f"replies after altered thoughts could not be had: {provider.failure}")
+        raise DataError(f"replies after altered thoughts could not be generated: {provider.failure}")
     write_json(folder / FOLDER / "report.json", {"tasks": [use.model_dump(mode="json") for use in uses]})

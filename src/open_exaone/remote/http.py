@@ -42,12 +42,12 @@ _Answer = tuple[int, Mapping[str, str], bytes]  # status, headers, body
 
 
 def may_pass(status: int) -> bool:
-    """Whether a refusal with this status may be none later."""
+    """Whether a retry may succeed after this status."""
     return status in _MAY_PASS or status >= 500
 
 
 class EndpointError(OpenExaoneError):
-    """The endpoint cannot be reached, refuses, or answers what is no answer: names its address and how to fix it.
+    """The endpoint cannot be reached, refuses, or sends an invalid response: names its address and how to fix it.
 
     Attributes:
         status: of the answer; None where no whole answer was got.
@@ -81,12 +81,12 @@ class EndpointError(OpenExaoneError):
 
 
 class UnreadableError(ValueError):
-    """An answer that is not what was asked for, but may be next time; its text says what is wrong with it."""
+    """An invalid response that a retry may fix; its text says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What messages call the settings, and how each failure is fixed."""
+    """What error messages call the settings, and the fix for each failure."""
 
     address: str  # such as "[judge.endpoint] base_url"
     key_variable: str
@@ -97,7 +97,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one exchange may cost."""
+    """The limits of one exchange."""
 
     timeout_s: float  # the longest it may take, all attempts and pauses together
     max_attempts: int
@@ -107,7 +107,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An address that was checked, and what its requests met."""
+    """A checked address, and the retries of its requests."""
 
     url: str
     host: str
@@ -220,7 +220,7 @@ class Caller:
         raise AssertionError("max_attempts is at least 1")
 
     def cancel(self) -> None:
-        """Ends the exchange at hand, whatever it waits for; the peer sees the connection close."""
+        """Cancels the current exchange; the peer sees that the connection is closed."""
         self._cancelled.set()
         if self._request is not None:
             self._request.cancel()
@@ -316,7 +316,7 @@ async def _send(client: "httpx2.AsyncClient", method: str, path: str, body: byte
 def _key(name: str, words: Words) -> str:
     key = os.environ.get(name, "").strip()
     if not key or not _is_plain(key):
-        state = "holds what is no key: white space or other than ASCII" if key else "is not set"
+        state = "holds white space or other characters that no key has" if key else "is not set"
         fix = f"; {words.key_fix}" if words.key_fix else ""
         raise ConfigError(f"{words.key_variable} = {name!r}: this environment variable {state}{fix}")
     return key
@@ -330,7 +330,7 @@ def _tls() -> ssl.SSLContext:
 
 
 def backoff_s(attempt: int) -> float:
-    """Doubles from attempt to attempt, with a share of chance, so that many askers do not come back as one."""
+    """Doubles from attempt to attempt, with random jitter, so that many clients do not retry at the same time."""
     longest_s = min(FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
     return random.SystemRandom().uniform(longest_s / 2, longest_s)  # the run's own seeded numbers are left alone
 
@@ -340,7 +340,7 @@ def _no_answer(server: Server, error: Exception, limits: Limits, deadline: float
     import httpx2
 
     if time.monotonic() >= deadline:
-        what = f"no whole answer in timeout_s = {limits.timeout_s:g}"
+        what = f"no complete response within timeout_s = {limits.timeout_s:g}"
         return server.problem(what, "raise it, or use a faster model", is_down=True)
     cause = _cause(error)
     what, fix = f"no answer ({type(cause).__name__}: {cause})", f"start the server, or correct {server.words.address}"
@@ -362,10 +362,10 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _refusal(server: Server, status: int, headers: Mapping[str, str], body: bytes, max_bytes: int) -> EndpointError:
-    """What is wrong with an answer that is not to be read."""
+    """What is wrong with a response that is rejected."""
     words = server.words
     if len(body) > max_bytes:
-        return server.problem(f"it answers with more than {max_bytes} bytes", words.wrong_peer, status=status)
+        return server.problem(f"its response is larger than {max_bytes} bytes", words.wrong_peer, status=status)
     if 300 <= status < 400:
         location = headers.get("Location", "nowhere")
         fix = f"correct {words.address}: redirects are not followed"
@@ -373,7 +373,7 @@ def _refusal(server: Server, status: int, headers: Mapping[str, str], body: byte
     if status in (401, 403):  # what they say quotes parts of the key
         return server.problem(f"it answers {status}", words.fixes[status], status=status)
     detail = body[:100_000].decode("utf-8", "replace")
-    fix = words.fixes.get(status, "look into the server's own log")
+    fix = words.fixes.get(status, "see the server's log")
     return server.problem(f"it answers {status} ({detail})", fix, status=status, detail=detail)
 
 

@@ -25,7 +25,7 @@ _WORDS = Words(
         401: _KEY,
         403: _KEY,
         404: "check [judge.endpoint] base_url, which mostly ends in /v1, and model",
-        429: "ask less at once, or raise [judge.endpoint] timeout_s and max_attempts",
+        429: "send fewer requests at the same time, or raise [judge.endpoint] timeout_s and max_attempts",
     },
 )
 
@@ -75,11 +75,11 @@ def _content(server: Server, model: str, body: bytes) -> str:
         choice = json.loads(body)["choices"][0]
         text, reason = choice["message"]["content"], choice.get("finish_reason")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        what = f"its answer is no chat completion ({type(error).__name__})"
+        what = f"its response is not a chat completion ({type(error).__name__})"
         raise server.problem(what, _WORDS.wrong_peer) from None
     if reason == "length":
         fix = "let it think less, or use a model that does not think"
-        raise server.problem(f"the model {model} did not come to an end", fix)
+        raise server.problem(f"the model {model} did not finish its reply", fix)
     if not isinstance(text, str):
-        raise server.problem(f"the model {model} answered without a text", "use a model that answers in text")
+        raise server.problem(f"the model {model} returned no text", "use a model that answers in text")
     return text

@@ -101,9 +101,9 @@ def _objects(server: Server, limits: Limits, texts: Iterator[tuple[bool, bytes]]
         if interrupt.requested():
             return
         if not isinstance(value, dict):
-            raise server.problem("its answer is no chat completion", server.words.wrong_peer)
+            raise server.problem("its response is not a chat completion", server.words.wrong_peer)
         if value.get("error"):
-            raise server.problem(f"it fails ({_message(value['error'])})", "try again, or look into the server's log")
+            raise server.problem(f"it fails ({_message(value['error'])})", "try again, or see the server's log")
         has_ended = has_ended or not is_stream or _is_last(value)
         yield value
     if not has_ended and not interrupt.requested():
@@ -123,7 +123,7 @@ def _message(error: object) -> str:
 
 def _broken(server: Server, error: Exception, limits: Limits, *, has_begun: bool) -> EndpointError:
     if isinstance(error, TimeoutError):
-        what = f"nothing came for timeout_s = {limits.timeout_s:g}"
+        what = f"no data arrived for timeout_s = {limits.timeout_s:g}"
         return server.problem(what, "try again, or use a faster model", is_down=True)
     if has_begun:
         return server.problem("the connection broke in the middle of the reply", "try again", is_down=True)

@@ -36,7 +36,7 @@ def begin_all(requests: Sequence[Request], begun: Sequence[Begun], tokenizer: To
 
 def _as_message(request: Request, begun: Begun) -> Request:
     if not begun.closed:
-        raise ConfigError("a chat endpoint goes on with no thought that is still open: take the local engine or vLLM")
+        raise ConfigError("a chat endpoint cannot continue an unfinished thought: use the local engine or vLLM")
     message = {"role": "assistant", "reasoning_content": begun.thought, "content": ""}
     return replace(request, messages=(*request.messages, message))
 

@@ -105,8 +105,10 @@ class App:
         except ApiError as error:
             await self._refuse(error, is_anthropic, send_last, seen)
         except asyncio.CancelledError:  # the time to stop is over, and the engine has not cancelled it
-            logger.warning("%s %s is given up: the server stops", scope["method"], _shown(scope["path"]))
-            stopped = ApiError(503, "the server stops: ask another one, or later", code="draining", retry_after_s=5)
+            logger.warning("%s %s is cancelled: the server is shutting down", scope["method"], _shown(scope["path"]))
+            stopped = ApiError(
+                503, "the server is shutting down: retry later, or use another one", code="draining", retry_after_s=5
+            )
             await self._refuse(stopped, is_anthropic, send_more, seen)
         except Exception:  # a border: nothing of it goes out
             logger.exception("%s %s failed", scope["method"], _shown(scope["path"]))

@@ -11,7 +11,7 @@ class ServeConfig(Config):
     host: str = "127.0.0.1"
     """The address to listen on; only programs on this machine reach the default."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """The port to listen on; 0 takes a free one."""
+    """The port to listen on; 0 chooses a free one."""
     api_key: str | None = Field(default=None, min_length=1)
     """What clients must send as their key; the environment variable OPEN_EXAONE_API_KEY, if left out. On a command line
     other users of this machine can read it."""

@@ -7,14 +7,14 @@ _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.
 _HELP = {
     "requests_total": "Requests by path and status.",
     "prompt_tokens_total": "Tokens of prompts.",
-    "cached_prompt_tokens_total": "Tokens of prompts that were remembered from earlier requests.",
+    "cached_prompt_tokens_total": "Prompt tokens that were cached from earlier requests.",
     "reply_tokens_total": "Tokens of replies.",
     "thought_tokens_total": "Tokens of thoughts, which are part of replies.",
     "cancelled_total": "Requests that were cancelled, such as by a client that left.",
     "engine_steps_total": "Steps of the engine.",
-    "engine_tokens_total": "Tokens that the engine drew.",
+    "engine_tokens_total": "Tokens that the engine sampled.",
     "replies_running": "Replies that are being generated.",
-    "replies_waiting": "Replies that wait for a free place.",
+    "replies_waiting": "Replies that wait for a free slot.",
     "first_token_seconds": "From a request's arrival to its first token.",
     "request_seconds": "From a request's arrival to the end of its answer.",
 }

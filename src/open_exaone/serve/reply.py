@@ -127,7 +127,7 @@ class Reader:
                 if error is not None or not self._reads_calls:
                     piece = Piece(Part.ANSWER, CALL_OPEN + piece.text + CALL_CLOSE)
                 if error is not None and self._reads_calls:
-                    notes.append(f"A tool call could not be read and stands in the text. {error}")
+                    notes.append(f"A tool call could not be parsed and is left in the text. {error}")
             shown.append(piece)
         return shown, notes
 

@@ -77,7 +77,10 @@ def serve(service: Service, config: ServeConfig, listener: socket.socket, say: C
         options, service, lambda: say(f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else shown}:{port}")
     )
     if config.host not in LOOPBACK and config.api_key is None:
-        logger.warning("%s is reached from other machines, and no --api-key is set: anybody there may ask", config.host)
+        logger.warning(
+            "%s can be reached from other machines, and no --api-key is set: anybody there can send requests",
+            config.host,
+        )
     asyncio.run(server.serve(sockets=[listener]))
 
 
@@ -112,7 +115,7 @@ def _http(patience_s: float, most_connections: int) -> type[H11Protocol]:
 
 def _refusal() -> bytes:
     """What a connection above the most gets, whatever it would ask."""
-    error = ApiError(503, "too many connections are open: ask later", code="too_many_connections")
+    error = ApiError(503, "too many connections are open: retry later", code="too_many_connections")
     body = json.dumps(error.openai()).encode()
     head = "HTTP/1.1 503 Service Unavailable", "content-type: application/json", "retry-after: 5", "connection: close"
     return "\r\n".join((*head, f"content-length: {len(body)}", "", "")).encode() + body
@@ -154,7 +157,9 @@ class _Server(uvicorn.Server):
         service = self._service
         service.is_draining = True
         if service.tickets:
-            logger.info("stopping: %d requests may go on for %g s", len(service.tickets), service.config.drain_s)
+            logger.info(
+                "shutting down: %d running requests have %g s to finish", len(service.tickets), service.config.drain_s
+            )
         loop = asyncio.get_running_loop()
         loop.call_later(service.config.drain_s, service.cancel_all, "the server stops")
         await super().shutdown(sockets)

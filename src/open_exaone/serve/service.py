@@ -180,7 +180,7 @@ class Service:
                     return await asyncio.wrap_future(future)
         except TimeoutError as error:
             if future.cancelled():  # it has not begun
-                raise ApiError(503, "other schemas are being compiled: ask later", retry_after_s=5) from error
+                raise ApiError(503, "other schemas are being compiled: retry later", retry_after_s=5) from error
             why = f"the JSON schema takes longer than {seconds:g} seconds to compile: simplify it"
             raise ApiError(400, why, param="response_format", code="invalid_schema") from error
 
@@ -203,12 +203,16 @@ class Service:
         requests = ask.requests()
         self._check(ask, requests)
         if self.is_draining:
-            raise ApiError(503, "the server stops: ask another one, or later", code="draining", retry_after_s=5)
+            raise ApiError(
+                503, "the server is shutting down: retry later, or use another one", code="draining", retry_after_s=5
+            )
         # The tickets know what the thread has not yet taken from its inbox.
         num_open = sum(job.stop is None for ticket in self.tickets.values() for job in ticket.jobs)
         if num_open + len(requests) > self._num_slots + self.config.max_waiting:
             num_waiting = max(0, num_open - self._num_slots)
-            raise ApiError(429, f"{num_waiting} replies wait already: ask later", code="queue_full", retry_after_s=1)
+            raise ApiError(
+                429, f"{num_waiting} replies are already waiting: retry later", code="queue_full", retry_after_s=1
+            )
         jobs = [Job(request, ask.constraint() if ask.constraint else None) for request in requests]
         ticket = Ticket(secrets.token_hex(12), ask.model.name, jobs, ask.is_streamed)
         self.tickets[ticket.id] = ticket
@@ -284,7 +288,7 @@ def _refusals() -> Iterator[None]:
     except CheckpointError as error:
         logger.warning("%s", error)
         raise ApiError(
-            400, "the model's chat format cannot say this; see the server's log", param="messages"
+            400, "the model's chat format cannot express this; see the server's log", param="messages"
         ) from error
 
 

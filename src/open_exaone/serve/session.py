@@ -167,7 +167,7 @@ class Session:
             try:
                 _read(path)
             except DataError as error:
-                raise ConfigError(f"{path}: is there and no saved conversation: give another name") from error
+                raise ConfigError(f"{path}: exists and is not a saved conversation: choose another name") from error
         settings = self.settings
         values = {"model": self.model.name, "system": settings.system, "thinking": settings.thinking}
         write_json(path, {**values, "budget": settings.budget, "messages": self.messages})

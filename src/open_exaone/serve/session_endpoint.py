@@ -15,9 +15,9 @@ from open_exaone.text.split import Part, Piece, ReplySplitter, join_pieces
 from open_exaone.text.stored import STORED_TAGS, split_stored
 
 _OPTIONAL = {  # fields that a server may refuse, and what is lost without them
-    "chat_template_kwargs": "the endpoint takes no chat_template_kwargs: whether the model thinks is its own choice",
-    "thinking_token_budget": "the endpoint takes no thinking_token_budget: thoughts are as long as the model thinks",
-    "seed": "the endpoint takes no seeds",
+    "chat_template_kwargs": "the endpoint does not support chat_template_kwargs: the model decides whether it thinks",
+    "thinking_token_budget": "the endpoint does not support thinking_token_budget: thoughts have no limit",
+    "seed": "the endpoint does not support seeds",
 }
 _STOPS = {"length": StopReason.LENGTH, "content_filter": StopReason.ERROR}
 _CLOSING = ("</think>", "</thought>")
@@ -146,7 +146,7 @@ class _Reader:
         if is_new and not self._has_thought:
             self._has_thought = any(piece.part is Part.THOUGHT for piece in self._pieces)
             if not self._has_thought:
-                yield Note("what stands before the tag is the model's thought: the endpoint has no reasoning parser")
+                yield Note("the text before the tag is the model's thought: the endpoint has no reasoning parser")
 
     def _take_calls(self, calls: object) -> None:
         for call in calls if isinstance(calls, list) else ():

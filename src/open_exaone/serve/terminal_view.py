@@ -9,7 +9,7 @@ from open_exaone.text.split import Part, read_tool_call
 
 STOPS = {
     StopReason.LENGTH: "the reply ends here, at its token limit (--max-new-tokens)",
-    StopReason.CANCELLED: "stopped; what came is kept",
+    StopReason.CANCELLED: "stopped; the text so far is kept",
     StopReason.ERROR: "the reply could not be finished",
 }
 _STYLES = {Part.THOUGHT: "dim", Part.ANSWER: "", Part.TOOL_CALL: "cyan"}

@@ -107,7 +107,7 @@ class Worker:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
             if self._thread.is_alive():
-                logger.warning("a step of the engine has not ended in %g s: it is left as it stands", timeout_s)
+                logger.warning("a step of the engine has not finished within %g s: it is abandoned", timeout_s)
 
     def holds(self, model: str, length: int) -> bool:
         """Whether memory holds a prompt and its reply of so many tokens together."""
@@ -166,7 +166,7 @@ class Worker:
         try:
             command()
         except Exception:  # a border: the others go on
-            logger.exception("the engine could not do what was asked")
+            logger.exception("the engine could not process a request")
 
     def _step(self, lane: _Lane) -> None:
         assert lane.session is not None

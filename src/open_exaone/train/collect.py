@@ -166,7 +166,7 @@ class Collector:
             found = read_rollouts(rounds.path, problems, requests, tokenizer, key, first=num_before)
             if found is not None:
                 return key, found
-            logger.warning("%s: is not whole: the rest of its step learns from new samples", rounds.path)
+            logger.warning("%s: is incomplete: the rest of its step is trained on new samples", rounds.path)
         key = own_key()
         return key, read_rollouts(rounds.path, problems, requests, tokenizer, key, first=num_before)
 
@@ -226,7 +226,7 @@ class Collector:
         groups = self._shared_groups(problems, requests, is_local) if self.world.size > 1 else None
         groups = groups or sample_requests(problems, requests, self.provider)
         if any(max(r.generation.ids or (0,)) >= config.vocab_size for group in groups for r in group.rollouts):
-            raise DataError(f"{self.provider.identity['engine']}: gives token ids that the model does not have")
+            raise DataError(f"{self.provider.identity['engine']}: returned token ids outside the model's vocabulary")
         return groups
 
     def _shared_groups(self, problems: list[Problem], requests: list[Request], is_local: bool) -> list[RolloutGroup]:

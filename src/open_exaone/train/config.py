@@ -213,8 +213,8 @@ SAMPLING_KEYS = (  # of a preference stage that samples its pairs; refused besid
     *("rubric", *SamplingConfig.model_fields),
 )
 _WHOLE = (
-    "RL draws from the whole distribution, as the probabilities that it trains are those of all tokens: leave it out; "
-    "`temperature` acts on both sides"
+    "RL samples from the full distribution, because it trains the probabilities of all tokens: leave it out; "
+    "`temperature` applies to both sampling and training"
 )
 
 
@@ -293,7 +293,7 @@ class RlStage(StageConfig):
             if self.num_updates == 1:
                 why, fix = f"max_staleness = {self.max_staleness}", "max_staleness = 0"
             raise ValueError(
-                f"{what} is right for fresh samples alone, and this stage has {why}: use "
+                f"{what} is correct for on-policy samples only, and this stage has {why}: use "
                 f'{{ name = "agapo_off_policy" }}, or {fix}'
             )
         if self.loss.divergence is None:

@@ -70,7 +70,9 @@ class MetricsWriter:
             act()
         except Exception as error:  # a border: foreign code that training must outlive
             self._sinks.pop(name)
-            logger.warning("%s: takes no more metrics (%s: %s); training goes on", name, type(error).__name__, error)
+            logger.warning(
+                "%s: accepts no more metrics (%s: %s); training continues", name, type(error).__name__, error
+            )
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -136,7 +138,9 @@ def _copy_steps(path: Path, target: Path, last: int) -> None:
             elif step is None and line.endswith(b"\n") and line.strip():
                 broken.append(number)
     if broken:
-        logger.warning("%s: %d lines are no metrics and are left out, line %d first", path, len(broken), broken[0])
+        logger.warning(
+            "%s: %d lines are not valid metrics and are skipped; the first is line %d", path, len(broken), broken[0]
+        )
 
 
 def _step_of(line: bytes) -> int | None:

@@ -107,7 +107,7 @@ class Reference:
         except (SafetensorError, OSError) as error:
             raise RunFolderError(f"{path}: cannot be read ({error}): {_FIX}") from error
         if metadata != {"sha256": _digest(weights)}:
-            raise RunFolderError(f"{path}: is not what was written (its checksum differs): {_FIX}")
+            raise RunFolderError(f"{path}: was changed after it was written (its checksum differs): {_FIX}")
         for name, weight in self._reference.named_parameters():
             weight.copy_(weights[name])
 

@@ -172,7 +172,7 @@ def mismatched(units: Sequence[Unit], max_tokens: int) -> Sequence[Unit]:
         prompt = next((other for other in others if not np.array_equal(other, own)), None)
         if prompt is None:
             raise DataError(
-                "kto compares each reply with what the model makes of it behind another prompt, and all examples have "
+                "kto compares each reply with the same reply after another prompt, and all examples have "
                 "the same prompt: give it rows with at least two prompts"
             )
         return tuple(_behind(prompt, document, max_tokens) for document in units[index])

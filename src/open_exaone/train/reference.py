@@ -150,7 +150,9 @@ def _read(path: Path, key: str, num_replies: int) -> Tensor | None:
             return logprobs_D
     except (SafetensorError, OSError) as error:
         logger.warning("%s: cannot be read: %s", path, error)
-    logger.warning("%s: is not whole, or of other weights or data: reference log-probabilities are made anew", path)
+    logger.warning(
+        "%s: is incomplete, or from other weights or data: reference log-probabilities are computed again", path
+    )
     return None
 
 

@@ -194,7 +194,7 @@ class OnlineRl:
     def notes(self, memory: Memory) -> list[str]:
         """What a report must state of the stage that ended with this memory."""
         asked, number = memory.get("next_prompt", 0), len(self.problems)
-        repeats = [f"{count(asked, 'prompt')} were asked of {number:,}: each {asked / number:.1f} times"]
+        repeats = [f"{count(asked, 'prompt')} were drawn from {number:,} problems: each {asked / number:.1f} times"]
         return [*self._provider_notes(), *(repeats if asked > number else [])]
 
     def _provider_notes(self) -> list[str]:
@@ -257,7 +257,9 @@ class OnlineRl:
             if not self.world.any(known is None):
                 assert known is not None  # on no rank
                 return known
-            logger.warning("%s: is not whole: ratios of the rest of its step begin from the model as it is", path)
+            logger.warning(
+                "%s: is incomplete: ratios of the rest of its step are computed against the current model", path
+            )
         options = (self.config.micro_batch_tokens, self.config.temperature, self.world)
         found = document_logprobs(self.model, documents, *options)
         self.world.lead(lambda: write_logprobs(path, found, key))

@@ -1,4 +1,4 @@
-"""When and how a stage's states go to disk, and which one it goes on from."""
+"""When and how a stage's states are saved, and which one training resumes from."""
 
 import os
 import shutil
@@ -45,13 +45,13 @@ LOST_S = 10.0  # that a rank's part is waited for once training has failed
 
 
 class Saver:
-    """Saves a stage's states, and restores the newest that is whole.
+    """Saves a stage's states, and restores the newest that is complete.
 
     `folder/step-N` holds master.safetensors, optimizer.safetensors, state.json and the SHA-256 of each of them. Of a
     sharded model each rank writes its own part, master-00001-of-00004.safetensors and so on. The folder appears by
     renaming one that was written and flushed to disk by all ranks; what is broken is found by its sums.
 
-    As a context manager it leaves no writing undone.
+    As a context manager, it finishes all writing at its end.
     """
 
     def __init__(
@@ -93,18 +93,18 @@ class Saver:
         if kind is None:
             self.check()
         elif self._error is not None:
-            logger.warning("%s: and the last state could not be saved: %s", self.folder, self._error)
+            logger.warning("%s: in addition, the last state could not be saved: %s", self.folder, self._error)
 
     def load(self) -> tuple[Progress, int | None]:
-        """Restores the newest whole state: weights, optimizer, random states.
+        """Restores the newest complete state: weights, optimizer, random states.
 
-        A state that is not whole is named in a warning and the one before it is used.
+        A warning names an incomplete state, and the one before it is used.
 
         Returns:
             how far the run is, and how many bytes metrics.jsonl had; a new start and None where nothing was saved.
 
         Raises:
-            CheckpointError: states were saved and none is whole, or the whole one is of another model.
+            CheckpointError: states were saved and none is complete, or the complete one is of another model.
             RunFolderError: it is of a run with another fingerprint; names what differs.
         """
         self._world.lead(self._remove_leftovers)
@@ -112,7 +112,7 @@ class Saver:
         for name in reversed(names):
             path = self.folder / name
             if why := fault(self._world.gather(partial(checked, path, self._world.rank, self._world.size))):
-                logger.warning("%s: this saved state cannot be read (%s); the one before it is tried", path, why)
+                logger.warning("%s: this saved state cannot be read (%s); trying the one before it", path, why)
                 continue
             values = read_json(path / STATE_FILE)
             self._refuse_another(values["fingerprint"])
@@ -217,8 +217,8 @@ class Saver:
         if self._keep.best and not scores and not self._has_missed_a_score:
             self._has_missed_a_score = True
             logger.warning(
-                "keep.best: no step since the last saved state had a number for %r, so this one is not compared; "
-                "there are: %s",
+                "keep.best: %r was not logged since the last saved state, so this one is not compared; the metrics "
+                "are: %s",
                 *(self._keep.best, ", ".join(self._metric_names)),
             )
         return fmean(scores) if scores else None
@@ -271,7 +271,7 @@ class Saver:
         self._deadline = min(self._deadline, time.monotonic() + seconds)
 
     def check(self, *, wait: bool = False) -> None:
-        """Raises what went wrong in the thread.
+        """Raises the error of the writing thread, if it had one.
 
         Args:
             wait: for it to end.
@@ -283,7 +283,7 @@ class Saver:
             raise error
 
     def warn_of_slow_stop(self, longest_act_s: float) -> None:
-        """Tells once where a stop takes longer than the machine gives it, as far as is known.
+        """Warns once if saving after SIGTERM would take longer than `keep.stop_within_s`, by the times measured so far.
 
         Args:
             longest_act_s: of those that an interruption waits for.
@@ -293,8 +293,8 @@ class Saver:
         if self.save_seconds and needed_s > self._keep.stop_within_s and not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "after SIGTERM it can take %.0f s to stop with the state saved (%.0f s for what is under way, %.0f s "
-                "for a state), more than keep.stop_within_s = %.0f: give the job more time to end, or lower "
+                "after SIGTERM, the run can need %.0f s to save its state (%.0f s to finish the current work, %.0f s "
+                "to write a state), more than keep.stop_within_s = %.0f: give the job more time to end, or lower "
                 "micro_batch_tokens",
                 *(needed_s, longest_act_s, self.save_seconds, self._keep.stop_within_s),
             )

@@ -41,7 +41,7 @@ class Snapshot:
         except (SafetensorError, OSError) as error:
             raise RunFolderError(
                 f"{self.path}: the weights that the next samples are drawn from cannot be read ({error}): remove the "
-                "stage's last checkpoint, and give the same command again"
+                "stage's last checkpoint, and run the same command again"
             ) from error
 
 

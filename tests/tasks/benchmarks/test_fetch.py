@@ -129,7 +129,7 @@ def test_a_description_of_one_s_own_needs_a_place(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     source = write_rows(tmp_path / "rows.jsonl", MADE_UP["hle"])
-    with pytest.raises(RunFolderError, match="cannot write: a file stands where a folder is needed"):
+    with pytest.raises(RunFolderError, match="cannot write: there is a file where a folder is needed"):
         fetch_benchmark("hle", source, tmp_path / "file" / "hle.jsonl")
 
 

@@ -67,7 +67,7 @@ def test_livecodebench_keeps_its_window(name: str, days: list[str], tmp_path: Pa
 
 
 def test_a_window_without_rows_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no row counts for livecodebench_v6: .* from 2025-02-01 to 2025-05-31"):
+    with pytest.raises(ValueError, match="no row belongs to livecodebench_v6: .* from 2025-02-01 to 2025-05-31"):
         read("livecodebench_v6", tmp_path, [lcb_row("a", "2023-08-21")])
 
 

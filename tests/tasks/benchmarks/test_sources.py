@@ -96,7 +96,7 @@ def test_a_folder_stands_for_its_only_file(tmp_path: Path) -> None:
         ("a.jsonl", b"[" * 100_000, "line 1: is not valid JSON: nested too deeply"),
         ("a.jsonl", b"\xff\xfe", "a.jsonl: line 1: is not UTF-8 text"),
         ("a.jsonl", b"[1]\n", "line 1: must be an object with named fields"),
-        ("a.jsonl", b"", "no row counts for math_500"),
+        ("a.jsonl", b"", "no row belongs to math_500"),
         ("a.json", b'{"problem": "?"}', "a.json: line 1: field 'answer': is missing"),
         ("a.json", b'[{"problem": "?", "answer": "1"}, 7]', "a.json: row 2: must be an object"),
         ("a.csv", b"problem,answer\n?\n", "a.csv: line 2: must have as many cells as the first line, 2"),
@@ -104,7 +104,7 @@ def test_a_folder_stands_for_its_only_file(tmp_path: Path) -> None:
         ("a.csv", b'problem,answer\n"?"x,1\n', "a.csv: line 2: is not valid CSV"),
         ("a.jsonl.gz", b"no gzip", "a.jsonl.gz: cannot be read"),
         ("a.jsonl.gz", gzip.compress(b"{}" * 1000, mtime=0)[:-20], "a.jsonl.gz: cannot be read"),
-        ("a.txt", b"?", "a.txt: is in no format that is read here"),
+        ("a.txt", b"?", "a.txt: is not in a supported format"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(name: str, content: bytes, fault: str, tmp_path: Path) -> None:

@@ -17,15 +17,15 @@ _MAX_FITS = 4  # of one request; a server that counts right needs one
 _SHORTER = "give the endpoint a longer context, or lower --max-new-tokens"
 # Fields that a server may refuse, and what is lost without them.
 _REFUSABLE = {
-    "seed": "the endpoint takes no seeds: samples are not reproducible",
-    "chat_template_kwargs": "the endpoint takes no chat_template_kwargs: whether the model thinks is its own choice",
+    "seed": "the endpoint does not support seeds: samples are not reproducible",
+    "chat_template_kwargs": "the endpoint does not support chat_template_kwargs: the model decides whether it thinks",
 }
 # Fields without which a sample would be another; the endpoint's own names.
 CHOSEN = (
     *("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"),
     *("logit_bias", "stop", "stop_token_ids"),
 )
-_NO_COUNTS = "the endpoint does not count all tokens: those it does not are estimated from the texts' lengths"
+_NO_COUNTS = "the endpoint does not report all token counts: missing ones are estimated from the texts' lengths"
 
 
 class Chat:
@@ -147,7 +147,7 @@ class Chat:
         if error.status not in (400, 422) or not named:
             return error
         what = f"it answers {error.status} ({error.detail})"
-        fix = f"leave {named[0]} out, or take an engine that has it: the local one, vLLM or SGLang"
+        fix = f"leave {named[0]} out, or use an engine that supports it: the local one, vLLM or SGLang"
         return server.problem(what, fix, status=error.status, detail=error.detail)
 
     def _remember(self, refused: frozenset[str], limit_field: str) -> None:

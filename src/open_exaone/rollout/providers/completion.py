@@ -46,7 +46,7 @@ def read_completion(body: bytes) -> ChatReply:
         content = _text(message.get("content"))
         thought = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UnreadableError(f"its answer is no chat completion ({type(error).__name__})") from None
+        raise UnreadableError(f"its response is not a chat completion ({type(error).__name__})") from None
     if reason in _GIVEN_UP:
         raise UnreadableError(f"the reply ended by {reason}")
     stop = _STOPS.get(reason, StopReason.END) if isinstance(reason, str) else StopReason.END

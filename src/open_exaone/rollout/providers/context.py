@@ -24,7 +24,7 @@ _LENGTH = re.compile(
 )
 
 
-CONTEXT = "ends some replies before their token limit does, or leaves no room for any: these count as truncated"
+CONTEXT = "cuts some replies short, or leaves no room for them: these count as truncated"
 
 
 @dataclass(frozen=True, slots=True)

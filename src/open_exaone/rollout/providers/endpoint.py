@@ -17,7 +17,7 @@ from open_exaone.rollout.providers.server import ServerProvider, check_model
 if TYPE_CHECKING:
     from torch import Tensor
 
-_THINKS_AGAIN = "in some replies, the model began to think again behind the forced end of its thought"
+_THINKS_AGAIN = "in some replies, the model began to think again after the forced end of its thought"
 _CANNOT_CONTINUE = (
     "does not continue a reply that was begun, which a thinking budget and --faithfulness need; leave these out, take"
     " the local engine or vLLM in process, or serve the model with vLLM"
@@ -52,14 +52,16 @@ class EndpointProvider(ServerProvider):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a report must state of this endpoint, such as that it takes no seeds."""
+        """What a report must state of this endpoint, such as that it does not support seeds."""
         return (*self._chat.notes, *self.server_notes)
 
     def revive(self, server: Server) -> None:
         check_model(server, self.limits, self._chat.model, self.server)
 
     def update_weights(self, weights: "Iterable[tuple[str, Tensor]]", version: int) -> None:
-        raise ConfigError(f"{self.server.url}: a chat endpoint takes no weights: choose the local engine or vLLM")
+        raise ConfigError(
+            f"{self.server.url}: a chat endpoint cannot load new weights: choose the local engine or vLLM"
+        )
 
     def answer(self, request: Request, caller: Caller) -> Generation:
         prompt, sampling = prompt_text(request), request.sampling
@@ -124,7 +126,7 @@ class EndpointProvider(ServerProvider):
         limit: int,
         request: Request,
     ) -> ChatReply:
-        """What follows a reply to `asked` that was begun with `content`.
+        """The rest of a reply to `asked` that begins with `content`.
 
         Raises:
             NoRoomError: the context has no room behind it.

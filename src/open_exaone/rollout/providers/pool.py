@@ -1,4 +1,4 @@
-"""Requests shared out among the servers of one model: which is asked next, which is lost, which came back.
+"""Shares requests among the servers of one model: chooses the next, and handles those that fail and return.
 
 Each request goes to the server with the fewest in flight, at most `concurrency` on each. A server that asks for a pause
 (Retry-After), or fails, gets none for that long. One that cannot be reached is lost: its requests go to the others, and
@@ -22,7 +22,7 @@ NUM_PROBES = 2  # of every lost server, before a run with none left ends
 
 @dataclass(eq=False, slots=True)
 class Peer:
-    """One of the servers, and how it is doing."""
+    """One of the servers, and its state."""
 
     server: Server
     running: set[Caller] = field(default_factory=set)  # the exchanges in flight
@@ -33,7 +33,7 @@ class Peer:
     num_probes: int = 0  # in vain, since it was lost
 
     def lose(self, why: OpenExaoneError) -> None:
-        """Takes it out; what is in flight there is cut."""
+        """Removes it; requests that are in flight there are cancelled."""
         if self.why_lost is None:
             logger.warning("%s; its requests go to the other servers", why)
         self.why_lost, self.num_probes = why, 0
@@ -42,18 +42,18 @@ class Peer:
             caller.cancel()
 
     def find(self) -> None:
-        """Takes it in again."""
+        """Adds it again."""
         self.why_lost, self.num_failed, self.paused_until = None, 0, 0.0
 
     @property
     def ready_at(self) -> float:
-        """When it may be asked again, by the monotonic clock."""
+        """When it may receive requests again, by the monotonic clock."""
         return max(self.paused_until, self.server.pause.until)
 
 
 @dataclass(slots=True)
 class Asked:
-    """A request, and how often it failed where another attempt may not."""
+    """A request, and how many of its attempts failed with an error that a retry may fix."""
 
     place: int
     request: Request
@@ -62,7 +62,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What came instead of a generation."""
+    """The error that came instead of a generation."""
 
     error: Exception
     is_final: bool = False  # nobody is left to ask
@@ -73,7 +73,7 @@ Result = Generation | Failed
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How the servers of one model are asked."""
+    """How the servers of one model are used."""
 
     answer: Callable[[Request, Caller], Generation]  # one request with one server
     revive: Callable[[Server], None]  # raises EndpointError or ConfigError where a lost server is not to be used again
@@ -83,7 +83,7 @@ class Terms:
 
 
 class Work:
-    """The requests of one stream on their way; threads share it.
+    """The requests of one stream that are in flight; threads share it.
 
     With a single server nothing is handed over: whoever answers repeats its own attempts.
     """
@@ -99,7 +99,7 @@ class Work:
                 self._watch(peer)
 
     def stop(self) -> None:
-        """Ends it; what is in flight is cut."""
+        """Ends it; requests in flight are cancelled."""
         with self._changed:
             self.stopped.set()
             for caller in [caller for peer in self._peers for caller in peer.running]:
@@ -122,7 +122,7 @@ class Work:
             caller.close()
 
     def _take(self, callers: dict[Peer, Caller]) -> tuple[Asked, Peer | None] | None:
-        """The next request and its server, once there is one; no server where all are lost; None at the end."""
+        """The next request and its server, once there is one; no server if all have failed; None at the end."""
         with self._changed:
             while self._num_open and not self.stopped.is_set():
                 wait_s = None
@@ -146,7 +146,7 @@ class Work:
         return None
 
     def _ask(self, asked: Asked, peer: Peer, callers: dict[Peer, Caller]) -> Result | None:
-        """What came of a request; None where it is to be asked again."""
+        """The result of a request; None if it is to be sent again."""
         started = time.monotonic()
         result: Result | None
         try:
@@ -168,7 +168,7 @@ class Work:
         return result
 
     def _is_asked_again(self, asked: Asked, peer: Peer, error: Exception, seconds: float) -> bool:
-        """Notes what a server failed of, and whether the request is asked again, of this one or another."""
+        """Records why a server failed, and whether the request is sent again, to this server or another."""
         if not isinstance(error, EndpointError) or self.stopped.is_set() or seconds >= self._terms.timeout_s:
             return False
         if error.status is not None and not may_pass(error.status):
@@ -190,7 +190,7 @@ class Work:
         threading.Thread(target=self._probe, args=[peer], name="lost server", daemon=True).start()
 
     def _probe(self, peer: Peer) -> None:
-        """A thread: waits for a lost server to come back."""
+        """A thread: waits for a failed server to return."""
         for number in count():
             if self.stopped.wait(backoff_s(number)):
                 return
@@ -201,7 +201,7 @@ class Work:
                     peer.num_probes, peer.why_lost = peer.num_probes + 1, error
                     self._changed.notify_all()
                 continue
-            logger.warning("%s: the server answers again and gets requests again", peer.server.url)
+            logger.warning("%s: the server responds again and receives requests again", peer.server.url)
             with self._changed:
                 peer.find()
                 self._changed.notify_all()
@@ -211,4 +211,4 @@ class Work:
 def all_lost(peers: Sequence[Peer]) -> EndpointError:
     """The error where no server is left."""
     reasons = "; ".join(str(peer.why_lost) for peer in peers)
-    return EndpointError(f"all {len(peers)} servers are lost: {reasons}", is_unreachable=True, is_down=True)
+    return EndpointError(f"all {len(peers)} servers have failed: {reasons}", is_unreachable=True, is_down=True)

@@ -1,4 +1,4 @@
-"""What answers over HTTP has in common: many requests at once, one thread each, and failures that end the stream.
+"""What providers over HTTP have in common: many requests at once, one thread each, and failures that end the stream.
 
 `pool` shares the requests out where several servers have the model.
 """
@@ -24,7 +24,7 @@ NUM_LIKE_FAILURES = 8  # in a row, after which the others would fail alike
 _UNREACHABLE_ATTEMPTS = 3  # before anything was answered: a wrong address is reported soon
 _POLL_S = 0.1  # how soon Ctrl-C takes effect
 _DEFAULT_KEY = "OPENAI_API_KEY"
-_KEY = "put the right key into the environment variable OPENAI_API_KEY, or that which api_key_variable names in Python"
+_KEY = "set the right key in the environment variable OPENAI_API_KEY, or in the one that api_key_variable names"
 _WORDS = Words(
     address="the endpoint's address",
     key_variable="api_key_variable",
@@ -35,7 +35,7 @@ _WORDS = Words(
         401: _KEY,
         403: _KEY,
         404: "check the address, which mostly ends in /v1, and the model's name",
-        429: "ask less at once (concurrency), or wait",
+        429: "lower concurrency, or wait",
     },
 )
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class ServerProvider:
         return tuple(f"{one.url}: {note}" if several else note for one in self.servers for note in one.notes)
 
     def revive(self, server: Server) -> None:
-        """Looks whether a server that was lost may be asked again.
+        """Checks whether a server that failed may receive requests again.
 
         Raises:
             EndpointError, ConfigError: it may not.
@@ -86,7 +86,7 @@ class ServerProvider:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Frees what is kept for servers that come back."""
+        """Frees what is kept for servers that return."""
 
     @property
     def failure(self) -> str | None:
@@ -106,7 +106,7 @@ class ServerProvider:
         raise NotImplementedError
 
     def stream(self, requests: Sequence[Request]) -> Generator[tuple[int, Generation], None, None]:
-        """See `Provider`; what is in flight when the iterator is closed is cut, and the server can see that.
+        """See `Provider`; closing the iterator cancels the requests in flight, which the server can see.
 
         Raises:
             EndpointError: many requests in a row, or all of them, failed for one reason that no retry fixes.
@@ -133,7 +133,7 @@ class ServerProvider:
     def _collect(
         self, results: "queue.Queue[tuple[int, Result]]", num_requests: int
     ) -> Iterator[tuple[int, Generation]]:
-        """Gives results as they come; sees when the rest would fail alike."""
+        """Yields results as they come; raises when the rest would fail alike."""
         num_in_row, last_kind, has_any = 0, None, False
         for num_done in range(1, num_requests + 1):
             place, result = _next(results)
@@ -163,7 +163,7 @@ def _next(results: "queue.Queue[T]") -> T:
 
 
 def _kind(error: EndpointError, has_any: bool) -> str | int | None:
-    """What other requests would fail of too; None where they need not."""
+    """The failure that other requests would have too; None if they may succeed."""
     if error.is_unreachable:
         return "unreachable"
     status = error.status
@@ -209,7 +209,7 @@ def find_one_model(servers: Sequence[Server], limits: Limits, name: str | None) 
 
 
 def check_model(server: Server, limits: Limits, model: str, first: Server) -> int | None:
-    """Looks whether a server has the model of the first one; gives its context where the server states it.
+    """Checks that a server has the model of the first one; returns its context if the server reports it.
 
     Raises:
         ConfigError: it has not: names both servers.
@@ -245,4 +245,4 @@ def _models(body: bytes) -> list[tuple[str, int | None]]:
         entries = [entry for entry in json.loads(body)["data"] if isinstance(entry["id"], str)]
         return [(entry["id"], count_of(entry, "max_model_len") or None) for entry in entries]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UnreadableError(f"its answer is no list of models ({type(error).__name__})") from None
+        raise UnreadableError(f"its response is not a list of models ({type(error).__name__})") from None

@@ -102,7 +102,7 @@ def _model(model: Served) -> dict[str, Any]:
 
 
 async def health(service: Service, body: bytes) -> dict[str, Any]:
-    """Whether the server answers; status 503 while it stops."""
+    """Whether the server is running; status 503 while it stops."""
     return {"status": "draining" if service.is_draining else "ok"}
 
 
@@ -117,17 +117,17 @@ async def openapi(service: Service, body: bytes) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("POST", "/v1/chat/completions", chat, "Go on with a conversation", ChatRequest),
-    Route("POST", "/v1/completions", completions, "Go on with texts or token ids", CompletionRequest),
-    Route("POST", "/v1/responses", responses, "Go on with a conversation of items", ResponsesRequest),
-    Route("POST", "/v1/messages", messages, "Go on with a conversation (Anthropic)", MessagesRequest),
+    Route("POST", "/v1/chat/completions", chat, "Generate the next message of a conversation", ChatRequest),
+    Route("POST", "/v1/completions", completions, "Complete texts or token ids", CompletionRequest),
+    Route("POST", "/v1/responses", responses, "Generate a response to a conversation of items", ResponsesRequest),
+    Route("POST", "/v1/messages", messages, "Generate the next message of a conversation (Anthropic)", MessagesRequest),
     Route("POST", "/v1/messages/count_tokens", count_tokens, "Count a conversation's tokens", CountRequest),
     Route("POST", "/v1/requests/{id}/end_reasoning", end_reasoning, "End the thought of a running reply", EndReasoning),
     Route("GET", "/v1/models", models, "The models that are served"),
     Route("GET", "/v1/models/{model}", model, "One of the models"),
     Route("POST", "/tokenize", tokenize, "The token ids of a text or a conversation", TokenizeRequest),
     Route("POST", "/detokenize", detokenize, "The text of token ids", DetokenizeRequest),
-    Route("GET", "/health", health, "Whether the server answers"),
+    Route("GET", "/health", health, "Whether the server is running"),
     Route("GET", "/metrics", metrics, "What the server has done, for Prometheus"),
     Route("GET", "/openapi.json", openapi, "This description"),
 )

@@ -113,14 +113,14 @@ def read(
     rows = _problems(found)
     for place, row, problem in islice(rows, limit):
         if problem.id in problems:
-            raise DataError(f"{place}: {problem.id!r} is an earlier row's: give each row an id of its own, or drop one")
+            raise DataError(f"{place}: {problem.id!r} is an earlier row's: give each row a unique id, or drop one")
         on_row(row)
         digest.update(_canonical(row))
         problems[problem.id] = problem
         first = first or row
     if first is None:
         benchmark = found.benchmark
-        raise DataError(f"{found.name}: no row counts for {benchmark.name}: {benchmark.what} Is it the right file?")
+        raise DataError(f"{found.name}: no row belongs to {benchmark.name}: {benchmark.what} Is it the right file?")
     sha256 = digest.hexdigest()
     if limit is None:
         is_whole = True
