@@ -47,7 +47,7 @@ def test_folders_and_patterns_give_their_files_in_order(tmp_path):
     [
         ("none.jsonl", "no such file"),
         ("none*.jsonl", "no file matches"),
-        ("notes.txt", "in no format that is read here"),
+        ("notes.txt", "is not in a supported format"),
         ("empty", "holds no file that is read here"),
         ("cut.jsonl.gz", "cannot be read"),
         ("list.json", "not valid JSON"),

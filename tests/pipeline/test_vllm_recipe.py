@@ -127,7 +127,7 @@ def test_a_server_that_cannot_serve_is_refused_before_anything_is_trained(place,
 def test_token_ids_that_the_model_does_not_have_end_the_run(place):
     with (
         mock_vllm(draw=lambda body: [10**6, 5], context=64) as server,
-        pytest.raises(Exception, match="token ids that"),
+        pytest.raises(Exception, match="returned token ids outside the model's vocabulary"),
     ):
         run(place, "out", [server.url])
 
