@@ -119,9 +119,9 @@ def test_a_session_refuses_what_it_cannot_complete(prompt, sampling, why, backen
 
 
 def test_later_requests_that_exceed_their_announced_length_are_refused(backend) -> None:
-    engine, given = Engine(make_model(), make_tokenizer()), iter([[request([5] * 100, SAMPLING)]])
-    with pytest.raises(PromptTooLongError, match="a prompt of 100 tokens"):
-        list(engine.stream([request([5], SAMPLING)], more=lambda num_running: next(given, []), lengths=[30]))
+    engine, given = Engine(make_model(), make_tokenizer()), iter([[request([5] * 100, SAMPLING)], *[[]] * 1000])
+    with pytest.raises(PromptTooLongError, match="a prompt of 100 tokens"):  # rather than to wait without an end
+        list(engine.stream([request([5], SAMPLING)], more=lambda num_running: next(given), lengths=[30]))
 
 
 def test_later_requests_are_not_measured_by_what_the_session_left_free(monkeypatch) -> None:
