@@ -82,15 +82,11 @@ def clear(folder: Path) -> None:
         "benchmarks",
         "EXAONE-4.0-1.2B-llama",
         "eval",
-        *map(_name, (RUN, QUICK, *COPIES)),
+        *(Path(path).parts[1] for path in (RUN, QUICK, *COPIES)),
     }
     for path in [*folder.iterdir(), *(folder / "runs").iterdir()]:
         if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _name(path: str) -> str:
-    return Path(path).name
 
 
 def write_files(folder: Path, page: Path) -> None:
