@@ -407,8 +407,8 @@ WITHOUT = object()
     [
         ("math_500", {"answer": WITHOUT}, "field 'answer': is missing; every row needs it"),
         ("gsm8k", {"answer": "5"}, "field 'answer': must end in '#### ' and the final answer"),
-        ("gpqa_diamond", {"Record ID": "rec0"}, "'gpqa_diamond/rec0' is an earlier row's: give each row an id of its "
-         "own, or drop one"),
+        ("gpqa_diamond", {"Record ID": "rec0"}, "'gpqa_diamond/rec0' is an earlier row's: give each row a unique "
+         "id, or drop one"),
         ("mmlu_pro", {"options": WITHOUT}, "field 'options': must be a list of texts, not None"),
         ("csat_2025_math", {"choices": ["1"]}, "field 'choices': must hold 5 texts, not 1"),
         ("mmlu_pro", {"answer": "K"}, "field 'answer': must be one of A, B, C, D, E, F, G, H, I, J, not 'K'"),

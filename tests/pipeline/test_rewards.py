@@ -88,7 +88,7 @@ def test_fifty_steps_with_equal_rewards_are_logged_and_reported(short_recipe, tm
     assert [text.split()[0] for text in said] == ["10", "20", "40"] and all("the same reward" in text for text in said)
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     note, asked = report["stages"][-1]["notes"]
-    assert asked == "104 prompts were asked of 24: each 4.3 times"
+    assert asked == "104 prompts were drawn from 24 problems: each 4.3 times"
     assert note.startswith("50 of 52 steps had nothing to learn from: ") and "the same reward" in note
     assert report["stages"][-1]["empty_steps"] == 50
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

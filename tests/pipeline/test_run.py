@@ -195,7 +195,7 @@ def test_an_interrupted_run_says_so_and_has_saved_its_state(number, recipe_file,
     process.send_signal(number)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 130, output
-    assert "Give the same command again to continue" in output
+    assert "Run the same command again to resume" in output
     last_step = read_jsonl(stage / "metrics.jsonl")[-1]["step"]
     assert (stage / "checkpoints" / f"step-{last_step:06d}").is_dir()
 

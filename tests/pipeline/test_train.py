@@ -393,7 +393,7 @@ def test_data_that_changed_under_a_run_is_refused_by_name(place):
         train(config, place / "out", cut)
     with (place / "sft.jsonl").open("a") as file:
         file.write(json.dumps(ROWS["sft"][0]) + "\n")
-    with pytest.raises(DataError, match=r"sft\.jsonl: has changed since"):
+    with pytest.raises(DataError, match=r"sft\.jsonl: was changed after"):
         train(config, place / "out")
 
 

@@ -91,7 +91,7 @@ def test_a_saved_conversation_goes_on_elsewhere(tmp_path: Path) -> None:
 def test_nothing_but_a_saved_conversation_is_written_over(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("mine")
-    with pytest.raises(ConfigError, match="give another name"):
+    with pytest.raises(ConfigError, match="choose another name"):
         Session(MadeUp()).save(path)
     assert path.read_text() == "mine"
 

@@ -144,7 +144,7 @@ def test_nobody_there_is_one_sentence() -> None:
 def test_an_answer_without_end_is_cut_off() -> None:
     with mock_endpoint(lambda question, request: "x" * 5000) as server:
         session = session_of(server.url, {}, Limits(60.0, 1, 10_000))
-        with pytest.raises(EndpointError, match="more than"):
+        with pytest.raises(EndpointError, match="is larger than"):
             list(session.ask("Q"))
     assert session.messages[-1]["content"].startswith("xxx")
 
